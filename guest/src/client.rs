@@ -1,0 +1,142 @@
+//! Requests to other services. The host decides which origins may be called, makes the client span and sends the
+//! trace context along; the span's parent is the current `tracing` span.
+
+use std::time::Duration;
+
+use serde::Serialize;
+
+use crate::host::{self, FetchError, Header};
+use crate::{Method, Response, spans};
+
+/// Why there is no usable answer.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Error {
+    /// The manifest does not allow the origin.
+    #[error("the manifest does not allow this call")]
+    Denied,
+    /// The URL is not absolute, or not one that can be called.
+    #[error("invalid URL: {0}")]
+    InvalidUrl(String),
+    /// Nothing answered at the origin.
+    #[error("nothing answers there: {0}")]
+    Unreachable(String),
+    /// There was no answer in time.
+    #[error("there was no answer in time")]
+    TimedOut,
+    /// The answer is larger than the service's limit.
+    #[error("the answer is too large")]
+    TooLarge,
+    /// The answer's status is not one of 200 to 299; from [`Response::success`].
+    #[error("the answer's status is {0}")]
+    Status(u16),
+    /// The body is not what it should be; from [`Response::json`].
+    #[error("the answer cannot be read: {0}")]
+    Body(String),
+}
+
+impl From<FetchError> for Error {
+    fn from(error: FetchError) -> Self {
+        match error {
+            FetchError::Denied => Self::Denied,
+            FetchError::InvalidUrl(reason) => Self::InvalidUrl(reason),
+            FetchError::Unreachable(reason) => Self::Unreachable(reason),
+            FetchError::TimedOut => Self::TimedOut,
+            FetchError::TooLarge => Self::TooLarge,
+        }
+    }
+}
+
+/// A request that has not been sent yet.
+#[derive(Debug, Clone)]
+pub struct Request {
+    method: Method,
+    url: String,
+    headers: Vec<Header>,
+    body: Vec<u8>,
+    timeout: Option<Duration>,
+}
+
+impl Request {
+    /// A request without headers and body to an absolute URL.
+    pub fn new(method: Method, url: impl Into<String>) -> Self {
+        Self { method, url: url.into(), headers: Vec::new(), body: Vec::new(), timeout: None }
+    }
+
+    /// A GET request.
+    pub fn get(url: impl Into<String>) -> Self {
+        Self::new(Method::Get, url)
+    }
+
+    /// A POST request.
+    pub fn post(url: impl Into<String>) -> Self {
+        Self::new(Method::Post, url)
+    }
+
+    /// Adds a header field. Names are written in lower case.
+    #[must_use]
+    pub fn header(mut self, name: &str, value: impl Into<Vec<u8>>) -> Self {
+        self.headers.push(Header { name: name.to_ascii_lowercase(), value: value.into() });
+        self
+    }
+
+    /// Sets the body's bytes.
+    #[must_use]
+    pub fn body(mut self, body: impl Into<Vec<u8>>) -> Self {
+        self.body = body.into();
+        self
+    }
+
+    /// Sets the body to `value` as JSON, with its content type.
+    ///
+    /// # Errors
+    /// Where `value` has no form in JSON, such as a map whose keys are no strings.
+    pub fn json(self, value: &impl Serialize) -> Result<Self, serde_json::Error> {
+        Ok(self.header("content-type", "application/json").body(serde_json::to_vec(value)?))
+    }
+
+    /// Gives up with [`Error::TimedOut`] after this long, to the millisecond. Without it the host's own limits apply.
+    #[must_use]
+    pub fn timeout(mut self, timeout: Duration) -> Self {
+        self.timeout = Some(timeout);
+        self
+    }
+
+    /// Sends the request and waits for the answer, whatever its status.
+    ///
+    /// # Errors
+    /// Where there is no answer.
+    pub fn send(&self) -> Result<Response, Error> {
+        let headers: Vec<&Header> = self.headers.iter().collect();
+        let outgoing = self.outgoing(&headers);
+        let answer = spans::with_current(|span| match self.timeout {
+            Some(timeout) => host::fetch_within(outgoing, span, milliseconds(timeout)),
+            None => host::fetch(outgoing, span),
+        });
+        Ok(answer?.into())
+    }
+
+    fn outgoing<'a>(&'a self, headers: &'a [&'a Header]) -> host::Outgoing<'a> {
+        host::Outgoing { method: self.method, url: &self.url, headers, body: &self.body }
+    }
+}
+
+/// Sends a GET request and waits for the answer, whatever its status.
+///
+/// # Errors
+/// Where there is no answer.
+pub fn get(url: impl Into<String>) -> Result<Response, Error> {
+    Request::get(url).send()
+}
+
+/// Sends all requests at once and waits until each has its answer or its error. Answers come in the order of the
+/// requests. The timeouts of the requests are not looked at; the host's own limits apply.
+pub fn send_all(requests: &[Request]) -> Vec<Result<Response, Error>> {
+    let headers: Vec<Vec<&Header>> = requests.iter().map(|request| request.headers.iter().collect()).collect();
+    let outgoing: Vec<_> = requests.iter().zip(&headers).map(|(request, headers)| request.outgoing(headers)).collect();
+    let answers = spans::with_current(|span| host::fetch_all(&outgoing, span));
+    answers.into_iter().map(|answer| Ok(answer?.into())).collect()
+}
+
+fn milliseconds(duration: Duration) -> u32 {
+    u32::try_from(duration.as_millis()).unwrap_or(u32::MAX)
+}

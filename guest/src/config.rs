@@ -1,0 +1,54 @@
+//! Configuration: the strings under `[service.config]` in the host's manifest, read through `wasi:config`.
+
+use crate::{host, spans};
+
+/// Why a configuration value could not be had.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The manifest does not set this key.
+    #[error("the configuration key `{0}` is not set")]
+    Missing(String),
+    /// The host could not read its configuration.
+    #[error("the configuration cannot be read: {0}")]
+    Unreadable(String),
+}
+
+impl From<host::ConfigError> for Error {
+    fn from(error: host::ConfigError) -> Self {
+        match error {
+            host::ConfigError::Upstream(reason) | host::ConfigError::Io(reason) => Self::Unreadable(reason),
+        }
+    }
+}
+
+/// The value of `key`, or `None` where the manifest does not set it.
+///
+/// # Errors
+/// [`Error::Unreadable`] where the host cannot read its configuration.
+pub fn get(key: &str) -> Result<Option<String>, Error> {
+    Ok(host::config_get(key)?)
+}
+
+/// The value of `key`, which this service cannot do without.
+///
+/// # Errors
+/// [`Error::Missing`] where the manifest does not set it, [`Error::Unreadable`] as for [`get`].
+pub fn require(key: &str) -> Result<String, Error> {
+    get(key)?.ok_or_else(|| Error::Missing(key.to_owned()))
+}
+
+/// Whether the feature flag `name` is on, that is, whether the key `flag.<name>` holds exactly `true`.
+///
+/// A flag that is not set, or cannot be read, is off. The answer is recorded on the current span as the
+/// boolean attribute `feature_flag.<name>`.
+pub fn flag(name: &str) -> bool {
+    let on = match get(&format!("flag.{name}")) {
+        Ok(value) => value.as_deref() == Some("true"),
+        Err(error) => {
+            tracing::warn!(%error, "feature flag {name} is taken as off");
+            false
+        }
+    };
+    spans::record_on_current(&format!("feature_flag.{name}"), host::Value::Boolean(on));
+    on
+}

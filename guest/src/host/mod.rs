@@ -1,0 +1,14 @@
+//! The host as this library sees it.
+//!
+//! Two implementations with the same names and signatures: the generated bindings where the library is compiled for
+//! `wasm32`, and an in-memory host everywhere else. Nothing outside this module asks which one it got.
+
+#[cfg(target_arch = "wasm32")]
+#[path = "wasm.rs"]
+mod implementation;
+
+#[cfg(not(target_arch = "wasm32"))]
+#[path = "native.rs"]
+mod implementation;
+
+pub use implementation::*;

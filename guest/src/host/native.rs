@@ -1,0 +1,322 @@
+//! An in-memory host for native tests. Its declarations are those that `wit-bindgen` makes of the WIT world.
+//!
+//! Everything lives in one thread-local [`State`], so tests that run side by side do not meet. What a service may do
+//! is decided by [`crate::testing::Host`]; what it did is read from there.
+
+use std::cell::RefCell;
+use std::collections::BTreeMap;
+
+use serde_json::Value as Json;
+
+use crate::testing::{Call, LogRecord, SpanRecord};
+
+/// An HTTP method that a route can have.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[allow(missing_docs)]
+pub enum Method {
+    Get,
+    Head,
+    Post,
+    Put,
+    Patch,
+    Delete,
+    Options,
+}
+
+#[derive(Clone, Debug)]
+pub struct Route {
+    pub method: Method,
+    pub path: String,
+}
+
+#[derive(Clone, Debug)]
+pub struct Header {
+    pub name: String,
+    pub value: Vec<u8>,
+}
+
+#[derive(Clone, Debug)]
+pub struct Request {
+    pub route: u32,
+    pub params: Vec<String>,
+    pub query: Option<String>,
+    pub headers: Vec<Header>,
+    pub body: Vec<u8>,
+}
+
+#[derive(Clone, Debug)]
+pub struct Response {
+    pub status: u16,
+    pub headers: Vec<Header>,
+    pub body: Vec<u8>,
+}
+
+#[derive(Clone, Debug)]
+pub enum Value<'a> {
+    Text(&'a str),
+    Int(i64),
+    Double(f64),
+    Boolean(bool),
+}
+
+#[derive(Clone, Debug)]
+pub struct Attribute<'a> {
+    pub key: &'a str,
+    pub value: Value<'a>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Severity {
+    Trace,
+    Debug,
+    Info,
+    Warn,
+    Error,
+}
+
+#[derive(Clone, Debug)]
+pub enum FetchError {
+    Denied,
+    InvalidUrl(String),
+    Unreachable(String),
+    TimedOut,
+    TooLarge,
+}
+
+#[derive(Clone, Debug)]
+#[allow(dead_code, reason = "the in-memory host has no errors of this kind, but callers handle them")]
+pub enum ConfigError {
+    Upstream(String),
+    Io(String),
+}
+
+#[derive(Clone, Debug)]
+#[allow(dead_code, reason = "the in-memory host has no errors of this kind, but callers handle them")]
+pub enum StoreError {
+    NoSuchStore,
+    AccessDenied,
+    Other(String),
+}
+
+#[derive(Clone, Debug)]
+pub struct Outgoing<'a> {
+    pub method: Method,
+    pub url: &'a str,
+    pub headers: &'a [&'a Header],
+    pub body: &'a [u8],
+}
+
+/// What the in-memory host knows and what it saw.
+pub struct State {
+    pub recording: bool,
+    pub config: BTreeMap<String, String>,
+    pub answers: Vec<(String, Result<Response, FetchError>)>,
+    pub buckets: BTreeMap<(String, String), Vec<u8>>,
+    pub spans: Vec<SpanRecord>,
+    pub logs: Vec<LogRecord>,
+    pub calls: Vec<Call>,
+    pub span_calls: usize,
+}
+
+impl Default for State {
+    fn default() -> Self {
+        Self {
+            recording: true,
+            config: BTreeMap::new(),
+            answers: Vec::new(),
+            buckets: BTreeMap::new(),
+            spans: Vec::new(),
+            logs: Vec::new(),
+            calls: Vec::new(),
+            span_calls: 0,
+        }
+    }
+}
+
+thread_local! {
+    static STATE: RefCell<State> = RefCell::default();
+}
+
+/// Reads or changes the in-memory host of this thread.
+pub fn with_state<T>(act: impl FnOnce(&mut State) -> T) -> T {
+    STATE.with_borrow_mut(act)
+}
+
+pub fn recording() -> bool {
+    with_state(|state| state.recording)
+}
+
+#[derive(Debug)]
+pub struct Span {
+    index: usize,
+}
+
+impl Span {
+    pub fn start(name: &str, parent: Option<&Span>, attributes: &[Attribute<'_>]) -> Self {
+        with_state(|state| {
+            state.span_calls += 1;
+            state.spans.push(SpanRecord {
+                name: name.to_owned(),
+                parent: parent.map(|parent| state.spans[parent.index].name.clone()),
+                attributes: recorded(attributes),
+                events: Vec::new(),
+                error: None,
+                ended: false,
+            });
+            Self { index: state.spans.len() - 1 }
+        })
+    }
+
+    pub fn set_attributes(&self, attributes: &[Attribute<'_>]) {
+        self.change(|span| span.attributes.extend(recorded(attributes)));
+    }
+
+    pub fn add_event(&self, name: &str, attributes: &[Attribute<'_>]) {
+        self.change(|span| span.events.push((name.to_owned(), recorded(attributes))));
+    }
+
+    pub fn set_error(&self, kind: &str, message: &str) {
+        self.change(|span| span.error = Some((kind.to_owned(), message.to_owned())));
+    }
+
+    fn change(&self, change: impl FnOnce(&mut SpanRecord)) {
+        with_state(|state| {
+            state.span_calls += 1;
+            if let Some(span) = state.spans.get_mut(self.index) {
+                change(span);
+            }
+        });
+    }
+}
+
+impl Drop for Span {
+    fn drop(&mut self) {
+        self.change(|span| span.ended = true);
+    }
+}
+
+fn recorded(attributes: &[Attribute<'_>]) -> BTreeMap<String, Json> {
+    attributes.iter().map(|attribute| (attribute.key.to_owned(), json(&attribute.value))).collect()
+}
+
+fn json(value: &Value<'_>) -> Json {
+    match value {
+        Value::Text(text) => Json::from(*text),
+        Value::Int(number) => Json::from(*number),
+        Value::Double(number) => Json::from(*number),
+        Value::Boolean(truth) => Json::from(*truth),
+    }
+}
+
+pub fn log(severity: Severity, body: &str, span: Option<&Span>, attributes: &[Attribute<'_>]) {
+    with_state(|state| {
+        let record = LogRecord {
+            severity: format!("{severity:?}").to_lowercase(),
+            body: body.to_owned(),
+            span: span.map(|span| state.spans[span.index].name.clone()),
+            attributes: recorded(attributes),
+        };
+        state.logs.push(record);
+    });
+}
+
+pub fn fetch(request: Outgoing<'_>, parent: Option<&Span>) -> Result<Response, FetchError> {
+    answer(&request, parent, None)
+}
+
+pub fn fetch_within(request: Outgoing<'_>, parent: Option<&Span>, timeout_ms: u32) -> Result<Response, FetchError> {
+    answer(&request, parent, Some(timeout_ms))
+}
+
+pub fn fetch_all(requests: &[Outgoing<'_>], parent: Option<&Span>) -> Vec<Result<Response, FetchError>> {
+    requests.iter().map(|request| answer(request, parent, None)).collect()
+}
+
+fn readable(header: &Header) -> (String, String) {
+    (header.name.clone(), String::from_utf8_lossy(&header.value).into_owned())
+}
+
+fn answer(request: &Outgoing<'_>, parent: Option<&Span>, timeout_ms: Option<u32>) -> Result<Response, FetchError> {
+    with_state(|state| {
+        let call = Call {
+            method: request.method,
+            url: request.url.to_owned(),
+            headers: request.headers.iter().map(|header| readable(header)).collect(),
+            body: request.body.to_vec(),
+            parent: parent.map(|span| state.spans[span.index].name.clone()),
+            timeout_ms,
+        };
+        state.calls.push(call);
+        let known = state.answers.iter().find(|(url, _)| url == request.url);
+        known.map_or(Err(FetchError::Denied), |(_, answer)| answer.clone())
+    })
+}
+
+pub fn config_get(key: &str) -> Result<Option<String>, ConfigError> {
+    Ok(with_state(|state| state.config.get(key).cloned()))
+}
+
+#[derive(Debug)]
+pub struct Bucket {
+    name: String,
+}
+
+pub fn open(identifier: &str) -> Result<Bucket, StoreError> {
+    Ok(Bucket { name: identifier.to_owned() })
+}
+
+impl Bucket {
+    pub fn get(&self, key: &str) -> Result<Option<Vec<u8>>, StoreError> {
+        Ok(with_state(|state| state.buckets.get(&self.at(key)).cloned()))
+    }
+
+    pub fn set(&self, key: &str, value: &[u8]) -> Result<(), StoreError> {
+        with_state(|state| state.buckets.insert(self.at(key), value.to_vec()));
+        Ok(())
+    }
+
+    pub fn delete(&self, key: &str) -> Result<(), StoreError> {
+        with_state(|state| state.buckets.remove(&self.at(key)));
+        Ok(())
+    }
+
+    fn at(&self, key: &str) -> (String, String) {
+        (self.name.clone(), key.to_owned())
+    }
+}
+
+#[derive(Debug)]
+pub struct Cas {
+    bucket: String,
+    key: String,
+    seen: Option<Vec<u8>>,
+}
+
+#[derive(Debug)]
+#[allow(dead_code, reason = "the in-memory host has no errors of this kind, but callers handle them")]
+pub enum CasError {
+    StoreError(StoreError),
+    CasFailed(Cas),
+}
+
+impl Cas {
+    pub fn new(bucket: &Bucket, key: &str) -> Result<Self, StoreError> {
+        Ok(Self { bucket: bucket.name.clone(), key: key.to_owned(), seen: bucket.get(key)? })
+    }
+
+    pub fn current(&self) -> Result<Option<Vec<u8>>, StoreError> {
+        Ok(self.seen.clone())
+    }
+}
+
+pub fn swap(cas: Cas, value: &[u8]) -> Result<(), CasError> {
+    let place = (cas.bucket.clone(), cas.key.clone());
+    with_state(|state| {
+        let now = state.buckets.get(&place).cloned();
+        if now != cas.seen {
+            return Err(CasError::CasFailed(Cas { seen: now, ..cas }));
+        }
+        state.buckets.insert(place, value.to_vec());
+        Ok(())
+    })
+}

@@ -1,0 +1,126 @@
+//! Values that outlive a request: `wasi:keyvalue`.
+
+use crate::host::{self, Cas, CasError, StoreError};
+
+/// Why the store did not do as asked.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The host does not know a bucket of that name.
+    #[error("the host has no such bucket")]
+    NoSuchStore,
+    /// This service may not use that bucket.
+    #[error("this service may not use that bucket")]
+    AccessDenied,
+    /// Anything else, such as a failed disk.
+    #[error("the store failed: {0}")]
+    Other(String),
+}
+
+impl From<StoreError> for Error {
+    fn from(error: StoreError) -> Self {
+        match error {
+            StoreError::NoSuchStore => Self::NoSuchStore,
+            StoreError::AccessDenied => Self::AccessDenied,
+            StoreError::Other(reason) => Self::Other(reason),
+        }
+    }
+}
+
+/// A collection of keys and their values. A bucket is opened anew in each request.
+#[derive(Debug)]
+pub struct Bucket(host::Bucket);
+
+/// Opens the bucket with this identifier. `default` is the one that every host has.
+///
+/// # Errors
+/// Where the host does not know the bucket or does not let this service use it.
+pub fn open(identifier: &str) -> Result<Bucket, Error> {
+    Ok(Bucket(host::open(identifier)?))
+}
+
+impl Bucket {
+    /// The bytes stored at `key`.
+    ///
+    /// # Errors
+    /// Where the store fails.
+    pub fn get(&self, key: &str) -> Result<Option<Vec<u8>>, Error> {
+        Ok(self.0.get(key)?)
+    }
+
+    /// Stores `value` at `key`, whatever was there.
+    ///
+    /// # Errors
+    /// Where the store fails.
+    pub fn set(&self, key: &str, value: &[u8]) -> Result<(), Error> {
+        Ok(self.0.set(key, value)?)
+    }
+
+    /// Removes `key` and its value.
+    ///
+    /// # Errors
+    /// Where the store fails.
+    pub fn delete(&self, key: &str) -> Result<(), Error> {
+        Ok(self.0.delete(key)?)
+    }
+
+    /// Replaces the value at `key` by what `step` makes of it, as one atomic step.
+    ///
+    /// `step` gets the present bytes and returns the new ones and a result for the caller. Where another request wrote
+    /// the key in between, `step` runs again on what is there then, so it must have no effects of its own. Each failed
+    /// round means that another request succeeded; the host's request timeout bounds the whole.
+    ///
+    /// # Errors
+    /// What `step` refuses with, in which case nothing is written, or a failure of the store.
+    pub fn update<T, E>(
+        &self,
+        key: &str,
+        mut step: impl FnMut(Option<&[u8]>) -> Result<(Vec<u8>, T), E>,
+    ) -> Result<T, E>
+    where
+        E: From<Error>,
+    {
+        let mut cas = Cas::new(&self.0, key).map_err(Error::from)?;
+        loop {
+            let present = cas.current().map_err(Error::from)?;
+            let (value, result) = step(present.as_deref())?;
+            match host::swap(cas, &value) {
+                Ok(()) => return Ok(result),
+                Err(CasError::CasFailed(fresh)) => cas = fresh,
+                Err(CasError::StoreError(error)) => return Err(Error::from(error).into()),
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn number(bytes: Option<&[u8]>) -> u64 {
+        bytes.map_or(0, |bytes| std::str::from_utf8(bytes).unwrap().parse().unwrap())
+    }
+
+    #[test]
+    fn an_update_starts_again_when_another_request_wrote_first() {
+        let bucket = open("default").unwrap();
+        let mut rounds = 0;
+        let sum = bucket.update::<u64, Error>("counter", |present| {
+            rounds += 1;
+            if rounds == 1 {
+                open("default").unwrap().set("counter", b"40").unwrap();
+            }
+            let sum = number(present) + 2;
+            Ok((sum.to_string().into_bytes(), sum))
+        });
+        assert_eq!((sum.unwrap(), rounds), (42, 2));
+        assert_eq!(bucket.get("counter").unwrap().as_deref(), Some(b"42".as_slice()));
+    }
+
+    #[test]
+    fn a_refused_update_writes_nothing() {
+        let bucket = open("default").unwrap();
+        let refused = bucket.update::<(), Error>("refused", |_| Err(Error::AccessDenied));
+        assert!(matches!(refused, Err(Error::AccessDenied)));
+        assert_eq!(bucket.get("refused").unwrap(), None);
+    }
+}

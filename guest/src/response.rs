@@ -1,0 +1,130 @@
+//! Answers, and what can be turned into one.
+
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use crate::{Problem, client, host};
+
+/// An HTTP response: what a handler answers, and what [`client`] gets from another service.
+#[derive(Debug, Clone)]
+pub struct Response(host::Response);
+
+impl Response {
+    /// An empty response with this status.
+    pub fn new(status: u16) -> Self {
+        Self(host::Response { status, headers: Vec::new(), body: Vec::new() })
+    }
+
+    /// Adds a header field. Names are written in lower case.
+    #[must_use]
+    pub fn with_header(mut self, name: &str, value: impl Into<Vec<u8>>) -> Self {
+        self.0.headers.push(host::Header { name: name.to_ascii_lowercase(), value: value.into() });
+        self
+    }
+
+    /// Sets the body.
+    #[must_use]
+    pub fn with_body(mut self, body: impl Into<Vec<u8>>) -> Self {
+        self.0.body = body.into();
+        self
+    }
+
+    /// The HTTP status.
+    pub fn status(&self) -> u16 {
+        self.0.status
+    }
+
+    /// Whether the status is one of 200 to 299.
+    pub fn is_success(&self) -> bool {
+        (200..300).contains(&self.0.status)
+    }
+
+    /// The first header field of this lower-case name, where its value is text.
+    pub fn header(&self, name: &str) -> Option<&str> {
+        text_of(&self.0.headers, name)
+    }
+
+    /// The body's bytes.
+    pub fn body(&self) -> &[u8] {
+        &self.0.body
+    }
+
+    /// The body, without the rest.
+    pub fn into_body(self) -> Vec<u8> {
+        self.0.body
+    }
+
+    /// Reads the body as JSON.
+    ///
+    /// # Errors
+    /// [`client::Error::Body`] where it is not JSON or not of the shape of `T`.
+    pub fn json<T: DeserializeOwned>(&self) -> Result<T, client::Error> {
+        serde_json::from_slice(&self.0.body).map_err(|error| client::Error::Body(error.to_string()))
+    }
+
+    /// This response where its status is one of 200 to 299.
+    ///
+    /// # Errors
+    /// [`client::Error::Status`] otherwise.
+    pub fn success(self) -> Result<Self, client::Error> {
+        if self.is_success() { Ok(self) } else { Err(client::Error::Status(self.0.status)) }
+    }
+
+    pub(crate) fn into_host(self) -> host::Response {
+        self.0
+    }
+}
+
+impl From<host::Response> for Response {
+    fn from(response: host::Response) -> Self {
+        Self(response)
+    }
+}
+
+pub(crate) fn text_of<'a>(headers: &'a [host::Header], name: &str) -> Option<&'a str> {
+    let header = headers.iter().find(|header| header.name == name)?;
+    std::str::from_utf8(&header.value).ok()
+}
+
+/// What a handler may return.
+pub trait IntoResponse {
+    /// The response that this value stands for.
+    fn into_response(self) -> Response;
+}
+
+/// A value that is answered as JSON, with status 200.
+#[derive(Debug, Clone, Copy)]
+pub struct Json<T>(pub T);
+
+impl<T: Serialize> IntoResponse for Json<T> {
+    fn into_response(self) -> Response {
+        match serde_json::to_vec(&self.0) {
+            Ok(body) => Response::new(200).with_header("content-type", "application/json").with_body(body),
+            Err(error) => Problem::internal(format!("the answer is no JSON: {error}")).into_response(),
+        }
+    }
+}
+
+impl IntoResponse for Response {
+    fn into_response(self) -> Response {
+        self
+    }
+}
+
+/// The same answer with another status.
+impl<T: IntoResponse> IntoResponse for (u16, T) {
+    fn into_response(self) -> Response {
+        let mut response = self.1.into_response();
+        response.0.status = self.0;
+        response
+    }
+}
+
+impl<T: IntoResponse, E: IntoResponse> IntoResponse for Result<T, E> {
+    fn into_response(self) -> Response {
+        match self {
+            Ok(value) => value.into_response(),
+            Err(error) => error.into_response(),
+        }
+    }
+}

@@ -1,0 +1,98 @@
+//! The fields of a span or event, gathered so that they cross to the host in one call.
+
+use std::error::Error;
+use std::fmt::{Debug, Write};
+use std::ops::Range;
+
+use tracing_core::Field;
+use tracing_core::field::Visit;
+
+use crate::host::{Attribute, Value};
+
+/// `tracing` lends its values for a moment only. Texts are therefore copied, one after the other, into one buffer.
+#[derive(Default)]
+pub struct Fields {
+    texts: String,
+    entries: Vec<(&'static str, Gathered)>,
+    message: Option<Range<usize>>,
+}
+
+enum Gathered {
+    Text(Range<usize>),
+    Int(i64),
+    Double(f64),
+    Boolean(bool),
+}
+
+impl Fields {
+    /// The text of an event, which `tracing` passes as the field `message`.
+    pub fn message(&self) -> Option<&str> {
+        Some(&self.texts[self.message.clone()?])
+    }
+
+    /// Everything but the message.
+    pub fn attributes(&self) -> Vec<Attribute<'_>> {
+        self.entries.iter().map(|(key, value)| Attribute { key, value: self.value(value) }).collect()
+    }
+
+    fn value(&self, gathered: &Gathered) -> Value<'_> {
+        match gathered {
+            Gathered::Text(range) => Value::Text(&self.texts[range.clone()]),
+            Gathered::Int(number) => Value::Int(*number),
+            Gathered::Double(number) => Value::Double(*number),
+            Gathered::Boolean(truth) => Value::Boolean(*truth),
+        }
+    }
+
+    fn add(&mut self, field: &Field, value: Gathered) {
+        self.entries.push((field.name(), value));
+    }
+
+    fn add_text(&mut self, field: &Field, write: impl FnOnce(&mut String)) {
+        let start = self.texts.len();
+        write(&mut self.texts);
+        let range = start..self.texts.len();
+        if field.name() == "message" {
+            self.message = Some(range);
+        } else {
+            self.add(field, Gathered::Text(range));
+        }
+    }
+}
+
+impl Visit for Fields {
+    fn record_i64(&mut self, field: &Field, value: i64) {
+        self.add(field, Gathered::Int(value));
+    }
+
+    /// OpenTelemetry knows signed integers only; what does not fit is written out.
+    fn record_u64(&mut self, field: &Field, value: u64) {
+        match i64::try_from(value) {
+            Ok(value) => self.record_i64(field, value),
+            Err(_) => self.record_debug(field, &value),
+        }
+    }
+
+    fn record_f64(&mut self, field: &Field, value: f64) {
+        self.add(field, Gathered::Double(value));
+    }
+
+    fn record_bool(&mut self, field: &Field, value: bool) {
+        self.add(field, Gathered::Boolean(value));
+    }
+
+    fn record_str(&mut self, field: &Field, value: &str) {
+        self.add_text(field, |texts| texts.push_str(value));
+    }
+
+    fn record_error(&mut self, field: &Field, value: &(dyn Error + 'static)) {
+        self.record_debug(field, &format_args!("{value}"));
+    }
+
+    fn record_debug(&mut self, field: &Field, value: &dyn Debug) {
+        self.add_text(field, |texts| {
+            // A `Debug` that fails leaves what it wrote so far.
+            let _ = write!(texts, "{value:?}");
+        });
+    }
+}

@@ -1,0 +1,195 @@
+use serde_json::json;
+use tracing::Span;
+
+use crate::testing::Host;
+use crate::{Json, Problem, Request, Response, Router, Service};
+
+fn service() -> &'static Service {
+    static SERVICE: std::sync::OnceLock<Service> = std::sync::OnceLock::new();
+    let routes = || {
+        Router::new()
+            .get("/nested", nested)
+            .get("/explicit", explicit)
+            .get("/fields", fields)
+            .get("/failing", failing)
+            .get("/recovering", recovering)
+            .get("/logging", logging)
+            .get("/leaking", leaking)
+            .get("/flags", flags)
+            .get("/numbers/{number}", number)
+    };
+    SERVICE.get_or_init(|| Service::new("sample", routes()))
+}
+
+#[tracing::instrument(skip_all)]
+fn nested(_: &Request) -> Json<()> {
+    inner();
+    inner();
+    Json(())
+}
+
+#[tracing::instrument]
+fn inner() {}
+
+fn explicit(_: &Request) -> Json<()> {
+    let first = tracing::info_span!("first");
+    let second = tracing::info_span!(parent: &first, "second");
+    let _entered = second.enter();
+    let _root = tracing::info_span!(parent: None, "root").entered();
+    Json(())
+}
+
+#[tracing::instrument(skip_all, fields(fixed = "text", count = 3_u32, later = tracing::field::Empty, never = tracing::field::Empty))]
+fn fields(_: &Request) -> Json<()> {
+    let span = Span::current();
+    span.record("later", true);
+    tracing::record_all!(span, fixed = 2.5, count = ?vec![1, 2]);
+    Json(())
+}
+
+#[tracing::instrument(skip_all)]
+fn failing(_: &Request) -> Result<Json<()>, Problem> {
+    inner();
+    fails()?;
+    Ok(Json(()))
+}
+
+#[tracing::instrument(skip_all)]
+fn fails() -> Result<(), Problem> {
+    inner();
+    Err(Problem::internal("the shelf fell down"))
+}
+
+#[tracing::instrument(skip_all)]
+fn recovering(_: &Request) -> Json<()> {
+    if let Err(problem) = fails() {
+        drop(problem);
+        inner();
+    }
+    Json(())
+}
+
+#[tracing::instrument(skip_all)]
+fn logging(_: &Request) -> Json<()> {
+    tracing::warn!(product = 1, "running low");
+    tracing::debug!("only in the span");
+    Json(())
+}
+
+fn leaking(_: &Request) -> Json<()> {
+    let span = tracing::info_span!("leaked");
+    std::mem::forget(span.entered());
+    Json(())
+}
+
+#[tracing::instrument(skip_all)]
+fn flags(_: &Request) -> Json<Vec<bool>> {
+    Json(vec![crate::flag("on"), crate::flag("off"), crate::flag("unknown")])
+}
+
+#[tracing::instrument(skip_all)]
+fn number(request: &Request) -> Result<Json<i64>, Problem> {
+    Ok(Json(request.param("number")?))
+}
+
+fn body(response: &Response) -> serde_json::Value {
+    response.json().unwrap()
+}
+
+#[test]
+fn spans_stand_under_the_span_that_was_entered_last() {
+    let host = Host::new(service());
+    host.get("/nested");
+    assert_eq!(host.tree(), ["SERVER > nested", "nested > inner", "nested > inner"]);
+    assert!(host.spans().iter().all(|span| span.ended && span.error.is_none()));
+}
+
+#[test]
+fn an_explicit_parent_wins_over_the_current_span() {
+    let host = Host::new(service());
+    host.get("/explicit");
+    assert_eq!(host.tree(), ["SERVER > first", "first > second", "SERVER > root"]);
+}
+
+#[test]
+fn fields_keep_their_types_and_may_be_recorded_later() {
+    let host = Host::new(service());
+    host.get("/fields");
+    let attributes = serde_json::to_value(host.span("fields").unwrap().attributes).unwrap();
+    assert_eq!(attributes, json!({ "fixed": 2.5, "count": "[1, 2]", "later": true }));
+    // One call each to start, record, record both, and end.
+    assert_eq!(host.span_calls(), 4);
+}
+
+#[test]
+fn a_problem_marks_the_spans_it_travels_out_of_and_no_others() {
+    let host = Host::new(service());
+    assert_eq!(host.get("/failing").status(), 500);
+    let marked: Vec<_> = host.spans().into_iter().map(|span| (span.name, span.error.is_some())).collect();
+    let expected = [("failing", true), ("inner", false), ("fails", true), ("inner", false)];
+    assert_eq!(marked, expected.map(|(name, marked)| (name.to_owned(), marked)));
+    let error = host.span("fails").unwrap().error;
+    assert_eq!(error, Some(("500".to_owned(), "the shelf fell down".to_owned())));
+}
+
+#[test]
+fn a_problem_that_is_dealt_with_leaves_the_spans_above_unmarked() {
+    let host = Host::new(service());
+    assert_eq!(host.get("/recovering").status(), 200);
+    assert!(host.span("fails").unwrap().error.is_some());
+    assert!(host.span("recovering").unwrap().error.is_none());
+    assert!(host.spans().iter().filter(|span| span.name == "inner").all(|span| span.error.is_none()));
+}
+
+#[test]
+fn a_client_error_marks_nothing_and_says_which_parameter_is_wrong() {
+    let host = Host::new(service());
+    let answer = host.get("/numbers/many");
+    assert_eq!(answer.header("content-type"), Some("application/problem+json"));
+    let expected = json!({
+        "status": 422,
+        "title": "Unprocessable Content",
+        "detail": "path parameter `number`: invalid digit found in string",
+    });
+    assert_eq!(body(&answer), expected);
+    assert!(host.span("number").unwrap().error.is_none());
+}
+
+#[test]
+fn events_become_span_events_and_from_info_up_log_records() {
+    let host = Host::new(service());
+    host.get("/logging");
+    let events: Vec<_> = host.span("logging").unwrap().events.into_iter().map(|(name, _)| name).collect();
+    assert_eq!(events, ["running low", "only in the span"]);
+    let logs = host.logs();
+    assert_eq!(logs.len(), 1);
+    assert_eq!((logs[0].severity.as_str(), logs[0].span.as_deref()), ("warn", Some("logging")));
+    assert_eq!(logs[0].attributes["product"], 1);
+}
+
+#[test]
+fn a_request_that_is_not_recorded_costs_no_span_calls_but_still_logs() {
+    let host = Host::new(service()).without_recording();
+    host.get("/fields");
+    host.get("/logging");
+    assert_eq!(host.span_calls(), 0);
+    assert_eq!(host.logs().len(), 1);
+}
+
+#[test]
+fn a_span_that_one_request_leaves_open_is_ended_and_is_no_parent_in_the_next() {
+    let host = Host::new(service());
+    host.get("/leaking");
+    assert!(host.span("leaked").unwrap().ended);
+    host.get("/nested");
+    assert_eq!(host.span("nested").unwrap().parent, None);
+}
+
+#[test]
+fn a_flag_is_on_only_where_the_configuration_says_true_and_is_recorded() {
+    let host = Host::new(service()).with_config("flag.on", "true").with_config("flag.off", "yes");
+    assert_eq!(body(&host.get("/flags")), json!([true, false, false]));
+    let attributes = serde_json::to_value(host.span("flags").unwrap().attributes).unwrap();
+    let expected = json!({ "feature_flag.on": true, "feature_flag.off": false, "feature_flag.unknown": false });
+    assert_eq!(attributes, expected);
+}

@@ -1,0 +1,225 @@
+//! An in-memory host for native tests of handlers.
+//!
+//! ```
+//! # mod demo {
+//! #     use guest::Router;
+//! #     guest::serve!(routes);
+//! #     fn routes() -> Router { Router::new().get("/health", guest::healthy) }
+//! # }
+//! # use demo::service;
+//! let host = guest::testing::Host::new(service());
+//! let answer = host.get("/health");
+//! assert_eq!(answer.status(), 200);
+//! ```
+//!
+//! It is as strict as the real one where that matters to a service: a call to a URL that the test has not announced is
+//! denied, and an unknown path answers 404. It keeps no time and enforces no limits.
+
+use std::collections::BTreeMap;
+use std::marker::PhantomData;
+
+use serde_json::Value;
+
+use crate::host::{self, FetchError, Header, with_state};
+use crate::{Method, Response, Service, client};
+
+/// A span as the host got it.
+#[derive(Debug, Clone)]
+pub struct SpanRecord {
+    /// The span's name.
+    pub name: String,
+    /// The name of the span above it; none where that is the server span.
+    pub parent: Option<String>,
+    /// What it carries.
+    pub attributes: BTreeMap<String, Value>,
+    /// Names and attributes of its events.
+    pub events: Vec<(String, BTreeMap<String, Value>)>,
+    /// `error.type` and message, where it was marked as failed.
+    pub error: Option<(String, String)>,
+    /// Whether the guest has ended it.
+    pub ended: bool,
+}
+
+/// A log record as the host got it.
+#[derive(Debug, Clone)]
+pub struct LogRecord {
+    /// `trace`, `debug`, `info`, `warn` or `error`.
+    pub severity: String,
+    /// The text.
+    pub body: String,
+    /// The name of its span; none where that is the server span.
+    pub span: Option<String>,
+    /// What it carries.
+    pub attributes: BTreeMap<String, Value>,
+}
+
+/// A request that the service made.
+#[derive(Debug, Clone)]
+pub struct Call {
+    /// Its method.
+    pub method: Method,
+    /// Its URL.
+    pub url: String,
+    /// Its header fields.
+    pub headers: Vec<(String, String)>,
+    /// Its body.
+    pub body: Vec<u8>,
+    /// The name of the span above its client span; none where that is the server span.
+    pub parent: Option<String>,
+    /// After how many milliseconds the service would give up; none where it leaves that to the host.
+    pub timeout_ms: Option<u32>,
+}
+
+/// A host with one service, for the thread that made it. A new one forgets what the one before knew.
+#[derive(Debug)]
+pub struct Host {
+    service: &'static Service,
+    /// The state is the thread's, so the host stays there.
+    _thread: PhantomData<*const ()>,
+}
+
+impl Host {
+    /// A host that runs `service` and knows nothing yet.
+    pub fn new(service: &'static Service) -> Self {
+        with_state(|state| *state = host::State::default());
+        Self { service, _thread: PhantomData }
+    }
+
+    /// Sets a configuration value.
+    #[must_use]
+    pub fn with_config(self, key: &str, value: &str) -> Self {
+        with_state(|state| state.config.insert(key.to_owned(), value.to_owned()));
+        self
+    }
+
+    /// Announces what calls to `url` are answered with.
+    #[must_use]
+    pub fn with_answer(self, url: &str, status: u16, body: &Value) -> Self {
+        let response =
+            Response::new(status).with_header("content-type", "application/json").with_body(body.to_string());
+        with_state(|state| state.answers.push((url.to_owned(), Ok(response.into_host()))));
+        self
+    }
+
+    /// Announces how calls to `url` fail.
+    ///
+    /// [`client::Error::Status`] and [`client::Error::Body`] are no failures of a call; they count as unreachable.
+    #[must_use]
+    pub fn with_failure(self, url: &str, error: client::Error) -> Self {
+        let error = match error {
+            client::Error::Denied => FetchError::Denied,
+            client::Error::InvalidUrl(reason) => FetchError::InvalidUrl(reason),
+            client::Error::TimedOut => FetchError::TimedOut,
+            client::Error::TooLarge => FetchError::TooLarge,
+            other => FetchError::Unreachable(other.to_string()),
+        };
+        with_state(|state| state.answers.push((url.to_owned(), Err(error))));
+        self
+    }
+
+    /// Stores a value.
+    #[must_use]
+    pub fn with_value(self, bucket: &str, key: &str, value: &[u8]) -> Self {
+        with_state(|state| state.buckets.insert((bucket.to_owned(), key.to_owned()), value.to_vec()));
+        self
+    }
+
+    /// Keeps no spans from here on, like a host that does not sample the request.
+    #[must_use]
+    pub fn without_recording(self) -> Self {
+        with_state(|state| state.recording = false);
+        self
+    }
+
+    /// Sends GET to a path, with a query where it has one.
+    pub fn get(&self, target: &str) -> Response {
+        self.send(Method::Get, target, &[], b"")
+    }
+
+    /// Sends a POST without a body.
+    pub fn post(&self, target: &str) -> Response {
+        self.send(Method::Post, target, &[], b"")
+    }
+
+    /// Sends a request. Header names are lower case, as the real host passes them.
+    pub fn send(&self, method: Method, target: &str, headers: &[(&str, &str)], body: &[u8]) -> Response {
+        let (path, query) = target.split_once('?').map_or((target, None), |(path, query)| (path, Some(query)));
+        let Some((route, params)) = self.route(method, path) else { return Response::new(404) };
+        let header =
+            |(name, value): &(&str, &str)| Header { name: (*name).to_owned(), value: value.as_bytes().to_vec() };
+        let request = host::Request {
+            route,
+            params,
+            query: query.map(str::to_owned),
+            headers: headers.iter().map(header).collect(),
+            body: body.to_vec(),
+        };
+        self.service.handle(request).into()
+    }
+
+    /// The value stored at a key.
+    pub fn value(&self, bucket: &str, key: &str) -> Option<Vec<u8>> {
+        with_state(|state| state.buckets.get(&(bucket.to_owned(), key.to_owned())).cloned())
+    }
+
+    /// Every span, in the order they were started.
+    pub fn spans(&self) -> Vec<SpanRecord> {
+        with_state(|state| state.spans.clone())
+    }
+
+    /// The first span of this name.
+    pub fn span(&self, name: &str) -> Option<SpanRecord> {
+        self.spans().into_iter().find(|span| span.name == name)
+    }
+
+    /// The spans and calls as `parent > child`, in the order they were started, spans first.
+    pub fn tree(&self) -> Vec<String> {
+        let line = |parent: Option<String>, name: &str| format!("{} > {name}", parent.as_deref().unwrap_or("SERVER"));
+        let spans = self.spans().into_iter().map(|span| line(span.parent, &span.name));
+        let calls = self.calls().into_iter().map(|call| line(call.parent, &format!("{:?} {}", call.method, call.url)));
+        spans.chain(calls).collect()
+    }
+
+    /// Every log record, in order.
+    pub fn logs(&self) -> Vec<LogRecord> {
+        with_state(|state| state.logs.clone())
+    }
+
+    /// Every request that the service made, in order.
+    pub fn calls(&self) -> Vec<Call> {
+        with_state(|state| state.calls.clone())
+    }
+
+    /// How often the service called the host to make, change or end a span.
+    pub fn span_calls(&self) -> usize {
+        with_state(|state| state.span_calls)
+    }
+
+    fn route(&self, method: Method, path: &str) -> Option<(u32, Vec<String>)> {
+        let routes = self.service.routes();
+        let fitting = routes
+            .iter()
+            .enumerate()
+            .filter(|(_, route)| route.method == method)
+            .filter_map(|(index, route)| Some((u32::try_from(index).ok()?, matched(&route.path, path)?)));
+        // A literal segment wins over a parameter, as it does with the real host.
+        fitting.min_by_key(|(_, params)| params.len())
+    }
+}
+
+/// The parameters that make `path` of `template`.
+fn matched(template: &str, path: &str) -> Option<Vec<String>> {
+    let (template, path): (Vec<_>, Vec<_>) = (template.split('/').collect(), path.split('/').collect());
+    if template.len() != path.len() {
+        return None;
+    }
+    let mut params = Vec::new();
+    for (expected, segment) in template.into_iter().zip(path) {
+        if expected.starts_with('{') {
+            params.push(segment.to_owned());
+        } else if expected != segment {
+            return None;
+        }
+    }
+    Some(params)
+}

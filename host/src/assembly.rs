@@ -1,0 +1,160 @@
+//! Puts a generation together: a component's bytes and a service's configuration in, something that can serve out.
+//!
+//! The same steps at start, at a swap and in `spandrel check`, so that what passes one passes the others.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use thiserror::Error;
+
+use crate::component::{ComponentError, Engine, Environment, Pool, Prepared};
+use crate::config::ServiceConfig;
+use crate::metrics::Metrics;
+use crate::outbound::Outbound;
+use crate::state::StateStore;
+use crate::trace::{KeyValue, Propagators, Source};
+
+/// Why a service could not be put together.
+#[derive(Debug, Error)]
+pub enum AssemblyError {
+    /// The file is not there or not readable.
+    #[error(
+        "service `{service}`: the component {path} cannot be read: {reason}. Build it with `cargo xtask build`, or correct `component` in the manifest"
+    )]
+    Unreadable {
+        /// The service.
+        service: String,
+        /// The file.
+        path: PathBuf,
+        /// What the system said.
+        reason: std::io::Error,
+    },
+    /// The file holds no service.
+    #[error("service `{service}`: {path}: {reason}")]
+    Component {
+        /// The service.
+        service: String,
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        reason: ComponentError,
+    },
+    /// The manifest names a probe that the component has no route for.
+    #[error("service `{service}`: `probe = \"{probe}\"` matches no GET route of {path}")]
+    NoProbe {
+        /// The service.
+        service: String,
+        /// The path that the manifest names.
+        probe: String,
+        /// The component.
+        path: PathBuf,
+    },
+}
+
+/// What all generations are made with.
+pub struct Assembly {
+    engine: Engine,
+    state: StateStore,
+    network: reqwest::Client,
+    propagators: Propagators,
+    metrics: Metrics,
+    resource: Vec<KeyValue>,
+}
+
+impl Assembly {
+    /// An assembly whose services' Resources carry `resource` besides their own attributes.
+    pub fn new(
+        engine: Engine,
+        state: StateStore,
+        network: reqwest::Client,
+        propagators: Propagators,
+        metrics: Metrics,
+        resource: Vec<KeyValue>,
+    ) -> Assembly {
+        Assembly { engine, state, network, propagators, metrics, resource }
+    }
+
+    /// The engine that compiles.
+    pub fn engine(&self) -> &Engine {
+        &self.engine
+    }
+
+    /// The instruments of the host.
+    pub fn metrics(&self) -> &Metrics {
+        &self.metrics
+    }
+
+    /// Where a service's spans say they come from.
+    pub fn source(&self, config: &ServiceConfig) -> Arc<Source> {
+        Source::new(config.name.as_str(), &config.version, &self.resource)
+    }
+
+    /// The source of a service's next generation: the one before, unless the manifest's version changed.
+    pub fn source_after(&self, config: &ServiceConfig, before: &Arc<Source>) -> Arc<Source> {
+        if before.version() == config.version { before.clone() } else { self.source(config) }
+    }
+
+    /// What the instances of a service run with.
+    pub fn environment(&self, config: &ServiceConfig, source: &Source) -> Arc<Environment> {
+        let outbound = Outbound::new(&config.outbound, &config.limits, self.propagators.clone(), self.network.clone());
+        Arc::new(Environment {
+            name: config.name.as_str().into(),
+            config: config.config.clone(),
+            limits: config.limits.clone(),
+            isolation: config.isolation,
+            state: self.state.clone(),
+            outbound,
+            metrics: self.metrics.service(config.name.as_str(), source.resource().to_vec()),
+            process: self.metrics.clone(),
+        })
+    }
+
+    /// An empty pool of instances.
+    pub fn pool(&self, prepared: Arc<Prepared>, environment: Arc<Environment>) -> Pool {
+        Pool::new(self.engine.clone(), prepared, environment)
+    }
+
+    /// Reads, compiles and verifies a service's component file.
+    pub async fn prepare_file(
+        &self,
+        config: &ServiceConfig,
+        environment: &Arc<Environment>,
+    ) -> Result<Prepared, AssemblyError> {
+        let bytes = self.read(config).await?;
+        let prepared = self.prepare(bytes, environment).await.map_err(|reason| AssemblyError::Component {
+            service: config.name.to_string(),
+            path: config.component.clone(),
+            reason,
+        })?;
+        self.check_probe(config, &prepared)?;
+        Ok(prepared)
+    }
+
+    /// Compiles and verifies a component.
+    pub async fn prepare(&self, bytes: Arc<[u8]>, environment: &Arc<Environment>) -> Result<Prepared, ComponentError> {
+        let candidate = self.engine.compile(bytes).await?;
+        self.engine.verify(candidate, environment).await
+    }
+
+    /// Reads a service's component file.
+    pub async fn read(&self, config: &ServiceConfig) -> Result<Arc<[u8]>, AssemblyError> {
+        let bytes = tokio::fs::read(&config.component).await.map_err(|reason| AssemblyError::Unreadable {
+            service: config.name.to_string(),
+            path: config.component.clone(),
+            reason,
+        })?;
+        Ok(bytes.into())
+    }
+
+    fn check_probe(&self, config: &ServiceConfig, prepared: &Prepared) -> Result<(), AssemblyError> {
+        let Some(probe) = &config.probe else { return Ok(()) };
+        match prepared.routes().find(&http::Method::GET, probe) {
+            crate::routes::Match::Found { .. } => Ok(()),
+            _ => Err(AssemblyError::NoProbe {
+                service: config.name.to_string(),
+                probe: probe.clone(),
+                path: config.component.clone(),
+            }),
+        }
+    }
+}

@@ -1,0 +1,135 @@
+//! What can be typed after `spandrel`.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+/// Serves WebAssembly components as HTTP services and traces every request through them.
+#[derive(Debug, Parser)]
+#[command(name = "spandrel", version)]
+pub struct Arguments {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// The subcommands.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Serve the services of a manifest until SIGTERM or Ctrl-C
+    Run(RunArguments),
+    /// Compile, link and validate everything that a manifest names, without serving
+    Check(CheckArguments),
+    /// Tell what a component is: kind, routes, imports, exports, size and digest
+    Inspect(InspectArguments),
+    /// Show the services of a running host, with both versions where a canary runs
+    Status(StatusArguments),
+    /// Replace a service's component while it serves
+    Swap(SwapArguments),
+    /// Go back to the generation that served before
+    Rollback(ActArguments),
+    /// Make the canary the version that serves everybody
+    Promote(ActArguments),
+    /// End the canary
+    Abort(ActArguments),
+}
+
+/// How the log looks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum LogFormat {
+    /// A line for people.
+    Text,
+    /// A JSON object on each line.
+    Json,
+}
+
+/// `spandrel run`.
+#[derive(Debug, Args)]
+pub struct RunArguments {
+    /// The manifest
+    #[arg(long, default_value = "services.toml", value_name = "FILE")]
+    pub manifest: PathBuf,
+    /// How standard output looks
+    #[arg(long, value_enum, default_value = "text", value_name = "FORMAT")]
+    pub log_format: LogFormat,
+}
+
+/// `spandrel check`.
+#[derive(Debug, Args)]
+pub struct CheckArguments {
+    /// The manifest
+    #[arg(long, default_value = "services.toml", value_name = "FILE")]
+    pub manifest: PathBuf,
+    /// Print JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// `spandrel inspect`.
+#[derive(Debug, Args)]
+pub struct InspectArguments {
+    /// The component
+    #[arg(value_name = "FILE.wasm")]
+    pub file: PathBuf,
+    /// Print JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// Which host to talk to.
+#[derive(Debug, Args)]
+pub struct Target {
+    /// The console of the host, as in http://127.0.0.1:8010; by default the one that the manifest names. The token is
+    /// read from SPANDREL_ADMIN_TOKEN
+    #[arg(long, value_name = "URL")]
+    pub console: Option<String>,
+    /// The manifest that names the console
+    #[arg(long, default_value = "services.toml", value_name = "FILE")]
+    pub manifest: PathBuf,
+}
+
+/// `spandrel status`.
+#[derive(Debug, Args)]
+pub struct StatusArguments {
+    /// Which host.
+    #[command(flatten)]
+    pub target: Target,
+    /// Print JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// `spandrel swap`.
+#[derive(Debug, Args)]
+pub struct SwapArguments {
+    /// The service
+    pub service: String,
+    /// Its next component
+    #[arg(value_name = "FILE.wasm")]
+    pub file: PathBuf,
+    /// Publish the new version although it no longer has routes that the old one has
+    #[arg(long)]
+    pub allow_dropped_routes: bool,
+    /// Serve only this share of the requests with it, until `promote` or `abort`
+    #[arg(long, value_name = "PERCENT")]
+    pub canary: Option<String>,
+    /// Which host.
+    #[command(flatten)]
+    pub target: Target,
+    /// Print JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// `spandrel rollback`, `promote` and `abort`.
+#[derive(Debug, Args)]
+pub struct ActArguments {
+    /// The service
+    pub service: String,
+    /// Which host.
+    #[command(flatten)]
+    pub target: Target,
+    /// Print JSON
+    #[arg(long)]
+    pub json: bool,
+}

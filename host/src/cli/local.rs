@@ -1,0 +1,176 @@
+//! The commands that need no running host, and what `spandrel run` says when it has started.
+
+use std::fmt::Write;
+use std::path::Path;
+use std::sync::Arc;
+
+use serde_json::{Value, json};
+
+use super::table::{row, table};
+use super::{CheckArguments, CommandError, InspectArguments, LogFormat};
+use crate::assembly::Assembly;
+use crate::component::{self, Engine, Inspection, Kind};
+use crate::config::{Config, Environment, ServiceConfig};
+use crate::host::Host;
+use crate::metrics::Metrics;
+use crate::outbound;
+use crate::state::StateStore;
+use crate::trace::Propagators;
+
+/// One line with the resolved telemetry settings.
+pub fn telemetry_line(config: &Config) -> String {
+    crate::config::telemetry::summary(&config.telemetry)
+}
+
+/// What `spandrel run` prints when everything answers: the services, and the URLs to try.
+pub fn banner(host: &Host, telemetry: &str, format: LogFormat) -> String {
+    match format {
+        LogFormat::Text => text_banner(host, telemetry),
+        LogFormat::Json => {
+            let line = json!({
+                "level": "INFO",
+                "message": "started",
+                "services": host.services(),
+                "console": host.console_address().map(|address| address.to_string()),
+                "telemetry": telemetry,
+            });
+            format!("{line}\n")
+        }
+    }
+}
+
+fn text_banner(host: &Host, telemetry: &str) -> String {
+    let mut rows = vec![row(["SERVICE", "VERSION", "KIND", "URL", "DIGEST"])];
+    let mut urls = Vec::new();
+    for service in host.services() {
+        let address = host.address(&service.name).map(|address| address.to_string()).unwrap_or_default();
+        let url = format!("http://{}", address.replace("127.0.0.1", "localhost"));
+        let digest = service.digest.get(..19).unwrap_or(&service.digest);
+        rows.push(row([&service.name, &service.version, &service.kind, &url, digest]));
+        urls.extend(host.examples(&service.name).into_iter().map(|path| format!("  curl {url}{path}\n")));
+    }
+    let mut text = format!("{}\n{telemetry}\n", table(&rows));
+    if let Some(console) = host.console_address() {
+        let written = writeln!(text, "console: http://{}", console.to_string().replace("127.0.0.1", "localhost"));
+        debug_assert!(written.is_ok(), "writing to a string cannot fail");
+    }
+    format!("{text}\nTry:\n{}\n", urls.concat())
+}
+
+/// `spandrel check`.
+pub async fn check(arguments: CheckArguments, environment: &Environment) -> Result<String, CommandError> {
+    let config = Config::load(&arguments.manifest, environment)?;
+    let found = crate::host::check(&config).await?;
+    if arguments.json {
+        let services = found.iter().map(|(service, prepared)| {
+            json!({
+                "name": service.name.to_string(),
+                "kind": prepared.kind().to_string(),
+                "listen": service.listen.to_string(),
+                "version": service.version,
+                "digest": prepared.digest().as_str(),
+                "size": prepared.size(),
+                "routes": prepared.routes().routes().iter().map(|route| route.span_name()).collect::<Vec<_>>(),
+            })
+        });
+        let services: Vec<_> = services.collect();
+        let value =
+            json!({ "manifest": arguments.manifest, "services": services, "telemetry": telemetry_line(&config) });
+        return Ok(format!("{value:#}\n"));
+    }
+    let mut rows = vec![row(["SERVICE", "VERSION", "KIND", "LISTEN", "ROUTES", "SIZE", "DIGEST"])];
+    for (service, prepared) in &found {
+        rows.push(row([
+            service.name.as_str(),
+            &service.version,
+            &prepared.kind().to_string(),
+            &service.listen.to_string(),
+            &prepared.routes().routes().len().to_string(),
+            &size(prepared.size()),
+            prepared.digest().as_str().get(..19).unwrap_or_default(),
+        ]));
+    }
+    let telemetry = telemetry_line(&config);
+    Ok(format!("{}\n{telemetry}\n{} is good: nothing was started\n", table(&rows), arguments.manifest.display()))
+}
+
+/// `spandrel inspect`.
+pub async fn inspect(arguments: InspectArguments) -> Result<String, CommandError> {
+    let path = arguments.file.display().to_string();
+    let bytes = read(&arguments.file).await?;
+    let assembly = Assembly::new(
+        Engine::new(None)?,
+        StateStore::memory(),
+        outbound::network().map_err(crate::host::StartError::from)?,
+        Propagators::default(),
+        Metrics::new(Vec::new()),
+        Vec::new(),
+    );
+    let service = ServiceConfig::unnamed(&arguments.file);
+    let environment = assembly.environment(&service, &assembly.source(&service));
+    let inspection = component::inspect(assembly.engine(), bytes, &environment).await;
+    let inspection = inspection.map_err(|reason| CommandError::Component { path: path.clone(), reason })?;
+    Ok(match arguments.json {
+        true => format!("{:#}\n", inspection_json(&path, &inspection)),
+        false => inspection_text(&path, &inspection),
+    })
+}
+
+/// Reads a component file.
+pub(super) async fn read(path: &Path) -> Result<Arc<[u8]>, CommandError> {
+    let bytes = tokio::fs::read(path).await;
+    let bytes = bytes.map_err(|reason| CommandError::Unreadable { path: path.display().to_string(), reason })?;
+    Ok(bytes.into())
+}
+
+fn inspection_json(path: &str, inspection: &Inspection) -> Value {
+    let routes = inspection.routes.as_ref().map(|routes| {
+        routes
+            .iter()
+            .map(|route| json!({ "method": route.method.as_str(), "path": &*route.template }))
+            .collect::<Vec<_>>()
+    });
+    let imports = inspection.imports.iter();
+    json!({
+        "file": path,
+        "kind": inspection.kind.to_string(),
+        "digest": inspection.digest.as_str(),
+        "size": inspection.size,
+        "routes": routes.as_ref().ok(),
+        "error": routes.as_ref().err().map(ToString::to_string),
+        "imports": imports.map(|import| json!({ "name": import.name, "offered": import.offered })).collect::<Vec<_>>(),
+        "exports": inspection.exports,
+    })
+}
+
+fn inspection_text(path: &str, inspection: &Inspection) -> String {
+    let mut text = format!(
+        "{path}\n  kind    {}\n  size    {}\n  digest  {}\n\nroutes\n",
+        match inspection.kind {
+            Kind::Unknown => "unknown (it exports no handler)".to_owned(),
+            kind => kind.to_string(),
+        },
+        size(inspection.size),
+        inspection.digest.as_str(),
+    );
+    match &inspection.routes {
+        Ok(routes) => text.extend(routes.iter().map(|route| format!("  {:<7} {}\n", route.method, route.template))),
+        Err(error) => text.push_str(&format!("  none: {error}\n")),
+    }
+    text.push_str("\nimports\n");
+    for import in &inspection.imports {
+        let has = if import.offered { "ok     " } else { "MISSING" };
+        text.push_str(&format!("  {has} {}\n", import.name));
+    }
+    text.push_str("\nexports\n");
+    text.extend(inspection.exports.iter().map(|export| format!("  {export}\n")));
+    text
+}
+
+fn size(bytes: usize) -> String {
+    match bytes {
+        0..10_240 => format!("{bytes} B"),
+        10_240..10_485_760 => format!("{:.1} KiB", bytes as f64 / 1024.0),
+        _ => format!("{:.1} MiB", bytes as f64 / 1_048_576.0),
+    }
+}

@@ -1,0 +1,62 @@
+//! The subcommands: each takes its arguments and gives back the text to print or one clear error.
+
+mod arguments;
+mod local;
+mod remote;
+mod table;
+
+use thiserror::Error;
+
+pub use self::arguments::{
+    ActArguments, Arguments, CheckArguments, Command, InspectArguments, LogFormat, RunArguments, StatusArguments,
+    SwapArguments,
+};
+pub use self::local::{banner, check, inspect, telemetry_line};
+pub use self::remote::{act, status, swap};
+use crate::component::{ComponentError, EngineError};
+use crate::config::ConfigError;
+use crate::host::StartError;
+
+/// Why a command failed.
+#[derive(Debug, Error)]
+pub enum CommandError {
+    /// The manifest or the environment is wrong.
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    /// Something that the manifest names is wrong.
+    #[error(transparent)]
+    Start(#[from] StartError),
+    /// WebAssembly cannot run here.
+    #[error(transparent)]
+    Engine(#[from] EngineError),
+    /// A file is no component.
+    #[error("{path}: {reason}")]
+    Component {
+        /// The file.
+        path: String,
+        /// What is wrong with it.
+        reason: ComponentError,
+    },
+    /// A file cannot be read.
+    #[error("{path} cannot be read: {reason}")]
+    Unreadable {
+        /// The file.
+        path: String,
+        /// What the system said.
+        reason: std::io::Error,
+    },
+    /// No host answers.
+    #[error("no host answers at {url}: {reason}. Is `spandrel run` running, and does the manifest name its console?")]
+    NoHost {
+        /// Where it was looked for.
+        url: String,
+        /// What went wrong.
+        reason: String,
+    },
+    /// The manifest turns the console off.
+    #[error("the manifest has no console to talk to: set `listen` under [console], or pass --console URL")]
+    NoConsole,
+    /// The host said no.
+    #[error("{0}")]
+    Refused(String),
+}

@@ -1,0 +1,26 @@
+//! What Wasmtime makes of `wit/`: the types that cross the boundary and a trait for each interface.
+
+wasmtime::component::bindgen!({
+    path: "../wit",
+    world: "spandrel:service/service",
+    imports: {
+        "spandrel:service/client.fetch": async | trappable,
+        "spandrel:service/client.fetch-within": async | trappable,
+        "spandrel:service/client.fetch-all": async | trappable,
+        "wasi:keyvalue/store.[method]bucket.get": async | trappable,
+        "wasi:keyvalue/store.[method]bucket.set": async | trappable,
+        "wasi:keyvalue/store.[method]bucket.delete": async | trappable,
+        "wasi:keyvalue/store.[method]bucket.exists": async | trappable,
+        "wasi:keyvalue/store.[method]bucket.list-keys": async | trappable,
+        "wasi:keyvalue/atomics.[static]cas.new": async | trappable,
+        "wasi:keyvalue/atomics.increment": async | trappable,
+        "wasi:keyvalue/atomics.swap": async | trappable,
+        default: trappable,
+    },
+    exports: { default: async },
+    with: {
+        "spandrel:service/tracing.span": crate::hostfn::tracing::GuestSpan,
+        "wasi:keyvalue/store.bucket": crate::hostfn::keyvalue::Bucket,
+        "wasi:keyvalue/atomics.cas": crate::hostfn::keyvalue::Snapshot,
+    },
+});

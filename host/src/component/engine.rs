@@ -1,0 +1,158 @@
+//! The Wasmtime engine for lean components, its linker, and the ticker that lets no guest keep a thread to itself.
+
+use std::num::NonZeroUsize;
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use thiserror::Error;
+use wasmtime::component::{HasSelf, Linker};
+use wasmtime::{Cache, CacheConfig, Config, PoolingAllocationConfig};
+
+use super::bindings::Service;
+use super::instance::State;
+
+/// How long a guest may compute before it lets others run. Also how exactly a deadline is met by a guest that spins.
+const TICK: Duration = Duration::from_millis(5);
+/// The most instances that exist at one time, over all services and their generations.
+const MAX_INSTANCES: u32 = 8192;
+/// The `nice` value of the threads that compile.
+const COMPILER_NICENESS: i32 = 10;
+/// Core instances that one component may be made of; one with a WASI adapter has four.
+const CORE_INSTANCES: u32 = 16;
+/// Frames that the backtrace of a trap shows.
+const MAX_FRAMES: Option<NonZeroUsize> = NonZeroUsize::new(40);
+/// Bytes of a freed instance's memory that are cleared by hand and kept, which is cheaper than giving the pages back.
+const KEEP_RESIDENT: usize = 256 * 1024;
+
+/// Why the engine could not be made.
+#[derive(Debug, Error)]
+pub enum EngineError {
+    /// The folder for compiled components is of no use.
+    #[error("the folder {path} for compiled components cannot be used: {reason}")]
+    Cache {
+        /// The folder.
+        path: String,
+        /// What went wrong.
+        reason: String,
+    },
+    /// Wasmtime refused its settings on this machine.
+    #[error("WebAssembly cannot run on this machine: {0}")]
+    Unsupported(String),
+}
+
+/// Compiles and links components. One for the whole host; a clone is a handle to the same engine.
+#[derive(Clone)]
+pub struct Engine {
+    pub(super) engine: wasmtime::Engine,
+    pub(super) linker: Arc<Linker<State>>,
+    pub(super) compilers: Arc<rayon::ThreadPool>,
+    _ticker: Arc<Ticker>,
+}
+
+impl Engine {
+    /// Makes the engine. Compiled code is kept in `cache` and found again by the component's digest.
+    pub fn new(cache: Option<&Path>) -> Result<Engine, EngineError> {
+        let engine = wasmtime::Engine::new(&settings(cache)?).map_err(unsupported)?;
+        let linker = linker(&engine).map_err(unsupported)?;
+        let ticker = Ticker::start(engine.clone());
+        let compilers = Arc::new(compilers()?);
+        Ok(Engine { engine, linker: Arc::new(linker), compilers, _ticker: Arc::new(ticker) })
+    }
+}
+
+fn unsupported(error: wasmtime::Error) -> EngineError {
+    EngineError::Unsupported(format!("{error:#}"))
+}
+
+fn settings(cache: Option<&Path>) -> Result<Config, EngineError> {
+    let mut config = Config::new();
+    config.epoch_interruption(true);
+    // Lean guests never run two tasks in one instance, and an engine that knows it is markedly faster.
+    config.concurrency_support(false);
+    config.wasm_backtrace_max_frames(MAX_FRAMES);
+    config.allocation_strategy(pooling());
+    if let Some(folder) = cache {
+        config.cache(Some(open_cache(folder)?));
+    }
+    Ok(config)
+}
+
+/// The threads that compile. They give way to those that serve.
+fn compilers() -> Result<rayon::ThreadPool, EngineError> {
+    let give_way = |_| {
+        let thread = rustix::thread::gettid();
+        if let Err(error) = rustix::process::setpriority_process(Some(thread), COMPILER_NICENESS) {
+            tracing::debug!(%error, "the compiler threads keep the usual priority");
+        }
+    };
+    let pool = rayon::ThreadPoolBuilder::new().thread_name(|_| "compiler".into()).start_handler(give_way).build();
+    pool.map_err(|error| EngineError::Unsupported(error.to_string()))
+}
+
+/// Room for [`MAX_INSTANCES`]. The sizes reserve address space, not memory.
+fn pooling() -> PoolingAllocationConfig {
+    let mut pooling = PoolingAllocationConfig::default();
+    pooling
+        .total_component_instances(MAX_INSTANCES)
+        .total_core_instances(MAX_INSTANCES * 4)
+        .max_core_instances_per_component(CORE_INSTANCES)
+        .total_memories(MAX_INSTANCES)
+        .total_tables(MAX_INSTANCES * 2)
+        .max_tables_per_component(CORE_INSTANCES)
+        .total_stacks(MAX_INSTANCES)
+        .max_component_instance_size(4 << 20)
+        .max_core_instance_size(4 << 20)
+        .max_memory_size(4 << 30)
+        .table_elements(40_000)
+        .linear_memory_keep_resident(KEEP_RESIDENT)
+        .table_keep_resident(16 * 1024)
+        .max_unused_warm_slots(256);
+    pooling
+}
+
+fn open_cache(folder: &Path) -> Result<Cache, EngineError> {
+    let fail = |reason: String| EngineError::Cache { path: folder.display().to_string(), reason };
+    std::fs::create_dir_all(folder).map_err(|error| fail(error.to_string()))?;
+    let folder = folder.canonicalize().map_err(|error| fail(error.to_string()))?;
+    let mut config = CacheConfig::new();
+    config.with_directory(folder.clone());
+    Cache::new(config).map_err(|error| fail(format!("{error:#}")))
+}
+
+fn linker(engine: &wasmtime::Engine) -> wasmtime::Result<Linker<State>> {
+    let mut linker = Linker::new(engine);
+    wasmtime_wasi::p2::add_to_linker_async(&mut linker)?;
+    Service::add_to_linker::<State, HasSelf<State>>(&mut linker, |state| state)?;
+    Ok(linker)
+}
+
+/// Advances the engine's epoch for as long as the engine is in use.
+struct Ticker {
+    stop: Arc<AtomicBool>,
+}
+
+impl Ticker {
+    fn start(engine: wasmtime::Engine) -> Ticker {
+        let stop = Arc::new(AtomicBool::new(false));
+        let stopped = stop.clone();
+        let tick = move || {
+            while !stopped.load(Ordering::Relaxed) {
+                std::thread::sleep(TICK);
+                engine.increment_epoch();
+            }
+        };
+        // Without the ticker a spinning guest could not be stopped: better no host than such a host.
+        if std::thread::Builder::new().name("epoch".into()).spawn(tick).is_err() {
+            tracing::error!("no thread for the epoch ticker: guests that spin will not be interrupted");
+        }
+        Ticker { stop }
+    }
+}
+
+impl Drop for Ticker {
+    fn drop(&mut self) {
+        self.stop.store(true, Ordering::Relaxed);
+    }
+}

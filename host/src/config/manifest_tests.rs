@@ -1,0 +1,97 @@
+//! What manifests say, and what is said of those that are wrong.
+
+use super::*;
+
+const SERVICE: &str = "[[service]]\nname = \"a\"\ncomponent = \"a.wasm\"\nlisten = \"127.0.0.1:1\"\n";
+
+fn parse(text: &str) -> Result<Config> {
+    let environment = Environment::from_pairs([("PORT", "8123")]);
+    read(text, Path::new("shop/services.toml"), &environment)
+}
+
+fn check(text: &str, expected: &str) {
+    let message = parse(text).unwrap_err().to_string();
+    assert!(message.contains(expected), "{text}\n--- said\n{message}\n--- not\n{expected}");
+}
+
+#[test]
+fn a_small_manifest_has_sensible_defaults() {
+    let config = parse(SERVICE).unwrap();
+    let service = &config.services[0];
+    assert_eq!(service.component, Path::new("shop/a.wasm"));
+    assert_eq!(service.limits, Limits::default());
+    assert_eq!(service.isolation, Isolation::Instance);
+    assert_eq!(config.console.listen, Some(CONSOLE));
+    assert_eq!(config.state, StateConfig::Memory);
+}
+
+#[test]
+fn everything_that_is_written_is_read() {
+    let text = format!(
+        "[console]\nlisten = \"off\"\n[state]\nbackend = \"redb\"\npath = \"s.redb\"\n[swap]\nguard = \"0s\"\nwatch = false\n\
+         [telemetry]\nkeep = [\"errors\", \"slower than 250ms\"]\nkeep_rate = 0.1\n{SERVICE}isolation = \"request\"\n\
+         probe = \"/ready\"\n[service.config]\nurl = \"http://h:${{PORT}}\"\n\"flag.x\" = true\nn = 3\n\
+         [service.outbound]\nallow = [\"http://h:${{PORT}}\"]\n[service.limits]\nmemory = \"1MiB\"\nrequest_body = 5\n\
+         request_timeout = \"250ms\"\nconcurrency = 2\n"
+    );
+    let config = parse(&text).unwrap();
+    let service = &config.services[0];
+    assert_eq!(config.console.listen, None);
+    assert_eq!(config.state, StateConfig::Redb { path: "shop/s.redb".into() });
+    assert_eq!(config.swap.guard, Duration::ZERO);
+    let keep = Keep { errors: true, slower_than: Some(Duration::from_millis(250)), rate: 0.1 };
+    assert_eq!(config.telemetry.keep, Some(keep));
+    assert_eq!(service.config["url"], "http://h:8123");
+    assert_eq!((service.config["flag.x"].as_str(), service.config["n"].as_str()), ("true", "3"));
+    assert_eq!(service.outbound.allow[0].to_string(), "http://h:8123");
+    assert_eq!((service.limits.memory, service.limits.request_body, service.limits.concurrency), (1 << 20, 5, 2));
+}
+
+#[test]
+fn an_unknown_key_is_named_with_its_line_and_the_nearest_known_one() {
+    check(
+        &format!("{SERVICE}[service.limits]\nmemroy = \"1MiB\"\n"),
+        "shop/services.toml:6:1: unknown key `memroy` in [service.limits]\n  help: did you mean `memory`?",
+    );
+    check("[consol]\n", "1:2: unknown key `consol` in the manifest\n  help: did you mean `console`?");
+    check("[state]\nzzzzzzzzzzzz = 1\n", "the keys here are backend, path");
+}
+
+#[test]
+fn a_wrong_value_is_named_with_its_cure() {
+    check(&SERVICE.replace("\"a\"", "\"A b\""), "2:8: `A b` is no name for a service");
+    check(&SERVICE.replace("name = \"a\"\n", ""), "[[service]] has no `name`\n  help: add `name = \"user-service\"`");
+    check(&SERVICE.replace("listen = \"127.0.0.1:1\"\n", ""), "has no `listen`");
+    check(&SERVICE.replace("127.0.0.1:1", "here"), "`here` is no address to listen on");
+    check(&SERVICE.replace("\"a.wasm\"", "7"), "`component` in [[service]] is of type integer");
+    check(&format!("{SERVICE}{SERVICE}"), "two services named `a`");
+    check(&format!("{SERVICE}{}", SERVICE.replace("\"a\"", "\"b\"")), "`b` listens on 127.0.0.1:1, and so does a");
+    check(&SERVICE.replace("127.0.0.1:1", "127.0.0.1:8010"), "so does the console");
+    check(&format!("{SERVICE}isolation = \"none\"\n"), "write \"instance\" or \"request\"");
+    check(&format!("{SERVICE}[service.limits]\nmemory = \"1 elephant\"\n"), "`1 elephant` is no size");
+    check(&format!("{SERVICE}[service.limits]\nconcurrency = 0\n"), "`concurrency` at zero");
+    check(&format!("{SERVICE}[service.limits]\nrequest_timeout = \"10\"\n"), "`10` is no duration");
+    check(&format!("{SERVICE}[service.outbound]\nallow = [\"localhost:1\"]\n"), "`localhost:1` is no origin");
+    check("[state]\nbackend = \"disk\"\n", "write \"memory\" or \"redb\"");
+    check("[state]\nbackend = \"redb\"\n", "needs a file");
+    check("[telemetry]\nkeep = [\"good ones\"]\n", "`good ones` is no rule for keeping traces");
+    check("[state]\nbackend = \"${NOWHERE}\"\n", "NOWHERE is not set");
+    check("service = 1\n", "is no list of tables");
+    check("[[service]\n", "services.toml:1:");
+}
+
+#[test]
+fn a_console_for_others_needs_a_token() {
+    let text = "[console]\nlisten = \"0.0.0.0:8010\"\n";
+    check(text, "set SPANDREL_ADMIN_TOKEN");
+    let environment = Environment::from_pairs([("SPANDREL_ADMIN_TOKEN", "t")]);
+    assert!(read(text, Path::new("services.toml"), &environment).is_ok());
+}
+
+#[test]
+fn the_shop_s_own_manifest_is_good() {
+    let text = include_str!("../../../services.toml");
+    let config = read(text, Path::new("services.toml"), &Environment::default()).unwrap();
+    let names: Vec<_> = config.services.iter().map(|service| service.name.as_str()).collect();
+    assert_eq!(names, ["product-service", "user-service", "inventory-service"]);
+}

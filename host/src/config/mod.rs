@@ -1,0 +1,35 @@
+//! Raw manifest and environment in, resolved and validated types out. Nobody else reads either.
+//!
+//! What was typed becomes what it means once, here. The first thing that is wrong ends it, with one message that names
+//! the place and the cure.
+
+mod environment;
+mod error;
+mod expand;
+mod manifest;
+mod quantity;
+pub mod telemetry;
+mod types;
+
+use std::path::Path;
+
+pub use self::environment::Environment;
+pub use self::error::ConfigError;
+pub use self::types::{
+    AdminToken, Bind, Config, ConsoleConfig, Isolation, Limits, Origin, Outbound, Scheme, ServiceConfig, ServiceName,
+    StateConfig, SwapConfig,
+};
+
+impl Config {
+    /// Reads the manifest at a path.
+    pub fn load(manifest: &Path, environment: &Environment) -> Result<Config, ConfigError> {
+        let text = std::fs::read_to_string(manifest)
+            .map_err(|reason| ConfigError::NoManifest { path: manifest.to_owned(), reason })?;
+        Config::parse(&text, manifest, environment)
+    }
+
+    /// Reads a manifest's text. Relative paths in it start at the manifest's folder.
+    pub fn parse(text: &str, manifest: &Path, environment: &Environment) -> Result<Config, ConfigError> {
+        manifest::read(text, manifest, environment)
+    }
+}

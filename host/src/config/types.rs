@@ -1,0 +1,294 @@
+//! The resolved configuration: no raw strings, no options that mean a default.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::trace::Settings;
+
+/// Everything that a host is told.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Config {
+    /// The file that it came from.
+    pub manifest: PathBuf,
+    /// The console's listener.
+    pub console: ConsoleConfig,
+    /// What `wasi:keyvalue` is backed by.
+    pub state: StateConfig,
+    /// How components are swapped.
+    pub swap: SwapConfig,
+    /// The services, in the order of the manifest.
+    pub services: Vec<ServiceConfig>,
+    /// Telemetry.
+    pub telemetry: Settings,
+    /// Attributes of every service's Resource.
+    pub resource: Vec<(String, String)>,
+    /// Which ports are taken.
+    pub bind: Bind,
+    /// Where compiled components are kept; nowhere where there is no home folder.
+    pub cache_dir: Option<PathBuf>,
+}
+
+/// Which ports are taken for declared addresses.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Bind {
+    /// Those that are declared.
+    Declared,
+    /// Any that are free. Calls between services still go by the declared addresses.
+    Ephemeral,
+}
+
+/// `SPANDREL_ADMIN_TOKEN`. Does not show itself in logs.
+#[derive(Clone, PartialEq, Eq)]
+pub struct AdminToken(String);
+
+impl AdminToken {
+    /// The token itself.
+    pub fn reveal(&self) -> &str {
+        &self.0
+    }
+}
+
+impl From<&str> for AdminToken {
+    fn from(token: &str) -> AdminToken {
+        AdminToken(token.to_owned())
+    }
+}
+
+impl fmt::Debug for AdminToken {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str("AdminToken(..)")
+    }
+}
+
+/// `[console]`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ConsoleConfig {
+    /// Where it listens; none where it is turned off.
+    pub listen: Option<SocketAddr>,
+    /// What callers must send; always there where `listen` is not loopback.
+    pub admin_token: Option<AdminToken>,
+}
+
+/// `[state]`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum StateConfig {
+    /// Gone with the process.
+    Memory,
+    /// A file.
+    Redb {
+        /// The file.
+        path: PathBuf,
+    },
+}
+
+/// `[swap]`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SwapConfig {
+    /// Whether files are watched.
+    pub watch: bool,
+    /// How long a new generation is watched for being worse than the one before; zero is not at all.
+    pub guard: Duration,
+    /// How long an old generation's requests are waited for before its instances are freed.
+    pub drain: Duration,
+    /// How many earlier generations are kept.
+    pub keep: usize,
+}
+
+impl Default for SwapConfig {
+    fn default() -> SwapConfig {
+        SwapConfig { watch: true, guard: Duration::from_secs(30), drain: Duration::from_secs(30), keep: 3 }
+    }
+}
+
+/// The name of a service: lower-case letters, digits and dashes. It is the value of `service.name`.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ServiceName(Arc<str>);
+
+impl ServiceName {
+    /// The name, where `text` is one.
+    pub fn parse(text: &str) -> Option<ServiceName> {
+        let good = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-';
+        let named = (1..=63).contains(&text.len()) && text.bytes().all(good);
+        (named && !text.starts_with('-') && !text.ends_with('-')).then(|| ServiceName(text.into()))
+    }
+
+    /// The name as text.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Display for ServiceName {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(&self.0)
+    }
+}
+
+/// `[[service]]`.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ServiceConfig {
+    /// `name`.
+    pub name: ServiceName,
+    /// `version`, the value of `service.version`.
+    pub version: String,
+    /// `component`, the file.
+    pub component: PathBuf,
+    /// `listen`.
+    pub listen: SocketAddr,
+    /// `isolation`.
+    pub isolation: Isolation,
+    /// `[service.config]`.
+    pub config: BTreeMap<String, String>,
+    /// `[service.outbound]`.
+    pub outbound: Outbound,
+    /// `[service.limits]`.
+    pub limits: Limits,
+    /// `probe`: the path that a new version must answer before it serves.
+    pub probe: Option<String>,
+}
+
+impl ServiceConfig {
+    /// A service that no manifest names, for looking at a component: default limits, nothing outbound.
+    pub fn unnamed(component: &Path) -> ServiceConfig {
+        ServiceConfig {
+            name: ServiceName("unnamed".into()),
+            version: DEFAULT_VERSION.to_owned(),
+            component: component.to_owned(),
+            listen: SocketAddr::from(([127, 0, 0, 1], 0)),
+            isolation: Isolation::Instance,
+            config: BTreeMap::new(),
+            outbound: Outbound::default(),
+            limits: Limits::default(),
+            probe: None,
+        }
+    }
+}
+
+/// The version of a service whose manifest names none.
+pub(super) const DEFAULT_VERSION: &str = "0.0.0";
+
+/// How far requests are kept apart.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Isolation {
+    /// Instances are reused, for one request at a time.
+    Instance,
+    /// Every request has an instance of its own.
+    Request,
+}
+
+/// What a service may call.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Outbound {
+    /// The origins that may be called; nothing else may be.
+    pub allow: Vec<Origin>,
+    /// Those of them that are sent no baggage.
+    pub no_baggage: Vec<Origin>,
+}
+
+/// `http` or `https`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Scheme {
+    /// Port 80 where none is named.
+    Http,
+    /// Port 443 where none is named.
+    Https,
+}
+
+/// Scheme, host and port of a URL (RFC 6454).
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Origin {
+    /// The scheme.
+    pub scheme: Scheme,
+    /// The host, in lower case; an IPv6 address in brackets.
+    pub host: String,
+    /// The port.
+    pub port: u16,
+}
+
+impl Origin {
+    /// The origin of an absolute http or https URL.
+    pub fn of(uri: &http::Uri) -> Option<Origin> {
+        let (scheme, standard) = match uri.scheme_str()? {
+            "http" => (Scheme::Http, 80),
+            "https" => (Scheme::Https, 443),
+            _ => return None,
+        };
+        let host = uri.host().filter(|host| !host.is_empty())?.to_ascii_lowercase();
+        Some(Origin { scheme, host, port: uri.port_u16().unwrap_or(standard) })
+    }
+
+    /// Reads an origin that is written as a URL without path and query.
+    pub fn parse(text: &str) -> Option<Origin> {
+        let uri: http::Uri = text.parse().ok()?;
+        let bare = matches!(uri.path(), "" | "/") && uri.query().is_none();
+        Origin::of(&uri).filter(|_| bare && !text.contains('@'))
+    }
+}
+
+impl fmt::Display for Origin {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let scheme = match self.scheme {
+            Scheme::Http => "http",
+            Scheme::Https => "https",
+        };
+        write!(formatter, "{scheme}://{}:{}", self.host, self.port)
+    }
+}
+
+/// `[service.limits]`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// Linear memory of one instance, in bytes.
+    pub memory: u64,
+    /// A request's body, in bytes.
+    pub request_body: usize,
+    /// A response's body, in bytes: the service's own, and of those it calls.
+    pub response_body: usize,
+    /// The longest that a request may take.
+    pub request_timeout: Duration,
+    /// Requests that are served at one time.
+    pub concurrency: usize,
+}
+
+impl Default for Limits {
+    fn default() -> Limits {
+        Limits {
+            memory: 64 << 20,
+            request_body: 1 << 20,
+            response_body: 8 << 20,
+            request_timeout: Duration::from_secs(10),
+            concurrency: 1024,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn origins_are_compared_by_what_they_mean() {
+        assert_eq!(Origin::parse("http://LOCALHOST"), Origin::parse("http://localhost:80/"));
+        assert_eq!(Origin::parse("https://a.example").unwrap().to_string(), "https://a.example:443");
+        for bad in ["localhost:8000", "http://a/path", "http://a?q", "ftp://a", "http://me@a", "http://", ""] {
+            assert_eq!(Origin::parse(bad), None, "{bad}");
+        }
+    }
+
+    #[test]
+    fn names_are_plain() {
+        assert!(ServiceName::parse("user-service").is_some());
+        for bad in ["", "User", "a_b", "-a", "a-", "a b"] {
+            assert_eq!(ServiceName::parse(bad), None, "{bad}");
+        }
+    }
+
+    #[test]
+    fn a_token_does_not_show_itself() {
+        assert_eq!(format!("{:?}", AdminToken::from("secret")), "AdminToken(..)");
+    }
+}

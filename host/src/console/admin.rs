@@ -1,0 +1,148 @@
+//! `/admin/v1`: swaps, rollbacks and canaries on demand.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::{Request, Response, StatusCode};
+use http_body_util::{BodyExt, LengthLimitError, Limited};
+use hyper::body::Incoming;
+use serde::Serialize;
+
+use super::{Console, json};
+use crate::error::problem;
+use crate::swap::{SwapError, SwapOptions, Swapped};
+
+/// The largest component that is taken over the network, in bytes.
+const COMPONENT_LIMIT: usize = 128 * 1024 * 1024;
+/// How long a component may take to arrive.
+const UPLOAD_TIMEOUT: Duration = Duration::from_secs(120);
+
+/// What a swap that happened answers.
+#[derive(Serialize)]
+struct Answer {
+    generation: u64,
+    digest: String,
+    /// False where the component is the one that served already.
+    changed: bool,
+    /// Milliseconds for each step.
+    timings_ms: BTreeMap<&'static str, f64>,
+}
+
+impl From<Swapped> for Answer {
+    fn from(swapped: Swapped) -> Answer {
+        let timings = swapped.timings.into_iter();
+        Answer {
+            generation: swapped.generation,
+            digest: swapped.digest,
+            changed: swapped.changed,
+            timings_ms: timings.map(|(step, duration)| (step, duration.as_secs_f64() * 1e3)).collect(),
+        }
+    }
+}
+
+/// `PUT /admin/v1/services/{name}/component`: the body is the component.
+pub(super) async fn swap(console: &Console, name: &str, request: Request<Incoming>) -> Response<Bytes> {
+    let Some(service) = console.host.catalog.find(name) else { return unknown(name) };
+    let options = match options(request.uri().query().unwrap_or_default()) {
+        Ok(options) => options,
+        Err(reason) => return problem(StatusCode::BAD_REQUEST, &reason),
+    };
+    let bytes = match read(request).await {
+        Ok(bytes) => bytes,
+        Err(response) => return response,
+    };
+    // The swap goes on where the caller hangs up: half a swap would help nobody.
+    let swapper = console.host.swapper.clone();
+    let swapped = tokio::spawn(async move { swapper.swap(&service, bytes.to_vec().into(), options).await });
+    answer(swapped.await.unwrap_or(Err(SwapError::Superseded)))
+}
+
+/// `POST /admin/v1/services/{name}/{action}`.
+pub(super) async fn act(console: &Console, name: &str, action: &str) -> Response<Bytes> {
+    let Some(service) = console.host.catalog.find(name) else { return unknown(name) };
+    let swapper = &console.host.swapper;
+    answer(match action {
+        "rollback" => swapper.rollback(&service).await,
+        "promote" => swapper.promote(&service).await,
+        _ => swapper.abort(&service).await,
+    })
+}
+
+fn answer(result: Result<Swapped, SwapError>) -> Response<Bytes> {
+    match result {
+        Ok(swapped) => json(&Answer::from(swapped)),
+        Err(error) => problem(status(&error), &error.to_string()),
+    }
+}
+
+fn status(error: &SwapError) -> StatusCode {
+    match error {
+        SwapError::Superseded | SwapError::CanaryRunning(_) | SwapError::NoCanary | SwapError::NoEarlierGeneration => {
+            StatusCode::CONFLICT
+        }
+        SwapError::NoInstance(_) => StatusCode::SERVICE_UNAVAILABLE,
+        SwapError::Component(_) | SwapError::DroppedRoutes(_) | SwapError::Probe { .. } => {
+            StatusCode::UNPROCESSABLE_ENTITY
+        }
+    }
+}
+
+fn unknown(name: &str) -> Response<Bytes> {
+    problem(StatusCode::NOT_FOUND, &format!("There is no service `{name}`"))
+}
+
+async fn read(request: Request<Incoming>) -> Result<Bytes, Response<Bytes>> {
+    let body = Limited::new(request.into_body(), COMPONENT_LIMIT).collect();
+    let body = tokio::time::timeout(UPLOAD_TIMEOUT, body).await;
+    let body = body.map_err(|_| problem(StatusCode::REQUEST_TIMEOUT, "The component did not arrive in time"))?;
+    let body = body.map_err(|error| match error.is::<LengthLimitError>() {
+        true => {
+            let detail = format!("The component is larger than {COMPONENT_LIMIT} bytes");
+            problem(StatusCode::PAYLOAD_TOO_LARGE, &detail)
+        }
+        false => problem(StatusCode::BAD_REQUEST, "The component broke off on its way"),
+    })?;
+    Ok(body.to_bytes())
+}
+
+/// Reads `allow-dropped-routes=true` and `canary=10%` from the query.
+fn options(query: &str) -> Result<SwapOptions, String> {
+    let mut options = SwapOptions::default();
+    for pair in query.split('&').filter(|pair| !pair.is_empty()) {
+        let (key, value) = pair.split_once('=').unwrap_or((pair, "true"));
+        match (key, value) {
+            ("allow-dropped-routes", "true") => options.allow_dropped_routes = true,
+            ("allow-dropped-routes", "false") => options.allow_dropped_routes = false,
+            ("canary", share) => options.canary = Some(parse_share(share)?),
+            _ => return Err(format!("`{pair}` is no option of a swap: there are allow-dropped-routes and canary")),
+        }
+    }
+    Ok(options)
+}
+
+/// A share such as `10%` or `0.5%`, in ten-thousandths.
+fn parse_share(text: &str) -> Result<u32, String> {
+    let number = text.trim_end_matches('%').trim_end_matches("%25");
+    match number.parse::<f64>() {
+        Ok(percent) if percent > 0.0 && percent < 100.0 => Ok((percent * 100.0).round().max(1.0) as u32),
+        _ => Err(format!("`{text}` is no share for a canary: give one above 0 % and below 100 %, such as 10%")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn options_are_read_from_the_query() {
+        let read = options("allow-dropped-routes=true&canary=10%25").unwrap();
+        assert!(read.allow_dropped_routes);
+        assert_eq!(read.canary, Some(1000));
+        assert_eq!(options("canary=0.5%").unwrap().canary, Some(50));
+        assert_eq!(options("").unwrap().canary, None);
+        for bad in ["canary=0", "canary=100%", "canary=x", "force=true", "allow-dropped-routes=maybe"] {
+            assert!(options(bad).is_err(), "{bad}");
+        }
+    }
+}

@@ -1,0 +1,278 @@
+//! The life of one request at one service, whether it came over the network or from a service of the same host.
+//!
+//! Trace context in, a generation taken, a route found, the body read, the guest called, the answer checked, the spans
+//! handed over. Everything that can refuse a request on the way does so with a [`Rejection`].
+
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use futures_util::future::BoxFuture;
+use http::{HeaderMap, Method, Response, StatusCode, Uri, Version};
+use http_body_util::{BodyExt, LengthLimitError, Limited};
+use hyper::body::Incoming as HyperBody;
+
+use crate::catalog::{Catalog, Generation, Lease, Service};
+use crate::component::{ActiveRequest, Cost, Failure, Handled, Invocation, Reply};
+use crate::config::ServiceName;
+use crate::error::Rejection;
+use crate::metadata;
+use crate::metrics::Served;
+use crate::outbound::{Call, HOP_BUDGET, HOPS, LocalCalls};
+use crate::routes::{Match, RouteIndex};
+use crate::semconv;
+use crate::trace::{Incoming, Pipeline, Recorder, SpanKind};
+
+/// A request as it arrives at a service.
+pub struct Arrival {
+    /// The method.
+    pub method: Method,
+    /// Path and query.
+    pub uri: Uri,
+    /// The protocol's version.
+    pub version: Version,
+    /// The header fields.
+    pub headers: HeaderMap,
+    /// What follows them.
+    pub body: Body,
+    /// The address of the client; none for a service of the same host.
+    pub peer: Option<SocketAddr>,
+}
+
+/// A request's body: already here, or still on its way.
+pub enum Body {
+    /// From a service of the same host.
+    Whole(Bytes),
+    /// From the network.
+    Stream(HyperBody),
+}
+
+/// Serves requests from the catalog.
+pub struct Dispatcher {
+    catalog: Arc<Catalog>,
+    pipeline: Pipeline,
+}
+
+/// What a request and the calls that it causes on this host have in common.
+#[derive(Clone)]
+struct Chain {
+    dispatcher: Arc<Dispatcher>,
+    /// The generation of each service that the request has met: it meets no other.
+    pins: Arc<Mutex<Vec<(ServiceName, Lease)>>>,
+    hops: u32,
+}
+
+/// What the life of a request needs at every step.
+struct Exchange {
+    recorder: Recorder,
+    route: Option<RouteIndex>,
+    cost: Option<Cost>,
+}
+
+impl Dispatcher {
+    /// A dispatcher for the services of `catalog`.
+    pub fn new(catalog: Arc<Catalog>, pipeline: Pipeline) -> Arc<Dispatcher> {
+        Arc::new(Dispatcher { catalog, pipeline })
+    }
+
+    /// Serves a request from the network.
+    pub async fn serve(self: &Arc<Self>, service: &Arc<Service>, arrival: Arrival) -> Response<Bytes> {
+        let incoming = self.pipeline.propagators().extract(&arrival.headers);
+        let hops = arrival.headers.get(HOPS).and_then(|hops| hops.to_str().ok()?.parse().ok()).unwrap_or(0_u32);
+        let chain = Chain { dispatcher: self.clone(), pins: Arc::default(), hops: hops.saturating_add(1) };
+        chain.serve(service, arrival, incoming).await
+    }
+
+    /// Asks a generation that serves nobody yet for `GET path`, and tells the status of its answer.
+    pub async fn probe(
+        self: &Arc<Self>,
+        generation: &Arc<Generation>,
+        recorder: Recorder,
+        path: &str,
+    ) -> Result<StatusCode, Failure> {
+        let Match::Found { index: route, params } = generation.routes().find(&Method::GET, path) else {
+            return Ok(StatusCode::NOT_FOUND);
+        };
+        let chain = Chain { dispatcher: self.clone(), pins: Arc::default(), hops: 1 };
+        let active = ActiveRequest { recorder, locals: Arc::new(chain), elsewhere: Duration::ZERO };
+        let (query, headers, body) = (None, HeaderMap::new(), Bytes::new());
+        let invocation = Invocation { route, params, query, headers, body, active };
+        let Handled { result, recorder, .. } = generation.pool.handle(invocation).await;
+        recorder.finish(None);
+        result.map(|reply| reply.status)
+    }
+}
+
+impl LocalCalls for Chain {
+    fn call(&self, call: Call) -> Result<BoxFuture<'static, Response<Bytes>>, Call> {
+        let Some(service) = self.dispatcher.catalog.at(&call.origin) else { return Err(call) };
+        let chain = Chain { hops: self.hops + 1, ..self.clone() };
+        let incoming = Incoming { parent: Some(call.context), baggage: call.baggage };
+        let arrival = Arrival {
+            method: call.method,
+            uri: call.uri,
+            version: Version::HTTP_11,
+            headers: call.headers,
+            body: Body::Whole(call.body),
+            peer: None,
+        };
+        Ok(Box::pin(async move { chain.serve(&service, arrival, incoming).await }))
+    }
+
+    fn hops(&self) -> u32 {
+        self.hops
+    }
+}
+
+impl Chain {
+    async fn serve(self, service: &Arc<Service>, arrival: Arrival, incoming: Incoming) -> Response<Bytes> {
+        let began = Instant::now();
+        let active = service.metrics.server_request(&arrival.method, semconv::SCHEME);
+        let source = service.source.load();
+        let name = semconv::method(&arrival.method);
+        let recorder = self.dispatcher.pipeline.record(&source, &incoming, name, SpanKind::Server, Vec::new());
+        let lease = self.pin(service, &recorder);
+        let mut exchange = Exchange { recorder, route: None, cost: None };
+        let (method, version) = (arrival.method.clone(), arrival.version);
+        let answered = self.answer(service, &lease, arrival, &mut exchange).await;
+        drop(active);
+        exchange.end(service, &lease, answered, (&method, version), began)
+    }
+
+    /// The generation that this request meets at `service`: the one it met before, or the one that serves now.
+    fn pin(&self, service: &Arc<Service>, recorder: &Recorder) -> Lease {
+        let mut pins = self.pins.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((_, lease)) = pins.iter().find(|(name, _)| *name == service.name) {
+            return lease.clone();
+        }
+        let lease = service.lease(recorder.trace_id());
+        pins.push((service.name.clone(), lease.clone()));
+        lease
+    }
+
+    async fn answer(
+        self,
+        service: &Arc<Service>,
+        lease: &Lease,
+        arrival: Arrival,
+        exchange: &mut Exchange,
+    ) -> Result<Reply, Rejection> {
+        let generation = lease.generation();
+        let limits = &generation.config.limits;
+        let found = generation.routes().find(&arrival.method, arrival.uri.path());
+        exchange.describe(&arrival, generation, &found);
+        if service.is_removed() {
+            return Err(Rejection::Gone);
+        }
+        if self.hops > HOP_BUDGET {
+            return Err(Rejection::LoopDetected);
+        }
+        let (route, params) = match found {
+            Match::Found { index, params } => (index, params),
+            Match::WrongMethod(allowed) => return Err(Rejection::MethodNotAllowed(allowed)),
+            Match::NotFound => return Err(Rejection::NotFound),
+        };
+        let names = generation.routes().parameter_names(route);
+        metadata::attach(&mut exchange.recorder, &arrival.headers, arrival.uri.query(), names.zip(&params));
+        let _permit = service.permit(limits.concurrency).ok_or(Rejection::Busy)?;
+        let body = read_body(arrival.body, limits).await?;
+        let query = arrival.uri.query().map(str::to_owned);
+        let recorder = std::mem::replace(&mut exchange.recorder, Recorder::detached());
+        let active = ActiveRequest { recorder, locals: Arc::new(self), elsewhere: Duration::ZERO };
+        let invocation = Invocation { route, params, query, headers: arrival.headers, body, active };
+        let Handled { result, recorder, cost } = generation.pool.handle(invocation).await;
+        exchange.recorder = recorder;
+        exchange.cost = Some(cost);
+        result.map_err(Rejection::Failed)
+    }
+}
+
+impl Exchange {
+    /// Gives the server span its name and what is known of the request before it is served.
+    fn describe(&mut self, arrival: &Arrival, generation: &Generation, found: &Match) {
+        let server = self.recorder.server();
+        if let Match::Found { index, .. } = found {
+            self.route = Some(*index);
+        }
+        if !self.recorder.is_recording() {
+            return;
+        }
+        let route = self.route.and_then(|index| generation.routes().get(index));
+        if let Some(name) = self.route.and_then(|index| generation.routes().span_name(index)) {
+            self.recorder.rename(server, name.to_string());
+        }
+        semconv::server_request(&mut self.recorder, arrival, generation.config.listen, route);
+        semconv::version(&mut self.recorder, generation);
+    }
+
+    /// Ends the server span, counts the request, and makes the response.
+    fn end(
+        mut self,
+        service: &Service,
+        lease: &Lease,
+        answered: Result<Reply, Rejection>,
+        (method, version): (&Method, Version),
+        began: Instant,
+    ) -> Response<Bytes> {
+        let generation = lease.generation();
+        let rejection = answered.as_ref().err();
+        let status = answered.as_ref().map_or_else(Rejection::status, |reply| reply.status);
+        let error_type = rejection.and_then(Rejection::error_type);
+        semconv::server_response(&mut self.recorder, status, rejection, self.cost.as_ref());
+        let duration = began.elapsed();
+        generation.tally.count(status.is_server_error(), duration);
+        let route = self.route.and_then(|index| generation.routes().get(index));
+        service.metrics.served(&Served {
+            method,
+            scheme: semconv::SCHEME,
+            route: route.map(|route| &route.template),
+            status: status.as_u16(),
+            error_type,
+            version,
+            duration,
+            trace: self.recorder.is_recording().then(|| (self.recorder.trace_id(), self.recorder.server_id())),
+        });
+        if matches!(rejection, Some(Rejection::Busy)) {
+            service.metrics.rejected("concurrency_limit");
+        }
+        let abort = match rejection {
+            Some(Rejection::Failed(Failure::Trapped(exception))) => Some(("wasm_trap", exception.message.clone())),
+            Some(Rejection::Failed(Failure::TimedOut)) => Some(("timeout", String::from("request_timeout passed"))),
+            _ => None,
+        };
+        self.recorder.finish(abort.as_ref().map(|(kind, message)| (*kind, message.as_str())));
+        match answered {
+            Ok(reply) => response(reply),
+            Err(rejection) => rejection.response(),
+        }
+    }
+}
+
+async fn read_body(body: Body, limits: &crate::config::Limits) -> Result<Bytes, Rejection> {
+    let limit = limits.request_body;
+    match body {
+        Body::Whole(bytes) if bytes.len() > limit => Err(Rejection::BodyTooLarge(limit)),
+        Body::Whole(bytes) => Ok(bytes),
+        Body::Stream(stream) => {
+            let read = Limited::new(stream, limit).collect();
+            let read = tokio::time::timeout(limits.request_timeout, read).await;
+            let collected = read.map_err(|_| Rejection::ClientTooSlow(limits.request_timeout))?;
+            let collected = collected.map_err(|error| match error.is::<LengthLimitError>() {
+                true => Rejection::BodyTooLarge(limit),
+                false => Rejection::BrokenBody,
+            })?;
+            Ok(collected.to_bytes())
+        }
+    }
+}
+
+fn response(reply: Reply) -> Response<Bytes> {
+    let Reply { status, headers, body } = reply;
+    // RFC 9110, 15.3.5 and 15.4.5: these have no content, whatever the guest put there.
+    let body = if matches!(status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED) { Bytes::new() } else { body };
+    let mut response = Response::new(body);
+    *response.status_mut() = status;
+    *response.headers_mut() = headers;
+    response
+}

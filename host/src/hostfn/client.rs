@@ -1,0 +1,245 @@
+//! `spandrel:service/client`: requests to other services, each with a client span of its own.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use futures_util::future::join_all;
+use http::{Method, Response, Uri};
+use wasmtime::component::Resource;
+
+use super::tracing::GuestSpan;
+use crate::component::State;
+use crate::component::bindings::spandrel::service::client::{Error, Host, Outgoing};
+use crate::component::bindings::spandrel::service::http as wit;
+use crate::component::{from_wit, measured, to_wit};
+use crate::config::Origin;
+use crate::metrics::Called;
+use crate::outbound::{Call, CallError, LocalCalls, Outbound};
+use crate::trace::{KeyValue, SpanKind, SpanRef};
+
+type Answer = Result<Response<Bytes>, CallError>;
+
+/// A call that was prepared, and the span that stands for it.
+struct Started {
+    span: SpanRef,
+    method: Method,
+    origin: Option<Origin>,
+    began: Instant,
+    call: Result<Call, CallError>,
+}
+
+impl Host for State {
+    async fn fetch(
+        &mut self,
+        request: Outgoing,
+        parent: Option<Resource<GuestSpan>>,
+    ) -> wasmtime::Result<Result<wit::Response, Error>> {
+        Ok(self.fetch_one(request, parent, None).await)
+    }
+
+    async fn fetch_within(
+        &mut self,
+        request: Outgoing,
+        parent: Option<Resource<GuestSpan>>,
+        timeout_ms: u32,
+    ) -> wasmtime::Result<Result<wit::Response, Error>> {
+        let limit = Duration::from_millis(timeout_ms.into());
+        Ok(self.fetch_one(request, parent, Some(limit)).await)
+    }
+
+    async fn fetch_all(
+        &mut self,
+        requests: Vec<Outgoing>,
+        parent: Option<Resource<GuestSpan>>,
+    ) -> wasmtime::Result<Vec<Result<wit::Response, Error>>> {
+        Ok(self.send_all(requests, parent, None).await)
+    }
+}
+
+impl State {
+    async fn fetch_one(
+        &mut self,
+        request: Outgoing,
+        parent: Option<Resource<GuestSpan>>,
+        limit: Option<Duration>,
+    ) -> Result<wit::Response, Error> {
+        let mut answers = self.send_all(vec![request], parent, limit).await;
+        answers.pop().unwrap_or(Err(Error::Denied))
+    }
+
+    /// Starts every span, sends every call at once, and ends each span at the time its own answer came.
+    async fn send_all(
+        &mut self,
+        requests: Vec<Outgoing>,
+        parent: Option<Resource<GuestSpan>>,
+        limit: Option<Duration>,
+    ) -> Vec<Result<wit::Response, Error>> {
+        let count = requests.len();
+        // Outside a request (while it names its routes, say) a component may call nobody.
+        let Some(parent) = self.parent(parent.as_ref()) else {
+            return (0..count).map(|_| Err(Error::Denied)).collect();
+        };
+        let Some(locals) = self.request.as_ref().map(|request| request.locals.clone()) else { return Vec::new() };
+        let started: Vec<_> = requests.into_iter().map(|request| self.start(request, parent)).collect();
+        let environment = self.environment().clone();
+        let sent = started.iter().map(|started| send(&environment.outbound, started, locals.clone(), limit));
+        let mut elsewhere = Duration::ZERO;
+        let answers = measured(&mut elsewhere, join_all(sent)).await;
+        if let Some(request) = &mut self.request {
+            request.elsewhere += elsewhere;
+        }
+        started.iter().zip(answers).map(|(started, (answer, ended))| self.end(started, answer, ended)).collect()
+    }
+
+    fn start(&mut self, request: Outgoing, parent: SpanRef) -> Started {
+        let Outgoing { method, url, headers, body } = request;
+        let method = Method::from(method);
+        let target = parse_url(&url);
+        let began = Instant::now();
+        let Some(active) = &mut self.request else {
+            let call = Err(CallError::InvalidUrl("there is no request to call for".to_owned()));
+            return Started { span: SpanRef::NONE, method, origin: None, began, call };
+        };
+        let recorder = &mut active.recorder;
+        let span = match recorder.is_recording() {
+            true => recorder.start(span_name(&method), SpanKind::Client, parent, attributes(&method, &target)),
+            false => SpanRef::NONE,
+        };
+        let origin = target.as_ref().ok().map(|(_, origin)| origin.clone());
+        let call = target.and_then(|(uri, origin)| {
+            let headers = from_wit(headers).map_err(CallError::InvalidUrl)?;
+            let (context, baggage) = (recorder.context_of(span), recorder.baggage().clone());
+            Ok(Call { method: method.clone(), uri, origin, headers, body: body.into(), context, baggage })
+        });
+        Started { span, method, origin, began, call }
+    }
+
+    fn end(&mut self, started: &Started, answer: Answer, ended: Instant) -> Result<wit::Response, Error> {
+        let status = answer.as_ref().ok().map(|response| response.status().as_u16());
+        self.count(started, status, answer.as_ref().err(), ended);
+        if let Some(request) = &mut self.request {
+            let recorder = &mut request.recorder;
+            if let Some(status) = status {
+                recorder.set(started.span, KeyValue::new("http.response.status_code", i64::from(status)));
+            }
+            match &answer {
+                Ok(response) if response.status().is_client_error() || response.status().is_server_error() => {
+                    recorder.fail(started.span, response.status().as_str(), String::new());
+                }
+                Ok(_) => {}
+                Err(error) => recorder.fail(started.span, error.error_type(), error.to_string()),
+            }
+            recorder.end_at(started.span, ended);
+        }
+        answer.map(to_guest).map_err(Into::into)
+    }
+
+    /// Only calls to origins that the manifest allows are counted by address: others could be any number.
+    fn count(&self, started: &Started, status: Option<u16>, error: Option<&CallError>, ended: Instant) {
+        let Some(origin) = &started.origin else { return };
+        let environment = self.environment();
+        if environment.outbound.allows(origin) {
+            environment.metrics.client_request(&Called {
+                method: &started.method,
+                address: &origin.host,
+                port: origin.port,
+                status,
+                error_type: error.map(CallError::error_type),
+                duration: ended.duration_since(started.began),
+            });
+        }
+    }
+}
+
+async fn send(
+    outbound: &Outbound,
+    started: &Started,
+    locals: Arc<dyn LocalCalls>,
+    limit: Option<Duration>,
+) -> (Answer, Instant) {
+    let send = async { outbound.send(started.call.clone()?, locals).await };
+    let answer = match limit {
+        Some(limit) => tokio::time::timeout(limit, send).await.unwrap_or(Err(CallError::TimedOut)),
+        None => send.await,
+    };
+    (answer, Instant::now())
+}
+
+fn parse_url(url: &str) -> Result<(Uri, Origin), CallError> {
+    let uri: Uri = url.parse().map_err(|error| CallError::InvalidUrl(format!("`{url}` is no URL: {error}")))?;
+    let origin = Origin::of(&uri);
+    let origin = origin.ok_or_else(|| CallError::InvalidUrl(format!("`{url}` is no absolute http or https URL")))?;
+    Ok((uri, origin))
+}
+
+/// A client knows no template, so the method alone is the name.
+fn span_name(method: &Method) -> &'static str {
+    match *method {
+        Method::GET => "GET",
+        Method::HEAD => "HEAD",
+        Method::POST => "POST",
+        Method::PUT => "PUT",
+        Method::PATCH => "PATCH",
+        Method::DELETE => "DELETE",
+        Method::OPTIONS => "OPTIONS",
+        _ => "HTTP",
+    }
+}
+
+/// What the HTTP semantic conventions require of a client span.
+fn attributes(method: &Method, target: &Result<(Uri, Origin), CallError>) -> Vec<KeyValue> {
+    let mut attributes = Vec::with_capacity(6);
+    attributes.push(KeyValue::new("http.request.method", span_name(method)));
+    if let Ok((uri, origin)) = target {
+        attributes.push(KeyValue::new("server.address", origin.host.clone()));
+        attributes.push(KeyValue::new("server.port", i64::from(origin.port)));
+        attributes.push(KeyValue::new("url.full", without_credentials(uri)));
+    }
+    attributes
+}
+
+/// The URL with user name and password replaced, as the conventions ask.
+fn without_credentials(uri: &Uri) -> String {
+    let text = uri.to_string();
+    let Some(authority) = uri.authority().filter(|authority| authority.as_str().contains('@')) else { return text };
+    let host = authority.as_str().rsplit('@').next().unwrap_or_default();
+    text.replacen(authority.as_str(), &format!("REDACTED:REDACTED@{host}"), 1)
+}
+
+fn to_guest(response: Response<Bytes>) -> wit::Response {
+    let (parts, body) = response.into_parts();
+    wit::Response { status: parts.status.as_u16(), headers: to_wit(&parts.headers), body: body.into() }
+}
+
+impl From<CallError> for Error {
+    fn from(error: CallError) -> Error {
+        match error {
+            CallError::Denied(_) => Error::Denied,
+            CallError::InvalidUrl(reason) => Error::InvalidUrl(reason),
+            CallError::Unreachable(reason) => Error::Unreachable(reason),
+            CallError::TimedOut => Error::TimedOut,
+            CallError::TooLarge(_) => Error::TooLarge,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn credentials_stay_out_of_spans() {
+        let redacted = |url: &str| without_credentials(&url.parse().unwrap());
+        assert_eq!(redacted("http://me:secret@host:1/p?q=1"), "http://REDACTED:REDACTED@host:1/p?q=1");
+        assert_eq!(redacted("http://host/p"), "http://host/p");
+    }
+
+    #[test]
+    fn only_absolute_urls_are_called() {
+        assert!(parse_url("http://localhost:8000/x").is_ok());
+        for url in ["/x", "localhost:8000", "ftp://host/", "http://", "http://a b/"] {
+            assert!(matches!(parse_url(url), Err(CallError::InvalidUrl(_))), "{url}");
+        }
+    }
+}

@@ -1,0 +1,143 @@
+//! `wasi:keyvalue`: buckets of the calling service in the host's state store.
+//!
+//! Any identifier opens a bucket of that name which belongs to the service alone.
+
+use std::sync::Arc;
+
+use wasmtime::component::Resource;
+
+use crate::component::State;
+use crate::component::bindings::wasi::keyvalue::{atomics, store};
+use crate::state::{BucketId, StateError, StateStore, Swap};
+
+/// An open bucket.
+pub struct Bucket(Arc<BucketId>);
+
+/// A key and what it held when the guest looked.
+pub struct Snapshot {
+    bucket: Arc<BucketId>,
+    key: String,
+    seen: Option<Vec<u8>>,
+}
+
+impl From<StateError> for store::Error {
+    fn from(error: StateError) -> store::Error {
+        store::Error::Other(error.to_string())
+    }
+}
+
+impl State {
+    /// A handle of its own, because the state may not be borrowed while the store is waited for.
+    fn store(&self) -> StateStore {
+        self.environment().state.clone()
+    }
+
+    fn bucket(&self, bucket: &Resource<Bucket>) -> wasmtime::Result<Arc<BucketId>> {
+        Ok(self.table.get(bucket)?.0.clone())
+    }
+}
+
+impl store::Host for State {
+    fn open(&mut self, identifier: String) -> wasmtime::Result<Result<Resource<Bucket>, store::Error>> {
+        let id = BucketId { service: self.environment().name.clone(), bucket: identifier.into() };
+        Ok(Ok(self.table.push(Bucket(Arc::new(id)))?))
+    }
+}
+
+impl store::HostBucket for State {
+    async fn get(
+        &mut self,
+        bucket: Resource<Bucket>,
+        key: String,
+    ) -> wasmtime::Result<Result<Option<Vec<u8>>, store::Error>> {
+        let bucket = self.bucket(&bucket)?;
+        Ok(self.store().get(&bucket, &key).await.map_err(Into::into))
+    }
+
+    async fn set(
+        &mut self,
+        bucket: Resource<Bucket>,
+        key: String,
+        value: Vec<u8>,
+    ) -> wasmtime::Result<Result<(), store::Error>> {
+        let bucket = self.bucket(&bucket)?;
+        Ok(self.store().set(&bucket, &key, value).await.map_err(Into::into))
+    }
+
+    async fn delete(&mut self, bucket: Resource<Bucket>, key: String) -> wasmtime::Result<Result<(), store::Error>> {
+        let bucket = self.bucket(&bucket)?;
+        Ok(self.store().delete(&bucket, &key).await.map_err(Into::into))
+    }
+
+    async fn exists(&mut self, bucket: Resource<Bucket>, key: String) -> wasmtime::Result<Result<bool, store::Error>> {
+        let bucket = self.bucket(&bucket)?;
+        let value = self.store().get(&bucket, &key).await;
+        Ok(value.map(|value| value.is_some()).map_err(Into::into))
+    }
+
+    async fn list_keys(
+        &mut self,
+        bucket: Resource<Bucket>,
+        cursor: Option<String>,
+    ) -> wasmtime::Result<Result<store::KeyResponse, store::Error>> {
+        let bucket = self.bucket(&bucket)?;
+        let page = self.store().keys(&bucket, cursor.as_deref()).await;
+        Ok(page.map(|page| store::KeyResponse { keys: page.keys, cursor: page.cursor }).map_err(Into::into))
+    }
+
+    fn drop(&mut self, bucket: Resource<Bucket>) -> wasmtime::Result<()> {
+        self.table.delete(bucket)?;
+        Ok(())
+    }
+}
+
+impl atomics::Host for State {
+    async fn increment(
+        &mut self,
+        bucket: Resource<Bucket>,
+        key: String,
+        delta: i64,
+    ) -> wasmtime::Result<Result<i64, store::Error>> {
+        let bucket = self.bucket(&bucket)?;
+        Ok(self.store().increment(&bucket, &key, delta).await.map_err(Into::into))
+    }
+
+    async fn swap(
+        &mut self,
+        cas: Resource<Snapshot>,
+        value: Vec<u8>,
+    ) -> wasmtime::Result<Result<(), atomics::CasError>> {
+        let Snapshot { bucket, key, seen } = self.table.delete(cas)?;
+        match self.store().compare_and_swap(&bucket, &key, seen, value).await {
+            Ok(Swap::Stored) => Ok(Ok(())),
+            Ok(Swap::Lost(seen)) => {
+                let fresh = self.table.push(Snapshot { bucket, key, seen })?;
+                Ok(Err(atomics::CasError::CasFailed(fresh)))
+            }
+            Err(error) => Ok(Err(atomics::CasError::StoreError(error.into()))),
+        }
+    }
+}
+
+impl atomics::HostCas for State {
+    async fn new(
+        &mut self,
+        bucket: Resource<Bucket>,
+        key: String,
+    ) -> wasmtime::Result<Result<Resource<Snapshot>, store::Error>> {
+        let bucket = self.bucket(&bucket)?;
+        match self.store().get(&bucket, &key).await {
+            Ok(seen) => Ok(Ok(self.table.push(Snapshot { bucket, key, seen })?)),
+            Err(error) => Ok(Err(error.into())),
+        }
+    }
+
+    fn current(&mut self, cas: Resource<Snapshot>) -> wasmtime::Result<Result<Option<Vec<u8>>, store::Error>> {
+        Ok(Ok(self.table.get(&cas)?.seen.clone()))
+    }
+
+    fn drop(&mut self, cas: Resource<Snapshot>) -> wasmtime::Result<()> {
+        self.table.delete(cas)?;
+        Ok(())
+    }
+}

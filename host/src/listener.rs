@@ -1,0 +1,156 @@
+//! Accepts connections on a service's port, reads HTTP/1.1 and HTTP/2 without TLS (h2c) from them, and owns their end.
+//!
+//! A connection holds a permit from accept to close, so that a flood of connections waits in the kernel and not in the
+//! host's memory. On drain the listener stops accepting, lets every request that has begun end, and closes.
+
+use std::convert::Infallible;
+use std::future::Future;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::{Request, Response};
+use http_body_util::Full;
+use hyper::body::Incoming;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper_util::server::conn::auto;
+use hyper_util::server::graceful::GracefulShutdown;
+use thiserror::Error;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{Semaphore, watch};
+use tokio::task::JoinHandle;
+
+/// Connections that one listener holds open at a time.
+const CONNECTIONS: usize = 10_000;
+/// The longest that a client may take to send a request's head.
+const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
+/// The most bytes that a request's head may have. A longer one is answered with 431.
+const HEAD_LIMIT: usize = 64 * 1024;
+/// Requests of one HTTP/2 connection that are served at a time.
+const STREAMS: u32 = 256;
+/// The wait after an accept that failed for want of file descriptors.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+
+/// Why a port could not be taken.
+#[derive(Debug, Error)]
+#[error("{who} cannot listen on {address}: {reason}. Is another host running? Set another `listen` in the manifest")]
+pub struct ListenError {
+    /// The service or the console.
+    pub who: String,
+    /// The address that was asked for.
+    pub address: SocketAddr,
+    /// What the system said.
+    pub reason: std::io::Error,
+}
+
+/// A port that was taken but not yet served.
+pub struct Bound {
+    listener: TcpListener,
+    /// The address, with the port that the system chose where 0 was asked for.
+    pub address: SocketAddr,
+}
+
+/// A port that is served.
+pub struct Listener {
+    /// The address that it listens on.
+    pub address: SocketAddr,
+    drain: watch::Sender<bool>,
+    task: JoinHandle<()>,
+}
+
+/// Takes the port at `address` for `who`.
+pub async fn bind(who: &str, address: SocketAddr) -> Result<Bound, ListenError> {
+    let fail = |reason| ListenError { who: who.to_owned(), address, reason };
+    let listener = TcpListener::bind(address).await.map_err(fail)?;
+    let address = listener.local_addr().map_err(fail)?;
+    Ok(Bound { listener, address })
+}
+
+impl Bound {
+    /// Answers every request with `handler` until the listener is drained.
+    pub fn serve<H, F>(self, handler: H) -> Listener
+    where
+        H: Fn(Request<Incoming>, SocketAddr) -> F + Clone + Send + Sync + 'static,
+        F: Future<Output = Response<Bytes>> + Send + 'static,
+    {
+        let (drain, draining) = watch::channel(false);
+        let task = tokio::spawn(accept(self.listener, handler, draining));
+        Listener { address: self.address, drain, task }
+    }
+}
+
+impl Listener {
+    /// Stops accepting, and returns when the last connection has ended or `limit` has passed, whichever is first.
+    /// Tells whether all connections had ended.
+    pub async fn drain(mut self, limit: Duration) -> bool {
+        self.drain.send_replace(true);
+        let ended = tokio::time::timeout(limit, &mut self.task).await.is_ok();
+        self.task.abort();
+        ended
+    }
+}
+
+async fn accept<H, F>(listener: TcpListener, handler: H, mut draining: watch::Receiver<bool>)
+where
+    H: Fn(Request<Incoming>, SocketAddr) -> F + Clone + Send + Sync + 'static,
+    F: Future<Output = Response<Bytes>> + Send + 'static,
+{
+    let permits = Arc::new(Semaphore::new(CONNECTIONS));
+    let graceful = GracefulShutdown::new();
+    let server = server();
+    loop {
+        let accepted = tokio::select! {
+            biased;
+            _ = draining.wait_for(|draining| *draining) => break,
+            accepted = next(&listener, &permits) => accepted,
+        };
+        let Some((stream, peer, permit)) = accepted else { continue };
+        let handler = handler.clone();
+        let service = service_fn(move |request| {
+            let answer = handler(request, peer);
+            async move { Ok::<_, Infallible>(answer.await.map(Full::new)) }
+        });
+        let connection = server.serve_connection(TokioIo::new(stream), service).into_owned();
+        let connection = graceful.watch(connection);
+        tokio::spawn(async move {
+            if let Err(error) = connection.await {
+                tracing::debug!(%peer, error, "connection ended early");
+            }
+            drop(permit);
+        });
+    }
+    drop(listener);
+    graceful.shutdown().await;
+}
+
+type Accepted = (TcpStream, SocketAddr, tokio::sync::OwnedSemaphorePermit);
+
+async fn next(listener: &TcpListener, permits: &Arc<Semaphore>) -> Option<Accepted> {
+    let permit = permits.clone().acquire_owned().await.ok()?;
+    match listener.accept().await {
+        Ok((stream, peer)) => {
+            // Answers are written whole; waiting to fill a packet would only delay them.
+            stream.set_nodelay(true).ok();
+            Some((stream, peer, permit))
+        }
+        Err(error) => {
+            tracing::warn!(%error, "a connection could not be accepted");
+            tokio::time::sleep(ACCEPT_PAUSE).await;
+            None
+        }
+    }
+}
+
+fn server() -> auto::Builder<TokioExecutor> {
+    let mut server = auto::Builder::new(TokioExecutor::new());
+    server.http1().timer(TokioTimer::new()).header_read_timeout(HEAD_TIMEOUT).max_buf_size(HEAD_LIMIT);
+    server
+        .http2()
+        .timer(TokioTimer::new())
+        .max_concurrent_streams(STREAMS)
+        .max_header_list_size(HEAD_LIMIT as u32)
+        .keep_alive_interval(Duration::from_secs(30));
+    server
+}

@@ -1,0 +1,85 @@
+//! The `spandrel` command: arguments in, text and an exit status out. The only place that prints or exits.
+
+use std::io::{IsTerminal, Write};
+use std::process::ExitCode;
+
+use clap::Parser;
+use spandrel::cli::{self, Arguments, Command, LogFormat, RunArguments};
+use spandrel::config::Environment;
+use spandrel::{Config, Host};
+use tokio::signal::unix::{SignalKind, signal};
+
+/// The manifest, a component or the command line is wrong.
+const WRONG_INPUT: u8 = 2;
+
+fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    let environment = Environment::from_process();
+    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => return fail(&format!("no threads to run on: {error}")),
+    };
+    runtime.block_on(async {
+        let done = match arguments.command {
+            Command::Run(run_arguments) => return run(run_arguments, environment).await,
+            Command::Check(arguments) => cli::check(arguments, &environment).await,
+            Command::Inspect(arguments) => cli::inspect(arguments).await,
+            Command::Status(arguments) => cli::status(arguments, &environment).await,
+            Command::Swap(arguments) => cli::swap(arguments, &environment).await,
+            Command::Rollback(arguments) => cli::act("rollback", arguments, &environment).await,
+            Command::Promote(arguments) => cli::act("promote", arguments, &environment).await,
+            Command::Abort(arguments) => cli::act("abort", arguments, &environment).await,
+        };
+        match done {
+            Ok(text) => print(&text),
+            Err(error) => fail(&error.to_string()),
+        }
+    })
+}
+
+/// Serves until SIGTERM or Ctrl-C, then drains. A second signal ends at once.
+async fn run(arguments: RunArguments, environment: Environment) -> ExitCode {
+    start_log(&arguments, &environment);
+    let config = match Config::load(&arguments.manifest, &environment) {
+        Ok(config) => config,
+        Err(error) => return fail(&error.to_string()),
+    };
+    let telemetry = cli::telemetry_line(&config);
+    let (Ok(mut interrupt), Ok(mut terminate)) = (signal(SignalKind::interrupt()), signal(SignalKind::terminate()))
+    else {
+        return fail("the signal handlers cannot be set up");
+    };
+    let host = match Host::start(config, environment).await {
+        Ok(host) => host,
+        Err(error) => return fail(&error.to_string()),
+    };
+    print(&cli::banner(&host, &telemetry, arguments.log_format));
+    let mut stop = async || tokio::select! { _ = interrupt.recv() => (), _ = terminate.recv() => () };
+    stop().await;
+    tracing::info!("stopping: finishing the requests in flight");
+    tokio::select! {
+        () = host.shutdown() => ExitCode::SUCCESS,
+        () = stop() => std::process::exit(130),
+    }
+}
+
+fn start_log(arguments: &RunArguments, environment: &Environment) {
+    let filter = tracing_subscriber::EnvFilter::new(environment.log_filter());
+    let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stdout).with_target(false);
+    match arguments.log_format {
+        LogFormat::Json => log.json().flatten_event(true).init(),
+        LogFormat::Text => log.with_ansi(std::io::stdout().is_terminal() && !environment.no_color()).init(),
+    }
+}
+
+/// A reader that has gone away is no failure of the command.
+fn print(text: &str) -> ExitCode {
+    let mut out = std::io::stdout().lock();
+    let _ = out.write_all(text.as_bytes()).and_then(|()| out.flush());
+    ExitCode::SUCCESS
+}
+
+fn fail(message: &str) -> ExitCode {
+    eprintln!("error: {message}");
+    ExitCode::from(WRONG_INPUT)
+}

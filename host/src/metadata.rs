@@ -1,0 +1,97 @@
+//! The metadata that belongs to a whole trace: who asked, in which session, for whom.
+//!
+//! It comes from the headers `x-client-id` and `x-session-id` and the parameter `user_id`, or, where a caller has
+//! already read those, from W3C baggage. It stands on every span of the request and travels on as baggage.
+
+use std::borrow::Cow;
+
+use http::HeaderMap;
+use percent_encoding::percent_decode_str;
+
+use crate::trace::{KeyValue, Recorder};
+
+/// Values longer than this (in characters) are cut: they go on every span and over every wire.
+const LONGEST: usize = 128;
+
+/// One piece of metadata: the baggage key, which is the attribute too, and an attribute of the conventions beside it.
+struct Field {
+    key: &'static str,
+    also: Option<&'static str>,
+}
+
+const CLIENT: Field = Field { key: "business.client_id", also: None };
+const SESSION: Field = Field { key: "business.session_id", also: Some("session.id") };
+const USER: Field = Field { key: "business.user_id", also: Some("user.id") };
+
+/// Reads a request's metadata and puts it on its spans and into its baggage.
+pub fn attach<'a>(
+    recorder: &mut Recorder,
+    headers: &HeaderMap,
+    query: Option<&'a str>,
+    params: impl Iterator<Item = (&'a str, &'a String)>,
+) {
+    let header = |name: &str| headers.get(name).and_then(|value| value.to_str().ok()).map(Cow::Borrowed);
+    let user = user_id(query, params);
+    let given = [(CLIENT, header("x-client-id")), (SESSION, header("x-session-id")), (USER, user)];
+    let mut shared = Vec::new();
+    for (field, given) in given {
+        let given = given.map(|value| tidy(&value)).filter(|value| !value.is_empty());
+        let value = match given {
+            Some(value) => {
+                let baggage = recorder.baggage().with(field.key, &value);
+                recorder.set_baggage(baggage);
+                Some(value)
+            }
+            None => recorder.baggage().get(field.key).map(tidy),
+        };
+        if let Some(value) = value.filter(|_| recorder.is_recording()) {
+            shared.extend(field.also.map(|key| KeyValue::new(key, value.clone())));
+            shared.push(KeyValue::new(field.key, value));
+        }
+    }
+    if !shared.is_empty() {
+        recorder.set_shared_attributes(shared);
+    }
+}
+
+fn user_id<'a>(
+    query: Option<&'a str>,
+    mut params: impl Iterator<Item = (&'a str, &'a String)>,
+) -> Option<Cow<'a, str>> {
+    let in_path = params.find(|(name, _)| *name == "user_id").map(|(_, value)| Cow::Borrowed(value.as_str()));
+    in_path.or_else(|| {
+        let pairs = query?.split('&').filter_map(|pair| pair.split_once('='));
+        let value = pairs.filter(|(name, _)| *name == "user_id").map(|(_, value)| value).next()?;
+        let spaces = value.replace('+', " ");
+        Some(Cow::Owned(percent_decode_str(&spaces).decode_utf8_lossy().into_owned()))
+    })
+}
+
+/// No control characters, no endless values.
+fn tidy(value: &str) -> String {
+    value.trim().chars().filter(|character| !character.is_control()).take(LONGEST).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn user(query: Option<&str>, params: &[(&str, &str)]) -> Option<String> {
+        let owned: Vec<_> = params.iter().map(|(name, value)| (*name, (*value).to_owned())).collect();
+        user_id(query, owned.iter().map(|(name, value)| (*name, value))).map(Cow::into_owned)
+    }
+
+    #[test]
+    fn the_user_is_read_from_the_path_or_the_query() {
+        assert_eq!(user(None, &[("user_id", "7")]).as_deref(), Some("7"));
+        assert_eq!(user(Some("a=b&user_id=1%2B1+x"), &[]).as_deref(), Some("1+1 x"));
+        assert_eq!(user(Some("user_id=2"), &[("user_id", "7")]).as_deref(), Some("7"));
+        assert_eq!(user(Some("xuser_id=2"), &[]), None);
+    }
+
+    #[test]
+    fn values_are_kept_short_and_printable() {
+        assert_eq!(tidy(" a\u{7}b "), "ab");
+        assert_eq!(tidy(&"x".repeat(500)).len(), LONGEST);
+    }
+}

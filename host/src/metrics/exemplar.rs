@@ -1,0 +1,132 @@
+//! Exemplars: for each bucket of a series, one measurement with the trace it came from.
+//!
+//! The SDK's metrics carry none, so they are kept beside it and merged where metrics are encoded. A bucket
+//! takes the first sampled measurement after each collection; all others cost one atomic load.
+
+use std::{
+    sync::{
+        Mutex, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::SystemTime,
+};
+
+use opentelemetry::{
+    KeyValue,
+    trace::{SpanId, TraceId},
+};
+
+use super::source::HTTP_BUCKETS;
+
+/// One measurement and the span it was made in.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Exemplar {
+    /// The measured value, in the unit of its metric.
+    pub value: f64,
+    /// When it was measured.
+    pub time: SystemTime,
+    /// The sampled trace it belongs to.
+    pub trace_id: TraceId,
+    /// The span of that trace.
+    pub span_id: SpanId,
+}
+
+/// The exemplars of one data point.
+#[derive(Clone, Debug, PartialEq)]
+pub struct SeriesExemplars {
+    /// The service (`service.name` of the resource) that the data point is reported under.
+    pub service: String,
+    /// The name of the metric.
+    pub metric: &'static str,
+    /// The attributes of the data point, in the order in which the SDK reports them.
+    pub attributes: Vec<KeyValue>,
+    /// At most one per bucket.
+    pub exemplars: Vec<Exemplar>,
+}
+
+/// The exemplars of one series, a slot per bucket of [`HTTP_BUCKETS`] and one for what is above.
+#[derive(Default)]
+pub(super) struct Reservoir {
+    slots: [Slot; HTTP_BUCKETS.len() + 1],
+}
+
+#[derive(Default)]
+struct Slot {
+    /// The collection period in which the slot was last filled; 0 is before all periods.
+    period: AtomicU64,
+    kept: Mutex<Option<Kept>>,
+}
+
+struct Kept {
+    exemplar: Exemplar,
+    handed_out: bool,
+}
+
+impl Reservoir {
+    /// Offers a measurement made in collection period `period`, which counts from 1.
+    pub(super) fn offer(&self, period: u64, value: f64, (trace_id, span_id): (TraceId, SpanId)) {
+        let bucket = HTTP_BUCKETS.partition_point(|bound| *bound < value);
+        let Some(slot) = self.slots.get(bucket) else {
+            return;
+        };
+        if slot.period.load(Ordering::Relaxed) == period {
+            return;
+        }
+        slot.period.store(period, Ordering::Relaxed);
+        let exemplar = Exemplar { value, time: SystemTime::now(), trace_id, span_id };
+        *slot.kept.lock().unwrap_or_else(PoisonError::into_inner) = Some(Kept { exemplar, handed_out: false });
+    }
+
+    /// The latest exemplar of each bucket.
+    pub(super) fn peek(&self) -> Vec<Exemplar> {
+        self.read(|kept| Some(kept.exemplar.clone()))
+    }
+
+    /// The exemplars that no earlier call returned.
+    pub(super) fn take(&self) -> Vec<Exemplar> {
+        self.read(|kept| {
+            let seen = std::mem::replace(&mut kept.handed_out, true);
+            (!seen).then(|| kept.exemplar.clone())
+        })
+    }
+
+    fn read(&self, read: impl Fn(&mut Kept) -> Option<Exemplar>) -> Vec<Exemplar> {
+        self.slots
+            .iter()
+            .filter_map(|slot| {
+                let mut kept = slot.kept.lock().unwrap_or_else(PoisonError::into_inner);
+                kept.as_mut().and_then(&read)
+            })
+            .collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn span(n: u8) -> (TraceId, SpanId) {
+        (TraceId::from_bytes([n; 16]), SpanId::from_bytes([n; 8]))
+    }
+
+    #[test]
+    fn a_bucket_keeps_the_first_measurement_of_each_period() {
+        let reservoir = Reservoir::default();
+        reservoir.offer(1, 0.001, span(1));
+        reservoir.offer(1, 0.002, span(2));
+        assert_eq!(reservoir.peek().len(), 1);
+        assert_eq!(reservoir.peek()[0].trace_id, span(1).0);
+        reservoir.offer(2, 0.003, span(3));
+        assert_eq!(reservoir.peek()[0].value, 0.003);
+    }
+
+    #[test]
+    fn an_exemplar_is_handed_out_once_and_can_be_seen_often() {
+        let reservoir = Reservoir::default();
+        reservoir.offer(1, 0.001, span(1));
+        reservoir.offer(1, 60.0, span(2));
+        assert_eq!(reservoir.take().len(), 2);
+        assert_eq!(reservoir.take().len(), 0);
+        assert_eq!(reservoir.peek().len(), 2);
+    }
+}

@@ -1,0 +1,141 @@
+//! What the host measures, and how it is read.
+//!
+//! One [`Metrics`] lives as long as the host. It holds the instruments of the host itself and, for each
+//! service, a [`ServiceMetrics`] with that service's resource. Nothing here runs by itself: no thread, no
+//! timer. Whoever exports calls [`Metrics::collect`] at an interval, and the console calls
+//! [`Metrics::prometheus`] when it is scraped; both see the same cumulative values.
+//!
+//! Recording never blocks on a reader and never allocates once a series exists. The number of series is
+//! bounded whatever clients and guests send: what does not fit is counted under `_OTHER`.
+//! Every metric is documented in `docs/telemetry.md`, and a test holds that page to be complete.
+
+mod client;
+mod exemplar;
+mod host;
+mod labels;
+mod process;
+mod prometheus;
+mod served;
+mod service;
+mod source;
+mod spans;
+mod table;
+
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
+
+use opentelemetry::KeyValue;
+use opentelemetry_sdk::metrics::data::ResourceMetrics;
+
+pub use self::{
+    client::Called,
+    exemplar::{Exemplar, SeriesExemplars},
+    host::{ExportStats, PipelineStats},
+    prometheus::Exposition,
+    served::{ActiveRequest, Served},
+    service::{PoolStats, ServiceMetrics},
+};
+use self::{host::HostMetrics, process::Process};
+
+/// All metrics of one host. Clones share them.
+#[derive(Clone)]
+pub struct Metrics {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    process: Arc<Process>,
+    host: HostMetrics,
+    services: Mutex<BTreeMap<String, Arc<ServiceMetrics>>>,
+}
+
+impl Metrics {
+    /// The metrics of a host whose own figures (process, pipeline) carry `host_resource`.
+    pub fn new(host_resource: Vec<KeyValue>) -> Metrics {
+        let process = Arc::new(Process::new());
+        let host = HostMetrics::new(host_resource, &process);
+        Metrics { inner: Arc::new(Inner { process, host, services: Mutex::default() }) }
+    }
+
+    /// The metrics of the service `name`, made at the first call. They outlive swaps; asking again with
+    /// another resource starts them afresh.
+    pub fn service(&self, name: &str, resource: Vec<KeyValue>) -> Arc<ServiceMetrics> {
+        let mut services = self.services();
+        if let Some(known) = services.get(name)
+            && known.has_resource(&resource)
+        {
+            return Arc::clone(known);
+        }
+        let service = Arc::new(ServiceMetrics::new(name, resource));
+        services.insert(name.to_owned(), Arc::clone(&service));
+        service
+    }
+
+    /// Stops reporting a service that is no longer hosted. Requests in flight may still record.
+    pub fn remove_service(&self, name: &str) {
+        self.services().remove(name);
+    }
+
+    /// Counts a swap or rollback of `service` that ended as `outcome` (such as `swapped`, `refused`).
+    /// A service that is not hosted (it failed before it started) is counted under the host itself.
+    pub fn swap(&self, service: &str, outcome: &'static str) {
+        match self.services().get(service) {
+            Some(service) => service.swapped(outcome),
+            None => self.inner.host.swapped(outcome),
+        }
+    }
+
+    /// Takes the span pipeline's figures from `read`, once per collection.
+    pub fn observe_pipeline(&self, read: impl Fn() -> PipelineStats + Send + Sync + 'static) {
+        self.inner.host.observe_pipeline(Arc::new(read));
+    }
+
+    /// Resident memory of the process in MiB, read at most once a second and from a cache otherwise.
+    pub fn memory_mb(&self) -> f64 {
+        self.inner.process.memory_mb()
+    }
+
+    /// Reads every metric: the host's own first, then the services by name. Values are cumulative.
+    pub fn collect(&self) -> Vec<ResourceMetrics> {
+        let services: Vec<_> = self.services().values().cloned().collect();
+        let mut collected = Vec::with_capacity(services.len() + 1);
+        collected.extend(self.inner.host.collect());
+        collected.extend(services.iter().filter_map(|service| service.collect()));
+        collected
+    }
+
+    /// The exemplars that were not handed out yet, to be merged into the data points of the same service,
+    /// metric and attributes: the SDK's own data points carry none.
+    pub fn exemplars(&self) -> Vec<SeriesExemplars> {
+        let services: Vec<_> = self.services().values().cloned().collect();
+        services.iter().flat_map(|service| service.take_exemplars()).collect()
+    }
+
+    /// Every metric in Prometheus' text format 0.0.4.
+    pub fn prometheus(&self) -> String {
+        self.exposition(Exposition::Prometheus)
+    }
+
+    /// Every metric in `format`; OpenMetrics carries the exemplars too.
+    pub fn exposition(&self, format: Exposition) -> String {
+        let exemplars = match format {
+            Exposition::Prometheus => Vec::new(),
+            Exposition::OpenMetrics => self.peek_exemplars(),
+        };
+        prometheus::render(&self.collect(), &exemplars, format)
+    }
+
+    fn peek_exemplars(&self) -> Vec<SeriesExemplars> {
+        let services: Vec<_> = self.services().values().cloned().collect();
+        services.iter().flat_map(|service| service.peek_exemplars()).collect()
+    }
+
+    fn services(&self) -> MutexGuard<'_, BTreeMap<String, Arc<ServiceMetrics>>> {
+        self.inner.services.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests;

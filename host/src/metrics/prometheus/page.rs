@@ -1,0 +1,218 @@
+//! Lines of the text formats: families, samples, escaping. Knows nothing of OpenTelemetry's model but
+//! the histogram point.
+
+use std::{collections::BTreeMap, fmt::Write, time::UNIX_EPOCH};
+
+use opentelemetry_sdk::metrics::data::HistogramDataPoint;
+
+use super::{Exposition, Number, name};
+use crate::metrics::exemplar::Exemplar;
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Kind {
+    Counter,
+    Gauge,
+    Histogram,
+}
+
+impl Kind {
+    fn name(self) -> &'static str {
+        match self {
+            Kind::Counter => "counter",
+            Kind::Gauge => "gauge",
+            Kind::Histogram => "histogram",
+        }
+    }
+}
+
+/// Labels as they are written: `a="1",b="2"`, sorted, without braces.
+pub(super) struct Labels(String);
+
+impl Labels {
+    /// Keys that become the same name are joined, as OpenTelemetry asks: their values with `;` between.
+    pub(super) fn of<'a>(pairs: impl Iterator<Item = (&'a str, String)>) -> Labels {
+        let mut named: BTreeMap<String, String> = BTreeMap::new();
+        for (key, value) in pairs {
+            named
+                .entry(name::label(key))
+                .and_modify(|known| {
+                    known.push(';');
+                    known.push_str(&value);
+                })
+                .or_insert(value);
+        }
+        let written = named.iter().map(|(name, value)| format!("{name}=\"{}\"", escape(value)));
+        Labels(written.collect::<Vec<_>>().join(","))
+    }
+
+    fn with(&self, name: &str, value: &str) -> Labels {
+        match self.0.is_empty() {
+            true => Labels(format!("{name}=\"{value}\"")),
+            false => Labels(format!("{},{name}=\"{value}\"", self.0)),
+        }
+    }
+}
+
+/// A metric family and its samples, ready to be written.
+pub(super) struct Family {
+    /// With `_total`, for a counter.
+    name: String,
+    help: String,
+    kind: Kind,
+    format: Exposition,
+    samples: String,
+}
+
+impl Family {
+    pub(super) fn new(name: String, help: &str, kind: Kind, format: Exposition) -> Family {
+        Family { name, help: help.to_owned(), kind, format, samples: String::new() }
+    }
+
+    pub(super) fn value(&mut self, labels: &Labels, value: f64) {
+        self.sample("", labels, value);
+        self.samples.push('\n');
+    }
+
+    pub(super) fn histogram<T: Number>(
+        &mut self,
+        labels: &Labels,
+        point: &HistogramDataPoint<T>,
+        exemplars: &[Exemplar],
+    ) {
+        let bounds = point.bounds().chain(std::iter::once(f64::INFINITY));
+        let (mut below, mut lower) = (0, f64::NEG_INFINITY);
+        for (bound, count) in bounds.zip(point.bucket_counts()) {
+            below += count;
+            self.sample("_bucket", &labels.with("le", &self.bound(bound)), below.as_f64());
+            let exemplar = exemplars.iter().find(|e| lower < e.value && e.value <= bound);
+            if let Some(exemplar) = exemplar {
+                self.exemplar(exemplar);
+            }
+            self.samples.push('\n');
+            lower = bound;
+        }
+        self.sample("_sum", labels, point.sum().as_f64());
+        self.samples.push('\n');
+        self.sample("_count", labels, point.count().as_f64());
+        self.samples.push('\n');
+    }
+
+    fn sample(&mut self, suffix: &str, Labels(labels): &Labels, value: f64) {
+        let (name, value) = (&self.name, number(value));
+        let written = match labels.is_empty() {
+            true => write!(self.samples, "{name}{suffix} {value}"),
+            false => write!(self.samples, "{name}{suffix}{{{labels}}} {value}"),
+        };
+        debug_assert!(written.is_ok(), "a String takes what is written");
+    }
+
+    fn exemplar(&mut self, exemplar: &Exemplar) {
+        let seconds = exemplar.time.duration_since(UNIX_EPOCH).unwrap_or_default();
+        let written = write!(
+            self.samples,
+            " # {{trace_id=\"{}\",span_id=\"{}\"}} {} {}.{:03}",
+            exemplar.trace_id,
+            exemplar.span_id,
+            number(exemplar.value),
+            seconds.as_secs(),
+            seconds.subsec_millis(),
+        );
+        debug_assert!(written.is_ok(), "a String takes what is written");
+    }
+
+    /// The value of `le`, for which OpenMetrics has one spelling: `10.0`, not `10`.
+    fn bound(&self, bound: f64) -> String {
+        match self.format {
+            Exposition::OpenMetrics if bound.is_finite() => format!("{bound:?}"),
+            _ => number(bound),
+        }
+    }
+
+    /// The name in `# TYPE`, which OpenMetrics wants without the counters' suffix.
+    fn declared(&self) -> &str {
+        match self.format {
+            Exposition::OpenMetrics => self.name.strip_suffix("_total").unwrap_or(&self.name),
+            Exposition::Prometheus => &self.name,
+        }
+    }
+}
+
+/// The page while it is written. Targets come before families.
+pub(super) struct Page {
+    format: Exposition,
+    targets: String,
+    families: String,
+}
+
+impl Page {
+    pub(super) fn new(format: Exposition) -> Page {
+        Page { format, targets: String::new(), families: String::new() }
+    }
+
+    pub(super) fn target(&mut self, Labels(labels): &Labels) {
+        self.targets.push_str(&format!("target_info{{{labels}}} 1\n"));
+    }
+
+    pub(super) fn family(&mut self, family: &Family) {
+        let name = family.declared();
+        let help = match self.format {
+            Exposition::Prometheus => family.help.replace('\\', "\\\\").replace('\n', "\\n"),
+            Exposition::OpenMetrics => escape(&family.help),
+        };
+        self.families.push_str(&format!("# HELP {name} {help}\n"));
+        self.families.push_str(&format!("# TYPE {name} {}\n", family.kind.name()));
+        self.families.push_str(&family.samples);
+    }
+
+    pub(super) fn finish(self) -> String {
+        let (declared, kind, end) = match self.format {
+            Exposition::Prometheus => ("target_info", "gauge", ""),
+            Exposition::OpenMetrics => ("target", "info", "# EOF\n"),
+        };
+        let Page { targets, families, .. } = self;
+        format!(
+            "# HELP {declared} The services and their resources.\n# TYPE {declared} {kind}\n{targets}{families}{end}"
+        )
+    }
+}
+
+fn escape(text: &str) -> String {
+    let text = text.replace('\\', "\\\\");
+    text.replace('"', "\\\"").replace('\n', "\\n")
+}
+
+fn number(value: f64) -> String {
+    if value.is_nan() {
+        "NaN".to_owned()
+    } else if value.is_infinite() {
+        if value > 0.0 { "+Inf" } else { "-Inf" }.to_owned()
+    } else {
+        value.to_string()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn label_values_may_hold_anything() {
+        let Labels(labels) = Labels::of([("path", "a\\b\"c\nd".to_owned())].into_iter());
+        assert_eq!(labels, r#"path="a\\b\"c\nd""#);
+    }
+
+    #[test]
+    fn keys_that_collide_are_joined() {
+        let pairs = [("a.b", "1".to_owned()), ("a_b", "2".to_owned())];
+        let Labels(labels) = Labels::of(pairs.into_iter());
+        assert_eq!(labels, r#"a_b="1;2""#);
+    }
+
+    #[test]
+    fn numbers_are_written_as_prometheus_reads_them() {
+        assert_eq!(number(0.005), "0.005");
+        assert_eq!(number(10.0), "10");
+        assert_eq!(number(f64::INFINITY), "+Inf");
+        assert_eq!(number(f64::NAN), "NaN");
+    }
+}

@@ -1,0 +1,222 @@
+//! Requests that a service answers: `http.server.*`, and `http_requests` as the dashboards of old know it.
+
+use std::{
+    borrow::Cow,
+    sync::{Arc, OnceLock},
+    time::Duration,
+};
+
+use opentelemetry::{
+    KeyValue,
+    metrics::{BoundCounter, BoundHistogram, BoundUpDownCounter, Counter, Histogram, Meter, UpDownCounter},
+    trace::{SpanId, TraceId},
+};
+
+use super::{
+    exemplar::{Exemplar, Reservoir},
+    labels::{self, Method, OTHER, Scheme},
+    source::HTTP_BUCKETS,
+    table::{SeriesKey, SeriesMap, Table},
+};
+
+pub(super) const DURATION: &str = "http.server.request.duration";
+const SERIES_LIMIT: usize = 1000;
+
+/// How a request to a service ended.
+#[derive(Clone, Debug)]
+pub struct Served<'a> {
+    /// The method as received; unknown ones are counted as `_OTHER`.
+    pub method: &'a http::Method,
+    /// `http` or `https`.
+    pub scheme: &'static str,
+    /// The template of the route that matched, never the path.
+    pub route: Option<&'a Arc<str>>,
+    /// The status that was sent; 0 where none was (the client went away).
+    pub status: u16,
+    /// One of the host's own words. Where it is `None`, a status from 500 on names itself.
+    pub error_type: Option<&'static str>,
+    /// The protocol version of the request.
+    pub version: http::Version,
+    /// From the request's head to the end of the response's body.
+    pub duration: Duration,
+    /// The server span, where its trace is sampled.
+    pub trace: Option<(TraceId, SpanId)>,
+}
+
+/// A request being served: counted as active until it is dropped.
+#[must_use = "the request counts as active only while this lives"]
+pub struct ActiveRequest {
+    active: BoundUpDownCounter<i64>,
+}
+
+impl Drop for ActiveRequest {
+    fn drop(&mut self) {
+        self.active.add(-1);
+    }
+}
+
+pub(super) struct ServerMetrics {
+    duration: Histogram<f64>,
+    requests: Counter<u64>,
+    series: Table<Labels<'static>, Series>,
+    active: UpDownCounter<i64>,
+    active_series: [[OnceLock<BoundUpDownCounter<i64>>; Scheme::COUNT]; Method::COUNT],
+}
+
+struct Series {
+    attributes: Vec<KeyValue>,
+    duration: BoundHistogram<f64>,
+    requests: BoundCounter<u64>,
+    exemplars: Reservoir,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+struct Labels<'a> {
+    method: Method,
+    scheme: Scheme,
+    version: Option<http::Version>,
+    status: Option<u16>,
+    error_type: Option<&'static str>,
+    route: Option<Cow<'a, str>>,
+}
+
+impl SeriesKey for Labels<'_> {
+    type Stored = Labels<'static>;
+
+    fn find<'m, V>(&'m self, series: &'m SeriesMap<Labels<'static>, V>) -> Option<&'m V> {
+        series.get(self)
+    }
+
+    fn to_stored(&self) -> Labels<'static> {
+        Labels {
+            route: self.route.as_deref().map(|route| Cow::Owned(route.to_owned())),
+            ..self.overflow_from(self.method, self.status, self.error_type, self.version)
+        }
+    }
+
+    fn overflow(&self) -> Labels<'static> {
+        self.overflow_from(Method::OTHER, None, None, None)
+    }
+}
+
+impl ServerMetrics {
+    pub(super) fn new(meter: &Meter) -> ServerMetrics {
+        ServerMetrics {
+            duration: meter
+                .f64_histogram(DURATION)
+                .with_unit("s")
+                .with_description("Duration of HTTP server requests.")
+                .with_boundaries(HTTP_BUCKETS.to_vec())
+                .build(),
+            requests: meter
+                .u64_counter("http_requests")
+                .with_unit("{request}")
+                .with_description("HTTP requests served, by endpoint and status.")
+                .build(),
+            series: Table::new(SERIES_LIMIT),
+            active: meter
+                .i64_up_down_counter("http.server.active_requests")
+                .with_unit("{request}")
+                .with_description("Number of active HTTP server requests.")
+                .build(),
+            active_series: Default::default(),
+        }
+    }
+
+    pub(super) fn started(&self, method: &http::Method, scheme: &str) -> ActiveRequest {
+        let (method, scheme) = (Method::of(method), Scheme::of(scheme));
+        let bind = || {
+            self.active.bind(&[
+                KeyValue::new("http.request.method", method.name()),
+                KeyValue::new("url.scheme", scheme.name()),
+            ])
+        };
+        let slot = self.active_series.get(method.index()).and_then(|schemes| schemes.get(scheme as usize));
+        let active = match slot {
+            Some(slot) => slot.get_or_init(bind).clone(),
+            None => bind(),
+        };
+        active.add(1);
+        ActiveRequest { active }
+    }
+
+    pub(super) fn served(&self, period: u64, end: &Served<'_>) {
+        let labels = Labels {
+            method: Method::of(end.method),
+            scheme: Scheme::of(end.scheme),
+            version: Some(end.version),
+            status: (end.status != 0).then_some(end.status),
+            error_type: end.error_type,
+            route: end.route.map(|route| Cow::Borrowed(route.as_ref())),
+        };
+        let seconds = end.duration.as_secs_f64();
+        self.series.with(
+            &labels,
+            |labels| self.series_of(labels),
+            |series| {
+                series.duration.record(seconds);
+                series.requests.add(1);
+                if let Some(span) = end.trace {
+                    series.exemplars.offer(period, seconds, span);
+                }
+            },
+        );
+    }
+
+    /// The attributes of each series with the exemplars that `read` gives of it.
+    pub(super) fn exemplars(&self, read: impl Fn(&Reservoir) -> Vec<Exemplar>) -> Vec<(Vec<KeyValue>, Vec<Exemplar>)> {
+        self.series
+            .all()
+            .into_iter()
+            .map(|(_, series)| (series.attributes.clone(), read(&series.exemplars)))
+            .filter(|(_, exemplars)| !exemplars.is_empty())
+            .collect()
+    }
+
+    fn series_of(&self, labels: &Labels<'_>) -> Series {
+        let attributes = labels.conventional();
+        Series {
+            duration: self.duration.bind(&attributes),
+            requests: self.requests.bind(&labels.of_old()),
+            exemplars: Reservoir::default(),
+            attributes,
+        }
+    }
+}
+
+impl Labels<'_> {
+    fn overflow_from(
+        &self,
+        method: Method,
+        status: Option<u16>,
+        error_type: Option<&'static str>,
+        version: Option<http::Version>,
+    ) -> Labels<'static> {
+        Labels { method, scheme: self.scheme, version, status, error_type, route: None }
+    }
+
+    fn conventional(&self) -> Vec<KeyValue> {
+        let mut attributes = vec![
+            KeyValue::new("http.request.method", self.method.name()),
+            KeyValue::new("url.scheme", self.scheme.name()),
+        ];
+        let route = self.route.as_deref().map(str::to_owned);
+        attributes.extend(route.map(|route| KeyValue::new("http.route", route)));
+        let status = self.status.map(i64::from);
+        attributes.extend(status.map(|status| KeyValue::new("http.response.status_code", status)));
+        attributes.extend(labels::error_type(self.error_type, self.status, 500));
+        let version = self.version.and_then(labels::protocol_version);
+        attributes.extend(version.map(|version| KeyValue::new("network.protocol.version", version)));
+        labels::sorted(attributes)
+    }
+
+    fn of_old(&self) -> [KeyValue; 3] {
+        let status = self.status.map_or(OTHER.to_owned(), |status| status.to_string());
+        let endpoint = self.route.as_deref().unwrap_or(OTHER).to_owned();
+        [
+            KeyValue::new("endpoint", endpoint),
+            KeyValue::new("method", self.method.name()),
+            KeyValue::new("status", status),
+        ]
+    }
+}

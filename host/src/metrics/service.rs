@@ -1,0 +1,218 @@
+//! The metrics of one service, reported under its resource. They outlive its generations.
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
+use arc_swap::ArcSwapOption;
+use opentelemetry::{
+    KeyValue,
+    metrics::{BoundCounter, BoundHistogram, Counter, Meter},
+};
+use opentelemetry_sdk::metrics::data::ResourceMetrics;
+
+use super::{
+    client::{Called, ClientMetrics},
+    exemplar::{Reservoir, SeriesExemplars},
+    served::{self, ActiveRequest, Served, ServerMetrics},
+    source::Source,
+    spans::OperationMetrics,
+};
+
+/// Upper bounds in seconds for waiting for an instance: from none to the longest request timeouts.
+const WAIT_BUCKETS: [f64; 11] = [0.0001, 0.0005, 0.001, 0.005, 0.01, 0.05, 0.1, 0.5, 1.0, 5.0, 10.0];
+
+/// What the pool of the generation that serves new requests looks like at the moment.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct PoolStats {
+    /// The number of the generation that serves.
+    pub generation: u64,
+    /// Instances that exist, busy or idle.
+    pub live: u64,
+    /// Instances that wait for a request.
+    pub idle: u64,
+    /// Linear memory of all live instances together, in bytes.
+    pub memory_bytes: u64,
+    /// The most linear memory that one instance ever had, in bytes.
+    pub memory_high_water_bytes: u64,
+}
+
+type ReadPool = dyn Fn() -> PoolStats + Send + Sync;
+
+/// The instruments of one service.
+pub struct ServiceMetrics {
+    name: String,
+    resource: Vec<KeyValue>,
+    server: ServerMetrics,
+    client: ClientMetrics,
+    operations: OperationMetrics,
+    rejected: Counter<u64>,
+    swaps: Counter<u64>,
+    instantiations: BoundCounter<u64>,
+    pool_wait: BoundHistogram<f64>,
+    observed: Arc<Observed>,
+    /// Counts collections from 1, so that exemplars know what is new.
+    period: AtomicU64,
+    source: Source,
+}
+
+/// What is read, not recorded. The SDK's callbacks share it.
+#[derive(Default)]
+struct Observed {
+    pool: ArcSwapOption<Box<ReadPool>>,
+}
+
+impl ServiceMetrics {
+    pub(super) fn new(name: &str, resource: Vec<KeyValue>) -> ServiceMetrics {
+        let source = Source::new(resource.clone());
+        let meter = source.meter();
+        let observed = Arc::new(Observed::default());
+        observe(&meter, &observed);
+        ServiceMetrics {
+            name: name.to_owned(),
+            resource,
+            server: ServerMetrics::new(&meter),
+            client: ClientMetrics::new(&meter),
+            operations: OperationMetrics::new(&meter),
+            rejected: meter
+                .u64_counter("spandrel.requests.rejected")
+                .with_unit("{request}")
+                .with_description("Requests turned away before the component saw them.")
+                .build(),
+            swaps: swaps(&meter),
+            instantiations: meter
+                .u64_counter("spandrel.instantiations")
+                .with_unit("{instance}")
+                .with_description("Instances made of the component.")
+                .build()
+                .bind(&[]),
+            pool_wait: meter
+                .f64_histogram("spandrel.pool.wait.duration")
+                .with_unit("s")
+                .with_description("Time that requests waited for an instance.")
+                .with_boundaries(WAIT_BUCKETS.to_vec())
+                .build()
+                .bind(&[]),
+            observed,
+            period: AtomicU64::new(1),
+            source,
+        }
+    }
+
+    /// Counts a request as active until the answer is dropped. `scheme` is `http` or `https`.
+    pub fn server_request(&self, method: &http::Method, scheme: &'static str) -> ActiveRequest {
+        self.server.started(method, scheme)
+    }
+
+    /// Records a request that was answered, or given up.
+    pub fn served(&self, end: &Served<'_>) {
+        self.server.served(self.period.load(Ordering::Relaxed), end);
+    }
+
+    /// Records a request that the service made.
+    pub fn client_request(&self, end: &Called<'_>) {
+        self.client.called(end);
+    }
+
+    /// Records a guest span that carries `custom.operation_type`.
+    pub fn operation(&self, operation_type: &str, span_name: &str, took: Duration, failed: bool) {
+        self.operations.ended(operation_type, span_name, took, failed);
+    }
+
+    /// Counts a request that was turned away for `reason` (such as `concurrency`).
+    pub fn rejected(&self, reason: &'static str) {
+        self.rejected.add(1, &[KeyValue::new("reason", reason)]);
+    }
+
+    /// Counts one instance made of the component.
+    pub fn instantiated(&self) {
+        self.instantiations.add(1);
+    }
+
+    /// Records how long a request waited for an instance; zero where one was free.
+    pub fn pool_wait(&self, waited: Duration) {
+        self.pool_wait.record(waited.as_secs_f64());
+    }
+
+    /// Takes the pool's figures from `read` at each collection. A later call replaces an earlier one.
+    /// `read` must own nothing that owns these metrics, or neither is ever freed.
+    pub fn observe_pool(&self, read: impl Fn() -> PoolStats + Send + Sync + 'static) {
+        self.observed.pool.store(Some(Arc::new(Box::new(read))));
+    }
+
+    pub(super) fn swapped(&self, outcome: &'static str) {
+        self.swaps.add(1, &[KeyValue::new("outcome", outcome)]);
+    }
+
+    pub(super) fn has_resource(&self, resource: &[KeyValue]) -> bool {
+        self.resource == resource
+    }
+
+    pub(super) fn collect(&self) -> Option<ResourceMetrics> {
+        self.period.fetch_add(1, Ordering::Relaxed);
+        self.source.collect()
+    }
+
+    pub(super) fn take_exemplars(&self) -> Vec<SeriesExemplars> {
+        self.exemplars(Reservoir::take)
+    }
+
+    pub(super) fn peek_exemplars(&self) -> Vec<SeriesExemplars> {
+        self.exemplars(Reservoir::peek)
+    }
+
+    fn exemplars(&self, read: impl Fn(&Reservoir) -> Vec<super::Exemplar>) -> Vec<SeriesExemplars> {
+        self.server
+            .exemplars(read)
+            .into_iter()
+            .map(|(attributes, exemplars)| SeriesExemplars {
+                service: self.name.clone(),
+                metric: served::DURATION,
+                attributes,
+                exemplars,
+            })
+            .collect()
+    }
+}
+
+/// The counter of swaps; the host has one too, for services that never came up.
+pub(super) fn swaps(meter: &Meter) -> Counter<u64> {
+    meter
+        .u64_counter("spandrel.component.swaps")
+        .with_unit("{swap}")
+        .with_description("Swaps and rollbacks of the component, by outcome.")
+        .build()
+}
+
+fn observe(meter: &Meter, observed: &Arc<Observed>) {
+    let gauge = |name: &'static str, unit: &'static str, description: &'static str, figure: fn(&PoolStats) -> u64| {
+        let observed = Arc::clone(observed);
+        meter
+            .u64_observable_gauge(name)
+            .with_unit(unit)
+            .with_description(description)
+            .with_callback(move |gauge| {
+                if let Some(read) = observed.pool.load().as_ref() {
+                    gauge.observe(figure(&read()), &[]);
+                }
+            })
+            .build();
+    };
+    gauge("spandrel.instances.live", "{instance}", "Instances of the component that exist.", |pool| pool.live);
+    gauge("spandrel.instances.idle", "{instance}", "Instances of the component that wait for a request.", |pool| {
+        pool.idle
+    });
+    gauge("spandrel.component.generation", "{generation}", "The generation that serves new requests.", |pool| {
+        pool.generation
+    });
+    gauge("spandrel.component.memory.usage", "By", "Linear memory of all live instances together.", |pool| {
+        pool.memory_bytes
+    });
+    gauge("spandrel.component.memory.high_water", "By", "The most linear memory that one instance ever had.", |pool| {
+        pool.memory_high_water_bytes
+    });
+}

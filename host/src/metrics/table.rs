@@ -1,0 +1,84 @@
+//! A bounded map from the labels of a series to its instruments, made for reading.
+//!
+//! A lookup takes no lock and allocates nothing. A new series copies the map, which happens a few times
+//! per route in the life of a host. Once `limit` series exist, newcomers share the key's overflow series.
+
+use std::{
+    hash::Hash,
+    sync::{Arc, Mutex, PoisonError},
+};
+
+use arc_swap::ArcSwap;
+use foldhash::HashMap;
+
+/// Series by their labels. The number of keys is bounded, so a fast hash will do.
+pub(super) type SeriesMap<K, V> = HashMap<K, V>;
+
+/// The labels of a series, borrowed from a request. `Stored` is the same type, owned.
+pub(super) trait SeriesKey: Hash + Eq {
+    type Stored: Hash + Eq + Clone;
+
+    /// Looks itself up. (The maps' keys are covariant in their lifetime, which generic code cannot say.)
+    fn find<'m, V>(&'m self, series: &'m SeriesMap<Self::Stored, V>) -> Option<&'m V>;
+    /// Itself, owned.
+    fn to_stored(&self) -> Self::Stored;
+    /// The key that stands for all that do not fit: one of a handful, and cheap to make.
+    fn overflow(&self) -> Self::Stored;
+}
+
+pub(super) struct Table<K, V> {
+    series: ArcSwap<SeriesMap<K, Arc<V>>>,
+    growing: Mutex<()>,
+    limit: usize,
+}
+
+impl<K: Hash + Eq + Clone, V> Table<K, V> {
+    pub(super) fn new(limit: usize) -> Self {
+        Table { series: ArcSwap::default(), growing: Mutex::new(()), limit }
+    }
+
+    /// Calls `record` with the series of `key`, which `make` makes at its first use.
+    pub(super) fn with<Q>(&self, key: &Q, make: impl FnOnce(&K) -> V, record: impl FnOnce(&V))
+    where
+        Q: SeriesKey<Stored = K>,
+    {
+        {
+            let series = self.series.load();
+            if let Some(found) = key.find(&series) {
+                return record(found);
+            }
+            if series.len() >= self.limit
+                && let Some(overflow) = series.get(&key.overflow())
+            {
+                return record(overflow);
+            }
+        }
+        record(&self.grow(key, make));
+    }
+
+    /// Every series with its labels.
+    pub(super) fn all(&self) -> Vec<(K, Arc<V>)> {
+        let series = self.series.load();
+        series.iter().map(|(key, value)| (key.clone(), Arc::clone(value))).collect()
+    }
+
+    fn grow<Q>(&self, key: &Q, make: impl FnOnce(&K) -> V) -> Arc<V>
+    where
+        Q: SeriesKey<Stored = K>,
+    {
+        let _one_at_a_time = self.growing.lock().unwrap_or_else(PoisonError::into_inner);
+        let series = self.series.load_full();
+        let key = match series.len() < self.limit {
+            true => key.to_stored(),
+            false => key.overflow(),
+        };
+        if let Some(found) = series.get(&key) {
+            return Arc::clone(found);
+        }
+        let value = Arc::new(make(&key));
+        let mut grown = SeriesMap::clone(&series);
+        grown.insert(key, Arc::clone(&value));
+        self.series.store(Arc::new(grown));
+        value
+    }
+}

@@ -1,0 +1,196 @@
+//! The way out of a service: the allow list first, then a service of this host or the network.
+//!
+//! A call to a service of the same host never touches a socket; it is otherwise the same call, with the same spans and
+//! limits. What is not allowed is refused before anything is looked up or connected.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::{Bytes, BytesMut};
+use futures_util::future::BoxFuture;
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Response, Uri};
+use thiserror::Error;
+
+use crate::config::Origin;
+use crate::trace::{Baggage, Propagators, TraceContext};
+
+/// Says how many services a request has been through, so that circles over the network end too.
+pub const HOPS: HeaderName = HeaderName::from_static("spandrel-hops");
+/// How many services one request may go through.
+pub const HOP_BUDGET: u32 = 16;
+
+/// Why a call got no answer.
+#[derive(Clone, Debug, Error, PartialEq, Eq)]
+pub enum CallError {
+    /// The manifest does not list the origin under `[service.outbound]`.
+    #[error("the manifest does not allow calls to {0}")]
+    Denied(Origin),
+    /// No absolute http or https URL.
+    #[error("{0}")]
+    InvalidUrl(String),
+    /// No connection, or one that broke.
+    #[error("{0}")]
+    Unreachable(String),
+    /// No answer in time.
+    #[error("no answer in time")]
+    TimedOut,
+    /// The answer is over the caller's `response_body`.
+    #[error("the answer is larger than {0} bytes")]
+    TooLarge(usize),
+}
+
+impl CallError {
+    /// The value of `error.type` on the client span.
+    pub fn error_type(&self) -> &'static str {
+        match self {
+            CallError::Denied(_) => "denied",
+            CallError::InvalidUrl(_) => "invalid_url",
+            CallError::Unreachable(_) => "unreachable",
+            CallError::TimedOut => "timeout",
+            CallError::TooLarge(_) => "response_too_large",
+        }
+    }
+}
+
+/// A request on its way out.
+#[derive(Clone, Debug)]
+pub struct Call {
+    /// The method.
+    pub method: Method,
+    /// Where to, absolute.
+    pub uri: Uri,
+    /// `uri`'s scheme, host and port.
+    pub origin: Origin,
+    /// The fields that the guest set.
+    pub headers: HeaderMap,
+    /// The whole body.
+    pub body: Bytes,
+    /// The client span, as the callee will see it.
+    pub context: TraceContext,
+    /// What travels with the trace.
+    pub baggage: Baggage,
+}
+
+/// The services of this host, as one request may call them.
+pub trait LocalCalls: Send + Sync {
+    /// Calls the service that serves `call.origin`, or gives the call back where none of this host does.
+    fn call(&self, call: Call) -> Result<BoxFuture<'static, Response<Bytes>>, Call>;
+
+    /// How many services the request has been through, this one included.
+    fn hops(&self) -> u32;
+}
+
+/// What one service may call, and how.
+pub struct Outbound {
+    allow: Vec<Origin>,
+    no_baggage: Vec<Origin>,
+    propagators: Propagators,
+    network: reqwest::Client,
+    /// The most bytes that an answer may have.
+    response_limit: usize,
+    /// The longest that an answer may take.
+    timeout: Duration,
+}
+
+impl Outbound {
+    /// A way out to the origins in `config`.
+    pub fn new(
+        config: &crate::config::Outbound,
+        limits: &crate::config::Limits,
+        propagators: Propagators,
+        network: reqwest::Client,
+    ) -> Outbound {
+        Outbound {
+            allow: config.allow.clone(),
+            no_baggage: config.no_baggage.clone(),
+            propagators,
+            network,
+            response_limit: limits.response_body,
+            timeout: limits.request_timeout,
+        }
+    }
+
+    /// Whether the manifest allows calls to `origin`.
+    pub fn allows(&self, origin: &Origin) -> bool {
+        self.allow.contains(origin)
+    }
+
+    /// Sends one call and waits for its answer.
+    pub async fn send(&self, mut call: Call, locals: Arc<dyn LocalCalls>) -> Result<Response<Bytes>, CallError> {
+        if !self.allows(&call.origin) {
+            return Err(CallError::Denied(call.origin));
+        }
+        if self.no_baggage.contains(&call.origin) {
+            call.baggage = Baggage::default();
+        }
+        match locals.call(call) {
+            Ok(answer) => self.within_limit(answer.await),
+            Err(call) => {
+                let sent = tokio::time::timeout(self.timeout, self.over_network(call, locals.hops())).await;
+                sent.unwrap_or(Err(CallError::TimedOut))
+            }
+        }
+    }
+
+    fn within_limit(&self, answer: Response<Bytes>) -> Result<Response<Bytes>, CallError> {
+        match answer.body().len() > self.response_limit {
+            true => Err(CallError::TooLarge(self.response_limit)),
+            false => Ok(answer),
+        }
+    }
+
+    async fn over_network(&self, call: Call, hops: u32) -> Result<Response<Bytes>, CallError> {
+        let Call { method, uri, mut headers, body, context, baggage, .. } = call;
+        self.propagators.inject(&context, Some(&baggage), &mut headers);
+        headers.insert(HOPS, HeaderValue::from(hops));
+        headers.remove(http::header::HOST);
+        let request = self.network.request(method, uri.to_string()).headers(headers).body(body);
+        let response = request.send().await.map_err(network_error)?;
+        self.read(response).await
+    }
+
+    async fn read(&self, mut response: reqwest::Response) -> Result<Response<Bytes>, CallError> {
+        if response.content_length().is_some_and(|length| length > self.response_limit as u64) {
+            return Err(CallError::TooLarge(self.response_limit));
+        }
+        let mut answer = Response::new(Bytes::new());
+        *answer.status_mut() = response.status();
+        *answer.version_mut() = response.version();
+        *answer.headers_mut() = std::mem::take(response.headers_mut());
+        let mut body = BytesMut::new();
+        while let Some(chunk) = response.chunk().await.map_err(network_error)? {
+            if body.len() + chunk.len() > self.response_limit {
+                return Err(CallError::TooLarge(self.response_limit));
+            }
+            body.extend_from_slice(&chunk);
+        }
+        *answer.body_mut() = body.freeze();
+        Ok(answer)
+    }
+}
+
+/// The client for calls that leave the host: pooled connections, no redirects and no proxies, because where a guest's
+/// request goes is for the manifest alone to say.
+pub fn network() -> Result<reqwest::Client, reqwest::Error> {
+    // The first caller decides for the process; that another one was there before is as good.
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    reqwest::Client::builder()
+        .redirect(reqwest::redirect::Policy::none())
+        .no_proxy()
+        .connect_timeout(Duration::from_secs(5))
+        .pool_max_idle_per_host(64)
+        .build()
+}
+
+/// reqwest says only that sending failed; the reason is at the end of the chain.
+fn network_error(error: reqwest::Error) -> CallError {
+    use std::error::Error;
+    if error.is_timeout() {
+        return CallError::TimedOut;
+    }
+    let mut cause: &dyn Error = &error;
+    while let Some(next) = cause.source() {
+        cause = next;
+    }
+    CallError::Unreachable(cause.to_string())
+}

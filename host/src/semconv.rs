@@ -1,0 +1,134 @@
+//! What stands on a server span: the stable HTTP semantic conventions, and what the host adds of its own.
+
+use std::net::SocketAddr;
+
+use http::{Method, StatusCode, Version, header};
+
+use crate::catalog::Generation;
+use crate::component::{Cost, Failure};
+use crate::dispatch::Arrival;
+use crate::error::Rejection;
+use crate::routes::Route;
+use crate::trace::{KeyValue, Recorder};
+
+/// The host's listeners speak plain HTTP; TLS ends in front of them.
+pub const SCHEME: &str = "http";
+
+/// The value of `http.request.method`, which is also the span's name until a route is found.
+pub fn method(method: &Method) -> &'static str {
+    match method.as_str() {
+        "GET" => "GET",
+        "HEAD" => "HEAD",
+        "POST" => "POST",
+        "PUT" => "PUT",
+        "PATCH" => "PATCH",
+        "DELETE" => "DELETE",
+        "OPTIONS" => "OPTIONS",
+        "CONNECT" => "CONNECT",
+        "TRACE" => "TRACE",
+        _ => "HTTP",
+    }
+}
+
+/// Everything that is known when the request's head has arrived.
+pub fn server_request(recorder: &mut Recorder, arrival: &Arrival, listen: SocketAddr, route: Option<&Route>) {
+    let server = recorder.server();
+    let mut set = |key: &'static str, value: opentelemetry::Value| recorder.set(server, KeyValue::new(key, value));
+    match method(&arrival.method) {
+        "HTTP" => {
+            set("http.request.method", "_OTHER".into());
+            set("http.request.method_original", arrival.method.to_string().into());
+        }
+        known => set("http.request.method", known.into()),
+    }
+    set("url.scheme", SCHEME.into());
+    set("url.path", arrival.uri.path().to_owned().into());
+    if let Some(query) = arrival.uri.query().filter(|query| !query.is_empty()) {
+        set("url.query", query.to_owned().into());
+    }
+    let (address, port) = server_address(arrival, listen);
+    set("server.address", address.into());
+    set("server.port", i64::from(port).into());
+    if let Some(route) = route {
+        set("http.route", route.template.clone().into());
+    }
+    if let Some(peer) = arrival.peer {
+        let address = peer.ip().to_string();
+        set("client.address", address.clone().into());
+        set("network.peer.address", address.into());
+        set("network.peer.port", i64::from(peer.port()).into());
+        set("network.protocol.version", protocol_version(arrival.version).into());
+    }
+    let agent = arrival.headers.get(header::USER_AGENT).and_then(|agent| agent.to_str().ok());
+    if let Some(agent) = agent {
+        set("user_agent.original", agent.to_owned().into());
+    }
+}
+
+/// Which version of the service serves the request.
+pub fn version(recorder: &mut Recorder, generation: &Generation) {
+    let server = recorder.server();
+    recorder.set(server, KeyValue::new("spandrel.component.digest", generation.digest().shared()));
+    recorder.set(server, KeyValue::new("spandrel.component.generation", generation.number as i64));
+}
+
+/// How the request ended and what it cost.
+pub fn server_response(
+    recorder: &mut Recorder,
+    status: StatusCode,
+    rejection: Option<&Rejection>,
+    cost: Option<&Cost>,
+) {
+    if !recorder.is_recording() {
+        return;
+    }
+    let server = recorder.server();
+    recorder.set(server, KeyValue::new("http.response.status_code", i64::from(status.as_u16())));
+    if let Some(cost) = cost {
+        recorder.set(server, KeyValue::new("spandrel.guest.cpu_time", cost.busy.as_secs_f64()));
+        recorder.set(server, KeyValue::new("spandrel.guest.memory", cost.memory as i64));
+        recorder.set(server, KeyValue::new("spandrel.instance.reused", cost.reused));
+    }
+    if let Some(Rejection::Failed(Failure::Trapped(exception))) = rejection {
+        let attributes = vec![
+            KeyValue::new("exception.type", exception.kind),
+            KeyValue::new("exception.message", exception.message.clone()),
+            KeyValue::new("exception.stacktrace", exception.stacktrace.clone()),
+        ];
+        recorder.event(server, "exception", attributes);
+    }
+    if status.is_server_error() {
+        match rejection.and_then(|rejection| Some((rejection.error_type()?, rejection))) {
+            Some((kind, rejection)) => recorder.fail(server, kind, description(rejection)),
+            None => recorder.fail(server, status.as_str(), String::new()),
+        }
+    }
+}
+
+/// The status description is for whoever reads the trace, so a trap says more here than in the response.
+fn description(rejection: &Rejection) -> String {
+    match rejection {
+        Rejection::Failed(Failure::Trapped(exception)) => exception.message.clone(),
+        other => other.detail(),
+    }
+}
+
+/// What the client called the server, or what the server listens on where the client did not say.
+fn server_address(arrival: &Arrival, listen: SocketAddr) -> (String, u16) {
+    let host = arrival.uri.authority().cloned().or_else(|| {
+        let host = arrival.headers.get(header::HOST)?;
+        host.to_str().ok()?.parse().ok()
+    });
+    match host {
+        Some(host) => (host.host().to_owned(), host.port_u16().unwrap_or(80)),
+        None => (listen.ip().to_string(), listen.port()),
+    }
+}
+
+fn protocol_version(version: Version) -> &'static str {
+    match version {
+        Version::HTTP_10 => "1.0",
+        Version::HTTP_2 => "2",
+        _ => "1.1",
+    }
+}

@@ -1,0 +1,250 @@
+//! Where services keep what must outlive a request: the store behind `wasi:keyvalue`.
+//!
+//! A store belongs to the host, never to a component version, so its contents outlive swaps and traps. Each
+//! service sees only buckets of its own. Operations are atomic one by one; `compare_and_swap` and
+//! `increment` are what concurrent requests build on. The `redb` backend commits to disk before it answers.
+
+mod memory;
+mod redb;
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use thiserror::Error;
+
+pub use self::memory::MemoryStore;
+pub use self::redb::RedbStore;
+
+/// The longest key that is stored, in bytes.
+pub const MAX_KEY: usize = 1024;
+/// The largest value that is stored, in bytes.
+pub const MAX_VALUE: usize = 4 * 1024 * 1024;
+/// How many keys one page of a listing holds.
+pub const PAGE: usize = 1000;
+
+/// Why an operation on the store failed.
+#[derive(Debug, Error)]
+pub enum StateError {
+    /// The file could not be opened at start.
+    #[error(
+        "the state file {path} cannot be opened: {reason}. Stop the other host that uses it, or set another `path` under [state]"
+    )]
+    Open {
+        /// The file.
+        path: PathBuf,
+        /// What the database said.
+        reason: String,
+    },
+    /// The database failed while it was in use, for example for want of disk space.
+    #[error("the state store failed: {0}")]
+    Backend(String),
+    /// A key or a value over its limit.
+    #[error("{what} of {size} bytes is over the limit of {limit} bytes")]
+    TooLarge {
+        /// "a key" or "a value".
+        what: &'static str,
+        /// Its size in bytes.
+        size: usize,
+        /// The most that is stored.
+        limit: usize,
+    },
+    /// `increment` met a value that is no number, or the sum does not fit 64 bits.
+    #[error("the value at `{0}` is no 64-bit number that the increment fits")]
+    NotANumber(String),
+}
+
+/// How a compare-and-swap ended.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Swap {
+    /// The value was stored.
+    Stored,
+    /// The key no longer held what was expected; this is what it holds.
+    Lost(Option<Vec<u8>>),
+}
+
+/// A bucket of one service.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct BucketId {
+    /// The service that owns it.
+    pub service: Arc<str>,
+    /// The identifier that the component opened.
+    pub bucket: Arc<str>,
+}
+
+/// A page of a bucket's keys.
+#[derive(Debug, PartialEq, Eq)]
+pub struct KeyPage {
+    /// The keys, in byte order.
+    pub keys: Vec<String>,
+    /// The last key of this page where another page follows.
+    pub cursor: Option<String>,
+}
+
+/// The store of one host, shared by all its services.
+#[derive(Clone)]
+pub enum StateStore {
+    /// Gone when the host ends.
+    Memory(Arc<MemoryStore>),
+    /// A file.
+    Redb(Arc<RedbStore>),
+}
+
+impl StateStore {
+    /// A store that lives as long as the process.
+    pub fn memory() -> StateStore {
+        StateStore::Memory(Arc::default())
+    }
+
+    /// Opens or creates the file at `path`, and the folder that holds it.
+    pub fn redb(path: PathBuf) -> Result<StateStore, StateError> {
+        RedbStore::open(path).map(|store| StateStore::Redb(Arc::new(store)))
+    }
+
+    /// The value at `key`.
+    pub async fn get(&self, bucket: &BucketId, key: &str) -> Result<Option<Vec<u8>>, StateError> {
+        match self {
+            StateStore::Memory(store) => Ok(store.get(bucket, key)),
+            StateStore::Redb(store) => store.get(bucket, key),
+        }
+    }
+
+    /// Stores `value` at `key`.
+    pub async fn set(&self, bucket: &BucketId, key: &str, value: Vec<u8>) -> Result<(), StateError> {
+        check_sizes(key, &value)?;
+        self.update(bucket, key, move |_| Ok((Some(value), ()))).await
+    }
+
+    /// Forgets `key`.
+    pub async fn delete(&self, bucket: &BucketId, key: &str) -> Result<(), StateError> {
+        self.update(bucket, key, |_| Ok((None, ()))).await
+    }
+
+    /// The keys after `cursor`, at most [`PAGE`] of them.
+    pub async fn keys(&self, bucket: &BucketId, cursor: Option<&str>) -> Result<KeyPage, StateError> {
+        match self {
+            StateStore::Memory(store) => Ok(store.keys(bucket, cursor)),
+            StateStore::Redb(store) => store.keys(bucket, cursor),
+        }
+    }
+
+    /// Stores `value` where `key` still holds `expected`.
+    pub async fn compare_and_swap(
+        &self,
+        bucket: &BucketId,
+        key: &str,
+        expected: Option<Vec<u8>>,
+        value: Vec<u8>,
+    ) -> Result<Swap, StateError> {
+        check_sizes(key, &value)?;
+        self.update(bucket, key, move |current| match current {
+            now if now == expected.as_deref() => Ok((Some(value), Swap::Stored)),
+            now => Ok((now.map(<[u8]>::to_vec), Swap::Lost(now.map(<[u8]>::to_vec)))),
+        })
+        .await
+    }
+
+    /// Adds `delta` to the decimal number at `key`, taking 0 where there is none, and returns the sum.
+    pub async fn increment(&self, bucket: &BucketId, key: &str, delta: i64) -> Result<i64, StateError> {
+        let name = key.to_owned();
+        self.update(bucket, key, move |current| {
+            let number = current.map_or(Some(0), |bytes| std::str::from_utf8(bytes).ok()?.parse::<i64>().ok());
+            let sum = number.and_then(|number| number.checked_add(delta));
+            let sum = sum.ok_or(StateError::NotANumber(name))?;
+            Ok((Some(sum.to_string().into_bytes()), sum))
+        })
+        .await
+    }
+
+    /// Replaces the value at `key` by what `change` makes of it, as one step.
+    async fn update<T: Send + 'static>(
+        &self,
+        bucket: &BucketId,
+        key: &str,
+        change: impl FnOnce(Option<&[u8]>) -> Result<(Option<Vec<u8>>, T), StateError> + Send + 'static,
+    ) -> Result<T, StateError> {
+        match self {
+            StateStore::Memory(store) => store.update(bucket, key, change),
+            StateStore::Redb(store) => {
+                // A commit waits for the disk, which must hold up no other request.
+                let (store, bucket, key) = (store.clone(), bucket.clone(), key.to_owned());
+                tokio::task::spawn_blocking(move || store.update(&bucket, &key, change))
+                    .await
+                    .unwrap_or_else(|failed| Err(StateError::Backend(failed.to_string())))
+            }
+        }
+    }
+}
+
+fn check_sizes(key: &str, value: &[u8]) -> Result<(), StateError> {
+    let check = |what, size, limit| match size > limit {
+        true => Err(StateError::TooLarge { what, size, limit }),
+        false => Ok(()),
+    };
+    check("a key", key.len(), MAX_KEY)?;
+    check("a value", value.len(), MAX_VALUE)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn bucket(service: &str) -> BucketId {
+        BucketId { service: service.into(), bucket: "default".into() }
+    }
+
+    async fn check_store(store: StateStore) {
+        let (a, b) = (bucket("a"), bucket("b"));
+        store.set(&a, "k", b"1".to_vec()).await.unwrap();
+        assert_eq!(store.get(&a, "k").await.unwrap().as_deref(), Some(&b"1"[..]));
+        assert_eq!(store.get(&b, "k").await.unwrap(), None, "another service sees none of it");
+
+        assert_eq!(store.increment(&a, "k", 41).await.unwrap(), 42);
+        assert_eq!(store.increment(&a, "new", -2).await.unwrap(), -2);
+        store.set(&a, "text", b"x".to_vec()).await.unwrap();
+        assert!(matches!(store.increment(&a, "text", 1).await, Err(StateError::NotANumber(_))));
+        assert_eq!(store.get(&a, "text").await.unwrap().as_deref(), Some(&b"x"[..]));
+
+        let lost = store.compare_and_swap(&a, "k", Some(b"1".to_vec()), b"2".to_vec()).await.unwrap();
+        assert_eq!(lost, Swap::Lost(Some(b"42".to_vec())));
+        let stored = store.compare_and_swap(&a, "k", Some(b"42".to_vec()), b"2".to_vec()).await.unwrap();
+        assert_eq!(stored, Swap::Stored);
+        assert_eq!(store.compare_and_swap(&a, "n", None, b"9".to_vec()).await.unwrap(), Swap::Stored);
+
+        let page = store.keys(&a, None).await.unwrap();
+        assert_eq!(page, KeyPage { keys: ["k", "n", "new", "text"].map(str::to_owned).into(), cursor: None });
+        assert_eq!(store.keys(&a, Some("n")).await.unwrap().keys, ["new", "text"]);
+        store.delete(&a, "k").await.unwrap();
+        assert_eq!(store.get(&a, "k").await.unwrap(), None);
+        assert!(matches!(store.set(&a, &"k".repeat(MAX_KEY + 1), vec![]).await, Err(StateError::TooLarge { .. })));
+    }
+
+    #[tokio::test]
+    async fn the_memory_store_keeps_its_promises() {
+        check_store(StateStore::memory()).await;
+    }
+
+    #[tokio::test]
+    async fn the_redb_store_keeps_its_promises_and_its_contents() {
+        let folder = std::env::temp_dir().join(format!("spandrel-state-{}", std::process::id()));
+        let path = folder.join("state.redb");
+        check_store(StateStore::redb(path.clone()).unwrap()).await;
+        let reopened = StateStore::redb(path).unwrap();
+        assert_eq!(reopened.get(&bucket("a"), "n").await.unwrap().as_deref(), Some(&b"9"[..]));
+        std::fs::remove_dir_all(folder).unwrap();
+    }
+
+    #[tokio::test]
+    async fn concurrent_increments_are_never_lost() {
+        let store = StateStore::memory();
+        let tasks: Vec<_> = (0..64)
+            .map(|_| {
+                let store = store.clone();
+                tokio::spawn(async move { store.increment(&bucket("a"), "n", 1).await.unwrap() })
+            })
+            .collect();
+        for task in tasks {
+            task.await.unwrap();
+        }
+        assert_eq!(store.increment(&bucket("a"), "n", 0).await.unwrap(), 64);
+    }
+}

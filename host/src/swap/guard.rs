@@ -1,0 +1,111 @@
+//! The watch over a fresh generation: where it is clearly worse than the one before, the host goes back by itself.
+//!
+//! "Clearly" means more than chance and more than a little: enough requests, and an error rate or a p99 that is both
+//! far from the old one's and far above it. A service that is merely noisy is left alone.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use super::Swapper;
+use crate::catalog::{Generation, Service};
+use crate::tally::Snapshot;
+
+/// How often the figures are looked at.
+const PERIOD: Duration = Duration::from_millis(200);
+/// Fewer requests than this say nothing about errors.
+const REQUESTS_FOR_ERRORS: u64 = 20;
+/// Fewer requests than this say nothing about a p99.
+const REQUESTS_FOR_P99: u64 = 500;
+/// How many standard errors apart two error rates must be.
+const STANDARD_ERRORS: f64 = 4.0;
+/// How much higher an error rate must be, as a share of all requests.
+const WORSE_BY: f64 = 0.05;
+/// How many times as high a p99 must be.
+const SLOWER_BY: u32 = 4;
+/// How much higher a p99 must be.
+const SLOWER_AT_LEAST: Duration = Duration::from_millis(50);
+
+/// Watches `new` for `window` and rolls back to `old` where it is clearly worse.
+pub(super) fn watch(
+    swapper: Arc<Swapper>,
+    service: Arc<Service>,
+    old: Arc<Generation>,
+    new: Arc<Generation>,
+    window: Duration,
+) {
+    let baseline = old.tally.snapshot();
+    tokio::spawn(async move {
+        let until = Instant::now() + window;
+        let mut ticks = tokio::time::interval(PERIOD);
+        while Instant::now() < until && Arc::ptr_eq(&service.serving().stable, &new) {
+            ticks.tick().await;
+            if let Some(reason) = verdict(&baseline, &new.tally.snapshot()) {
+                swapper.roll_back_from(&service, &new, &reason).await;
+                return;
+            }
+        }
+    });
+}
+
+/// Why the new figures are clearly worse than the old ones, if they are.
+fn verdict(old: &Snapshot, new: &Snapshot) -> Option<String> {
+    errors(old, new).or_else(|| slowness(old, new))
+}
+
+fn errors(old: &Snapshot, new: &Snapshot) -> Option<String> {
+    if new.requests < REQUESTS_FOR_ERRORS {
+        return None;
+    }
+    let (before, now) = (old.error_rate(), new.error_rate());
+    let samples = 1.0 / old.requests.max(1) as f64 + 1.0 / new.requests as f64;
+    let pooled = (old.errors + new.errors) as f64 / (old.requests + new.requests) as f64;
+    let standard_error = (pooled * (1.0 - pooled) * samples).sqrt();
+    // A version that nobody used yet is taken to be faultless, but then only many errors count.
+    let apart = if old.requests == 0 { now > 0.5 } else { now - before > STANDARD_ERRORS * standard_error };
+    let worse = apart && now - before > WORSE_BY;
+    worse.then(|| format!("{:.1} % of its requests failed, {:.1} % of the old one's", now * 100.0, before * 100.0))
+}
+
+fn slowness(old: &Snapshot, new: &Snapshot) -> Option<String> {
+    if new.requests < REQUESTS_FOR_P99 || old.requests < REQUESTS_FOR_P99 {
+        return None;
+    }
+    let (before, now) = (old.quantile(0.99)?, new.quantile(0.99)?);
+    let worse = now > before * SLOWER_BY && now > before + SLOWER_AT_LEAST;
+    worse.then(|| format!("its p99 is {now:?}, the old one's was {before:?}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::tally::Tally;
+
+    fn tally(requests: u64, errors: u64, milliseconds: u64) -> Snapshot {
+        let tally = Tally::default();
+        for index in 0..requests {
+            tally.count(index < errors, Duration::from_millis(milliseconds));
+        }
+        tally.snapshot()
+    }
+
+    #[test]
+    fn a_version_that_fails_is_clearly_worse() {
+        assert!(verdict(&tally(1000, 1, 1), &tally(100, 40, 1)).unwrap().contains("40.0 %"));
+        assert!(verdict(&tally(0, 0, 1), &tally(20, 20, 1)).is_some());
+    }
+
+    #[test]
+    fn chance_is_not_clearly_worse() {
+        assert_eq!(verdict(&tally(1000, 10, 1), &tally(100, 3, 1)), None);
+        assert_eq!(verdict(&tally(1000, 500, 1), &tally(100, 52, 1)), None);
+        assert_eq!(verdict(&tally(1000, 0, 1), &tally(10, 10, 1)), None, "ten requests say nothing");
+        assert_eq!(verdict(&tally(0, 0, 1), &tally(20, 8, 1)), None);
+    }
+
+    #[test]
+    fn a_version_that_is_far_slower_is_clearly_worse() {
+        assert!(verdict(&tally(1000, 0, 2), &tally(1000, 0, 200)).unwrap().contains("p99"));
+        assert_eq!(verdict(&tally(1000, 0, 2), &tally(1000, 0, 20)), None);
+        assert_eq!(verdict(&tally(1000, 0, 200), &tally(1000, 0, 300)), None);
+    }
+}

@@ -1,0 +1,46 @@
+//! Asks a candidate whether it is well, before anybody else does.
+//!
+//! The probe runs inside the candidate, under the service's own limits. A candidate that is unwell in exactly the way
+//! in which the serving version is (a dependency of both is down, say) is no worse than it and may be published.
+
+use std::sync::Arc;
+
+use http::{Method, StatusCode};
+
+use super::SwapError;
+use crate::catalog::Generation;
+use crate::dispatch::Dispatcher;
+use crate::routes::Match;
+use crate::trace::{Incoming, Pipeline, Source, SpanKind};
+
+/// What is asked where the manifest names nothing else and the component has such a route.
+const HEALTH: &str = "/health";
+
+/// Probes `candidate`. One without the default route is not asked.
+pub(super) async fn ask(
+    dispatcher: &Arc<Dispatcher>,
+    pipeline: &Pipeline,
+    source: &Arc<Source>,
+    candidate: &Arc<Generation>,
+    old: &Arc<Generation>,
+) -> Result<(), SwapError> {
+    let path = candidate.config.probe.as_deref().unwrap_or(HEALTH);
+    let has_route = matches!(candidate.routes().find(&Method::GET, path), Match::Found { .. });
+    if !has_route && candidate.config.probe.is_none() {
+        return Ok(());
+    }
+    let probe = |generation: Arc<Generation>| async move {
+        let recorder =
+            pipeline.record(source, &Incoming::default(), format!("probe {path}"), SpanKind::Internal, Vec::new());
+        dispatcher.probe(&generation, recorder, path).await
+    };
+    let answer = probe(candidate.clone()).await;
+    let reason = match answer {
+        Ok(status) if status.is_success() => return Ok(()),
+        Ok(status) if probe(old.clone()).await.is_ok_and(|serving| serving == status) => return Ok(()),
+        Ok(StatusCode::NOT_FOUND) if !has_route => "has no route".to_owned(),
+        Ok(status) => format!("answered {status}"),
+        Err(failure) => failure.to_string(),
+    };
+    Err(SwapError::Probe { path: path.to_owned(), reason })
+}

@@ -1,0 +1,147 @@
+//! W3C Baggage: names and values that travel with a trace.
+
+use std::sync::Arc;
+
+use percent_encoding::{AsciiSet, CONTROLS, percent_decode_str, utf8_percent_encode};
+
+/// The most members that are read or sent, as the W3C text sets it.
+const MEMBERS: usize = 64;
+/// The most bytes that are sent.
+const BYTES: usize = 8192;
+/// What may not stand in a value as it is: everything outside the text's `baggage-octet`, and the percent sign.
+const ESCAPED: &AsciiSet = &CONTROLS.add(b' ').add(b'"').add(b',').add(b';').add(b'\\').add(b'%');
+
+/// Ordered name-value pairs. Cheap to clone.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Baggage(Arc<Vec<Member>>);
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Member {
+    key: String,
+    value: String,
+    /// Properties, kept as they came.
+    properties: String,
+}
+
+impl Baggage {
+    /// Reads header values. A malformed member is left out; the others stay.
+    pub fn parse<'a>(headers: impl Iterator<Item = &'a str>) -> Baggage {
+        let members = headers.flat_map(|header| header.split(',')).filter_map(parse_member);
+        let mut baggage = Baggage::default();
+        for member in members.take(MEMBERS) {
+            baggage.put(member);
+        }
+        baggage
+    }
+
+    /// The value of a key.
+    pub fn get(&self, key: &str) -> Option<&str> {
+        self.0.iter().find(|member| member.key == key).map(|member| member.value.as_str())
+    }
+
+    /// The same baggage with `key` set to `value`.
+    pub fn with(&self, key: &str, value: &str) -> Baggage {
+        if self.get(key) == Some(value) {
+            return self.clone();
+        }
+        let mut baggage = self.clone();
+        baggage.put(Member { key: key.to_owned(), value: value.to_owned(), properties: String::new() });
+        baggage
+    }
+
+    /// Whether there is nothing in it.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// The header value. Members that are over the limits of the W3C text are left out.
+    pub fn to_header(&self) -> String {
+        let mut header = String::new();
+        for member in self.0.iter().take(MEMBERS) {
+            let value = utf8_percent_encode(&member.value, ESCAPED);
+            let text = format!("{}={value}{}", member.key, member.properties);
+            if header.len() + text.len() + 1 > BYTES {
+                continue;
+            }
+            if !header.is_empty() {
+                header.push(',');
+            }
+            header.push_str(&text);
+        }
+        header
+    }
+
+    fn put(&mut self, member: Member) {
+        let members = Arc::make_mut(&mut self.0);
+        match members.iter_mut().find(|known| known.key == member.key) {
+            Some(known) => *known = member,
+            None => members.push(member),
+        }
+    }
+}
+
+fn parse_member(text: &str) -> Option<Member> {
+    let (pair, properties) = match text.split_once(';') {
+        Some((pair, properties)) => (pair, format!(";{}", properties.trim())),
+        None => (text, String::new()),
+    };
+    let (key, value) = pair.split_once('=')?;
+    let (key, value) = (key.trim(), value.trim());
+    let good = is_token(key) && value.bytes().all(is_baggage_octet);
+    good.then(|| Member {
+        key: key.to_owned(),
+        value: percent_decode_str(value).decode_utf8_lossy().into_owned(),
+        properties: if properties.bytes().all(|byte| byte.is_ascii_graphic() || byte == b' ') {
+            properties
+        } else {
+            String::new()
+        },
+    })
+}
+
+/// RFC 9110's token.
+fn is_token(text: &str) -> bool {
+    !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte))
+}
+
+fn is_baggage_octet(byte: u8) -> bool {
+    matches!(byte, 0x21 | 0x23..=0x2b | 0x2d..=0x3a | 0x3c..=0x5b | 0x5d..=0x7e)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn check(header: &str, expected: &str) {
+        assert_eq!(Baggage::parse([header].into_iter()).to_header(), expected, "{header}");
+    }
+
+    #[test]
+    fn good_members_stay_and_bad_ones_go() {
+        check("a=1,b=2", "a=1,b=2");
+        check(" a = 1 ; p=1 , b=2", "a=1;p=1,b=2");
+        check("a=x%20y", "a=x%20y");
+        check("a=1,=2,c,d e=3,f=4", "a=1,f=4");
+        check("a=1,a=2", "a=2");
+        check("a=b=c", "a=b=c");
+        check("", "");
+        check(",,,", "");
+    }
+
+    #[test]
+    fn values_with_any_text_survive_the_journey() {
+        let baggage = Baggage::default().with("k", "ä, b; \"c\" 100%");
+        let header = baggage.to_header();
+        assert!(header.is_ascii());
+        assert_eq!(Baggage::parse([header.as_str()].into_iter()), baggage);
+    }
+
+    #[test]
+    fn what_is_sent_is_bounded() {
+        let mut baggage = Baggage::default();
+        for index in 0..200 {
+            baggage = baggage.with(&format!("k{index}"), &"x".repeat(500));
+        }
+        assert!(baggage.to_header().len() <= BYTES);
+    }
+}

@@ -1,0 +1,43 @@
+//! Traces: from a caller's headers to records on their way out.
+//!
+//! A [`Recorder`] holds the spans of one request at one service; it belongs to whoever serves the request, so recording
+//! takes no lock. When the request ends the recorder becomes a [`Segment`], which goes through one bounded queue in one
+//! step to one task. That task feeds everything that reads spans (OTLP, the terminal, the store of recent traces) with
+//! the same shared segment. A full queue drops and counts; nothing here ever blocks a request.
+//!
+//! This module imports no other module of the host, and OTLP is named only in `otlp`.
+
+mod baggage;
+mod context;
+mod counters;
+mod identity;
+mod keep;
+mod limits;
+mod otlp;
+mod pipeline;
+mod propagation;
+mod queue;
+mod recent;
+mod recorder;
+mod segment;
+mod settings;
+mod source;
+mod tree;
+
+pub use opentelemetry::KeyValue;
+pub use opentelemetry::trace::{SpanId, SpanKind, TraceId};
+
+pub use self::baggage::Baggage;
+pub use self::context::{Incoming, TraceContext};
+pub use self::counters::{Counters, DropReason, ExportOutcome, SignalKind};
+pub use self::otlp::{MetricExemplar, SeriesExemplars, TransportError};
+pub use self::pipeline::{Pipeline, PipelineError};
+pub use self::propagation::Propagators;
+pub use self::recent::{Query, Recent, Trace};
+pub use self::recorder::Recorder;
+pub use self::segment::{Event, LogRecord, Segment, Severity, Span, SpanRef, Status};
+pub use self::settings::{
+    Batch, Exporter, Keep, Otlp, Propagator, Protocol, Root, Sampler, Settings, Signal, SpanLimits,
+};
+pub use self::source::Source;
+pub use self::tree::render;

@@ -1,0 +1,91 @@
+//! Metrics as OTLP, with the exemplars that the SDK does not keep put where they belong.
+
+use std::time::SystemTime;
+
+use opentelemetry::trace::{SpanId, TraceId};
+use opentelemetry_proto::tonic::collector::metrics::v1::ExportMetricsServiceRequest;
+use opentelemetry_proto::tonic::common::v1::{KeyValue, any_value};
+use opentelemetry_proto::tonic::metrics::v1::{Exemplar, HistogramDataPoint, exemplar, metric};
+use opentelemetry_sdk::metrics::data::ResourceMetrics;
+
+use super::encode::nanos;
+
+/// A measurement and the trace that it was made in.
+#[derive(Clone, Debug)]
+pub struct MetricExemplar {
+    /// The measured value, in the unit of its metric.
+    pub value: f64,
+    /// When it was measured.
+    pub time: SystemTime,
+    /// The trace.
+    pub trace_id: TraceId,
+    /// The span.
+    pub span_id: SpanId,
+}
+
+/// The exemplars of one data point.
+#[derive(Clone, Debug)]
+pub struct SeriesExemplars {
+    /// `service.name` of the Resource.
+    pub service: String,
+    /// The metric.
+    pub metric: &'static str,
+    /// The data point's attributes.
+    pub attributes: Vec<opentelemetry::KeyValue>,
+    /// What to put there.
+    pub exemplars: Vec<MetricExemplar>,
+}
+
+pub(super) fn encode(collected: &[ResourceMetrics], exemplars: Vec<SeriesExemplars>) -> ExportMetricsServiceRequest {
+    let requests = collected.iter().map(ExportMetricsServiceRequest::from);
+    let resource_metrics = requests.flat_map(|request| request.resource_metrics).collect();
+    let mut request = ExportMetricsServiceRequest { resource_metrics };
+    for series in exemplars {
+        place(&mut request, &series);
+    }
+    request
+}
+
+/// Puts one series' exemplars on its data point.
+fn place(request: &mut ExportMetricsServiceRequest, series: &SeriesExemplars) {
+    let attributes: Vec<KeyValue> = series.attributes.iter().map(Into::into).collect();
+    for resource in &mut request.resource_metrics {
+        let of_service = resource
+            .resource
+            .iter()
+            .flat_map(|resource| &resource.attributes)
+            .any(|attribute| attribute.key == "service.name" && text(attribute) == Some(series.service.as_str()));
+        if !of_service {
+            continue;
+        }
+        let metrics = resource.scope_metrics.iter_mut().flat_map(|scope| &mut scope.metrics);
+        for metric in metrics.filter(|metric| metric.name == series.metric) {
+            let Some(metric::Data::Histogram(histogram)) = &mut metric.data else { continue };
+            for point in histogram.data_points.iter_mut().filter(|point| same(point, &attributes)) {
+                point.exemplars.extend(series.exemplars.iter().map(exemplar));
+            }
+        }
+    }
+}
+
+fn same(point: &HistogramDataPoint, attributes: &[KeyValue]) -> bool {
+    point.attributes.len() == attributes.len()
+        && attributes.iter().all(|attribute| point.attributes.contains(attribute))
+}
+
+fn text(attribute: &KeyValue) -> Option<&str> {
+    match attribute.value.as_ref()?.value.as_ref()? {
+        any_value::Value::StringValue(text) => Some(text),
+        _ => None,
+    }
+}
+
+fn exemplar(exemplar: &MetricExemplar) -> Exemplar {
+    Exemplar {
+        filtered_attributes: Vec::new(),
+        time_unix_nano: nanos(exemplar.time),
+        span_id: exemplar.span_id.to_bytes().to_vec(),
+        trace_id: exemplar.trace_id.to_bytes().to_vec(),
+        value: Some(exemplar::Value::AsDouble(exemplar.value)),
+    }
+}

@@ -1,0 +1,352 @@
+//! Records the spans of one request at one service. Owned by whoever serves the request: no locks, no shared state.
+//!
+//! Where the trace is not sampled every call returns at once; only ids, baggage and log records are kept. A recorder
+//! that is dropped before it was finished ends its spans as cancelled: the caller went away.
+
+use std::borrow::Cow;
+use std::sync::Arc;
+use std::time::{Duration, Instant, SystemTime};
+
+use opentelemetry::trace::{SpanId, SpanKind, TraceId};
+use opentelemetry::{KeyValue, Value};
+
+use super::baggage::Baggage;
+use super::context::TraceContext;
+use super::pipeline::Pipeline;
+use super::segment::{Event, LogRecord, Segment, Severity, Span, SpanRef, Status};
+use super::source::Source;
+use super::{identity, limits};
+
+/// The most spans that one request may leave. A guest that starts more gets handles that mean nothing.
+const SPANS: usize = 4096;
+/// The most log records that one request may leave.
+const LOGS: usize = 1024;
+
+/// The spans of one request.
+pub struct Recorder {
+    /// Where the segment goes; none for a recorder that stands in for another.
+    pipeline: Option<Pipeline>,
+    segment: Segment,
+    baggage: Baggage,
+    /// The server span's id, which exists even where nothing is recorded.
+    server: SpanId,
+    /// The wall clock is read once; everything else is measured from here.
+    began: Instant,
+    epoch: SystemTime,
+    /// For each span of the segment, whether it has ended.
+    ended: Vec<bool>,
+    dropped_spans: u32,
+}
+
+/// What a new recorder is told.
+pub(super) struct Beginning {
+    pub source: Arc<Source>,
+    pub parent: Option<TraceContext>,
+    pub baggage: Baggage,
+    pub sampled: bool,
+    pub trace_id: TraceId,
+    pub name: Cow<'static, str>,
+    pub kind: SpanKind,
+    pub attributes: Vec<KeyValue>,
+}
+
+impl Recorder {
+    pub(super) fn begin(pipeline: Pipeline, beginning: Beginning) -> Recorder {
+        let Beginning { source, parent, baggage, sampled, trace_id, name, kind, attributes } = beginning;
+        let state = parent.as_ref().and_then(|parent| parent.state.clone());
+        let segment =
+            Segment { source, trace_id, sampled, state, spans: Vec::new(), shared: Vec::new(), logs: Vec::new() };
+        let mut recorder = Recorder {
+            pipeline: Some(pipeline),
+            segment,
+            baggage,
+            server: identity::span_id(),
+            began: Instant::now(),
+            epoch: SystemTime::now(),
+            ended: Vec::new(),
+            dropped_spans: 0,
+        };
+        if sampled {
+            recorder.segment.spans.reserve(12);
+            recorder.ended.reserve(12);
+            let id = recorder.server;
+            let (parent_id, remote) = parent.map_or((SpanId::INVALID, false), |parent| (parent.span_id, parent.remote));
+            recorder.push(id, parent_id, name, kind, attributes);
+            if let Some(root) = recorder.segment.spans.first_mut() {
+                root.parent_is_remote = remote;
+            }
+        }
+        recorder
+    }
+
+    /// A recorder that records nothing and goes nowhere: it stands where another was taken from.
+    pub fn detached() -> Recorder {
+        let source = DETACHED.with(Arc::clone);
+        let segment = Segment {
+            source,
+            trace_id: TraceId::INVALID,
+            sampled: false,
+            state: None,
+            spans: Vec::new(),
+            shared: Vec::new(),
+            logs: Vec::new(),
+        };
+        Recorder {
+            pipeline: None,
+            segment,
+            baggage: Baggage::default(),
+            server: SpanId::INVALID,
+            began: Instant::now(),
+            epoch: SystemTime::UNIX_EPOCH,
+            ended: Vec::new(),
+            dropped_spans: 0,
+        }
+    }
+
+    /// Whether spans are kept.
+    pub fn is_recording(&self) -> bool {
+        self.segment.sampled
+    }
+
+    /// The trace.
+    pub fn trace_id(&self) -> TraceId {
+        self.segment.trace_id
+    }
+
+    /// The request's own span.
+    pub fn server(&self) -> SpanRef {
+        SpanRef::from_index(0)
+    }
+
+    /// The id of the request's own span.
+    pub fn server_id(&self) -> SpanId {
+        self.server
+    }
+
+    /// Sets the attributes that stand on every span of this request, in place of any set before.
+    pub fn set_shared_attributes(&mut self, attributes: Vec<KeyValue>) {
+        self.segment.shared = attributes;
+    }
+
+    /// What travels with the trace.
+    pub fn baggage(&self) -> &Baggage {
+        &self.baggage
+    }
+
+    /// Replaces what travels with the trace from here on.
+    pub fn set_baggage(&mut self, baggage: Baggage) {
+        self.baggage = baggage;
+    }
+
+    /// Starts a span under `parent`.
+    pub fn start(
+        &mut self,
+        name: impl Into<Cow<'static, str>>,
+        kind: SpanKind,
+        parent: SpanRef,
+        attributes: Vec<KeyValue>,
+    ) -> SpanRef {
+        if !self.segment.sampled {
+            return SpanRef::NONE;
+        }
+        if self.segment.spans.len() >= SPANS {
+            self.dropped_spans += 1;
+            return SpanRef::NONE;
+        }
+        // A parent that was dropped for want of room: its child goes where it would have gone.
+        let parent = self.span(parent).map_or(self.server, |span| span.span_id);
+        self.push(identity::span_id(), parent, name.into(), kind, attributes)
+    }
+
+    /// Gives a span another name.
+    pub fn rename(&mut self, span: SpanRef, name: impl Into<Cow<'static, str>>) {
+        if let Some(span) = self.span_mut(span) {
+            span.name = name.into();
+        }
+    }
+
+    /// Sets an attribute, in place of one of the same key.
+    pub fn set(&mut self, span: SpanRef, attribute: KeyValue) {
+        let Some(limit) = self.pipeline.as_ref().map(|pipeline| *pipeline.span_limits()) else { return };
+        if let Some(span) = self.span_mut(span) {
+            let put = limits::put(&mut span.attributes, attribute, limit.attributes, &limit);
+            span.dropped_attributes += u32::from(!put);
+        }
+    }
+
+    /// Adds an event.
+    pub fn event(&mut self, span: SpanRef, name: impl Into<Cow<'static, str>>, attributes: Vec<KeyValue>) {
+        let Some(limit) = self.pipeline.as_ref().map(|pipeline| *pipeline.span_limits()) else { return };
+        let time = self.now();
+        let Some(span) = self.span_mut(span) else { return };
+        if span.events.len() >= limit.events {
+            span.dropped_events += 1;
+            return;
+        }
+        let (attributes, dropped_attributes) = limits::fit(attributes, limit.event_attributes, &limit);
+        span.events.push(Event { name: name.into(), time, attributes, dropped_attributes });
+    }
+
+    /// Marks a span as failed. `kind` becomes `error.type`.
+    pub fn fail(&mut self, span: SpanRef, kind: &str, message: String) {
+        self.set(span, KeyValue::new("error.type", kind.to_owned()));
+        if let Some(span) = self.span_mut(span) {
+            span.status = Status::Error(message);
+        }
+    }
+
+    /// Ends a span now, unless it has ended.
+    pub fn end(&mut self, span: SpanRef) {
+        self.end_at(span, Instant::now());
+    }
+
+    /// Ends a span at a time that has passed, unless it has ended.
+    pub fn end_at(&mut self, span: SpanRef, at: Instant) {
+        let Some(ended) = self.ended.get_mut(span.index() as usize) else { return };
+        if std::mem::replace(ended, true) {
+            return;
+        }
+        let end = self.epoch + at.saturating_duration_since(self.began);
+        if let Some(span) = self.span_mut(span) {
+            span.duration = end.duration_since(span.start).unwrap_or_default();
+        }
+    }
+
+    /// How long an ended span took.
+    pub fn duration(&self, span: SpanRef) -> Option<Duration> {
+        let ended = self.ended.get(span.index() as usize).copied().unwrap_or(false);
+        self.span(span).filter(|_| ended).map(|span| span.duration)
+    }
+
+    /// The value of a text attribute.
+    pub fn text_attribute(&self, span: SpanRef, key: &str) -> Option<&str> {
+        let attributes = &self.span(span)?.attributes;
+        match &attributes.iter().find(|attribute| attribute.key.as_str() == key)?.value {
+            Value::String(text) => Some(text.as_str()),
+            _ => None,
+        }
+    }
+
+    /// A span's name.
+    pub fn name(&self, span: SpanRef) -> &str {
+        self.span(span).map_or("", |span| &span.name)
+    }
+
+    /// Whether a span was marked as failed.
+    pub fn has_failed(&self, span: SpanRef) -> bool {
+        self.span(span).is_some_and(|span| span.status != Status::Unset)
+    }
+
+    /// A span as whoever it calls will see it. Where nothing is recorded this is the request's own span, unsampled.
+    pub fn context_of(&self, span: SpanRef) -> TraceContext {
+        TraceContext {
+            trace_id: self.segment.trace_id,
+            span_id: self.span(span).map_or(self.server, |span| span.span_id),
+            sampled: self.segment.sampled,
+            state: self.segment.state.clone(),
+            remote: false,
+        }
+    }
+
+    /// Writes a log record that belongs to `span`. It is kept whether or not spans are.
+    pub fn log(&mut self, span: SpanRef, severity: Severity, body: String, attributes: Vec<KeyValue>) {
+        let Some(limit) = self.pipeline.as_ref().map(|pipeline| *pipeline.span_limits()) else { return };
+        if self.segment.logs.len() >= LOGS {
+            return;
+        }
+        let span_id = self.span(span).map_or(self.server, |span| span.span_id);
+        let (attributes, _) = limits::fit(attributes, limit.attributes, &limit);
+        let time = self.now();
+        self.segment.logs.push(LogRecord { time, severity, body, attributes, span_id });
+    }
+
+    /// Ends what is still open and hands everything over in one step. Where the request was aborted, `abort` says why:
+    /// the spans that a guest left open then end as errors of that kind.
+    pub fn finish(mut self, abort: Option<(&str, &str)>) {
+        self.close(abort);
+    }
+
+    fn close(&mut self, abort: Option<(&str, &str)>) {
+        let Some(pipeline) = self.pipeline.take() else { return };
+        self.pipeline = Some(pipeline.clone());
+        let now = Instant::now();
+        for index in (0..self.ended.len() as u32).rev().map(SpanRef::from_index) {
+            let open = self.ended.get(index.index() as usize).is_some_and(|ended| !ended);
+            if let (true, Some((kind, message))) = (open && !self.has_failed(index), abort) {
+                self.fail(index, kind, message.to_owned());
+            }
+            self.end_at(index, now);
+        }
+        if self.dropped_spans > 0 {
+            self.set(self.server(), KeyValue::new("spandrel.spans.dropped", i64::from(self.dropped_spans)));
+        }
+        self.pipeline = None;
+        let empty = Segment {
+            source: self.segment.source.clone(),
+            trace_id: self.segment.trace_id,
+            sampled: false,
+            state: None,
+            spans: Vec::new(),
+            shared: Vec::new(),
+            logs: Vec::new(),
+        };
+        let segment = std::mem::replace(&mut self.segment, empty);
+        if !segment.spans.is_empty() || !segment.logs.is_empty() {
+            pipeline.submit(segment);
+        }
+    }
+
+    fn push(
+        &mut self,
+        span_id: SpanId,
+        parent: SpanId,
+        name: Cow<'static, str>,
+        kind: SpanKind,
+        attributes: Vec<KeyValue>,
+    ) -> SpanRef {
+        let (attributes, dropped_attributes) = match &self.pipeline {
+            Some(pipeline) => limits::fit(attributes, pipeline.span_limits().attributes, pipeline.span_limits()),
+            None => (attributes, 0),
+        };
+        let index = self.segment.spans.len() as u32;
+        let start = self.now();
+        self.segment.spans.push(Span {
+            span_id,
+            parent,
+            parent_is_remote: false,
+            name,
+            kind,
+            start,
+            duration: Duration::ZERO,
+            attributes,
+            dropped_attributes,
+            events: Vec::new(),
+            dropped_events: 0,
+            status: Status::Unset,
+        });
+        self.ended.push(false);
+        SpanRef::from_index(index)
+    }
+
+    fn now(&self) -> SystemTime {
+        self.epoch + self.began.elapsed()
+    }
+
+    fn span(&self, span: SpanRef) -> Option<&Span> {
+        self.segment.spans.get(span.index() as usize)
+    }
+
+    fn span_mut(&mut self, span: SpanRef) -> Option<&mut Span> {
+        self.segment.spans.get_mut(span.index() as usize)
+    }
+}
+
+impl Drop for Recorder {
+    fn drop(&mut self) {
+        self.close(Some(("cancelled", "the caller went away before the answer")));
+    }
+}
+
+thread_local! {
+    static DETACHED: Arc<Source> = Source::new("", "", &[]);
+}

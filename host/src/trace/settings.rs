@@ -1,0 +1,181 @@
+//! What telemetry is told to do: plain data, resolved by `config/` from the environment and the manifest.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+/// Where a signal goes. Several may be given.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Exporter {
+    /// To a collector by OTLP.
+    Otlp,
+    /// To the terminal, as a tree for each trace.
+    Console,
+}
+
+/// How OTLP travels.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Protocol {
+    /// `grpc`.
+    Grpc,
+    /// `http/protobuf`.
+    HttpProtobuf,
+}
+
+/// How one signal reaches its collector.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Otlp {
+    /// The URL: for gRPC the server, for HTTP the whole URL with its path.
+    pub endpoint: String,
+    /// How it travels.
+    pub protocol: Protocol,
+    /// Fields (gRPC metadata) sent with every export, names in lower case.
+    pub headers: Vec<(String, String)>,
+    /// The longest that one export may take.
+    pub timeout: Duration,
+    /// Whether bodies are compressed with gzip.
+    pub gzip: bool,
+    /// A file with PEM certificates to trust besides the system's.
+    pub certificate: Option<PathBuf>,
+    /// The files with a certificate and its key that identify this client.
+    pub client: Option<(PathBuf, PathBuf)>,
+}
+
+/// One signal: what is done with it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Signal {
+    /// Where it goes; nowhere where this is empty.
+    pub exporters: Vec<Exporter>,
+    /// How OTLP gets there.
+    pub otlp: Otlp,
+}
+
+/// Which traces are recorded, decided where a trace starts.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Root {
+    /// All.
+    AlwaysOn,
+    /// None.
+    AlwaysOff,
+    /// This share of them, from 0 to 1.
+    Ratio(f64),
+}
+
+/// `OTEL_TRACES_SAMPLER`.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Sampler {
+    /// What is decided for a trace that starts here.
+    pub root: Root,
+    /// Whether a caller's decision is followed where there is a caller.
+    pub parent_based: bool,
+}
+
+/// `OTEL_BSP_*`, with the bound counted in spans.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Batch {
+    /// The most spans that wait for export.
+    pub queue_size: usize,
+    /// The most spans in one export.
+    pub export_size: usize,
+    /// How long the first span of a batch waits for company.
+    pub delay: Duration,
+}
+
+/// How much one span may hold.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SpanLimits {
+    /// Attributes of a span.
+    pub attributes: usize,
+    /// Events of a span.
+    pub events: usize,
+    /// Attributes of an event.
+    pub event_attributes: usize,
+    /// Characters of a text value; no limit where there is none.
+    pub value_length: Option<usize>,
+}
+
+/// How trace context travels in headers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Propagator {
+    /// W3C `traceparent` and `tracestate`.
+    TraceContext,
+    /// W3C `baggage`.
+    Baggage,
+    /// The single `b3` header.
+    B3,
+    /// The `x-b3-*` headers.
+    B3Multi,
+    /// `uber-trace-id`.
+    Jaeger,
+}
+
+/// Which finished traces are worth keeping.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Keep {
+    /// Those with an error.
+    pub errors: bool,
+    /// Those that took longer.
+    pub slower_than: Option<Duration>,
+    /// The share of the rest that is kept, from 0 to 1.
+    pub rate: f64,
+}
+
+/// Everything that telemetry is told. The default is what the OpenTelemetry specification says for an empty environment.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Settings {
+    /// `OTEL_SDK_DISABLED`.
+    pub disabled: bool,
+    /// Spans.
+    pub traces: Signal,
+    /// Metrics.
+    pub metrics: Signal,
+    /// Log records.
+    pub logs: Signal,
+    /// Which traces are recorded.
+    pub sampler: Sampler,
+    /// How spans are batched.
+    pub batch: Batch,
+    /// How much a span may hold.
+    pub limits: SpanLimits,
+    /// How trace context travels, in this order.
+    pub propagators: Vec<Propagator>,
+    /// Which finished traces are kept; all where there is no rule.
+    pub keep: Option<Keep>,
+    /// How often metrics are exported.
+    pub metric_export_interval: Duration,
+    /// Spans that the recent-trace store holds; 0 turns it off.
+    pub recent_spans: usize,
+}
+
+impl Otlp {
+    /// The settings for an empty environment.
+    pub fn standard() -> Otlp {
+        Otlp {
+            endpoint: "http://localhost:4317".to_owned(),
+            protocol: Protocol::Grpc,
+            headers: Vec::new(),
+            timeout: Duration::from_secs(10),
+            gzip: false,
+            certificate: None,
+            client: None,
+        }
+    }
+}
+
+impl Default for Settings {
+    fn default() -> Settings {
+        let signal = Signal { exporters: vec![Exporter::Otlp], otlp: Otlp::standard() };
+        Settings {
+            disabled: false,
+            traces: signal.clone(),
+            metrics: signal.clone(),
+            logs: signal,
+            sampler: Sampler { root: Root::AlwaysOn, parent_based: true },
+            batch: Batch { queue_size: 2048, export_size: 512, delay: Duration::from_secs(5) },
+            limits: SpanLimits { attributes: 128, events: 128, event_attributes: 128, value_length: None },
+            propagators: vec![Propagator::TraceContext, Propagator::Baggage],
+            keep: None,
+            metric_export_interval: Duration::from_secs(60),
+            recent_spans: 20_000,
+        }
+    }
+}

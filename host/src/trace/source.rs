@@ -1,0 +1,80 @@
+//! Where spans come from: one OpenTelemetry Resource per service.
+
+use std::sync::Arc;
+
+use opentelemetry::KeyValue;
+
+/// A service as its spans name it.
+#[derive(Debug)]
+pub struct Source {
+    name: String,
+    version: String,
+    resource: Vec<KeyValue>,
+}
+
+impl Source {
+    /// The Resource of a service: `service.name`, `service.version`, a random `service.instance.id`, what describes the
+    /// SDK, and `extra`. An attribute of `extra` does not replace the first three.
+    pub fn new(name: &str, version: &str, extra: &[KeyValue]) -> Arc<Source> {
+        let mut resource = vec![
+            KeyValue::new("service.name", name.to_owned()),
+            KeyValue::new("service.version", version.to_owned()),
+            KeyValue::new("service.instance.id", instance_id()),
+            KeyValue::new("telemetry.sdk.name", "spandrel"),
+            KeyValue::new("telemetry.sdk.language", "rust"),
+            KeyValue::new("telemetry.sdk.version", env!("CARGO_PKG_VERSION")),
+        ];
+        for attribute in extra {
+            if !resource.iter().any(|known| known.key == attribute.key) {
+                resource.push(attribute.clone());
+            }
+        }
+        Arc::new(Source { name: name.to_owned(), version: version.to_owned(), resource })
+    }
+
+    /// `service.name`.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// `service.version`.
+    pub fn version(&self) -> &str {
+        &self.version
+    }
+
+    /// All attributes.
+    pub fn resource(&self) -> &[KeyValue] {
+        &self.resource
+    }
+}
+
+/// A random UUID (RFC 9562, version 4).
+fn instance_id() -> String {
+    let random = fastrand::u128(..) & !(0xf000 << 64 | 0xc << 60) | 0x4000 << 64 | 0x8 << 60;
+    let hex = format!("{random:032x}");
+    let part = |range: std::ops::Range<usize>| hex.get(range).unwrap_or_default().to_owned();
+    [part(0..8), part(8..12), part(12..16), part(16..20), part(20..32)].join("-")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_instance_id_is_a_uuid_of_version_4() {
+        let id = instance_id();
+        assert_eq!(id.len(), 36);
+        assert_eq!(id.as_bytes()[14], b'4');
+        assert!(b"89ab".contains(&id.as_bytes()[19]));
+    }
+
+    #[test]
+    fn what_the_environment_adds_does_not_rename_a_service() {
+        let extra = [KeyValue::new("service.name", "other"), KeyValue::new("team", "shop")];
+        let source = Source::new("user-service", "1.0.0", &extra);
+        let names: Vec<_> = source.resource().iter().filter(|known| known.key.as_str() == "service.name").collect();
+        assert_eq!(names.len(), 1);
+        assert_eq!(names[0].value.as_str(), "user-service");
+        assert!(source.resource().iter().any(|known| known.key.as_str() == "team"));
+    }
+}

@@ -1,0 +1,37 @@
+//! Where the build leaves what the tests use.
+
+use std::path::{Path, PathBuf};
+
+/// The file of a component, by the name of its package. Panics with the cure where it was not built.
+pub fn component(package: &str) -> PathBuf {
+    let file = format!("{}.wasm", package.replace('-', "_"));
+    let path = target().join("wasm32-wasip2/release").join(file);
+    assert!(path.is_file(), "{} is not there: run `cargo xtask build` first", path.display());
+    path
+}
+
+/// The host's binary, of the profile that this test was built in. Panics with the cure where it was not built.
+pub fn binary() -> PathBuf {
+    let path = profile().join("spandrel");
+    assert!(path.is_file(), "{} is not there: run `cargo build -p spandrel` first", path.display());
+    path
+}
+
+/// Compiled components are kept here from one test run to the next.
+pub fn cache() -> PathBuf {
+    target().join("tmp/testkit-cache")
+}
+
+/// The folder of the profile, which holds `deps`, which holds this executable.
+fn profile() -> PathBuf {
+    let executable = std::env::current_exe().expect("the path of this test");
+    let folder = executable.parent().expect("a folder holds this test");
+    match folder.ends_with("deps") || folder.ends_with("examples") {
+        true => folder.parent().map(Path::to_owned).unwrap_or_default(),
+        false => folder.to_owned(),
+    }
+}
+
+fn target() -> PathBuf {
+    profile().parent().map(Path::to_owned).unwrap_or_default()
+}

@@ -1,0 +1,152 @@
+//! A small HTTP client whose answers are read whole.
+
+use std::net::SocketAddr;
+
+use bytes::Bytes;
+use http::{HeaderMap, Method, StatusCode, Version};
+use http_body_util::{BodyExt, Full};
+use hyper_util::client::legacy::Client as Pool;
+use hyper_util::client::legacy::connect::HttpConnector;
+use hyper_util::rt::TokioExecutor;
+use serde_json::Value;
+
+use crate::{PATIENCE, TraceId};
+
+/// Sends requests over connections that it keeps.
+#[derive(Clone)]
+pub struct Client(Pool<HttpConnector, Full<Bytes>>);
+
+/// A request that has not been sent yet.
+#[must_use]
+pub struct Request {
+    client: Client,
+    head: http::request::Builder,
+    body: Bytes,
+    trace: Option<TraceId>,
+}
+
+/// What came back.
+#[derive(Clone, Debug)]
+pub struct Answer {
+    /// The status.
+    pub status: StatusCode,
+    /// The version of the protocol.
+    pub version: Version,
+    /// The header fields.
+    pub headers: HeaderMap,
+    /// The whole body.
+    pub body: Bytes,
+    /// The trace that the request was sent in, where it was.
+    pub trace: TraceId,
+}
+
+impl Default for Client {
+    fn default() -> Client {
+        Client(Pool::builder(TokioExecutor::new()).build_http())
+    }
+}
+
+impl Client {
+    /// One that speaks HTTP/2 from the first byte, without TLS.
+    pub fn h2c() -> Client {
+        Client(Pool::builder(TokioExecutor::new()).http2_only(true).build_http())
+    }
+
+    /// A request in a new trace of its own.
+    pub fn request(&self, method: &str, address: SocketAddr, path: &str) -> Request {
+        let method = Method::from_bytes(method.as_bytes()).expect("a method");
+        Request {
+            client: self.clone(),
+            head: http::Request::builder().method(method).uri(format!("http://{address}{path}")),
+            body: Bytes::new(),
+            trace: Some(TraceId::fresh()),
+        }
+    }
+}
+
+impl Request {
+    /// Adds a header field.
+    pub fn header(mut self, name: &str, value: &str) -> Request {
+        self.head = self.head.header(name, value);
+        self
+    }
+
+    /// Sets the body.
+    pub fn body(mut self, body: impl Into<Bytes>) -> Request {
+        self.body = body.into();
+        self
+    }
+
+    /// Sends no `traceparent`.
+    pub fn untraced(mut self) -> Request {
+        self.trace = None;
+        self
+    }
+
+    /// Sends it in this trace.
+    pub fn in_trace(mut self, trace: &TraceId) -> Request {
+        self.trace = Some(trace.clone());
+        self
+    }
+
+    /// Sends it and reads the whole answer. Panics where none comes.
+    pub async fn send(self) -> Answer {
+        self.try_send().await.unwrap_or_else(|error| panic!("no answer: {error}"))
+    }
+
+    /// Sends it and reads the whole answer.
+    pub async fn try_send(self) -> Result<Answer, String> {
+        tokio::time::timeout(2 * PATIENCE, self.exchange()).await.unwrap_or_else(|_| Err("a hang".to_owned()))
+    }
+
+    async fn exchange(self) -> Result<Answer, String> {
+        let head = match &self.trace {
+            Some(trace) => self.head.header("traceparent", trace.traceparent()),
+            None => self.head,
+        };
+        let request = head.body(Full::new(self.body)).map_err(|error| error.to_string())?;
+        let response = self.client.0.request(request).await.map_err(|error| format!("{error:?}"))?;
+        let (head, body) = response.into_parts();
+        let body = body.collect().await.map_err(|error| format!("{error:?}"))?.to_bytes();
+        let trace = self.trace.unwrap_or_else(|| TraceId::from(""));
+        Ok(Answer { status: head.status, version: head.version, headers: head.headers, body, trace })
+    }
+}
+
+impl Answer {
+    /// The body as JSON. Panics where it is none.
+    #[track_caller]
+    pub fn json(&self) -> Value {
+        serde_json::from_slice(&self.body).unwrap_or_else(|error| panic!("no JSON ({error}): {}", self.text()))
+    }
+
+    /// The body as text.
+    pub fn text(&self) -> String {
+        String::from_utf8_lossy(&self.body).into_owned()
+    }
+
+    /// A header field's value, empty where there is none.
+    pub fn header(&self, name: &str) -> &str {
+        self.headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or_default()
+    }
+
+    /// Panics unless the answer is JSON with this status.
+    #[track_caller]
+    pub fn assert_json(&self, status: u16, expected: &Value) {
+        assert_eq!(self.status.as_u16(), status, "{}", self.text());
+        assert_eq!(self.header("content-type"), "application/json");
+        assert_eq!(self.json(), *expected);
+    }
+
+    /// Panics unless the answer is a problem with this status whose detail contains these words.
+    #[track_caller]
+    pub fn assert_problem(&self, status: u16, words: &str) {
+        assert_eq!(self.status.as_u16(), status, "{}", self.text());
+        assert_eq!(self.header("content-type"), "application/problem+json", "{}", self.text());
+        let problem = self.json();
+        assert_eq!(problem["status"], status, "{problem}");
+        assert!(problem["title"].as_str().is_some_and(|title| !title.is_empty()), "no title: {problem}");
+        let detail = problem["detail"].as_str().unwrap_or_default();
+        assert!(detail.contains(words), "`{words}` is not in the detail of {problem}");
+    }
+}

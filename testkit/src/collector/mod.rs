@@ -1,0 +1,165 @@
+//! A collector that records what arrives by OTLP, over gRPC and over HTTP, and misbehaves when told to.
+//!
+//! It runs on threads of its own, so that stopping it cuts every connection at once, as a killed process would, and so
+//! that a test that keeps its runtime busy does not slow it.
+
+mod behaviour;
+mod grpc;
+mod http;
+mod record;
+
+use std::net::{SocketAddr, TcpListener};
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::runtime::{Builder, Runtime};
+
+pub use behaviour::Behaviour;
+pub use record::{Arrival, LogRecord, Metric, Point, Protocol, Signal};
+
+use crate::{PATIENCE, Span, SpanTree, TraceId, poll};
+use record::Records;
+
+/// A collector on free ports of the loopback interface.
+pub struct Collector {
+    records: Arc<Records>,
+    grpc: SocketAddr,
+    http: SocketAddr,
+    runtime: Option<Runtime>,
+}
+
+impl Collector {
+    /// Starts one that accepts everything.
+    pub fn start() -> Collector {
+        let (grpc, http) = (listen(([127, 0, 0, 1], 0).into()), listen(([127, 0, 0, 1], 0).into()));
+        let address = |listener: &TcpListener| listener.local_addr().expect("a bound listener has an address");
+        let mut collector =
+            Collector { records: Arc::default(), grpc: address(&grpc), http: address(&http), runtime: None };
+        collector.serve(grpc, http);
+        collector
+    }
+
+    /// What `OTEL_EXPORTER_OTLP_ENDPOINT` is for OTLP over gRPC.
+    pub fn endpoint(&self) -> String {
+        format!("http://{}", self.grpc)
+    }
+
+    /// What `OTEL_EXPORTER_OTLP_ENDPOINT` is for OTLP over HTTP.
+    pub fn http_endpoint(&self) -> String {
+        format!("http://{}", self.http)
+    }
+
+    /// Behaves like this from the next export on.
+    pub fn behave(&self, behaviour: Behaviour) {
+        self.records.set_behaviour(behaviour);
+    }
+
+    /// Cuts all connections and stops listening. What was recorded stays.
+    pub fn stop(&mut self) {
+        if let Some(runtime) = self.runtime.take() {
+            runtime.shutdown_background();
+        }
+    }
+
+    /// Listens again on the same ports.
+    pub fn start_again(&mut self) {
+        self.stop();
+        self.serve(listen(self.grpc), listen(self.http));
+    }
+
+    fn serve(&mut self, grpc: TcpListener, http: TcpListener) {
+        let runtime = Builder::new_multi_thread().worker_threads(1).thread_name("collector").enable_all().build();
+        let runtime = runtime.expect("a runtime can be made");
+        runtime.spawn(grpc::serve(grpc, self.records.clone()));
+        runtime.spawn(http::serve(http, self.records.clone()));
+        self.runtime = Some(runtime);
+    }
+
+    /// Every span that was accepted.
+    pub fn spans(&self) -> Vec<Span> {
+        self.records.spans()
+    }
+
+    /// The accepted spans of one trace.
+    pub fn trace(&self, id: &TraceId) -> SpanTree {
+        let mut spans = self.spans();
+        spans.retain(|span| span.trace_id == id.as_str());
+        SpanTree::new(spans)
+    }
+
+    /// Every log record that was accepted.
+    pub fn logs(&self) -> Vec<LogRecord> {
+        self.records.logs()
+    }
+
+    /// Every metric that was accepted, as often as it was sent.
+    pub fn metrics(&self) -> Vec<Metric> {
+        self.records.metrics()
+    }
+
+    /// Every export that came, accepted or not.
+    pub fn arrivals(&self) -> Vec<Arrival> {
+        self.records.arrivals()
+    }
+
+    /// Forgets what was recorded.
+    pub fn clear(&self) {
+        self.records.clear();
+    }
+
+    /// Waits until at least `count` spans of a trace are here. Panics with what came where they do not come.
+    pub async fn wait_for_trace(&self, id: &TraceId, count: usize) -> SpanTree {
+        self.wait_for_trace_within(id, count, PATIENCE).await
+    }
+
+    /// The same with another deadline.
+    pub async fn wait_for_trace_within(&self, id: &TraceId, count: usize, patience: Duration) -> SpanTree {
+        let found = poll::until(patience, || Some(self.trace(id)).filter(|tree| tree.spans().len() >= count)).await;
+        found.unwrap_or_else(|| {
+            let (tree, all) = (self.trace(id), self.spans().len());
+            let (came, text) = (tree.spans().len(), tree.text(&[]));
+            panic!("of trace {id} came {came} spans, not {count} (of all traces {all}):\n{text}")
+        })
+    }
+
+    /// Waits until a span fits, and gives it.
+    pub async fn wait_for_span(&self, what: &str, fits: impl Fn(&Span) -> bool) -> Span {
+        let found = poll::until(PATIENCE, || self.spans().into_iter().find(|span| fits(span))).await;
+        found.unwrap_or_else(|| panic!("no span that is {what} among {:#?}", names(&self.spans())))
+    }
+
+    /// Waits until a log record fits, and gives it.
+    pub async fn wait_for_log(&self, what: &str, fits: impl Fn(&LogRecord) -> bool) -> LogRecord {
+        let found = poll::until(PATIENCE, || self.logs().into_iter().find(|record| fits(record))).await;
+        found.unwrap_or_else(|| panic!("no log record that is {what} among {:#?}", self.logs()))
+    }
+
+    /// Waits until a metric of this name fits, and gives it.
+    pub async fn wait_for_metric(&self, name: &str, fits: impl Fn(&Metric) -> bool) -> Metric {
+        let fits = |metric: &Metric| metric.name == name && fits(metric);
+        let found = poll::until(PATIENCE, || self.metrics().into_iter().rev().find(|metric| fits(metric))).await;
+        found.unwrap_or_else(|| {
+            let all = self.metrics();
+            let same: Vec<_> = all.iter().filter(|metric| metric.name == name).collect();
+            panic!("no fitting metric `{name}` among {same:#?}")
+        })
+    }
+}
+
+impl Drop for Collector {
+    fn drop(&mut self) {
+        self.stop();
+    }
+}
+
+fn names(spans: &[Span]) -> Vec<String> {
+    spans.iter().map(Span::to_string).collect()
+}
+
+fn listen(address: SocketAddr) -> TcpListener {
+    // The port of a collector that was stopped may stay taken for a moment.
+    let listener = poll::until_blocking(PATIENCE, || TcpListener::bind(address).ok());
+    let listener = listener.unwrap_or_else(|| panic!("cannot listen on {address}"));
+    listener.set_nonblocking(true).expect("a listener can be non-blocking");
+    listener
+}

@@ -1,0 +1,274 @@
+//! What a collector has recorded, in the terms in which tests ask for it.
+
+use std::collections::BTreeMap;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
+
+use opentelemetry_proto::tonic::collector::logs::v1::ExportLogsServiceRequest;
+use opentelemetry_proto::tonic::collector::metrics::v1::ExportMetricsServiceRequest;
+use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceRequest;
+use opentelemetry_proto::tonic::metrics::v1 as metrics;
+use opentelemetry_proto::tonic::metrics::v1::exemplar::Value as ExemplarValue;
+use opentelemetry_proto::tonic::metrics::v1::number_data_point::Value as NumberValue;
+use serde_json::Value;
+
+use super::behaviour::Behaviour;
+use crate::span::{Attributes, Span, attributes, hex, resource_attributes, service_name, value};
+
+/// What an export is about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Signal {
+    /// Spans.
+    Traces,
+    /// Metrics.
+    Metrics,
+    /// Log records.
+    Logs,
+}
+
+/// How an export came.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Protocol {
+    /// OTLP/gRPC.
+    Grpc,
+    /// OTLP/HTTP with binary protobuf.
+    Http,
+}
+
+/// One export as it came, accepted or not.
+#[derive(Clone, Debug)]
+pub struct Arrival {
+    /// What about.
+    pub signal: Signal,
+    /// How.
+    pub protocol: Protocol,
+    /// Header fields or metadata whose values are text.
+    pub headers: BTreeMap<String, String>,
+    /// When.
+    pub at: Instant,
+    /// How many spans, metrics or log records.
+    pub items: usize,
+}
+
+/// One log record.
+#[derive(Clone, Debug)]
+pub struct LogRecord {
+    /// `service.name` of the Resource.
+    pub service: String,
+    /// The body.
+    pub body: Value,
+    /// As in INFO.
+    pub severity: String,
+    /// As in the data model: 9 is INFO, 17 ERROR.
+    pub severity_number: i32,
+    /// The attributes.
+    pub attributes: Attributes,
+    /// Hexadecimal digits; empty where the record belongs to no trace.
+    pub trace_id: String,
+    /// Hexadecimal digits; empty where the record belongs to no span.
+    pub span_id: String,
+    /// The event's name, where the record is one.
+    pub event_name: String,
+}
+
+/// One metric of one service as one export told it.
+#[derive(Clone, Debug)]
+pub struct Metric {
+    /// `service.name` of the Resource.
+    pub service: String,
+    /// The name.
+    pub name: String,
+    /// The unit.
+    pub unit: String,
+    /// What the metric is about.
+    pub description: String,
+    /// As in `histogram`.
+    pub kind: &'static str,
+    /// One for each set of attributes.
+    pub points: Vec<Point>,
+}
+
+/// One series of a metric at one time.
+#[derive(Clone, Debug)]
+pub struct Point {
+    /// The attributes.
+    pub attributes: Attributes,
+    /// The number, or a histogram's sum.
+    pub value: f64,
+    /// How many measurements a histogram holds.
+    pub count: u64,
+    /// A histogram's bounds.
+    pub bounds: Vec<f64>,
+    /// Trace ids of the exemplars.
+    pub exemplars: Vec<(f64, String)>,
+}
+
+/// Everything recorded, and how to behave.
+#[derive(Default)]
+pub(super) struct Records(Mutex<State>);
+
+#[derive(Default)]
+struct State {
+    behaviour: Behaviour,
+    spans: Vec<Span>,
+    logs: Vec<LogRecord>,
+    metrics: Vec<Metric>,
+    arrivals: Vec<Arrival>,
+}
+
+impl Records {
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub fn behaviour(&self) -> Behaviour {
+        self.state().behaviour
+    }
+
+    pub fn set_behaviour(&self, behaviour: Behaviour) {
+        self.state().behaviour = behaviour;
+    }
+
+    pub fn arrived(&self, arrival: Arrival) {
+        self.state().arrivals.push(arrival);
+    }
+
+    pub fn spans(&self) -> Vec<Span> {
+        self.state().spans.clone()
+    }
+
+    pub fn logs(&self) -> Vec<LogRecord> {
+        self.state().logs.clone()
+    }
+
+    pub fn metrics(&self) -> Vec<Metric> {
+        self.state().metrics.clone()
+    }
+
+    pub fn arrivals(&self) -> Vec<Arrival> {
+        self.state().arrivals.clone()
+    }
+
+    pub fn clear(&self) {
+        let mut state = self.state();
+        *state = State { behaviour: state.behaviour, ..State::default() };
+    }
+}
+
+/// An export request of one signal.
+pub(super) trait Export {
+    /// Which.
+    const SIGNAL: Signal;
+
+    /// How many spans, metrics or log records it holds.
+    fn items(&self) -> usize;
+
+    /// Puts its content into the records.
+    fn record(self, records: &Records);
+}
+
+impl Export for ExportTraceServiceRequest {
+    const SIGNAL: Signal = Signal::Traces;
+
+    fn items(&self) -> usize {
+        self.resource_spans.iter().flat_map(|group| &group.scope_spans).map(|scope| scope.spans.len()).sum()
+    }
+
+    fn record(self, records: &Records) {
+        records.state().spans.extend(Span::all_of(&self.resource_spans));
+    }
+}
+
+impl Export for ExportLogsServiceRequest {
+    const SIGNAL: Signal = Signal::Logs;
+
+    fn items(&self) -> usize {
+        self.resource_logs.iter().flat_map(|group| &group.scope_logs).map(|scope| scope.log_records.len()).sum()
+    }
+
+    fn record(self, records: &Records) {
+        for group in &self.resource_logs {
+            let service = service_name(&resource_attributes(group.resource.as_ref()));
+            let all = group.scope_logs.iter().flat_map(|scope| &scope.log_records);
+            records.state().logs.extend(all.map(|record| LogRecord {
+                service: service.clone(),
+                body: value(record.body.as_ref()),
+                severity: record.severity_text.clone(),
+                severity_number: record.severity_number,
+                attributes: attributes(&record.attributes),
+                trace_id: hex(&record.trace_id),
+                span_id: hex(&record.span_id),
+                event_name: record.event_name.clone(),
+            }));
+        }
+    }
+}
+
+impl Export for ExportMetricsServiceRequest {
+    const SIGNAL: Signal = Signal::Metrics;
+
+    fn items(&self) -> usize {
+        self.resource_metrics.iter().flat_map(|group| &group.scope_metrics).map(|scope| scope.metrics.len()).sum()
+    }
+
+    fn record(self, records: &Records) {
+        for group in &self.resource_metrics {
+            let service = service_name(&resource_attributes(group.resource.as_ref()));
+            let all = group.scope_metrics.iter().flat_map(|scope| &scope.metrics);
+            records.state().metrics.extend(all.map(|metric| self::metric(&service, metric)));
+        }
+    }
+}
+
+fn metric(service: &str, metric: &metrics::Metric) -> Metric {
+    use metrics::metric::Data;
+    let (kind, points) = match &metric.data {
+        Some(Data::Gauge(gauge)) => ("gauge", gauge.data_points.iter().map(number).collect()),
+        Some(Data::Sum(sum)) if sum.is_monotonic => ("counter", sum.data_points.iter().map(number).collect()),
+        Some(Data::Sum(sum)) => ("up-down counter", sum.data_points.iter().map(number).collect()),
+        Some(Data::Histogram(histogram)) => ("histogram", histogram.data_points.iter().map(distribution).collect()),
+        _ => ("other", Vec::new()),
+    };
+    Metric {
+        service: service.to_owned(),
+        name: metric.name.clone(),
+        unit: metric.unit.clone(),
+        description: metric.description.clone(),
+        kind,
+        points,
+    }
+}
+
+fn number(point: &metrics::NumberDataPoint) -> Point {
+    let value = match point.value {
+        Some(NumberValue::AsDouble(value)) => value,
+        Some(NumberValue::AsInt(value)) => value as f64,
+        None => f64::NAN,
+    };
+    Point {
+        attributes: attributes(&point.attributes),
+        value,
+        count: 1,
+        bounds: Vec::new(),
+        exemplars: exemplars(&point.exemplars),
+    }
+}
+
+fn distribution(point: &metrics::HistogramDataPoint) -> Point {
+    Point {
+        attributes: attributes(&point.attributes),
+        value: point.sum.unwrap_or(f64::NAN),
+        count: point.count,
+        bounds: point.explicit_bounds.clone(),
+        exemplars: exemplars(&point.exemplars),
+    }
+}
+
+fn exemplars(exemplars: &[metrics::Exemplar]) -> Vec<(f64, String)> {
+    let value = |exemplar: &metrics::Exemplar| match exemplar.value {
+        Some(ExemplarValue::AsDouble(value)) => value,
+        Some(ExemplarValue::AsInt(value)) => value as f64,
+        None => f64::NAN,
+    };
+    exemplars.iter().map(|exemplar| (value(exemplar), hex(&exemplar.trace_id))).collect()
+}

@@ -1,0 +1,28 @@
+//! What the integration tests stand on: a host with the shop's components on free ports, a collector that records
+//! what arrives by OTLP, and span trees to compare with what a test expects.
+//!
+//! Nothing here sleeps to let things happen: whoever waits polls with a deadline and says what was missing.
+
+pub mod artifacts;
+mod client;
+pub mod collector;
+mod diff;
+pub mod origin;
+pub mod poll;
+pub mod process;
+pub mod raw;
+mod shop;
+mod span;
+mod trace_id;
+mod tree;
+
+pub use client::{Answer, Client, Request};
+pub use collector::{Behaviour, Collector};
+pub use process::Spandrel;
+pub use shop::{ODDITIES_PORT, SERVICES, Shop, ShopBuilder};
+pub use span::{Event, Kind, Outcome, Span};
+pub use trace_id::TraceId;
+pub use tree::SpanTree;
+
+/// The longest that any test waits for something that should happen at once.
+pub const PATIENCE: std::time::Duration = std::time::Duration::from_secs(20);

@@ -1,0 +1,130 @@
+//! Something on the network for services to call: answers after a while, and remembers what it was asked.
+
+use std::convert::Infallible;
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::{HeaderMap, Request, Response, StatusCode};
+use http_body_util::{BodyExt, Full};
+use hyper::body::Incoming;
+use hyper::service::service_fn;
+use hyper_util::rt::TokioIo;
+use tokio::net::TcpListener;
+use tokio::task::JoinHandle;
+
+use crate::{PATIENCE, poll};
+
+/// What an origin was asked.
+#[derive(Clone, Debug)]
+pub struct Asked {
+    /// The method.
+    pub method: String,
+    /// Path and query.
+    pub path: String,
+    /// The header fields.
+    pub headers: HeaderMap,
+    /// The body.
+    pub body: Bytes,
+}
+
+/// How an origin answers.
+#[derive(Clone, Debug)]
+pub struct Manner {
+    /// The status.
+    pub status: u16,
+    /// The body.
+    pub body: Bytes,
+    /// How long it takes. `Duration::MAX` is for ever.
+    pub delay: Duration,
+    /// Where it sends callers on to.
+    pub location: Option<String>,
+}
+
+impl Default for Manner {
+    fn default() -> Manner {
+        Manner { status: 200, body: Bytes::from_static(b"{}"), delay: Duration::ZERO, location: None }
+    }
+}
+
+/// An HTTP/1.1 server on a free port.
+pub struct Origin {
+    address: SocketAddr,
+    asked: Arc<Mutex<Vec<Asked>>>,
+    task: JoinHandle<()>,
+}
+
+impl Origin {
+    /// Starts one.
+    pub async fn start(manner: Manner) -> Origin {
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+        let address = listener.local_addr().expect("a bound listener has an address");
+        let asked = Arc::new(Mutex::new(Vec::new()));
+        let task = tokio::spawn(serve(listener, manner, asked.clone()));
+        Origin { address, asked, task }
+    }
+
+    /// Its origin, as a manifest allows it.
+    pub fn url(&self) -> String {
+        format!("http://{}", self.address)
+    }
+
+    /// The port.
+    pub fn port(&self) -> u16 {
+        self.address.port()
+    }
+
+    /// Everything it was asked.
+    pub fn asked(&self) -> Vec<Asked> {
+        self.asked.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Waits until it was asked so many times.
+    pub async fn wait_until_asked(&self, times: usize) {
+        let came = poll::until(PATIENCE, || (self.asked().len() >= times).then_some(())).await;
+        assert!(came.is_some(), "asked {} times, not {times}", self.asked().len());
+    }
+}
+
+impl Drop for Origin {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+async fn serve(listener: TcpListener, manner: Manner, asked: Arc<Mutex<Vec<Asked>>>) {
+    loop {
+        let Ok((stream, _)) = listener.accept().await else { continue };
+        let (manner, asked) = (manner.clone(), asked.clone());
+        let service = service_fn(move |request| answer(request, manner.clone(), asked.clone()));
+        let connection = hyper::server::conn::http1::Builder::new().serve_connection(TokioIo::new(stream), service);
+        tokio::spawn(connection);
+    }
+}
+
+async fn answer(
+    request: Request<Incoming>,
+    manner: Manner,
+    asked: Arc<Mutex<Vec<Asked>>>,
+) -> Result<Response<Full<Bytes>>, Infallible> {
+    let (head, body) = request.into_parts();
+    let body = body.collect().await.map(|body| body.to_bytes()).unwrap_or_default();
+    asked.lock().unwrap_or_else(PoisonError::into_inner).push(Asked {
+        method: head.method.to_string(),
+        path: head.uri.to_string(),
+        headers: head.headers,
+        body,
+    });
+    match manner.delay {
+        Duration::MAX => std::future::pending().await,
+        delay => tokio::time::sleep(delay).await,
+    }
+    let mut response = Response::new(Full::new(manner.body));
+    *response.status_mut() = StatusCode::from_u16(manner.status).unwrap_or_default();
+    response.headers_mut().insert("content-type", http::HeaderValue::from_static("application/json"));
+    if let Some(location) = manner.location.and_then(|location| location.parse().ok()) {
+        response.headers_mut().insert("location", location);
+    }
+    Ok(response)
+}

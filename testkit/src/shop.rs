@@ -1,0 +1,313 @@
+//! A host in this process, on free ports, and a collector that it exports to.
+//!
+//! Services listen on free ports, but the manifest keeps the addresses of the real shop, and calls between services of the
+//! host go by those: traces look as they do in production.
+
+use std::fmt::Write;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+
+use spandrel::Host;
+use spandrel::config::{Bind, Config, Environment};
+use tempfile::TempDir;
+
+use crate::{Answer, Client, Collector, Request, SpanTree, TraceId, artifacts};
+
+/// The services of the demo with the ports that they have by default.
+pub const SERVICES: [(&str, u16); 3] = [("product-service", 8000), ("user-service", 8001), ("inventory-service", 8002)];
+/// The port of the component that misbehaves.
+pub const ODDITIES_PORT: u16 = 8009;
+
+/// A running host and its collector.
+pub struct Shop {
+    host: Option<Host>,
+    client: Client,
+    collector: Collector,
+    /// Holds the manifest and the state; gone when the shop is.
+    folder: TempDir,
+}
+
+/// What a host will be started with.
+#[must_use]
+pub struct ShopBuilder {
+    services: Vec<Declared>,
+    environment: Vec<(String, String)>,
+    head: String,
+    state: String,
+    console: bool,
+    collector: Option<Collector>,
+    http: bool,
+}
+
+/// One service of a manifest.
+struct Declared {
+    name: String,
+    component: PathBuf,
+    port: u16,
+    keys: String,
+    config: String,
+    outbound: String,
+    limits: String,
+}
+
+impl Shop {
+    /// Starts the shop as the demo has it, with its state in memory.
+    pub async fn start() -> Shop {
+        Shop::builder().start().await
+    }
+
+    /// The shop as the demo has it, to be changed before it starts.
+    pub fn builder() -> ShopBuilder {
+        let mut builder = ShopBuilder::empty();
+        for (name, port) in SERVICES {
+            builder = builder.service(name, &artifacts::component(name), port);
+        }
+        for flag in ["recommendation_engine", "inventory_enrichment", "personalization_enabled"] {
+            builder = builder.config("product-service", &format!("\"flag.{flag}\" = \"true\""));
+        }
+        builder
+            .config("user-service", "product_url = \"${PRODUCT_SERVICE_URL:-http://localhost:8000}\"")
+            .outbound("user-service", "allow = [\"${PRODUCT_SERVICE_URL:-http://localhost:8000}\", \"${INVENTORY_SERVICE_URL:-http://localhost:8002}\"]")
+            .config("user-service", "inventory_url = \"${INVENTORY_SERVICE_URL:-http://localhost:8002}\"")
+            .config("product-service", "inventory_url = \"${INVENTORY_SERVICE_URL:-http://localhost:8002}\"")
+            .outbound("product-service", "allow = [\"${INVENTORY_SERVICE_URL:-http://localhost:8002}\"]")
+    }
+
+    /// A host with nothing but the component that misbehaves, which may call itself.
+    pub fn oddities() -> ShopBuilder {
+        ShopBuilder::empty()
+            .service("oddities", &artifacts::component("oddities"), ODDITIES_PORT)
+            .config("oddities", &format!("self_url = \"http://localhost:{ODDITIES_PORT}\""))
+            .outbound("oddities", &format!("allow = [\"http://localhost:{ODDITIES_PORT}\"]"))
+    }
+
+    /// Where a service listens.
+    #[track_caller]
+    pub fn address(&self, service: &str) -> SocketAddr {
+        self.host().address(service).unwrap_or_else(|| panic!("no service `{service}`"))
+    }
+
+    /// Where the console listens.
+    #[track_caller]
+    pub fn console(&self) -> SocketAddr {
+        self.host().console_address().expect("the console is on")
+    }
+
+    /// The host itself.
+    pub fn host(&self) -> &Host {
+        self.host.as_ref().expect("the host runs")
+    }
+
+    /// What the host exports to.
+    pub fn collector(&self) -> &Collector {
+        &self.collector
+    }
+
+    /// The same, to be stopped and started.
+    pub fn collector_mut(&mut self) -> &mut Collector {
+        &mut self.collector
+    }
+
+    /// Where the state lies.
+    pub fn folder(&self) -> &Path {
+        self.folder.path()
+    }
+
+    /// A request to a service, in a trace of its own.
+    #[track_caller]
+    pub fn request(&self, method: &str, service: &str, path: &str) -> Request {
+        self.client.request(method, self.address(service), path)
+    }
+
+    /// Sends a GET request.
+    pub async fn get(&self, service: &str, path: &str) -> Answer {
+        self.request("GET", service, path).send().await
+    }
+
+    /// Sends a POST request without a body.
+    pub async fn post(&self, service: &str, path: &str) -> Answer {
+        self.request("POST", service, path).send().await
+    }
+
+    /// Waits until so many spans of a trace have arrived.
+    pub async fn trace(&self, id: &TraceId, count: usize) -> SpanTree {
+        self.collector.wait_for_trace(id, count).await
+    }
+
+    /// Stops the host as SIGTERM does, which sends every span that is left, and gives the collector.
+    pub async fn shut_down(mut self) -> Collector {
+        if let Some(host) = self.host.take() {
+            host.shutdown().await;
+        }
+        self.collector
+    }
+
+    /// All spans of one trace: the host is stopped first, so that none is still on its way.
+    pub async fn whole_trace(self, id: &TraceId) -> SpanTree {
+        self.shut_down().await.trace(id)
+    }
+}
+
+impl ShopBuilder {
+    /// A manifest without services.
+    pub fn empty() -> ShopBuilder {
+        ShopBuilder {
+            services: Vec::new(),
+            environment: Vec::new(),
+            head: String::new(),
+            state: "backend = \"memory\"".to_owned(),
+            console: false,
+            collector: None,
+            http: false,
+        }
+    }
+
+    /// Adds a service.
+    pub fn service(mut self, name: &str, component: &Path, port: u16) -> ShopBuilder {
+        self.services.push(Declared {
+            name: name.to_owned(),
+            component: component.to_owned(),
+            port,
+            keys: String::new(),
+            config: String::new(),
+            outbound: String::new(),
+            limits: String::new(),
+        });
+        self
+    }
+
+    /// Removes a service.
+    pub fn without(mut self, name: &str) -> ShopBuilder {
+        self.services.retain(|service| service.name != name);
+        self
+    }
+
+    /// A line under a service's `[[service]]`.
+    pub fn keys(mut self, service: &str, line: &str) -> ShopBuilder {
+        push(&mut self.declared(service).keys, line);
+        self
+    }
+
+    /// A line under a service's `[service.config]`.
+    pub fn config(mut self, service: &str, line: &str) -> ShopBuilder {
+        push(&mut self.declared(service).config, line);
+        self
+    }
+
+    /// The whole of a service's `[service.outbound]`.
+    pub fn outbound(mut self, service: &str, line: &str) -> ShopBuilder {
+        self.declared(service).outbound = line.to_owned();
+        self
+    }
+
+    /// A line under a service's `[service.limits]`.
+    pub fn limits(mut self, service: &str, line: &str) -> ShopBuilder {
+        push(&mut self.declared(service).limits, line);
+        self
+    }
+
+    /// An environment variable. Later ones win.
+    pub fn env(mut self, name: &str, value: &str) -> ShopBuilder {
+        self.environment.retain(|(known, _)| known != name);
+        self.environment.push((name.to_owned(), value.to_owned()));
+        self
+    }
+
+    /// Tables at the head of the manifest, such as `[telemetry]`.
+    pub fn head(mut self, text: &str) -> ShopBuilder {
+        push(&mut self.head, text);
+        self
+    }
+
+    /// The whole of `[state]`.
+    pub fn state(mut self, text: &str) -> ShopBuilder {
+        self.state = text.to_owned();
+        self
+    }
+
+    /// With the console.
+    pub fn with_console(mut self) -> ShopBuilder {
+        self.console = true;
+        self
+    }
+
+    /// With a collector that is already there.
+    pub fn collector(mut self, collector: Collector) -> ShopBuilder {
+        self.collector = Some(collector);
+        self
+    }
+
+    /// Exports over HTTP instead of gRPC.
+    pub fn over_http(mut self) -> ShopBuilder {
+        self.http = true;
+        self
+    }
+
+    /// Starts the host. Panics with its message where it does not start.
+    pub async fn start(self) -> Shop {
+        self.try_start().await.unwrap_or_else(|error| panic!("the host did not start: {error}"))
+    }
+
+    /// Starts the host, or gives its message.
+    pub async fn try_start(mut self) -> Result<Shop, String> {
+        let collector = self.collector.take().unwrap_or_else(Collector::start);
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let path = folder.path().join("services.toml");
+        let environment = self.environment(&collector);
+        let mut config = Config::parse(&self.manifest(), &path, &environment).map_err(|error| error.to_string())?;
+        config.bind = Bind::Ephemeral;
+        config.cache_dir = Some(artifacts::cache());
+        let host = Host::start(config, environment).await.map_err(|error| error.to_string())?;
+        Ok(Shop { host: Some(host), client: Client::default(), collector, folder })
+    }
+
+    /// The manifest as text.
+    pub fn manifest(&self) -> String {
+        let mut text = String::new();
+        push(
+            &mut text,
+            if self.console { "[console]\nlisten = \"127.0.0.1:8010\"" } else { "[console]\nlisten = \"off\"" },
+        );
+        push(&mut text, &format!("[state]\n{}\n{}", self.state, self.head));
+        for service in &self.services {
+            let Declared { name, port, keys, config, outbound, limits, .. } = service;
+            let component = service.component.display();
+            let written = write!(
+                text,
+                "\n[[service]]\nname = \"{name}\"\nversion = \"1.0.0\"\ncomponent = \"{component}\"\nlisten = \"127.0.0.1:{port}\"\n\
+                 {keys}\n[service.config]\n{config}\n[service.outbound]\n{outbound}\n[service.limits]\n{limits}\n"
+            );
+            written.expect("a string can be written to");
+        }
+        text
+    }
+
+    /// What is exported goes out at once, so that tests wait for nothing.
+    fn environment(&self, collector: &Collector) -> Environment {
+        let (endpoint, protocol) = match self.http {
+            true => (collector.http_endpoint(), "http/protobuf"),
+            false => (collector.endpoint(), "grpc"),
+        };
+        let mut pairs = vec![
+            ("OTEL_EXPORTER_OTLP_ENDPOINT".to_owned(), endpoint),
+            ("OTEL_EXPORTER_OTLP_PROTOCOL".to_owned(), protocol.to_owned()),
+            ("OTEL_BSP_SCHEDULE_DELAY".to_owned(), "20".to_owned()),
+            ("OTEL_BLRP_SCHEDULE_DELAY".to_owned(), "20".to_owned()),
+            ("OTEL_METRIC_EXPORT_INTERVAL".to_owned(), "100".to_owned()),
+        ];
+        pairs.retain(|(name, _)| self.environment.iter().all(|(given, _)| given != name));
+        pairs.extend(self.environment.iter().cloned());
+        Environment::from_pairs(pairs)
+    }
+
+    #[track_caller]
+    fn declared(&mut self, name: &str) -> &mut Declared {
+        let found = self.services.iter_mut().find(|service| service.name == name);
+        found.unwrap_or_else(|| panic!("no service `{name}` in the manifest"))
+    }
+}
+
+fn push(text: &mut String, line: &str) {
+    text.push_str(line);
+    text.push('\n');
+}

@@ -1,0 +1,167 @@
+//! The way out of a service: what may be called, what travels along, and what comes back.
+
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use testkit::origin::{Manner, Origin};
+use testkit::{ODDITIES_PORT, Shop, ShopBuilder};
+
+fn allowing(origins: &[&str]) -> ShopBuilder {
+    let origins: Vec<_> = origins.iter().map(|origin| format!("\"{origin}\"")).collect();
+    Shop::oddities().outbound("oddities", &format!("allow = [{}]", origins.join(", ")))
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_origin_that_is_not_allowed_is_denied_and_nothing_is_sent() {
+    let origin = Origin::start(Manner::default()).await;
+    let shop = Shop::oddities().start().await;
+    let answer = shop.get("oddities", &format!("/call?url={}/", origin.url())).await;
+    assert_eq!(answer.json()["outcome"], "denied", "{}", answer.text());
+    assert!(origin.asked().is_empty());
+    let tree = shop.whole_trace(&answer.trace).await;
+    let client = tree.line("oddities GET CLIENT");
+    assert!(client.is_error());
+    client.assert_attribute("error.type", "denied");
+    client.assert_attribute("server.port", origin.port());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_origin_is_scheme_host_and_port_and_nothing_that_only_looks_like_it() {
+    let origin = Origin::start(Manner::default()).await;
+    let other = Origin::start(Manner::default()).await;
+    let shop = allowing(&[&origin.url()]).start().await;
+    let host = origin.url().replace("http://", "");
+    let tricks = [
+        format!("{}/", other.url()),
+        format!("https://{host}/"),
+        format!("http://{host}@127.0.0.1:{}/", other.port()),
+        format!("http://127.0.0.1.example.org:{}/", origin.port()),
+        format!("http://localhost:{}/", origin.port()),
+        "http://127.0.0.1/".to_owned(),
+    ];
+    for url in tricks {
+        let answer = shop.get("oddities", &format!("/call?url={}", url.replace('@', "%40"))).await;
+        assert_eq!(answer.json()["outcome"], "denied", "{url}: {}", answer.text());
+    }
+    assert!(origin.asked().is_empty() && other.asked().is_empty());
+    let answer = shop.get("oddities", &format!("/call?url={}/", origin.url().to_uppercase())).await;
+    assert_eq!(answer.json()["status"], 200, "{}", answer.text());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_redirect_is_answered_to_the_guest_and_not_followed() {
+    let other = Origin::start(Manner::default()).await;
+    let manner = Manner { status: 302, location: Some(format!("{}/", other.url())), ..Manner::default() };
+    let origin = Origin::start(manner).await;
+    let shop = allowing(&[&origin.url()]).start().await;
+    let answer = shop.get("oddities", &format!("/call?url={}/", origin.url())).await;
+    assert_eq!(answer.json()["status"], 302, "{}", answer.text());
+    assert!(other.asked().is_empty());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_the_guest_sends_arrives_and_the_answer_comes_back() {
+    let origin = Origin::start(Manner { status: 201, body: Bytes::from_static(b"done"), ..Manner::default() }).await;
+    let shop = allowing(&[&origin.url()]).start().await;
+    let path = format!("/call?url={}/things%3Fa%3D1", origin.url());
+    let answer = shop.request("POST", "oddities", &path).header("x-pass", "on").body("stuff").send().await;
+    assert_eq!(answer.json()["status"], 201, "{}", answer.text());
+    assert_eq!(answer.json()["body"], "done");
+    let asked = &origin.asked()[0];
+    assert_eq!((asked.method.as_str(), asked.path.as_str(), &asked.body[..]), ("POST", "/things?a=1", &b"stuff"[..]));
+    assert_eq!(asked.headers["x-pass"], "on");
+    assert!(asked.headers.contains_key("traceparent"));
+    assert_eq!(asked.headers["host"], origin.url().replace("http://", ""));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn each_way_to_get_no_answer_has_its_name() {
+    let slow = Origin::start(Manner { delay: Duration::MAX, ..Manner::default() }).await;
+    let large = Origin::start(Manner { body: Bytes::from(vec![b'x'; 5000]), ..Manner::default() }).await;
+    let nowhere = format!("http://{}", testkit::process::free_address());
+    let shop = allowing(&[&slow.url(), &large.url(), &nowhere]).limits("oddities", "response_body = \"4KiB\"");
+    let shop = shop.start().await;
+    let cases = [
+        (format!("{}/&within=100", slow.url()), "timed-out", "timeout"),
+        (format!("{}/", large.url()), "too-large", "response_too_large"),
+        (format!("{nowhere}/"), "unreachable", "unreachable"),
+        ("nonsense".to_owned(), "invalid-url", "invalid_url"),
+        ("ftp://localhost/".to_owned(), "invalid-url", "invalid_url"),
+    ];
+    for (url, outcome, error_type) in cases {
+        let answer = shop.get("oddities", &format!("/call?url={url}")).await;
+        assert_eq!(answer.json()["outcome"], outcome, "{url}: {}", answer.text());
+        let tree = shop.trace(&answer.trace, 3).await;
+        let client = tree.line("oddities GET CLIENT");
+        assert!(client.is_error(), "{url}");
+        client.assert_attribute("error.type", error_type);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_timeout_of_the_guests_own_is_kept_for_local_calls_too() {
+    let shop = Shop::oddities().start().await;
+    let url = format!("http://localhost:{ODDITIES_PORT}/nap/5000");
+    let began = Instant::now();
+    let answer = shop.get("oddities", &format!("/call?url={url}&within=100")).await;
+    assert_eq!(answer.json()["outcome"], "timed-out", "{}", answer.text());
+    assert!(began.elapsed() < Duration::from_secs(3), "{:?}", began.elapsed());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn credentials_in_a_url_stay_out_of_spans() {
+    let origin = Origin::start(Manner::default()).await;
+    let shop = allowing(&[&origin.url()]).start().await;
+    let url = origin.url().replace("http://", "http://me:secret%40");
+    let answer = shop.get("oddities", &format!("/call?url={url}/")).await;
+    let tree = shop.whole_trace(&answer.trace).await;
+    let client = tree.line("oddities GET CLIENT");
+    let full = client.attribute("url.full").as_str().unwrap_or_default();
+    assert!(!full.contains("secret"), "{full}");
+    // The query of the incoming request is the client's own.
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn only_the_origins_own_hop_budget_header_is_sent_on() {
+    let origin = Origin::start(Manner::default()).await;
+    let shop = allowing(&[&origin.url()]).start().await;
+    let request = shop.request("GET", "oddities", &format!("/call?url={}/", origin.url()));
+    let answer = request.header("spandrel-hops", "3").send().await;
+    assert_eq!(answer.json()["status"], 200, "{}", answer.text());
+    let hops = origin.asked()[0].headers["spandrel-hops"].to_str().unwrap_or_default().parse::<u32>();
+    assert_eq!(hops, Ok(4));
+    let request = shop.request("GET", "oddities", "/health").header("spandrel-hops", "1000");
+    assert_eq!(request.send().await.status, 508);
+    let request = shop.request("GET", "oddities", "/health").header("spandrel-hops", "nonsense");
+    assert_eq!(request.send().await.status, 200);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_local_service_that_is_not_allowed_is_denied() {
+    let component = testkit::artifacts::component("oddities");
+    let shop = Shop::oddities().service("other", &component, 8007).start().await;
+    let answer = shop.get("oddities", "/call?url=http://localhost:8007/health").await;
+    assert_eq!(answer.json()["outcome"], "denied", "{}", answer.text());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_local_call_answers_with_the_hosts_own_problems() {
+    let shop = Shop::oddities().start().await;
+    for (path, status) in [("/nothing", 404), ("/trap", 500), ("/items/1", 405)] {
+        let answer = shop.get("oddities", &format!("/call?url=http://localhost:{ODDITIES_PORT}{path}")).await;
+        assert_eq!(answer.json()["status"], status, "{path}: {}", answer.text());
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn baggage_stays_at_home_where_the_manifest_says_so() {
+    let origin = Origin::start(Manner::default()).await;
+    let lines = format!("allow = [\"{0}\"]\nno_baggage = [\"{0}\"]", origin.url());
+    let shop = Shop::oddities().outbound("oddities", &lines).start().await;
+    let request = shop.request("GET", "oddities", &format!("/call?url={}/", origin.url()));
+    let answer = request.header("x-client-id", "web").header("baggage", "tenant=blue").send().await;
+    assert_eq!(answer.json()["status"], 200, "{}", answer.text());
+    let asked = origin.asked();
+    assert!(asked[0].headers.contains_key("traceparent"));
+    assert!(!asked[0].headers.contains_key("baggage"), "{:?}", asked[0].headers["baggage"]);
+}

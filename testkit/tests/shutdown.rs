@@ -1,0 +1,155 @@
+//! SIGTERM: finish what is in flight, send what is recorded, and go. By the real binary.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+use tempfile::TempDir;
+use testkit::origin::{Manner, Origin};
+use testkit::process::free_address;
+use testkit::{Client, Collector, PATIENCE, Spandrel, artifacts, poll};
+
+/// A process with one service that may call one origin, and its collector.
+struct Running {
+    spandrel: Spandrel,
+    address: SocketAddr,
+    collector: Collector,
+    origin: Origin,
+    _folder: TempDir,
+}
+
+impl Running {
+    async fn start(manner: Manner) -> Running {
+        let (origin, collector, address) = (Origin::start(manner).await, Collector::start(), free_address());
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let manifest = write_manifest(&folder, address, &origin.url());
+        let endpoint = collector.endpoint();
+        // Only the flush at the end can bring spans: the schedule would take an hour.
+        let environment = [("OTEL_EXPORTER_OTLP_ENDPOINT", endpoint.as_str()), ("OTEL_BSP_SCHEDULE_DELAY", "3600000")];
+        let mut spandrel = Spandrel::serve(&manifest, &environment);
+        spandrel.wait_until_listening(address);
+        Running { spandrel, address, collector, origin, _folder: folder }
+    }
+
+    /// Sends a request that the origin must answer first, and waits until the origin has it.
+    async fn in_flight(&self) -> tokio::task::JoinHandle<Result<testkit::Answer, String>> {
+        let path = format!("/call?url={}/", self.origin.url());
+        let request = tokio::spawn(Client::default().request("GET", self.address, &path).try_send());
+        self.origin.wait_until_asked(1).await;
+        request
+    }
+
+    async fn wait_until_closed(&self) {
+        let closed = poll::until(PATIENCE, || std::net::TcpStream::connect(self.address).is_err().then_some(())).await;
+        assert!(closed.is_some(), "{} still accepts", self.address);
+    }
+}
+
+fn write_manifest(folder: &TempDir, address: SocketAddr, origin: &str) -> PathBuf {
+    let path = folder.path().join("services.toml");
+    let component = artifacts::component("oddities");
+    let text = format!(
+        "[console]\nlisten = \"off\"\n[state]\nbackend = \"memory\"\n\
+         [[service]]\nname = \"oddities\"\nversion = \"1.0.0\"\ncomponent = \"{}\"\nlisten = \"{address}\"\n\
+         [service.outbound]\nallow = [\"{origin}\"]\n[service.limits]\nrequest_timeout = \"60s\"\n",
+        component.display()
+    );
+    std::fs::write(&path, text).expect("a file can be written");
+    path
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_signal_finishes_the_request_in_flight_sends_its_spans_and_exits_with_0() {
+    for signal in ["TERM", "INT"] {
+        let running = Running::start(Manner { delay: Duration::from_secs(2), ..Manner::default() }).await;
+        let request = running.in_flight().await;
+        running.spandrel.signal(signal);
+        running.wait_until_closed().await;
+        let answer = request.await.expect("no panic").expect("an answer");
+        assert_eq!(answer.status, 200);
+        let ended = running.spandrel.wait(PATIENCE);
+        assert_eq!(ended.code, Some(0), "{signal}: {ended:#?}");
+        let tree = running.collector.trace(&answer.trace);
+        assert_eq!(tree.spans().len(), 3, "{signal}: {}", tree.text(&[]));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_second_signal_ends_at_once() {
+    let running = Running::start(Manner { delay: Duration::MAX, ..Manner::default() }).await;
+    let request = running.in_flight().await;
+    running.spandrel.signal("TERM");
+    running.wait_until_closed().await;
+    let began = Instant::now();
+    running.spandrel.signal("TERM");
+    let ended = running.spandrel.wait(PATIENCE);
+    assert!(began.elapsed() < Duration::from_secs(5), "{:?}: {ended:#?}", began.elapsed());
+    assert_ne!(ended.code, Some(0), "{ended:#?}");
+    assert!(request.await.expect("no panic").is_err());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn idle_connections_do_not_hold_the_host_up() {
+    let running = Running::start(Manner::default()).await;
+    let mut idle = testkit::raw::Connection::open(running.address).await;
+    idle.send("GET /health HTTP/1.1\r\nhost: x\r\n\r\n").await;
+    idle.response().await;
+    let silent = testkit::raw::Connection::open(running.address).await;
+    let began = Instant::now();
+    running.spandrel.signal("TERM");
+    let ended = running.spandrel.wait(PATIENCE);
+    assert_eq!(ended.code, Some(0), "{ended:#?}");
+    assert!(began.elapsed() < Duration::from_secs(5), "{:?}", began.elapsed());
+    drop(silent);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_collector_that_is_away_does_not_hold_the_host_up() {
+    let mut running = Running::start(Manner::default()).await;
+    let answer = Client::default().request("GET", running.address, "/health").send().await;
+    assert_eq!(answer.status, 200);
+    running.collector.stop();
+    running.spandrel.signal("TERM");
+    let ended = running.spandrel.wait(PATIENCE);
+    assert_eq!(ended.code, Some(0), "{ended:#?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn standard_output_names_services_and_urls_and_tells_json_where_asked() {
+    let address = free_address();
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let manifest = write_manifest(&folder, address, "http://localhost:1").display().to_string();
+    for format in ["text", "json"] {
+        let arguments = ["run", "--manifest", &manifest, "--log-format", format];
+        let mut spandrel = Spandrel::start(&arguments, &[("OTEL_SDK_DISABLED", "true")]);
+        spandrel.wait_until_listening(address);
+        spandrel.signal("TERM");
+        let ended = spandrel.wait(PATIENCE);
+        assert_eq!(ended.code, Some(0), "{ended:#?}");
+        for word in ["oddities", &address.port().to_string(), "1.0.0"] {
+            assert!(ended.stdout.contains(word), "`{word}` is not in {ended:#?}");
+        }
+        if format == "json" {
+            let lines: Vec<_> = ended.stdout.lines().filter(|line| !line.is_empty()).collect();
+            let bad = lines.iter().find(|line| serde_json::from_str::<serde_json::Value>(line).is_err());
+            assert_eq!(bad, None, "{ended:#?}");
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_console_exporter_prints_a_finished_trace_as_a_tree() {
+    let address = free_address();
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let manifest = write_manifest(&folder, address, "http://localhost:1");
+    let mut spandrel =
+        Spandrel::serve(&manifest, &[("OTEL_TRACES_EXPORTER", "console"), ("OTEL_METRICS_EXPORTER", "none")]);
+    spandrel.wait_until_listening(address);
+    let answer = Client::default().request("GET", address, "/leak-and-panic").send().await;
+    assert_eq!(answer.status, 500);
+    spandrel.signal("TERM");
+    let ended = spandrel.wait(PATIENCE);
+    for word in ["GET /leak-and-panic", "outer_open", "inner_open", "ms", answer.trace.as_str()] {
+        assert!(ended.stdout.contains(word), "`{word}` is not in {ended:#?}");
+    }
+}

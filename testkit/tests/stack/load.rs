@@ -1,0 +1,49 @@
+//! Requests that go on in the background, none of which may fail.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+
+use testkit::{Client, PATIENCE, poll};
+use tokio::task::JoinHandle;
+
+use crate::shop::Shop;
+
+/// A running load.
+pub struct Load {
+    served: Arc<AtomicUsize>,
+    over: Arc<AtomicBool>,
+    task: JoinHandle<()>,
+}
+
+impl Load {
+    /// Starts one client that asks for one thing after the other.
+    pub fn start(shop: &Shop) -> Load {
+        let (served, over) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicBool::new(false)));
+        let (count, end) = (served.clone(), over.clone());
+        let (client, address) = (Client::default(), shop.address("user-service"));
+        let task = tokio::spawn(async move {
+            while !end.load(Ordering::Relaxed) {
+                let answer = client.request("GET", address, "/users/2/recommendations").send().await;
+                assert_eq!(answer.status, 200, "{}", answer.text());
+                count.fetch_add(1, Ordering::Relaxed);
+                // Not a wait for anything: the traces of a machine at its limit say little.
+                tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+            }
+        });
+        Load { served, over, task }
+    }
+
+    /// Waits until so many more were served.
+    pub async fn wait_for_more(&self, count: usize) {
+        let goal = self.served.load(Ordering::Relaxed) + count;
+        let reached = poll::until(PATIENCE, || (self.served.load(Ordering::Relaxed) >= goal).then_some(())).await;
+        assert!(reached.is_some(), "the host serves too little: {} of {goal}", self.served.load(Ordering::Relaxed));
+    }
+
+    /// Ends it, and gives the count of what was served. Panics where a request failed.
+    pub async fn stop(self) -> usize {
+        self.over.store(true, Ordering::Relaxed);
+        self.task.await.expect("no request failed");
+        self.served.load(Ordering::Relaxed)
+    }
+}

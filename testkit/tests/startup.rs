@@ -1,0 +1,300 @@
+//! A bad manifest or component: one clear message, exit status 2, nothing half started. By the real binary.
+
+use std::path::{Path, PathBuf};
+
+use serde_json::Value;
+use tempfile::TempDir;
+use testkit::artifacts;
+use testkit::process::{Ended, free_address, run};
+
+/// A folder with a manifest and the component that it names.
+struct Site {
+    folder: TempDir,
+    address: std::net::SocketAddr,
+}
+
+impl Site {
+    fn new() -> Site {
+        Site { folder: tempfile::tempdir().expect("a temporary folder"), address: free_address() }
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+
+    /// Writes a manifest with a good service and, after it, one whose component is this file.
+    fn manifest(&self, component: &Path) -> PathBuf {
+        let (first, good) = (free_address(), artifacts::component("oddities"));
+        self.write(&format!(
+            "[console]\nlisten = \"off\"\n[state]\nbackend = \"memory\"\n\n\
+             [[service]]\nname = \"good\"\nversion = \"1.0.0\"\ncomponent = \"{}\"\nlisten = \"{first}\"\n\n\
+             [[service]]\nname = \"bad\"\nversion = \"1.0.0\"\ncomponent = \"{}\"\nlisten = \"{}\"\n",
+            good.display(),
+            component.display(),
+            self.address
+        ))
+    }
+
+    fn write(&self, manifest: &str) -> PathBuf {
+        let path = self.path("services.toml");
+        std::fs::write(&path, manifest).expect("a file can be written");
+        path
+    }
+
+    /// Writes a component that is given as WebAssembly text.
+    fn wat(&self, text: &str) -> PathBuf {
+        let path = self.path("bad.wasm");
+        std::fs::write(&path, wat::parse_str(text).expect("good WebAssembly text")).expect("a file can be written");
+        path
+    }
+}
+
+fn spandrel(command: &str, manifest: &Path) -> Ended {
+    run(&[command, "--manifest", &manifest.display().to_string()], &[])
+}
+
+/// Panics unless both `run` and `check` refuse the manifest with status 2 and one message that holds these words.
+#[track_caller]
+fn assert_refused(site: &Site, manifest: &Path, words: &[&str]) {
+    for command in ["check", "run"] {
+        let ended = spandrel(command, manifest);
+        assert_eq!(ended.code, Some(2), "{command}: {ended:#?}");
+        for word in words {
+            assert!(ended.stderr.contains(word), "{command} does not say `{word}`: {ended:#?}");
+        }
+        let messages = ended.stderr.lines().filter(|line| line.to_lowercase().starts_with("error")).count();
+        assert_eq!(messages, 1, "{command}: {ended:#?}");
+        assert!(!ended.stderr.contains("panicked") && !ended.stderr.contains("backtrace"), "{command}: {ended:#?}");
+    }
+    assert!(std::net::TcpStream::connect(site.address).is_err(), "something listens");
+}
+
+#[test]
+fn a_file_that_is_no_wasm_is_named() {
+    let site = Site::new();
+    let path = site.path("bad.wasm");
+    std::fs::write(&path, "#!/bin/sh\necho hello\n").expect("a file can be written");
+    assert_refused(&site, &site.manifest(&path), &["bad.wasm", "component"]);
+}
+
+#[test]
+fn a_core_module_is_told_apart_from_a_component() {
+    let site = Site::new();
+    let path = site.wat("(module (func (export \"handle\")))");
+    assert_refused(&site, &site.manifest(&path), &["bad.wasm", "core module"]);
+}
+
+#[test]
+fn a_truncated_component_is_refused() {
+    let site = Site::new();
+    let path = site.path("bad.wasm");
+    let bytes = std::fs::read(artifacts::component("oddities")).expect("the component can be read");
+    std::fs::write(&path, &bytes[..bytes.len() / 2]).expect("a file can be written");
+    assert_refused(&site, &site.manifest(&path), &["bad.wasm"]);
+}
+
+#[test]
+fn an_empty_file_is_refused() {
+    let site = Site::new();
+    let path = site.path("bad.wasm");
+    std::fs::write(&path, "").expect("a file can be written");
+    assert_refused(&site, &site.manifest(&path), &["bad.wasm"]);
+}
+
+#[test]
+fn a_component_that_lacks_the_handler_is_told_what_to_export() {
+    let site = Site::new();
+    let path = site.wat("(component)");
+    assert_refused(&site, &site.manifest(&path), &["bad.wasm", "spandrel:service/handler"]);
+}
+
+#[test]
+fn an_import_that_the_host_does_not_have_is_named() {
+    let site = Site::new();
+    let path = site.wat(
+        "(component
+            (import \"acme:rockets/launch@1.0.0\" (instance (export \"launch\" (func))))
+            (instance $handler)
+            (export \"spandrel:service/handler@0.1.0\" (instance $handler)))",
+    );
+    assert_refused(&site, &site.manifest(&path), &["bad.wasm", "acme:rockets/launch@1.0.0"]);
+}
+
+#[test]
+fn a_handler_of_the_wrong_shape_is_refused() {
+    let site = Site::new();
+    let path = site.wat(
+        "(component
+            (instance $handler)
+            (export \"spandrel:service/handler@0.1.0\" (instance $handler)))",
+    );
+    assert_refused(&site, &site.manifest(&path), &["bad.wasm"]);
+}
+
+#[test]
+fn a_component_that_is_not_there_comes_with_its_cure() {
+    let site = Site::new();
+    let manifest = site.manifest(&site.path("missing.wasm"));
+    assert_refused(&site, &manifest, &["missing.wasm", "cargo xtask build"]);
+}
+
+#[test]
+fn a_manifest_that_is_not_there_is_named() {
+    let site = Site::new();
+    assert_refused(&site, &site.path("nowhere.toml"), &["nowhere.toml"]);
+}
+
+#[test]
+fn an_unknown_key_is_named_with_its_line_and_the_nearest_known_one() {
+    let site = Site::new();
+    let good = artifacts::component("oddities");
+    let manifest = site.write(&format!(
+        "[[service]]\nname = \"a\"\nversion = \"1\"\ncomponent = \"{}\"\nlistn = \"127.0.0.1:8123\"\n",
+        good.display()
+    ));
+    assert_refused(&site, &manifest, &["listn", "listen", "5", "services.toml"]);
+}
+
+#[test]
+fn bad_values_are_named_with_their_place() {
+    let good = artifacts::component("oddities");
+    let service = |rest: &str| {
+        format!(
+            "[[service]]\nname = \"a\"\nversion = \"1\"\ncomponent = \"{}\"\nlisten = \"127.0.0.1:8123\"\n{rest}",
+            good.display()
+        )
+    };
+    let cases = [
+        (service("isolation = \"none\"\n"), "isolation"),
+        (service("[service.limits]\nmemory = \"much\"\n"), "memory"),
+        (service("[service.limits]\nrequest_timeout = \"10 parsecs\"\n"), "request_timeout"),
+        (service("[service.limits]\nconcurrency = 0\n"), "concurrency"),
+        (service("[service.outbound]\nallow = [\"not a url\"]\n"), "allow"),
+        (service("[service.config]\nx = \"${NOBODY_SET_THIS}\"\n"), "NOBODY_SET_THIS"),
+        (format!("[state]\nbackend = \"paper\"\n{}", service("")), "backend"),
+        (format!("{}{}", service(""), service("")), "`a`"),
+        (service("").replace("127.0.0.1:8123", "8123"), "listen"),
+        ("this is no toml".to_owned(), "services.toml"),
+    ];
+    for (text, word) in cases {
+        let site = Site::new();
+        let manifest = site.write(&text);
+        let ended = spandrel("check", &manifest);
+        assert_eq!(ended.code, Some(2), "{text}\n{ended:#?}");
+        assert!(ended.stderr.contains(word), "`{word}` is not in {ended:#?} for\n{text}");
+    }
+}
+
+#[test]
+fn a_port_that_is_taken_stops_everything() {
+    let site = Site::new();
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").expect("a free port");
+    let address = taken.local_addr().expect("an address");
+    let good = artifacts::component("oddities");
+    let service = |name: &str, listen| {
+        format!(
+            "[[service]]\nname = \"{name}\"\nversion = \"1\"\ncomponent = \"{}\"\nlisten = \"{listen}\"\n",
+            good.display()
+        )
+    };
+    let text = format!("[console]\nlisten = \"off\"\n{}{}", service("first", site.address), service("second", address));
+    let ended = spandrel("run", &site.write(&text));
+    assert_eq!(ended.code, Some(2), "{ended:#?}");
+    assert!(ended.stderr.contains(&address.to_string()), "{ended:#?}");
+    assert!(std::net::TcpStream::connect(site.address).is_err(), "the first service was started");
+}
+
+#[test]
+fn an_invalid_otel_variable_is_named() {
+    let site = Site::new();
+    let manifest = site.manifest(&artifacts::component("oddities")).display().to_string();
+    let cases = [
+        ("OTEL_EXPORTER_OTLP_ENDPOINT", "not a url"),
+        ("OTEL_EXPORTER_OTLP_PROTOCOL", "carrier-pigeon"),
+        ("OTEL_EXPORTER_OTLP_TIMEOUT", "soon"),
+        ("OTEL_EXPORTER_OTLP_COMPRESSION", "zip"),
+        ("OTEL_TRACES_SAMPLER", "sometimes"),
+        ("OTEL_PROPAGATORS", "rumour"),
+        ("OTEL_TRACES_EXPORTER", "paper"),
+        ("OTEL_BSP_MAX_QUEUE_SIZE", "many"),
+    ];
+    for (name, value) in cases {
+        let ended = run(&["check", "--manifest", &manifest], &[(name, value)]);
+        assert_eq!(ended.code, Some(2), "{name}: {ended:#?}");
+        assert!(ended.stderr.contains(name), "{name}: {ended:#?}");
+    }
+}
+
+#[test]
+fn check_passes_what_run_would_serve_and_starts_nothing() {
+    let site = Site::new();
+    let manifest = site.manifest(&artifacts::component("oddities"));
+    let ended = spandrel("check", &manifest);
+    assert_eq!(ended.code, Some(0), "{ended:#?}");
+    assert!(ended.stdout.contains("good") && ended.stdout.contains("bad"), "{ended:#?}");
+    let ended = run(&["check", "--json", "--manifest", &manifest.display().to_string()], &[]);
+    let json: Value = serde_json::from_str(&ended.stdout).expect("JSON on standard output");
+    assert_eq!(json["services"].as_array().map(Vec::len), Some(2));
+}
+
+#[test]
+fn inspect_tells_what_a_component_is() {
+    let path = artifacts::component("oddities").display().to_string();
+    let ended = run(&["inspect", &path], &[]);
+    assert_eq!(ended.code, Some(0), "{ended:#?}");
+    for word in ["lean", "GET", "/panic/{message}", "spandrel:service/handler", "wasi:keyvalue/store", "sha256"] {
+        assert!(ended.stdout.contains(word), "`{word}` is not in {}", ended.stdout);
+    }
+    let ended = run(&["inspect", "--json", &path], &[]);
+    let json: Value = serde_json::from_str(&ended.stdout).expect("JSON on standard output");
+    assert_eq!(json["kind"], "lean");
+    let size = std::fs::metadata(&path).expect("the component is there").len();
+    assert_eq!(json["size"], size);
+    let imports = json["imports"].as_array().cloned().unwrap_or_default();
+    assert!(!imports.is_empty() && imports.iter().all(|import| import["offered"] == true), "{imports:#?}");
+}
+
+#[test]
+fn inspect_says_which_imports_are_missing() {
+    let site = Site::new();
+    let text = "(component (import \"acme:rockets/launch@1.0.0\" (instance (export \"launch\" (func)))))";
+    let ended = run(&["inspect", &site.wat(text).display().to_string()], &[]);
+    assert!(ended.stdout.contains("MISSING acme:rockets/launch@1.0.0"), "{ended:#?}");
+}
+
+#[test]
+fn inspect_of_no_component_exits_with_2() {
+    let site = Site::new();
+    let path = site.wat("(module)").display().to_string();
+    let ended = run(&["inspect", &path], &[]);
+    assert_eq!(ended.code, Some(2), "{ended:#?}");
+    assert!(ended.stderr.contains("core module"), "{ended:#?}");
+}
+
+#[test]
+fn every_command_has_help_and_a_wrong_one_exits_with_2() {
+    for command in ["run", "check", "inspect", "status", "swap", "rollback"] {
+        let ended = run(&[command, "--help"], &[]);
+        assert_eq!(ended.code, Some(0), "{command}: {ended:#?}");
+        assert!(ended.stdout.contains("Usage"), "{command}: {ended:#?}");
+    }
+    assert_eq!(run(&["dance"], &[]).code, Some(2));
+}
+
+#[test]
+fn a_console_that_others_can_reach_needs_a_token() {
+    let site = Site::new();
+    let port = free_address().port();
+    let good = artifacts::component("oddities");
+    let manifest = site.write(&format!(
+        "[console]\nlisten = \"0.0.0.0:{port}\"\n[[service]]\nname = \"a\"\nversion = \"1\"\ncomponent = \"{}\"\nlisten = \"{}\"\n",
+        good.display(),
+        site.address
+    ));
+    assert_refused(&site, &manifest, &["SPANDREL_ADMIN_TOKEN"]);
+    let ended = run(
+        &["check", "--manifest", &manifest.display().to_string()],
+        &[("SPANDREL_ADMIN_TOKEN", "0123456789abcdef0123456789abcdef")],
+    );
+    assert_eq!(ended.code, Some(0), "{ended:#?}");
+}

@@ -1,0 +1,120 @@
+//! The components of the checkout: which there are, and building them with plain cargo or `cargo component`.
+
+use std::fs;
+use std::path::PathBuf;
+use std::process::Command;
+
+use anyhow::{Context, Result, bail};
+
+use crate::cargo_tool::CARGO_COMPONENT;
+use crate::toolchain::{self, TARGET};
+use crate::{process, workspace};
+
+/// Every folder in here that is a package is a component, named as its folder.
+const SHOP: &str = "components";
+/// Likewise: components that only tests serve.
+const FIXTURES: &str = "testkit/fixtures";
+
+/// What a WebAssembly component, as opposed to a core module, starts with.
+const COMPONENT_MAGIC: [u8; 8] = *b"\0asm\x0d\0\x01\0";
+
+/// A component's package: its folder, and the name they share.
+struct Component {
+    folder: PathBuf,
+    name: String,
+}
+
+/// Builds the shop for release with plain cargo; makes sure of the guest toolchain.
+pub(crate) fn build_shop() -> Result<()> {
+    build(&list(&[SHOP])?)
+}
+
+/// Builds the shop and what only tests serve.
+pub(crate) fn build_all() -> Result<()> {
+    build(&list(&[SHOP, FIXTURES])?)
+}
+
+/// Builds the shop with `cargo component`, which must come to the same files.
+pub(crate) fn build_shop_with_cargo_component() -> Result<()> {
+    let components = list(&[SHOP])?;
+    let mut cargo = toolchain::ensure()?.cargo();
+    CARGO_COMPONENT.ensure(&mut cargo)?;
+    cargo.args(["component", "build"]);
+    process::run(select(&mut cargo, &components))?;
+    components.iter().try_for_each(check_output)
+}
+
+fn build(components: &[Component]) -> Result<()> {
+    let mut cargo = toolchain::ensure()?.cargo();
+    cargo.arg("build");
+    process::run(select(&mut cargo, components))?;
+    components.iter().try_for_each(check_output)
+}
+
+fn select<'a>(cargo: &'a mut Command, components: &[Component]) -> &'a mut Command {
+    cargo.current_dir(workspace::root());
+    cargo.args(["--release", "--target", TARGET]);
+    cargo.args(components.iter().flat_map(|component| ["-p", &component.name]))
+}
+
+/// The packages in these folders, in order; a folder that is not there holds none.
+fn list(folders: &[&str]) -> Result<Vec<Component>> {
+    let mut components = Vec::new();
+    for folder in folders.iter().map(|folder| workspace::root().join(folder)).filter(|folder| folder.is_dir()) {
+        let entries = fs::read_dir(&folder).with_context(|| format!("cannot list {}", folder.display()))?;
+        let packages = entries.flatten().map(|entry| entry.path()).filter(|path| path.join("Cargo.toml").is_file());
+        components.extend(packages.filter_map(|folder| {
+            let name = folder.file_name()?.to_str()?.to_owned();
+            Some(Component { folder, name })
+        }));
+    }
+    components.sort_by(|a, b| a.folder.cmp(&b.folder));
+    if components.is_empty() {
+        bail!("there are no components in {}", folders.join(", "));
+    }
+    Ok(components)
+}
+
+/// Where cargo leaves a package's component.
+fn output(package: &str) -> PathBuf {
+    let file = format!("{}.wasm", package.replace('-', "_"));
+    workspace::target().join(TARGET).join("release").join(file)
+}
+
+fn check_output(component: &Component) -> Result<()> {
+    let file = output(&component.name);
+    let name = &component.name;
+    let bytes = fs::read(&file).with_context(|| format!("{name} left no component: cannot read {}", file.display()))?;
+    if !is_component(&bytes) {
+        let manifest = component.folder.join("Cargo.toml");
+        bail!("{} is no component; is `crate-type` in {} right?", file.display(), manifest.display());
+    }
+    Ok(())
+}
+
+fn is_component(bytes: &[u8]) -> bool {
+    bytes.starts_with(&COMPONENT_MAGIC)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_core_module_is_no_component() {
+        assert!(is_component(b"\0asm\x0d\0\x01\0rest"));
+        assert!(!is_component(b"\0asm\x01\0\0\0rest"));
+        assert!(!is_component(b""));
+    }
+
+    #[test]
+    fn the_shop_is_three_services() {
+        let names: Vec<String> = list(&[SHOP]).unwrap().into_iter().map(|component| component.name).collect();
+        assert_eq!(names, ["inventory-service", "product-service", "user-service"]);
+    }
+
+    #[test]
+    fn a_component_is_found_where_cargo_puts_it() {
+        assert!(output("user-service").ends_with("wasm32-wasip2/release/user_service.wasm"));
+    }
+}

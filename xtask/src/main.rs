@@ -1,0 +1,75 @@
+//! The project's own commands, `cargo xtask <command>`: each does everything it needs from a fresh checkout.
+//!
+//! This file reads the command line and hands over; what a command does stands in the module of its name.
+
+mod cargo_tool;
+mod components;
+mod host;
+mod process;
+mod stack;
+mod suite;
+mod tidy;
+mod toolchain;
+mod workspace;
+
+use std::process::ExitCode;
+
+use anyhow::{Result, bail};
+
+const HELP: &str = "\
+The project's own commands. Each does everything it needs from a fresh checkout.
+
+Usage: cargo xtask <command> [arguments]
+
+  run [-- ARGUMENTS]   build components and host (release) and start `spandrel run` in the foreground;
+                       arguments after -- go to it, such as -- --manifest other.toml
+  build                build components and host (release)
+  test [STEP...]       the whole test suite, or only the steps named; test --list prints them
+  stack [OPTIONS]      OpenSearch, Jaeger, Collector and Prometheus without Docker, until Ctrl-C; options:
+                       --fetch-only, --check (the configuration files), --free-ports, --folder DIR
+  tidy                 check the house rules that rustc and clippy do not know
+  toolchain            make sure the wasm32-wasip2 target is there, which the others do by themselves
+  help                 this text
+";
+
+fn main() -> ExitCode {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    match run(&arguments) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(arguments: &[String]) -> Result<()> {
+    let (command, rest) = match arguments.split_first() {
+        None => ("help", arguments),
+        Some((command, rest)) => (command.as_str(), rest),
+    };
+    if rest.first().is_some_and(|first| first == "--help" || first == "-h") {
+        print!("{HELP}");
+        return Ok(());
+    }
+    match command {
+        "run" => host::run(rest),
+        "build" => no_arguments(rest).and_then(|()| host::build()),
+        "test" => suite::run(rest),
+        "stack" => stack::run(rest),
+        "tidy" => no_arguments(rest).and_then(|()| tidy::run()),
+        "toolchain" => no_arguments(rest).and_then(|()| toolchain::show()),
+        "help" | "--help" | "-h" => {
+            print!("{HELP}");
+            Ok(())
+        }
+        unknown => bail!("no command `{unknown}`; `cargo xtask help` lists them"),
+    }
+}
+
+fn no_arguments(rest: &[String]) -> Result<()> {
+    match rest.first() {
+        None => Ok(()),
+        Some(first) => bail!("`{first}` is one argument too many; `cargo xtask help` shows what each command takes"),
+    }
+}

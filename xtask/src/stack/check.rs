@@ -1,0 +1,36 @@
+//! The configuration files, checked by the programs that will read them.
+
+use std::path::Path;
+use std::process::Command;
+
+use anyhow::{Context, Result};
+
+use super::programs::Programs;
+use crate::{process, workspace};
+
+/// Fails with what the first program that is not content says.
+pub(super) fn run(programs: &Programs, folder: &Path) -> Result<()> {
+    let root = workspace::root();
+    let mut compose = Command::new(&programs.compose);
+    compose.args(["--profile", "*", "--file"]).arg(root.join("docker-compose.yml")).args(["config", "--quiet"]);
+    said("docker-compose.yml", &mut compose)?;
+    for (program, file) in
+        [(&programs.collector, "otel-collector-config.yaml"), (&programs.jaeger, "jaeger-config.yaml")]
+    {
+        said(file, Command::new(program).arg("validate").arg("--config").arg(root.join(file)))?;
+    }
+    if let Some(bin) = &programs.prometheus {
+        let config = root.join("deploy/prometheus/prometheus.yml");
+        said(
+            "prometheus.yml and its rules",
+            Command::new(bin.join("promtool")).args(["check", "config"]).arg(config).current_dir(folder),
+        )?;
+    }
+    Ok(())
+}
+
+fn said(what: &str, command: &mut Command) -> Result<()> {
+    process::output(command).with_context(|| format!("{what} is not right"))?;
+    println!("{what} is right");
+    Ok(())
+}

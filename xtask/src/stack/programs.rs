@@ -1,0 +1,143 @@
+//! Getting the programs: each is made once, by the recipe in `deploy/stack`, and made again when its recipe changes.
+
+use std::fs::{self, File};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use anyhow::{Context, Result, bail};
+
+use super::jdk;
+use crate::{process, workspace};
+
+const BUILDER: &str = "go.opentelemetry.io/collector/cmd/builder@v0.159.0";
+const JAEGER: &str = "github.com/jaegertracing/jaeger/cmd/jaeger";
+const COMPOSE: &str = "github.com/docker/compose/v2/cmd";
+
+/// Stands before the reason where a machine lacks what the programs are made with; the end-to-end test looks for it.
+const CANNOT_RUN: &str = "the stack cannot run here";
+
+/// Where the programs are.
+pub(super) struct Programs {
+    pub(super) collector: PathBuf,
+    pub(super) jaeger: PathBuf,
+    /// Only to check docker-compose.yml with.
+    pub(super) compose: PathBuf,
+    /// The class path of an OpenSearch node.
+    pub(super) opensearch: String,
+    pub(super) java: PathBuf,
+    /// The folder of prometheus and promtool; the rest of the stack works without them.
+    pub(super) prometheus: Option<PathBuf>,
+}
+
+impl Programs {
+    /// Gets what is not there yet. Another run that does the same is waited for.
+    pub(super) fn fetch() -> Result<Programs> {
+        let go = workspace::on_path("go")
+            .context("there is no `go` on the PATH: the Collector and Jaeger are built with it (1.26 or newer)")
+            .context(CANNOT_RUN)?;
+        let jdk = jdk::find().context(CANNOT_RUN)?;
+        let cache = workspace::cache()?.join("stack");
+        fs::create_dir_all(&cache).with_context(|| format!("cannot create {}", cache.display()))?;
+        // Held until the end of this function, and by the system let go of when this process dies.
+        let lock = File::create(cache.join("lock"))?;
+        lock.lock()?;
+        Ok(Programs {
+            collector: collector(&go, &cache.join("collector"))?,
+            jaeger: go_tool(&go, JAEGER, "jaeger", &cache.join("jaeger"))?,
+            compose: go_tool(&go, COMPOSE, "compose", &cache.join("compose"))?,
+            opensearch: opensearch(&jdk, &cache.join("opensearch"))?,
+            java: jdk.join("bin/java"),
+            prometheus: prometheus(&cache.join("prometheus"))?,
+        })
+    }
+
+    /// Prints where they are.
+    pub(super) fn show(&self) {
+        println!("collector   {}", self.collector.display());
+        println!("jaeger      {}", self.jaeger.display());
+        println!("compose     {}", self.compose.display());
+        println!("opensearch  {} -cp {}", self.java.display(), self.opensearch);
+        match &self.prometheus {
+            Some(folder) => println!("prometheus  {}", folder.join("prometheus").display()),
+            None => println!("prometheus  (none: not on the PATH, and this is no Debian)"),
+        }
+    }
+}
+
+/// The folder of a program's recipe.
+fn recipe(name: &str) -> PathBuf {
+    workspace::root().join("deploy/stack").join(name)
+}
+
+fn collector(go: &Path, folder: &Path) -> Result<PathBuf> {
+    let manifest = recipe("collector").join("builder.yaml");
+    once("the Collector (some minutes)", folder, std::slice::from_ref(&manifest), || {
+        let config = format!("--config={}", manifest.display());
+        process::run(Command::new(go).args(["run", BUILDER, &config]).current_dir(folder))
+    })?;
+    Ok(folder.join("out/otelcol-spandrel"))
+}
+
+/// A program out of a Go module of ours, whose go.sum pins everything that it is made of.
+fn go_tool(go: &Path, package: &str, name: &str, folder: &Path) -> Result<PathBuf> {
+    let module = recipe(name);
+    let program = folder.join(name);
+    once(&format!("{name} (some minutes)"), folder, &[module.join("go.mod"), module.join("go.sum")], || {
+        let mut build = Command::new(go);
+        build.args(["build", "-trimpath", "-ldflags=-s -w", "-o"]).arg(&program).arg(package);
+        process::run(build.current_dir(&module))
+    })?;
+    Ok(program)
+}
+
+fn opensearch(jdk: &Path, folder: &Path) -> Result<String> {
+    let project = recipe("opensearch");
+    let sources = ["pom.xml", "src/main/java/spandrel/OpenSearchNode.java", "src/main/resources/log4j2.properties"];
+    once("OpenSearch", folder, &sources.map(|file| project.join(file)), || {
+        let maven = workspace::on_path("mvn").context("there is no `mvn` on the PATH: OpenSearch comes through it")?;
+        let mut build = Command::new(maven);
+        build.args(["-q", "-B", "package"]).arg(format!("-Doutput={}", folder.display()));
+        process::run(build.env("JAVA_HOME", jdk).current_dir(&project))
+    })?;
+    Ok(format!("{0}/opensearch-node-1.jar:{0}/lib/*", folder.display()))
+}
+
+/// What is on the PATH, or else Debian's package, unpacked and not installed: installing it would start a service.
+fn prometheus(folder: &Path) -> Result<Option<PathBuf>> {
+    if let Some(program) = workspace::on_path("prometheus") {
+        return Ok(program.parent().map(Path::to_owned));
+    }
+    let (Some(apt), Some(dpkg)) = (workspace::on_path("apt-get"), workspace::on_path("dpkg-deb")) else {
+        return Ok(None);
+    };
+    once("Prometheus", folder, &[], || {
+        process::run(Command::new(apt).args(["-q", "download", "prometheus"]).current_dir(folder))?;
+        let mut entries = fs::read_dir(folder)?.flatten().map(|entry| entry.path());
+        let Some(package) = entries.find(|path| path.extension().is_some_and(|end| end == "deb")) else {
+            bail!("apt-get left no package in {}", folder.display());
+        };
+        process::run(Command::new(dpkg).arg("-x").arg(package).arg(folder))
+    })?;
+    Ok(Some(folder.join("usr/bin")))
+}
+
+/// Runs `make` in an empty folder unless what is in there was made by the very same recipe.
+fn once(what: &str, folder: &Path, recipe: &[PathBuf], make: impl FnOnce() -> Result<()>) -> Result<()> {
+    let mut wanted = Vec::new();
+    for file in recipe {
+        wanted.extend(fs::read(file).with_context(|| format!("cannot read {}", file.display()))?);
+    }
+    let stamp = folder.join("made-by");
+    if fs::read(&stamp).is_ok_and(|made_by| made_by == wanted) {
+        return Ok(());
+    }
+    eprintln!("getting {what}, once");
+    if folder.exists() {
+        fs::remove_dir_all(folder).with_context(|| format!("cannot empty {}", folder.display()))?;
+    }
+    fs::create_dir_all(folder)?;
+    make().with_context(|| format!("cannot get {what}"))?;
+    // Last: what was broken off half-way is begun anew.
+    fs::write(stamp, wanted)?;
+    Ok(())
+}

@@ -1,0 +1,130 @@
+//! `cargo xtask test`: every check there is, cheap ones first, up to the first that fails.
+//!
+//! All steps share one target folder and, but for the components, the dev profile.
+
+use std::time::Instant;
+
+use anyhow::{Context, Result, bail};
+
+use crate::cargo_tool::CARGO_DENY;
+use crate::{components, process, tidy, workspace};
+
+/// One check: its name on the command line, what its heading says, and the doing.
+struct Step {
+    name: &'static str,
+    title: &'static str,
+    check: fn() -> Result<()>,
+}
+
+const STEPS: [Step; 8] = [
+    Step { name: "tidy", title: "house rules", check: tidy::run },
+    Step { name: "fmt", title: "formatting", check: fmt },
+    Step { name: "components", title: "components, with plain cargo", check: components::build_all },
+    Step { name: "clippy", title: "clippy, warnings are errors", check: clippy },
+    Step { name: "tests", title: "unit and integration tests", check: tests },
+    Step { name: "doc", title: "documentation, warnings are errors", check: doc },
+    Step { name: "deny", title: "dependencies: licences, bans, sources, advisories", check: deny },
+    Step {
+        name: "cargo-component",
+        title: "components, with cargo component",
+        check: components::build_shop_with_cargo_component,
+    },
+];
+
+/// Runs the steps named, or all of them.
+pub(crate) fn run(arguments: &[String]) -> Result<()> {
+    if arguments.iter().any(|argument| argument == "--list") {
+        STEPS.iter().for_each(|step| println!("{:<16} {}", step.name, step.title));
+        return Ok(());
+    }
+    let steps = choose(arguments)?;
+    let start = Instant::now();
+    for (number, step) in steps.iter().enumerate() {
+        println!("\n== {}/{} {} ({})", number + 1, steps.len(), step.title, elapsed(start));
+        (step.check)().with_context(|| format!("{} failed; again: cargo xtask test {}", step.title, step.name))?;
+    }
+    println!("\n== all {} steps passed in {}", steps.len(), elapsed(start));
+    Ok(())
+}
+
+fn choose(names: &[String]) -> Result<Vec<&'static Step>> {
+    if let Some(unknown) = names.iter().find(|name| STEPS.iter().all(|step| step.name != *name)) {
+        bail!("no step `{unknown}`; there are {}", STEPS.map(|step| step.name).join(", "));
+    }
+    Ok(STEPS.iter().filter(|step| names.is_empty() || names.iter().any(|name| name == step.name)).collect())
+}
+
+/// `4 s` or `3 min 20 s` since then.
+fn elapsed(since: Instant) -> String {
+    match since.elapsed().as_secs() {
+        seconds @ 0..60 => format!("{seconds} s"),
+        seconds => format!("{} min {} s", seconds / 60, seconds % 60),
+    }
+}
+
+fn fmt() -> Result<()> {
+    cargo(&["fmt", "--all", "--check"])
+}
+
+fn clippy() -> Result<()> {
+    cargo(&["clippy", "--workspace", "--all-targets", "--locked", "--", "-D", "warnings"])
+}
+
+fn tests() -> Result<()> {
+    cargo(&["test", "--workspace", "--locked"])
+}
+
+fn doc() -> Result<()> {
+    let mut cargo = process::cargo();
+    cargo.args(["doc", "--workspace", "--no-deps", "--locked", "--quiet"]).env("RUSTDOCFLAGS", "-D warnings");
+    process::run(cargo.current_dir(workspace::root()))
+}
+
+/// The advisories come from a database that has to be fetched; the other checks need no network, and so
+/// being offline does not fail the suite.
+fn deny() -> Result<()> {
+    run_deny(&["check", "licenses", "bans", "sources"])?;
+    match run_deny(&["--log-level", "error", "fetch", "db"]) {
+        Ok(()) => run_deny(&["check", "advisories"]),
+        Err(_) => {
+            println!("advisories: SKIPPED, as the advisory database cannot be fetched from here");
+            Ok(())
+        }
+    }
+}
+
+fn run_deny(arguments: &[&str]) -> Result<()> {
+    let mut cargo = process::cargo();
+    CARGO_DENY.ensure(&mut cargo)?;
+    process::run(cargo.arg("deny").args(arguments).current_dir(workspace::root()))
+}
+
+fn cargo(arguments: &[&str]) -> Result<()> {
+    process::run(process::cargo().args(arguments).current_dir(workspace::root()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn names(typed: &[&str]) -> Result<Vec<&'static str>> {
+        let typed: Vec<String> = typed.iter().map(|name| (*name).to_owned()).collect();
+        Ok(choose(&typed)?.iter().map(|step| step.name).collect())
+    }
+
+    #[test]
+    fn without_names_every_step_runs() {
+        assert_eq!(names(&[]).unwrap().len(), STEPS.len());
+    }
+
+    #[test]
+    fn named_steps_run_in_the_suites_order() {
+        assert_eq!(names(&["clippy", "fmt"]).unwrap(), ["fmt", "clippy"]);
+    }
+
+    #[test]
+    fn an_unknown_step_is_answered_with_the_known_ones() {
+        let error = names(&["clipy"]).unwrap_err().to_string();
+        assert!(error.contains("`clipy`") && error.contains("clippy"), "{error}");
+    }
+}

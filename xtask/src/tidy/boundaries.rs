@@ -1,0 +1,170 @@
+//! Who may name what: the walls between the rooms of `host/src`.
+
+use super::Finding;
+use super::source::{Source, names};
+
+const WASMTIME: [&str; 4] = ["wasmtime", "wasmtime_wasi", "wasmtime_wasi_http", "wasmtime_environ"];
+const WASMTIME_ROOMS: [&str; 2] = ["host/src/component/", "host/src/hostfn/"];
+
+const OTLP: [&str; 2] = ["opentelemetry_proto", "opentelemetry_otlp"];
+const OTLP_ROOMS: [&str; 2] = ["host/src/trace/otlp/", "host/src/trace/otlp.rs"];
+
+const TRACE: [&str; 2] = ["host/src/trace/", "host/src/trace.rs"];
+
+const ENVIRONMENT: [&str; 8] = [
+    "env::var",
+    "env::vars",
+    "env::var_os",
+    "env::vars_os",
+    "env::set_var",
+    "env::remove_var",
+    "env::args",
+    "env::current_dir",
+];
+const ENVIRONMENT_ROOMS: [&str; 2] = ["host/src/config/", "host/src/config.rs"];
+
+const PRINTS: [&str; 6] = ["println!", "eprintln!", "print!", "eprint!", "dbg!", "process::exit"];
+const PRINT_ROOMS: [&str; 1] = ["host/src/main.rs"];
+
+const AMBIENT: [&str; 2] = ["Span::current", "Context::current"];
+const AMBIENT_FREE: [&str; 3] = ["host/src/hostfn/", "host/src/trace/", "host/src/dispatch"];
+
+/// The engine can be replaced, and its types read, in a few places.
+pub(crate) fn wasmtime_stays_in_its_rooms(source: &Source) -> Vec<Finding> {
+    confine(source, &WASMTIME, &WASMTIME_ROOMS)
+}
+
+/// Only the exporter speaks OTLP; everything else speaks of spans.
+pub(crate) fn otlp_stays_in_its_room(source: &Source) -> Vec<Finding> {
+    confine(source, &OTLP, &OTLP_ROOMS)
+}
+
+/// The environment is read once, at the edge, and passed on as values.
+pub(crate) fn only_config_reads_the_environment(source: &Source) -> Vec<Finding> {
+    confine(source, &ENVIRONMENT, &ENVIRONMENT_ROOMS)
+}
+
+/// A library that prints or exits cannot be tested or embedded.
+pub(crate) fn only_main_prints_or_exits(source: &Source) -> Vec<Finding> {
+    confine(source, &PRINTS, &PRINT_ROOMS)
+}
+
+/// The parent of a span is always passed on, never looked up.
+pub(crate) fn nothing_reads_an_ambient_span(source: &Source) -> Vec<Finding> {
+    if !is_in(source, &AMBIENT_FREE) {
+        return Vec::new();
+    }
+    let message = |word: &str| format!("`{word}` is ambient; take the parent as an argument");
+    lines_naming(source, &AMBIENT).map(|(line, word)| source.finding(line, message(word))).collect()
+}
+
+/// `trace/` can be read, tested and replaced alone.
+pub(crate) fn trace_imports_no_other_module(source: &Source) -> Vec<Finding> {
+    if !is_in(source, &TRACE) {
+        return Vec::new();
+    }
+    let depth = depth_below_trace(&source.path);
+    let leaves = |line: &str| names_other_module(line) || super_chain(line) > depth;
+    let found = source.code().filter(|(_, line)| leaves(line));
+    found.map(|(line, _)| source.finding(line, "trace/ imports no other module of the host")).collect()
+}
+
+/// `crate::` with anything but `trace` after it.
+fn names_other_module(line: &str) -> bool {
+    let is_trace = |rest: &str| names(rest.get(..6).unwrap_or(rest), "trace");
+    names(line, "crate::") && line.split("crate::").skip(1).any(|rest| !is_trace(rest))
+}
+
+/// How many `super::` stand in the longest row.
+fn super_chain(line: &str) -> usize {
+    (0..8).take_while(|length| line.contains(&"super::".repeat(length + 1))).count()
+}
+
+/// How many `super::` lead from this file to `trace` itself.
+fn depth_below_trace(path: &str) -> usize {
+    match path.strip_prefix("host/src/trace/") {
+        None => 0,
+        Some(rest) => rest.split('/').count() - usize::from(rest.ends_with("mod.rs")),
+    }
+}
+
+/// Finds names in host code that belong to other rooms.
+fn confine(source: &Source, words: &[&'static str], rooms: &[&str]) -> Vec<Finding> {
+    if !source.path.starts_with("host/src/") || is_in(source, rooms) {
+        return Vec::new();
+    }
+    let message = |word: &str| format!("`{word}` is named only in {}", rooms.join(", "));
+    lines_naming(source, words).map(|(line, word)| source.finding(line, message(word))).collect()
+}
+
+fn is_in(source: &Source, rooms: &[&str]) -> bool {
+    rooms.iter().any(|room| source.path.starts_with(room))
+}
+
+fn lines_naming<'a>(source: &'a Source, words: &'a [&'static str]) -> impl Iterator<Item = (usize, &'static str)> + 'a {
+    source.code().filter_map(|(number, line)| {
+        let word = words.iter().find(|word| names(line, word))?;
+        Some((number, *word))
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn lines(rule: fn(&Source) -> Vec<Finding>, path: &str, text: &str) -> Vec<usize> {
+        rule(&Source::new(path, text)).iter().map(|finding| finding.line).collect()
+    }
+
+    #[test]
+    fn wasmtime_is_found_outside_its_rooms() {
+        let text = "//! On wasmtime.\nuse wasmtime::Engine;\nlet wasmtime_version = \"wasmtime\";\n";
+        assert_eq!(lines(wasmtime_stays_in_its_rooms, "host/src/catalog.rs", text), [2]);
+        assert!(lines(wasmtime_stays_in_its_rooms, "host/src/component/pool.rs", text).is_empty());
+        assert!(lines(wasmtime_stays_in_its_rooms, "bench/src/main.rs", text).is_empty());
+    }
+
+    #[test]
+    fn otlp_is_found_outside_the_exporter() {
+        let text = "use opentelemetry_proto::tonic;\n";
+        assert_eq!(lines(otlp_stays_in_its_room, "host/src/trace/recent.rs", text), [1]);
+        assert!(lines(otlp_stays_in_its_room, "host/src/trace/otlp/batch.rs", text).is_empty());
+    }
+
+    #[test]
+    fn trace_may_name_itself_and_nobody_else() {
+        let text = "use crate::trace::span::Span;\nuse crate::config::Limits;\npub(in crate::trace) struct Batch;\n";
+        assert_eq!(lines(trace_imports_no_other_module, "host/src/trace/recent.rs", text), [2]);
+        assert!(lines(trace_imports_no_other_module, "host/src/dispatch.rs", text).is_empty());
+    }
+
+    #[test]
+    fn super_leads_out_of_trace_too() {
+        let text = "use super::super::config::Limits;\n";
+        assert_eq!(lines(trace_imports_no_other_module, "host/src/trace/recent.rs", text), [1]);
+        assert!(lines(trace_imports_no_other_module, "host/src/trace/otlp/batch.rs", text).is_empty());
+        assert_eq!(lines(trace_imports_no_other_module, "host/src/trace/mod.rs", "use super::config;\n"), [1]);
+    }
+
+    #[test]
+    fn the_environment_is_read_in_config_alone() {
+        let text =
+            "let a = std::env::var(\"A\");\nlet b = env!(\"B\");\n#[cfg(test)]\nmod tests {\n    env::var(\"C\");\n}\n";
+        assert_eq!(lines(only_config_reads_the_environment, "host/src/listener.rs", text), [1]);
+        assert!(lines(only_config_reads_the_environment, "host/src/config/environment.rs", text).is_empty());
+    }
+
+    #[test]
+    fn printing_and_exiting_are_mains() {
+        let text = "println!(\"a\");\nstd::process::exit(1);\nwriteln!(out, \"a\");\n";
+        assert_eq!(lines(only_main_prints_or_exits, "host/src/swap.rs", text), [1, 2]);
+        assert!(lines(only_main_prints_or_exits, "host/src/main.rs", text).is_empty());
+    }
+
+    #[test]
+    fn an_ambient_span_is_found_where_requests_are_traced() {
+        let text = "let parent = Span::current();\n";
+        assert_eq!(lines(nothing_reads_an_ambient_span, "host/src/hostfn/tracing.rs", text), [1]);
+        assert!(lines(nothing_reads_an_ambient_span, "host/src/listener.rs", text).is_empty());
+    }
+}

@@ -1,0 +1,124 @@
+//! `cargo xtask tidy`: the house rules that rustc and clippy do not know.
+//!
+//! Each rule is a small function from one file to what it finds there; none of them touches the disk.
+//! ARCHITECTURE.md says why the rules are what they are.
+
+mod boundaries;
+mod documents;
+mod form;
+mod source;
+
+use std::fmt;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, bail};
+
+use crate::workspace;
+use source::Source;
+
+/// A broken rule: where, and what to do instead.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Finding {
+    path: String,
+    /// Counted from 1; 0 speaks of the whole file.
+    line: usize,
+    message: String,
+}
+
+impl fmt::Display for Finding {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.line {
+            0 => write!(out, "{}: {}", self.path, self.message),
+            line => write!(out, "{}:{line}: {}", self.path, self.message),
+        }
+    }
+}
+
+type Rule = fn(&Source) -> Vec<Finding>;
+
+const RULES: [Rule; 14] = [
+    boundaries::wasmtime_stays_in_its_rooms,
+    boundaries::otlp_stays_in_its_room,
+    boundaries::trace_imports_no_other_module,
+    boundaries::only_config_reads_the_environment,
+    boundaries::only_main_prints_or_exits,
+    boundaries::nothing_reads_an_ambient_span,
+    form::opens_with_a_contract,
+    form::is_short_or_says_why_not,
+    form::main_is_thin,
+    form::leaves_nothing_for_later,
+    form::ignores_no_test,
+    form::sleeps_in_no_test,
+    form::has_a_telling_name,
+    form::has_no_tabs_or_trailing_space,
+];
+
+/// Where Rust code and the documents that name its files are looked for.
+const CODE: [&str; 6] = ["host", "guest", "components", "testkit", "bench", "xtask"];
+const DOCUMENTS: [&str; 3] = ["README.md", "ARCHITECTURE.md", "CONTRIBUTING.md"];
+
+/// Checks the whole checkout; prints every finding, and fails if there is one.
+pub(crate) fn run() -> Result<()> {
+    let root = workspace::root();
+    let mut findings = Vec::new();
+    let mut count = 0;
+    for file in CODE.iter().map(|folder| rust_files(&root.join(folder))).collect::<Result<Vec<_>>>()?.concat() {
+        let text = fs::read_to_string(&file).with_context(|| format!("cannot read {}", file.display()))?;
+        let source = Source::new(&file.strip_prefix(&root).unwrap_or(&file).to_string_lossy(), &text);
+        findings.extend(RULES.iter().flat_map(|rule| rule(&source)));
+        count += 1;
+    }
+    for name in DOCUMENTS {
+        let Ok(text) = fs::read_to_string(root.join(name)) else { continue };
+        findings.extend(documents::names_only_what_exists(name, &text, &|path| root.join(path).exists()));
+    }
+    findings.iter().for_each(|finding| println!("{finding}"));
+    if !findings.is_empty() {
+        bail!("{} house rules are broken in {count} files", findings.len());
+    }
+    println!("{count} files keep {} rules", RULES.len() + 1);
+    Ok(())
+}
+
+/// Every `.rs` file under a folder in order, but for bindings that tools write and build output.
+fn rust_files(folder: &Path) -> Result<Vec<PathBuf>> {
+    let mut files = Vec::new();
+    if !folder.is_dir() {
+        return Ok(files);
+    }
+    let entries = fs::read_dir(folder).with_context(|| format!("cannot list {}", folder.display()))?;
+    let mut paths: Vec<PathBuf> = entries.flatten().map(|entry| entry.path()).collect();
+    paths.sort();
+    for path in paths {
+        if path.is_dir() && !path.ends_with("target") {
+            files.extend(rust_files(&path)?);
+        } else if path.extension().is_some_and(|extension| extension == "rs") && !is_generated(&path) {
+            files.push(path);
+        }
+    }
+    Ok(files)
+}
+
+/// `cargo component` writes `src/bindings.rs` into each component.
+fn is_generated(path: &Path) -> bool {
+    path.ends_with("src/bindings.rs") && path.components().any(|part| part.as_os_str() == "components")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_finding_reads_like_a_compilers() {
+        let finding = Finding { path: "host/src/a.rs".into(), line: 3, message: "no".into() };
+        assert_eq!(finding.to_string(), "host/src/a.rs:3: no");
+        assert_eq!(Finding { line: 0, ..finding }.to_string(), "host/src/a.rs: no");
+    }
+
+    #[test]
+    fn only_a_components_bindings_count_as_generated() {
+        assert!(is_generated(Path::new("/x/components/user-service/src/bindings.rs")));
+        assert!(!is_generated(Path::new("/x/host/src/component/bindings.rs")));
+    }
+}

@@ -1,0 +1,100 @@
+//! The choice of where the guest target comes from, apart from all doing, so that each case can be tried.
+
+/// What rustup may do here.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Rustup {
+    /// There is none.
+    Absent,
+    /// It may download targets.
+    MayInstall,
+    /// `RUSTUP_AUTO_INSTALL=0`: this machine's owner wants no downloads.
+    MustNotInstall,
+}
+
+/// How far the distribution's own toolchain has come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Distribution {
+    /// It has the targets.
+    Ready,
+    /// Its packages and the targets can be installed.
+    Buildable(Privilege),
+    /// They could, but not by this user.
+    NeedsRoot,
+    /// No apt-get: not a Debian.
+    Foreign,
+}
+
+/// How files outside the user's home are written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Privilege {
+    /// This is root.
+    Root,
+    /// `sudo` asks no password.
+    Sudo,
+}
+
+/// What to do when the toolchain in use lacks the targets.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Plan {
+    AddWithRustup,
+    UseDistribution,
+    BuildFromDistribution(Privilege),
+    Explain(String),
+}
+
+/// rustup where it may; else the distribution's toolchain; else the message.
+pub(crate) fn decide(rustup: Rustup, distribution: Distribution) -> Plan {
+    match (rustup, distribution) {
+        (Rustup::MayInstall, _) => Plan::AddWithRustup,
+        (_, Distribution::Ready) => Plan::UseDistribution,
+        (_, Distribution::Buildable(privilege)) => Plan::BuildFromDistribution(privilege),
+        (_, Distribution::NeedsRoot) => Plan::Explain(explain(rustup, AS_ROOT)),
+        (_, Distribution::Foreign) => Plan::Explain(explain(rustup, ELSEWHERE)),
+    }
+}
+
+const AS_ROOT: &str = "On this Debian, run `cargo xtask toolchain` once as root: it builds the target from packages.";
+const ELSEWHERE: &str = "Where rustup cannot be used, install the target for your rustc from your distribution.";
+
+fn explain(rustup: Rustup, otherwise: &str) -> String {
+    let cure = match rustup {
+        Rustup::Absent => "Install rustup (https://rustup.rs) and run `rustup target add wasm32-wasip2 wasm32-wasip1`.",
+        Rustup::MayInstall | Rustup::MustNotInstall => {
+            "Run `rustup target add wasm32-wasip2 wasm32-wasip1`, which is not done by itself while RUSTUP_AUTO_INSTALL is 0."
+        }
+    };
+    format!("this Rust toolchain cannot build components: it has no wasm32-wasip2 target.\n  {cure}\n  {otherwise}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rustup_adds_the_target_where_it_may() {
+        assert_eq!(decide(Rustup::MayInstall, Distribution::Foreign), Plan::AddWithRustup);
+        assert_eq!(decide(Rustup::MayInstall, Distribution::Ready), Plan::AddWithRustup);
+    }
+
+    #[test]
+    fn a_rustup_that_must_not_install_leaves_it_to_the_distribution() {
+        let root = Distribution::Buildable(Privilege::Root);
+        assert_eq!(decide(Rustup::MustNotInstall, root), Plan::BuildFromDistribution(Privilege::Root));
+        assert_eq!(decide(Rustup::MustNotInstall, Distribution::Ready), Plan::UseDistribution);
+    }
+
+    #[test]
+    fn without_rustup_the_distribution_serves() {
+        let sudo = Distribution::Buildable(Privilege::Sudo);
+        assert_eq!(decide(Rustup::Absent, sudo), Plan::BuildFromDistribution(Privilege::Sudo));
+        assert_eq!(decide(Rustup::Absent, Distribution::Ready), Plan::UseDistribution);
+    }
+
+    #[test]
+    fn where_nothing_is_possible_the_message_says_what_to_do() {
+        let Plan::Explain(text) = decide(Rustup::MustNotInstall, Distribution::NeedsRoot) else { panic!() };
+        assert!(text.contains("rustup target add") && text.contains("as root"), "{text}");
+        let Plan::Explain(text) = decide(Rustup::Absent, Distribution::Foreign) else { panic!() };
+        assert!(text.contains("https://rustup.rs") && text.contains("distribution"), "{text}");
+    }
+}
