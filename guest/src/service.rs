@@ -1,5 +1,7 @@
 //! A service: its name, its routes, and the life of one request inside the guest.
 
+use std::io::Write;
+
 use crate::{IntoResponse, Problem, Router, host, spans};
 
 /// What [`serve!`](crate::serve) makes of a crate.
@@ -27,6 +29,8 @@ impl Service {
         spans::begin_request();
         let answer = self.router.answer(self.name, &incoming);
         spans::end_request();
+        // What was printed without a newline belongs to this request too.
+        let _ = std::io::stdout().flush();
         let unknown = || Problem::internal(format!("{} has no route {}", self.name, incoming.route)).into_response();
         answer.unwrap_or_else(unknown).into_host()
     }

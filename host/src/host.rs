@@ -181,6 +181,14 @@ impl Host {
     }
 }
 
+/// HTTP/2 names the host in `:authority`; a guest finds it where HTTP/1.1 has it (RFC 9113, 8.3.1).
+fn name_host(parts: &mut http::request::Parts) {
+    let authority = parts.uri.authority().and_then(|authority| authority.as_str().parse().ok());
+    if let Some(host) = authority.filter(|_| !parts.headers.contains_key(http::header::HOST)) {
+        parts.headers.insert(http::header::HOST, host);
+    }
+}
+
 /// A path that a template matches: every parameter is 1.
 fn example(template: &str) -> String {
     let segments = template.split('/').map(|segment| if segment.starts_with('{') { "1" } else { segment });
@@ -261,7 +269,8 @@ impl Inner {
         let dispatcher = self.dispatcher.clone();
         move |request, peer| {
             let (dispatcher, service) = (dispatcher.clone(), service.clone());
-            let (parts, body) = request.into_parts();
+            let (mut parts, body) = request.into_parts();
+            name_host(&mut parts);
             let arrival = Arrival {
                 method: parts.method,
                 uri: parts.uri,

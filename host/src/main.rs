@@ -21,7 +21,7 @@ fn main() -> ExitCode {
     };
     runtime.block_on(async {
         let done = match arguments.command {
-            Command::Run(run_arguments) => return run(run_arguments, environment).await,
+            Command::Run(arguments) => return run(arguments, environment).await,
             Command::Check(arguments) => cli::check(arguments, &environment).await,
             Command::Inspect(arguments) => cli::inspect(arguments).await,
             Command::Status(arguments) => cli::status(arguments, &environment).await,
@@ -30,10 +30,7 @@ fn main() -> ExitCode {
             Command::Promote(arguments) => cli::act("promote", arguments, &environment).await,
             Command::Abort(arguments) => cli::act("abort", arguments, &environment).await,
         };
-        match done {
-            Ok(text) => print(&text),
-            Err(error) => fail(&error.to_string()),
-        }
+        done.map_or_else(|error| fail(&error.to_string()), |text| print(&text))
     })
 }
 
@@ -45,10 +42,8 @@ async fn run(arguments: RunArguments, environment: Environment) -> ExitCode {
         Err(error) => return fail(&error.to_string()),
     };
     let telemetry = cli::telemetry_line(&config);
-    let (Ok(mut interrupt), Ok(mut terminate)) = (signal(SignalKind::interrupt()), signal(SignalKind::terminate()))
-    else {
-        return fail("the signal handlers cannot be set up");
-    };
+    let (interrupt, terminate) = (signal(SignalKind::interrupt()), signal(SignalKind::terminate()));
+    let (Ok(mut interrupt), Ok(mut terminate)) = (interrupt, terminate) else { return fail("no signal handlers") };
     let host = match Host::start(config, environment).await {
         Ok(host) => host,
         Err(error) => return fail(&error.to_string()),
@@ -74,8 +69,7 @@ fn start_log(arguments: &RunArguments, environment: &Environment) {
 
 /// A reader that has gone away is no failure of the command.
 fn print(text: &str) -> ExitCode {
-    let mut out = std::io::stdout().lock();
-    let _ = out.write_all(text.as_bytes()).and_then(|()| out.flush());
+    let _ = std::io::stdout().write_all(text.as_bytes()).and_then(|()| std::io::stdout().flush());
     ExitCode::SUCCESS
 }
 

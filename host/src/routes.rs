@@ -94,7 +94,7 @@ impl RouteTable {
         for (index, route) in (0..).zip(&routes) {
             order.push((index, parse(&route.template)?));
         }
-        order.sort_by(|(_, left), (_, right)| specificity(left).cmp(&specificity(right)));
+        order.sort_by_key(|(_, segments)| specificity(segments));
         let span_names = routes.iter().map(|route| route.span_name().into()).collect();
         let table = RouteTable { routes, span_names, order };
         table.refuse_ambiguity()?;

@@ -5,11 +5,11 @@ use std::net::SocketAddr;
 use http::{Method, StatusCode, Version, header};
 
 use crate::catalog::Generation;
-use crate::component::{Cost, Failure};
+use crate::component::{Cost, Exception, Failure};
 use crate::dispatch::Arrival;
 use crate::error::Rejection;
 use crate::routes::Route;
-use crate::trace::{KeyValue, Recorder};
+use crate::trace::{KeyValue, Recorder, Severity};
 
 /// The host's listeners speak plain HTTP; TLS ends in front of them.
 pub const SCHEME: &str = "http";
@@ -79,23 +79,18 @@ pub fn server_response(
     rejection: Option<&Rejection>,
     cost: Option<&Cost>,
 ) {
+    let server = recorder.server();
+    if let Some(Rejection::Failed(Failure::Trapped(exception))) = rejection {
+        record_exception(recorder, exception);
+    }
     if !recorder.is_recording() {
         return;
     }
-    let server = recorder.server();
     recorder.set(server, KeyValue::new("http.response.status_code", i64::from(status.as_u16())));
     if let Some(cost) = cost {
         recorder.set(server, KeyValue::new("spandrel.guest.cpu_time", cost.busy.as_secs_f64()));
         recorder.set(server, KeyValue::new("spandrel.guest.memory", cost.memory as i64));
         recorder.set(server, KeyValue::new("spandrel.instance.reused", cost.reused));
-    }
-    if let Some(Rejection::Failed(Failure::Trapped(exception))) = rejection {
-        let attributes = vec![
-            KeyValue::new("exception.type", exception.kind),
-            KeyValue::new("exception.message", exception.message.clone()),
-            KeyValue::new("exception.stacktrace", exception.stacktrace.clone()),
-        ];
-        recorder.event(server, "exception", attributes);
     }
     if status.is_server_error() {
         match rejection.and_then(|rejection| Some((rejection.error_type()?, rejection))) {
@@ -103,6 +98,18 @@ pub fn server_response(
             None => recorder.fail(server, status.as_str(), String::new()),
         }
     }
+}
+
+/// An exception is an event of the server span, and a log record for those who look at logs.
+fn record_exception(recorder: &mut Recorder, exception: &Exception) {
+    let server = recorder.server();
+    let attributes = vec![
+        KeyValue::new("exception.type", exception.kind),
+        KeyValue::new("exception.message", exception.message.clone()),
+        KeyValue::new("exception.stacktrace", exception.stacktrace.clone()),
+    ];
+    recorder.event(server, "exception", attributes.clone());
+    recorder.log(server, Severity::Error, exception.message.clone(), attributes);
 }
 
 /// The status description is for whoever reads the trace, so a trap says more here than in the response.

@@ -74,14 +74,14 @@ fn a_file_that_is_no_wasm_is_named() {
     let site = Site::new();
     let path = site.path("bad.wasm");
     std::fs::write(&path, "#!/bin/sh\necho hello\n").expect("a file can be written");
-    assert_refused(&site, &site.manifest(&path), &["bad.wasm", "component"]);
+    assert_refused(&site, &site.manifest(&path), &["bad.wasm", "no WebAssembly file"]);
 }
 
 #[test]
 fn a_core_module_is_told_apart_from_a_component() {
     let site = Site::new();
     let path = site.wat("(module (func (export \"handle\")))");
-    assert_refused(&site, &site.manifest(&path), &["bad.wasm", "core module"]);
+    assert_refused(&site, &site.manifest(&path), &["bad.wasm", "core WebAssembly module"]);
 }
 
 #[test]
@@ -166,8 +166,8 @@ fn bad_values_are_named_with_their_place() {
     };
     let cases = [
         (service("isolation = \"none\"\n"), "isolation"),
-        (service("[service.limits]\nmemory = \"much\"\n"), "memory"),
-        (service("[service.limits]\nrequest_timeout = \"10 parsecs\"\n"), "request_timeout"),
+        (service("[service.limits]\nmemory = \"much\"\n"), "`memory` is `much`, which is no size"),
+        (service("[service.limits]\nrequest_timeout = \"10 parsecs\"\n"), "10 parsecs"),
         (service("[service.limits]\nconcurrency = 0\n"), "concurrency"),
         (service("[service.outbound]\nallow = [\"not a url\"]\n"), "allow"),
         (service("[service.config]\nx = \"${NOBODY_SET_THIS}\"\n"), "NOBODY_SET_THIS"),
@@ -268,7 +268,7 @@ fn inspect_of_no_component_exits_with_2() {
     let path = site.wat("(module)").display().to_string();
     let ended = run(&["inspect", &path], &[]);
     assert_eq!(ended.code, Some(2), "{ended:#?}");
-    assert!(ended.stderr.contains("core module"), "{ended:#?}");
+    assert!(ended.stderr.contains("core WebAssembly module"), "{ended:#?}");
 }
 
 #[test]

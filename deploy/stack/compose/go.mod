@@ -1,7 +1,7 @@
 // Builds the real `docker compose`, which checks docker-compose.yml where no Docker engine is at hand.
 module spandrel/stack/compose
 
-go 1.26.0
+go 1.25.0
 
 tool github.com/docker/compose/v2/cmd
 

@@ -1,7 +1,7 @@
 // Builds Jaeger v2.13.0, which is the Go module github.com/jaegertracing/jaeger v1.76.0.
 module spandrel/stack/jaeger
 
-go 1.26.0
+go 1.25.0
 
 tool github.com/jaegertracing/jaeger/cmd/jaeger
 

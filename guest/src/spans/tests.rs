@@ -1,3 +1,5 @@
+//! What the subscriber tells the host.
+
 use serde_json::json;
 use tracing::Span;
 

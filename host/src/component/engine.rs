@@ -16,7 +16,9 @@ use super::instance::State;
 /// How long a guest may compute before it lets others run. Also how exactly a deadline is met by a guest that spins.
 const TICK: Duration = Duration::from_millis(5);
 /// The most instances that exist at one time, over all services and their generations.
-const MAX_INSTANCES: u32 = 8192;
+///
+/// Each reserves 4 GiB of address space, of which a process has 128 TiB.
+const MAX_INSTANCES: u32 = 3072;
 /// The `nice` value of the threads that compile.
 const COMPILER_NICENESS: i32 = 10;
 /// Core instances that one component may be made of; one with a WASI adapter has four.

@@ -11,7 +11,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 use wasmtime::component::ResourceTable;
-use wasmtime::{ResourceLimiter, Store};
+use wasmtime::{ResourceLimiter, Store, UpdateDeadline};
 use wasmtime_wasi::{WasiCtx, WasiCtxView, WasiView};
 
 use super::bindings::{Service, ServicePre, spandrel::service::http as wit};
@@ -182,7 +182,8 @@ impl Instance {
         let mut store = Store::new(&engine.engine, state);
         store.limiter(|state| state);
         store.set_epoch_deadline(1);
-        store.epoch_deadline_async_yield_and_update(1);
+        // Tokio's own yield, and not Wasmtime's: only after it are timers and sockets looked at before the guest goes on.
+        store.epoch_deadline_callback(|_| Ok(UpdateDeadline::YieldCustom(1, Box::pin(tokio::task::yield_now()))));
         let limit = environment.limits.request_timeout;
         let guest = tokio::time::timeout(limit, pre.instantiate_async(&mut store)).await;
         let guest = guest.map_err(|_| wasmtime::format_err!("the component did not start within {limit:?}"))??;

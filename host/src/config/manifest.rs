@@ -26,6 +26,9 @@ const CONSOLE: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4A
 type Value<'a> = Spanned<DeValue<'a>>;
 type Result<T, E = ConfigError> = std::result::Result<T, E>;
 
+/// A text and where it stands.
+type Placed = (String, Range<usize>);
+
 /// What every step needs: the text for line numbers, and the environment for `${...}`.
 struct Reader<'a> {
     text: &'a str,
@@ -88,7 +91,16 @@ fn console(section: &Section<'_>, environment: &Environment) -> Result<ConsoleCo
 
 fn state(section: &Section<'_>) -> Result<StateConfig> {
     section.only(&["backend", "path"])?;
-    let Some((backend, _)) = section.text("backend")? else { return Ok(StateConfig::Memory) };
+    let Some((backend, _)) = section.text("backend")? else {
+        return match section.get("path") {
+            Some(_) => Err(section.error(
+                "path",
+                "`path` is given, but no backend that writes it".to_owned(),
+                "add `backend = \"redb\"`",
+            )),
+            None => Ok(StateConfig::Memory),
+        };
+    };
     match backend.as_str() {
         "memory" => Ok(StateConfig::Memory),
         "redb" => match section.path("path")? {
@@ -116,8 +128,21 @@ fn swap(section: &Section<'_>) -> Result<SwapConfig> {
 
 fn keep(section: &Section<'_>) -> Result<Option<Keep>> {
     section.only(&["keep", "keep_rate"])?;
-    let Some(rules) = section.texts("keep")? else { return Ok(None) };
-    let mut keep = Keep { errors: false, slower_than: None, rate: section.ratio("keep_rate")?.unwrap_or(0.0) };
+    let rate = section.ratio("keep_rate")?;
+    let Some(rules) = section.texts("keep")?.filter(|rules| !rules.is_empty()) else {
+        return match rate {
+            Some(_) => {
+                let help = "add `keep = [\"errors\"]`, or set OTEL_TRACES_SAMPLER to keep a share of all traces";
+                Err(section.error(
+                    "keep_rate",
+                    "`keep_rate` is the share of the rest, but `keep` names nothing".to_owned(),
+                    help,
+                ))
+            }
+            None => Ok(None),
+        };
+    };
+    let mut keep = Keep { errors: false, slower_than: None, rate: rate.unwrap_or(0.0) };
     for (rule, place) in rules {
         match rule.strip_prefix("slower than ").map(duration) {
             None if rule == "errors" => keep.errors = true,
@@ -225,9 +250,10 @@ fn outbound(section: &Section<'_>) -> Result<Outbound> {
     section.only(&["allow", "no_baggage"])?;
     let origins = |key| -> Result<Vec<Origin>> {
         let texts = section.texts(key)?.unwrap_or_default().into_iter();
-        let origin = |(text, place): (String, Range<usize>)| {
+        let origin = |(text, place): Placed| {
             let help = "write scheme, host and port only, as in \"http://localhost:8000\"";
-            Origin::parse(&text).ok_or_else(|| section.reader.error(place, format!("`{text}` is no origin"), help))
+            Origin::parse(&text)
+                .ok_or_else(|| section.reader.error(place, format!("`{key}` lists `{text}`, which is no origin"), help))
         };
         texts.map(origin).collect()
     };
@@ -344,7 +370,7 @@ impl<'a> Section<'a> {
         })
     }
 
-    fn text(&self, key: &str) -> Result<Option<(String, Range<usize>)>> {
+    fn text(&self, key: &str) -> Result<Option<Placed>> {
         let Some(value) = self.get(key) else { return Ok(None) };
         match value.get_ref().as_str() {
             Some(text) => Ok(Some((self.reader.expand(text, value.span())?, value.span()))),
@@ -352,7 +378,7 @@ impl<'a> Section<'a> {
         }
     }
 
-    fn texts(&self, key: &str) -> Result<Option<Vec<(String, Range<usize>)>>> {
+    fn texts(&self, key: &str) -> Result<Option<Vec<Placed>>> {
         let Some(value) = self.get(key) else { return Ok(None) };
         let Some(values) = value.get_ref().as_array() else {
             return Err(self.wrong_type(key, value, "a list of strings"));
@@ -386,9 +412,9 @@ impl<'a> Section<'a> {
 
     fn duration(&self, key: &str) -> Result<Option<Duration>> {
         let Some((text, place)) = self.text(key)? else { return Ok(None) };
-        duration(&text)
-            .map(Some)
-            .ok_or_else(|| self.reader.error(place, format!("`{text}` is no duration"), DURATION_HELP))
+        duration(&text).map(Some).ok_or_else(|| {
+            self.reader.error(place, format!("`{key}` is `{text}`, which is no duration"), DURATION_HELP)
+        })
     }
 
     /// A size is a string with a unit, or a number of bytes.
@@ -399,7 +425,9 @@ impl<'a> Section<'a> {
             DeValue::Integer(number) => number.as_str().to_owned(),
             _ => return Err(self.wrong_type(key, value, "a size")),
         };
-        size(&text).map(Some).ok_or_else(|| self.reader.error(value.span(), format!("`{text}` is no size"), SIZE_HELP))
+        size(&text)
+            .map(Some)
+            .ok_or_else(|| self.reader.error(value.span(), format!("`{key}` is `{text}`, which is no size"), SIZE_HELP))
     }
 
     fn count(&self, key: &str) -> Result<Option<usize>> {

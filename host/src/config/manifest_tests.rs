@@ -68,12 +68,23 @@ fn a_wrong_value_is_named_with_its_cure() {
     check(&format!("{SERVICE}{}", SERVICE.replace("\"a\"", "\"b\"")), "`b` listens on 127.0.0.1:1, and so does a");
     check(&SERVICE.replace("127.0.0.1:1", "127.0.0.1:8010"), "so does the console");
     check(&format!("{SERVICE}isolation = \"none\"\n"), "write \"instance\" or \"request\"");
-    check(&format!("{SERVICE}[service.limits]\nmemory = \"1 elephant\"\n"), "`1 elephant` is no size");
+    check(
+        &format!("{SERVICE}[service.limits]\nmemory = \"1 elephant\"\n"),
+        "`memory` is `1 elephant`, which is no size",
+    );
     check(&format!("{SERVICE}[service.limits]\nconcurrency = 0\n"), "`concurrency` at zero");
-    check(&format!("{SERVICE}[service.limits]\nrequest_timeout = \"10\"\n"), "`10` is no duration");
-    check(&format!("{SERVICE}[service.outbound]\nallow = [\"localhost:1\"]\n"), "`localhost:1` is no origin");
+    check(
+        &format!("{SERVICE}[service.limits]\nrequest_timeout = \"10\"\n"),
+        "`request_timeout` is `10`, which is no duration",
+    );
+    check(
+        &format!("{SERVICE}[service.outbound]\nallow = [\"localhost:1\"]\n"),
+        "`allow` lists `localhost:1`, which is no origin",
+    );
     check("[state]\nbackend = \"disk\"\n", "write \"memory\" or \"redb\"");
     check("[state]\nbackend = \"redb\"\n", "needs a file");
+    check("[telemetry]\nkeep_rate = 0.5\n", "`keep` names nothing");
+    check("[state]\npath = \"x\"\n", "add `backend = \"redb\"`");
     check("[telemetry]\nkeep = [\"good ones\"]\n", "`good ones` is no rule for keeping traces");
     check("[state]\nbackend = \"${NOWHERE}\"\n", "NOWHERE is not set");
     check("service = 1\n", "is no list of tables");

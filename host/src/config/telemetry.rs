@@ -28,9 +28,17 @@ pub(super) fn settings(environment: &Environment) -> Result<Settings> {
         limits: limits(&read, standard.limits)?,
         propagators: propagators(&read, standard.propagators)?,
         keep: None,
-        metric_export_interval: read.millis("OTEL_METRIC_EXPORT_INTERVAL")?.unwrap_or(standard.metric_export_interval),
+        metric_export_interval: interval(&read)?.unwrap_or(standard.metric_export_interval),
         recent_spans: standard.recent_spans,
     })
+}
+
+fn interval(read: &Variables<'_>) -> Result<Option<Duration>> {
+    let name = "OTEL_METRIC_EXPORT_INTERVAL";
+    match read.millis(name)? {
+        Some(Duration::ZERO) => Err(wrong(name, "0", "write a number of milliseconds above 0")),
+        interval => Ok(interval),
+    }
 }
 
 /// `OTEL_RESOURCE_ATTRIBUTES`, and a deployment where it names none.
@@ -188,7 +196,8 @@ fn check_url<'u>(name: &str, url: &'u str) -> Result<&'u str> {
 fn headers(read: &Variables<'_>, signal: &str) -> Result<Vec<(String, String)>> {
     let Some((name, text)) = read.of_signal(signal, "HEADERS") else { return Ok(Vec::new()) };
     let pair = |pair: &str| {
-        let wrong = || wrong(&name, pair, "write key=value pairs with commas between them, percent-encoded");
+        // The value may be a secret, so the message does not show it.
+        let wrong = || wrong(&name, "(not shown)", "write key=value pairs with commas between them, percent-encoded");
         let (key, value) = pair.split_once('=').ok_or_else(wrong)?;
         let value = percent_encoding::percent_decode_str(value.trim()).decode_utf8().map_err(|_| wrong())?;
         Ok((key.trim().to_ascii_lowercase(), value.into_owned()))

@@ -217,15 +217,22 @@ impl Origin {
             "https" => (Scheme::Https, 443),
             _ => return None,
         };
-        let host = uri.host().filter(|host| !host.is_empty())?.to_ascii_lowercase();
-        Some(Origin { scheme, host, port: uri.port_u16().unwrap_or(standard) })
+        let host = uri.host().filter(|host| !host.is_empty())?;
+        let authority = uri.authority()?.as_str();
+        let after_host = authority.rsplit_once(host)?.1;
+        // A port that is written wrong must not become the scheme's own.
+        let port = match after_host.strip_prefix(':') {
+            None | Some("") => standard,
+            Some(port) => port.parse().ok().filter(|port| *port != 0)?,
+        };
+        Some(Origin { scheme, host: host.to_ascii_lowercase(), port })
     }
 
     /// Reads an origin that is written as a URL without path and query.
     pub fn parse(text: &str) -> Option<Origin> {
         let uri: http::Uri = text.parse().ok()?;
         let bare = matches!(uri.path(), "" | "/") && uri.query().is_none();
-        Origin::of(&uri).filter(|_| bare && !text.contains('@'))
+        Origin::of(&uri).filter(|_| bare && !text.contains(['@', '#', '*']))
     }
 }
 
@@ -274,7 +281,19 @@ mod tests {
     fn origins_are_compared_by_what_they_mean() {
         assert_eq!(Origin::parse("http://LOCALHOST"), Origin::parse("http://localhost:80/"));
         assert_eq!(Origin::parse("https://a.example").unwrap().to_string(), "https://a.example:443");
-        for bad in ["localhost:8000", "http://a/path", "http://a?q", "ftp://a", "http://me@a", "http://", ""] {
+        for bad in [
+            "localhost:8000",
+            "http://a/path",
+            "http://a?q",
+            "ftp://a",
+            "http://me@a",
+            "http://a:99999",
+            "http://a:1x",
+            "http://a:0",
+            "http://*.a",
+            "http://",
+            "",
+        ] {
             assert_eq!(Origin::parse(bad), None, "{bad}");
         }
     }

@@ -1,3 +1,5 @@
+//! What the metrics promise.
+
 use std::{collections::BTreeSet, time::Duration};
 
 use opentelemetry::trace::{SpanId, TraceId};

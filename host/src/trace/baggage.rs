@@ -39,12 +39,20 @@ impl Baggage {
         self.0.iter().find(|member| member.key == key).map(|member| member.value.as_str())
     }
 
-    /// The same baggage with `key` set to `value`.
+    /// Keys and values.
+    pub fn members(&self) -> impl Iterator<Item = (&str, &str)> {
+        self.0.iter().map(|member| (member.key.as_str(), member.value.as_str()))
+    }
+
+    /// The same baggage with `key` set to `value`. A key that cannot be sent changes nothing.
     pub fn with(&self, key: &str, value: &str) -> Baggage {
         if self.get(key) == Some(value) {
             return self.clone();
         }
         let mut baggage = self.clone();
+        if !is_token(key) {
+            return baggage;
+        }
         baggage.put(Member { key: key.to_owned(), value: value.to_owned(), properties: String::new() });
         baggage
     }
@@ -57,7 +65,8 @@ impl Baggage {
     /// The header value. Members that are over the limits of the W3C text are left out.
     pub fn to_header(&self) -> String {
         let mut header = String::new();
-        for member in self.0.iter().take(MEMBERS) {
+        // What was set last is most likely ours: where there are too many, the first of the caller's stay behind.
+        for member in self.0.iter().skip(self.0.len().saturating_sub(MEMBERS)) {
             let value = utf8_percent_encode(&member.value, ESCAPED);
             let text = format!("{}={value}{}", member.key, member.properties);
             if header.len() + text.len() + 1 > BYTES {

@@ -1,5 +1,6 @@
 //! W3C Trace Context: which trace a request belongs to and which span it comes from. Pure.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use opentelemetry::trace::{SpanId, TraceId};
@@ -10,6 +11,13 @@ use super::baggage::Baggage;
 const STATE_MEMBERS: usize = 32;
 /// The most bytes of `tracestate` that are passed on.
 const STATE_BYTES: usize = 512;
+/// Members longer than this are the first to go where there is too much.
+const LONG_MEMBER: usize = 128;
+/// The longest key or value of a member.
+const STATE_PART: usize = 256;
+/// Flags of `traceparent`.
+const SAMPLED: u8 = 0x01;
+const RANDOM: u8 = 0x02;
 
 /// A span as another service sees it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -24,6 +32,10 @@ pub struct TraceContext {
     pub state: Option<Arc<str>>,
     /// Whether it came from another process.
     pub remote: bool,
+    /// Whether the low 56 bits of the trace's id are known to be random (W3C Trace Context Level 2).
+    pub(super) random: bool,
+    /// Whether the caller left it to us to decide if the trace is recorded, as B3 allows.
+    pub(super) undecided: bool,
 }
 
 /// What came with a request.
@@ -53,60 +65,74 @@ impl TraceContext {
         let trace_id = TraceId::from_bytes(hex(text.get(3..35)?)?);
         let span_id = SpanId::from_bytes(hex(text.get(36..52)?)?);
         let [flags] = hex(text.get(53..55)?)?;
-        TraceContext::valid(trace_id, span_id, flags & 1 == 1)
+        let context = TraceContext::valid(trace_id, span_id, flags & SAMPLED != 0)?;
+        Some(TraceContext { random: flags & RANDOM != 0, ..context })
     }
 
     /// A remote context, unless one of the ids is all zeros.
     pub(super) fn valid(trace_id: TraceId, span_id: SpanId, sampled: bool) -> Option<TraceContext> {
-        let valid = trace_id != TraceId::INVALID && span_id != SpanId::INVALID;
-        valid.then_some(TraceContext { trace_id, span_id, sampled, state: None, remote: true })
+        let context = TraceContext { trace_id, span_id, sampled, remote: true, ..TraceContext::none() };
+        context.is_valid().then_some(context)
+    }
+
+    /// What stands for no trace at all. Nothing of it is sent.
+    pub(super) fn none() -> TraceContext {
+        TraceContext {
+            trace_id: TraceId::INVALID,
+            span_id: SpanId::INVALID,
+            sampled: false,
+            state: None,
+            remote: false,
+            random: false,
+            undecided: false,
+        }
+    }
+
+    /// Whether it names a span.
+    pub(super) fn is_valid(&self) -> bool {
+        self.trace_id != TraceId::INVALID && self.span_id != SpanId::INVALID
     }
 
     /// `traceparent` for this span.
     pub fn to_traceparent(&self) -> String {
-        format!("00-{}-{}-{:02x}", self.trace_id, self.span_id, u8::from(self.sampled))
+        let flags = if self.sampled { SAMPLED } else { 0 } | if self.random { RANDOM } else { 0 };
+        format!("00-{}-{}-{flags:02x}", self.trace_id, self.span_id)
     }
 }
 
 /// Checks and joins `tracestate` headers. Nothing of a malformed one is passed on.
 pub(super) fn parse_state<'a>(headers: impl Iterator<Item = &'a str>) -> Option<Arc<str>> {
-    let joined: Vec<_> =
-        headers.flat_map(|header| header.split(',')).map(|member| member.trim_matches([' ', '\t'])).collect();
-    let members: Vec<_> = joined.into_iter().filter(|member| !member.is_empty()).collect();
-    let keys: std::collections::BTreeSet<_> = members.iter().filter_map(|member| member.split('=').next()).collect();
+    let members = headers.flat_map(|header| header.split(',')).map(|member| member.trim_matches([' ', '\t']));
+    let mut members: Vec<_> = members.filter(|member| !member.is_empty()).take(STATE_MEMBERS + 1).collect();
+    let keys: BTreeSet<_> = members.iter().filter_map(|member| member.split('=').next()).collect();
     let good = members.iter().all(|member| is_state_member(member)) && keys.len() == members.len();
     if members.is_empty() || members.len() > STATE_MEMBERS || !good {
         return None;
     }
-    let mut state = String::new();
-    for member in members {
-        if state.len() + member.len() + 1 > STATE_BYTES {
-            break;
-        }
-        if !state.is_empty() {
-            state.push(',');
-        }
-        state.push_str(member);
+    shorten(&mut members);
+    (!members.is_empty()).then(|| members.join(",").into())
+}
+
+/// Leaves out what is too much: long members first, then the last ones, as the W3C text asks.
+fn shorten(members: &mut Vec<&str>) {
+    let length = |members: &[&str]| members.iter().map(|member| member.len() + 1).sum::<usize>().saturating_sub(1);
+    while length(members) > STATE_BYTES {
+        let long = members.iter().rposition(|member| member.len() > LONG_MEMBER);
+        members.remove(long.unwrap_or(members.len() - 1));
     }
-    Some(state.into())
 }
 
 fn is_state_member(member: &str) -> bool {
     let Some((key, value)) = member.split_once('=') else { return false };
-    let (tenant, system) = match key.split_once('@') {
-        Some((tenant, system)) => (Some(tenant), system),
-        None => (None, key),
-    };
-    let key_byte = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || b"_-*/".contains(&byte);
-    let starts_well =
-        |part: &str| part.bytes().next().is_some_and(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit());
-    let part_is_good = |part: &str, longest| starts_well(part) && part.len() <= longest && part.bytes().all(key_byte);
-    let key_is_good = match tenant {
-        Some(tenant) => part_is_good(tenant, 241) && part_is_good(system, 14),
-        None => part_is_good(system, 256),
-    };
+    let begins = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit();
+    let key_byte = |byte: u8| begins(byte) || b"_-*/@".contains(&byte);
     let value_byte = |byte: u8| matches!(byte, 0x20..=0x7e) && byte != b'=' && byte != b',';
-    key_is_good && !value.is_empty() && value.len() <= 256 && value.bytes().all(value_byte)
+    key.bytes().next().is_some_and(begins)
+        && key.len() <= STATE_PART
+        && key.bytes().all(key_byte)
+        && !value.is_empty()
+        && value.len() <= STATE_PART
+        && value.bytes().all(value_byte)
 }
 
 /// Exactly `N` bytes of lower-case hexadecimal digits.
@@ -177,5 +203,34 @@ mod tests {
         }
         let many: Vec<_> = (0..33).map(|index| format!("k{index}=v")).collect();
         assert_eq!(parse(&many.join(",")), None);
+        assert_eq!(parse(&many[1..].join(",")), Some(many[1..].join(",")));
+    }
+
+    #[test]
+    fn of_a_long_tracestate_long_members_go_first_and_then_the_last() {
+        let parse = |members: &[String]| parse_state([members.join(",").as_str()].into_iter());
+        let long = format!("long={}", "x".repeat(200));
+        let short: Vec<_> = (0..6).map(|index| format!("k{index}={}", "y".repeat(90))).collect();
+        let mut all = vec![long];
+        all.extend_from_slice(&short);
+        assert_eq!(parse(&all).as_deref(), Some(short[..5].join(",").as_str()));
+    }
+
+    #[test]
+    fn that_an_id_is_random_is_passed_on() {
+        let random = GOOD.replace("-01", "-03");
+        assert_eq!(TraceContext::from_traceparent(&random).unwrap().to_traceparent(), random);
+        let unknown = GOOD.replace("-01", "-ff");
+        assert_eq!(TraceContext::from_traceparent(&unknown).unwrap().to_traceparent(), random);
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn whatever_is_passed_on_as_tracestate_is_well_formed(header in "[ -~]{0,700}", more in "[a-c@=, ]{0,40}") {
+            if let Some(state) = parse_state([header.as_str(), more.as_str()].into_iter()) {
+                proptest::prop_assert!(state.len() <= STATE_BYTES);
+                proptest::prop_assert_eq!(parse_state([&*state].into_iter()), Some(state.clone()));
+            }
+        }
     }
 }

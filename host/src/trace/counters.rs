@@ -1,9 +1,9 @@
-//! What became of spans: counted here, read by metrics.
+//! What became of spans and log records: counted here, read by metrics.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-/// Why spans were lost.
+/// Why spans or log records were lost. The order is that of the names in `REASONS`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum DropReason {
     /// The queue was full.
@@ -25,7 +25,7 @@ pub enum SignalKind {
     Logs,
 }
 
-/// How an export ended.
+/// How an export ended. The order is that of the names in `OUTCOMES`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ExportOutcome {
     /// The collector took everything, or all but a part that was counted as dropped.
@@ -39,26 +39,29 @@ pub enum ExportOutcome {
 /// Totals since the start.
 #[derive(Debug, Default)]
 pub struct Counters {
-    exported: AtomicU64,
-    dropped: [AtomicU64; 3],
+    /// By signal.
+    exported: [AtomicU64; 3],
+    /// By signal and reason.
+    dropped: [[AtomicU64; 3]; 3],
+    /// By signal and outcome: how many, and how many microseconds they took together.
     exports: [[(AtomicU64, AtomicU64); 3]; 3],
 }
 
-const REASONS: [(DropReason, &str); 3] =
-    [(DropReason::QueueFull, "queue_full"), (DropReason::Rejected, "rejected"), (DropReason::Shutdown, "shutdown")];
+const REASONS: [&str; 3] = ["queue_full", "rejected", "shutdown"];
 const SIGNALS: [(SignalKind, &str); 3] =
     [(SignalKind::Traces, "traces"), (SignalKind::Metrics, "metrics"), (SignalKind::Logs, "logs")];
-const OUTCOMES: [(ExportOutcome, &str); 3] =
-    [(ExportOutcome::Accepted, "accepted"), (ExportOutcome::Failed, "failed"), (ExportOutcome::Rejected, "rejected")];
+const OUTCOMES: [&str; 3] = ["accepted", "failed", "rejected"];
 
 impl Counters {
-    pub(super) fn exported(&self, spans: u64) {
-        self.exported.fetch_add(spans, Ordering::Relaxed);
+    pub(super) fn exported(&self, signal: SignalKind, items: u64) {
+        if let Some(count) = self.exported.get(signal as usize) {
+            count.fetch_add(items, Ordering::Relaxed);
+        }
     }
 
-    pub(super) fn dropped(&self, reason: DropReason, spans: u64) {
-        if let Some(count) = self.dropped.get(reason as usize) {
-            count.fetch_add(spans, Ordering::Relaxed);
+    pub(super) fn dropped(&self, signal: SignalKind, reason: DropReason, items: u64) {
+        if let Some(count) = self.dropped.get(signal as usize).and_then(|row| row.get(reason as usize)) {
+            count.fetch_add(items, Ordering::Relaxed);
         }
     }
 
@@ -71,24 +74,42 @@ impl Counters {
 
     /// Spans that the collector has taken.
     pub fn exported_spans(&self) -> u64 {
-        self.exported.load(Ordering::Relaxed)
+        self.exported_of(SignalKind::Traces)
+    }
+
+    /// Log records that the collector has taken.
+    pub fn exported_log_records(&self) -> u64 {
+        self.exported_of(SignalKind::Logs)
     }
 
     /// Spans that were lost, by reason.
     pub fn dropped_spans(&self) -> Vec<(&'static str, u64)> {
-        let counts = REASONS.iter().zip(&self.dropped);
-        counts.map(|((_, name), count)| (*name, count.load(Ordering::Relaxed))).collect()
+        self.dropped_of(SignalKind::Traces)
+    }
+
+    /// Log records that were lost, by reason.
+    pub fn dropped_log_records(&self) -> Vec<(&'static str, u64)> {
+        self.dropped_of(SignalKind::Logs)
     }
 
     /// Exports by signal and outcome: how many, and how long they took together.
     pub fn exports(&self) -> Vec<(&'static str, &'static str, u64, Duration)> {
         let mut all = Vec::new();
         for ((_, signal), row) in SIGNALS.iter().zip(&self.exports) {
-            for ((_, outcome), (count, micros)) in OUTCOMES.iter().zip(row) {
+            for (outcome, (count, micros)) in OUTCOMES.iter().zip(row) {
                 let took = Duration::from_micros(micros.load(Ordering::Relaxed));
                 all.push((*signal, *outcome, count.load(Ordering::Relaxed), took));
             }
         }
         all
+    }
+
+    fn exported_of(&self, signal: SignalKind) -> u64 {
+        self.exported.get(signal as usize).map_or(0, |count| count.load(Ordering::Relaxed))
+    }
+
+    fn dropped_of(&self, signal: SignalKind) -> Vec<(&'static str, u64)> {
+        let counts = self.dropped.get(signal as usize).into_iter().flatten();
+        REASONS.iter().zip(counts).map(|(reason, count)| (*reason, count.load(Ordering::Relaxed))).collect()
     }
 }

@@ -1,81 +1,234 @@
 //! The tail rule: the local part of a trace is held until it ends, then kept or dropped as one.
 //!
 //! What is held is bounded. Where there is more than that, the trace that was held longest is kept: better too much
-//! than a failure that nobody sees.
+//! than a failure that nobody sees. What comes after its trace was decided (a call that outlived its caller, say) goes
+//! the same way as the rest.
 
-use std::collections::VecDeque;
+use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 
 use opentelemetry::trace::TraceId;
 
+use super::pipeline::Finished;
+use super::sampler;
 use super::segment::Segment;
 use super::settings::Keep;
+
+/// How many decisions are remembered.
+const REMEMBERED: usize = 4096;
 
 /// Holds traces until they end.
 pub(super) struct Keeper {
     rule: Keep,
     /// The most spans that are held.
     capacity: usize,
-    held: VecDeque<(TraceId, Vec<Arc<Segment>>)>,
-    spans: usize,
+    held: HashMap<TraceId, Held>,
+    /// Traces in the order in which they were first held, with their numbers. Some may be decided already.
+    order: VecDeque<(TraceId, u64)>,
+    next: u64,
+    weight: usize,
+    decided: HashMap<TraceId, bool>,
+    decisions: VecDeque<TraceId>,
+}
+
+struct Held {
+    /// Tells this holding of a trace from another one of the same trace.
+    number: u64,
+    segments: Vec<Finished>,
 }
 
 impl Keeper {
     pub fn new(rule: Keep, capacity: usize) -> Keeper {
-        Keeper { rule, capacity, held: VecDeque::new(), spans: 0 }
+        Keeper {
+            rule,
+            capacity,
+            held: HashMap::new(),
+            order: VecDeque::new(),
+            next: 0,
+            weight: 0,
+            decided: HashMap::new(),
+            decisions: VecDeque::new(),
+        }
     }
 
     /// Takes a segment and gives back those whose traces are decided to be kept.
-    pub fn take(&mut self, segment: Arc<Segment>) -> Vec<Arc<Segment>> {
-        if !segment.sampled {
-            return vec![segment];
+    pub fn take(&mut self, finished: Finished) -> Vec<Finished> {
+        let trace = finished.segment.trace_id;
+        if !finished.segment.sampled {
+            return vec![finished];
         }
-        let (trace, ends) = (segment.trace_id, segment.is_local_root());
-        self.spans += segment.spans.len();
-        match self.held.iter_mut().find(|(held, _)| *held == trace) {
-            Some((_, segments)) => segments.push(segment),
-            None => self.held.push_back((trace, vec![segment])),
+        let ends = finished.segment.is_local_root();
+        if let Some(kept) = self.decided.get(&trace).copied().filter(|_| !ends) {
+            return outcome(kept, vec![finished]);
         }
-        let mut kept = Vec::new();
-        if ends && let Some(at) = self.held.iter().position(|(held, _)| *held == trace) {
-            let segments = self.forget(at);
-            match self.keeps(&segments) {
-                true => kept.extend(segments),
-                // Log records are not sampled: they go out without their spans.
-                false => kept.extend(segments.iter().filter_map(only_logs)),
+        self.hold(trace, finished);
+        let mut out = Vec::new();
+        if ends {
+            let segments = self.release(trace);
+            let kept = self.keeps(trace, &segments);
+            self.remember(trace, kept);
+            out.extend(outcome(kept, segments));
+        }
+        while self.weight > self.capacity {
+            let Some((oldest, number)) = self.order.pop_front() else { break };
+            if self.held.get(&oldest).is_some_and(|held| held.number == number) {
+                out.extend(self.release(oldest));
+                self.remember(oldest, true);
             }
         }
-        while self.spans > self.capacity && !self.held.is_empty() {
-            kept.extend(self.forget(0));
-        }
-        kept
+        out
     }
 
     /// Gives back everything that is held, when the host stops.
-    pub fn flush(&mut self) -> Vec<Arc<Segment>> {
-        self.spans = 0;
-        std::mem::take(&mut self.held).into_iter().flat_map(|(_, segments)| segments).collect()
+    pub fn flush(&mut self) -> Vec<Finished> {
+        self.weight = 0;
+        self.order.clear();
+        self.held.drain().flat_map(|(_, held)| held.segments).collect()
     }
 
-    fn forget(&mut self, at: usize) -> Vec<Arc<Segment>> {
-        let segments = self.held.remove(at).map(|(_, segments)| segments).unwrap_or_default();
-        self.spans -= segments.iter().map(|segment| segment.spans.len()).sum::<usize>();
+    fn hold(&mut self, trace: TraceId, finished: Finished) {
+        self.weight += finished.weight;
+        if let Some(held) = self.held.get_mut(&trace) {
+            return held.segments.push(finished);
+        }
+        self.next += 1;
+        self.held.insert(trace, Held { number: self.next, segments: vec![finished] });
+        self.order.push_back((trace, self.next));
+        // What was decided meanwhile leaves the order from time to time, lest it grow for ever.
+        if self.order.len() > 2 * self.held.len() + 64 {
+            let held = &self.held;
+            self.order.retain(|(trace, number)| held.get(trace).is_some_and(|held| held.number == *number));
+        }
+    }
+
+    fn release(&mut self, trace: TraceId) -> Vec<Finished> {
+        let segments = self.held.remove(&trace).map(|held| held.segments).unwrap_or_default();
+        self.weight -= segments.iter().map(|finished| finished.weight).sum::<usize>();
         segments
     }
 
-    fn keeps(&self, segments: &[Arc<Segment>]) -> bool {
-        let slow = |segment: &Arc<Segment>| {
-            let limit = self.rule.slower_than;
-            limit.is_some_and(|limit| segment.root().is_some_and(|root| root.duration > limit))
+    fn remember(&mut self, trace: TraceId, kept: bool) {
+        if self.decided.insert(trace, kept).is_none() {
+            self.decisions.push_back(trace);
+        }
+        if self.decisions.len() > REMEMBERED
+            && let Some(oldest) = self.decisions.pop_front()
+        {
+            self.decided.remove(&oldest);
+        }
+    }
+
+    fn keeps(&self, trace: TraceId, segments: &[Finished]) -> bool {
+        let slow = |finished: &Finished| {
+            let root = finished.segment.root();
+            self.rule.slower_than.zip(root).is_some_and(|(limit, root)| root.duration > limit)
         };
-        (self.rule.errors && segments.iter().any(|segment| segment.has_error()))
+        self.decided.get(&trace) == Some(&true)
+            || (self.rule.errors && segments.iter().any(|finished| finished.segment.has_error()))
             || segments.iter().any(slow)
-            || fastrand::f64() < self.rule.rate
+            || sampler::keeps(self.rule.rate, trace)
     }
 }
 
-fn only_logs(segment: &Arc<Segment>) -> Option<Arc<Segment>> {
-    let (spans, shared) = (Vec::new(), Vec::new());
-    let logs = Segment { sampled: false, spans, shared, ..Segment::clone(segment) };
-    (!segment.logs.is_empty()).then(|| Arc::new(logs))
+/// Log records are not sampled: they go out without their spans.
+fn outcome(kept: bool, segments: Vec<Finished>) -> Vec<Finished> {
+    match kept {
+        true => segments,
+        false => segments.into_iter().filter(|finished| !finished.segment.logs.is_empty()).map(only_logs).collect(),
+    }
+}
+
+fn only_logs(finished: Finished) -> Finished {
+    let Finished { segment, weight } = finished;
+    let spans = Vec::new();
+    let logs = Segment {
+        sampled: false,
+        spans,
+        source: segment.source.clone(),
+        trace_id: segment.trace_id,
+        state: None,
+        shared: segment.shared.clone(),
+        logs: segment.logs.clone(),
+    };
+    Finished { segment: Arc::new(logs), weight }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use opentelemetry::trace::{SpanId, SpanKind};
+
+    use super::*;
+    use crate::trace::segment::{Severity, Status};
+    use crate::trace::tests::{log, segment, span};
+
+    fn keeper(rule: Keep) -> Keeper {
+        Keeper::new(rule, 1000)
+    }
+
+    const NOTHING: Keep = Keep { errors: false, slower_than: None, rate: 0.0 };
+    const ERRORS: Keep = Keep { errors: true, ..NOTHING };
+
+    /// A segment of trace 1; a parent of 0 makes it the local root.
+    fn finished(parent: u64, change: impl FnOnce(&mut Segment)) -> Finished {
+        let mut made = segment("shop", 1, vec![span(parent + 1, parent, "work", SpanKind::Server)]);
+        change(&mut made);
+        Finished { segment: Arc::new(made), weight: 1 }
+    }
+
+    fn fail(segment: &mut Segment) {
+        segment.spans[0].status = Status::Error(String::new());
+    }
+
+    #[test]
+    fn a_trace_is_held_until_its_local_root_ends_and_then_kept_whole() {
+        let mut keeper = keeper(ERRORS);
+        assert!(keeper.take(finished(7, fail)).is_empty());
+        assert!(keeper.take(finished(8, |_| ())).is_empty());
+        assert_eq!(keeper.take(finished(0, |_| ())).len(), 3);
+        assert_eq!(keeper.weight, 0);
+    }
+
+    #[test]
+    fn what_no_rule_keeps_is_dropped_but_for_its_log_records() {
+        let mut keeper = keeper(ERRORS);
+        assert!(keeper.take(finished(7, |segment| segment.logs.push(log(Severity::Info, "hello")))).is_empty());
+        let out = keeper.take(finished(0, |_| ()));
+        assert_eq!(out.len(), 1);
+        assert!(out[0].segment.spans.is_empty() && !out[0].segment.logs.is_empty());
+    }
+
+    #[test]
+    fn slow_traces_and_a_share_of_the_rest_are_kept() {
+        let slow = |segment: &mut Segment| segment.spans[0].duration = Duration::from_millis(300);
+        let rule = Keep { slower_than: Some(Duration::from_millis(250)), ..NOTHING };
+        assert_eq!(keeper(rule).take(finished(0, slow)).len(), 1);
+        assert_eq!(keeper(rule).take(finished(0, |_| ())).len(), 0);
+        assert_eq!(keeper(Keep { rate: 1.0, ..NOTHING }).take(finished(0, |_| ())).len(), 1);
+    }
+
+    #[test]
+    fn what_comes_late_goes_the_way_of_its_trace() {
+        let mut errors = keeper(ERRORS);
+        errors.take(finished(0, fail));
+        assert_eq!(errors.take(finished(7, |_| ())).len(), 1);
+        let mut errors = keeper(ERRORS);
+        errors.take(finished(0, |_| ()));
+        assert_eq!(errors.take(finished(7, |_| ())).len(), 0);
+    }
+
+    #[test]
+    fn what_is_held_is_bounded_and_the_oldest_is_kept() {
+        let mut keeper = Keeper::new(ERRORS, 10);
+        let mut out = 0;
+        for trace in 1..1000 {
+            let mut late = segment("shop", trace, vec![span(2, 1, "work", SpanKind::Server)]);
+            late.spans[0].parent = SpanId::from(1_u64);
+            out += keeper.take(Finished { segment: Arc::new(late), weight: 1 }).len();
+        }
+        assert_eq!(out, 989);
+        assert!(keeper.held.len() == 10 && keeper.order.len() < 100);
+        assert_eq!(keeper.flush().len(), 10);
+    }
 }

@@ -1,72 +1,205 @@
-//! Applies the span limits to what guests send, and counts what it leaves out.
+//! What one request may record: the span limits of OpenTelemetry, and a bound on memory, because those limits know no
+//! size. What does not fit is left out and counted.
+
+use std::borrow::Cow;
 
 use opentelemetry::{Array, KeyValue, StringValue, Value};
 
 use super::settings::SpanLimits;
 
-/// Sets an attribute: replaces one of the same key, or adds it where there is room. Tells whether it is there now.
-pub(super) fn put(attributes: &mut Vec<KeyValue>, attribute: KeyValue, most: usize, limits: &SpanLimits) -> bool {
-    let attribute = shorten(attribute, limits);
-    if attribute.key.as_str().is_empty() {
-        return false;
-    }
-    if let Some(known) = attributes.iter_mut().find(|known| known.key == attribute.key) {
-        known.value = attribute.value;
-        return true;
-    }
-    let fits = attributes.len() < most;
-    if fits {
-        attributes.push(attribute);
-    }
-    fits
+/// The most bytes that one request may record, whatever the span limits allow.
+const BYTES: usize = 4 << 20;
+/// A span in a bound that is counted in spans. One that is larger counts as several.
+const SPAN_BYTES: usize = 8 << 10;
+/// The most characters of a span's or an event's name.
+const NAME: usize = 1024;
+/// The most characters of a status message.
+const MESSAGE: usize = 4096;
+/// What an attribute takes besides its texts.
+const ATTRIBUTE: usize = size_of::<KeyValue>();
+
+/// The room that is left for one request's records.
+#[derive(Debug)]
+pub(super) struct Room {
+    limits: SpanLimits,
+    left: usize,
 }
 
-/// Applies the limits to a whole list. Returns what fits and how many did not.
-pub(super) fn fit(given: Vec<KeyValue>, most: usize, limits: &SpanLimits) -> (Vec<KeyValue>, u32) {
-    let mut attributes = Vec::with_capacity(given.len().min(most));
-    let mut dropped = 0;
-    for attribute in given {
-        dropped += u32::from(!put(&mut attributes, attribute, most, limits));
+impl Room {
+    pub fn new(limits: SpanLimits) -> Room {
+        Room { limits, left: BYTES }
     }
-    (attributes, dropped)
+
+    /// The limits that are applied.
+    pub fn limits(&self) -> &SpanLimits {
+        &self.limits
+    }
+
+    /// How many spans the records count as, where spans are counted to bound memory.
+    pub fn weight(&self, records: usize) -> usize {
+        records.max((BYTES - self.left).div_ceil(SPAN_BYTES))
+    }
+
+    /// Whether so many bytes fit. If so, they are taken.
+    pub fn take(&mut self, bytes: usize) -> bool {
+        let fits = bytes <= self.left;
+        if fits {
+            self.left -= bytes;
+        }
+        fits
+    }
+
+    /// A name as it is kept.
+    pub fn name(&mut self, name: Cow<'static, str>) -> Cow<'static, str> {
+        match cut_at(&name, NAME) {
+            Some(end) => Cow::Owned(name.get(..end).unwrap_or_default().to_owned()),
+            None => name,
+        }
+    }
+
+    /// A status message as it is kept.
+    pub fn message(&mut self, mut message: String) -> String {
+        if let Some(end) = cut_at(&message, MESSAGE) {
+            message.truncate(end);
+            message.shrink_to_fit();
+        }
+        if self.take(message.len()) { message } else { String::new() }
+    }
+
+    /// Sets an attribute: replaces one of the same key, or adds it where there is room. Tells whether it is there now.
+    pub fn put(&mut self, attributes: &mut Vec<KeyValue>, attribute: KeyValue, most: usize) -> bool {
+        let attribute = self.shorten(attribute);
+        let known = attributes.iter().position(|known| known.key == attribute.key);
+        let has_place = known.is_some() || attributes.len() < most;
+        if attribute.key.as_str().is_empty() || !has_place || !self.take(size(&attribute)) {
+            return false;
+        }
+        match known.and_then(|at| attributes.get_mut(at)) {
+            Some(known) => known.value = attribute.value,
+            None => attributes.push(attribute),
+        }
+        true
+    }
+
+    /// Applies the limits to a whole list. Returns what fits and how many did not.
+    pub fn fit(&mut self, given: Vec<KeyValue>, most: usize) -> (Vec<KeyValue>, u32) {
+        if self.fits_as_it_is(&given, most) {
+            return (given, 0);
+        }
+        let mut attributes = Vec::with_capacity(given.len().min(most));
+        let mut dropped = 0;
+        for attribute in given {
+            dropped += u32::from(!self.put(&mut attributes, attribute, most));
+        }
+        (attributes, dropped)
+    }
+
+    /// Whether there is nothing to change in a list, which is nearly always so.
+    fn fits_as_it_is(&mut self, given: &[KeyValue], most: usize) -> bool {
+        let distinct = |(at, attribute): (usize, &KeyValue)| {
+            !attribute.key.as_str().is_empty() && given.iter().take(at).all(|earlier| earlier.key != attribute.key)
+        };
+        given.len() <= most
+            && self.limits.value_length.is_none()
+            && given.iter().enumerate().all(distinct)
+            && self.take(given.iter().map(size).sum())
+    }
+
+    fn shorten(&self, mut attribute: KeyValue) -> KeyValue {
+        let Some(longest) = self.limits.value_length else { return attribute };
+        match &mut attribute.value {
+            Value::String(text) => cut(text, longest),
+            Value::Array(Array::String(texts)) => texts.iter_mut().for_each(|text| cut(text, longest)),
+            _ => {}
+        }
+        attribute
+    }
 }
 
-fn shorten(mut attribute: KeyValue, limits: &SpanLimits) -> KeyValue {
-    let Some(longest) = limits.value_length else { return attribute };
-    match &mut attribute.value {
-        Value::String(text) => cut(text, longest),
-        Value::Array(Array::String(texts)) => texts.iter_mut().for_each(|text| cut(text, longest)),
-        _ => {}
-    }
-    attribute
+fn size(attribute: &KeyValue) -> usize {
+    let value = match &attribute.value {
+        Value::String(text) => text.as_str().len(),
+        Value::Array(Array::String(texts)) => {
+            texts.iter().map(|text| size_of::<StringValue>() + text.as_str().len()).sum()
+        }
+        Value::Array(Array::I64(numbers)) => size_of_val(numbers.as_slice()),
+        Value::Array(Array::F64(numbers)) => size_of_val(numbers.as_slice()),
+        Value::Array(Array::Bool(truths)) => truths.len(),
+        _ => 0,
+    };
+    ATTRIBUTE + attribute.key.as_str().len() + value
 }
 
 fn cut(text: &mut StringValue, longest: usize) {
-    if let Some((end, _)) = text.as_str().char_indices().nth(longest) {
+    if let Some(end) = cut_at(text.as_str(), longest) {
         let kept = text.as_str().get(..end).unwrap_or_default().to_owned();
         *text = kept.into();
     }
+}
+
+/// The byte at which a text of more than so many characters is cut.
+fn cut_at(text: &str, longest: usize) -> Option<usize> {
+    // A text has no more characters than bytes, so most need no counting.
+    if text.len() <= longest {
+        return None;
+    }
+    text.char_indices().nth(longest).map(|(at, _)| at)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    const LIMITS: SpanLimits = SpanLimits { attributes: 2, events: 1, event_attributes: 1, value_length: Some(3) };
+    fn room(value_length: Option<usize>) -> Room {
+        Room::new(SpanLimits { attributes: 2, events: 1, event_attributes: 1, value_length })
+    }
 
     #[test]
     fn attributes_over_the_limit_are_counted() {
         let given = ["a", "b", "a", "c"].map(|key| KeyValue::new(key, "1"));
-        let (kept, dropped) = fit(given.to_vec(), 2, &LIMITS);
+        let (kept, dropped) = room(None).fit(given.to_vec(), 2);
         assert_eq!((kept.len(), dropped), (2, 1));
     }
 
     #[test]
     fn long_texts_are_cut_between_characters() {
-        let (kept, _) = fit(vec![KeyValue::new("k", "äöüß")], 2, &LIMITS);
+        let mut room = room(Some(3));
+        let (kept, _) = room.fit(vec![KeyValue::new("k", "äöüß")], 2);
         assert_eq!(kept[0].value.as_str(), "äöü");
         let texts = Value::Array(Array::String(vec!["abcd".into(), "x".into()]));
-        let (kept, _) = fit(vec![KeyValue::new("k", texts)], 2, &LIMITS);
+        let (kept, _) = room.fit(vec![KeyValue::new("k", texts)], 2);
         assert_eq!(kept[0].value, Value::Array(Array::String(vec!["abc".into(), "x".into()])));
+    }
+
+    #[test]
+    fn a_request_may_not_record_without_end() {
+        let mut room = room(None);
+        let large = |index: usize| vec![KeyValue::new(format!("k{index}"), "x".repeat(BYTES / 4))];
+        let dropped: u32 = (0..10).map(|index| room.fit(large(index), 2).1).sum();
+        assert_eq!(dropped, 7, "three quarters and what surrounds them fit");
+        assert!(room.weight(1) > BYTES / 2 / SPAN_BYTES, "and they count as many spans");
+    }
+
+    #[test]
+    fn a_small_request_weighs_its_spans() {
+        let mut room = room(None);
+        room.fit(vec![KeyValue::new("k", "v")], 2);
+        assert_eq!(room.weight(3), 3);
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn the_limits_hold_and_nothing_goes_uncounted(
+            given in proptest::collection::vec(("[a-e]{0,2}", "\\PC{0,12}"), 0..20), most in 0_usize..6, longest in 0_usize..6,
+        ) {
+            let mut room = room(Some(longest));
+            let keys = given.iter().map(|(key, _)| key).filter(|key| !key.is_empty());
+            let distinct = keys.collect::<std::collections::BTreeSet<_>>().len();
+            let list: Vec<_> = given.iter().map(|(key, value)| KeyValue::new(key.clone(), value.clone())).collect();
+            let (kept, dropped) = room.fit(list, most);
+            proptest::prop_assert!(kept.len() <= most && kept.len() <= distinct);
+            proptest::prop_assert!(kept.iter().all(|attribute| attribute.value.as_str().chars().count() <= longest));
+            proptest::prop_assert_eq!(dropped == 0, distinct <= most && given.iter().all(|(key, _)| !key.is_empty()));
+        }
     }
 }

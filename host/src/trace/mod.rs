@@ -1,16 +1,18 @@
 //! Traces: from a caller's headers to records on their way out.
 //!
 //! A [`Recorder`] holds the spans of one request at one service; it belongs to whoever serves the request, so recording
-//! takes no lock. When the request ends the recorder becomes a [`Segment`], which goes through one bounded queue in one
-//! step to one task. That task feeds everything that reads spans (OTLP, the terminal, the store of recent traces) with
-//! the same shared segment. A full queue drops and counts; nothing here ever blocks a request.
+//! takes no lock. When the request ends the recorder becomes a [`Segment`], which is handed over in one step to everything
+//! that reads spans: a bounded queue and its task for OTLP, the terminal, the store of recent traces. All share the same
+//! segment. A full queue drops and counts; nothing here ever blocks a request.
 //!
 //! This module imports no other module of the host, and OTLP is named only in `otlp`.
 
+mod b3;
 mod baggage;
 mod context;
 mod counters;
 mod identity;
+mod jaeger;
 mod keep;
 mod limits;
 mod otlp;
@@ -19,9 +21,13 @@ mod propagation;
 mod queue;
 mod recent;
 mod recorder;
+mod sampler;
 mod segment;
 mod settings;
 mod source;
+mod terminal;
+#[cfg(test)]
+mod tests;
 mod tree;
 
 pub use opentelemetry::KeyValue;

@@ -1,8 +1,9 @@
-//! The one pipeline of the host: sampling at its beginning, one queue, one export task at its end.
+//! The one pipeline of the host: sampling at its beginning, bounded queues and their tasks at its end.
 //!
 //! A finished segment is shared, never copied: the store of recent traces, the terminal and OTLP read the same one.
-//! While the collector is away the task keeps its batch and tries again, the queue fills, and what comes after is
-//! dropped and counted, and said once per outage. Requests never wait for any of it.
+//! Spans and log records have a queue each, so that trouble with one does not hold up the other. While the collector is
+//! away the queues fill, and what comes after is dropped and counted, and said once per outage. Requests never wait for
+//! any of it.
 
 use std::borrow::Cow;
 use std::io::Write;
@@ -10,27 +11,23 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use opentelemetry::KeyValue;
-use opentelemetry::trace::{SpanKind, TraceId};
+use opentelemetry::trace::SpanKind;
 use opentelemetry_sdk::metrics::data::ResourceMetrics;
 use thiserror::Error;
 use tokio::task::JoinHandle;
 
-use super::context::Incoming;
-use super::counters::{Counters, DropReason};
+use super::context::{Incoming, TraceContext};
+use super::counters::Counters;
 use super::identity;
 use super::keep::Keeper;
-use super::otlp::{self, SeriesExemplars, TransportError, Transports};
+use super::otlp::{Lane, SeriesExemplars, TransportError, Transports};
 use super::propagation::Propagators;
-use super::queue::{Pushed, Queue};
 use super::recent::Recent;
 use super::recorder::{Beginning, Recorder};
 use super::segment::Segment;
-use super::settings::{Exporter, Root, Settings, SpanLimits};
+use super::settings::{Exporter, Settings, SpanLimits};
 use super::source::Source;
-use super::tree;
-
-/// Where finished traces are printed for people.
-type Terminal = Mutex<Box<dyn Write + Send>>;
+use super::terminal::Terminal;
 
 /// Why telemetry could not be set up.
 #[derive(Debug, Error)]
@@ -38,6 +35,17 @@ pub enum PipelineError {
     /// OTLP cannot be spoken as the settings say.
     #[error(transparent)]
     Transport(#[from] TransportError),
+    /// There is no thread to print traces on.
+    #[error("traces cannot be printed: {0}")]
+    Terminal(#[from] std::io::Error),
+}
+
+/// A segment on its way to everybody who reads segments.
+#[derive(Clone, Debug)]
+pub(super) struct Finished {
+    pub segment: Arc<Segment>,
+    /// How many spans it counts as where spans are counted to bound memory.
+    pub weight: usize,
 }
 
 /// The pipeline. A clone is a handle to the same one.
@@ -51,46 +59,39 @@ struct Inner {
     propagators: Propagators,
     /// Whether anybody reads spans at all.
     wanted: bool,
-    /// Whether spans and log records go to a collector, and so through the queue.
-    exports: bool,
-    queue: Queue,
     keeper: Option<Mutex<Keeper>>,
     recent: Recent,
     counters: Arc<Counters>,
     terminal: Option<Terminal>,
-    transports: Arc<Transports>,
-    outage: otlp::Outage,
-    task: Mutex<Option<JoinHandle<()>>>,
+    transports: Transports,
+    tasks: Mutex<Vec<(Arc<Lane>, JoinHandle<()>)>>,
 }
 
 impl Pipeline {
-    /// Starts the export task. Finished traces are printed to standard output where the settings ask for that.
+    /// Starts the export tasks. Finished traces are printed to standard output where the settings ask for that.
     pub fn start(settings: Settings) -> Result<Pipeline, PipelineError> {
         Pipeline::start_with(settings, Box::new(std::io::stdout()))
     }
 
     /// The same, with the terminal given.
     pub fn start_with(settings: Settings, terminal: Box<dyn Write + Send>) -> Result<Pipeline, PipelineError> {
-        let to = |exporter| !settings.disabled && settings.traces.exporters.contains(&exporter);
-        let transports = Arc::new(Transports::new(&settings)?);
-        let batch = settings.batch;
-        let inner = Arc::new(Inner {
+        let prints = !settings.disabled && settings.traces.exporters.contains(&Exporter::Console);
+        let counters = Arc::new(Counters::default());
+        let transports = Transports::new(&settings, &counters)?;
+        let lanes = [&transports.spans, &transports.logs].into_iter().flatten();
+        let tasks = lanes.map(|lane| (lane.clone(), tokio::spawn(lane.clone().run()))).collect();
+        let inner = Inner {
             propagators: Propagators::new(&settings.propagators),
             wanted: !settings.disabled && (!settings.traces.exporters.is_empty() || settings.recent_spans > 0),
-            exports: transports.exports_spans() || transports.exports_logs(),
-            queue: Queue::new(batch.queue_size, batch.export_size),
-            keeper: settings.keep.map(|rule| Mutex::new(Keeper::new(rule, batch.queue_size))),
+            keeper: settings.keep.map(|rule| Mutex::new(Keeper::new(rule, settings.batch.queue_size))),
             recent: Recent::new(settings.recent_spans),
-            counters: Arc::default(),
-            terminal: to(Exporter::Console).then(|| Mutex::new(terminal)),
+            counters,
+            terminal: prints.then(|| Terminal::start(terminal)).transpose()?,
             transports,
-            outage: otlp::Outage::default(),
-            task: Mutex::default(),
+            tasks: Mutex::new(tasks),
             settings,
-        });
-        let task = tokio::spawn(export(inner.clone()));
-        *inner.task.lock().unwrap_or_else(PoisonError::into_inner) = Some(task);
-        Ok(Pipeline { inner })
+        };
+        Ok(Pipeline { inner: Arc::new(inner) })
     }
 
     /// How trace context travels.
@@ -98,14 +99,15 @@ impl Pipeline {
         &self.inner.propagators
     }
 
-    /// What became of spans.
+    /// What became of spans and log records.
     pub fn counters(&self) -> &Counters {
         &self.inner.counters
     }
 
     /// How many spans wait for export, and how many can.
     pub fn queue(&self) -> (usize, usize) {
-        (self.inner.queue.len(), self.inner.queue.capacity())
+        let spans = self.inner.transports.spans.as_ref();
+        spans.map_or((0, self.inner.settings.batch.queue_size), |lane| lane.queue())
     }
 
     /// The traces that were finished last.
@@ -122,20 +124,20 @@ impl Pipeline {
         kind: SpanKind,
         attributes: Vec<KeyValue>,
     ) -> Recorder {
-        let parent = incoming.parent.clone();
-        let trace_id = parent.as_ref().map_or_else(identity::trace_id, |parent| parent.trace_id);
-        let sampled = self.samples(parent.as_ref().map(|parent| parent.sampled), trace_id);
+        let parent = incoming.parent.as_ref().filter(|parent| parent.is_valid());
+        let trace_id = parent.map_or_else(identity::trace_id, |parent: &TraceContext| parent.trace_id);
+        let takes_part = self.inner.wanted;
         let beginning = Beginning {
             source: source.clone(),
-            parent,
+            parent: parent.cloned(),
             baggage: incoming.baggage.clone(),
-            sampled,
-            trace_id,
+            sampled: takes_part && self.inner.settings.sampler.samples(parent, trace_id),
+            takes_part,
             name: name.into(),
             kind,
             attributes,
         };
-        Recorder::begin(self.clone(), beginning)
+        Recorder::begin(self.clone(), trace_id, beginning)
     }
 
     /// Sends metrics, unless that is turned off.
@@ -143,19 +145,25 @@ impl Pipeline {
         self.inner.transports.send_metrics(&collected, exemplars, &self.inner.counters).await;
     }
 
-    /// Sends what waits, within `limit`. What does not get out is counted.
+    /// Sends what waits, within `limit`. What does not get out is counted. Requests that end later are, too.
     pub async fn shutdown(&self, limit: Duration) {
         self.inner.flush_keeper();
-        self.inner.queue.close();
-        let task = self.inner.task.lock().unwrap_or_else(PoisonError::into_inner).take();
-        if let Some(mut task) = task
-            && tokio::time::timeout(limit, &mut task).await.is_err()
-        {
-            task.abort();
-            let left = self.inner.queue.len() as u64;
-            self.inner.counters.dropped(DropReason::Shutdown, left);
-            tracing::warn!(spans = left, "the collector did not take the last spans in time");
-        }
+        let tasks = std::mem::take(&mut *self.inner.tasks.lock().unwrap_or_else(PoisonError::into_inner));
+        tasks.iter().for_each(|(lane, _)| lane.close());
+        let printed = async {
+            if let Some(terminal) = &self.inner.terminal {
+                let _ = tokio::time::timeout(limit, terminal.flush()).await;
+            }
+        };
+        let sent = tasks.into_iter().map(|(lane, mut task)| async move {
+            if tokio::time::timeout(limit, &mut task).await.is_err() {
+                task.abort();
+                // Once it has ended, nothing arrives that was counted as lost.
+                let _ = task.await;
+            }
+            lane.abandon();
+        });
+        futures_util::future::join(futures_util::future::join_all(sent), printed).await;
     }
 
     pub(super) fn span_limits(&self) -> &SpanLimits {
@@ -163,108 +171,37 @@ impl Pipeline {
     }
 
     /// Takes a finished segment.
-    pub(super) fn submit(&self, segment: Segment) {
-        let segment = Arc::new(segment);
+    pub(super) fn submit(&self, segment: Arc<Segment>, weight: usize) {
+        let finished = Finished { segment, weight };
         match &self.inner.keeper {
             Some(keeper) => {
-                let kept = keeper.lock().unwrap_or_else(PoisonError::into_inner).take(segment);
-                kept.into_iter().for_each(|segment| self.inner.accept(segment));
+                let kept = keeper.lock().unwrap_or_else(PoisonError::into_inner).take(finished);
+                kept.into_iter().for_each(|finished| self.inner.accept(finished));
             }
-            None => self.inner.accept(segment),
-        }
-    }
-
-    fn samples(&self, caller: Option<bool>, trace_id: TraceId) -> bool {
-        let sampler = self.inner.settings.sampler;
-        self.inner.wanted
-            && match caller {
-                Some(decided) if sampler.parent_based => decided,
-                _ => samples(sampler.root, trace_id),
-            }
-    }
-}
-
-/// The ratio is taken of the trace id, so that every service that sees the trace decides alike.
-fn samples(root: Root, trace_id: TraceId) -> bool {
-    match root {
-        Root::AlwaysOn => true,
-        Root::AlwaysOff => false,
-        Root::Ratio(ratio) if ratio >= 1.0 => true,
-        Root::Ratio(ratio) => {
-            let [.., a, b, c, d, e, f, g, h] = trace_id.to_bytes();
-            let low = u64::from_be_bytes([a, b, c, d, e, f, g, h]) >> 1;
-            (low as f64) < ratio * (1_u64 << 63) as f64
+            None => self.inner.accept(finished),
         }
     }
 }
 
 impl Inner {
     /// Gives a segment that is kept to everybody who reads segments.
-    fn accept(&self, segment: Arc<Segment>) {
-        if segment.sampled {
-            self.recent.add(segment.clone());
-            if let (Some(terminal), true) = (&self.terminal, segment.is_local_root()) {
-                self.print(terminal, &segment);
-            }
+    fn accept(&self, finished: Finished) {
+        let Finished { segment, weight } = &finished;
+        for lane in [&self.transports.spans, &self.transports.logs].into_iter().flatten() {
+            lane.submit(segment, *weight);
         }
-        if !self.exports {
+        if !segment.sampled {
             return;
         }
-        let spans = segment.spans.len() as u64;
-        if self.queue.push(segment) == Pushed::Full {
-            self.counters.dropped(DropReason::QueueFull, spans);
-            self.outage.dropping();
+        if let Some(terminal) = &self.terminal {
+            terminal.print(segment);
         }
-    }
-
-    fn print(&self, terminal: &Terminal, segment: &Arc<Segment>) {
-        let trace = self.recent.segments(segment.trace_id);
-        let text = tree::render(if trace.is_empty() { std::slice::from_ref(segment) } else { &trace });
-        let mut terminal = terminal.lock().unwrap_or_else(PoisonError::into_inner);
-        // A terminal that went away is no reason to stop serving.
-        let _ = terminal.write_all(text.as_bytes()).and_then(|()| terminal.flush());
+        self.recent.add(finished);
     }
 
     fn flush_keeper(&self) {
         let Some(keeper) = &self.keeper else { return };
         let held = keeper.lock().unwrap_or_else(PoisonError::into_inner).flush();
-        held.into_iter().for_each(|segment| self.accept(segment));
-    }
-}
-
-/// Takes batch after batch off the queue until the queue is closed and empty.
-async fn export(inner: Arc<Inner>) {
-    loop {
-        inner.queue.something().await;
-        if !inner.queue.is_closed() {
-            let _ = tokio::time::timeout(inner.settings.batch.delay, inner.queue.a_batch()).await;
-        }
-        let batch = inner.queue.take(inner.settings.batch.export_size);
-        if batch.is_empty() {
-            if inner.queue.is_closed() {
-                return;
-            }
-            continue;
-        }
-        let sent = (
-            inner.transports.send_spans(&batch, &inner.counters, &inner.outage),
-            inner.transports.send_logs(&batch, &inner.counters),
-        );
-        futures_util::future::join(sent.0, sent.1).await;
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_ratio_keeps_its_share_and_decides_the_same_for_everybody() {
-        let kept = (0..10_000).filter(|_| samples(Root::Ratio(0.25), identity::trace_id())).count();
-        assert!((2_200..2_800).contains(&kept), "{kept}");
-        assert!(samples(Root::Ratio(1.0), TraceId::from(u128::MAX)));
-        assert!(!samples(Root::Ratio(0.0), TraceId::from(1_u128 << 80)));
-        let id = identity::trace_id();
-        assert_eq!(samples(Root::Ratio(0.5), id), samples(Root::Ratio(0.5), id));
+        held.into_iter().for_each(|finished| self.accept(finished));
     }
 }

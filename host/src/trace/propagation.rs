@@ -1,4 +1,4 @@
-//! The headers in which trace context and baggage travel: W3C, B3 (one header or several) and Jaeger's own.
+//! The headers in which trace context and baggage travel.
 
 use http::{HeaderMap, HeaderName, HeaderValue};
 use opentelemetry::trace::{SpanId, TraceId};
@@ -6,16 +6,11 @@ use opentelemetry::trace::{SpanId, TraceId};
 use super::baggage::Baggage;
 use super::context::{Incoming, TraceContext, hex, parse_state};
 use super::settings::Propagator;
+use super::{b3, jaeger};
 
 const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
 const TRACESTATE: HeaderName = HeaderName::from_static("tracestate");
 const BAGGAGE: HeaderName = HeaderName::from_static("baggage");
-const B3: HeaderName = HeaderName::from_static("b3");
-const B3_TRACE: HeaderName = HeaderName::from_static("x-b3-traceid");
-const B3_SPAN: HeaderName = HeaderName::from_static("x-b3-spanid");
-const B3_SAMPLED: HeaderName = HeaderName::from_static("x-b3-sampled");
-const B3_FLAGS: HeaderName = HeaderName::from_static("x-b3-flags");
-const JAEGER: HeaderName = HeaderName::from_static("uber-trace-id");
 
 /// The formats in use, in order: the first that finds a caller wins; all are sent.
 #[derive(Clone, Debug)]
@@ -37,65 +32,56 @@ impl Propagators {
     pub fn extract(&self, headers: &HeaderMap) -> Incoming {
         let parent = self.0.iter().find_map(|format| match format {
             Propagator::TraceContext => extract_w3c(headers),
-            Propagator::B3 => extract_b3(headers),
-            Propagator::B3Multi => extract_b3_multi(headers),
-            Propagator::Jaeger => extract_jaeger(headers),
+            Propagator::B3 => b3::extract_single(headers),
+            Propagator::B3Multi => b3::extract_multi(headers),
+            Propagator::Jaeger => jaeger::extract(headers),
             Propagator::Baggage => None,
         });
-        let baggage = match self.0.contains(&Propagator::Baggage) {
+        let mut baggage = match self.0.contains(&Propagator::Baggage) {
             true => Baggage::parse(texts(headers, &BAGGAGE)),
             false => Baggage::default(),
         };
+        if self.0.contains(&Propagator::Jaeger) {
+            baggage = jaeger::extract_baggage(headers, baggage);
+        }
         Incoming { parent, baggage }
     }
 
     /// Writes what goes with a request, in place of what a guest may have put there.
     pub fn inject(&self, context: &TraceContext, baggage: Option<&Baggage>, headers: &mut HeaderMap) {
+        let context = Some(context).filter(|context| context.is_valid());
+        let baggage = baggage.filter(|baggage| !baggage.is_empty());
         for format in &self.0 {
             match format {
                 Propagator::TraceContext => {
-                    put(headers, TRACEPARENT, &context.to_traceparent());
-                    headers.remove(TRACESTATE);
-                    if let Some(state) = &context.state {
-                        put(headers, TRACESTATE, state);
-                    }
+                    put(headers, TRACEPARENT, context.map(TraceContext::to_traceparent));
+                    put(headers, TRACESTATE, context.and_then(|context| context.state.as_deref()));
                 }
-                Propagator::Baggage => {
-                    headers.remove(BAGGAGE);
-                    if let Some(baggage) = baggage.filter(|baggage| !baggage.is_empty()) {
-                        put(headers, BAGGAGE, &baggage.to_header());
-                    }
-                }
-                Propagator::B3 => {
-                    let sampled = u8::from(context.sampled);
-                    put(headers, B3, &format!("{}-{}-{sampled}", context.trace_id, context.span_id));
-                }
-                Propagator::B3Multi => {
-                    put(headers, B3_TRACE, &context.trace_id.to_string());
-                    put(headers, B3_SPAN, &context.span_id.to_string());
-                    put(headers, B3_SAMPLED, if context.sampled { "1" } else { "0" });
-                }
-                Propagator::Jaeger => {
-                    let flags = u8::from(context.sampled);
-                    put(headers, JAEGER, &format!("{}:{}:0:{flags}", context.trace_id, context.span_id));
-                }
+                Propagator::Baggage => put(headers, BAGGAGE, baggage.map(Baggage::to_header)),
+                Propagator::B3 => b3::inject_single(context, headers),
+                Propagator::B3Multi => b3::inject_multi(context, headers),
+                Propagator::Jaeger => jaeger::inject(context, baggage, headers),
             }
         }
     }
 }
 
-fn put(headers: &mut HeaderMap, name: HeaderName, value: &str) {
-    if let Ok(value) = HeaderValue::from_str(value) {
+/// Sets a header, or takes it away where there is nothing to send.
+pub(super) fn put(headers: &mut HeaderMap, name: HeaderName, value: Option<impl AsRef<str>>) {
+    headers.remove(&name);
+    if let Some(value) = value.and_then(|value| HeaderValue::from_str(value.as_ref()).ok()) {
         headers.insert(name, value);
     }
 }
 
+/// The values of a field that may stand several times. Where one of them is no text, all are taken for malformed.
 fn texts<'a>(headers: &'a HeaderMap, name: &HeaderName) -> impl Iterator<Item = &'a str> {
-    headers.get_all(name).into_iter().filter_map(|value| value.to_str().ok())
+    let texts: Result<Vec<_>, _> = headers.get_all(name).into_iter().map(HeaderValue::to_str).collect();
+    texts.unwrap_or_default().into_iter()
 }
 
 /// The value of a field that may stand only once.
-fn single<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Option<&'a str> {
+pub(super) fn single<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Option<&'a str> {
     let mut values = headers.get_all(name).into_iter();
     let value = values.next()?.to_str().ok()?;
     values.next().is_none().then_some(value)
@@ -107,29 +93,8 @@ fn extract_w3c(headers: &HeaderMap) -> Option<TraceContext> {
     Some(context)
 }
 
-/// `{trace}-{span}[-{sampled}[-{parent}]]`.
-fn extract_b3(headers: &HeaderMap) -> Option<TraceContext> {
-    let mut parts = single(headers, &B3)?.split('-');
-    let (trace, span) = (parts.next()?, parts.next()?);
-    context(trace, span, matches!(parts.next(), Some("1" | "d")))
-}
-
-fn extract_b3_multi(headers: &HeaderMap) -> Option<TraceContext> {
-    let sampled = matches!(single(headers, &B3_SAMPLED), Some("1" | "true")) || single(headers, &B3_FLAGS) == Some("1");
-    context(single(headers, &B3_TRACE)?, single(headers, &B3_SPAN)?, sampled)
-}
-
-/// `{trace}:{span}:{parent}:{flags}`, in which leading zeros may be left out.
-fn extract_jaeger(headers: &HeaderMap) -> Option<TraceContext> {
-    let text = single(headers, &JAEGER)?.replace("%3A", ":").replace("%3a", ":");
-    let parts: Vec<_> = text.split(':').collect();
-    let [trace, span, _, flags] = parts.as_slice() else { return None };
-    let flags = u8::from_str_radix(flags, 16).ok()?;
-    context(trace, span, flags & 1 == 1)
-}
-
-/// Ids with leading zeros left out, as B3's 64-bit trace ids and Jaeger's ids may be.
-fn context(trace: &str, span: &str, sampled: bool) -> Option<TraceContext> {
+/// A caller named by ids with leading zeros left out, as B3's 64-bit trace ids and Jaeger's ids may be.
+pub(super) fn caller(trace: &str, span: &str, sampled: bool) -> Option<TraceContext> {
     if trace.is_empty() || span.is_empty() || trace.len() > 32 || span.len() > 16 {
         return None;
     }
@@ -145,6 +110,18 @@ mod tests {
     use super::*;
 
     const ALL: [Propagator; 4] = [Propagator::TraceContext, Propagator::B3, Propagator::B3Multi, Propagator::Jaeger];
+
+    const NAMES: [&str; 9] = [
+        "traceparent",
+        "tracestate",
+        "baggage",
+        "b3",
+        "x-b3-traceid",
+        "x-b3-spanid",
+        "x-b3-sampled",
+        "uber-trace-id",
+        "uberctx-user",
+    ];
 
     fn headers(fields: &[(&str, &str)]) -> HeaderMap {
         let mut headers = HeaderMap::new();
@@ -173,13 +150,36 @@ mod tests {
     }
 
     #[test]
-    fn short_b3_and_jaeger_ids_are_filled_with_zeros() {
-        let b3 =
-            Propagators::new(&[Propagator::B3]).extract(&headers(&[("b3", "80f198ee56343ba8-e457b5a2e4d86bd1-d")]));
-        assert!(b3.parent.unwrap().sampled);
-        let jaeger = Propagators::new(&[Propagator::Jaeger]);
-        assert!(jaeger.extract(&headers(&[("uber-trace-id", "abc:def:0:1")])).parent.is_some());
-        assert!(jaeger.extract(&headers(&[("uber-trace-id", "abc:def:0")])).parent.is_none());
+    fn a_tracestate_without_a_traceparent_means_nothing() {
+        let alone = headers(&[("tracestate", "a=1")]);
+        assert_eq!(Propagators::default().extract(&alone).parent, None);
+    }
+
+    #[test]
+    fn tracestate_headers_are_joined_and_one_that_is_no_text_spoils_all() {
+        let parent = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
+        let mut headers = headers(&[("traceparent", parent), ("tracestate", "a=1"), ("tracestate", "b=2")]);
+        let state = |headers: &HeaderMap| {
+            let incoming = Propagators::default().extract(headers);
+            incoming.parent.unwrap().state
+        };
+        assert_eq!(state(&headers).as_deref(), Some("a=1,b=2"));
+        headers.append(TRACESTATE, HeaderValue::from_bytes(b"c=\xff").unwrap());
+        assert_eq!(state(&headers), None);
+    }
+
+    #[test]
+    fn the_first_format_that_finds_a_caller_wins() {
+        let both = headers(&[
+            ("traceparent", "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"),
+            ("b3", "80f198ee56343ba864fe8b2a57d3eff7-e457b5a2e4d86bd1-1"),
+        ]);
+        let first = |formats: &[Propagator]| {
+            let parent = Propagators::new(formats).extract(&both).parent;
+            parent.unwrap().span_id.to_string()
+        };
+        assert_eq!(first(&[Propagator::TraceContext, Propagator::B3]), "00f067aa0ba902b7");
+        assert_eq!(first(&[Propagator::B3, Propagator::TraceContext]), "e457b5a2e4d86bd1");
     }
 
     #[test]
@@ -190,14 +190,32 @@ mod tests {
         assert!(!headers.contains_key("tracestate") && !headers.contains_key("baggage"));
     }
 
+    #[test]
+    fn where_there_is_no_trace_nothing_is_sent() {
+        let mut headers = headers(&[("traceparent", "forged"), ("b3", "forged"), ("uber-trace-id", "forged")]);
+        Propagators::new(&ALL).inject(&TraceContext::none(), None, &mut headers);
+        assert!(headers.is_empty(), "{headers:?}");
+    }
+
     proptest! {
+        #[test]
+        fn any_caller_survives_the_journey_in_any_format(trace in 1_u128.., span in 1_u64.., sampled: bool) {
+            let context = TraceContext::valid(TraceId::from(trace), SpanId::from(span), sampled).unwrap();
+            for format in ALL {
+                let mut headers = HeaderMap::new();
+                let propagators = Propagators::new(&[format]);
+                propagators.inject(&context, None, &mut headers);
+                prop_assert_eq!(propagators.extract(&headers).parent, Some(context.clone()));
+            }
+        }
+
         #[test]
         fn no_header_value_makes_the_parsers_fail(value in "\\PC*", ascii in "[ -~]{0,80}") {
             for text in [value, ascii] {
                 let Ok(value) = HeaderValue::from_bytes(text.as_bytes()) else { continue };
                 let mut headers = HeaderMap::new();
-                for name in [TRACEPARENT, TRACESTATE, BAGGAGE, B3, B3_TRACE, B3_SPAN, JAEGER] {
-                    headers.insert(name, value.clone());
+                for name in NAMES {
+                    headers.insert(HeaderName::from_static(name), value.clone());
                 }
                 for format in ALL {
                     Propagators::new(&[format, Propagator::Baggage]).extract(&headers);

@@ -1,12 +1,16 @@
-//! The traces that were finished last, for the console. Bounded in spans; the oldest segment goes first.
+//! The traces that were finished last, for the console. Bounded in spans; the oldest trace goes first, as a whole.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{BTreeSet, HashMap, HashSet, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime};
 
 use opentelemetry::trace::{SpanId, TraceId};
 
+use super::pipeline::Finished;
 use super::segment::{Segment, Span};
+
+/// One trace may fill this part of the store. After that its own oldest segments go.
+const SHARE: usize = 4;
 
 /// The store of recent traces.
 pub struct Recent {
@@ -17,10 +21,17 @@ pub struct Recent {
 
 #[derive(Default)]
 struct Held {
-    /// In the order in which the segments came.
-    order: VecDeque<Arc<Segment>>,
-    traces: HashMap<TraceId, Vec<Arc<Segment>>>,
-    spans: usize,
+    /// In the order in which the traces were first heard of.
+    order: VecDeque<TraceId>,
+    traces: HashMap<TraceId, Parts, foldhash::fast::RandomState>,
+    weight: usize,
+}
+
+/// What is held of one trace.
+#[derive(Default)]
+struct Parts {
+    segments: VecDeque<Finished>,
+    weight: usize,
 }
 
 /// One trace, as far as it ran through this host and is still held.
@@ -58,35 +69,20 @@ impl Recent {
         Recent { capacity, held: Mutex::default() }
     }
 
-    pub(super) fn add(&self, segment: Arc<Segment>) {
+    pub(super) fn add(&self, finished: Finished) {
         if self.capacity == 0 {
             return;
         }
-        let mut guard = self.lock();
-        let held = &mut *guard;
-        held.spans += segment.spans.len();
-        held.traces.entry(segment.trace_id).or_default().push(segment.clone());
-        held.order.push_back(segment);
-        let mut gone = Vec::new();
-        while held.spans > self.capacity {
-            let Some(oldest) = held.order.pop_front() else { break };
-            held.spans -= oldest.spans.len();
-            if let Some(segments) = held.traces.get_mut(&oldest.trace_id) {
-                segments.retain(|segment| !Arc::ptr_eq(segment, &oldest));
-                if segments.is_empty() {
-                    held.traces.remove(&oldest.trace_id);
-                }
-            }
-            gone.push(oldest);
-        }
+        let mut held = self.lock();
+        let gone = held.add(finished, self.capacity);
         // Freeing takes longer than forgetting, and others wait for the lock.
-        drop(guard);
+        drop(held);
         drop(gone);
     }
 
     /// The segments of one trace that are held.
     pub fn segments(&self, trace_id: TraceId) -> Vec<Arc<Segment>> {
-        self.lock().traces.get(&trace_id).cloned().unwrap_or_default()
+        self.lock().traces.get(&trace_id).map(Parts::shared).unwrap_or_default()
     }
 
     /// One trace.
@@ -99,10 +95,10 @@ impl Recent {
     pub fn find(&self, query: &Query) -> Vec<Trace> {
         let held: Vec<_> = {
             let held = self.lock();
-            held.traces.iter().map(|(id, segments)| Trace { trace_id: *id, segments: segments.clone() }).collect()
+            held.traces.iter().map(|(id, parts)| Trace { trace_id: *id, segments: parts.shared() }).collect()
         };
         let mut found: Vec<_> = held.into_iter().filter(|trace| query.fits(trace)).collect();
-        found.sort_by_key(|trace| std::cmp::Reverse(trace.start()));
+        found.sort_by_cached_key(|trace| std::cmp::Reverse(trace.start()));
         if query.limit > 0 {
             found.truncate(query.limit);
         }
@@ -112,12 +108,47 @@ impl Recent {
     /// The services that the held traces ran through, in order of name.
     pub fn services(&self) -> Vec<String> {
         let held = self.lock();
-        let names: std::collections::BTreeSet<_> = held.order.iter().map(|segment| segment.source.name()).collect();
+        let segments = held.traces.values().flat_map(|parts| &parts.segments);
+        let names: BTreeSet<_> = segments.map(|finished| finished.segment.source.name()).collect();
         names.into_iter().map(str::to_owned).collect()
     }
 
     fn lock(&self) -> MutexGuard<'_, Held> {
         self.held.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Held {
+    /// Adds a segment and gives back what has to go for it.
+    fn add(&mut self, finished: Finished, capacity: usize) -> Vec<Finished> {
+        let trace = finished.segment.trace_id;
+        let parts = self.traces.entry(trace).or_default();
+        if parts.segments.is_empty() {
+            self.order.push_back(trace);
+        }
+        self.weight += finished.weight;
+        parts.weight += finished.weight;
+        parts.segments.push_back(finished);
+        let mut gone = Vec::new();
+        while parts.weight > capacity / SHARE && parts.segments.len() > 1 {
+            let Some(oldest) = parts.segments.pop_front() else { break };
+            parts.weight -= oldest.weight;
+            self.weight -= oldest.weight;
+            gone.push(oldest);
+        }
+        while self.weight > capacity {
+            let Some(oldest) = self.order.pop_front() else { break };
+            let Some(parts) = self.traces.remove(&oldest) else { continue };
+            self.weight -= parts.weight;
+            gone.extend(parts.segments);
+        }
+        gone
+    }
+}
+
+impl Parts {
+    fn shared(&self) -> Vec<Arc<Segment>> {
+        self.segments.iter().map(|finished| finished.segment.clone()).collect()
     }
 }
 
@@ -129,7 +160,7 @@ impl Trace {
 
     /// The span whose parent is not in this trace, the earliest where there are several.
     pub fn root(&self) -> Option<(&Arc<Segment>, &Span)> {
-        let ids: std::collections::HashSet<SpanId> = self.spans().map(|(_, span)| span.span_id).collect();
+        let ids: HashSet<SpanId> = self.spans().map(|(_, span)| span.span_id).collect();
         self.spans().filter(|(_, span)| !ids.contains(&span.parent)).min_by_key(|(_, span)| span.start)
     }
 
@@ -161,5 +192,85 @@ impl Query {
             self.service.as_deref().is_none_or(|service| service == segment.source.name())
                 && self.operation.as_deref().is_none_or(|operation| operation == span.name)
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use opentelemetry::trace::SpanKind;
+
+    use super::*;
+    use crate::trace::segment::Status;
+    use crate::trace::tests::{segment, span};
+
+    fn add(recent: &Recent, service: &str, trace: u128, parent: u64, change: impl FnOnce(&mut Segment)) {
+        let mut made = segment(service, trace, vec![span(parent + 1, parent, "GET /", SpanKind::Server)]);
+        change(&mut made);
+        recent.add(Finished { weight: made.spans.len(), segment: Arc::new(made) });
+    }
+
+    fn ids(recent: &Recent, query: Query) -> Vec<u128> {
+        let id = |trace: Trace| u128::from_be_bytes(trace.trace_id.to_bytes());
+        recent.find(&query).into_iter().map(id).collect()
+    }
+
+    #[test]
+    fn segments_of_a_trace_are_found_together() {
+        let recent = Recent::new(100);
+        add(&recent, "product", 1, 1, |_| ());
+        add(&recent, "user", 1, 0, |_| ());
+        let trace = recent.trace(TraceId::from(1_u128)).unwrap();
+        assert_eq!(trace.spans().count(), 2);
+        assert_eq!(trace.root().unwrap().0.source.name(), "user");
+        assert_eq!(recent.services(), ["product", "user"]);
+    }
+
+    #[test]
+    fn the_oldest_trace_goes_first_and_whole() {
+        let recent = Recent::new(8);
+        for trace in 1..=5 {
+            add(&recent, "product", trace, 1, |_| ());
+            add(&recent, "user", trace, 0, |_| ());
+        }
+        assert!(recent.trace(TraceId::from(1_u128)).is_none());
+        assert_eq!(ids(&recent, Query::default()).len(), 4);
+        assert!(recent.find(&Query::default()).iter().all(|trace| trace.segments.len() == 2));
+    }
+
+    #[test]
+    fn one_endless_trace_does_not_push_out_all_others() {
+        let recent = Recent::new(8);
+        add(&recent, "user", 1, 0, |_| ());
+        for _ in 0..100 {
+            add(&recent, "user", 2, 0, |_| ());
+        }
+        assert!(recent.trace(TraceId::from(1_u128)).is_some());
+        assert_eq!(recent.segments(TraceId::from(2_u128)).len(), 2);
+    }
+
+    #[test]
+    fn queries_choose_by_service_name_duration_and_outcome() {
+        let recent = Recent::new(100);
+        let second = Duration::from_secs(1);
+        add(&recent, "user", 1, 0, |segment| segment.spans[0].duration = second);
+        add(&recent, "user", 2, 0, |segment| segment.spans[0].status = Status::Error(String::new()));
+        add(&recent, "product", 3, 0, |segment| segment.spans[0].start += second);
+        let query = |change: fn(&mut Query)| {
+            let mut query = Query::default();
+            change(&mut query);
+            ids(&recent, query)
+        };
+        assert_eq!(query(|query| query.min_duration = Some(Duration::from_millis(500))), [1]);
+        assert_eq!(query(|query| query.errors_only = true), [2]);
+        assert_eq!(query(|query| query.service = Some("product".to_owned())), [3]);
+        assert!(query(|query| query.operation = Some("GET /other".to_owned())).is_empty());
+        assert_eq!(query(|query| query.limit = 1), [3], "the latest comes first");
+    }
+
+    #[test]
+    fn a_store_without_room_holds_nothing() {
+        let recent = Recent::new(0);
+        add(&recent, "user", 1, 0, |_| ());
+        assert!(recent.find(&Query::default()).is_empty());
     }
 }

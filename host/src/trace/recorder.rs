@@ -12,15 +12,20 @@ use opentelemetry::{KeyValue, Value};
 
 use super::baggage::Baggage;
 use super::context::TraceContext;
+use super::identity;
+use super::limits::Room;
 use super::pipeline::Pipeline;
 use super::segment::{Event, LogRecord, Segment, Severity, Span, SpanRef, Status};
+use super::settings::SpanLimits;
 use super::source::Source;
-use super::{identity, limits};
 
 /// The most spans that one request may leave. A guest that starts more gets handles that mean nothing.
 const SPANS: usize = 4096;
 /// The most log records that one request may leave.
 const LOGS: usize = 1024;
+
+/// The room for the spans of a usual request, taken at once.
+const USUAL_SPANS: usize = 8;
 
 /// The spans of one request.
 pub struct Recorder {
@@ -30,12 +35,18 @@ pub struct Recorder {
     baggage: Baggage,
     /// The server span's id, which exists even where nothing is recorded.
     server: SpanId,
+    /// What goes out in place of our own spans where the host takes no part in traces.
+    passed: Option<TraceContext>,
+    /// Whether the trace id is known to be random.
+    random: bool,
     /// The wall clock is read once; everything else is measured from here.
     began: Instant,
     epoch: SystemTime,
     /// For each span of the segment, whether it has ended.
     ended: Vec<bool>,
+    room: Room,
     dropped_spans: u32,
+    dropped_logs: u32,
 }
 
 /// What a new recorder is told.
@@ -44,34 +55,47 @@ pub(super) struct Beginning {
     pub parent: Option<TraceContext>,
     pub baggage: Baggage,
     pub sampled: bool,
-    pub trace_id: TraceId,
+    /// Whether the host takes part in traces at all. If not, what came is passed on as it is.
+    pub takes_part: bool,
     pub name: Cow<'static, str>,
     pub kind: SpanKind,
     pub attributes: Vec<KeyValue>,
 }
 
 impl Recorder {
-    pub(super) fn begin(pipeline: Pipeline, beginning: Beginning) -> Recorder {
-        let Beginning { source, parent, baggage, sampled, trace_id, name, kind, attributes } = beginning;
-        let state = parent.as_ref().and_then(|parent| parent.state.clone());
-        let segment =
-            Segment { source, trace_id, sampled, state, spans: Vec::new(), shared: Vec::new(), logs: Vec::new() };
+    pub(super) fn begin(pipeline: Pipeline, trace_id: TraceId, beginning: Beginning) -> Recorder {
+        let Beginning { source, parent, baggage, sampled, takes_part, name, kind, attributes } = beginning;
+        let room = Room::new(*pipeline.span_limits());
         let mut recorder = Recorder {
             pipeline: Some(pipeline),
-            segment,
+            segment: Segment { sampled, ..Segment::empty(source, trace_id) },
             baggage,
-            server: identity::span_id(),
+            server: SpanId::INVALID,
+            passed: None,
+            random: parent.as_ref().is_none_or(|parent| parent.random),
             began: Instant::now(),
             epoch: SystemTime::now(),
             ended: Vec::new(),
+            room,
             dropped_spans: 0,
+            dropped_logs: 0,
         };
+        if !takes_part {
+            recorder.server = parent.as_ref().map_or(SpanId::INVALID, |parent| parent.span_id);
+            recorder.passed = Some(parent.unwrap_or_else(TraceContext::none));
+            return recorder;
+        }
+        recorder.server = identity::span_id();
+        let (parent, remote, state) = match parent {
+            Some(parent) => (parent.span_id, parent.remote, parent.state),
+            None => (SpanId::INVALID, false, None),
+        };
+        recorder.segment.state = state;
         if sampled {
-            recorder.segment.spans.reserve(12);
-            recorder.ended.reserve(12);
-            let id = recorder.server;
-            let (parent_id, remote) = parent.map_or((SpanId::INVALID, false), |parent| (parent.span_id, parent.remote));
-            recorder.push(id, parent_id, name, kind, attributes);
+            recorder.segment.spans.reserve(USUAL_SPANS);
+            recorder.ended.reserve(USUAL_SPANS);
+            let (id, start) = (recorder.server, recorder.epoch);
+            recorder.push(id, parent, start, name, kind, attributes);
             if let Some(root) = recorder.segment.spans.first_mut() {
                 root.parent_is_remote = remote;
             }
@@ -81,25 +105,19 @@ impl Recorder {
 
     /// A recorder that records nothing and goes nowhere: it stands where another was taken from.
     pub fn detached() -> Recorder {
-        let source = DETACHED.with(Arc::clone);
-        let segment = Segment {
-            source,
-            trace_id: TraceId::INVALID,
-            sampled: false,
-            state: None,
-            spans: Vec::new(),
-            shared: Vec::new(),
-            logs: Vec::new(),
-        };
         Recorder {
             pipeline: None,
-            segment,
+            segment: Segment::empty(DETACHED.with(Arc::clone), TraceId::INVALID),
             baggage: Baggage::default(),
             server: SpanId::INVALID,
+            passed: Some(TraceContext::none()),
+            random: false,
             began: Instant::now(),
             epoch: SystemTime::UNIX_EPOCH,
             ended: Vec::new(),
+            room: Room::new(SpanLimits { attributes: 0, events: 0, event_attributes: 0, value_length: None }),
             dropped_spans: 0,
+            dropped_logs: 0,
         }
     }
 
@@ -125,7 +143,7 @@ impl Recorder {
 
     /// Sets the attributes that stand on every span of this request, in place of any set before.
     pub fn set_shared_attributes(&mut self, attributes: Vec<KeyValue>) {
-        self.segment.shared = attributes;
+        self.segment.shared = self.room.fit(attributes, self.room.limits().attributes).0;
     }
 
     /// What travels with the trace.
@@ -149,50 +167,50 @@ impl Recorder {
         if !self.segment.sampled {
             return SpanRef::NONE;
         }
-        if self.segment.spans.len() >= SPANS {
+        if self.segment.spans.len() >= SPANS || !self.room.take(size_of::<Span>()) {
             self.dropped_spans += 1;
             return SpanRef::NONE;
         }
         // A parent that was dropped for want of room: its child goes where it would have gone.
         let parent = self.span(parent).map_or(self.server, |span| span.span_id);
-        self.push(identity::span_id(), parent, name.into(), kind, attributes)
+        let start = self.now();
+        self.push(identity::span_id(), parent, start, name.into(), kind, attributes)
     }
 
     /// Gives a span another name.
     pub fn rename(&mut self, span: SpanRef, name: impl Into<Cow<'static, str>>) {
-        if let Some(span) = self.span_mut(span) {
-            span.name = name.into();
-        }
+        let Some(span) = self.segment.spans.get_mut(span.index() as usize) else { return };
+        span.name = self.room.name(name.into());
     }
 
     /// Sets an attribute, in place of one of the same key.
     pub fn set(&mut self, span: SpanRef, attribute: KeyValue) {
-        let Some(limit) = self.pipeline.as_ref().map(|pipeline| *pipeline.span_limits()) else { return };
-        if let Some(span) = self.span_mut(span) {
-            let put = limits::put(&mut span.attributes, attribute, limit.attributes, &limit);
-            span.dropped_attributes += u32::from(!put);
-        }
+        let Some(span) = self.segment.spans.get_mut(span.index() as usize) else { return };
+        let most = self.room.limits().attributes;
+        span.dropped_attributes += u32::from(!self.room.put(&mut span.attributes, attribute, most));
     }
 
     /// Adds an event.
     pub fn event(&mut self, span: SpanRef, name: impl Into<Cow<'static, str>>, attributes: Vec<KeyValue>) {
-        let Some(limit) = self.pipeline.as_ref().map(|pipeline| *pipeline.span_limits()) else { return };
         let time = self.now();
-        let Some(span) = self.span_mut(span) else { return };
-        if span.events.len() >= limit.events {
+        let Some(span) = self.segment.spans.get_mut(span.index() as usize) else { return };
+        if span.events.len() >= self.room.limits().events || !self.room.take(size_of::<Event>()) {
             span.dropped_events += 1;
             return;
         }
-        let (attributes, dropped_attributes) = limits::fit(attributes, limit.event_attributes, &limit);
-        span.events.push(Event { name: name.into(), time, attributes, dropped_attributes });
+        let (attributes, dropped_attributes) = self.room.fit(attributes, self.room.limits().event_attributes);
+        let name = self.room.name(name.into());
+        span.events.push(Event { name, time, attributes, dropped_attributes });
     }
 
     /// Marks a span as failed. `kind` becomes `error.type`.
     pub fn fail(&mut self, span: SpanRef, kind: &str, message: String) {
-        self.set(span, KeyValue::new("error.type", kind.to_owned()));
-        if let Some(span) = self.span_mut(span) {
-            span.status = Status::Error(message);
-        }
+        let Some(span) = self.segment.spans.get_mut(span.index() as usize) else { return };
+        // A span may not hide that it failed by having many attributes.
+        let most = self.room.limits().attributes.saturating_add(1);
+        let attribute = KeyValue::new("error.type", kind.to_owned());
+        span.dropped_attributes += u32::from(!self.room.put(&mut span.attributes, attribute, most));
+        span.status = Status::Error(self.room.message(message));
     }
 
     /// Ends a span now, unless it has ended.
@@ -237,25 +255,30 @@ impl Recorder {
         self.span(span).is_some_and(|span| span.status != Status::Unset)
     }
 
-    /// A span as whoever it calls will see it. Where nothing is recorded this is the request's own span, unsampled.
+    /// A span as whoever it calls will see it. Where nothing is recorded this is the request's own span, unsampled;
+    /// where the host takes no part in traces, it is what came with the request.
     pub fn context_of(&self, span: SpanRef) -> TraceContext {
+        if let Some(passed) = &self.passed {
+            return passed.clone();
+        }
         TraceContext {
             trace_id: self.segment.trace_id,
             span_id: self.span(span).map_or(self.server, |span| span.span_id),
             sampled: self.segment.sampled,
             state: self.segment.state.clone(),
-            remote: false,
+            random: self.random,
+            ..TraceContext::none()
         }
     }
 
     /// Writes a log record that belongs to `span`. It is kept whether or not spans are.
     pub fn log(&mut self, span: SpanRef, severity: Severity, body: String, attributes: Vec<KeyValue>) {
-        let Some(limit) = self.pipeline.as_ref().map(|pipeline| *pipeline.span_limits()) else { return };
-        if self.segment.logs.len() >= LOGS {
+        if self.segment.logs.len() >= LOGS || !self.room.take(size_of::<LogRecord>() + body.len()) {
+            self.dropped_logs += 1;
             return;
         }
         let span_id = self.span(span).map_or(self.server, |span| span.span_id);
-        let (attributes, _) = limits::fit(attributes, limit.attributes, &limit);
+        let (attributes, _) = self.room.fit(attributes, self.room.limits().attributes);
         let time = self.now();
         self.segment.logs.push(LogRecord { time, severity, body, attributes, span_id });
     }
@@ -268,7 +291,6 @@ impl Recorder {
 
     fn close(&mut self, abort: Option<(&str, &str)>) {
         let Some(pipeline) = self.pipeline.take() else { return };
-        self.pipeline = Some(pipeline.clone());
         let now = Instant::now();
         for index in (0..self.ended.len() as u32).rev().map(SpanRef::from_index) {
             let open = self.ended.get(index.index() as usize).is_some_and(|ended| !ended);
@@ -280,41 +302,40 @@ impl Recorder {
         if self.dropped_spans > 0 {
             self.set(self.server(), KeyValue::new("spandrel.spans.dropped", i64::from(self.dropped_spans)));
         }
-        self.pipeline = None;
-        let empty = Segment {
-            source: self.segment.source.clone(),
-            trace_id: self.segment.trace_id,
-            sampled: false,
-            state: None,
-            spans: Vec::new(),
-            shared: Vec::new(),
-            logs: Vec::new(),
-        };
-        let segment = std::mem::replace(&mut self.segment, empty);
-        if !segment.spans.is_empty() || !segment.logs.is_empty() {
-            pipeline.submit(segment);
+        if self.dropped_logs > 0 {
+            self.say_what_was_dropped();
         }
+        let empty = Segment::empty(self.segment.source.clone(), self.segment.trace_id);
+        let segment = std::mem::replace(&mut self.segment, empty);
+        let records = segment.spans.len().max(segment.logs.len());
+        if records > 0 {
+            pipeline.submit(Arc::new(segment), self.room.weight(records));
+        }
+    }
+
+    /// The last log record, beyond the limit, says how many there would have been.
+    fn say_what_was_dropped(&mut self) {
+        let (severity, time, span_id) = (Severity::Warn, self.now(), self.server);
+        let body = format!("{} more log records of this request were left out", self.dropped_logs);
+        self.segment.logs.push(LogRecord { time, severity, body, attributes: Vec::new(), span_id });
     }
 
     fn push(
         &mut self,
         span_id: SpanId,
         parent: SpanId,
+        start: SystemTime,
         name: Cow<'static, str>,
         kind: SpanKind,
         attributes: Vec<KeyValue>,
     ) -> SpanRef {
-        let (attributes, dropped_attributes) = match &self.pipeline {
-            Some(pipeline) => limits::fit(attributes, pipeline.span_limits().attributes, pipeline.span_limits()),
-            None => (attributes, 0),
-        };
+        let (attributes, dropped_attributes) = self.room.fit(attributes, self.room.limits().attributes);
         let index = self.segment.spans.len() as u32;
-        let start = self.now();
         self.segment.spans.push(Span {
             span_id,
             parent,
             parent_is_remote: false,
-            name,
+            name: self.room.name(name),
             kind,
             start,
             duration: Duration::ZERO,

@@ -154,6 +154,12 @@ pub struct Segment {
 }
 
 impl Segment {
+    /// A segment in which nothing is recorded.
+    pub(super) fn empty(source: Arc<Source>, trace_id: TraceId) -> Segment {
+        let (spans, shared, logs) = (Vec::new(), Vec::new(), Vec::new());
+        Segment { source, trace_id, sampled: false, state: None, spans, shared, logs }
+    }
+
     /// The span of the request itself.
     pub fn root(&self) -> Option<&Span> {
         self.spans.first()

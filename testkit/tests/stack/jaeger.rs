@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use serde_json::{Value, json};
 use testkit::Client;
 
+use crate::rounds;
 use crate::running::Stack;
 
 /// Spans go through two batches and an index that is refreshed once a second.
@@ -32,12 +33,13 @@ pub async fn arrives(stack: &Stack, session: &str, spans: usize, patience: Durat
 
 /// The trace, or what of it came.
 async fn arrival(stack: &Stack, session: &str, spans: usize, patience: Duration) -> Result<Trace, Option<Trace>> {
-    let deadline = Instant::now() + patience;
+    let (deadline, mut rounds) = (Instant::now() + patience, rounds());
     loop {
+        rounds.tick().await;
         match find(stack, session).await {
             Some(trace) if trace.spans().len() >= spans => return Ok(trace),
             partial if Instant::now() >= deadline => return Err(partial),
-            _ => tokio::time::sleep(Duration::from_millis(100)).await,
+            _ => {}
         }
     }
 }

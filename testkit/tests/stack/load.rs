@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::time::Duration;
 
 use testkit::{Client, PATIENCE, poll};
 use tokio::task::JoinHandle;
@@ -22,12 +23,13 @@ impl Load {
         let (count, end) = (served.clone(), over.clone());
         let (client, address) = (Client::default(), shop.address("user-service"));
         let task = tokio::spawn(async move {
+            // A steady trickle: a machine at its limit would tell of nothing but that.
+            let mut pace = tokio::time::interval(Duration::from_millis(40));
             while !end.load(Ordering::Relaxed) {
+                pace.tick().await;
                 let answer = client.request("GET", address, "/users/2/recommendations").send().await;
                 assert_eq!(answer.status, 200, "{}", answer.text());
                 count.fetch_add(1, Ordering::Relaxed);
-                // Not a wait for anything: the traces of a machine at its limit say little.
-                tokio::time::sleep(std::time::Duration::from_millis(5)).await;
             }
         });
         Load { served, over, task }

@@ -1,6 +1,6 @@
 //! The shop in front of the real Collector, Jaeger, OpenSearch and Prometheus, with the repository's own configuration.
 //!
-//! One test, as the programs take their time to start. Where they cannot be had it says that it was skipped, and why.
+//! One long test, as the programs take their time to start. Where they cannot be had it says that it was skipped, and why.
 
 mod jaeger;
 mod load;
@@ -48,14 +48,18 @@ user-service GET /users/{user_id}/recommendations server
           product-service filter_products_by_category internal
 ";
 
+#[test]
+fn every_program_accepts_its_configuration() {
+    if programs_can_be_had() {
+        running::check_configuration();
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn the_documented_walk_holds_with_the_real_programs() {
-    if let Err(reason) = running::fetch() {
-        // Past the test harness, which would swallow it.
-        writeln!(std::io::stderr(), "SKIPPED: the walk with the real programs: {reason}").ok();
+    if !programs_can_be_had() {
         return;
     }
-    running::check_configuration();
     let mut stack = Stack::start();
     let shop = Shop::start(&stack);
 
@@ -73,6 +77,20 @@ async fn the_documented_walk_holds_with_the_real_programs() {
     for pid in stack.stop() {
         assert!(!std::path::Path::new("/proc").join(&pid).exists(), "process {pid} was left behind");
     }
+}
+
+/// Gets them, or says why not, past the test harness, which would swallow it.
+fn programs_can_be_had() -> bool {
+    let fetched = running::fetch();
+    if let Err(reason) = &fetched {
+        writeln!(std::io::stderr(), "SKIPPED, the real programs cannot be had: {reason}").ok();
+    }
+    fetched.is_ok()
+}
+
+/// The pace of polling.
+fn rounds() -> tokio::time::Interval {
+    tokio::time::interval(Duration::from_millis(100))
 }
 
 /// The curls of docs/stack.md, and of each kind one that must not be found by the queries.
@@ -136,11 +154,12 @@ async fn opensearch_answers_the_documented_queries(stack: &Stack) {
     let of_user_1 = opensearch::found(stack, &of_a_user, 24).await;
     assert!(of_user_1.iter().all(|span| span["traceID"] == of_user_1[0]["traceID"]), "{of_user_1:#?}");
     // Told apart here instead of there. Spans still come in, so both are asked until they agree.
-    let deadline = Instant::now() + INDEXED;
+    let (deadline, mut rounds) = (Instant::now() + INDEXED, rounds());
     loop {
+        rounds.tick().await;
         let all = opensearch::search(stack, &json!({ "query": { "match_all": {} } })).await;
         let times = || all.iter().filter_map(|span| opensearch::tag(span, "performance.execution_time_ms"));
-        let slower = times().filter(|time| time.parse::<f64>().expect("a number") > 1.0).count();
+        let slower = times().filter(|time| time.as_f64().expect("a number") > 1.0).count();
         // Two recommendations alone have seven each.
         assert!(times().count() >= 14, "{all:#?}");
         let found = (opensearch::search(stack, &timed).await.len(), opensearch::search(stack, &slow).await.len());
@@ -148,7 +167,6 @@ async fn opensearch_answers_the_documented_queries(stack: &Stack) {
             return;
         }
         assert!(Instant::now() < deadline, "{found:?} instead of {:?}", (times().count(), slower));
-        tokio::time::sleep(Duration::from_millis(200)).await;
     }
 }
 
@@ -168,8 +186,9 @@ async fn the_collector_tells_the_demos_metrics(stack: &Stack) {
     }
     wanted.push(samples("memory_usage_mb", ""));
     wanted.push(samples("cpu_usage_percent", ""));
-    let deadline = Instant::now() + INDEXED;
+    let (deadline, mut rounds) = (Instant::now() + INDEXED, rounds());
     loop {
+        rounds.tick().await;
         let answer = Client::default().request("GET", stack.address("collector-metrics"), "/metrics").send().await;
         let text = answer.text();
         let there = |parts: &Vec<String>| {
@@ -178,7 +197,6 @@ async fn the_collector_tells_the_demos_metrics(stack: &Stack) {
         };
         let Some(missing) = wanted.iter().find(|parts| !there(parts)) else { return };
         assert!(Instant::now() < deadline, "{missing:?} is not in\n{text}");
-        tokio::time::sleep(Duration::from_millis(200)).await;
     }
 }
 
@@ -186,8 +204,9 @@ async fn prometheus_scrapes_them(stack: &Stack) {
     if !stack.has("prometheus") {
         return;
     }
-    let deadline = Instant::now() + INDEXED;
+    let (deadline, mut rounds) = (Instant::now() + INDEXED, rounds());
     loop {
+        rounds.tick().await;
         // count(http_requests_total) by (service_name)
         let path = "/api/v1/query?query=count%28http_requests_total%29by%28service_name%29";
         let answer = Client::default().request("GET", stack.address("prometheus"), path).send().await.json();
@@ -196,7 +215,6 @@ async fn prometheus_scrapes_them(stack: &Stack) {
             return;
         }
         assert!(Instant::now() < deadline, "not the three services: {answer}");
-        tokio::time::sleep(Duration::from_millis(200)).await;
     }
 }
 

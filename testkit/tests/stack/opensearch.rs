@@ -1,12 +1,12 @@
 //! What OpenSearch finds, with the queries as docs/stack.md and the saved search have them.
 
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use serde_json::{Value, json};
 use testkit::Client;
 
-use crate::INDEXED;
 use crate::running::{Stack, root};
+use crate::{INDEXED, rounds};
 
 /// The names of all indices.
 pub async fn indices(stack: &Stack) -> Vec<String> {
@@ -51,15 +51,15 @@ pub async fn found_by_filter(stack: &Stack, filter: &str, count: usize) -> Vec<V
 
 /// Waits until so many spans are found, and gives them. Panics where more are.
 pub async fn found(stack: &Stack, query: &Value, count: usize) -> Vec<Value> {
-    let deadline = Instant::now() + INDEXED;
+    let (deadline, mut rounds) = (Instant::now() + INDEXED, rounds());
     loop {
+        rounds.tick().await;
         let spans = search(stack, query).await;
         if spans.len() == count {
             return spans;
         }
         let waiting = Instant::now() < deadline && spans.len() < count;
         assert!(waiting, "{} instead of {count} found by {query:#}", spans.len());
-        tokio::time::sleep(Duration::from_millis(200)).await;
     }
 }
 
@@ -73,7 +73,7 @@ pub async fn search(stack: &Stack, query: &Value) -> Vec<Value> {
     hits.into_iter().map(|hit| hit["_source"].clone()).collect()
 }
 
-/// The value of a nested tag, which is text whatever was sent.
-pub fn tag<'a>(span: &'a Value, key: &str) -> Option<&'a str> {
-    span["tags"].as_array()?.iter().find(|tag| tag["key"] == key)?["value"].as_str()
+/// The value of a nested tag as it was sent: only the index makes text of it.
+pub fn tag<'a>(span: &'a Value, key: &str) -> Option<&'a Value> {
+    span["tags"].as_array()?.iter().find(|tag| tag["key"] == key).map(|tag| &tag["value"])
 }

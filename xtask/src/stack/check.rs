@@ -1,17 +1,16 @@
 //! The configuration files, checked by the programs that will read them.
 
-use std::path::Path;
 use std::process::Command;
 
 use anyhow::{Context, Result};
 
-use super::programs::Programs;
+use super::programs::{self, Programs};
 use crate::{process, workspace};
 
 /// Fails with what the first program that is not content says.
-pub(super) fn run(programs: &Programs, folder: &Path) -> Result<()> {
+pub(super) fn run(programs: &Programs) -> Result<()> {
     let root = workspace::root();
-    let mut compose = Command::new(&programs.compose);
+    let mut compose = Command::new(programs::compose()?);
     compose.args(["--profile", "*", "--file"]).arg(root.join("docker-compose.yml")).args(["config", "--quiet"]);
     said("docker-compose.yml", &mut compose)?;
     for (program, file) in
@@ -20,11 +19,13 @@ pub(super) fn run(programs: &Programs, folder: &Path) -> Result<()> {
         said(file, Command::new(program).arg("validate").arg("--config").arg(root.join(file)))?;
     }
     if let Some(bin) = &programs.prometheus {
-        let config = root.join("deploy/prometheus/prometheus.yml");
-        said(
-            "prometheus.yml and its rules",
-            Command::new(bin.join("promtool")).args(["check", "config"]).arg(config).current_dir(folder),
-        )?;
+        let promtool = |arguments: [&str; 3]| {
+            let mut command = Command::new(bin.join("promtool"));
+            command.args(arguments).current_dir(root.join("deploy/prometheus"));
+            command
+        };
+        said("prometheus.yml", &mut promtool(["check", "config", "prometheus.yml"]))?;
+        said("alerts.yml", &mut promtool(["test", "rules", "alerts.test.yml"]))?;
     }
     Ok(())
 }

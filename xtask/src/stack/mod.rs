@@ -11,7 +11,7 @@ mod programs;
 mod supervisor;
 
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
 use signal_hook::consts::{SIGINT, SIGTERM};
@@ -48,24 +48,28 @@ enum Task {
 /// Runs the command with the arguments that follow its name.
 pub(crate) fn run(arguments: &[String]) -> Result<()> {
     let asked = read(arguments)?;
-    let folder = asked.folder.unwrap_or_else(|| workspace::target().join("stack"));
-    fs::create_dir_all(&folder).with_context(|| format!("cannot create {}", folder.display()))?;
-    let folder = folder.canonicalize()?;
     let programs = Programs::fetch()?;
     match asked.task {
         Task::FetchOnly => programs.show(),
-        Task::Check => check::run(&programs, &folder)?,
-        _ => serve(&programs, &Addresses::choose(asked.free_ports)?, folder)?,
+        Task::Check => check::run(&programs)?,
+        Task::Run => serve(&programs, &Addresses::choose(asked.free_ports)?, &folder(asked.folder)?)?,
     }
     Ok(())
 }
 
-fn serve(programs: &Programs, addresses: &Addresses, folder: PathBuf) -> Result<()> {
+/// Where data and logs go, as an absolute path.
+fn folder(asked: Option<PathBuf>) -> Result<PathBuf> {
+    let folder = asked.unwrap_or_else(|| workspace::target().join("stack"));
+    fs::create_dir_all(&folder).with_context(|| format!("cannot create {}", folder.display()))?;
+    folder.canonicalize().with_context(|| format!("cannot find {}", folder.display()))
+}
+
+fn serve(programs: &Programs, addresses: &Addresses, folder: &Path) -> Result<()> {
     // Before the first program starts: a signal that comes early must stop those that run already.
     let mut signals = Signals::new([SIGINT, SIGTERM])?;
     let urls = folder.join("urls");
     fs::remove_file(&urls).ok();
-    let mut supervisor = Supervisor::new(overlay::members(programs, addresses, &folder)?, folder);
+    let mut supervisor = Supervisor::new(overlay::members(programs, addresses, folder)?, folder.to_owned());
     if supervisor.start(|| signals.pending().next().is_some())? {
         // Who started this reads the file: it is there when everything answers.
         fs::write(&urls, addresses.list())?;

@@ -20,8 +20,6 @@ const CANNOT_RUN: &str = "the stack cannot run here";
 pub(super) struct Programs {
     pub(super) collector: PathBuf,
     pub(super) jaeger: PathBuf,
-    /// Only to check docker-compose.yml with.
-    pub(super) compose: PathBuf,
     /// The class path of an OpenSearch node.
     pub(super) opensearch: String,
     pub(super) java: PathBuf,
@@ -32,19 +30,11 @@ pub(super) struct Programs {
 impl Programs {
     /// Gets what is not there yet. Another run that does the same is waited for.
     pub(super) fn fetch() -> Result<Programs> {
-        let go = workspace::on_path("go")
-            .context("there is no `go` on the PATH: the Collector and Jaeger are built with it (1.26 or newer)")
-            .context(CANNOT_RUN)?;
-        let jdk = jdk::find().context(CANNOT_RUN)?;
-        let cache = workspace::cache()?.join("stack");
-        fs::create_dir_all(&cache).with_context(|| format!("cannot create {}", cache.display()))?;
-        // Held until the end of this function, and by the system let go of when this process dies.
-        let lock = File::create(cache.join("lock"))?;
-        lock.lock()?;
+        let (go, jdk) = (go()?, jdk::find().context(CANNOT_RUN)?);
+        let (cache, _lock) = cache()?;
         Ok(Programs {
             collector: collector(&go, &cache.join("collector"))?,
             jaeger: go_tool(&go, JAEGER, "jaeger", &cache.join("jaeger"))?,
-            compose: go_tool(&go, COMPOSE, "compose", &cache.join("compose"))?,
             opensearch: opensearch(&jdk, &cache.join("opensearch"))?,
             java: jdk.join("bin/java"),
             prometheus: prometheus(&cache.join("prometheus"))?,
@@ -55,13 +45,33 @@ impl Programs {
     pub(super) fn show(&self) {
         println!("collector   {}", self.collector.display());
         println!("jaeger      {}", self.jaeger.display());
-        println!("compose     {}", self.compose.display());
         println!("opensearch  {} -cp {}", self.java.display(), self.opensearch);
         match &self.prometheus {
             Some(folder) => println!("prometheus  {}", folder.join("prometheus").display()),
             None => println!("prometheus  (none: not on the PATH, and this is no Debian)"),
         }
     }
+}
+
+/// Gets `docker compose`, which only checks docker-compose.yml: nothing is run with it.
+pub(super) fn compose() -> Result<PathBuf> {
+    let (cache, _lock) = cache()?;
+    go_tool(&go()?, COMPOSE, "compose", &cache.join("compose"))
+}
+
+fn go() -> Result<PathBuf> {
+    workspace::on_path("go")
+        .context("there is no `go` on the PATH: the Collector and Jaeger are built with it (1.26 or newer)")
+        .context(CANNOT_RUN)
+}
+
+/// The folder of all programs, and a lock on it: it is held while the file is open, and ends with the process at the latest.
+fn cache() -> Result<(PathBuf, File)> {
+    let cache = workspace::cache()?.join("stack");
+    fs::create_dir_all(&cache).with_context(|| format!("cannot create {}", cache.display()))?;
+    let lock = File::create(cache.join("lock"))?;
+    lock.lock()?;
+    Ok((cache, lock))
 }
 
 /// The folder of a program's recipe.

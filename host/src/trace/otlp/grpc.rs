@@ -3,95 +3,122 @@
 use std::error::Error;
 use std::time::Duration;
 
-use opentelemetry_proto::tonic::collector::logs::v1::logs_service_client::LogsServiceClient;
-use opentelemetry_proto::tonic::collector::metrics::v1::metrics_service_client::MetricsServiceClient;
-use opentelemetry_proto::tonic::collector::trace::v1::trace_service_client::TraceServiceClient;
-use tonic::codec::CompressionEncoding;
+use bytes::{BufMut, Bytes};
+use http::uri::PathAndQuery;
+use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceResponse;
+use prost::Message;
+use tonic::client::Grpc as Client;
+use tonic::codec::{BufferSettings, Codec, CompressionEncoding, DecodeBuf, Decoder, EncodeBuf, Encoder};
 use tonic::metadata::{MetadataKey, MetadataMap};
 use tonic::transport::{Certificate, Channel, ClientTlsConfig, Endpoint, Identity};
 use tonic::{Code, Status};
 use tonic_types::StatusExt;
 
-use super::{Request, TransportError, Verdict};
+use super::{Signals, TransportError, Verdict, innermost, user_agent};
+use crate::trace::counters::SignalKind;
 use crate::trace::settings::Otlp;
+
+const TRACES: &str = "/opentelemetry.proto.collector.trace.v1.TraceService/Export";
+const METRICS: &str = "/opentelemetry.proto.collector.metrics.v1.MetricsService/Export";
+const LOGS: &str = "/opentelemetry.proto.collector.logs.v1.LogsService/Export";
+/// A connection that does not answer a ping within this time, while an export waits on it, is given up and made anew.
+const PING: Duration = Duration::from_secs(5);
 
 /// A channel to a collector. Made without connecting: a collector that is away at start is an outage like any other.
 pub(super) struct Grpc {
-    channel: Channel,
+    client: Client<Channel>,
     metadata: MetadataMap,
-    gzip: bool,
     timeout: Duration,
 }
 
 impl Grpc {
     pub fn new(otlp: &Otlp) -> Result<Grpc, TransportError> {
-        let fail = |reason: String| TransportError::Endpoint { endpoint: otlp.endpoint.clone(), reason };
-        let endpoint = Endpoint::from_shared(otlp.endpoint.clone()).map_err(|error| fail(error.to_string()))?;
-        let mut endpoint =
-            endpoint.connect_timeout(otlp.timeout).user_agent(user_agent()).map_err(|error| fail(error.to_string()))?;
+        let fail = |error: tonic::transport::Error| TransportError::Endpoint {
+            endpoint: otlp.endpoint.clone(),
+            reason: innermost(&error),
+        };
+        let mut endpoint = Endpoint::from_shared(otlp.endpoint.clone())
+            .and_then(|endpoint| endpoint.user_agent(user_agent()))
+            .map_err(fail)?
+            .connect_timeout(otlp.timeout)
+            .http2_keep_alive_interval(PING)
+            .keep_alive_timeout(PING);
         if otlp.endpoint.starts_with("https://") {
-            endpoint = endpoint.tls_config(tls(otlp)?).map_err(|error| fail(error.to_string()))?;
+            endpoint = endpoint.tls_config(tls(otlp)?).map_err(fail)?;
         }
-        let metadata = metadata(&otlp.headers)?;
-        Ok(Grpc { channel: endpoint.connect_lazy(), metadata, gzip: otlp.gzip, timeout: otlp.timeout })
+        let mut client = Client::new(endpoint.connect_lazy());
+        if otlp.gzip {
+            client = client.send_compressed(CompressionEncoding::Gzip);
+        }
+        Ok(Grpc { client, metadata: metadata(&otlp.headers)?, timeout: otlp.timeout })
     }
 
-    pub async fn send(&self, request: &Request) -> Verdict {
-        match tokio::time::timeout(self.timeout, self.call(request)).await {
-            Ok(Ok((rejected, message))) => Verdict::Accepted { rejected, message },
+    pub async fn send(&self, signal: SignalKind, body: Bytes) -> Verdict {
+        match tokio::time::timeout(self.timeout, self.call(signal, body)).await {
+            Ok(Ok(answer)) => Verdict::accepted(answer),
             Ok(Err(status)) => verdict(&status),
             Err(_) => Verdict::Retry { after: None, reason: format!("no answer within {:?}", self.timeout) },
         }
     }
 
-    /// Items that were rejected, and why.
-    async fn call(&self, request: &Request) -> Result<(u64, String), Status> {
-        let channel = self.channel.clone();
-        match request {
-            Request::Traces(spans) => {
-                let mut client = TraceServiceClient::new(channel);
-                if self.gzip {
-                    client = client.send_compressed(CompressionEncoding::Gzip);
-                }
-                let answer = client.export(self.request(spans.clone())).await?.into_inner();
-                Ok(answer.partial_success.map(|part| (part.rejected_spans, part.error_message)))
-            }
-            Request::Metrics(metrics) => {
-                let mut client = MetricsServiceClient::new(channel);
-                if self.gzip {
-                    client = client.send_compressed(CompressionEncoding::Gzip);
-                }
-                let answer = client.export(self.request(metrics.clone())).await?.into_inner();
-                Ok(answer.partial_success.map(|part| (part.rejected_data_points, part.error_message)))
-            }
-            Request::Logs(logs) => {
-                let mut client = LogsServiceClient::new(channel);
-                if self.gzip {
-                    client = client.send_compressed(CompressionEncoding::Gzip);
-                }
-                let answer = client.export(self.request(logs.clone())).await?.into_inner();
-                Ok(answer.partial_success.map(|part| (part.rejected_log_records, part.error_message)))
-            }
-        }
-        .map(|part| part.map_or((0, String::new()), |(rejected, message)| (rejected.max(0) as u64, message)))
-    }
-
-    fn request<T>(&self, message: T) -> tonic::Request<T> {
-        let mut request = tonic::Request::new(message);
+    async fn call(&self, signal: SignalKind, body: Bytes) -> Result<ExportTraceServiceResponse, Status> {
+        let mut client = self.client.clone();
+        client.ready().await.map_err(|error| Status::from_error(Box::new(error)))?;
+        let mut request = tonic::Request::new(body);
         *request.metadata_mut() = self.metadata.clone();
-        request
+        let path = PathAndQuery::from_static(Signals { traces: TRACES, metrics: METRICS, logs: LOGS }.of(signal));
+        client.unary(request, path, Encoded).await.map(tonic::Response::into_inner)
     }
 }
 
-pub(super) fn user_agent() -> String {
-    format!("OTel-OTLP-Exporter-Spandrel/{}", env!("CARGO_PKG_VERSION"))
+/// Requests that are encoded already. What collectors answer has the same shape for every signal.
+struct Encoded;
+
+impl Codec for Encoded {
+    type Encode = Bytes;
+    type Decode = ExportTraceServiceResponse;
+    type Encoder = Encoded;
+    type Decoder = Encoded;
+
+    fn encoder(&mut self) -> Encoded {
+        Encoded
+    }
+
+    fn decoder(&mut self) -> Encoded {
+        Encoded
+    }
+}
+
+impl Encoder for Encoded {
+    type Item = Bytes;
+    type Error = Status;
+
+    fn encode(&mut self, body: Bytes, buffer: &mut EncodeBuf<'_>) -> Result<(), Status> {
+        buffer.reserve(body.len());
+        buffer.put(body);
+        Ok(())
+    }
+
+    fn buffer_settings(&self) -> BufferSettings {
+        BufferSettings::default()
+    }
+}
+
+impl Decoder for Encoded {
+    type Item = ExportTraceServiceResponse;
+    type Error = Status;
+
+    fn decode(&mut self, buffer: &mut DecodeBuf<'_>) -> Result<Option<ExportTraceServiceResponse>, Status> {
+        // An answer that cannot be read says nothing of a part that was rejected, so everything was taken.
+        Ok(Some(ExportTraceServiceResponse::decode(buffer).unwrap_or_default()))
+    }
 }
 
 /// Which statuses mean "again", as the OTLP specification lists them.
 fn verdict(status: &Status) -> Verdict {
     let asked = status.get_details_retry_info().and_then(|info| info.retry_delay);
-    let reason = match status.source().and_then(innermost) {
-        Some(cause) => format!("{}: {cause}", status.message()),
+    let reason = match status.source() {
+        Some(cause) => format!("{}: {}", status.message(), innermost(cause)),
         None => format!("{}: {}", status.code(), status.message()),
     };
     let again = match status.code() {
@@ -112,14 +139,6 @@ fn verdict(status: &Status) -> Verdict {
     }
 }
 
-fn innermost(error: &(dyn Error + 'static)) -> Option<String> {
-    let mut cause = error;
-    while let Some(next) = cause.source() {
-        cause = next;
-    }
-    Some(cause.to_string())
-}
-
 fn metadata(headers: &[(String, String)]) -> Result<MetadataMap, TransportError> {
     let mut metadata = MetadataMap::new();
     for (name, value) in headers {
@@ -133,10 +152,10 @@ fn metadata(headers: &[(String, String)]) -> Result<MetadataMap, TransportError>
 fn tls(otlp: &Otlp) -> Result<ClientTlsConfig, TransportError> {
     let mut tls = ClientTlsConfig::new().with_native_roots();
     if let Some(path) = &otlp.certificate {
-        tls = tls.ca_certificate(Certificate::from_pem(super::http::pem(path)?));
+        tls = tls.ca_certificate(Certificate::from_pem(super::pem(path)?));
     }
     if let Some((certificate, key)) = &otlp.client {
-        tls = tls.identity(Identity::from_pem(super::http::pem(certificate)?, super::http::pem(key)?));
+        tls = tls.identity(Identity::from_pem(super::pem(certificate)?, super::pem(key)?));
     }
     Ok(tls)
 }

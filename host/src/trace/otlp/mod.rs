@@ -1,29 +1,34 @@
-//! OTLP out: batches of segments become requests, and requests reach the collector or are accounted for.
+//! OTLP out: segments become requests, and requests reach the collector or are accounted for.
 //!
-//! A request holds the spans of every service, grouped by Resource. One that fails for now is tried again with growing
+//! A request holds what every service left, grouped by Resource. One that fails for now is tried again with growing
 //! pauses until it gets through or the host stops; one that the collector refuses for good is dropped and counted.
 
 mod encode;
 mod grpc;
 mod http;
+mod lane;
 mod metrics;
 mod outage;
+mod protobuf;
 mod retry;
+#[cfg(test)]
+mod tests;
 
+use std::error::Error;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use opentelemetry_proto::tonic::collector::logs::v1::ExportLogsServiceRequest;
-use opentelemetry_proto::tonic::collector::metrics::v1::ExportMetricsServiceRequest;
-use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceRequest;
+use bytes::Bytes;
+use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceResponse;
 use opentelemetry_sdk::metrics::data::ResourceMetrics;
+use prost::Message;
 use thiserror::Error;
 
+pub(super) use self::lane::Lane;
 pub use self::metrics::{MetricExemplar, SeriesExemplars};
-pub(super) use self::outage::Outage;
-use self::retry::Backoff;
-use super::counters::{Counters, DropReason, ExportOutcome, SignalKind};
-use super::segment::Segment;
+use self::outage::Outage;
+use super::counters::{Counters, ExportOutcome, SignalKind};
 use super::settings::{Exporter, Otlp, Protocol, Settings, Signal};
 
 /// Why OTLP cannot be spoken as the settings say.
@@ -71,11 +76,29 @@ enum Verdict {
     Refused(String),
 }
 
-/// One request of any signal.
-enum Request {
-    Traces(ExportTraceServiceRequest),
-    Metrics(ExportMetricsServiceRequest),
-    Logs(ExportLogsServiceRequest),
+impl Verdict {
+    /// The answers for metrics and log records have the same shape as this one.
+    fn accepted(answer: ExportTraceServiceResponse) -> Verdict {
+        let part = answer.partial_success.unwrap_or_default();
+        Verdict::Accepted { rejected: part.rejected_spans.max(0) as u64, message: part.error_message }
+    }
+}
+
+/// One value for each signal.
+struct Signals<T> {
+    traces: T,
+    metrics: T,
+    logs: T,
+}
+
+impl<T> Signals<T> {
+    fn of(self, signal: SignalKind) -> T {
+        match signal {
+            SignalKind::Traces => self.traces,
+            SignalKind::Metrics => self.metrics,
+            SignalKind::Logs => self.logs,
+        }
+    }
 }
 
 /// The way to one collector.
@@ -85,23 +108,25 @@ enum Transport {
 }
 
 impl Transport {
-    async fn send(&self, request: &Request) -> Verdict {
+    async fn send(&self, signal: SignalKind, body: Bytes) -> Verdict {
         match self {
-            Transport::Grpc(grpc) => grpc.send(request).await,
-            Transport::Http(http) => http.send(request).await,
+            Transport::Grpc(grpc) => grpc.send(signal, body).await,
+            Transport::Http(http) => http.send(body).await,
         }
     }
 }
 
 /// The ways out for all signals. Signals with the same settings share one channel.
 pub(super) struct Transports {
-    traces: Option<Arc<Transport>>,
-    metrics: Option<Arc<Transport>>,
-    logs: Option<Arc<Transport>>,
+    /// Where spans wait and leave, if they go out by OTLP.
+    pub spans: Option<Arc<Lane>>,
+    /// Where log records do.
+    pub logs: Option<Arc<Lane>>,
+    metrics: Option<(Arc<Transport>, Outage)>,
 }
 
 impl Transports {
-    pub fn new(settings: &Settings) -> Result<Transports, TransportError> {
+    pub fn new(settings: &Settings, counters: &Arc<Counters>) -> Result<Transports, TransportError> {
         let mut made: Vec<(Otlp, Arc<Transport>)> = Vec::new();
         let mut transport = |signal: &Signal| -> Result<Option<Arc<Transport>>, TransportError> {
             if settings.disabled || !signal.exporters.contains(&Exporter::Otlp) {
@@ -117,50 +142,12 @@ impl Transports {
             made.push((signal.otlp.clone(), transport.clone()));
             Ok(Some(transport))
         };
+        let lane = |signal, transport| Arc::new(Lane::new(signal, transport, settings.batch, counters.clone()));
         Ok(Transports {
-            traces: transport(&settings.traces)?,
-            metrics: transport(&settings.metrics)?,
-            logs: transport(&settings.logs)?,
+            spans: transport(&settings.traces)?.map(|transport| lane(SignalKind::Traces, transport)),
+            logs: transport(&settings.logs)?.map(|transport| lane(SignalKind::Logs, transport)),
+            metrics: transport(&settings.metrics)?.map(|transport| (transport, Outage::new("metrics"))),
         })
-    }
-
-    pub fn exports_spans(&self) -> bool {
-        self.traces.is_some()
-    }
-
-    pub fn exports_logs(&self) -> bool {
-        self.logs.is_some()
-    }
-
-    /// Sends a batch's spans and returns when the collector has taken or refused them.
-    pub async fn send_spans(&self, batch: &[Arc<Segment>], counters: &Counters, outage: &Outage) {
-        let spans: u64 = batch.iter().map(|segment| segment.spans.len() as u64).sum();
-        let Some(transport) = self.traces.as_ref().filter(|_| spans > 0) else { return };
-        let request = Request::Traces(encode::spans(batch));
-        match deliver(transport, &request, SignalKind::Traces, counters, outage).await {
-            Delivered::Taken { rejected, message } => {
-                counters.exported(spans.saturating_sub(rejected));
-                counters.dropped(DropReason::Rejected, rejected.min(spans));
-                if rejected > 0 {
-                    tracing::warn!(spans = rejected, message, "the collector took a batch only in part");
-                }
-            }
-            Delivered::Refused(reason) => {
-                counters.dropped(DropReason::Rejected, spans);
-                tracing::warn!(spans, reason, "the collector refused a batch of spans");
-            }
-        }
-    }
-
-    /// Sends a batch's log records, like its spans. They are not counted.
-    pub async fn send_logs(&self, batch: &[Arc<Segment>], counters: &Counters) {
-        let any = batch.iter().any(|segment| !segment.logs.is_empty());
-        let Some(transport) = self.logs.as_ref().filter(|_| any) else { return };
-        let request = Request::Logs(encode::logs(batch));
-        let outage = Outage::silent();
-        if let Delivered::Refused(reason) = deliver(transport, &request, SignalKind::Logs, counters, &outage).await {
-            tracing::debug!(reason, "the collector refused a batch of log records");
-        }
     }
 
     /// Sends metrics once: the next collection holds the same totals, so there is nothing to keep.
@@ -170,17 +157,23 @@ impl Transports {
         exemplars: Vec<SeriesExemplars>,
         counters: &Counters,
     ) {
-        let Some(transport) = self.metrics.as_ref().filter(|_| !collected.is_empty()) else { return };
-        let request = Request::Metrics(metrics::encode(collected, exemplars));
+        let Some((transport, outage)) = self.metrics.as_ref().filter(|_| !collected.is_empty()) else { return };
+        let body = metrics::encode(collected, exemplars).encode_to_vec().into();
         let began = Instant::now();
-        let outcome = match transport.send(&request).await {
-            Verdict::Accepted { .. } => ExportOutcome::Accepted,
+        let outcome = match transport.send(SignalKind::Metrics, body).await {
+            Verdict::Accepted { rejected, message } => {
+                outage.over();
+                if rejected > 0 {
+                    outage.rejected_in_part(rejected, &message);
+                }
+                ExportOutcome::Accepted
+            }
             Verdict::Retry { reason, .. } => {
-                tracing::debug!(reason, "the collector did not take the metrics");
+                outage.failed(&reason);
                 ExportOutcome::Failed
             }
             Verdict::Refused(reason) => {
-                tracing::debug!(reason, "the collector refused the metrics");
+                outage.refused(0, &reason);
                 ExportOutcome::Rejected
             }
         };
@@ -188,40 +181,23 @@ impl Transports {
     }
 }
 
-/// How a request's journey ended.
-enum Delivered {
-    Taken { rejected: u64, message: String },
-    Refused(String),
+fn user_agent() -> String {
+    format!("OTel-OTLP-Exporter-Spandrel/{}", env!("CARGO_PKG_VERSION"))
 }
 
-/// Tries until the collector takes the request or refuses it for good.
-async fn deliver(
-    transport: &Transport,
-    request: &Request,
-    signal: SignalKind,
-    counters: &Counters,
-    outage: &Outage,
-) -> Delivered {
-    let mut backoff = Backoff::default();
-    loop {
-        let began = Instant::now();
-        let verdict = transport.send(request).await;
-        let count = |outcome| counters.export(signal, outcome, began.elapsed());
-        match verdict {
-            Verdict::Accepted { rejected, message } => {
-                count(ExportOutcome::Accepted);
-                outage.over();
-                return Delivered::Taken { rejected, message };
-            }
-            Verdict::Retry { after, reason } => {
-                count(ExportOutcome::Failed);
-                outage.failed(&reason);
-                tokio::time::sleep(backoff.pause(after)).await;
-            }
-            Verdict::Refused(reason) => {
-                count(ExportOutcome::Rejected);
-                return Delivered::Refused(reason);
-            }
-        }
+fn pem(path: &Path) -> Result<Vec<u8>, TransportError> {
+    std::fs::read(path).map_err(|error| bad_file(path, &error))
+}
+
+fn bad_file(path: &Path, error: &dyn std::fmt::Display) -> TransportError {
+    TransportError::Certificate { path: path.display().to_string(), reason: error.to_string() }
+}
+
+/// What is at the bottom of an error: "connection refused" says more than "error sending request".
+fn innermost(error: &(dyn Error + 'static)) -> String {
+    let mut cause = error;
+    while let Some(next) = cause.source() {
+        cause = next;
     }
+    cause.to_string()
 }

@@ -1,43 +1,99 @@
-//! Says once when the collector goes away, once when spans begin to be lost, and once when it is back.
+//! Says once when a collector stops taking what is sent, once when things begin to be lost, and once when all is well
+//! again. In between it is silent, however many exports fail.
 
-use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
-const UP: u8 = 0;
-const DOWN: u8 = 1;
-const LOSING: u8 = 2;
+/// The least time between two complaints about a queue that is too small for what comes, and about parts that are
+/// rejected: there is no outage then whose end could be waited for.
+const QUIET: Duration = Duration::from_secs(60);
 
-/// Whether the collector can be reached, as far as is known.
-#[derive(Debug, Default)]
+/// What is known of the way to one collector.
+#[derive(Debug)]
 pub(in crate::trace) struct Outage {
-    state: AtomicU8,
-    silent: bool,
+    /// What is lost or kept: "spans".
+    what: &'static str,
+    state: Mutex<State>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    down: bool,
+    /// Lost since the collector went away.
+    lost: u64,
+    complained: Option<Instant>,
 }
 
 impl Outage {
-    /// One that says nothing: for the signals that go along with spans.
-    pub fn silent() -> Outage {
-        Outage { silent: true, ..Outage::default() }
+    pub fn new(what: &'static str) -> Outage {
+        Outage { what, state: Mutex::default() }
+    }
+
+    /// What this is about.
+    pub fn what(&self) -> &'static str {
+        self.what
     }
 
     /// An export failed for now.
     pub fn failed(&self, reason: &str) {
-        let first = self.state.compare_exchange(UP, DOWN, Ordering::Relaxed, Ordering::Relaxed).is_ok();
-        if first && !self.silent {
-            tracing::warn!(reason, "the collector cannot be reached; spans are kept and tried again");
+        let mut state = self.lock();
+        if !std::mem::replace(&mut state.down, true) {
+            tracing::warn!(reason, "the collector takes no {0} now; {0} are kept and sent again", self.what);
         }
     }
 
-    /// A segment found the queue full.
-    pub fn dropping(&self) {
-        if self.state.swap(LOSING, Ordering::Relaxed) != LOSING && !self.silent {
-            tracing::warn!("the span queue is full; spans are dropped and counted in spandrel.spans.dropped");
+    /// The collector refused so many for good.
+    pub fn refused(&self, items: u64, reason: &str) {
+        let mut state = self.lock();
+        state.lost += items;
+        if !std::mem::replace(&mut state.down, true) {
+            tracing::warn!(reason, "the collector refuses {}, which are lost", self.what);
+        }
+    }
+
+    /// The collector took an export but for so many.
+    pub fn rejected_in_part(&self, items: u64, message: &str) {
+        if self.may_complain() {
+            tracing::warn!(items, message, "the collector took {} only in part", self.what);
+        }
+    }
+
+    /// So many found the queue full. Said once in an outage, and now and then where the collector is only too slow.
+    pub fn dropped(&self, items: u64) {
+        let mut state = self.lock();
+        let first = state.down && state.lost == 0;
+        state.lost += if state.down { items } else { 0 };
+        let down = state.down;
+        drop(state);
+        if (first || !down) && self.may_complain() {
+            tracing::warn!("the queue of {0} is full; {0} are lost and counted", self.what);
         }
     }
 
     /// An export got through.
     pub fn over(&self) {
-        if self.state.swap(UP, Ordering::Relaxed) != UP && !self.silent {
-            tracing::info!("the collector takes spans again");
+        let mut state = self.lock();
+        if std::mem::take(&mut state.down) {
+            let lost = std::mem::take(&mut state.lost);
+            tracing::info!(lost, "the collector takes {} again", self.what);
         }
+    }
+
+    /// Whether the last export failed.
+    pub fn is_on(&self) -> bool {
+        self.lock().down
+    }
+
+    fn may_complain(&self) -> bool {
+        let mut state = self.lock();
+        let quiet = state.complained.is_none_or(|at| at.elapsed() >= QUIET);
+        if quiet {
+            state.complained = Some(Instant::now());
+        }
+        quiet
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

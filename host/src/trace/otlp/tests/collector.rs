@@ -1,0 +1,212 @@
+//! A collector that answers as a test tells it to, over gRPC and over HTTP.
+
+use std::collections::VecDeque;
+use std::convert::Infallible;
+use std::io::Read;
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use http::{Request, Response, StatusCode};
+use http_body_util::{BodyExt, Full};
+use hyper_util::rt::TokioIo;
+use opentelemetry_proto::tonic::collector::logs::v1::logs_service_server::{LogsService, LogsServiceServer};
+use opentelemetry_proto::tonic::collector::logs::v1::{ExportLogsServiceRequest, ExportLogsServiceResponse};
+use opentelemetry_proto::tonic::collector::trace::v1::trace_service_server::{TraceService, TraceServiceServer};
+use opentelemetry_proto::tonic::collector::trace::v1::{
+    ExportTracePartialSuccess, ExportTraceServiceRequest, ExportTraceServiceResponse,
+};
+use prost::Message;
+use tokio::net::TcpListener;
+use tokio::task::JoinHandle;
+use tonic::codec::CompressionEncoding;
+use tonic::transport::Server;
+use tonic::transport::server::TcpIncoming;
+use tonic::{Code, Status};
+use tonic_types::{ErrorDetails, StatusExt};
+
+/// How a request is answered.
+#[derive(Clone, Debug)]
+pub enum Answer {
+    Take,
+    Again(Option<Duration>),
+    Refuse,
+    Partial(i64),
+    Hang,
+}
+
+#[derive(Default)]
+pub struct Seen {
+    /// How the next requests are answered; after that, `Take`.
+    pub answers: VecDeque<Answer>,
+    pub traces: Vec<ExportTraceServiceRequest>,
+    pub logs: Vec<ExportLogsServiceRequest>,
+    /// When requests came and how, whatever became of them.
+    pub arrivals: Vec<(Instant, Vec<(String, String)>)>,
+}
+
+impl Seen {
+    pub fn spans(&self) -> usize {
+        let scopes =
+            self.traces.iter().flat_map(|request| &request.resource_spans).flat_map(|group| &group.scope_spans);
+        scopes.map(|scope| scope.spans.len()).sum()
+    }
+}
+
+/// A collector. It stops when it is dropped.
+pub struct Collector {
+    pub address: SocketAddr,
+    seen: Arc<Mutex<Seen>>,
+    task: JoinHandle<()>,
+}
+
+impl Drop for Collector {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+impl Collector {
+    pub async fn grpc() -> Collector {
+        Collector::grpc_at("127.0.0.1:0".parse().unwrap()).await
+    }
+
+    pub async fn grpc_at(address: SocketAddr) -> Collector {
+        let listener = TcpListener::bind(address).await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let seen = Arc::new(Mutex::new(Seen::default()));
+        let service = Service(seen.clone());
+        let traces = TraceServiceServer::new(service.clone()).accept_compressed(CompressionEncoding::Gzip);
+        let server = Server::builder().add_service(traces).add_service(LogsServiceServer::new(service));
+        let task = tokio::spawn(async move {
+            server.serve_with_incoming(TcpIncoming::from(listener)).await.unwrap();
+        });
+        Collector { address, seen, task }
+    }
+
+    pub async fn http() -> Collector {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let seen = Arc::new(Mutex::new(Seen::default()));
+        let service = Service(seen.clone());
+        let task = tokio::spawn(async move {
+            while let Ok((stream, _)) = listener.accept().await {
+                let service = service.clone();
+                let answer = hyper::service::service_fn(move |request| {
+                    let service = service.clone();
+                    async move { Ok::<_, Infallible>(service.http(request).await) }
+                });
+                tokio::spawn(hyper::server::conn::http1::Builder::new().serve_connection(TokioIo::new(stream), answer));
+            }
+        });
+        Collector { address, seen, task }
+    }
+
+    pub fn answers(self, answers: impl IntoIterator<Item = Answer>) -> Collector {
+        self.see(|seen| seen.answers.extend(answers));
+        self
+    }
+
+    pub fn see<T>(&self, look: impl FnOnce(&mut Seen) -> T) -> T {
+        look(&mut self.seen.lock().unwrap())
+    }
+
+    /// Waits until something is true of what was seen.
+    pub async fn wait(&self, wanted: impl Fn(&Seen) -> bool) {
+        let deadline = Instant::now() + Duration::from_secs(20);
+        while !self.see(|seen| wanted(seen)) {
+            assert!(Instant::now() < deadline, "{} spans came", self.see(|seen| seen.spans()));
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    }
+}
+
+#[derive(Clone)]
+struct Service(Arc<Mutex<Seen>>);
+
+impl Service {
+    fn arrived(&self, headers: Vec<(String, String)>) -> Answer {
+        let mut seen = self.0.lock().unwrap();
+        seen.arrivals.push((Instant::now(), headers));
+        seen.answers.pop_front().unwrap_or(Answer::Take)
+    }
+
+    /// The answer over gRPC: how many items are rejected, if it is taken.
+    async fn grpc<T>(&self, request: &tonic::Request<T>) -> Result<i64, Status> {
+        let metadata = request.metadata().clone().into_headers();
+        match self.arrived(texts(&metadata)) {
+            Answer::Take => Ok(0),
+            Answer::Partial(rejected) => Ok(rejected),
+            Answer::Refuse => Err(Status::invalid_argument("never")),
+            Answer::Again(None) => Err(Status::unavailable("later")),
+            Answer::Again(after) => {
+                Err(Status::with_error_details(Code::Unavailable, "later", ErrorDetails::with_retry_info(after)))
+            }
+            Answer::Hang => std::future::pending().await,
+        }
+    }
+
+    async fn http(&self, request: Request<hyper::body::Incoming>) -> Response<Full<Bytes>> {
+        let (head, body) = request.into_parts();
+        let body = body.collect().await.unwrap().to_bytes();
+        let mut plain = Vec::new();
+        match head.headers.get("content-encoding").is_some_and(|encoding| encoding == "gzip") {
+            true => drop(flate2::read::GzDecoder::new(&*body).read_to_end(&mut plain).unwrap()),
+            false => plain.extend_from_slice(&body),
+        }
+        let traces = ExportTraceServiceRequest::decode(&*plain).unwrap();
+        let mut response = Response::new(Full::default());
+        let rejected_spans = match self.arrived(texts(&head.headers)) {
+            Answer::Take => 0,
+            Answer::Partial(rejected) => rejected,
+            Answer::Refuse => {
+                *response.status_mut() = StatusCode::BAD_REQUEST;
+                return response;
+            }
+            Answer::Again(after) => {
+                *response.status_mut() = StatusCode::SERVICE_UNAVAILABLE;
+                let seconds = after.map_or(0, |after| after.as_secs());
+                response.headers_mut().insert("retry-after", seconds.into());
+                return response;
+            }
+            Answer::Hang => std::future::pending().await,
+        };
+        self.0.lock().unwrap().traces.push(traces);
+        *response.body_mut() = answer(rejected_spans).encode_to_vec().into();
+        response
+    }
+}
+
+#[tonic::async_trait]
+impl TraceService for Service {
+    async fn export(
+        &self,
+        request: tonic::Request<ExportTraceServiceRequest>,
+    ) -> Result<tonic::Response<ExportTraceServiceResponse>, Status> {
+        let rejected = self.grpc(&request).await?;
+        self.0.lock().unwrap().traces.push(request.into_inner());
+        Ok(tonic::Response::new(answer(rejected)))
+    }
+}
+
+#[tonic::async_trait]
+impl LogsService for Service {
+    async fn export(
+        &self,
+        request: tonic::Request<ExportLogsServiceRequest>,
+    ) -> Result<tonic::Response<ExportLogsServiceResponse>, Status> {
+        self.grpc(&request).await?;
+        self.0.lock().unwrap().logs.push(request.into_inner());
+        Ok(tonic::Response::new(ExportLogsServiceResponse::default()))
+    }
+}
+
+fn answer(rejected_spans: i64) -> ExportTraceServiceResponse {
+    let partial = ExportTracePartialSuccess { rejected_spans, error_message: "too many".to_owned() };
+    ExportTraceServiceResponse { partial_success: (rejected_spans > 0).then_some(partial) }
+}
+
+fn texts(headers: &http::HeaderMap) -> Vec<(String, String)> {
+    headers.iter().map(|(name, value)| (name.to_string(), value.to_str().unwrap().to_owned())).collect()
+}

@@ -1,0 +1,276 @@
+//! Collectors that are away, slow or unwilling.
+
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use opentelemetry::trace::SpanKind;
+
+use super::collector::{Answer, Collector};
+use crate::trace::segment::Severity;
+use crate::trace::settings::{Batch, Exporter, Otlp, Protocol, Settings};
+use crate::trace::{Incoming, Pipeline, Source};
+
+const LIMIT: Duration = Duration::from_secs(10);
+
+/// Settings under which spans leave at once, to this collector and nobody else.
+fn settings(address: SocketAddr, protocol: Protocol) -> Settings {
+    let endpoint = match protocol {
+        Protocol::Grpc => format!("http://{address}"),
+        Protocol::HttpProtobuf => format!("http://{address}/v1/traces"),
+    };
+    let mut settings = Settings::default();
+    settings.traces.otlp = Otlp { endpoint, protocol, ..Otlp::standard() };
+    settings.batch.delay = Duration::from_millis(5);
+    settings.logs.exporters.clear();
+    settings.metrics.exporters.clear();
+    settings
+}
+
+/// An address at which nobody listens.
+fn free_address() -> SocketAddr {
+    std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap()
+}
+
+fn request(pipeline: &Pipeline) {
+    requests(pipeline, 1);
+}
+
+/// So many finished requests of one span each.
+fn requests(pipeline: &Pipeline, count: usize) {
+    let source = Source::new("shop", "1.0.0", &[]);
+    for _ in 0..count {
+        pipeline.record(&source, &Incoming::default(), "GET /", SpanKind::Server, Vec::new()).finish(None);
+    }
+}
+
+fn dropped(pipeline: &Pipeline) -> Vec<(&'static str, u64)> {
+    pipeline.counters().dropped_spans().into_iter().filter(|(_, count)| *count > 0).collect()
+}
+
+#[tokio::test]
+async fn spans_arrive_over_grpc() {
+    let collector = Collector::grpc().await;
+    let mut settings = settings(collector.address, Protocol::Grpc);
+    settings.traces.otlp.headers = vec![("authorization".to_owned(), "Bearer x".to_owned())];
+    settings.traces.otlp.gzip = true;
+    let pipeline = Pipeline::start(settings).unwrap();
+    request(&pipeline);
+    collector.wait(|seen| seen.spans() == 1).await;
+    let headers = collector.see(|seen| seen.arrivals[0].1.clone());
+    let has = |name: &str, value: &str| headers.iter().any(|(known, is)| known == name && is.starts_with(value));
+    assert!(has("authorization", "Bearer x") && has("grpc-encoding", "gzip"), "{headers:?}");
+    assert!(has("user-agent", "OTel-OTLP-Exporter-Spandrel/"), "{headers:?}");
+    pipeline.shutdown(LIMIT).await;
+    assert_eq!(pipeline.counters().exported_spans(), 1);
+}
+
+#[tokio::test]
+async fn spans_arrive_over_http_with_gzip_and_headers() {
+    let collector = Collector::http().await;
+    let mut settings = settings(collector.address, Protocol::HttpProtobuf);
+    settings.traces.otlp.headers = vec![("x-tenant".to_owned(), "shop".to_owned())];
+    settings.traces.otlp.gzip = true;
+    let pipeline = Pipeline::start(settings).unwrap();
+    request(&pipeline);
+    collector.wait(|seen| seen.spans() == 1).await;
+    let headers = collector.see(|seen| seen.arrivals[0].1.clone());
+    for (name, value) in
+        [("content-type", "application/x-protobuf"), ("content-encoding", "gzip"), ("x-tenant", "shop")]
+    {
+        assert!(headers.iter().any(|(known, is)| known == name && is == value), "{name} of {headers:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_collector_that_asks_for_a_pause_gets_it_and_then_everything() {
+    let pause = Duration::from_secs(1);
+    for protocol in [Protocol::Grpc, Protocol::HttpProtobuf] {
+        let collector = match protocol {
+            Protocol::Grpc => Collector::grpc().await,
+            Protocol::HttpProtobuf => Collector::http().await,
+        };
+        let collector = collector.answers([Answer::Again(Some(pause))]);
+        let pipeline = Pipeline::start(settings(collector.address, protocol)).unwrap();
+        requests(&pipeline, 20);
+        collector.wait(|seen| seen.spans() == 20).await;
+        let times: Vec<_> = collector.see(|seen| seen.arrivals.iter().map(|(at, _)| *at).collect());
+        assert!(times[1].duration_since(times[0]) >= pause - Duration::from_millis(50), "{protocol:?}");
+        assert!(dropped(&pipeline).is_empty());
+    }
+}
+
+#[tokio::test]
+async fn what_a_collector_rejects_in_part_is_counted() {
+    for (protocol, collector) in
+        [(Protocol::Grpc, Collector::grpc().await), (Protocol::HttpProtobuf, Collector::http().await)]
+    {
+        let collector = collector.answers([Answer::Partial(3)]);
+        let pipeline = Pipeline::start(settings(collector.address, protocol)).unwrap();
+        requests(&pipeline, 10);
+        pipeline.shutdown(LIMIT).await;
+        assert_eq!(dropped(&pipeline), [("rejected", 3)]);
+        assert_eq!(pipeline.counters().exported_spans(), 7);
+        assert_eq!(collector.see(|seen| seen.arrivals.len()), 1, "it is not sent again");
+    }
+}
+
+#[tokio::test]
+async fn what_a_collector_refuses_is_counted_and_not_sent_again() {
+    for (protocol, collector) in
+        [(Protocol::Grpc, Collector::grpc().await), (Protocol::HttpProtobuf, Collector::http().await)]
+    {
+        let collector = collector.answers([Answer::Refuse]);
+        let pipeline = Pipeline::start(settings(collector.address, protocol)).unwrap();
+        requests(&pipeline, 10);
+        pipeline.shutdown(LIMIT).await;
+        assert_eq!(dropped(&pipeline), [("rejected", 10)]);
+        assert_eq!(collector.see(|seen| seen.arrivals.len()), 1);
+    }
+}
+
+#[tokio::test]
+async fn a_collector_that_comes_back_gets_all_that_fitted_the_queue() {
+    let address = free_address();
+    let mut settings = settings(address, Protocol::Grpc);
+    settings.batch = Batch { queue_size: 100, export_size: 10, ..settings.batch };
+    let pipeline = Pipeline::start(settings).unwrap();
+    requests(&pipeline, 100);
+    let failed =
+        || pipeline.counters().exports().iter().any(|(_, outcome, count, _)| *outcome == "failed" && *count > 1);
+    let deadline = Instant::now() + LIMIT;
+    while !failed() && Instant::now() < deadline {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    assert!(failed());
+    let collector = Collector::grpc_at(address).await;
+    collector.wait(|seen| seen.spans() == 100).await;
+    assert!(dropped(&pipeline).is_empty());
+}
+
+#[tokio::test]
+async fn what_does_not_fit_the_queue_is_counted_and_nobody_waits() {
+    let collector = Collector::grpc().await.answers(std::iter::repeat_n(Answer::Hang, 1000));
+    let mut settings = settings(collector.address, Protocol::Grpc);
+    settings.batch = Batch { queue_size: 32, export_size: 8, ..settings.batch };
+    let pipeline = Pipeline::start(settings).unwrap();
+    let began = Instant::now();
+    requests(&pipeline, 1000);
+    assert!(began.elapsed() < Duration::from_secs(1), "{:?}", began.elapsed());
+    assert_eq!(dropped(&pipeline), [("queue_full", 968)]);
+    assert_eq!(pipeline.queue(), (32, 32));
+    pipeline.shutdown(Duration::from_millis(200)).await;
+    assert_eq!(dropped(&pipeline), [("queue_full", 968), ("shutdown", 32)]);
+    request(&pipeline);
+    assert_eq!(dropped(&pipeline), [("queue_full", 968), ("shutdown", 33)], "what comes later is counted too");
+}
+
+#[tokio::test]
+async fn a_host_that_stops_does_not_wait_for_long_pauses() {
+    let collector = Collector::grpc().await.answers([Answer::Again(Some(Duration::from_secs(60)))]);
+    let pipeline = Pipeline::start(settings(collector.address, Protocol::Grpc)).unwrap();
+    request(&pipeline);
+    collector.wait(|seen| seen.arrivals.len() == 1).await;
+    pipeline.shutdown(LIMIT).await;
+    assert_eq!(pipeline.counters().exported_spans(), 1);
+    assert!(dropped(&pipeline).is_empty());
+}
+
+#[tokio::test]
+async fn trouble_with_log_records_does_not_hold_up_spans() {
+    let (collector, troubled) =
+        (Collector::grpc().await, Collector::grpc().await.answers(std::iter::repeat_n(Answer::Hang, 100)));
+    let mut settings = settings(collector.address, Protocol::Grpc);
+    settings.logs.exporters = vec![Exporter::Otlp];
+    settings.logs.otlp.endpoint = format!("http://{}", troubled.address);
+    let pipeline = Pipeline::start(settings).unwrap();
+    let source = Source::new("shop", "1.0.0", &[]);
+    for _ in 0..50 {
+        let mut recorder = pipeline.record(&source, &Incoming::default(), "GET /", SpanKind::Server, Vec::new());
+        recorder.log(recorder.server(), Severity::Info, "hello".to_owned(), Vec::new());
+        recorder.finish(None);
+        tokio::task::yield_now().await;
+    }
+    collector.wait(|seen| seen.spans() == 50).await;
+    troubled.wait(|seen| !seen.arrivals.is_empty()).await;
+    pipeline.shutdown(Duration::from_millis(200)).await;
+    assert_eq!(pipeline.counters().dropped_log_records().iter().map(|(_, count)| count).sum::<u64>(), 50);
+}
+
+#[tokio::test]
+async fn log_records_of_traces_that_are_not_sampled_go_out_all_the_same() {
+    let collector = Collector::grpc().await;
+    let mut settings = settings(collector.address, Protocol::Grpc);
+    settings.sampler.root = crate::trace::Root::AlwaysOff;
+    settings.logs = settings.traces.clone();
+    let pipeline = Pipeline::start(settings).unwrap();
+    let source = Source::new("shop", "1.0.0", &[]);
+    let mut recorder = pipeline.record(&source, &Incoming::default(), "GET /", SpanKind::Server, Vec::new());
+    recorder.log(recorder.server(), Severity::Info, "hello".to_owned(), Vec::new());
+    let trace = recorder.trace_id();
+    recorder.finish(None);
+    pipeline.shutdown(LIMIT).await;
+    collector.see(|seen| {
+        assert!(seen.traces.is_empty());
+        let record = &seen.logs[0].resource_logs[0].scope_logs[0].log_records[0];
+        assert_eq!(record.trace_id, trace.to_bytes());
+        assert_eq!(record.flags, 0);
+    });
+}
+
+#[tokio::test]
+async fn an_outage_is_told_once_when_it_begins_and_once_when_it_ends() {
+    let told = Told::default();
+    let _guard = tracing::subscriber::set_default(told.clone());
+    let outage = [Answer::Again(None), Answer::Again(None), Answer::Again(None)];
+    let collector = Collector::grpc().await.answers(outage.clone());
+    let mut settings = settings(collector.address, Protocol::Grpc);
+    settings.batch = Batch { queue_size: 4, export_size: 2, ..settings.batch };
+    let pipeline = Pipeline::start(settings).unwrap();
+    for arrivals in 1..=3 {
+        requests(&pipeline, 10);
+        collector.wait(|seen| seen.arrivals.len() >= arrivals).await;
+    }
+    pipeline.shutdown(LIMIT).await;
+    let told = told.0.lock().unwrap().clone();
+    let count = |part: &str| told.iter().filter(|text| text.contains(part)).count();
+    assert_eq!(count("takes no spans now"), 1, "{told:#?}");
+    assert_eq!(count("the queue of spans is full"), 1, "{told:#?}");
+    assert_eq!(count("takes spans again"), 1, "{told:#?}");
+}
+
+/// Collects what is logged by the host.
+#[derive(Clone, Default)]
+struct Told(Arc<Mutex<Vec<String>>>);
+
+impl tracing::Subscriber for Told {
+    fn enabled(&self, metadata: &tracing::Metadata<'_>) -> bool {
+        metadata.target().contains("trace") && *metadata.level() <= tracing::Level::INFO
+    }
+
+    fn new_span(&self, _: &tracing::span::Attributes<'_>) -> tracing::span::Id {
+        tracing::span::Id::from_u64(1)
+    }
+
+    fn record(&self, _: &tracing::span::Id, _: &tracing::span::Record<'_>) {}
+
+    fn record_follows_from(&self, _: &tracing::span::Id, _: &tracing::span::Id) {}
+
+    fn event(&self, event: &tracing::Event<'_>) {
+        struct Message(String);
+        impl tracing::field::Visit for Message {
+            fn record_debug(&mut self, field: &tracing::field::Field, value: &dyn std::fmt::Debug) {
+                if field.name() == "message" {
+                    self.0 = format!("{value:?}");
+                }
+            }
+        }
+        let mut message = Message(String::new());
+        event.record(&mut message);
+        self.0.lock().unwrap().push(message.0);
+    }
+
+    fn enter(&self, _: &tracing::span::Id) {}
+
+    fn exit(&self, _: &tracing::span::Id) {}
+}

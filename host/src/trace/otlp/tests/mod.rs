@@ -1,0 +1,5 @@
+//! What reaches a collector, and what is counted where it does not.
+
+mod collector;
+mod delivery;
+mod encoding;

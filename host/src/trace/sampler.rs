@@ -1,0 +1,103 @@
+//! Which traces are recorded, decided where they begin. Pure.
+
+use opentelemetry::trace::TraceId;
+
+use super::context::TraceContext;
+use super::settings::{Root, Sampler};
+
+impl Sampler {
+    /// Whether a trace is recorded. A caller's decision holds where the sampler follows callers and this one decided.
+    pub(super) fn samples(&self, caller: Option<&TraceContext>, trace_id: TraceId) -> bool {
+        match caller.filter(|caller| self.parent_based && !caller.undecided) {
+            Some(caller) => caller.sampled,
+            None => self.root.samples(trace_id),
+        }
+    }
+}
+
+impl Root {
+    fn samples(self, trace_id: TraceId) -> bool {
+        match self {
+            Root::AlwaysOn => true,
+            Root::AlwaysOff => false,
+            Root::Ratio(ratio) => is_below(low_bits(trace_id), ratio),
+        }
+    }
+}
+
+/// Whether a finished trace is among the share that is kept. Every host that sees the trace decides alike, and the
+/// decision does not depend on whether a ratio sampler took the trace.
+pub(super) fn keeps(rate: f64, trace_id: TraceId) -> bool {
+    is_below(mixed(low_bits(trace_id)), rate)
+}
+
+/// The half of the id that is random wherever the id came from.
+fn low_bits(trace_id: TraceId) -> u64 {
+    let [.., a, b, c, d, e, f, g, h] = trace_id.to_bytes();
+    u64::from_be_bytes([a, b, c, d, e, f, g, h])
+}
+
+/// As the OpenTelemetry SDKs compare, so that services of other languages take the same traces.
+fn is_below(bits: u64, ratio: f64) -> bool {
+    ratio >= 1.0 || ((bits >> 1) as f64) < ratio.max(0.0) * (1_u64 << 63) as f64
+}
+
+/// SplitMix64's finalizer: every bit of the result depends on every bit given.
+fn mixed(bits: u64) -> u64 {
+    let bits = (bits ^ (bits >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    let bits = (bits ^ (bits >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    bits ^ (bits >> 31)
+}
+
+#[cfg(test)]
+mod tests {
+    use opentelemetry::trace::SpanId;
+    use proptest::prelude::*;
+
+    use super::super::identity;
+    use super::*;
+
+    fn caller(sampled: bool) -> TraceContext {
+        TraceContext::valid(TraceId::from(1_u128), SpanId::from(1_u64), sampled).unwrap()
+    }
+
+    #[test]
+    fn a_ratio_keeps_its_share() {
+        let kept = (0..10_000).filter(|_| Root::Ratio(0.25).samples(identity::trace_id())).count();
+        assert!((2_200..2_800).contains(&kept), "{kept}");
+        assert!(Root::Ratio(1.0).samples(TraceId::from(u128::MAX)));
+        assert!(!Root::Ratio(0.0).samples(TraceId::from(1_u128 << 80)));
+    }
+
+    #[test]
+    fn the_share_that_is_kept_does_not_depend_on_the_share_that_was_sampled() {
+        let sampled = std::iter::repeat_with(identity::trace_id).filter(|id| Root::Ratio(0.1).samples(*id));
+        let kept = sampled.take(10_000).filter(|id| keeps(0.5, *id)).count();
+        assert!((4_700..5_300).contains(&kept), "{kept}");
+    }
+
+    #[test]
+    fn callers_are_followed_where_the_sampler_says_so() {
+        let id = identity::trace_id();
+        let check = |root, parent_based, caller: Option<&TraceContext>, expected| {
+            assert_eq!(Sampler { root, parent_based }.samples(caller, id), expected);
+        };
+        check(Root::AlwaysOff, true, Some(&caller(true)), true);
+        check(Root::AlwaysOn, true, Some(&caller(false)), false);
+        check(Root::AlwaysOn, true, None, true);
+        check(Root::AlwaysOff, false, Some(&caller(true)), false);
+        check(Root::AlwaysOn, false, Some(&caller(false)), true);
+        let undecided = TraceContext { undecided: true, ..caller(false) };
+        check(Root::AlwaysOn, true, Some(&undecided), true);
+        check(Root::AlwaysOff, true, Some(&undecided), false);
+    }
+
+    proptest! {
+        #[test]
+        fn everybody_decides_alike_and_a_higher_ratio_takes_no_less(id: u128, one in 0.0..=1.0_f64, two in 0.0..=1.0_f64) {
+            let samples = |ratio| Root::Ratio(ratio).samples(TraceId::from(id));
+            prop_assert_eq!(samples(one), samples(one));
+            prop_assert!(!samples(one.min(two)) || samples(one.max(two)));
+        }
+    }
+}

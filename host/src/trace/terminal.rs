@@ -1,0 +1,138 @@
+//! Prints finished traces for people, on a thread of its own: a terminal that is slow or stopped must not slow requests.
+//!
+//! The parts of a trace are collected until the trace ends here. One that comes from outside may be a part of another
+//! one that is served here too, so it waits a moment for that one.
+
+use std::collections::HashMap;
+use std::io::Write;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TrySendError, sync_channel};
+use std::time::{Duration, Instant};
+
+use opentelemetry::trace::{SpanId, TraceId};
+use tokio::sync::oneshot;
+
+use super::segment::Segment;
+use super::tree;
+
+/// Segments that wait for the thread. What comes when there are more is not printed.
+const WAITING: usize = 1024;
+/// How long a trace from outside waits for the rest of it.
+const LINGER: Duration = Duration::from_millis(200);
+/// How long the parts of a trace wait for its end, which never comes where it was dropped.
+const PATIENCE: Duration = Duration::from_secs(30);
+/// The most segments that are held together.
+const HELD: usize = 8192;
+
+/// The way to the thread.
+pub(super) struct Terminal {
+    sender: SyncSender<Message>,
+    /// Segments that found it too busy.
+    unprinted: AtomicU64,
+}
+
+enum Message {
+    Segment(Arc<Segment>),
+    /// Print what is held, then answer.
+    Flush(oneshot::Sender<()>),
+}
+
+impl Terminal {
+    /// Starts the thread, which ends when the terminal is dropped.
+    pub fn start(out: Box<dyn Write + Send>) -> std::io::Result<Terminal> {
+        let (sender, receiver) = sync_channel(WAITING);
+        let printer = Printer { out, pending: HashMap::new(), held: 0 };
+        std::thread::Builder::new().name("trace printer".to_owned()).spawn(move || printer.run(&receiver))?;
+        Ok(Terminal { sender, unprinted: AtomicU64::new(0) })
+    }
+
+    /// Hands a segment over, unless the thread is too busy.
+    pub fn print(&self, segment: &Arc<Segment>) {
+        match self.sender.try_send(Message::Segment(segment.clone())) {
+            Ok(()) => {}
+            Err(TrySendError::Full(_)) => {
+                if self.unprinted.fetch_add(1, Ordering::Relaxed) == 0 {
+                    tracing::warn!("traces are finished faster than they are printed; some are left out");
+                }
+            }
+            // The thread ended because nobody reads what it prints.
+            Err(TrySendError::Disconnected(_)) => {}
+        }
+    }
+
+    /// Returns when everything is printed, or at once where nobody reads it.
+    pub async fn flush(&self) {
+        let (done, printed) = oneshot::channel();
+        let mut message = Message::Flush(done);
+        while let Err(TrySendError::Full(back)) = self.sender.try_send(message) {
+            message = back;
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        let _ = printed.await;
+    }
+}
+
+struct Printer {
+    out: Box<dyn Write + Send>,
+    pending: HashMap<TraceId, Pending>,
+    held: usize,
+}
+
+struct Pending {
+    segments: Vec<Arc<Segment>>,
+    /// When it is printed if nothing more comes.
+    due: Instant,
+}
+
+impl Printer {
+    /// Ends when the terminal is dropped or the output is gone.
+    fn run(mut self, receiver: &Receiver<Message>) {
+        loop {
+            let next = self.pending.values().map(|pending| pending.due).min();
+            let wait = next.map_or(PATIENCE, |due| due.saturating_duration_since(Instant::now()));
+            let printed = match receiver.recv_timeout(wait) {
+                Ok(Message::Segment(segment)) => self.take(segment),
+                Ok(Message::Flush(done)) => {
+                    let printed = self.print_due(None);
+                    let _ = done.send(());
+                    printed
+                }
+                Err(RecvTimeoutError::Timeout) => self.print_due(Some(Instant::now())),
+                Err(RecvTimeoutError::Disconnected) => return,
+            };
+            if printed.is_err() {
+                return;
+            }
+        }
+    }
+
+    fn take(&mut self, segment: Arc<Segment>) -> std::io::Result<()> {
+        let (trace, ends) = (segment.trace_id, segment.is_local_root());
+        let starts = segment.root().is_none_or(|root| root.parent == SpanId::INVALID);
+        let now = Instant::now();
+        let pending = self.pending.entry(trace).or_insert(Pending { segments: Vec::new(), due: now + PATIENCE });
+        pending.segments.push(segment);
+        self.held += 1;
+        if ends {
+            pending.due = if starts { now } else { now + LINGER };
+        }
+        match (self.held > HELD, starts) {
+            (true, _) => self.print_due(None),
+            (false, true) => self.print_due(Some(now)),
+            (false, false) => Ok(()),
+        }
+    }
+
+    /// Prints what is due at a time, or everything.
+    fn print_due(&mut self, at: Option<Instant>) -> std::io::Result<()> {
+        let due = self.pending.extract_if(|_, pending| at.is_none_or(|at| pending.due <= at));
+        let mut due: Vec<_> = due.map(|(_, pending)| pending).collect();
+        due.sort_by_key(|pending| pending.due);
+        for pending in due {
+            self.held -= pending.segments.len();
+            self.out.write_all(tree::render(&pending.segments).as_bytes())?;
+        }
+        self.out.flush()
+    }
+}

@@ -1,0 +1,269 @@
+//! A new version of a component while the old one serves: no lost request, no bad version.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::time::Duration;
+
+use serde_json::Value;
+use testkit::{Answer, Client, Shop, artifacts, poll};
+
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// The inventory service's bytes with a custom section appended: the same behaviour under another digest.
+fn inventory(version: u8) -> Vec<u8> {
+    variant("inventory-service", version)
+}
+
+fn variant(package: &str, version: u8) -> Vec<u8> {
+    let mut bytes = std::fs::read(artifacts::component(package)).expect("the component");
+    if version > 0 {
+        bytes.extend([0, 3, 1, b'v', version]);
+    }
+    bytes
+}
+
+async fn shop() -> Shop {
+    Shop::builder().with_console().head("[swap]\nwatch = false").start().await
+}
+
+async fn admin(shop: &Shop, method: &str, path: &str, body: Vec<u8>) -> Answer {
+    let path = format!("/admin/v1/services{path}");
+    Client::default().request(method, shop.console(), &path).body(body).send().await
+}
+
+async fn swap(shop: &Shop, service: &str, bytes: Vec<u8>) -> Answer {
+    admin(shop, "PUT", &format!("/{service}/component"), bytes).await
+}
+
+async fn status(shop: &Shop, service: &str) -> Value {
+    let all = admin(shop, "GET", "", Vec::new()).await.json();
+    let found = all.as_array().expect("a list").iter().find(|one| one["name"] == service);
+    found.expect("the service is listed").clone()
+}
+
+/// The generation that answered, as the trace tells it.
+async fn generation_of(shop: &Shop, answer: &Answer) -> i64 {
+    let trace = answer.trace.as_str().to_owned();
+    let of_trace = |span: &testkit::Span| span.kind == testkit::Kind::Server && span.trace_id == trace;
+    let span = shop.collector().wait_for_span("the server span", of_trace).await;
+    span.attribute("spandrel.component.generation").as_i64().expect("a number")
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_swap_is_served_by_the_next_request_and_seen_in_its_trace() {
+    let shop = shop().await;
+    let before = shop.get("inventory-service", "/inventory/1").await;
+    assert_eq!(generation_of(&shop, &before).await, 1);
+    let answer = swap(&shop, "inventory-service", inventory(1)).await;
+    assert_eq!(answer.status, 200, "{}", answer.text());
+    let said = answer.json();
+    assert_eq!(said["generation"], 2);
+    assert!(said["digest"].as_str().expect("a digest").starts_with("sha256:"));
+    for step in ["compile", "verify", "probe", "publish"] {
+        assert!(said["timings_ms"][step].is_number(), "{said}");
+    }
+    let after = shop.get("inventory-service", "/inventory/1").await;
+    assert_eq!(after.json(), before.json());
+    assert_eq!(generation_of(&shop, &after).await, 2);
+    let swapped = shop.collector().wait_for_span("the swap", |span| span.name == "swap").await;
+    assert_eq!(swapped.service, "spandrel");
+    for step in ["compile", "verify", "probe", "publish", "drain"] {
+        shop.collector().wait_for_span(step, |span| span.name == step && span.trace_id == swapped.trace_id).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_no_good_version_is_refused_and_the_old_one_keeps_serving() {
+    let shop = shop().await;
+    let whole = inventory(1);
+    let other = std::fs::read(artifacts::component("oddities")).expect("the fixture");
+    let bad: [(&str, Vec<u8>, &str); 5] = [
+        ("truncated", whole[..whole.len() / 2].to_vec(), "not valid"),
+        ("text", b"hello".to_vec(), "no WebAssembly file"),
+        ("empty", Vec::new(), "no WebAssembly file"),
+        ("a core module", wat::parse_str("(module)").expect("a module"), "core WebAssembly module"),
+        ("other routes", other, "drops"),
+    ];
+    for (what, bytes, words) in bad {
+        swap(&shop, "inventory-service", bytes).await.assert_problem(422, words);
+        assert_eq!(shop.get("inventory-service", "/inventory/1").await.status, 200, "after {what}");
+        let status = status(&shop, "inventory-service").await;
+        assert_eq!(status["generation"], 1, "after {what}");
+        assert!(status["last_error"].as_str().expect("a reason").contains(words), "{status}");
+    }
+    swap(&shop, "nobody", inventory(1)).await.assert_problem(404, "nobody");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn dropped_routes_are_accepted_when_that_is_meant() {
+    let shop = shop().await;
+    let bytes = std::fs::read(artifacts::component("oddities")).expect("the fixture");
+    let path = "/inventory-service/component?allow-dropped-routes=true";
+    let answer = admin(&shop, "PUT", path, bytes).await;
+    assert_eq!(answer.status, 200, "{}", answer.text());
+    assert_eq!(shop.get("inventory-service", "/inventory/1").await.status, 404);
+    let back = admin(&shop, "POST", "/inventory-service/rollback", Vec::new()).await;
+    assert_eq!(back.json()["generation"], 1);
+    assert_eq!(shop.get("inventory-service", "/inventory/1").await.status, 200);
+    let again = admin(&shop, "POST", "/inventory-service/rollback", Vec::new()).await;
+    again.assert_problem(409, "no earlier generation");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn reservations_outlive_a_swap() {
+    let shop = shop().await;
+    let path = "/inventory/1/reserve?quantity=10";
+    assert_eq!(shop.post("inventory-service", path).await.json()["remaining_available"], 35);
+    assert_eq!(swap(&shop, "inventory-service", inventory(1)).await.status, 200);
+    assert_eq!(shop.post("inventory-service", path).await.json()["remaining_available"], 25);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn no_request_is_lost_while_good_and_bad_swaps_of_all_services_run() {
+    let shop = Arc::new(shop().await);
+    let (stop, served) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicUsize::new(0)));
+    let load: Vec<_> = (0..16)
+        .map(|_| {
+            let (shop, stop, served) = (shop.clone(), stop.clone(), served.clone());
+            tokio::spawn(async move {
+                while !stop.load(Ordering::Relaxed) {
+                    let answer = shop.request("GET", "user-service", "/users/1/recommendations").untraced().send().await;
+                    assert_eq!(answer.status, 200, "{}", answer.text());
+                    let products = answer.json()["products"]["products"].clone();
+                    let enriched = |product: &Value| product["available_quantity"].is_number();
+                    assert!(products.as_array().expect("a list").iter().all(enriched), "{products}");
+                    served.fetch_add(1, Ordering::Relaxed);
+                }
+            })
+        })
+        .collect();
+    for round in 1..=10 {
+        for service in ["user-service", "product-service", "inventory-service"] {
+            let good = swap(&shop, service, variant(service, round)).await;
+            assert_eq!(good.status, 200, "{}", good.text());
+            assert_eq!(swap(&shop, service, vec![round; 100]).await.status, 422);
+        }
+    }
+    stop.store(true, Ordering::Relaxed);
+    for task in load {
+        task.await.expect("no request failed");
+    }
+    assert!(served.load(Ordering::Relaxed) > 100);
+    assert_eq!(status(&shop, "user-service").await["generation"], 11);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn of_two_swaps_at_once_the_newer_one_stays() {
+    let shop = shop().await;
+    let (one, two) = tokio::join!(
+        swap(&shop, "inventory-service", inventory(1)),
+        swap(&shop, "inventory-service", inventory(2)),
+    );
+    let statuses = [one.status.as_u16(), two.status.as_u16()];
+    assert!(statuses.contains(&200), "{} {}", one.text(), two.text());
+    assert!(statuses.iter().all(|status| [200, 409].contains(status)), "{statuses:?}");
+    assert_eq!(shop.get("inventory-service", "/inventory/1").await.status, 200);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_canary_serves_its_share_until_it_is_promoted_or_aborted() {
+    let shop = shop().await;
+    let path = "/inventory-service/component?canary=50%25";
+    assert_eq!(admin(&shop, "PUT", path, inventory(1)).await.status, 200);
+    swap(&shop, "inventory-service", inventory(2)).await.assert_problem(409, "canary");
+    for _ in 0..60 {
+        shop.get("inventory-service", "/inventory/1").await;
+    }
+    let trial = status(&shop, "inventory-service").await;
+    let share = trial["canary"]["requests"].as_u64().expect("a count");
+    assert!((10..=50).contains(&share), "{trial}");
+    assert_eq!(trial["state"], "canary");
+    let aborted = admin(&shop, "POST", "/inventory-service/abort", Vec::new()).await.json();
+    assert_eq!(aborted["generation"], 1);
+    assert_eq!(admin(&shop, "PUT", path, inventory(3)).await.status, 200);
+    let promoted = admin(&shop, "POST", "/inventory-service/promote", Vec::new()).await.json();
+    assert_eq!(promoted["generation"], 3);
+    let answer = shop.get("inventory-service", "/inventory/1").await;
+    assert_eq!(generation_of(&shop, &answer).await, 3);
+    admin(&shop, "POST", "/inventory-service/promote", Vec::new()).await.assert_problem(409, "no canary");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_version_that_fails_is_rolled_back_by_itself() {
+    let shop = Shop::oddities().with_console().head("[swap]\nwatch = false\nguard = \"30s\"").start().await;
+    for _ in 0..50 {
+        shop.get("oddities", "/print/x").await;
+    }
+    assert_eq!(swap(&shop, "oddities", variant("oddities", 1)).await.status, 200);
+    let mut rolled_back = false;
+    for _ in 0..200 {
+        shop.get("oddities", "/panic/x").await;
+        rolled_back = status(&shop, "oddities").await["generation"] == 1;
+        if rolled_back {
+            break;
+        }
+    }
+    assert!(rolled_back, "{}", status(&shop, "oddities").await);
+    let reason = status(&shop, "oddities").await["last_error"].to_string();
+    assert!(reason.contains("generation 2 was rolled back"), "{reason}");
+}
+
+/// A shop whose inventory component is a file of its own in `folder`.
+async fn watched(component: &Path) -> Shop {
+    let shop = Shop::empty().service("inventory-service", component, 8002);
+    shop.with_console().head("[swap]\nwatch = true").start().await
+}
+
+async fn wait_for_generation(shop: &Shop, generation: u64) {
+    let deadline = std::time::Instant::now() + PATIENCE;
+    while status(shop, "inventory-service").await["generation"] != generation {
+        assert!(std::time::Instant::now() < deadline, "{}", status(shop, "inventory-service").await);
+        tokio::task::yield_now().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_replaced_file_a_moved_link_and_a_slow_writer_each_end_in_one_swap() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let at = |name: &str| folder.path().join(name);
+    std::fs::write(at("v1.wasm"), inventory(1)).expect("written");
+    std::fs::write(at("v2.wasm"), inventory(2)).expect("written");
+    std::os::unix::fs::symlink(at("v1.wasm"), at("live.wasm")).expect("linked");
+    let shop = watched(&at("live.wasm")).await;
+
+    std::os::unix::fs::symlink(at("v2.wasm"), at("next")).expect("linked");
+    std::fs::rename(at("next"), at("live.wasm")).expect("moved");
+    wait_for_generation(&shop, 2).await;
+
+    std::fs::write(at("new"), inventory(3)).expect("written");
+    std::fs::rename(at("new"), at("live.wasm")).expect("moved");
+    wait_for_generation(&shop, 3).await;
+
+    let bytes = inventory(4);
+    let (first, rest) = bytes.split_at(bytes.len() / 3);
+    std::fs::write(at("live.wasm"), first).expect("written");
+    // Long enough for the watcher to look several times at a file that has stopped growing.
+    let seen = poll::until(Duration::from_millis(900), || None::<()>).await;
+    assert!(seen.is_none());
+    std::io::Write::write_all(
+        &mut std::fs::OpenOptions::new().append(true).open(at("live.wasm")).expect("opened"),
+        rest,
+    )
+    .expect("written");
+    wait_for_generation(&shop, 4).await;
+    let status = status(&shop, "inventory-service").await;
+    assert_eq!((&status["swaps"], &status["last_error"]), (&Value::from(3), &Value::Null));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn no_web_page_reaches_the_admin_api() {
+    let shop = shop().await;
+    let ask = |name: &'static str, value: &'static str| {
+        let request = Client::default().request("GET", shop.console(), "/admin/v1/services");
+        async move { request.header(name, value).send().await.status.as_u16() }
+    };
+    assert_eq!(ask("origin", "https://evil.example").await, 403);
+    assert_eq!(ask("host", "evil.example").await, 403);
+    assert_eq!(ask("x-harmless", "1").await, 200);
+}
