@@ -1,15 +1,17 @@
 //! What is wrong with a configuration, where, and what to do.
 
-use std::path::PathBuf;
+use std::io::ErrorKind;
+use std::path::{Path, PathBuf};
 
 use thiserror::Error;
 
-/// The first thing that is wrong.
+/// The first thing that is wrong. Shown whole, it is one message with its place and, on a second line, its cure.
 #[derive(Debug, Error)]
 pub enum ConfigError {
     /// The manifest is not there or not readable.
     #[error(
-        "the manifest {path} cannot be read: {reason}\n  help: run in the folder that holds it, or name it with --manifest FILE"
+        "{}\n  help: run in the folder that holds the manifest, or name it with --manifest FILE",
+        unreadable(path, reason)
     )]
     NoManifest {
         /// Where it was looked for.
@@ -24,7 +26,7 @@ pub enum ConfigError {
         manifest: String,
         /// The line, from 1.
         line: usize,
-        /// The column, from 1.
+        /// The column, from 1, in characters.
         column: usize,
         /// What is wrong.
         problem: String,
@@ -36,9 +38,18 @@ pub enum ConfigError {
     Variable {
         /// The variable.
         name: String,
-        /// Its value.
+        /// Its value, or what stands for one that may be secret.
         value: String,
         /// What is accepted.
         help: String,
     },
+}
+
+/// Names the whole path, because a relative one says nothing about the folder that the command ran in.
+fn unreadable(path: &Path, reason: &std::io::Error) -> String {
+    let whole = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
+    match reason.kind() {
+        ErrorKind::NotFound => format!("there is no manifest at {}", whole.display()),
+        _ => format!("the manifest {} cannot be read: {reason}", whole.display()),
+    }
 }

@@ -1,51 +1,33 @@
 //! From the manifest's text to a [`Config`]: every key known, every value checked, every error with its place.
 
 use std::collections::BTreeMap;
-use std::net::SocketAddr;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::ops::Range;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::Duration;
 
-use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
 use super::environment::Environment;
 use super::error::ConfigError;
-use super::expand::expand;
-use super::quantity::{DURATION_HELP, SIZE_HELP, duration, size};
+use super::origin::Origin;
+use super::quantity::{SIZE_HELP, duration};
+use super::section::{Placed, Reader, Section};
 use super::telemetry;
 use super::types::{
-    Bind, Config, ConsoleConfig, DEFAULT_VERSION, Isolation, Limits, Origin, Outbound, ServiceConfig, ServiceName,
-    StateConfig, SwapConfig,
+    Bind, Config, ConsoleConfig, DEFAULT_VERSION, Isolation, Limits, Outbound, ServiceConfig, ServiceName, StateConfig,
+    SwapConfig,
 };
 use crate::trace::Keep;
 
 /// Where the console listens when the manifest does not say.
-const CONSOLE: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), 8010);
+const CONSOLE: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 8010);
 
-type Value<'a> = Spanned<DeValue<'a>>;
 type Result<T, E = ConfigError> = std::result::Result<T, E>;
 
-/// A text and where it stands.
-type Placed = (String, Range<usize>);
-
-/// What every step needs: the text for line numbers, and the environment for `${...}`.
-struct Reader<'a> {
-    text: &'a str,
-    manifest: &'a Path,
-    environment: &'a Environment,
-}
-
-/// One table of the manifest.
-struct Section<'a> {
-    reader: &'a Reader<'a>,
-    name: &'static str,
-    table: Option<&'a DeTable<'a>>,
-    place: Range<usize>,
-}
-
 pub(super) fn read(text: &str, manifest: &Path, environment: &Environment) -> Result<Config> {
-    let reader = Reader { text, manifest, environment };
+    let base = manifest.parent().unwrap_or(Path::new(""));
+    let reader = Reader { text, manifest, base, environment };
     let parsed = DeTable::parse(text).map_err(|error| {
         let problem = error.message().to_owned();
         reader.error(error.span().unwrap_or(0..0), problem, "the manifest is TOML (https://toml.io)")
@@ -59,6 +41,7 @@ pub(super) fn read(text: &str, manifest: &Path, environment: &Environment) -> Re
     telemetry_settings.keep = keep(&root.section("telemetry", "[telemetry]")?)?;
     let config = Config {
         manifest: manifest.to_owned(),
+        base: base.to_owned(),
         state: state(&root.section("state", "[state]")?)?,
         swap: swap(&root.section("swap", "[swap]")?)?,
         services: services(&root, console.listen)?,
@@ -169,16 +152,26 @@ fn services(root: &Section<'_>, console: Option<SocketAddr>) -> Result<Vec<Servi
             let problem = format!("there are two services named `{}`", made.name);
             return Err(section.error("name", problem, "give each service a name of its own"));
         }
-        let taken = services.iter().find(|known| known.listen == made.listen && made.listen.port() != 0);
-        let taken = taken.map(|known| known.name.to_string());
-        let taken = taken.or_else(|| (console == Some(made.listen)).then(|| "the console".to_owned()));
-        if let Some(other) = taken {
-            let problem = format!("`{}` listens on {}, and so does {other}", made.name, made.listen);
+        let others = services.iter().map(|known| (known.listen, known.name.as_str()));
+        let mut others = others.chain(console.map(|address| (address, "the console")));
+        if let Some((address, other)) = others.find(|(address, _)| collide(*address, made.listen)) {
+            let problem = match address == made.listen {
+                true => format!("`{}` listens on {address}, and so does {other}", made.name),
+                false => format!("`{}` listens on {}, and {other} on {address}", made.name, made.listen),
+            };
             return Err(section.error("listen", problem, "give each an address of its own"));
         }
         services.push(made);
     }
     Ok(services)
+}
+
+/// Whether the second of these listeners would find its port taken. Port 0 is a free one each time, and `[::]` takes
+/// IPv4 too.
+fn collide(one: SocketAddr, other: SocketAddr) -> bool {
+    let covers = |all: IpAddr, ip: IpAddr| all.is_unspecified() && (all.is_ipv6() || ip.is_ipv4());
+    let (a, b) = (one.ip(), other.ip());
+    one.port() == other.port() && one.port() != 0 && (a == b || covers(a, b) || covers(b, a))
 }
 
 fn service(section: &Section<'_>) -> Result<ServiceConfig> {
@@ -229,7 +222,7 @@ fn settings(section: &Section<'_>) -> Result<BTreeMap<String, String>> {
     for (key, value) in section.table.into_iter().flatten() {
         let text = match value.get_ref() {
             DeValue::String(text) => section.reader.expand(text, value.span())?,
-            DeValue::Integer(number) => number.as_str().to_owned(),
+            DeValue::Integer(number) => number.to_string(),
             DeValue::Float(number) => number.as_str().to_owned(),
             DeValue::Boolean(truth) => truth.to_string(),
             _ => {
@@ -248,16 +241,28 @@ fn settings(section: &Section<'_>) -> Result<BTreeMap<String, String>> {
 
 fn outbound(section: &Section<'_>) -> Result<Outbound> {
     section.only(&["allow", "no_baggage"])?;
-    let origins = |key| -> Result<Vec<Origin>> {
-        let texts = section.texts(key)?.unwrap_or_default().into_iter();
-        let origin = |(text, place): Placed| {
+    let allow: Vec<_> = origins(section, "allow")?.into_iter().map(|(origin, _)| origin).collect();
+    let mut no_baggage = Vec::new();
+    for (origin, place) in origins(section, "no_baggage")? {
+        // A slip here would send baggage, such as who the user is, to where it must not go.
+        if !allow.contains(&origin) {
+            let problem = format!("`no_baggage` lists {origin}, which `allow` does not");
+            return Err(section.reader.error(place, problem, "list it in `allow` too, or take it out here"));
+        }
+        no_baggage.push(origin);
+    }
+    Ok(Outbound { allow, no_baggage })
+}
+
+fn origins(section: &Section<'_>, key: &str) -> Result<Vec<(Origin, Range<usize>)>> {
+    let origin = |(text, place): Placed| match Origin::parse(&text) {
+        Some(origin) => Ok((origin, place)),
+        None => {
             let help = "write scheme, host and port only, as in \"http://localhost:8000\"";
-            Origin::parse(&text)
-                .ok_or_else(|| section.reader.error(place, format!("`{key}` lists `{text}`, which is no origin"), help))
-        };
-        texts.map(origin).collect()
+            Err(section.reader.error(place, format!("`{key}` lists `{text}`, which is no origin"), help))
+        }
     };
-    Ok(Outbound { allow: origins("allow")?, no_baggage: origins("no_baggage")? })
+    section.texts(key)?.unwrap_or_default().into_iter().map(origin).collect()
 }
 
 fn limits(section: &Section<'_>) -> Result<Limits> {
@@ -294,182 +299,6 @@ fn limits(section: &Section<'_>) -> Result<Limits> {
         )),
         None => Ok(limits),
     }
-}
-
-impl<'a> Reader<'a> {
-    fn error(&self, place: Range<usize>, problem: String, help: &str) -> ConfigError {
-        let before = self.text.get(..place.start).unwrap_or(self.text);
-        let line_start = before.rfind('\n').map_or(0, |at| at + 1);
-        ConfigError::Manifest {
-            manifest: self.manifest.display().to_string(),
-            line: before.matches('\n').count() + 1,
-            column: before.get(line_start..).unwrap_or_default().chars().count() + 1,
-            problem,
-            help: help.to_owned(),
-        }
-    }
-
-    fn expand(&self, text: &str, place: Range<usize>) -> Result<String> {
-        expand(text, self.environment).map_err(|(problem, help)| self.error(place, problem, &help))
-    }
-
-    fn table(&'a self, value: &'a Value<'a>, name: &'static str) -> Result<Section<'a>> {
-        match value.get_ref().as_table() {
-            Some(table) => Ok(Section { reader: self, name, table: Some(table), place: value.span() }),
-            None => Err(self.error(
-                value.span(),
-                format!("{name} is no table"),
-                &format!("write `{name}` on a line of its own"),
-            )),
-        }
-    }
-}
-
-impl<'a> Section<'a> {
-    fn get(&self, key: &str) -> Option<&'a Value<'a>> {
-        self.table?.iter().find(|(name, _)| name.get_ref() == key).map(|(_, value)| value)
-    }
-
-    /// A table in this one; an empty one where it is not there.
-    fn section(&self, key: &str, name: &'static str) -> Result<Section<'a>> {
-        match self.get(key) {
-            Some(value) => self.reader.table(value, name),
-            None => Ok(Section { reader: self.reader, name, table: None, place: self.place.clone() }),
-        }
-    }
-
-    /// Refuses keys that mean nothing, and names the nearest that does.
-    fn only(&self, known: &[&str]) -> Result<()> {
-        for (key, _) in self.table.into_iter().flatten() {
-            let name: &str = key.get_ref();
-            if !known.contains(&name) {
-                let help = match nearest(name, known) {
-                    Some(near) => format!("did you mean `{near}`?"),
-                    None => format!("the keys here are {}", known.join(", ")),
-                };
-                return Err(self.reader.error(key.span(), format!("unknown key `{name}` in {}", self.name), &help));
-            }
-        }
-        Ok(())
-    }
-
-    /// An error at the value of a key, or at the section where the key is not there.
-    fn error(&self, key: &str, problem: String, help: &str) -> ConfigError {
-        let place = self.get(key).map_or_else(|| self.place.clone(), Spanned::span);
-        self.reader.error(place, problem, help)
-    }
-
-    fn wrong_type(&self, key: &str, value: &Value<'_>, expected: &str) -> ConfigError {
-        let problem = format!("`{key}` in {} is of type {}, not {expected}", self.name, value.get_ref().type_str());
-        self.reader.error(value.span(), problem, &format!("write `{key}` as {expected}"))
-    }
-
-    fn required<T>(&self, value: Option<T>, key: &str, example: &str) -> Result<T> {
-        value.ok_or_else(|| {
-            self.reader.error(self.place.clone(), format!("{} has no `{key}`", self.name), &format!("add `{example}`"))
-        })
-    }
-
-    fn text(&self, key: &str) -> Result<Option<Placed>> {
-        let Some(value) = self.get(key) else { return Ok(None) };
-        match value.get_ref().as_str() {
-            Some(text) => Ok(Some((self.reader.expand(text, value.span())?, value.span()))),
-            None => Err(self.wrong_type(key, value, "a string in quotes")),
-        }
-    }
-
-    fn texts(&self, key: &str) -> Result<Option<Vec<Placed>>> {
-        let Some(value) = self.get(key) else { return Ok(None) };
-        let Some(values) = value.get_ref().as_array() else {
-            return Err(self.wrong_type(key, value, "a list of strings"));
-        };
-        let text = |value: &Value<'_>| match value.get_ref().as_str() {
-            Some(text) => Ok((self.reader.expand(text, value.span())?, value.span())),
-            None => Err(self.wrong_type(key, value, "a list of strings")),
-        };
-        values.iter().map(text).collect::<Result<_>>().map(Some)
-    }
-
-    /// Relative paths start at the manifest's folder.
-    fn path(&self, key: &str) -> Result<Option<PathBuf>> {
-        let folder = self.reader.manifest.parent().unwrap_or(Path::new(""));
-        Ok(self.text(key)?.map(|(path, _)| folder.join(path)))
-    }
-
-    fn address(&self, key: &str) -> Result<Option<SocketAddr>> {
-        let Some((text, place)) = self.text(key)? else { return Ok(None) };
-        let parsed = text.replace("localhost", "127.0.0.1").parse();
-        parsed.map(Some).map_err(|_| {
-            let help = "write an IP address and a port, as in \"127.0.0.1:8001\" or \"[::1]:8001\"";
-            self.reader.error(place, format!("`{text}` is no address to listen on"), help)
-        })
-    }
-
-    fn boolean(&self, key: &str) -> Result<Option<bool>> {
-        let Some(value) = self.get(key) else { return Ok(None) };
-        value.get_ref().as_bool().map(Some).ok_or_else(|| self.wrong_type(key, value, "true or false"))
-    }
-
-    fn duration(&self, key: &str) -> Result<Option<Duration>> {
-        let Some((text, place)) = self.text(key)? else { return Ok(None) };
-        duration(&text).map(Some).ok_or_else(|| {
-            self.reader.error(place, format!("`{key}` is `{text}`, which is no duration"), DURATION_HELP)
-        })
-    }
-
-    /// A size is a string with a unit, or a number of bytes.
-    fn size(&self, key: &str) -> Result<Option<u64>> {
-        let Some(value) = self.get(key) else { return Ok(None) };
-        let text = match value.get_ref() {
-            DeValue::String(text) => self.reader.expand(text, value.span())?,
-            DeValue::Integer(number) => number.as_str().to_owned(),
-            _ => return Err(self.wrong_type(key, value, "a size")),
-        };
-        size(&text)
-            .map(Some)
-            .ok_or_else(|| self.reader.error(value.span(), format!("`{key}` is `{text}`, which is no size"), SIZE_HELP))
-    }
-
-    fn count(&self, key: &str) -> Result<Option<usize>> {
-        let Some(value) = self.get(key) else { return Ok(None) };
-        let number = value.get_ref().as_integer().and_then(|number| number.as_str().parse().ok());
-        number.map(Some).ok_or_else(|| self.wrong_type(key, value, "a whole number"))
-    }
-
-    fn ratio(&self, key: &str) -> Result<Option<f64>> {
-        let Some(value) = self.get(key) else { return Ok(None) };
-        let number = match value.get_ref() {
-            DeValue::Float(number) => number.as_str().parse().ok(),
-            DeValue::Integer(number) => number.as_str().parse().ok(),
-            _ => None,
-        };
-        let number = number.filter(|number| (0.0..=1.0).contains(number));
-        number.map(Some).ok_or_else(|| self.wrong_type(key, value, "a number from 0 to 1"))
-    }
-}
-
-/// The known key that is written most like `name`, unless none is.
-fn nearest<'k>(name: &str, known: &[&'k str]) -> Option<&'k str> {
-    let near = known.iter().map(|key| (distance(name, key), *key)).min()?;
-    (near.0 <= name.len().max(3) / 2).then_some(near.1)
-}
-
-/// Edit distance (Levenshtein).
-fn distance(from: &str, to: &str) -> usize {
-    let mut row: Vec<usize> = (0..=to.len()).collect();
-    for (index, byte) in from.bytes().enumerate() {
-        let mut diagonal = index;
-        let mut left = index + 1;
-        for (above, other) in row.iter_mut().skip(1).zip(to.bytes()) {
-            let cost = (diagonal + usize::from(byte != other)).min(left + 1).min(*above + 1);
-            diagonal = std::mem::replace(above, cost);
-            left = cost;
-        }
-        if let Some(first) = row.first_mut() {
-            *first = index + 1;
-        }
-    }
-    row.last().copied().unwrap_or(0)
 }
 
 #[cfg(test)]

@@ -54,7 +54,10 @@ fn an_unknown_key_is_named_with_its_line_and_the_nearest_known_one() {
         "shop/services.toml:6:1: unknown key `memroy` in [service.limits]\n  help: did you mean `memory`?",
     );
     check("[consol]\n", "1:2: unknown key `consol` in the manifest\n  help: did you mean `console`?");
-    check("[state]\nzzzzzzzzzzzz = 1\n", "the keys here are backend, path");
+    check(
+        "[state]\nzzzzzzzzzzzz = 1\na = 2\n",
+        "2:1: unknown key `zzzzzzzzzzzz` in [state]\n  help: the keys here are backend, path",
+    );
 }
 
 #[test]
@@ -105,4 +108,53 @@ fn the_shop_s_own_manifest_is_good() {
     let config = read(text, Path::new("services.toml"), &Environment::default()).unwrap();
     let names: Vec<_> = config.services.iter().map(|service| service.name.as_str()).collect();
     assert_eq!(names, ["product-service", "user-service", "inventory-service"]);
+}
+
+#[test]
+fn two_listeners_may_not_take_one_port() {
+    let two = |first: &str, second: &str| {
+        let (first, second) = (SERVICE.replace("127.0.0.1:1", first), SERVICE.replace("127.0.0.1:1", second));
+        format!("{first}{}", second.replace("\"a\"", "\"b\""))
+    };
+    for (first, second) in
+        [("127.0.0.1:1", "0.0.0.0:1"), ("0.0.0.0:1", "127.0.0.2:1"), ("[::]:1", "127.0.0.1:1"), ("[::]:1", "0.0.0.0:1")]
+    {
+        check(&two(first, second), &format!("`b` listens on {second}, and a on {first}"));
+    }
+    for (first, second) in [("127.0.0.1:0", "127.0.0.1:0"), ("127.0.0.1:1", "127.0.0.2:1"), ("0.0.0.0:1", "[::1]:1")] {
+        parse(&two(first, second)).unwrap();
+    }
+    let console = format!("[console]\nlisten = \"127.0.0.1:0\"\n{}", SERVICE.replace("127.0.0.1:1", "127.0.0.1:0"));
+    parse(&console).unwrap();
+}
+
+#[test]
+fn numbers_are_read_in_every_base() {
+    let text =
+        "[service.limits]\nconcurrency = 0x10\nrequest_body = 0b11\nmemory = 1_000_000\n[service.config]\na = 0x10\n";
+    let config = parse(&format!("{SERVICE}{text}")).unwrap();
+    let (limits, settings) = (&config.services[0].limits, &config.services[0].config);
+    assert_eq!((limits.concurrency, limits.request_body, limits.memory), (16, 3, 1_000_000));
+    assert_eq!(settings["a"], "0x10");
+    for (key, value) in [("concurrency", "-1"), ("memory", "-1"), ("request_timeout", "10"), ("concurrency", "\"1\"")] {
+        check(&format!("{SERVICE}[service.limits]\n{key} = {value}\n"), &format!("`{key}`"));
+    }
+    check("[telemetry]\nkeep = [\"errors\"]\nkeep_rate = 7\n", "`keep_rate` is 7, which is no share");
+}
+
+#[test]
+fn what_is_sent_no_baggage_must_be_allowed() {
+    let outbound = |rest: &str| format!("{SERVICE}[service.outbound]\nallow = [\"http://a:80\"]\n{rest}\n");
+    let config = parse(&outbound("no_baggage = [\"http://A\"]")).unwrap();
+    assert_eq!(config.services[0].outbound.no_baggage, config.services[0].outbound.allow);
+    check(&outbound("no_baggage = [\"http://b\"]"), "`no_baggage` lists http://b:80, which `allow` does not");
+}
+
+#[test]
+fn a_place_is_counted_in_characters() {
+    check(
+        "[state] # \u{e9}\nbackend = \"\u{e9}${}\"\n",
+        "shop/services.toml:2:11: `${}` names no environment variable",
+    );
+    check("\r\n\r\n[state]\r\nzz = 1\r\n", "shop/services.toml:4:1: unknown key `zz`");
 }

@@ -7,7 +7,10 @@ mod environment;
 mod error;
 mod expand;
 mod manifest;
+mod nearest;
+mod origin;
 mod quantity;
+mod section;
 pub mod telemetry;
 mod types;
 
@@ -15,9 +18,10 @@ use std::path::Path;
 
 pub use self::environment::Environment;
 pub use self::error::ConfigError;
+pub use self::origin::{Origin, Scheme};
 pub use self::types::{
-    AdminToken, Bind, Config, ConsoleConfig, Isolation, Limits, Origin, Outbound, Scheme, ServiceConfig, ServiceName,
-    StateConfig, SwapConfig,
+    AdminToken, Bind, Config, ConsoleConfig, Isolation, Limits, Outbound, ServiceConfig, ServiceName, StateConfig,
+    SwapConfig,
 };
 
 impl Config {

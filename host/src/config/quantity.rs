@@ -14,31 +14,40 @@ const SIZES: [(&str, u64); 8] = [
     ("B", 1),
 ];
 
-/// The units of a duration, in milliseconds.
-const DURATIONS: [(&str, f64); 4] = [("ms", 1.0), ("s", 1e3), ("m", 6e4), ("h", 3.6e6)];
+/// The units of a duration, in seconds.
+const DURATIONS: [(&str, f64); 4] = [("ms", 1e-3), ("s", 1.0), ("m", 60.0), ("h", 3600.0)];
+
+/// A year: what is longer is a slip, and adding it to a point in time might overflow.
+const LONGEST: f64 = 366.0 * 86_400.0;
 
 /// What to write for a size.
-pub(super) const SIZE_HELP: &str = "write a size such as \"64MiB\", \"8MB\" or a number of bytes";
+pub(super) const SIZE_HELP: &str =
+    "write a whole number and a unit of B, KB, MB, GB, KiB, MiB or GiB, as in \"64MiB\", or a plain number of bytes";
 /// What to write for a duration.
-pub(super) const DURATION_HELP: &str = "write a duration such as \"250ms\", \"10s\", \"5m\" or \"1h\"";
+pub(super) const DURATION_HELP: &str =
+    "write a number and a unit of ms, s, m or h, as in \"250ms\" or \"10s\", up to a year";
 
 /// A size in bytes.
 pub(super) fn size(text: &str) -> Option<u64> {
     let text = text.trim();
-    if let Ok(bytes) = text.parse() {
-        return Some(bytes);
+    let (digits, bytes) =
+        SIZES.iter().find_map(|(unit, bytes)| Some((text.strip_suffix(unit)?.trim_end(), *bytes))).unwrap_or((text, 1));
+    if !digits.bytes().all(|byte| byte.is_ascii_digit()) {
+        return None;
     }
-    let (number, unit) = SIZES.iter().find_map(|(unit, bytes)| Some((text.strip_suffix(unit)?, *bytes)))?;
-    number.trim().parse::<u64>().ok()?.checked_mul(unit)
+    digits.parse::<u64>().ok()?.checked_mul(bytes)
 }
 
 /// A duration of up to a year.
 pub(super) fn duration(text: &str) -> Option<Duration> {
     let text = text.trim();
-    let (number, unit) = DURATIONS.iter().find_map(|(unit, millis)| Some((text.strip_suffix(unit)?, *millis)))?;
-    let number: f64 = number.trim().parse().ok()?;
-    let millis = number * unit;
-    (0.0..3.2e10).contains(&millis).then(|| Duration::from_secs_f64(millis / 1e3))
+    let (number, seconds) = DURATIONS.iter().find_map(|(unit, one)| Some((text.strip_suffix(unit)?, *one)))?;
+    let number = number.trim_end();
+    if !number.bytes().all(|byte| byte.is_ascii_digit() || byte == b'.') {
+        return None;
+    }
+    let length = number.parse::<f64>().ok()? * seconds;
+    (0.0..=LONGEST).contains(&length).then(|| Duration::from_secs_f64(length))
 }
 
 #[cfg(test)]
@@ -46,18 +55,43 @@ mod tests {
     use super::*;
 
     #[test]
-    fn sizes_and_durations_are_read_as_written() {
-        assert_eq!(size("64MiB"), Some(64 << 20));
-        assert_eq!(size("8 MB"), Some(8_000_000));
-        assert_eq!(size("1024"), Some(1024));
-        assert_eq!(duration("10s"), Some(Duration::from_secs(10)));
-        assert_eq!(duration("250ms"), Some(Duration::from_millis(250)));
-        assert_eq!(duration("1.5m"), Some(Duration::from_secs(90)));
-        for bad in ["", "10", "-1s", "ten s", "1d", "NaNs"] {
-            assert_eq!(duration(bad), None, "{bad}");
+    fn sizes_are_read_as_written() {
+        let good = [
+            ("64MiB", 64 << 20),
+            ("1 KiB", 1024),
+            ("4GiB", 4 << 30),
+            ("8 MB", 8_000_000),
+            ("1kB", 1000),
+            ("1KB", 1000),
+            ("2GB", 2_000_000_000),
+            ("7B", 7),
+            ("1024", 1024),
+            (" 0 ", 0),
+        ];
+        for (text, expected) in good {
+            assert_eq!(size(text), Some(expected), "{text}");
         }
-        for bad in ["", "x", "-1", "1.5MiB", "64Mib", "99999999999GiB"] {
+        for bad in ["", "x", "-1", "+1", "1.5MiB", "64Mib", "64M", "MiB", "1 2B", "99999999999GiB"] {
             assert_eq!(size(bad), None, "{bad}");
+        }
+    }
+
+    #[test]
+    fn durations_are_read_as_written() {
+        let good = [
+            ("10s", 10_000),
+            ("250ms", 250),
+            ("1m", 60_000),
+            ("1.5m", 90_000),
+            ("2 h", 7_200_000),
+            ("0s", 0),
+            ("0.1s", 100),
+        ];
+        for (text, millis) in good {
+            assert_eq!(duration(text), Some(Duration::from_millis(millis)), "{text}");
+        }
+        for bad in ["", "10", "-1s", "+1s", "ten s", "1d", "NaNs", "infs", "1e3s", "s", ".s", "1..2s", "9999h"] {
+            assert_eq!(duration(bad), None, "{bad}");
         }
     }
 }

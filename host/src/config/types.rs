@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::origin::Origin;
 use crate::trace::Settings;
 
 /// Everything that a host is told.
@@ -14,6 +15,8 @@ use crate::trace::Settings;
 pub struct Config {
     /// The file that it came from.
     pub manifest: PathBuf,
+    /// The folder that relative paths start at: the manifest's. Empty where that is the current one.
+    pub base: PathBuf,
     /// The console's listener.
     pub console: ConsoleConfig,
     /// What `wasi:keyvalue` is backed by.
@@ -94,7 +97,7 @@ pub struct SwapConfig {
     pub guard: Duration,
     /// How long an old generation's requests are waited for before its instances are freed.
     pub drain: Duration,
-    /// How many earlier generations are kept.
+    /// How many earlier generations are kept for a rollback.
     pub keep: usize,
 }
 
@@ -104,7 +107,8 @@ impl Default for SwapConfig {
     }
 }
 
-/// The name of a service: lower-case letters, digits and dashes. It is the value of `service.name`.
+/// The name of a service: up to 63 lower-case letters, digits and dashes, as in a host name. It is the value of
+/// `service.name`.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ServiceName(Arc<str>);
 
@@ -133,7 +137,7 @@ impl fmt::Display for ServiceName {
 pub struct ServiceConfig {
     /// `name`.
     pub name: ServiceName,
-    /// `version`, the value of `service.version`.
+    /// `version`, the value of `service.version`; `0.0.0` where the manifest names none.
     pub version: String,
     /// `component`, the file.
     pub component: PathBuf,
@@ -189,63 +193,6 @@ pub struct Outbound {
     pub no_baggage: Vec<Origin>,
 }
 
-/// `http` or `https`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Scheme {
-    /// Port 80 where none is named.
-    Http,
-    /// Port 443 where none is named.
-    Https,
-}
-
-/// Scheme, host and port of a URL (RFC 6454).
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Origin {
-    /// The scheme.
-    pub scheme: Scheme,
-    /// The host, in lower case; an IPv6 address in brackets.
-    pub host: String,
-    /// The port.
-    pub port: u16,
-}
-
-impl Origin {
-    /// The origin of an absolute http or https URL.
-    pub fn of(uri: &http::Uri) -> Option<Origin> {
-        let (scheme, standard) = match uri.scheme_str()? {
-            "http" => (Scheme::Http, 80),
-            "https" => (Scheme::Https, 443),
-            _ => return None,
-        };
-        let host = uri.host().filter(|host| !host.is_empty())?;
-        let authority = uri.authority()?.as_str();
-        let after_host = authority.rsplit_once(host)?.1;
-        // A port that is written wrong must not become the scheme's own.
-        let port = match after_host.strip_prefix(':') {
-            None | Some("") => standard,
-            Some(port) => port.parse().ok().filter(|port| *port != 0)?,
-        };
-        Some(Origin { scheme, host: host.to_ascii_lowercase(), port })
-    }
-
-    /// Reads an origin that is written as a URL without path and query.
-    pub fn parse(text: &str) -> Option<Origin> {
-        let uri: http::Uri = text.parse().ok()?;
-        let bare = matches!(uri.path(), "" | "/") && uri.query().is_none();
-        Origin::of(&uri).filter(|_| bare && !text.contains(['@', '#', '*']))
-    }
-}
-
-impl fmt::Display for Origin {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let scheme = match self.scheme {
-            Scheme::Http => "http",
-            Scheme::Https => "https",
-        };
-        write!(formatter, "{scheme}://{}:{}", self.host, self.port)
-    }
-}
-
 /// `[service.limits]`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Limits {
@@ -278,30 +225,10 @@ mod tests {
     use super::*;
 
     #[test]
-    fn origins_are_compared_by_what_they_mean() {
-        assert_eq!(Origin::parse("http://LOCALHOST"), Origin::parse("http://localhost:80/"));
-        assert_eq!(Origin::parse("https://a.example").unwrap().to_string(), "https://a.example:443");
-        for bad in [
-            "localhost:8000",
-            "http://a/path",
-            "http://a?q",
-            "ftp://a",
-            "http://me@a",
-            "http://a:99999",
-            "http://a:1x",
-            "http://a:0",
-            "http://*.a",
-            "http://",
-            "",
-        ] {
-            assert_eq!(Origin::parse(bad), None, "{bad}");
-        }
-    }
-
-    #[test]
     fn names_are_plain() {
         assert!(ServiceName::parse("user-service").is_some());
-        for bad in ["", "User", "a_b", "-a", "a-", "a b"] {
+        assert!(ServiceName::parse(&"a".repeat(63)).is_some());
+        for bad in ["", "User", "a_b", "-a", "a-", "a b", "\u{e9}", &"a".repeat(64)] {
             assert_eq!(ServiceName::parse(bad), None, "{bad}");
         }
     }

@@ -13,7 +13,6 @@ use crate::running::{Stack, root};
 pub struct Shop {
     host: Spandrel,
     addresses: Vec<(&'static str, SocketAddr)>,
-    client: Client,
     _folder: TempDir,
 }
 
@@ -38,7 +37,7 @@ impl Shop {
         ];
         let mut host = Spandrel::serve(&manifest, &environment);
         addresses.iter().for_each(|(_, address)| host.wait_until_listening(*address));
-        Shop { host, addresses, client: Client::default(), _folder: folder }
+        Shop { host, addresses, _folder: folder }
     }
 
     /// Where a service listens.
@@ -49,7 +48,8 @@ impl Shop {
 
     /// A request as `curl` sends it: without a trace.
     pub fn request(&self, method: &str, service: &str, path: &str) -> Request {
-        self.client.request(method, self.address(service), path).untraced()
+        // A client of its own: on a connection kept from a while ago the request could meet the host's idle timeout.
+        Client::default().request(method, self.address(service), path).untraced()
     }
 
     /// One user's recommendations, in a session of this name.

@@ -1,0 +1,150 @@
+//! Origins: where a URL leads, compared by what it means and not by how it is written.
+
+use std::fmt;
+use std::net::Ipv6Addr;
+
+/// `http` or `https`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Scheme {
+    /// Port 80 where none is named.
+    Http,
+    /// Port 443 where none is named.
+    Https,
+}
+
+/// Scheme, host and port of a URL (RFC 6454).
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Origin {
+    /// The scheme.
+    pub scheme: Scheme,
+    /// The host, in lower case; an IPv6 address in brackets and in its short form.
+    pub host: String,
+    /// The port.
+    pub port: u16,
+}
+
+impl Origin {
+    /// The origin of an absolute http or https URL. A port that is none makes it no origin: taking the scheme's own
+    /// port instead would let a call through that the manifest does not allow.
+    pub fn of(uri: &http::Uri) -> Option<Origin> {
+        let (scheme, standard) = match uri.scheme_str()? {
+            "http" => (Scheme::Http, 80),
+            "https" => (Scheme::Https, 443),
+            _ => return None,
+        };
+        let authority = uri.authority()?;
+        let written = authority.as_str().rsplit('@').next()?;
+        let port = match written.strip_prefix(authority.host())? {
+            "" | ":" => standard,
+            rest => port(rest.strip_prefix(':')?)?,
+        };
+        Some(Origin { scheme, host: host(authority.host())?, port })
+    }
+
+    /// Reads an origin that is written as a URL without user, path, query and fragment, and without wildcards.
+    pub fn parse(text: &str) -> Option<Origin> {
+        let uri: http::Uri = text.parse().ok()?;
+        let bare = matches!(uri.path(), "" | "/") && !text.contains(['@', '?', '#']);
+        let plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_');
+        let named = |host: &str| host.starts_with('[') || host.bytes().all(plain);
+        Origin::of(&uri).filter(|origin| bare && named(&origin.host))
+    }
+}
+
+fn host(text: &str) -> Option<String> {
+    match text.strip_prefix('[') {
+        Some(rest) => {
+            let address: Ipv6Addr = rest.strip_suffix(']')?.parse().ok()?;
+            Some(format!("[{address}]"))
+        }
+        None => Some(text.to_ascii_lowercase()).filter(|host| !host.is_empty()),
+    }
+}
+
+fn port(text: &str) -> Option<u16> {
+    let number = text.bytes().all(|byte| byte.is_ascii_digit());
+    text.parse().ok().filter(|port| number && *port != 0)
+}
+
+impl fmt::Display for Origin {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let scheme = match self.scheme {
+            Scheme::Http => "http",
+            Scheme::Https => "https",
+        };
+        write!(formatter, "{scheme}://{}:{}", self.host, self.port)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn origins_are_compared_by_what_they_mean() {
+        let same = [
+            ("http://LOCALHOST", "http://localhost:80/"),
+            ("https://a.example", "https://A.example:443"),
+            ("http://a:", "http://a"),
+            ("http://[0:0:0:0:0:0:0:1]:8000", "http://[::1]:8000"),
+        ];
+        for (one, other) in same {
+            assert!(Origin::parse(one).is_some(), "{one}");
+            assert_eq!(Origin::parse(one), Origin::parse(other), "{one} and {other}");
+        }
+        assert_ne!(Origin::parse("http://a"), Origin::parse("https://a"));
+    }
+
+    #[test]
+    fn an_origin_shows_itself_whole() {
+        let shown = [
+            ("https://a.example", "https://a.example:443"),
+            ("http://localhost:8002", "http://localhost:8002"),
+            ("http://[::1]", "http://[::1]:80"),
+        ];
+        for (text, expected) in shown {
+            assert_eq!(Origin::parse(text).unwrap().to_string(), expected);
+        }
+    }
+
+    #[test]
+    fn what_is_more_or_less_than_an_origin_is_none() {
+        let bad = [
+            "",
+            "localhost:8000",
+            "localhost",
+            "//a",
+            "http://",
+            "http://a/path",
+            "http://a?q",
+            "http://a#f",
+            "ftp://a",
+            "http://me@a",
+            "http://a b",
+            "http://*",
+            "http://*.example.com",
+            "http://[::g]",
+        ];
+        for text in bad {
+            assert_eq!(Origin::parse(text), None, "{text}");
+        }
+    }
+
+    #[test]
+    fn a_port_that_is_none_never_becomes_the_standard_one() {
+        for port in ["99999", "1x", "0", "+1", "-1", "65536"] {
+            let url = format!("http://a:{port}");
+            assert_eq!(Origin::parse(&url), None, "{url}");
+            assert_eq!(url.parse().ok().and_then(|uri| Origin::of(&uri)), None, "{url}");
+        }
+    }
+
+    #[test]
+    fn the_origin_of_a_url_is_that_of_its_host_whoever_the_user_is() {
+        let origin = |url: &str| Origin::of(&url.parse().unwrap()).unwrap().to_string();
+        assert_eq!(origin("http://a.example:1@b.example:2/path?q#f"), "http://b.example:2");
+        assert_eq!(origin("https://B.example/users/1"), "https://b.example:443");
+        // The host stands in the port, too.
+        assert_eq!(origin("http://0:8080/"), "http://0:8080");
+    }
+}

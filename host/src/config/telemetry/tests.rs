@@ -1,0 +1,170 @@
+//! What the variables mean, and what is said of those that mean nothing.
+
+use std::time::Duration;
+
+use super::*;
+use crate::trace::Otlp;
+
+fn read(pairs: &[(&str, &str)]) -> Result<Settings> {
+    settings(&Environment::from_pairs(pairs.iter().copied()))
+}
+
+#[test]
+fn an_empty_environment_means_the_specification_s_defaults() {
+    assert_eq!(read(&[]).unwrap(), Settings::default());
+    assert_eq!(read(&[("OTEL_TRACES_EXPORTER", ""), ("OTEL_BSP_MAX_QUEUE_SIZE", "")]).unwrap(), Settings::default());
+}
+
+#[test]
+fn endpoints_follow_the_specification() {
+    let http = ("OTEL_EXPORTER_OTLP_PROTOCOL", "http/protobuf");
+    let settings = read(&[http]).unwrap();
+    assert_eq!(settings.traces.otlp.endpoint, "http://localhost:4318/v1/traces");
+    let settings = read(&[http, ("OTEL_EXPORTER_OTLP_ENDPOINT", "http://c:1/base/")]).unwrap();
+    assert_eq!(settings.logs.otlp.endpoint, "http://c:1/base/v1/logs");
+    let own = ("OTEL_EXPORTER_OTLP_METRICS_ENDPOINT", "http://m:2/as/is");
+    assert_eq!(read(&[http, own]).unwrap().metrics.otlp.endpoint, "http://m:2/as/is");
+    assert_eq!(read(&[own]).unwrap().traces.otlp.endpoint, "http://localhost:4317");
+}
+
+#[test]
+fn everything_else_is_read_too() {
+    let settings = read(&[
+        ("OTEL_SDK_DISABLED", "TRUE"),
+        ("OTEL_TRACES_EXPORTER", "otlp,console"),
+        ("OTEL_METRICS_EXPORTER", "none"),
+        ("OTEL_EXPORTER_OTLP_HEADERS", "Api-Key=a%20b,x=1"),
+        ("OTEL_EXPORTER_OTLP_TRACES_TIMEOUT", "250"),
+        ("OTEL_EXPORTER_OTLP_COMPRESSION", "gzip"),
+        ("OTEL_TRACES_SAMPLER", "traceidratio"),
+        ("OTEL_TRACES_SAMPLER_ARG", "0.25"),
+        ("OTEL_BSP_MAX_QUEUE_SIZE", "10"),
+        ("OTEL_PROPAGATORS", "b3,tracecontext,b3"),
+        ("OTEL_ATTRIBUTE_VALUE_LENGTH_LIMIT", "99"),
+        ("OTEL_METRIC_EXPORT_INTERVAL", "1000"),
+    ])
+    .unwrap();
+    assert!(settings.disabled && settings.traces.otlp.gzip);
+    assert_eq!(settings.traces.exporters, [Exporter::Otlp, Exporter::Console]);
+    assert!(settings.metrics.exporters.is_empty());
+    assert_eq!(settings.traces.otlp.headers, [("api-key".into(), "a b".into()), ("x".into(), "1".into())]);
+    assert_eq!(settings.traces.otlp.timeout, Duration::from_millis(250));
+    assert_eq!(settings.sampler, Sampler { root: Root::Ratio(0.25), parent_based: false });
+    assert_eq!((settings.batch.queue_size, settings.batch.export_size), (10, 10));
+    assert_eq!(settings.propagators, [Propagator::B3, Propagator::TraceContext]);
+    assert_eq!(settings.limits.value_length, Some(99));
+    assert_eq!(settings.metric_export_interval, Duration::from_secs(1));
+}
+
+#[test]
+fn an_invalid_value_is_an_error_that_names_the_variable() {
+    let bad = [
+        ("OTEL_TRACES_EXPORTER", "zipkin"),
+        ("OTEL_METRICS_EXPORTER", "console"),
+        ("OTEL_EXPORTER_OTLP_ENDPOINT", "localhost:4317"),
+        ("OTEL_EXPORTER_OTLP_PROTOCOL", "http/json"),
+        ("OTEL_EXPORTER_OTLP_TRACES_COMPRESSION", "zstd"),
+        ("OTEL_TRACES_SAMPLER", "sometimes"),
+        ("OTEL_BSP_MAX_QUEUE_SIZE", "many"),
+        ("OTEL_BSP_MAX_QUEUE_SIZE", "0"),
+        ("OTEL_BSP_MAX_EXPORT_BATCH_SIZE", "0"),
+        ("OTEL_BSP_EXPORT_TIMEOUT", "soon"),
+        ("OTEL_BSP_SCHEDULE_DELAY", "99999999999999"),
+        ("OTEL_EXPORTER_OTLP_TIMEOUT", "0"),
+        ("OTEL_METRIC_EXPORT_INTERVAL", "0"),
+        ("OTEL_SPAN_ATTRIBUTE_COUNT_LIMIT", "-1"),
+        ("OTEL_PROPAGATORS", "xray"),
+    ];
+    for (name, value) in bad {
+        let message = read(&[(name, value)]).unwrap_err().to_string();
+        assert!(message.contains(&format!("{name}={value}")) && message.contains("help: write"), "{message}");
+    }
+    let ratio = [("OTEL_TRACES_SAMPLER", "traceidratio"), ("OTEL_TRACES_SAMPLER_ARG", "2")];
+    assert!(read(&ratio).unwrap_err().to_string().contains("SAMPLER_ARG=2"));
+}
+
+#[test]
+fn the_resource_is_read_and_has_a_deployment() {
+    let environment = Environment::from_pairs([("OTEL_RESOURCE_ATTRIBUTES", "team=shop%20one, a=b")]);
+    let attributes = resource(&environment).unwrap();
+    assert_eq!(attributes[0], ("team".to_owned(), "shop one".to_owned()));
+    assert!(attributes.iter().any(|(key, _)| key == DEPLOYMENT));
+    assert!(resource(&Environment::from_pairs([("OTEL_RESOURCE_ATTRIBUTES", "oops")])).is_err());
+}
+
+#[test]
+fn each_signal_s_own_variables_come_before_the_common_ones() {
+    let settings = read(&[
+        ("OTEL_EXPORTER_OTLP_PROTOCOL", "grpc"),
+        ("OTEL_EXPORTER_OTLP_METRICS_PROTOCOL", "http/protobuf"),
+        ("OTEL_EXPORTER_OTLP_HEADERS", "a=1"),
+        ("OTEL_EXPORTER_OTLP_LOGS_HEADERS", "b=2"),
+        ("OTEL_EXPORTER_OTLP_CERTIFICATE", "/ca.pem"),
+        ("OTEL_EXPORTER_OTLP_CLIENT_CERTIFICATE", "/me.pem"),
+        ("OTEL_EXPORTER_OTLP_CLIENT_KEY", "/me.key"),
+        ("OTEL_EXPORTER_OTLP_TRACES_CLIENT_KEY", "/traces.key"),
+    ])
+    .unwrap();
+    assert_eq!(settings.metrics.otlp.endpoint, "http://localhost:4318/v1/metrics");
+    assert_eq!(settings.traces.otlp.endpoint, "http://localhost:4317");
+    assert_eq!(settings.logs.otlp.headers, [("b".into(), "2".into())]);
+    assert_eq!(settings.traces.otlp.headers, [("a".into(), "1".into())]);
+    assert_eq!(settings.traces.otlp.certificate, Some("/ca.pem".into()));
+    assert_eq!(settings.traces.otlp.client, Some(("/me.pem".into(), "/traces.key".into())));
+    assert_eq!(settings.logs.otlp.client, Some(("/me.pem".into(), "/me.key".into())));
+}
+
+#[test]
+fn the_narrower_of_two_timeouts_bounds_an_export_of_spans() {
+    let check = |pairs: &[(&str, &str)], traces: u64, metrics: u64| {
+        let settings = read(pairs).unwrap();
+        let timeout = |otlp: &Otlp| otlp.timeout.as_millis();
+        assert_eq!(timeout(&settings.traces.otlp), traces.into(), "{pairs:?}");
+        assert_eq!(timeout(&settings.metrics.otlp), metrics.into(), "{pairs:?}");
+    };
+    check(&[("OTEL_BSP_EXPORT_TIMEOUT", "2000")], 2_000, 10_000);
+    check(&[("OTEL_BSP_EXPORT_TIMEOUT", "60000")], 10_000, 10_000);
+    check(&[("OTEL_EXPORTER_OTLP_TIMEOUT", "60000")], 60_000, 60_000);
+}
+
+#[test]
+fn an_exporter_that_is_named_twice_exports_once() {
+    let settings = read(&[("OTEL_TRACES_EXPORTER", "otlp, otlp,"), ("OTEL_LOGS_EXPORTER", "none")]).unwrap();
+    assert_eq!(settings.traces.exporters, [Exporter::Otlp]);
+    assert_eq!(settings.logs.exporters, []);
+}
+
+#[test]
+fn half_an_identity_is_an_error() {
+    let check = |name: &str, other: &str| {
+        let message = read(&[(name, "/file")]).unwrap_err().to_string();
+        assert!(
+            message.contains(&format!("{name}=/file")) && message.contains(&format!("set {other} too")),
+            "{message}"
+        );
+    };
+    check("OTEL_EXPORTER_OTLP_CLIENT_KEY", "OTEL_EXPORTER_OTLP_CLIENT_CERTIFICATE");
+    check("OTEL_EXPORTER_OTLP_LOGS_CLIENT_CERTIFICATE", "OTEL_EXPORTER_OTLP_LOGS_CLIENT_KEY");
+}
+
+#[test]
+fn a_bad_header_is_an_error_that_does_not_show_it() {
+    for secret in ["Bearer s3cret", "a b=s3cret", "=s3cret", "a=s3cret%0D%0Ax", "a=s3cret%FF"] {
+        let message = read(&[("OTEL_EXPORTER_OTLP_HEADERS", secret)]).unwrap_err().to_string();
+        assert!(message.contains("OTEL_EXPORTER_OTLP_HEADERS=(not shown)") && !message.contains("s3cret"), "{message}");
+    }
+}
+
+#[test]
+fn of_two_resource_attributes_with_one_key_the_later_counts() {
+    let check = |text: &str, expected: &[(&str, &str)]| {
+        let attributes = resource(&Environment::from_pairs([("OTEL_RESOURCE_ATTRIBUTES", text)])).unwrap();
+        let attributes: Vec<_> = attributes.iter().map(|(key, value)| (key.as_str(), value.as_str())).collect();
+        assert_eq!(attributes, expected, "{text}");
+    };
+    check("a=1,a=2", &[("a", "2"), (DEPLOYMENT, "development")]);
+    check("a%2Cb=c%3Dd", &[("a,b", "c=d"), (DEPLOYMENT, "development")]);
+    check("deployment.environment.name=test", &[(DEPLOYMENT, "test")]);
+    check("a=", &[("a", ""), (DEPLOYMENT, "development")]);
+    assert!(resource(&Environment::from_pairs([("OTEL_RESOURCE_ATTRIBUTES", "=1")])).is_err());
+}
