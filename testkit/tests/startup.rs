@@ -166,7 +166,7 @@ fn bad_values_are_named_with_their_place() {
     };
     let cases = [
         (service("isolation = \"none\"\n"), "isolation"),
-        (service("[service.limits]\nmemory = \"much\"\n"), "`memory` is `much`, which is no size"),
+        (service("[service.limits]\nmemory = \"much\"\n"), "`much` is no size"),
         (service("[service.limits]\nrequest_timeout = \"10 parsecs\"\n"), "10 parsecs"),
         (service("[service.limits]\nconcurrency = 0\n"), "concurrency"),
         (service("[service.outbound]\nallow = [\"not a url\"]\n"), "allow"),

@@ -128,7 +128,8 @@ async fn no_request_is_lost_while_good_and_bad_swaps_of_all_services_run() {
             let (shop, stop, served) = (shop.clone(), stop.clone(), served.clone());
             tokio::spawn(async move {
                 while !stop.load(Ordering::Relaxed) {
-                    let answer = shop.request("GET", "user-service", "/users/1/recommendations").untraced().send().await;
+                    let answer =
+                        shop.request("GET", "user-service", "/users/1/recommendations").untraced().send().await;
                     assert_eq!(answer.status, 200, "{}", answer.text());
                     let products = answer.json()["products"]["products"].clone();
                     let enriched = |product: &Value| product["available_quantity"].is_number();
@@ -156,10 +157,8 @@ async fn no_request_is_lost_while_good_and_bad_swaps_of_all_services_run() {
 #[tokio::test(flavor = "multi_thread")]
 async fn of_two_swaps_at_once_the_newer_one_stays() {
     let shop = shop().await;
-    let (one, two) = tokio::join!(
-        swap(&shop, "inventory-service", inventory(1)),
-        swap(&shop, "inventory-service", inventory(2)),
-    );
+    let (one, two) =
+        tokio::join!(swap(&shop, "inventory-service", inventory(1)), swap(&shop, "inventory-service", inventory(2)),);
     let statuses = [one.status.as_u16(), two.status.as_u16()];
     assert!(statuses.contains(&200), "{} {}", one.text(), two.text());
     assert!(statuses.iter().all(|status| [200, 409].contains(status)), "{statuses:?}");

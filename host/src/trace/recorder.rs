@@ -27,6 +27,9 @@ const LOGS: usize = 1024;
 /// The room for the spans of a usual request, taken at once.
 const USUAL_SPANS: usize = 8;
 
+/// The room for what is added to a server span, likewise.
+const USUAL_ATTRIBUTES: usize = 16;
+
 /// The spans of one request.
 pub struct Recorder {
     /// Where the segment goes; none for a recorder that stands in for another.
@@ -64,7 +67,7 @@ pub(super) struct Beginning {
 
 impl Recorder {
     pub(super) fn begin(pipeline: Pipeline, trace_id: TraceId, beginning: Beginning) -> Recorder {
-        let Beginning { source, parent, baggage, sampled, takes_part, name, kind, attributes } = beginning;
+        let Beginning { source, parent, baggage, sampled, takes_part, name, kind, mut attributes } = beginning;
         let room = Room::new(*pipeline.span_limits());
         let mut recorder = Recorder {
             pipeline: Some(pipeline),
@@ -93,6 +96,7 @@ impl Recorder {
         recorder.segment.state = state;
         if sampled {
             recorder.segment.spans.reserve(USUAL_SPANS);
+            attributes.reserve(USUAL_ATTRIBUTES);
             recorder.ended.reserve(USUAL_SPANS);
             let (id, start) = (recorder.server, recorder.epoch);
             recorder.push(id, parent, start, name, kind, attributes);

@@ -57,7 +57,9 @@ impl Collector {
     /// Cuts all connections and stops listening. What was recorded stays.
     pub fn stop(&mut self) {
         if let Some(runtime) = self.runtime.take() {
-            runtime.shutdown_background();
+            // A thread of its own may wait for the sockets to be closed; a task may not.
+            let closed = std::thread::spawn(move || runtime.shutdown_timeout(std::time::Duration::from_secs(5)));
+            closed.join().expect("the collector's runtime ends");
         }
     }
 

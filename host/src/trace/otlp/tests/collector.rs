@@ -20,11 +20,18 @@ use opentelemetry_proto::tonic::collector::trace::v1::{
 use prost::Message;
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
+use tokio_rustls::TlsAcceptor;
+use tokio_rustls::rustls::pki_types::pem::PemObject;
+use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use tokio_rustls::rustls::server::WebPkiClientVerifier;
+use tokio_rustls::rustls::{RootCertStore, ServerConfig};
 use tonic::codec::CompressionEncoding;
-use tonic::transport::Server;
 use tonic::transport::server::TcpIncoming;
+use tonic::transport::{Certificate, Identity, Server, ServerTlsConfig};
 use tonic::{Code, Status};
 use tonic_types::{ErrorDetails, StatusExt};
+
+use super::tls::Papers;
 
 /// How a request is answered.
 #[derive(Clone, Debug)]
@@ -73,12 +80,24 @@ impl Collector {
     }
 
     pub async fn grpc_at(address: SocketAddr) -> Collector {
+        Collector::serve_grpc(Server::builder(), address).await
+    }
+
+    /// One that wants to see a certificate of ours.
+    pub async fn grpc_with_tls(papers: &Papers) -> Collector {
+        let identity = Identity::from_pem(papers.read("server.pem"), papers.read("server.key"));
+        let authority = Certificate::from_pem(papers.read("authority.pem"));
+        let tls = ServerTlsConfig::new().identity(identity).client_ca_root(authority);
+        Collector::serve_grpc(Server::builder().tls_config(tls).unwrap(), "127.0.0.1:0".parse().unwrap()).await
+    }
+
+    async fn serve_grpc(mut server: Server, address: SocketAddr) -> Collector {
         let listener = TcpListener::bind(address).await.unwrap();
         let address = listener.local_addr().unwrap();
         let seen = Arc::new(Mutex::new(Seen::default()));
         let service = Service(seen.clone());
         let traces = TraceServiceServer::new(service.clone()).accept_compressed(CompressionEncoding::Gzip);
-        let server = Server::builder().add_service(traces).add_service(LogsServiceServer::new(service));
+        let server = server.add_service(traces).add_service(LogsServiceServer::new(service));
         let task = tokio::spawn(async move {
             server.serve_with_incoming(TcpIncoming::from(listener)).await.unwrap();
         });
@@ -86,18 +105,45 @@ impl Collector {
     }
 
     pub async fn http() -> Collector {
+        Collector::serve_http(None).await
+    }
+
+    /// One that wants to see a certificate of ours.
+    pub async fn http_with_tls(papers: &Papers) -> Collector {
+        let pem = |name| papers.read(name).into_bytes();
+        let chain = CertificateDer::pem_slice_iter(&pem("server.pem")).map(Result::unwrap).collect();
+        let key = PrivateKeyDer::from_pem_slice(&pem("server.key")).unwrap();
+        let mut roots = RootCertStore::empty();
+        roots.add(CertificateDer::from_pem_slice(&pem("authority.pem")).unwrap()).unwrap();
+        let provider = Arc::new(tokio_rustls::rustls::crypto::ring::default_provider());
+        let clients = WebPkiClientVerifier::builder_with_provider(roots.into(), provider.clone()).build().unwrap();
+        let tls = ServerConfig::builder_with_provider(provider).with_safe_default_protocol_versions().unwrap();
+        let tls = tls.with_client_cert_verifier(clients).with_single_cert(chain, key).unwrap();
+        Collector::serve_http(Some(TlsAcceptor::from(Arc::new(tls)))).await
+    }
+
+    async fn serve_http(tls: Option<TlsAcceptor>) -> Collector {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let seen = Arc::new(Mutex::new(Seen::default()));
         let service = Service(seen.clone());
         let task = tokio::spawn(async move {
             while let Ok((stream, _)) = listener.accept().await {
-                let service = service.clone();
+                let (service, tls) = (service.clone(), tls.clone());
                 let answer = hyper::service::service_fn(move |request| {
                     let service = service.clone();
                     async move { Ok::<_, Infallible>(service.http(request).await) }
                 });
-                tokio::spawn(hyper::server::conn::http1::Builder::new().serve_connection(TokioIo::new(stream), answer));
+                tokio::spawn(async move {
+                    let http = hyper::server::conn::http1::Builder::new();
+                    match tls {
+                        None => drop(http.serve_connection(TokioIo::new(stream), answer).await),
+                        Some(tls) => {
+                            let Ok(stream) = tls.accept(stream).await else { return };
+                            drop(http.serve_connection(TokioIo::new(stream), answer).await);
+                        }
+                    }
+                });
             }
         });
         Collector { address, seen, task }

@@ -14,7 +14,7 @@ use crate::trace::{Incoming, Pipeline, Source};
 const LIMIT: Duration = Duration::from_secs(10);
 
 /// Settings under which spans leave at once, to this collector and nobody else.
-fn settings(address: SocketAddr, protocol: Protocol) -> Settings {
+pub fn settings(address: SocketAddr, protocol: Protocol) -> Settings {
     let endpoint = match protocol {
         Protocol::Grpc => format!("http://{address}"),
         Protocol::HttpProtobuf => format!("http://{address}/v1/traces"),
@@ -37,7 +37,7 @@ fn request(pipeline: &Pipeline) {
 }
 
 /// So many finished requests of one span each.
-fn requests(pipeline: &Pipeline, count: usize) {
+pub fn requests(pipeline: &Pipeline, count: usize) {
     let source = Source::new("shop", "1.0.0", &[]);
     for _ in 0..count {
         pipeline.record(&source, &Incoming::default(), "GET /", SpanKind::Server, Vec::new()).finish(None);

@@ -3,3 +3,4 @@
 mod collector;
 mod delivery;
 mod encoding;
+mod tls;

@@ -1,0 +1,97 @@
+//! Collectors behind TLS, with certificates that only the settings make trusted.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
+use tempfile::TempDir;
+
+use super::collector::Collector;
+use crate::trace::settings::{Protocol, Settings};
+use crate::trace::{Pipeline, TransportError};
+
+/// An authority, and a server and a client that it vouches for, as PEM files.
+pub struct Papers {
+    folder: TempDir,
+}
+
+impl Papers {
+    fn issue() -> Papers {
+        let folder = TempDir::new().unwrap();
+        let mut authority = CertificateParams::new(Vec::new()).unwrap();
+        authority.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        let authority = CertifiedIssuer::self_signed(authority, KeyPair::generate().unwrap()).unwrap();
+        let papers = Papers { folder };
+        std::fs::write(papers.path("authority.pem"), authority.pem()).unwrap();
+        for (who, name) in [("server", "localhost"), ("client", "spandrel")] {
+            let key = KeyPair::generate().unwrap();
+            let certificate = CertificateParams::new([name.to_owned()]).unwrap().signed_by(&key, &authority).unwrap();
+            std::fs::write(papers.path(&format!("{who}.pem")), certificate.pem()).unwrap();
+            std::fs::write(papers.path(&format!("{who}.key")), key.serialize_pem()).unwrap();
+        }
+        papers
+    }
+
+    pub fn path(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+
+    pub fn read(&self, name: &str) -> String {
+        std::fs::read_to_string(self.path(name)).unwrap()
+    }
+}
+
+async fn collector(protocol: Protocol, papers: &Papers) -> Collector {
+    match protocol {
+        Protocol::Grpc => Collector::grpc_with_tls(papers).await,
+        Protocol::HttpProtobuf => Collector::http_with_tls(papers).await,
+    }
+}
+
+fn settings(collector: &Collector, protocol: Protocol) -> Settings {
+    let mut settings = super::delivery::settings(collector.address, protocol);
+    let path = if protocol == Protocol::Grpc { "" } else { "/v1/traces" };
+    settings.traces.otlp.endpoint = format!("https://localhost:{}{path}", collector.address.port());
+    settings
+}
+
+#[tokio::test]
+async fn a_collector_behind_tls_is_trusted_by_the_certificate_that_is_named_and_sees_ours() {
+    let papers = Papers::issue();
+    for protocol in [Protocol::Grpc, Protocol::HttpProtobuf] {
+        let collector = collector(protocol, &papers).await;
+        let mut settings = settings(&collector, protocol);
+        settings.traces.otlp.certificate = Some(papers.path("authority.pem"));
+        settings.traces.otlp.client = Some((papers.path("client.pem"), papers.path("client.key")));
+        let pipeline = Pipeline::start(settings).unwrap();
+        super::delivery::requests(&pipeline, 3);
+        collector.wait(|seen| seen.spans() == 3).await;
+    }
+}
+
+#[tokio::test]
+async fn a_collector_that_nobody_vouches_for_gets_nothing() {
+    let papers = Papers::issue();
+    for protocol in [Protocol::Grpc, Protocol::HttpProtobuf] {
+        let collector = collector(protocol, &papers).await;
+        let pipeline = Pipeline::start(settings(&collector, protocol)).unwrap();
+        super::delivery::requests(&pipeline, 3);
+        pipeline.shutdown(Duration::from_millis(500)).await;
+        assert_eq!(collector.see(|seen| seen.spans()), 0);
+        assert!(pipeline.counters().dropped_spans().contains(&("shutdown", 3)), "{protocol:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_certificate_that_cannot_be_read_is_told_at_the_start() {
+    let papers = Papers::issue();
+    for protocol in [Protocol::Grpc, Protocol::HttpProtobuf] {
+        let mut settings = Settings::default();
+        settings.traces.otlp.protocol = protocol;
+        settings.traces.otlp.endpoint = "https://localhost:4317".to_owned();
+        settings.traces.otlp.certificate = Some(papers.path("nothing.pem"));
+        let error = Pipeline::start(settings).err().unwrap();
+        assert!(error.to_string().contains("nothing.pem"), "{error}");
+        assert!(matches!(error, crate::trace::PipelineError::Transport(TransportError::Certificate { .. })));
+    }
+}
