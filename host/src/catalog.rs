@@ -226,12 +226,22 @@ fn reaches(origin: &Origin, listen: SocketAddr) -> bool {
 
 /// The same trace meets the same version at every try.
 fn choose(serving: &Serving, trace: TraceId) -> &Arc<Generation> {
-    let [.., high, low] = trace.to_bytes();
-    let draw = u32::from(u16::from_be_bytes([high, low])) * 10_000 / 65_536;
+    let draw = draw(trace);
     match &serving.canary {
         Some(canary) if draw < canary.share => &canary.generation,
         _ => &serving.stable,
     }
+}
+
+/// A number from 0 to 9,999 that is the same for a trace wherever it is drawn. All of the id goes into it, because not
+/// every client makes all of its ids random.
+fn draw(trace: TraceId) -> u32 {
+    let id = u128::from_be_bytes(trace.to_bytes());
+    let folded = (id as u64) ^ ((id >> 64) as u64).rotate_left(32);
+    // The finalizer of SplitMix64: every bit of the input reaches every bit of the output.
+    let mixed = (folded ^ (folded >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    let mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    ((mixed ^ (mixed >> 31)) % 10_000) as u32
 }
 
 /// All services of the host. Reading takes no lock.
@@ -269,5 +279,18 @@ impl Catalog {
     pub fn remove(&self, name: &ServiceName) {
         self.services
             .rcu(|services| services.iter().filter(|service| service.name != *name).cloned().collect::<Vec<_>>());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_share_of_the_traces_is_drawn_whatever_their_ids_look_like() {
+        let share = |ids: &mut dyn Iterator<Item = u128>| ids.filter(|id| draw(TraceId::from(*id)) < 1_000).count();
+        assert!((800..1_200).contains(&share(&mut (1..=10_000))));
+        assert!((800..1_200).contains(&share(&mut (1..=10_000).map(|id| id << 64))));
+        assert!((800..1_200).contains(&share(&mut (1..=10_000).map(|id| id << 112 | 7))));
     }
 }

@@ -11,6 +11,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use crate::component::Digest;
 use crate::config::Config;
 use crate::host::Inner;
 use crate::swap::{SwapError, SwapOptions};
@@ -42,9 +43,10 @@ pub(crate) async fn watch(inner: Arc<Inner>) {
     let mut files = BTreeMap::new();
     let mut ticks = tokio::time::interval(PERIOD);
     ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-    for path in paths(&inner.config.load()) {
-        files.insert(path.clone(), Watched { settled: stamp(&path).await, moving: None });
-    }
+    // A component may have been replaced since it was read at start, so each is looked at once; the manifest was read
+    // a moment ago.
+    let manifest = inner.config.load().manifest.clone();
+    files.insert(manifest.clone(), Watched { settled: stamp(&manifest).await, moving: None });
     loop {
         ticks.tick().await;
         let config = inner.config.load_full();
@@ -52,7 +54,7 @@ pub(crate) async fn watch(inner: Arc<Inner>) {
         files.retain(|path, _| wanted.contains(path));
         for path in wanted {
             let now = stamp(&path).await;
-            let watched = files.entry(path.clone()).or_insert(Watched { settled: now, moving: None });
+            let watched = files.entry(path.clone()).or_insert(Watched { settled: None, moving: None });
             if watched.has_settled(now) && (path == config.manifest || is_ready(&path, watched).await) {
                 watched.settle(now);
                 changed(&inner, &config, &path).await;
@@ -147,6 +149,9 @@ async fn changed(inner: &Arc<Inner>, config: &Config, path: &Path) {
     for service in config.services.iter().filter(|service| service.component == path) {
         let Some(running) = inner.catalog.find(service.name.as_str()) else { continue };
         let Ok(bytes) = inner.assembly.read(service).await else { continue };
+        if Digest::of(&bytes) == *running.serving().stable.digest() {
+            continue;
+        }
         let inner = inner.clone();
         // Not waited for: a newer file must be able to cancel this swap, and other files have theirs.
         tokio::spawn(async move {

@@ -210,13 +210,17 @@ async fn a_version_that_fails_is_rolled_back_by_itself() {
 
 /// A shop whose inventory component is a file of its own in `folder`.
 async fn watched(component: &Path) -> Shop {
-    let shop = Shop::empty().service("inventory-service", component, 8002);
+    let shop = testkit::ShopBuilder::empty().service("inventory-service", component, 8002);
     shop.with_console().head("[swap]\nwatch = true").start().await
 }
 
 async fn wait_for_generation(shop: &Shop, generation: u64) {
+    wait_for(shop, "generation", generation).await;
+}
+
+async fn wait_for(shop: &Shop, figure: &str, value: u64) {
     let deadline = std::time::Instant::now() + PATIENCE;
-    while status(shop, "inventory-service").await["generation"] != generation {
+    while status(shop, "inventory-service").await[figure] != value {
         assert!(std::time::Instant::now() < deadline, "{}", status(shop, "inventory-service").await);
         tokio::task::yield_now().await;
     }
@@ -251,8 +255,8 @@ async fn a_replaced_file_a_moved_link_and_a_slow_writer_each_end_in_one_swap() {
     )
     .expect("written");
     wait_for_generation(&shop, 4).await;
-    let status = status(&shop, "inventory-service").await;
-    assert_eq!((&status["swaps"], &status["last_error"]), (&Value::from(3), &Value::Null));
+    wait_for(&shop, "swaps", 3).await;
+    assert_eq!(status(&shop, "inventory-service").await["last_error"], Value::Null);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -11,9 +11,9 @@ const BYTES: usize = 8192;
 /// What may not stand in a value as it is: everything outside the text's `baggage-octet`, and the percent sign.
 const ESCAPED: &AsciiSet = &CONTROLS.add(b' ').add(b'"').add(b',').add(b';').add(b'\\').add(b'%');
 
-/// Ordered name-value pairs. Cheap to clone.
+/// Ordered name-value pairs. Cheap to clone; none at all costs nothing.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Baggage(Arc<Vec<Member>>);
+pub struct Baggage(Option<Arc<Vec<Member>>>);
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Member {
@@ -36,12 +36,12 @@ impl Baggage {
 
     /// The value of a key.
     pub fn get(&self, key: &str) -> Option<&str> {
-        self.0.iter().find(|member| member.key == key).map(|member| member.value.as_str())
+        self.list().iter().find(|member| member.key == key).map(|member| member.value.as_str())
     }
 
     /// Keys and values.
     pub fn members(&self) -> impl Iterator<Item = (&str, &str)> {
-        self.0.iter().map(|member| (member.key.as_str(), member.value.as_str()))
+        self.list().iter().map(|member| (member.key.as_str(), member.value.as_str()))
     }
 
     /// The same baggage with `key` set to `value`. A key that cannot be sent changes nothing.
@@ -59,14 +59,14 @@ impl Baggage {
 
     /// Whether there is nothing in it.
     pub fn is_empty(&self) -> bool {
-        self.0.is_empty()
+        self.list().is_empty()
     }
 
     /// The header value. Members that are over the limits of the W3C text are left out.
     pub fn to_header(&self) -> String {
         let mut header = String::new();
         // What was set last is most likely ours: where there are too many, the first of the caller's stay behind.
-        for member in self.0.iter().skip(self.0.len().saturating_sub(MEMBERS)) {
+        for member in self.list().iter().skip(self.list().len().saturating_sub(MEMBERS)) {
             let value = utf8_percent_encode(&member.value, ESCAPED);
             let text = format!("{}={value}{}", member.key, member.properties);
             if header.len() + text.len() + 1 > BYTES {
@@ -80,8 +80,12 @@ impl Baggage {
         header
     }
 
+    fn list(&self) -> &[Member] {
+        self.0.as_deref().map_or(&[], Vec::as_slice)
+    }
+
     fn put(&mut self, member: Member) {
-        let members = Arc::make_mut(&mut self.0);
+        let members = Arc::make_mut(self.0.get_or_insert_default());
         match members.iter_mut().find(|known| known.key == member.key) {
             Some(known) => *known = member,
             None => members.push(member),

@@ -24,8 +24,11 @@ const SPANS: usize = 4096;
 /// The most log records that one request may leave.
 const LOGS: usize = 1024;
 
+/// The duration of a span that has not ended.
+const OPEN: Duration = Duration::MAX;
+
 /// The room for the spans of a usual request, taken at once.
-const USUAL_SPANS: usize = 8;
+const USUAL_SPANS: usize = 4;
 
 /// The room for what is added to a server span, likewise.
 const USUAL_ATTRIBUTES: usize = 16;
@@ -42,11 +45,8 @@ pub struct Recorder {
     passed: Option<TraceContext>,
     /// Whether the trace id is known to be random.
     random: bool,
-    /// The wall clock is read once; everything else is measured from here.
-    began: Instant,
-    epoch: SystemTime,
-    /// For each span of the segment, whether it has ended.
-    ended: Vec<bool>,
+    /// The wall clock is read once, with this; everything else is measured from here. Unsampled requests go without.
+    began: Option<(Instant, SystemTime)>,
     room: Room,
     dropped_spans: u32,
     dropped_logs: u32,
@@ -76,9 +76,7 @@ impl Recorder {
             server: SpanId::INVALID,
             passed: None,
             random: parent.as_ref().is_none_or(|parent| parent.random),
-            began: Instant::now(),
-            epoch: SystemTime::now(),
-            ended: Vec::new(),
+            began: None,
             room,
             dropped_spans: 0,
             dropped_logs: 0,
@@ -96,9 +94,11 @@ impl Recorder {
         recorder.segment.state = state;
         if sampled {
             recorder.segment.spans.reserve(USUAL_SPANS);
-            attributes.reserve(USUAL_ATTRIBUTES);
-            recorder.ended.reserve(USUAL_SPANS);
-            let (id, start) = (recorder.server, recorder.epoch);
+            if attributes.is_empty() {
+                attributes.reserve(USUAL_ATTRIBUTES);
+            }
+            let (id, start) = (recorder.server, SystemTime::now());
+            recorder.began = Some((Instant::now(), start));
             recorder.push(id, parent, start, name, kind, attributes);
             if let Some(root) = recorder.segment.spans.first_mut() {
                 root.parent_is_remote = remote;
@@ -116,9 +116,7 @@ impl Recorder {
             server: SpanId::INVALID,
             passed: Some(TraceContext::none()),
             random: false,
-            began: Instant::now(),
-            epoch: SystemTime::UNIX_EPOCH,
-            ended: Vec::new(),
+            began: None,
             room: Room::new(SpanLimits { attributes: 0, events: 0, event_attributes: 0, value_length: None }),
             dropped_spans: 0,
             dropped_logs: 0,
@@ -224,20 +222,15 @@ impl Recorder {
 
     /// Ends a span at a time that has passed, unless it has ended.
     pub fn end_at(&mut self, span: SpanRef, at: Instant) {
-        let Some(ended) = self.ended.get_mut(span.index() as usize) else { return };
-        if std::mem::replace(ended, true) {
-            return;
-        }
-        let end = self.epoch + at.saturating_duration_since(self.began);
-        if let Some(span) = self.span_mut(span) {
-            span.duration = end.duration_since(span.start).unwrap_or_default();
-        }
+        let Some((began, epoch)) = self.began else { return };
+        let Some(span) = self.span_mut(span).filter(|span| span.duration == OPEN) else { return };
+        let end = epoch + at.saturating_duration_since(began);
+        span.duration = end.duration_since(span.start).unwrap_or_default();
     }
 
     /// How long an ended span took.
     pub fn duration(&self, span: SpanRef) -> Option<Duration> {
-        let ended = self.ended.get(span.index() as usize).copied().unwrap_or(false);
-        self.span(span).filter(|_| ended).map(|span| span.duration)
+        self.span(span).map(|span| span.duration).filter(|duration| *duration != OPEN)
     }
 
     /// The value of a text attribute.
@@ -295,13 +288,8 @@ impl Recorder {
 
     fn close(&mut self, abort: Option<(&str, &str)>) {
         let Some(pipeline) = self.pipeline.take() else { return };
-        let now = Instant::now();
-        for index in (0..self.ended.len() as u32).rev().map(SpanRef::from_index) {
-            let open = self.ended.get(index.index() as usize).is_some_and(|ended| !ended);
-            if let (true, Some((kind, message))) = (open && !self.has_failed(index), abort) {
-                self.fail(index, kind, message.to_owned());
-            }
-            self.end_at(index, now);
+        if self.segment.sampled {
+            self.end_all(abort);
         }
         if self.dropped_spans > 0 {
             self.set(self.server(), KeyValue::new("spandrel.spans.dropped", i64::from(self.dropped_spans)));
@@ -309,11 +297,22 @@ impl Recorder {
         if self.dropped_logs > 0 {
             self.say_what_was_dropped();
         }
-        let empty = Segment::empty(self.segment.source.clone(), self.segment.trace_id);
-        let segment = std::mem::replace(&mut self.segment, empty);
-        let records = segment.spans.len().max(segment.logs.len());
+        let records = self.segment.spans.len().max(self.segment.logs.len());
         if records > 0 {
+            let empty = Segment::empty(self.segment.source.clone(), self.segment.trace_id);
+            let segment = std::mem::replace(&mut self.segment, empty);
             pipeline.submit(Arc::new(segment), self.room.weight(records));
+        }
+    }
+
+    fn end_all(&mut self, abort: Option<(&str, &str)>) {
+        let now = Instant::now();
+        for span in (0..self.segment.spans.len() as u32).rev().map(SpanRef::from_index) {
+            let open = self.span(span).is_some_and(|span| span.duration == OPEN && span.status == Status::Unset);
+            if let (true, Some((kind, message))) = (open, abort) {
+                self.fail(span, kind, message.to_owned());
+            }
+            self.end_at(span, now);
         }
     }
 
@@ -342,19 +341,18 @@ impl Recorder {
             name: self.room.name(name),
             kind,
             start,
-            duration: Duration::ZERO,
+            duration: OPEN,
             attributes,
             dropped_attributes,
             events: Vec::new(),
             dropped_events: 0,
             status: Status::Unset,
         });
-        self.ended.push(false);
         SpanRef::from_index(index)
     }
 
     fn now(&self) -> SystemTime {
-        self.epoch + self.began.elapsed()
+        self.began.map_or_else(SystemTime::now, |(began, epoch)| epoch + began.elapsed())
     }
 
     fn span(&self, span: SpanRef) -> Option<&Span> {
