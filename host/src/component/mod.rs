@@ -1,8 +1,8 @@
 //! Components: from bytes to something that answers a request.
 //!
-//! [`Engine`] compiles bytes and checks them against the contract ([`compile`]); the result is a [`Prepared`]
+//! [`Engine`] compiles bytes and checks them against the contract (`compile`); the result is a [`Prepared`]
 //! component, which is never changed and can be instantiated any number of times. A [`Pool`] keeps its warm instances.
-//! An [`Instance`](instance::Instance) belongs to exactly one request at a time; one that trapped, timed out or was
+//! An instance belongs to exactly one request at a time; one that trapped, timed out or was
 //! abandoned is thrown away with its store, so no request ever meets another's wreckage.
 //!
 //! `wasmtime` is named here and in `hostfn/`, nowhere else.

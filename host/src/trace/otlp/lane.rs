@@ -37,9 +37,8 @@ pub(in crate::trace) struct Lane {
 
 impl Lane {
     pub(super) fn new(signal: SignalKind, transport: Arc<Transport>, batch: Batch, counters: Arc<Counters>) -> Lane {
-        let what = if signal == SignalKind::Logs { "log records" } else { "spans" };
         let queue = Queue::new(batch.queue_size, batch.export_size);
-        Lane { signal, transport, queue, batch, outage: Outage::new(what), counters, under_way: AtomicU64::new(0) }
+        Lane { signal, transport, queue, batch, outage: Outage::new(signal), counters, under_way: AtomicU64::new(0) }
     }
 
     /// Puts a segment in the queue, or counts what it holds as lost. Never waits.

@@ -146,7 +146,7 @@ impl Transports {
         Ok(Transports {
             spans: transport(&settings.traces)?.map(|transport| lane(SignalKind::Traces, transport)),
             logs: transport(&settings.logs)?.map(|transport| lane(SignalKind::Logs, transport)),
-            metrics: transport(&settings.metrics)?.map(|transport| (transport, Outage::new("metrics"))),
+            metrics: transport(&settings.metrics)?.map(|transport| (transport, Outage::new(SignalKind::Metrics))),
         })
     }
 

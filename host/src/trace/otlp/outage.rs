@@ -4,6 +4,8 @@
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+use crate::trace::counters::SignalKind;
+
 /// The least time between two complaints about a queue that is too small for what comes, and about parts that are
 /// rejected: there is no outage then whose end could be waited for.
 const QUIET: Duration = Duration::from_secs(60);
@@ -11,8 +13,10 @@ const QUIET: Duration = Duration::from_secs(60);
 /// What is known of the way to one collector.
 #[derive(Debug)]
 pub(in crate::trace) struct Outage {
-    /// What is lost or kept: "spans".
+    /// What this is about: "spans".
     what: &'static str,
+    /// What becomes of them meanwhile.
+    fate: &'static str,
     state: Mutex<State>,
 }
 
@@ -25,8 +29,13 @@ struct State {
 }
 
 impl Outage {
-    pub fn new(what: &'static str) -> Outage {
-        Outage { what, state: Mutex::default() }
+    pub fn new(signal: SignalKind) -> Outage {
+        let (what, fate) = match signal {
+            SignalKind::Traces => ("spans", "they are kept and sent again"),
+            SignalKind::Logs => ("log records", "they are kept and sent again"),
+            SignalKind::Metrics => ("metrics", "the next ones hold the same totals"),
+        };
+        Outage { what, fate, state: Mutex::default() }
     }
 
     /// What this is about.
@@ -38,7 +47,7 @@ impl Outage {
     pub fn failed(&self, reason: &str) {
         let mut state = self.lock();
         if !std::mem::replace(&mut state.down, true) {
-            tracing::warn!(reason, "the collector takes no {0} now; {0} are kept and sent again", self.what);
+            tracing::warn!(reason, "the collector takes no {} now; {}", self.what, self.fate);
         }
     }
 
