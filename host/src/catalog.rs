@@ -17,7 +17,7 @@ use crate::config::{Origin, Scheme, ServiceConfig, ServiceName};
 use crate::metrics::ServiceMetrics;
 use crate::routes::RouteTable;
 use crate::tally::Tally;
-use crate::trace::{Source, TraceId};
+use crate::trace::{self, Source, TraceId};
 
 /// One version of a service. Never changed after it is published.
 pub struct Generation {
@@ -233,15 +233,9 @@ fn choose(serving: &Serving, trace: TraceId) -> &Arc<Generation> {
     }
 }
 
-/// A number from 0 to 9,999 that is the same for a trace wherever it is drawn. All of the id goes into it, because not
-/// every client makes all of its ids random.
+/// A number from 0 to 9,999 that is the same for a trace wherever it is drawn.
 fn draw(trace: TraceId) -> u32 {
-    let id = u128::from_be_bytes(trace.to_bytes());
-    let folded = (id as u64) ^ ((id >> 64) as u64).rotate_left(32);
-    // The finalizer of SplitMix64: every bit of the input reaches every bit of the output.
-    let mixed = (folded ^ (folded >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-    let mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-    ((mixed ^ (mixed >> 31)) % 10_000) as u32
+    (trace::draw(trace) % 10_000) as u32
 }
 
 /// All services of the host. Reading takes no lock.

@@ -36,9 +36,11 @@ pub(super) fn read(text: &str, manifest: &Path, environment: &Environment) -> Re
     let table = parsed.get_ref();
     let root = Section { reader: &reader, name: "the manifest", table: Some(table), place };
     root.only(&["console", "state", "telemetry", "swap", "service"])?;
-    let console = console(&root.section("console", "[console]")?, environment)?;
+    let console_section = root.section("console", "[console]")?;
+    let console = console(&console_section, environment)?;
     let mut telemetry_settings = telemetry::settings(environment)?;
     telemetry_settings.keep = keep(&root.section("telemetry", "[telemetry]")?)?;
+    telemetry_settings.recent_spans = recent_spans(&console_section, &console, telemetry_settings.recent_spans)?;
     let config = Config {
         manifest: manifest.to_owned(),
         base: base.to_owned(),
@@ -55,7 +57,7 @@ pub(super) fn read(text: &str, manifest: &Path, environment: &Environment) -> Re
 }
 
 fn console(section: &Section<'_>, environment: &Environment) -> Result<ConsoleConfig> {
-    section.only(&["listen"])?;
+    section.only(&["listen", "recent_spans"])?;
     let listen = match section.text("listen")? {
         None => Some(CONSOLE),
         Some((text, _)) if text == "off" => None,
@@ -70,6 +72,12 @@ fn console(section: &Section<'_>, environment: &Environment) -> Result<ConsoleCo
         return Err(section.error("listen", problem, "set SPANDREL_ADMIN_TOKEN, or listen on 127.0.0.1"));
     }
     Ok(ConsoleConfig { listen, admin_token })
+}
+
+/// Without a console nobody could read recent traces, and so none are kept.
+fn recent_spans(section: &Section<'_>, console: &ConsoleConfig, standard: usize) -> Result<usize> {
+    let wanted = section.count("recent_spans")?.unwrap_or(standard);
+    Ok(if console.listen.is_some() { wanted } else { 0 })
 }
 
 fn state(section: &Section<'_>) -> Result<StateConfig> {

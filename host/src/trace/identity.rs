@@ -19,3 +19,14 @@ pub(super) fn span_id() -> SpanId {
         }
     }
 }
+
+/// A number that is the same for a trace wherever it is drawn, and evenly spread over traces. All of the id goes into
+/// it, because not every client makes all of its ids random.
+pub(crate) fn draw(trace: TraceId) -> u64 {
+    let id = u128::from_be_bytes(trace.to_bytes());
+    let folded = (id as u64) ^ ((id >> 64) as u64).rotate_left(32);
+    // The finalizer of SplitMix64: every bit of the input reaches every bit of the output.
+    let mixed = (folded ^ (folded >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    let mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    mixed ^ (mixed >> 31)
+}

@@ -2,10 +2,11 @@
 
 use std::collections::{BTreeSet, HashMap, HashSet, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use opentelemetry::trace::{SpanId, TraceId};
 
+use super::intake::Intake;
 use super::pipeline::Finished;
 use super::segment::{Segment, Span};
 
@@ -16,6 +17,7 @@ const SHARE: usize = 4;
 pub struct Recent {
     /// The most spans that are held; 0 holds none.
     capacity: usize,
+    intake: Intake,
     held: Mutex<Held>,
 }
 
@@ -66,11 +68,11 @@ pub struct Query {
 
 impl Recent {
     pub(super) fn new(capacity: usize) -> Recent {
-        Recent { capacity, held: Mutex::default() }
+        Recent { capacity, intake: Intake::new(capacity), held: Mutex::default() }
     }
 
     pub(super) fn add(&self, finished: Finished) {
-        if self.capacity == 0 {
+        if self.capacity == 0 || !self.intake.takes(finished.segment.trace_id, finished.weight, Instant::now()) {
             return;
         }
         let mut held = self.lock();
