@@ -1,5 +1,6 @@
 //! The fields of a span or event, gathered so that they cross to the host in one call.
 
+use std::cell::Cell;
 use std::error::Error;
 use std::fmt::{Debug, Write};
 use std::ops::Range;
@@ -8,6 +9,11 @@ use tracing_core::Field;
 use tracing_core::field::Visit;
 
 use crate::host::{Attribute, Value};
+
+thread_local! {
+    /// Memory of an earlier call, so that a span costs no allocations that the one before it has made.
+    static SPARE: Cell<Fields> = Cell::default();
+}
 
 /// `tracing` lends its values for a moment only. Texts are therefore copied, one after the other, into one buffer.
 #[derive(Default)]
@@ -25,6 +31,18 @@ enum Gathered {
 }
 
 impl Fields {
+    /// Gathers fields and then uses them. Calls may be nested: the `Debug` of a value may use `tracing` itself.
+    pub fn gather<T>(record: impl FnOnce(&mut Fields), then: impl FnOnce(&Fields) -> T) -> T {
+        let mut fields = SPARE.take();
+        record(&mut fields);
+        let result = then(&fields);
+        fields.texts.clear();
+        fields.entries.clear();
+        fields.message = None;
+        SPARE.set(fields);
+        result
+    }
+
     /// The text of an event, which `tracing` passes as the field `message`.
     pub fn message(&self) -> Option<&str> {
         Some(&self.texts[self.message.clone()?])

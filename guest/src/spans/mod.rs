@@ -71,50 +71,36 @@ impl Subscriber for HostSpans {
     }
 
     fn new_span(&self, attributes: &Attributes<'_>) -> Id {
-        let mut fields = Fields::default();
-        attributes.record(&mut fields);
-        OPEN.with_borrow_mut(|open| {
-            let parent = match attributes.parent() {
-                Some(parent) => open.span(parent),
-                None if attributes.is_contextual() => open.current_span(),
-                None => None,
-            };
-            let span = host::Span::start(attributes.metadata().name(), parent, &fields.attributes());
-            open.insert(span, attributes.metadata())
-        })
+        let start = |fields: &Fields| {
+            OPEN.with_borrow_mut(|open| {
+                let parent = match attributes.parent() {
+                    Some(parent) => open.span(parent),
+                    None if attributes.is_contextual() => open.current_span(),
+                    None => None,
+                };
+                let span = host::Span::start(attributes.metadata().name(), parent, &fields.attributes());
+                open.insert(span, attributes.metadata())
+            })
+        };
+        Fields::gather(|fields| attributes.record(fields), start)
     }
 
     fn record(&self, span: &Id, values: &Record<'_>) {
-        let mut fields = Fields::default();
-        values.record(&mut fields);
-        OPEN.with_borrow(|open| {
-            if let Some(span) = open.span(span) {
-                span.set_attributes(&fields.attributes());
-            }
-        });
+        let send = |fields: &Fields| {
+            OPEN.with_borrow(|open| {
+                if let Some(span) = open.span(span) {
+                    span.set_attributes(&fields.attributes());
+                }
+            });
+        };
+        Fields::gather(|fields| values.record(fields), send);
     }
 
     /// The host has no links between spans.
     fn record_follows_from(&self, _: &Id, _: &Id) {}
 
     fn event(&self, event: &Event<'_>) {
-        let mut fields = Fields::default();
-        event.record(&mut fields);
-        let name = fields.message().unwrap_or_else(|| event.metadata().name());
-        let attributes = fields.attributes();
-        OPEN.with_borrow(|open| {
-            let span = match event.parent() {
-                Some(parent) => open.span(parent),
-                None if event.is_contextual() => open.current_span(),
-                None => None,
-            };
-            if let Some(span) = span {
-                span.add_event(name, &attributes);
-            }
-            if is_logged(event.metadata()) {
-                host::log(severity(event.metadata().level()), name, span, &attributes);
-            }
-        });
+        Fields::gather(|fields| event.record(fields), |fields| send_event(event, fields));
     }
 
     fn enter(&self, span: &Id) {
@@ -140,6 +126,25 @@ impl Subscriber for HostSpans {
             None => Current::none(),
         })
     }
+}
+
+/// An event becomes one of its span and, from level INFO up, a log record.
+fn send_event(event: &Event<'_>, fields: &Fields) {
+    let name = fields.message().unwrap_or_else(|| event.metadata().name());
+    let attributes = fields.attributes();
+    OPEN.with_borrow(|open| {
+        let span = match event.parent() {
+            Some(parent) => open.span(parent),
+            None if event.is_contextual() => open.current_span(),
+            None => None,
+        };
+        if let Some(span) = span {
+            span.add_event(name, &attributes);
+        }
+        if is_logged(event.metadata()) {
+            host::log(severity(event.metadata().level()), name, span, &attributes);
+        }
+    });
 }
 
 fn is_logged(metadata: &Metadata<'_>) -> bool {
