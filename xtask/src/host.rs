@@ -1,4 +1,4 @@
-//! The host: built for release, and started in this process's place.
+//! The host, and the program that measures it: built for release, and started in this process's place.
 
 use std::os::unix::process::CommandExt;
 use std::process::Command;
@@ -8,6 +8,8 @@ use anyhow::{Context, Result};
 use crate::{components, process, workspace};
 
 const PACKAGE: &str = "spandrel";
+/// Starts the host and its peers by itself.
+const BENCH: &str = "bench";
 
 /// `cargo xtask build`: components and host.
 pub(crate) fn build() -> Result<()> {
@@ -21,12 +23,25 @@ pub(crate) fn run(arguments: &[String]) -> Result<()> {
     build()?;
     let mut host = Command::new(workspace::target().join("release").join(PACKAGE));
     process::forget_cargo_run(&mut host);
-    host.arg("run").args(for_the_host(arguments)).current_dir(workspace::root());
+    host.arg("run").args(without_dashes(arguments)).current_dir(workspace::root());
     let line = process::command_line(&host);
     Err(host.exec()).with_context(|| format!("cannot start `{line}`"))
 }
 
-fn for_the_host(arguments: &[String]) -> &[String] {
+/// `cargo xtask bench`: builds, then becomes the program that measures.
+pub(crate) fn bench(arguments: &[String]) -> Result<()> {
+    components::build_shop()?;
+    // In one go: built one after the other, the two would want other features of what they share, and replace each other.
+    let packages = ["build", "--release", "--package", PACKAGE, "--package", BENCH];
+    process::run(process::cargo().args(packages).current_dir(workspace::root()))?;
+    let mut bench = Command::new(workspace::target().join("release").join(BENCH));
+    process::forget_cargo_run(&mut bench);
+    bench.args(without_dashes(arguments)).current_dir(workspace::root());
+    let line = process::command_line(&bench);
+    Err(bench.exec()).with_context(|| format!("cannot start `{line}`"))
+}
+
+fn without_dashes(arguments: &[String]) -> &[String] {
     match arguments.split_first() {
         Some((first, rest)) if first == "--" => rest,
         _ => arguments,
@@ -40,8 +55,8 @@ mod tests {
     #[test]
     fn the_double_dash_is_not_passed_on() {
         let typed = ["--", "--manifest", "other.toml"].map(String::from);
-        assert_eq!(for_the_host(&typed), &typed[1..]);
-        assert_eq!(for_the_host(&typed[1..]), &typed[1..]);
-        assert!(for_the_host(&[]).is_empty());
+        assert_eq!(without_dashes(&typed), &typed[1..]);
+        assert_eq!(without_dashes(&typed[1..]), &typed[1..]);
+        assert!(without_dashes(&[]).is_empty());
     }
 }

@@ -24,6 +24,7 @@ Usage: cargo xtask <command> [arguments]
   run [-- ARGUMENTS]   build components and host (release) and start `spandrel run` in the foreground;
                        arguments after -- go to it, such as -- --manifest other.toml
   build                build components and host (release)
+  bench [ARGUMENTS]    measure the host against its peers: ratios from one run; bench --help lists scenarios and options
   test [STEP...]       the whole test suite, or only the steps named; test --list prints them
   stack [OPTIONS]      OpenSearch, Jaeger, Collector and Prometheus without Docker, until Ctrl-C; options:
                        --fetch-only, --check (the configuration files), --free-ports, --folder DIR
@@ -48,13 +49,14 @@ fn run(arguments: &[String]) -> Result<()> {
         None => ("help", arguments),
         Some((command, rest)) => (command.as_str(), rest),
     };
-    if rest.first().is_some_and(|first| first == "--help" || first == "-h") {
+    if command != "bench" && rest.first().is_some_and(|first| first == "--help" || first == "-h") {
         print!("{HELP}");
         return Ok(());
     }
     match command {
         "run" => host::run(rest),
         "build" => no_arguments(rest).and_then(|()| host::build()),
+        "bench" => host::bench(rest),
         "test" => suite::run(rest),
         "stack" => stack::run(rest),
         "tidy" => no_arguments(rest).and_then(|()| tidy::run()),

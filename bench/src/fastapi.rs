@@ -1,0 +1,60 @@
+//! The shop in Python, in the shape that such a demo has: FastAPI under uvicorn, a process for each service, the stock
+//! OpenTelemetry SDK and instrumentation. Its packages go into a virtual environment under the target folder.
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use anyhow::{Context, Result, ensure};
+
+use crate::contender::{Contender, free_addresses};
+use crate::load::Target;
+use crate::{sources, target};
+
+/// Starts the three services.
+pub(crate) fn start() -> Result<Contender> {
+    let python = environment()?;
+    let [inventory, product, user] = free_addresses()?;
+    let chain = [("inventory", inventory, None), ("product", product, Some(inventory)), ("user", user, Some(product))];
+    let commands = chain.map(|(service, address, downstream)| {
+        let mut command = Command::new(&python);
+        command.args(["-m", "uvicorn", "--host", "127.0.0.1", "--port", &address.port().to_string()]);
+        command.args(["--log-level", "warning", "--no-access-log", &format!("{service}:app")]);
+        command.current_dir(services());
+        command.env("PYTHONDONTWRITEBYTECODE", "1");
+        command.envs(downstream.map(|downstream| ("DOWNSTREAM_URL", format!("http://{downstream}"))));
+        command
+    });
+    let target = Target::chain(user);
+    Contender::start("FastAPI, uvicorn, stock SDK: three processes", target, commands.into())
+}
+
+fn services() -> PathBuf {
+    sources().join("fastapi")
+}
+
+/// The interpreter of a virtual environment that has what the services need, made at the first call.
+fn environment() -> Result<PathBuf> {
+    let folder = target()?.join("bench-python");
+    let python = folder.join("bin/python");
+    let requirements = services().join("requirements.txt");
+    let installed = folder.join("installed.txt");
+    let wanted = std::fs::read(&requirements).context("read the requirements")?;
+    if std::fs::read(&installed).is_ok_and(|there| there == wanted) {
+        return Ok(python);
+    }
+    eprintln!("installing FastAPI and OpenTelemetry for Python into {}, once", folder.display());
+    run(Command::new("python3").args(["-m", "venv", "--clear"]).arg(&folder))?;
+    run(Command::new(&python)
+        .args(["-m", "pip", "install", "--quiet", "--disable-pip-version-check", "-r"])
+        .arg(&requirements))?;
+    std::fs::write(&installed, wanted).context("note what was installed")?;
+    Ok(python)
+}
+
+fn run(command: &mut Command) -> Result<()> {
+    let program = Path::new(command.get_program()).display().to_string();
+    let output = command.stdin(Stdio::null()).output().with_context(|| format!("start {program}"))?;
+    let said = String::from_utf8_lossy(&output.stderr);
+    ensure!(output.status.success(), "{program} failed: {}", said.lines().last().unwrap_or_default());
+    Ok(())
+}

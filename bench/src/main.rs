@@ -1,0 +1,67 @@
+//! Measures the host against its peers, all on one machine in one run, so that ratios mean something where absolute
+//! figures do not.
+//!
+//! Contenders take turns: every round gives each of them the same time under the same load, and what is reported is the
+//! median over the rounds. The load generator, the contenders and a collector that counts what it gets share the cores.
+
+mod arguments;
+mod collector;
+mod contender;
+mod cpu;
+mod fastapi;
+mod host;
+mod load;
+mod native;
+mod report;
+mod scenario;
+mod spans;
+mod swaps;
+mod turns;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use anyhow::{Context, Result};
+use clap::{Parser, ValueEnum};
+
+use self::arguments::{Arguments, Role, Scenario};
+
+fn main() -> ExitCode {
+    match run(Arguments::parse()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(arguments: Arguments) -> Result<()> {
+    // reqwest wants one even where no TLS is spoken. A second one would be refused, and do no harm.
+    rustls::crypto::ring::default_provider().install_default().ok();
+    if let Some(Role::Peer { peer, address, downstream }) = arguments.role {
+        return native::serve(peer, address, downstream);
+    }
+    let effort = arguments.effort()?;
+    for scenario in Scenario::value_variants().iter().filter(|scenario| arguments.wants(**scenario)) {
+        match scenario {
+            Scenario::Inventory => scenario::inventory(effort)?,
+            Scenario::Chain => scenario::chain(effort)?,
+            Scenario::Outage => scenario::outage(effort)?,
+            Scenario::Swap => swaps::run(effort)?,
+            Scenario::Spans => spans::run()?,
+        }
+    }
+    Ok(())
+}
+
+/// The sources of this package.
+fn sources() -> PathBuf {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR"))
+}
+
+/// The target folder: this program is in its `release/`.
+fn target() -> Result<PathBuf> {
+    let program = std::env::current_exe()?;
+    program.ancestors().nth(2).map(PathBuf::from).context("this program is in no target folder")
+}

@@ -1,0 +1,87 @@
+//! inventory-service.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use axum::extract::{Path, State};
+use axum::http::{HeaderMap, StatusCode};
+use axum::response::{IntoResponse, Response};
+use axum::routing::get;
+use axum::{Json, Router};
+use opentelemetry::KeyValue;
+use opentelemetry::trace::TraceContextExt;
+use opentelemetry_sdk::trace::SdkTracer;
+use serde::{Deserialize, Serialize};
+
+use super::telemetry::{answered, internal, server, within};
+
+/// What inventory-service says of a product.
+#[derive(Debug, Deserialize, Serialize)]
+pub(super) struct Availability {
+    pub(super) product_id: u32,
+    pub(super) available_quantity: u32,
+    total_quantity: u32,
+    pub(super) warehouse_location: String,
+    warehouse_capacity_percent: u32,
+    pub(super) estimated_shipping_days: u32,
+}
+
+#[derive(Clone)]
+struct Shelves {
+    tracer: SdkTracer,
+    /// What is reserved of each product.
+    reserved: Arc<Mutex<HashMap<u32, u32>>>,
+}
+
+pub(super) fn router(tracer: SdkTracer) -> Router {
+    let reserved = Arc::new(Mutex::new(HashMap::from([(1, 5), (2, 10)])));
+    Router::new().route("/inventory/{product_id}", get(inventory)).with_state(Shelves { tracer, reserved })
+}
+
+async fn inventory(State(shelves): State<Shelves>, Path(product): Path<u32>, headers: HeaderMap) -> Response {
+    let server = server(&shelves.tracer, &headers, "/inventory/{product_id}", &format!("/inventory/{product}"));
+    let answer = look_up(&shelves, product, &server);
+    let status = if answer.is_some() { StatusCode::OK } else { StatusCode::NOT_FOUND };
+    answered(&server, status.as_u16());
+    answer.map_or_else(|| status.into_response(), |answer| Json(answer).into_response())
+}
+
+fn look_up(shelves: &Shelves, product: u32, server: &opentelemetry::Context) -> Option<Availability> {
+    let span = internal(&shelves.tracer, "get_inventory", server);
+    let found = availability(shelves, product, &span);
+    span.span().set_attribute(KeyValue::new("product.id", i64::from(product)));
+    span.span().set_attribute(KeyValue::new("inventory.found", found.is_some()));
+    span.span().end();
+    found
+}
+
+fn availability(shelves: &Shelves, product: u32, span: &opentelemetry::Context) -> Option<Availability> {
+    let (total, location) = stock(product)?;
+    let reserved = shelves.reserved.lock().unwrap_or_else(PoisonError::into_inner).get(&product).copied().unwrap_or(0);
+    Some(Availability {
+        product_id: product,
+        available_quantity: total - reserved,
+        total_quantity: total,
+        warehouse_location: location.to_owned(),
+        warehouse_capacity_percent: within(&shelves.tracer, "check_warehouse_capacity", span, || 80 + total % 21),
+        estimated_shipping_days: within(&shelves.tracer, "calculate_shipping_time", span, || shipping_days(location)),
+    })
+}
+
+fn stock(product: u32) -> Option<(u32, &'static str)> {
+    match product {
+        1 => Some((50, "A-1")),
+        2 => Some((120, "B-2")),
+        3 => Some((200, "C-1")),
+        _ => None,
+    }
+}
+
+fn shipping_days(location: &str) -> u32 {
+    match location.as_bytes().first() {
+        Some(b'A') => 1,
+        Some(b'B') => 2,
+        Some(b'C') => 3,
+        _ => 5,
+    }
+}

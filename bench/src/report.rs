@@ -1,0 +1,98 @@
+//! What is printed: a table of the contenders, and the ratios with the goals that they have.
+
+use crate::turns::{Standing, Turn};
+
+/// What a ratio should be.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Goal {
+    AtLeast(f64),
+    AtMost(f64),
+    /// Worth knowing, and promised to nobody.
+    Open,
+}
+
+/// A figure to compare, and its name.
+pub(crate) type Figure = (&'static str, fn(&Turn) -> f64);
+
+/// Requests per second.
+pub(crate) const THROUGHPUT: Figure = ("throughput", |turn| turn.per_second);
+/// The median latency.
+pub(crate) const P50: Figure = ("p50", |turn| turn.p50.as_secs_f64());
+/// The latency that 1 % of the requests exceed.
+pub(crate) const P99: Figure = ("p99", |turn| turn.p99.as_secs_f64());
+/// CPU time for each request.
+pub(crate) const CPU: Figure = ("CPU per request", |turn| turn.cpu.as_secs_f64());
+
+/// Prints a heading.
+pub(crate) fn heading(text: &str) {
+    println!("\n## {text}\n");
+}
+
+/// Prints medians, one row a contender.
+pub(crate) fn table(standings: &[Standing]) {
+    println!("| contender | requests/s | p50 | p99 | CPU/request | spans/request |");
+    println!("|---|---:|---:|---:|---:|---:|");
+    for standing in standings {
+        let median = |(_, figure): Figure| standing.median(figure);
+        println!(
+            "| {} | {:.0} | {} | {} | {} | {:.2} |",
+            standing.name,
+            median(THROUGHPUT),
+            time(median(P50)),
+            time(median(P99)),
+            time(median(CPU)),
+            standing.spans
+        );
+    }
+    println!();
+}
+
+/// Prints how `ours` stands to `theirs` in one figure.
+pub(crate) fn compare(ours: &Standing, theirs: &Standing, figure: Figure, goal: Goal) {
+    let [lowest, median, highest] = ours.ratio(theirs, figure.1);
+    println!(
+        "- {} of \"{}\" to \"{}\": **{median:.2}x** ({lowest:.2} to {highest:.2} over the rounds){}",
+        figure.0,
+        ours.name,
+        theirs.name,
+        verdict(median, goal)
+    );
+}
+
+fn verdict(ratio: f64, goal: Goal) -> String {
+    let (sign, bound, met) = match goal {
+        Goal::AtLeast(bound) => (">=", bound, ratio >= bound),
+        Goal::AtMost(bound) => ("<=", bound, ratio <= bound),
+        Goal::Open => return String::new(),
+    };
+    format!("; goal {sign} {bound}x: {}", if met { "met" } else { "MISSED" })
+}
+
+/// Seconds as people read them.
+pub(crate) fn time(seconds: f64) -> String {
+    match seconds {
+        ..1e-3 => format!("{:.1} us", seconds * 1e6),
+        ..1.0 => format!("{:.2} ms", seconds * 1e3),
+        _ => format!("{seconds:.2} s"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_ratio_is_held_against_its_goal() {
+        assert!(verdict(1.0, Goal::AtLeast(1.0)).ends_with("met"));
+        assert!(verdict(0.99, Goal::AtLeast(1.0)).ends_with("MISSED"));
+        assert!(verdict(0.5, Goal::AtMost(0.5)).ends_with(": met"));
+        assert_eq!(verdict(0.5, Goal::Open), "");
+    }
+
+    #[test]
+    fn times_have_the_unit_that_fits() {
+        assert_eq!(time(0.000_012_34), "12.3 us");
+        assert_eq!(time(0.012_34), "12.34 ms");
+        assert_eq!(time(1.5), "1.50 s");
+    }
+}

@@ -1,0 +1,107 @@
+//! What is compared with what, and which ratio should come of it.
+
+use std::net::{SocketAddr, TcpListener};
+
+use anyhow::Result;
+
+use crate::arguments::Effort;
+use crate::contender::{Contender, free_addresses};
+use crate::fastapi;
+use crate::host::Shop;
+use crate::load::Target;
+use crate::native::{self, Peer};
+use crate::report;
+use crate::report::{CPU, Goal, P50, P99, THROUGHPUT, compare, heading, table};
+use crate::turns::{Standing, take};
+
+/// One lean component against native hyper.
+pub(crate) fn inventory(effort: Effort) -> Result<()> {
+    heading("GET /inventory/1, one component, 4 spans");
+    let shop = Shop::new()?;
+    let contenders =
+        vec![shop.inventory("spandrel")?, hyper("hyper", Peer::Hyper)?, hyper("hyper + 1 SDK span", Peer::HyperSpan)?];
+    let standings = take(contenders, effort)?;
+    table(&standings);
+    let [spandrel, hyper, hyper_span] = &standings[..] else { unreachable!("three contenders") };
+    compare(spandrel, hyper_span, THROUGHPUT, Goal::AtLeast(1.0));
+    compare(spandrel, hyper_span, CPU, Goal::Open);
+    compare(spandrel, hyper, THROUGHPUT, Goal::Open);
+    Ok(())
+}
+
+fn hyper(name: &str, peer: Peer) -> Result<Contender> {
+    let [address] = free_addresses()?;
+    let target = Target::inventory(address);
+    Contender::start(name, target, vec![native::command(peer, address, None)?])
+}
+
+/// The chain of three services against the same in native Rust and in Python, and against itself with parts turned off.
+pub(crate) fn chain(effort: Effort) -> Result<()> {
+    heading("GET /users/1/recommendations, three services, 24 spans");
+    let shops = [Shop::new()?, Shop::new()?.env("OTEL_SDK_DISABLED", "true"), Shop::new()?];
+    let [whole, disabled, storeless] = &shops;
+    let mut contenders = vec![
+        whole.chain("spandrel", "")?,
+        disabled.chain("spandrel, OTEL_SDK_DISABLED=true", "")?,
+        storeless.chain("spandrel, no store of recent traces", "recent_spans = 0")?,
+        axum()?,
+    ];
+    match fastapi::start() {
+        Ok(fastapi) => contenders.push(fastapi),
+        Err(reason) => println!("FastAPI: SKIPPED, as it cannot be started here: {reason:#}\n"),
+    }
+    let standings = take(contenders, effort)?;
+    table(&standings);
+    let [spandrel, disabled, storeless, axum, rest @ ..] = &standings[..] else {
+        unreachable!("four contenders at least")
+    };
+    compare(spandrel, axum, THROUGHPUT, Goal::AtLeast(2.0));
+    compare(spandrel, axum, P50, Goal::AtMost(0.5));
+    compare(spandrel, axum, CPU, Goal::Open);
+    for fastapi in rest {
+        compare(spandrel, fastapi, THROUGHPUT, Goal::AtLeast(100.0));
+    }
+    compare(spandrel, disabled, THROUGHPUT, Goal::AtLeast(0.75));
+    compare(spandrel, storeless, THROUGHPUT, Goal::AtLeast(0.97));
+    Ok(())
+}
+
+/// The three services with axum and reqwest, a process each.
+fn axum() -> Result<Contender> {
+    let [inventory, product, user] = free_addresses()?;
+    let commands = vec![
+        native::command(Peer::Inventory, inventory, None)?,
+        native::command(Peer::Product, product, Some(inventory))?,
+        native::command(Peer::User, user, Some(product))?,
+    ];
+    let target = Target::chain(user);
+    Contender::start("axum, reqwest, stock SDK: three processes", target, commands)
+}
+
+/// The chain with a collector, without one, and with one that takes connections and never answers.
+pub(crate) fn outage(effort: Effort) -> Result<()> {
+    heading("The chain while the collector is away");
+    let [nobody]: [SocketAddr; 1] = free_addresses()?;
+    let silent = TcpListener::bind("127.0.0.1:0")?;
+    let endpoint = |address: SocketAddr| format!("http://{address}");
+    let shops = [
+        Shop::new()?,
+        Shop::new()?.env("OTEL_EXPORTER_OTLP_ENDPOINT", endpoint(nobody)),
+        Shop::new()?.env("OTEL_EXPORTER_OTLP_ENDPOINT", endpoint(silent.local_addr()?)),
+    ];
+    let names = ["a collector", "no collector", "a collector that never answers"];
+    let contenders = shops.iter().zip(names).map(|(shop, name)| shop.chain(name, "")).collect::<Result<Vec<_>>>()?;
+    let standings = take(contenders, effort)?;
+    table(&standings);
+    let [present, away, hangs] = &standings[..] else { unreachable!("three contenders") };
+    for (standing, other) in [(away, present), (hangs, present)] {
+        against(standing, other);
+    }
+    Ok(())
+}
+
+fn against(standing: &Standing, other: &Standing) {
+    for figure in [P99, P50, THROUGHPUT] {
+        report::compare(standing, other, figure, Goal::Open);
+    }
+}

@@ -1,0 +1,99 @@
+//! The chain while its components are swapped, against the same without.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use anyhow::{Context, Result, anyhow, ensure};
+
+use crate::arguments::Effort;
+use crate::host::{SERVICES, Shop, component};
+use crate::load;
+use crate::report::{Goal, P50, P99, THROUGHPUT, compare, heading, table};
+use crate::turns::{Standing, turn};
+
+/// The time between the end of a swap and the next one.
+const PAUSE: Duration = Duration::from_millis(100);
+
+/// Lets quiet turns and turns with swaps alternate in one host. A request that fails ends the run.
+pub(crate) fn run(effort: Effort) -> Result<()> {
+    heading("The chain while components are swapped");
+    let shop = Shop::new()?;
+    let contender = shop.chain("spandrel", "")?;
+    load::run(&contender.target, effort.connections, Duration::from_secs(1))?;
+    let mut standings =
+        ["no swaps", "swaps"].map(|name| Standing { name: name.to_owned(), turns: Vec::new(), spans: 24.0 });
+    let (mut swaps, mut requests) = (0, 0);
+    for _ in 0..effort.rounds {
+        let [quiet, busy] = &mut standings;
+        quiet.turns.push(turn(&contender, effort.connections, effort.turn)?.0);
+        let swapper = Swapper::start(shop.console);
+        let (figures, served) = turn(&contender, effort.connections, effort.turn)?;
+        busy.turns.push(figures);
+        requests += served;
+        swaps += swapper.stop()?;
+        eprint!(".");
+    }
+    eprintln!();
+    contender.stop()?;
+    table(&standings);
+    println!("- {swaps} swaps during {requests} requests; no request failed");
+    let [quiet, busy] = &standings;
+    for figure in [P99, P50, THROUGHPUT] {
+        compare(busy, quiet, figure, Goal::Open);
+    }
+    Ok(())
+}
+
+/// A thread that swaps one service after the other, each time for a component that was never seen before, so that
+/// nothing comes from a cache.
+struct Swapper {
+    stop: Arc<AtomicBool>,
+    thread: JoinHandle<Result<u64>>,
+}
+
+impl Swapper {
+    fn start(console: SocketAddr) -> Swapper {
+        let stop = Arc::<AtomicBool>::default();
+        let stopping = stop.clone();
+        Swapper { stop, thread: std::thread::spawn(move || swap(console, &stopping)) }
+    }
+
+    /// How many swaps there were.
+    fn stop(self) -> Result<u64> {
+        self.stop.store(true, Ordering::SeqCst);
+        self.thread.join().map_err(|_| anyhow!("the thread that swaps panicked"))?
+    }
+}
+
+fn swap(console: SocketAddr, stop: &AtomicBool) -> Result<u64> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let client = reqwest::Client::new();
+    let mut swaps = 0;
+    for service in SERVICES.iter().cycle() {
+        if stop.load(Ordering::SeqCst) {
+            break;
+        }
+        let url = format!("http://{console}/admin/v1/services/{service}/component");
+        let bytes = unseen(service)?;
+        let answer = runtime.block_on(async { client.put(url).body(bytes).send().await })?;
+        ensure!(answer.status().is_success(), "swap of {service}: {}", runtime.block_on(answer.text())?);
+        swaps += 1;
+        std::thread::sleep(PAUSE);
+    }
+    Ok(swaps)
+}
+
+/// A component of the shop that does what it always did, under a digest that nobody has seen: it has one custom section
+/// more.
+fn unseen(service: &str) -> Result<Vec<u8>> {
+    static COUNT: AtomicU64 = AtomicU64::new(0);
+    let mut bytes = std::fs::read(component(service)?).with_context(|| format!("read the component of {service}"))?;
+    let process = std::process::id();
+    bytes.extend([0, 14, 1, b'v']);
+    bytes.extend(process.to_le_bytes());
+    bytes.extend(COUNT.fetch_add(1, Ordering::SeqCst).to_le_bytes());
+    Ok(bytes)
+}
