@@ -2,6 +2,7 @@
 
 mod arguments;
 mod local;
+mod log;
 mod remote;
 mod table;
 
@@ -12,6 +13,7 @@ pub use self::arguments::{
     SwapArguments,
 };
 pub use self::local::{banner, check, inspect, telemetry_line};
+pub use self::log::start_log;
 pub use self::remote::{act, status, swap};
 use crate::component::{ComponentError, EngineError};
 use crate::config::ConfigError;
