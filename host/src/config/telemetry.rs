@@ -22,11 +22,12 @@ pub(super) fn settings(environment: &Environment) -> Result<Settings> {
     let read = Variables(environment);
     Ok(Settings {
         disabled: read.get("OTEL_SDK_DISABLED").is_some_and(|value| value.eq_ignore_ascii_case("true")),
-        traces: traces(&read)?,
-        metrics: otlp::signal(&read, "METRICS", &[Exporter::Otlp])?,
-        logs: otlp::signal(&read, "LOGS", &[Exporter::Otlp])?,
+        traces: signal(&read, "TRACES", &[Exporter::Otlp, Exporter::Console], "OTEL_BSP_EXPORT_TIMEOUT")?,
+        metrics: signal(&read, "METRICS", &[Exporter::Otlp], "OTEL_METRIC_EXPORT_TIMEOUT")?,
+        logs: signal(&read, "LOGS", &[Exporter::Otlp], "OTEL_BLRP_EXPORT_TIMEOUT")?,
         sampler: sampler(&read)?,
-        batch: batch(&read, standard.batch)?,
+        batch: batch(&read, "BSP", standard.batch)?,
+        log_batch: batch(&read, "BLRP", standard.log_batch)?,
         limits: limits(&read, standard.limits)?,
         propagators: propagators(&read, standard.propagators)?,
         keep: None,
@@ -37,13 +38,13 @@ pub(super) fn settings(environment: &Environment) -> Result<Settings> {
     })
 }
 
-/// `OTEL_BSP_EXPORT_TIMEOUT` bounds an export of spans besides what bounds all of OTLP.
-fn traces(read: &Variables<'_>) -> Result<Signal> {
-    let mut traces = otlp::signal(read, "TRACES", &[Exporter::Otlp, Exporter::Console])?;
-    if let Some(bound) = read.some_millis("OTEL_BSP_EXPORT_TIMEOUT")? {
-        traces.otlp.timeout = traces.otlp.timeout.min(bound);
+/// A signal has a variable of its own that bounds an export, besides what bounds all of OTLP.
+fn signal(read: &Variables<'_>, name: &str, exporters: &[Exporter], timeout: &str) -> Result<Signal> {
+    let mut signal = otlp::signal(read, name, exporters)?;
+    if let Some(bound) = read.some_millis(timeout)? {
+        signal.otlp.timeout = signal.otlp.timeout.min(bound);
     }
-    Ok(traces)
+    Ok(signal)
 }
 
 /// `OTEL_RESOURCE_ATTRIBUTES`, and a deployment where it names none. Of two with one key the later one counts.
@@ -87,14 +88,16 @@ fn ratio(read: &Variables<'_>) -> Result<f64> {
     if (0.0..=1.0).contains(&ratio) { Ok(ratio) } else { Err(wrong(name, read.get(name).unwrap_or_default(), help)) }
 }
 
-fn batch(read: &Variables<'_>, standard: Batch) -> Result<Batch> {
-    let queue_size = read.some_count("OTEL_BSP_MAX_QUEUE_SIZE")?.unwrap_or(standard.queue_size);
-    let export_size = read.some_count("OTEL_BSP_MAX_EXPORT_BATCH_SIZE")?.unwrap_or(standard.export_size);
+/// `processor` is BSP, the batch span processor, or BLRP, the batch log record processor.
+fn batch(read: &Variables<'_>, processor: &str, standard: Batch) -> Result<Batch> {
+    let variable = |setting: &str| format!("OTEL_{processor}_{setting}");
+    let queue_size = read.some_count(&variable("MAX_QUEUE_SIZE"))?.unwrap_or(standard.queue_size);
+    let export_size = read.some_count(&variable("MAX_EXPORT_BATCH_SIZE"))?.unwrap_or(standard.export_size);
     Ok(Batch {
         queue_size,
         // No export is larger than the queue, says the specification.
         export_size: export_size.min(queue_size),
-        delay: read.millis("OTEL_BSP_SCHEDULE_DELAY")?.unwrap_or(standard.delay),
+        delay: read.millis(&variable("SCHEDULE_DELAY"))?.unwrap_or(standard.delay),
     })
 }
 

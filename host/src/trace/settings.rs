@@ -69,14 +69,14 @@ pub struct Sampler {
     pub parent_based: bool,
 }
 
-/// `OTEL_BSP_*`, with the bound counted in spans.
+/// `OTEL_BSP_*` for spans, `OTEL_BLRP_*` for log records.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Batch {
-    /// The most spans that wait for export.
+    /// The most of them that wait for export.
     pub queue_size: usize,
-    /// The most spans in one export.
+    /// The most of them in one export.
     pub export_size: usize,
-    /// How long the first span of a batch waits for company.
+    /// How long the first one of a batch waits for company.
     pub delay: Duration,
 }
 
@@ -134,6 +134,8 @@ pub struct Settings {
     pub sampler: Sampler,
     /// How spans are batched.
     pub batch: Batch,
+    /// How log records are batched.
+    pub log_batch: Batch,
     /// How much a span may hold.
     pub limits: SpanLimits,
     /// How trace context travels, in this order.
@@ -171,6 +173,7 @@ impl Default for Settings {
             logs: signal,
             sampler: Sampler { root: Root::AlwaysOn, parent_based: true },
             batch: Batch { queue_size: 2048, export_size: 512, delay: Duration::from_secs(5) },
+            log_batch: Batch { queue_size: 2048, export_size: 512, delay: Duration::from_secs(1) },
             limits: SpanLimits { attributes: 128, events: 128, event_attributes: 128, value_length: None },
             propagators: vec![Propagator::TraceContext, Propagator::Baggage],
             keep: None,

@@ -39,6 +39,8 @@ fn everything_else_is_read_too() {
         ("OTEL_TRACES_SAMPLER", "traceidratio"),
         ("OTEL_TRACES_SAMPLER_ARG", "0.25"),
         ("OTEL_BSP_MAX_QUEUE_SIZE", "10"),
+        ("OTEL_BLRP_MAX_EXPORT_BATCH_SIZE", "20"),
+        ("OTEL_BLRP_SCHEDULE_DELAY", "0"),
         ("OTEL_PROPAGATORS", "b3,tracecontext,b3"),
         ("OTEL_ATTRIBUTE_VALUE_LENGTH_LIMIT", "99"),
         ("OTEL_METRIC_EXPORT_INTERVAL", "1000"),
@@ -51,6 +53,8 @@ fn everything_else_is_read_too() {
     assert_eq!(settings.traces.otlp.timeout, Duration::from_millis(250));
     assert_eq!(settings.sampler, Sampler { root: Root::Ratio(0.25), parent_based: false });
     assert_eq!((settings.batch.queue_size, settings.batch.export_size), (10, 10));
+    assert_eq!((settings.log_batch.queue_size, settings.log_batch.export_size), (2048, 20));
+    assert_eq!((settings.batch.delay, settings.log_batch.delay), (Duration::from_secs(5), Duration::ZERO));
     assert_eq!(settings.propagators, [Propagator::B3, Propagator::TraceContext]);
     assert_eq!(settings.limits.value_length, Some(99));
     assert_eq!(settings.metric_export_interval, Duration::from_secs(1));
@@ -70,6 +74,8 @@ fn an_invalid_value_is_an_error_that_names_the_variable() {
         ("OTEL_BSP_MAX_EXPORT_BATCH_SIZE", "0"),
         ("OTEL_BSP_EXPORT_TIMEOUT", "soon"),
         ("OTEL_BSP_SCHEDULE_DELAY", "99999999999999"),
+        ("OTEL_BLRP_MAX_QUEUE_SIZE", "0"),
+        ("OTEL_METRIC_EXPORT_TIMEOUT", "0"),
         ("OTEL_EXPORTER_OTLP_TIMEOUT", "0"),
         ("OTEL_METRIC_EXPORT_INTERVAL", "0"),
         ("OTEL_SPAN_ATTRIBUTE_COUNT_LIMIT", "-1"),
@@ -115,7 +121,7 @@ fn each_signal_s_own_variables_come_before_the_common_ones() {
 }
 
 #[test]
-fn the_narrower_of_two_timeouts_bounds_an_export_of_spans() {
+fn the_narrower_of_two_timeouts_bounds_an_export() {
     let check = |pairs: &[(&str, &str)], traces: u64, metrics: u64| {
         let settings = read(pairs).unwrap();
         let timeout = |otlp: &Otlp| otlp.timeout.as_millis();
@@ -124,6 +130,7 @@ fn the_narrower_of_two_timeouts_bounds_an_export_of_spans() {
     };
     check(&[("OTEL_BSP_EXPORT_TIMEOUT", "2000")], 2_000, 10_000);
     check(&[("OTEL_BSP_EXPORT_TIMEOUT", "60000")], 10_000, 10_000);
+    check(&[("OTEL_METRIC_EXPORT_TIMEOUT", "2000")], 10_000, 2_000);
     check(&[("OTEL_EXPORTER_OTLP_TIMEOUT", "60000")], 60_000, 60_000);
 }
 

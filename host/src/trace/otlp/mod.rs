@@ -142,10 +142,10 @@ impl Transports {
             made.push((signal.otlp.clone(), transport.clone()));
             Ok(Some(transport))
         };
-        let lane = |signal, transport| Arc::new(Lane::new(signal, transport, settings.batch, counters.clone()));
+        let lane = |signal, transport, batch| Arc::new(Lane::new(signal, transport, batch, counters.clone()));
         Ok(Transports {
-            spans: transport(&settings.traces)?.map(|transport| lane(SignalKind::Traces, transport)),
-            logs: transport(&settings.logs)?.map(|transport| lane(SignalKind::Logs, transport)),
+            spans: transport(&settings.traces)?.map(|transport| lane(SignalKind::Traces, transport, settings.batch)),
+            logs: transport(&settings.logs)?.map(|transport| lane(SignalKind::Logs, transport, settings.log_batch)),
             metrics: transport(&settings.metrics)?.map(|transport| (transport, Outage::new(SignalKind::Metrics))),
         })
     }
