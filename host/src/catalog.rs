@@ -16,7 +16,7 @@ use crate::component::{Digest, Pool};
 use crate::config::{Origin, Scheme, ServiceConfig, ServiceName};
 use crate::metrics::ServiceMetrics;
 use crate::routes::RouteTable;
-use crate::tally::Tally;
+use crate::tally::{Snapshot, Tally};
 use crate::trace::{self, Source, TraceId};
 
 /// One version of a service. Never changed after it is published.
@@ -123,6 +123,10 @@ pub struct Canary {
     pub generation: Arc<Generation>,
     /// How many of 10,000 traces it serves.
     pub share: u32,
+    /// When the trial began.
+    pub began: SystemTime,
+    /// How the other version's requests had gone by then.
+    pub before: Snapshot,
 }
 
 /// One service: what stays the same while its generations come and go.
@@ -131,8 +135,8 @@ pub struct Service {
     pub name: ServiceName,
     /// Where its spans say they come from.
     pub source: ArcSwap<Source>,
-    /// Its instruments.
-    pub metrics: Arc<ServiceMetrics>,
+    /// Its instruments: those of the generation that serves.
+    pub metrics: ArcSwap<ServiceMetrics>,
     serving: ArcSwap<Serving>,
     in_flight: AtomicUsize,
     removed: AtomicBool,
@@ -151,11 +155,11 @@ impl Drop for Permit {
 
 impl Service {
     /// A service whose first generation is `generation`.
-    pub fn new(source: Arc<Source>, metrics: Arc<ServiceMetrics>, generation: Arc<Generation>) -> Arc<Service> {
+    pub fn new(source: Arc<Source>, generation: Arc<Generation>) -> Arc<Service> {
         Arc::new(Service {
             name: generation.config.name.clone(),
             source: ArcSwap::new(source),
-            metrics,
+            metrics: ArcSwap::new(generation.pool.environment().metrics.clone()),
             serving: ArcSwap::from_pointee(Serving { stable: generation, canary: None }),
             in_flight: AtomicUsize::new(0),
             removed: AtomicBool::new(false),

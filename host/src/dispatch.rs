@@ -128,7 +128,7 @@ impl LocalCalls for Chain {
 impl Chain {
     async fn serve(self, service: &Arc<Service>, arrival: Arrival, incoming: Incoming) -> Response<Bytes> {
         let began = Instant::now();
-        let active = service.metrics.server_request(&arrival.method, semconv::SCHEME);
+        let active = service.metrics.load().server_request(&arrival.method, semconv::SCHEME);
         let source = service.source.load();
         let name = semconv::method(&arrival.method);
         let recorder = self.dispatcher.pipeline.record(&source, &incoming, name, SpanKind::Server, Vec::new());
@@ -223,7 +223,7 @@ impl Exchange {
         let duration = began.elapsed();
         generation.tally.count(status.is_server_error(), duration);
         let route = self.route.and_then(|index| generation.routes().get(index));
-        service.metrics.served(&Served {
+        service.metrics.load().served(&Served {
             method,
             scheme: semconv::SCHEME,
             route: route.map(|route| &route.template),
@@ -234,7 +234,7 @@ impl Exchange {
             trace: self.recorder.is_recording().then(|| (self.recorder.trace_id(), self.recorder.server_id())),
         });
         if matches!(rejection, Some(Rejection::Busy)) {
-            service.metrics.rejected("concurrency_limit");
+            service.metrics.load().rejected("concurrency_limit");
         }
         let abort = match rejection {
             Some(Rejection::Failed(Failure::Trapped(exception))) => Some(("wasm_trap", exception.message.clone())),

@@ -1,7 +1,9 @@
 //! The figures that metrics read of the other rooms, each in the form in which metrics want them.
 
-use crate::catalog::Generation;
-use crate::metrics::{Exemplar, ExportStats, PipelineStats, PoolStats, SeriesExemplars};
+use std::sync::Arc;
+
+use crate::catalog::{Service, Serving};
+use crate::metrics::{Exemplar, ExportStats, Metrics, PipelineStats, PoolStats, SeriesExemplars};
 use crate::trace::{self, Pipeline};
 
 /// The state of the span queue.
@@ -18,16 +20,26 @@ pub(crate) fn pipeline(pipeline: &Pipeline) -> PipelineStats {
     }
 }
 
-/// The instances of the generation that serves.
-pub(crate) fn pool(generation: &Generation) -> PoolStats {
-    let stats = generation.pool.stats();
-    PoolStats {
-        generation: generation.number,
-        live: stats.live as u64,
-        idle: stats.idle as u64,
-        memory_bytes: stats.memory,
-        memory_high_water_bytes: stats.memory_high_water,
+/// Makes the instruments of the generation that serves those that are reported for the service.
+pub(crate) fn adopt(metrics: &Metrics, service: &Arc<Service>) {
+    let own = service.serving().stable.pool.environment().metrics.clone();
+    let watched = Arc::downgrade(service);
+    own.observe_pool(move || watched.upgrade().map(|service| pool(&service.serving())).unwrap_or_default());
+    metrics.report(service.name.as_str(), own.clone());
+    service.metrics.store(own);
+}
+
+/// The instances of the generations that serve.
+fn pool(serving: &Serving) -> PoolStats {
+    let generations = std::iter::once(&serving.stable).chain(serving.canary.iter().map(|canary| &canary.generation));
+    let mut sum = PoolStats { generation: serving.stable.number, ..PoolStats::default() };
+    for stats in generations.map(|generation| generation.pool.stats()) {
+        sum.live += stats.live as u64;
+        sum.idle += stats.idle as u64;
+        sum.memory_bytes += stats.memory;
+        sum.memory_high_water_bytes = sum.memory_high_water_bytes.max(stats.memory_high_water);
     }
+    sum
 }
 
 /// Exemplars in the form in which the exporter wants them.

@@ -3,7 +3,7 @@
 //! Everything that can be wrong is found before the first port is served: components are compiled and verified, ports
 //! are taken, and only then does anything answer. A changed manifest goes through the same steps.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -21,7 +21,7 @@ use crate::config::{Bind, Config, ConfigError, Environment, ServiceConfig, Servi
 use crate::console::Console;
 use crate::dispatch::{Arrival, Body, Dispatcher};
 use crate::listener::{self, Bound, ListenError, Listener};
-use crate::metrics::{Metrics, PoolStats};
+use crate::metrics::Metrics;
 use crate::state::{StateError, StateStore};
 use crate::swap::{SwapOptions, Swapper};
 use crate::trace::{KeyValue, Pipeline, PipelineError, Source};
@@ -80,6 +80,10 @@ pub(crate) struct Inner {
     pub(crate) pipeline: Pipeline,
     pub(crate) swapper: Arc<Swapper>,
     listeners: Mutex<BTreeMap<ServiceName, Listener>>,
+    /// Services whose configuration in the manifest could not be put to work yet.
+    unapplied: Mutex<BTreeSet<ServiceName>>,
+    /// Held while services come, go and change.
+    changes: tokio::sync::Mutex<()>,
 }
 
 /// A service that is ready to be published.
@@ -137,6 +141,8 @@ impl Host {
             pipeline,
             swapper,
             listeners: Mutex::default(),
+            unapplied: Mutex::default(),
+            changes: tokio::sync::Mutex::default(),
         });
         inner.clone().bring_up().await
     }
@@ -222,7 +228,8 @@ impl Inner {
         self.observe();
         let mut tasks = vec![tokio::spawn(export_metrics(self.clone()))];
         if config.swap.watch {
-            tasks.push(tokio::spawn(watch::watch(self.clone())));
+            let watched = watch::Files::of(&self);
+            tasks.push(tokio::spawn(watched.watch(self.clone())));
         }
         Ok(Host { inner: self, tasks, console })
     }
@@ -253,9 +260,8 @@ impl Inner {
 
     fn publish(self: &Arc<Self>, ready: Ready, bound: Bound) {
         let Ready { config, source, generation } = ready;
-        let metrics = generation.pool.environment().metrics.clone();
-        let service = Service::new(source, metrics, generation);
-        self.observe_pool(&service);
+        let service = Service::new(source, generation);
+        crate::figures::adopt(self.assembly.metrics(), &service);
         self.catalog.add(service.clone());
         let listener = bound.serve(self.handler(service));
         self.listeners().insert(config.name, listener);
@@ -283,29 +289,27 @@ impl Inner {
         }
     }
 
-    /// Makes the running services those of `new`. What cannot be made leaves the rest as it is.
+    /// Makes the running services those of `new`. What can be wrong with the whole of it is found before anything is
+    /// changed: the components of added services and the ports. A service that refuses its new configuration goes on
+    /// with the old one and says so; it is tried again when its file or the manifest changes.
     pub(crate) async fn apply(self: &Arc<Self>, new: Config) -> Result<(), StartError> {
+        let _turn = self.changes.lock().await;
         let old = self.config.load_full();
-        let mut added = Vec::new();
+        let (mut added, mut changed) = (Vec::new(), Vec::new());
         for service in &new.services {
             if self.catalog.find(service.name.as_str()).is_none() {
-                let made = self.ready(service).await.map_err(|reason| in_manifest(&new, reason))?;
-                added.push((made, self.bind(service).await?));
+                added.push((self.ready(service).await.map_err(|reason| in_manifest(&new, reason))?, service));
+            } else if !old.services.contains(service) || self.unapplied().contains(&service.name) {
+                changed.push((service, self.bind_anew(service).await?));
             }
         }
-        for (made, bound) in added {
+        let mut bound = Vec::new();
+        for (made, service) in added {
+            bound.push((made, self.bind(service).await?));
+        }
+        for (made, bound) in bound {
             tracing::info!(service = %made.config.name, address = %bound.address, "service added");
             self.publish(made, bound);
-        }
-        for service in &old.services {
-            if !new.services.iter().any(|kept| kept.name == service.name) {
-                self.remove(&service.name);
-            }
-        }
-        for service in &new.services {
-            if old.services.iter().any(|before| before.name == service.name && before != service) {
-                self.reconfigure(service).await?;
-            }
         }
         if old.console != new.console
             || old.state != new.state
@@ -314,49 +318,89 @@ impl Inner {
         {
             tracing::warn!("changes under [console], [state], [telemetry] and [swap] take effect at the next start");
         }
-        self.config.store(Arc::new(Config { bind: old.bind, ..new }));
+        for service in &old.services {
+            if !new.services.iter().any(|kept| kept.name == service.name) {
+                self.remove(&service.name);
+            }
+        }
+        self.config.store(Arc::new(Config { bind: old.bind, ..new.clone() }));
+        for (service, bound) in changed {
+            self.reconfigure(service, bound).await;
+        }
         Ok(())
     }
 
-    async fn reconfigure(self: &Arc<Self>, config: &ServiceConfig) -> Result<(), StartError> {
-        let Some(service) = self.catalog.find(config.name.as_str()) else { return Ok(()) };
-        let before = service.serving().stable.config.listen;
-        let bound = if before == config.listen { None } else { Some(self.bind(config).await?) };
-        let read = self.assembly.read(config).await.map_err(|reason| in_manifest(&self.config.load(), reason));
-        let options = SwapOptions { config: Some(config.clone()), ..SwapOptions::default() };
-        let swapped = match read {
-            Ok(bytes) => self.swapper.swap(&service, bytes, options).await.map_err(|error| error.to_string()),
-            Err(error) => Err(error.to_string()),
-        };
-        match (swapped, bound) {
-            (Ok(_), Some(bound)) => {
-                let listener = bound.serve(self.handler(service));
-                let before = self.listeners().insert(config.name.clone(), listener);
-                tokio::spawn(async move {
-                    if let Some(before) = before {
-                        before.drain(DRAIN_LIMIT).await;
-                    }
-                });
+    /// Brings a service's next version: its component file has changed. Not while the manifest is applied.
+    pub(crate) async fn component_changed(self: &Arc<Self>, config: &ServiceConfig) {
+        let Some(service) = self.catalog.find(config.name.as_str()) else { return };
+        if self.unapplied().contains(&config.name) {
+            let _turn = self.changes.lock().await;
+            match self.bind_anew(config).await {
+                Ok(bound) => self.reconfigure(config, bound).await,
+                Err(error) => self.swapper.note_failure(&service, &error.to_string()),
             }
-            (Ok(_), None) => {}
-            (Err(reason), _) => self.swapper.note_failure(&service, &reason),
+            return;
         }
-        Ok(())
+        match self.assembly.read(config).await {
+            // How it ended was logged.
+            Ok(bytes) => drop(self.swapper.swap(&service, bytes, SwapOptions::default()).await),
+            Err(error) => self.swapper.note_failure(&service, &error.to_string()),
+        }
+    }
+
+    /// Takes a service's port, unless it has it already.
+    async fn bind_anew(&self, config: &ServiceConfig) -> Result<Option<Bound>, ListenError> {
+        let running = self.catalog.find(config.name.as_str());
+        match running.is_some_and(|service| service.serving().stable.config.listen == config.listen) {
+            true => Ok(None),
+            false => Ok(Some(self.bind(config).await?)),
+        }
+    }
+
+    /// Makes a generation of the component file and the new configuration, and moves the service to its new port.
+    async fn reconfigure(self: &Arc<Self>, config: &ServiceConfig, bound: Option<Bound>) {
+        let Some(service) = self.catalog.find(config.name.as_str()) else { return };
+        let bytes = match self.assembly.read(config).await {
+            Ok(bytes) => bytes,
+            Err(error) => {
+                self.unapplied().insert(config.name.clone());
+                return self.swapper.note_failure(&service, &error.to_string());
+            }
+        };
+        let options = SwapOptions { config: Some(config.clone()), ..SwapOptions::default() };
+        if self.swapper.swap(&service, bytes, options).await.is_err() {
+            self.unapplied().insert(config.name.clone());
+            return;
+        }
+        self.unapplied().remove(&config.name);
+        let Some(bound) = bound else { return };
+        tracing::info!(service = %config.name, address = %bound.address, "service moved");
+        let listener = bound.serve(self.handler(service));
+        if let Some(before) = self.listeners().insert(config.name.clone(), listener) {
+            tokio::spawn(before.drain(DRAIN_LIMIT));
+        }
     }
 
     fn remove(self: &Arc<Self>, name: &ServiceName) {
         let Some(service) = self.catalog.find(name.as_str()) else { return };
         service.remove();
         self.catalog.remove(name);
+        self.swapper.forget(name);
+        self.unapplied().remove(name);
         let listener = self.listeners().remove(name);
         let inner = self.clone();
         tokio::spawn(async move {
             if let Some(listener) = listener {
                 listener.drain(DRAIN_LIMIT).await;
             }
-            service.serving().stable.pool.clear();
-            inner.swapper.forget(&service.name);
-            inner.assembly.metrics().remove_service(service.name.as_str());
+            let serving = service.serving();
+            serving.stable.pool.close();
+            serving.canary.iter().for_each(|canary| canary.generation.pool.close());
+            // A service of the same name may have come by now: it goes on with the same metrics.
+            let _turn = inner.changes.lock().await;
+            if inner.catalog.find(service.name.as_str()).is_none() {
+                inner.assembly.metrics().remove_service(service.name.as_str());
+            }
             tracing::info!(service = %service.name, "service removed");
         });
     }
@@ -370,20 +414,18 @@ impl Inner {
     fn observe(&self) {
         let pipeline = self.pipeline.clone();
         self.assembly.metrics().observe_pipeline(move || crate::figures::pipeline(&pipeline));
-    }
-
-    fn observe_pool(&self, service: &Arc<Service>) {
-        let watched = Arc::downgrade(service);
-        service.metrics.observe_pool(move || match watched.upgrade() {
-            Some(service) => crate::figures::pool(&service.serving().stable),
-            None => PoolStats::default(),
-        });
+        let engine = self.assembly.engine().clone();
+        self.assembly.metrics().observe_instances(move || engine.instances());
     }
 
     async fn export_metrics(&self) {
         let metrics = self.assembly.metrics();
         let (collected, exemplars) = (metrics.collect(), metrics.exemplars());
         self.pipeline.export_metrics(collected, crate::figures::exemplars(exemplars)).await;
+    }
+
+    fn unapplied(&self) -> MutexGuard<'_, BTreeSet<ServiceName>> {
+        self.unapplied.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn listeners(&self) -> MutexGuard<'_, BTreeMap<ServiceName, Listener>> {

@@ -14,7 +14,6 @@ use std::time::{Duration, Instant};
 use crate::component::Digest;
 use crate::config::Config;
 use crate::host::Inner;
-use crate::swap::{SwapError, SwapOptions};
 
 /// How often the files are looked at.
 const PERIOD: Duration = Duration::from_millis(200);
@@ -31,33 +30,64 @@ struct Stamp {
 }
 
 /// One file that is watched.
+#[derive(Default)]
 struct Watched {
     /// What was last acted upon.
     settled: Option<Stamp>,
     /// What was last seen, where that is something else, and since when.
     moving: Option<(Option<Stamp>, Instant)>,
+    /// Components that were read of this file before it was first looked at.
+    known: Vec<Digest>,
 }
 
-/// Runs until the host stops.
-pub(crate) async fn watch(inner: Arc<Inner>) {
-    let mut files = BTreeMap::new();
-    let mut ticks = tokio::time::interval(PERIOD);
-    ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-    // A component may have been replaced since it was read at start, so each is looked at once; the manifest was read
-    // a moment ago.
-    let manifest = inner.config.load().manifest.clone();
-    files.insert(manifest.clone(), Watched { settled: stamp(&manifest).await, moving: None });
-    loop {
-        ticks.tick().await;
-        let config = inner.config.load_full();
+/// The manifest and the component files.
+pub(crate) struct Files(BTreeMap<PathBuf, Watched>);
+
+impl Files {
+    /// The files of a host that has just started. A component may have been replaced since it was read, so each is
+    /// looked at once.
+    pub(crate) fn of(inner: &Inner) -> Files {
+        let mut files = Files(BTreeMap::new());
+        files.follow(inner);
+        files
+    }
+
+    /// Watches what the manifest names, and nothing else.
+    fn follow(&mut self, inner: &Inner) {
+        let config = inner.config.load();
         let wanted = paths(&config);
-        files.retain(|path, _| wanted.contains(path));
+        self.0.retain(|path, _| wanted.contains(path));
         for path in wanted {
-            let now = stamp(&path).await;
-            let watched = files.entry(path.clone()).or_insert(Watched { settled: None, moving: None });
-            if watched.has_settled(now) && (path == config.manifest || is_ready(&path, watched).await) {
-                watched.settle(now);
-                changed(&inner, &config, &path).await;
+            let known = || {
+                let services = config.services.iter().filter(|service| service.component == path);
+                let running = services.filter_map(|service| inner.catalog.find(service.name.as_str()));
+                Watched {
+                    known: running.map(|service| service.serving().stable.digest().clone()).collect(),
+                    ..Watched::default()
+                }
+            };
+            self.0.entry(path.clone()).or_insert_with(known);
+        }
+    }
+
+    /// Runs until the host stops.
+    pub(crate) async fn watch(mut self, inner: Arc<Inner>) {
+        let mut ticks = tokio::time::interval(PERIOD);
+        ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        // The manifest was read a moment ago.
+        let manifest = inner.config.load().manifest.clone();
+        if let Some(watched) = self.0.get_mut(&manifest) {
+            watched.settled = stamp(&manifest).await;
+        }
+        loop {
+            ticks.tick().await;
+            self.follow(&inner);
+            for (path, watched) in &mut self.0 {
+                let now = stamp(path).await;
+                if watched.has_settled(now) && (*path == manifest || is_ready(path, watched).await) {
+                    watched.settle(now);
+                    changed(&inner, path, std::mem::take(&mut watched.known)).await;
+                }
             }
         }
     }
@@ -142,24 +172,27 @@ async fn stamp(path: &Path) -> Option<Stamp> {
     })
 }
 
-async fn changed(inner: &Arc<Inner>, config: &Config, path: &Path) {
+async fn changed(inner: &Arc<Inner>, path: &Path, known: Vec<Digest>) {
+    let config = inner.config.load_full();
     if path == config.manifest {
         return manifest_changed(inner, path).await;
     }
+    let first_look = !known.is_empty();
+    if first_look && is_known(path, &known).await {
+        return;
+    }
     for service in config.services.iter().filter(|service| service.component == path) {
-        let Some(running) = inner.catalog.find(service.name.as_str()) else { continue };
-        let Ok(bytes) = inner.assembly.read(service).await else { continue };
-        if Digest::of(&bytes) == *running.serving().stable.digest() {
-            continue;
-        }
-        let inner = inner.clone();
+        let (inner, service) = (inner.clone(), service.clone());
         // Not waited for: a newer file must be able to cancel this swap, and other files have theirs.
-        tokio::spawn(async move {
-            let swapped = inner.swapper.swap(&running, bytes, SwapOptions::default()).await;
-            if let Err(SwapError::CanaryRunning(_)) = swapped {
-                tracing::info!(service = %running.name, "the changed file is left alone while a canary runs");
-            }
-        });
+        tokio::spawn(async move { inner.component_changed(&service).await });
+    }
+}
+
+/// Whether a file holds what was read of it before.
+async fn is_known(path: &Path, known: &[Digest]) -> bool {
+    match tokio::fs::read(path).await {
+        Ok(bytes) => known.contains(&Digest::compute(&bytes.into()).await),
+        Err(_) => false,
     }
 }
 
@@ -193,7 +226,7 @@ mod tests {
     #[test]
     fn a_file_settles_after_it_was_the_same_twice() {
         let stamp = |length| Some(Stamp { device: 1, inode: 1, length, changed: (0, 0) });
-        let mut file = Watched { settled: stamp(1), moving: None };
+        let mut file = Watched { settled: stamp(1), ..Watched::default() };
         assert!(!file.has_settled(stamp(1)));
         assert!(!file.has_settled(stamp(2)));
         assert!(!file.has_settled(stamp(3)));

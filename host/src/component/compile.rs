@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use sha2::{Digest as _, Sha256};
 use thiserror::Error;
+use tokio::sync::oneshot;
 use wasmtime::component::Component;
 use wasmtime::component::types::ComponentItem;
 
@@ -55,6 +56,13 @@ impl Digest {
             debug_assert!(written.is_ok(), "writing to a string cannot fail");
         }
         Digest(text.into())
+    }
+
+    /// Hashes a component without holding up requests: a large one takes a while.
+    pub async fn compute(bytes: &Arc<[u8]>) -> Digest {
+        let shared = bytes.clone();
+        let hashed = tokio::task::spawn_blocking(move || Digest::of(&shared)).await;
+        hashed.unwrap_or_else(|_| Digest::of(bytes))
     }
 
     /// The whole digest, as in `sha256:0a1b...`.
@@ -141,6 +149,7 @@ pub struct Candidate {
     pub(super) digest: Digest,
     pub(super) size: usize,
     pub(super) pre: ServicePre<State>,
+    pub(super) imports: Vec<String>,
 }
 
 /// A component that can serve: compiled, linked, its routes known. Never changed.
@@ -148,6 +157,7 @@ pub struct Prepared {
     pub(super) digest: Digest,
     pub(super) size: usize,
     pub(super) pre: ServicePre<State>,
+    pub(super) imports: Vec<String>,
     pub(super) routes: RouteTable,
 }
 
@@ -167,6 +177,11 @@ impl Prepared {
         &self.routes
     }
 
+    /// The interfaces that it needs of the host.
+    pub fn imports(&self) -> &[String] {
+        &self.imports
+    }
+
     /// What it is. Only lean components are prepared.
     pub fn kind(&self) -> Kind {
         Kind::Lean
@@ -174,11 +189,17 @@ impl Prepared {
 }
 
 impl Engine {
-    /// Compiles and links, on a thread of low priority.
+    /// Compiles and links, on a thread of low priority. Where the caller goes away before its turn has come, nothing is
+    /// done; what has begun is finished for the cache.
     pub async fn compile(&self, bytes: Arc<[u8]>) -> Result<Candidate, ComponentError> {
         let engine = self.clone();
-        let compiled = tokio::task::spawn_blocking(move || engine.compile_now(&bytes)).await;
-        compiled.unwrap_or_else(|failed| Err(ComponentError::Invalid(failed.to_string())))
+        let (done, compiled) = oneshot::channel();
+        self.compilers.spawn(move || {
+            if !done.is_closed() {
+                done.send(engine.compile_now(&bytes)).ok();
+            }
+        });
+        compiled.await.unwrap_or_else(|_| Err(ComponentError::Invalid("the compiler gave up".to_owned())))
     }
 
     /// Asks a candidate for its routes, in an instance that runs under the service's own limits.
@@ -187,7 +208,7 @@ impl Engine {
         candidate: Candidate,
         environment: &Arc<Environment>,
     ) -> Result<Prepared, ComponentError> {
-        let Candidate { digest, size, pre } = candidate;
+        let Candidate { digest, size, pre, imports } = candidate;
         let asked = async {
             let mut instance = Instance::new(self, &pre, environment, Arc::default()).await?;
             instance.routes().await
@@ -201,7 +222,7 @@ impl Engine {
             }
         };
         let routes = RouteTable::new(routes)?;
-        Ok(Prepared { digest, size, pre, routes })
+        Ok(Prepared { digest, size, pre, imports, routes })
     }
 
     fn compile_now(&self, bytes: &[u8]) -> Result<Candidate, ComponentError> {
@@ -215,7 +236,8 @@ impl Engine {
         let mismatch = |error: wasmtime::Error| ComponentError::Mismatch(format!("{error:#}"));
         let pre = self.linker.instantiate_pre(&component).map_err(mismatch)?;
         let pre = ServicePre::new(pre).map_err(mismatch)?;
-        Ok(Candidate { digest: Digest::of(bytes), size: bytes.len(), pre })
+        let imports = import_names(self, &component);
+        Ok(Candidate { digest: Digest::of(bytes), size: bytes.len(), pre, imports })
     }
 
     /// Compiles without looking at what the component is for.

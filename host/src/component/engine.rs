@@ -62,6 +62,11 @@ impl Engine {
         let compilers = Arc::new(compilers()?);
         Ok(Engine { engine, linker: Arc::new(linker), compilers, _ticker: Arc::new(ticker) })
     }
+
+    /// How many instances there are, of all components and all their generations.
+    pub fn instances(&self) -> u64 {
+        self.engine.pooling_allocator_metrics().map_or(0, |metrics| metrics.component_instances())
+    }
 }
 
 fn unsupported(error: wasmtime::Error) -> EngineError {
@@ -89,7 +94,9 @@ fn compilers() -> Result<rayon::ThreadPool, EngineError> {
             tracing::debug!(%error, "the compiler threads keep the usual priority");
         }
     };
-    let pool = rayon::ThreadPoolBuilder::new().thread_name(|_| "compiler".into()).start_handler(give_way).build();
+    let pool = rayon::ThreadPoolBuilder::new().thread_name(|_| "compiler".into()).start_handler(give_way);
+    // A compiler that panics fails the one swap; the host goes on.
+    let pool = pool.panic_handler(|_| tracing::error!("the compiler panicked")).build();
     pool.map_err(|error| EngineError::Unsupported(error.to_string()))
 }
 

@@ -37,8 +37,16 @@ pub struct Pool {
     engine: Engine,
     prepared: Arc<Prepared>,
     environment: Arc<Environment>,
-    idle: Mutex<Vec<Instance>>,
+    idle: Mutex<Idle>,
     gauge: Arc<Gauge>,
+}
+
+/// The instances that wait for a request.
+#[derive(Default)]
+struct Idle {
+    instances: Vec<Instance>,
+    /// Nothing is kept any more: the generation no longer serves.
+    closed: bool,
 }
 
 /// Counts the instances of one pool, those that are out included. Each instance keeps it true by itself.
@@ -69,7 +77,7 @@ impl Pool {
     pub async fn warm(&self, count: usize) -> Result<(), Failure> {
         for _ in 0..count {
             let instance = self.instantiate().await?;
-            self.lock().push(instance);
+            self.lock().instances.push(instance);
         }
         Ok(())
     }
@@ -77,7 +85,7 @@ impl Pool {
     /// Answers one request. When the caller gives up and drops the future, the instance goes with it.
     pub async fn handle(&self, invocation: Invocation) -> Handled {
         let warm = match self.environment.isolation {
-            Isolation::Instance => self.lock().pop(),
+            Isolation::Instance => self.lock().instances.pop(),
             Isolation::Request => None,
         };
         let (mut instance, reused) = match warm {
@@ -93,9 +101,9 @@ impl Pool {
         handled
     }
 
-    /// Throws the idle instances away, when the generation no longer serves.
-    pub fn clear(&self) {
-        let idle = std::mem::take(&mut *self.lock());
+    /// Throws the idle instances away and keeps none from here on, when the generation no longer serves.
+    pub fn close(&self) {
+        let idle = std::mem::replace(&mut *self.lock(), Idle { instances: Vec::new(), closed: true });
         drop(idle);
     }
 
@@ -103,7 +111,7 @@ impl Pool {
     pub fn stats(&self) -> PoolStats {
         PoolStats {
             live: self.gauge.live.load(Ordering::Relaxed),
-            idle: self.lock().len(),
+            idle: self.lock().instances.len(),
             memory: self.gauge.memory.load(Ordering::Relaxed),
             memory_high_water: self.gauge.memory_high_water.load(Ordering::Relaxed),
         }
@@ -123,8 +131,8 @@ impl Pool {
             && instance.is_healthy()
             && instance.served() < REQUESTS_PER_INSTANCE;
         let mut idle = self.lock();
-        if keep && idle.len() < IDLE {
-            idle.push(instance);
+        if keep && !idle.closed && idle.instances.len() < IDLE {
+            idle.instances.push(instance);
             return;
         }
         // An instance takes a while to take down, and others need the lock.
@@ -133,7 +141,7 @@ impl Pool {
     }
 
     /// A list of instances is as good after a panic as before it.
-    fn lock(&self) -> MutexGuard<'_, Vec<Instance>> {
+    fn lock(&self) -> MutexGuard<'_, Idle> {
         self.idle.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

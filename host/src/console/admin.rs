@@ -1,6 +1,7 @@
 //! `/admin/v1`: swaps, rollbacks and canaries on demand.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -54,7 +55,7 @@ pub(super) async fn swap(console: &Console, name: &str, request: Request<Incomin
     };
     // The swap goes on where the caller hangs up: half a swap would help nobody.
     let swapper = console.host.swapper.clone();
-    let swapped = tokio::spawn(async move { swapper.swap(&service, bytes.to_vec().into(), options).await });
+    let swapped = tokio::spawn(async move { swapper.swap(&service, bytes, options).await });
     answer(swapped.await.unwrap_or(Err(SwapError::Superseded)))
 }
 
@@ -78,9 +79,11 @@ fn answer(result: Result<Swapped, SwapError>) -> Response<Bytes> {
 
 fn status(error: &SwapError) -> StatusCode {
     match error {
-        SwapError::Superseded | SwapError::CanaryRunning(_) | SwapError::NoCanary | SwapError::NoEarlierGeneration => {
-            StatusCode::CONFLICT
-        }
+        SwapError::Superseded
+        | SwapError::Removed
+        | SwapError::CanaryRunning(_)
+        | SwapError::NoCanary
+        | SwapError::NoEarlierGeneration => StatusCode::CONFLICT,
         SwapError::NoInstance(_) => StatusCode::SERVICE_UNAVAILABLE,
         SwapError::Component(_) | SwapError::DroppedRoutes(_) | SwapError::Probe { .. } => {
             StatusCode::UNPROCESSABLE_ENTITY
@@ -92,7 +95,7 @@ fn unknown(name: &str) -> Response<Bytes> {
     problem(StatusCode::NOT_FOUND, &format!("There is no service `{name}`"))
 }
 
-async fn read(request: Request<Incoming>) -> Result<Bytes, Response<Bytes>> {
+async fn read(request: Request<Incoming>) -> Result<Arc<[u8]>, Response<Bytes>> {
     let body = Limited::new(request.into_body(), COMPONENT_LIMIT).collect();
     let body = tokio::time::timeout(UPLOAD_TIMEOUT, body).await;
     let body = body.map_err(|_| problem(StatusCode::REQUEST_TIMEOUT, "The component did not arrive in time"))?;
@@ -103,7 +106,7 @@ async fn read(request: Request<Incoming>) -> Result<Bytes, Response<Bytes>> {
         }
         false => problem(StatusCode::BAD_REQUEST, "The component broke off on its way"),
     })?;
-    Ok(body.to_bytes())
+    Ok(Arc::from(&body.to_bytes()[..]))
 }
 
 /// Reads `allow-dropped-routes=true` and `canary=10%` from the query.

@@ -40,10 +40,12 @@ pub struct ExportStats {
 }
 
 type ReadPipeline = dyn Fn() -> PipelineStats + Send + Sync;
+type ReadInstances = dyn Fn() -> u64 + Send + Sync;
 
 #[derive(Default)]
 struct Observed {
     pipeline: ArcSwapOption<Arc<ReadPipeline>>,
+    instances: ArcSwapOption<Arc<ReadInstances>>,
 }
 
 impl Observed {
@@ -67,6 +69,7 @@ impl HostMetrics {
         observe_queue(&meter, &observed);
         observe_spans(&meter, &observed);
         observe_exports(&meter, &observed);
+        observe_instances(&meter, &observed);
         HostMetrics { swaps: service::swaps(&meter), observed, source }
     }
 
@@ -76,6 +79,10 @@ impl HostMetrics {
 
     pub(super) fn observe_pipeline(&self, read: Arc<ReadPipeline>) {
         self.observed.pipeline.store(Some(Arc::new(read)));
+    }
+
+    pub(super) fn observe_instances(&self, read: Arc<ReadInstances>) {
+        self.observed.instances.store(Some(Arc::new(read)));
     }
 
     pub(super) fn collect(&self) -> Option<ResourceMetrics> {
@@ -146,6 +153,20 @@ fn observe_exports(meter: &Meter, observed: &Arc<Observed>) {
         .with_callback(move |counter| {
             for export in seen.read().unwrap_or_default().exports {
                 counter.observe(export.took.as_secs_f64(), &export.labels());
+            }
+        })
+        .build();
+}
+
+fn observe_instances(meter: &Meter, observed: &Arc<Observed>) {
+    let seen = Arc::clone(observed);
+    meter
+        .u64_observable_gauge("spandrel.host.instances")
+        .with_unit("{instance}")
+        .with_description("Instances of all components, those of generations that no longer serve included.")
+        .with_callback(move |gauge| {
+            if let Some(read) = seen.instances.load().as_ref() {
+                gauge.observe(read(), &[]);
             }
         })
         .build();

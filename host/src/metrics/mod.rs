@@ -59,18 +59,24 @@ impl Metrics {
         Metrics { inner: Arc::new(Inner { process, host, services: Mutex::default() }) }
     }
 
-    /// The metrics of the service `name`, made at the first call. They outlive swaps; asking again with
-    /// another resource starts them afresh.
+    /// The metrics of the service `name`, made at the first call. They outlive swaps. Those of another resource are
+    /// fresh ones, which nobody sees before [`Metrics::report`]: a version that is refused leaves no trace here.
     pub fn service(&self, name: &str, resource: Vec<KeyValue>) -> Arc<ServiceMetrics> {
         let mut services = self.services();
-        if let Some(known) = services.get(name)
-            && known.has_resource(&resource)
-        {
-            return Arc::clone(known);
+        match services.get(name) {
+            Some(known) if known.has_resource(&resource) => Arc::clone(known),
+            Some(_) => Arc::new(ServiceMetrics::new(name, resource)),
+            None => {
+                let service = Arc::new(ServiceMetrics::new(name, resource));
+                services.insert(name.to_owned(), Arc::clone(&service));
+                service
+            }
         }
-        let service = Arc::new(ServiceMetrics::new(name, resource));
-        services.insert(name.to_owned(), Arc::clone(&service));
-        service
+    }
+
+    /// Makes `metrics` those that are reported for the service `name`.
+    pub fn report(&self, name: &str, metrics: Arc<ServiceMetrics>) {
+        self.services().insert(name.to_owned(), metrics);
     }
 
     /// Stops reporting a service that is no longer hosted. Requests in flight may still record.
@@ -90,6 +96,11 @@ impl Metrics {
     /// Takes the span pipeline's figures from `read`, once per collection.
     pub fn observe_pipeline(&self, read: impl Fn() -> PipelineStats + Send + Sync + 'static) {
         self.inner.host.observe_pipeline(Arc::new(read));
+    }
+
+    /// Takes the number of all instances of the host from `read`, once per collection.
+    pub fn observe_instances(&self, read: impl Fn() -> u64 + Send + Sync + 'static) {
+        self.inner.host.observe_instances(Arc::new(read));
     }
 
     /// Resident memory of the process in MiB, read at most once a second and from a cache otherwise.

@@ -6,6 +6,7 @@ use serde::Serialize;
 
 use super::slot::Slot;
 use crate::catalog::{Generation, Service};
+use crate::tally::Snapshot;
 
 /// What a service is doing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -32,9 +33,9 @@ pub struct VersionFigures {
     pub version: String,
     /// Requests that it is serving.
     pub in_flight: usize,
-    /// Requests that it served.
+    /// Requests that it served: all of them or, where a canary runs, since the trial began.
     pub requests: u64,
-    /// Requests per second since it was made.
+    /// Requests per second over the same time.
     pub rate: f64,
     /// The share of requests answered with a 5xx, from 0 to 1.
     pub error_rate: f64,
@@ -91,8 +92,13 @@ pub(super) fn of(service: &Service, slot: &Slot) -> ServiceReport {
     let (swaps, last_error) = slot.history();
     let canary = serving.canary.as_ref().map(|canary| CanaryReport {
         share_percent: f64::from(canary.share) / 100.0,
-        figures: figures(&canary.generation),
+        figures: figures(&canary.generation, canary.began, &Snapshot::default()),
     });
+    // Two versions are compared over the same time.
+    let (since, before) = match &serving.canary {
+        Some(canary) => (canary.began, canary.before),
+        None => (stable.created, Snapshot::default()),
+    };
     let state = match () {
         () if service.is_removed() => State::Draining,
         () if slot.is_busy() => State::Swapping,
@@ -111,15 +117,15 @@ pub(super) fn of(service: &Service, slot: &Slot) -> ServiceReport {
         swaps,
         last_error,
         earlier_generations: slot.earlier(),
-        serving: figures(stable),
+        serving: figures(stable, since, &before),
         canary,
     }
 }
 
-fn figures(generation: &Generation) -> VersionFigures {
-    let tally = generation.tally.snapshot();
+fn figures(generation: &Generation, since: SystemTime, before: &Snapshot) -> VersionFigures {
+    let tally = generation.tally.snapshot().since(before);
     let milliseconds = |q| tally.quantile(q).map(|duration| duration.as_secs_f64() * 1e3);
-    let age = SystemTime::now().duration_since(generation.created.max(UNIX_EPOCH)).unwrap_or_default();
+    let age = SystemTime::now().duration_since(since.max(UNIX_EPOCH)).unwrap_or_default();
     VersionFigures {
         generation: generation.number,
         digest: generation.digest().as_str().to_owned(),

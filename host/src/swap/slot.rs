@@ -22,7 +22,6 @@ pub(super) struct Slot {
 struct Memory {
     /// Generations to go back to, the latest last.
     earlier: VecDeque<Arc<Generation>>,
-    retired: Vec<Arc<Generation>>,
     swaps: u64,
     last_error: Option<String>,
 }
@@ -85,7 +84,7 @@ impl Slot {
     /// Keeps a generation to go back to, and forgets the oldest where there are more than `most`.
     pub fn keep(&self, generation: Arc<Generation>, most: usize) {
         let mut memory = self.lock();
-        memory.earlier.retain(|kept| !Arc::ptr_eq(kept, &generation));
+        memory.earlier.retain(|kept| kept.number != generation.number);
         memory.earlier.push_back(generation);
         while memory.earlier.len() > most {
             memory.earlier.pop_front();
@@ -93,11 +92,11 @@ impl Slot {
     }
 
     /// The generation to go back to from `current`.
-    pub fn take_earlier(&self, current: &Arc<Generation>) -> Option<Arc<Generation>> {
+    pub fn take_earlier(&self, current: u64) -> Option<Arc<Generation>> {
         let mut memory = self.lock();
         loop {
             let earlier = memory.earlier.pop_back()?;
-            if !Arc::ptr_eq(&earlier, current) {
+            if earlier.number != current {
                 return Some(earlier);
             }
         }
@@ -106,14 +105,6 @@ impl Slot {
     /// The numbers of the generations that are kept, the latest last.
     pub fn earlier(&self) -> Vec<u64> {
         self.lock().earlier.iter().map(|generation| generation.number).collect()
-    }
-
-    pub fn retire(&self, retired: Vec<Arc<Generation>>) {
-        self.lock().retired = retired;
-    }
-
-    pub fn take_retired(&self) -> Vec<Arc<Generation>> {
-        std::mem::take(&mut self.lock().retired)
     }
 
     /// Counts a swap that happened.
