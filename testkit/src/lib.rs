@@ -3,6 +3,7 @@
 //!
 //! Nothing here sleeps to let things happen: whoever waits polls with a deadline and says what was missing.
 
+mod admin;
 pub mod artifacts;
 mod client;
 pub mod collector;
@@ -15,7 +16,9 @@ mod shop;
 mod span;
 mod trace_id;
 mod tree;
+mod variant;
 
+pub use admin::Admin;
 pub use client::{Answer, Client, Request};
 pub use collector::{Behaviour, Collector};
 pub use process::Spandrel;
@@ -23,6 +26,7 @@ pub use shop::{ODDITIES_PORT, SERVICES, Shop, ShopBuilder};
 pub use span::{Event, Kind, Outcome, Span};
 pub use trace_id::TraceId;
 pub use tree::SpanTree;
+pub use variant::{padded, reworded, variant};
 
 /// The longest that any test waits for something that should happen at once.
 pub const PATIENCE: std::time::Duration = std::time::Duration::from_secs(20);

@@ -12,6 +12,7 @@ use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
 use tokio::net::TcpListener;
+use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
 use crate::{PATIENCE, poll};
@@ -36,7 +37,7 @@ pub struct Manner {
     pub status: u16,
     /// The body.
     pub body: Bytes,
-    /// How long it takes. `Duration::MAX` is for ever.
+    /// How long it takes. `Duration::MAX` is for ever, or until [`Origin::release`].
     pub delay: Duration,
     /// Where it sends callers on to.
     pub location: Option<String>,
@@ -52,6 +53,7 @@ impl Default for Manner {
 pub struct Origin {
     address: SocketAddr,
     asked: Arc<Mutex<Vec<Asked>>>,
+    released: watch::Sender<bool>,
     task: JoinHandle<()>,
 }
 
@@ -61,8 +63,9 @@ impl Origin {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
         let address = listener.local_addr().expect("a bound listener has an address");
         let asked = Arc::new(Mutex::new(Vec::new()));
-        let task = tokio::spawn(serve(listener, manner, asked.clone()));
-        Origin { address, asked, task }
+        let released = watch::Sender::new(false);
+        let task = tokio::spawn(serve(listener, manner, asked.clone(), released.clone()));
+        Origin { address, asked, released, task }
     }
 
     /// Its origin, as a manifest allows it.
@@ -73,6 +76,11 @@ impl Origin {
     /// The port.
     pub fn port(&self) -> u16 {
         self.address.port()
+    }
+
+    /// Answers everything that would have waited for ever, from now on at once.
+    pub fn release(&self) {
+        self.released.send_replace(true);
     }
 
     /// Everything it was asked.
@@ -93,11 +101,11 @@ impl Drop for Origin {
     }
 }
 
-async fn serve(listener: TcpListener, manner: Manner, asked: Arc<Mutex<Vec<Asked>>>) {
+async fn serve(listener: TcpListener, manner: Manner, asked: Arc<Mutex<Vec<Asked>>>, released: watch::Sender<bool>) {
     loop {
         let Ok((stream, _)) = listener.accept().await else { continue };
-        let (manner, asked) = (manner.clone(), asked.clone());
-        let service = service_fn(move |request| answer(request, manner.clone(), asked.clone()));
+        let (manner, asked, released) = (manner.clone(), asked.clone(), released.clone());
+        let service = service_fn(move |request| answer(request, manner.clone(), asked.clone(), released.subscribe()));
         let connection = hyper::server::conn::http1::Builder::new().serve_connection(TokioIo::new(stream), service);
         tokio::spawn(connection);
     }
@@ -107,6 +115,7 @@ async fn answer(
     request: Request<Incoming>,
     manner: Manner,
     asked: Arc<Mutex<Vec<Asked>>>,
+    mut released: watch::Receiver<bool>,
 ) -> Result<Response<Full<Bytes>>, Infallible> {
     let (head, body) = request.into_parts();
     let body = body.collect().await.map(|body| body.to_bytes()).unwrap_or_default();
@@ -117,7 +126,9 @@ async fn answer(
         body,
     });
     match manner.delay {
-        Duration::MAX => std::future::pending().await,
+        Duration::MAX => {
+            released.wait_for(|released| *released).await.ok();
+        }
         delay => tokio::time::sleep(delay).await,
     }
     let mut response = Response::new(Full::new(manner.body));

@@ -11,7 +11,7 @@ use spandrel::Host;
 use spandrel::config::{Bind, Config, Environment};
 use tempfile::TempDir;
 
-use crate::{Answer, Client, Collector, Request, SpanTree, TraceId, artifacts};
+use crate::{Admin, Answer, Client, Collector, Request, SpanTree, TraceId, artifacts};
 
 /// The services of the demo with the ports that they have by default.
 pub const SERVICES: [(&str, u16); 3] = [("product-service", 8000), ("user-service", 8001), ("inventory-service", 8002)];
@@ -91,6 +91,12 @@ impl Shop {
     #[track_caller]
     pub fn console(&self) -> SocketAddr {
         self.host().console_address().expect("the console is on")
+    }
+
+    /// The admin API of the host.
+    #[track_caller]
+    pub fn admin(&self) -> Admin {
+        Admin::at(self.console())
     }
 
     /// The host itself.

@@ -1,53 +1,31 @@
-//! A new version of a component while the old one serves: no lost request, no bad version.
+//! A new version of a component while the old one serves: the ways in, the ways back, and no bad version.
 
 use std::path::Path;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use serde_json::Value;
-use testkit::{Answer, Client, Shop, artifacts, poll};
-
-const PATIENCE: Duration = Duration::from_secs(30);
+use testkit::{Answer, Client, Shop, artifacts, poll, variant};
 
 /// The inventory service's bytes with a custom section appended: the same behaviour under another digest.
 fn inventory(version: u8) -> Vec<u8> {
     variant("inventory-service", version)
 }
 
-fn variant(package: &str, version: u8) -> Vec<u8> {
-    let mut bytes = std::fs::read(artifacts::component(package)).expect("the component");
-    if version > 0 {
-        bytes.extend([0, 3, 1, b'v', version]);
-    }
-    bytes
-}
-
 async fn shop() -> Shop {
     Shop::builder().with_console().head("[swap]\nwatch = false").start().await
 }
 
-async fn admin(shop: &Shop, method: &str, path: &str, body: Vec<u8>) -> Answer {
-    let path = format!("/admin/v1/services{path}");
-    Client::default().request(method, shop.console(), &path).body(body).send().await
-}
-
 async fn swap(shop: &Shop, service: &str, bytes: Vec<u8>) -> Answer {
-    admin(shop, "PUT", &format!("/{service}/component"), bytes).await
+    shop.admin().swap(service, bytes).await
 }
 
 async fn status(shop: &Shop, service: &str) -> Value {
-    let all = admin(shop, "GET", "", Vec::new()).await.json();
-    let found = all.as_array().expect("a list").iter().find(|one| one["name"] == service);
-    found.expect("the service is listed").clone()
+    shop.admin().status(service).await
 }
 
 /// The generation that answered, as the trace tells it.
 async fn generation_of(shop: &Shop, answer: &Answer) -> i64 {
-    let trace = answer.trace.as_str().to_owned();
-    let of_trace = |span: &testkit::Span| span.kind == testkit::Kind::Server && span.trace_id == trace;
-    let span = shop.collector().wait_for_span("the server span", of_trace).await;
-    span.attribute("spandrel.component.generation").as_i64().expect("a number")
+    shop.collector().generation_of("inventory-service", &answer.trace).await
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -100,13 +78,13 @@ async fn dropped_routes_are_accepted_when_that_is_meant() {
     let shop = shop().await;
     let bytes = std::fs::read(artifacts::component("oddities")).expect("the fixture");
     let path = "/inventory-service/component?allow-dropped-routes=true";
-    let answer = admin(&shop, "PUT", path, bytes).await;
+    let answer = shop.admin().send("PUT", path, bytes).await;
     assert_eq!(answer.status, 200, "{}", answer.text());
     assert_eq!(shop.get("inventory-service", "/inventory/1").await.status, 404);
-    let back = admin(&shop, "POST", "/inventory-service/rollback", Vec::new()).await;
+    let back = shop.admin().act("inventory-service", "rollback").await;
     assert_eq!(back.json()["generation"], 1);
     assert_eq!(shop.get("inventory-service", "/inventory/1").await.status, 200);
-    let again = admin(&shop, "POST", "/inventory-service/rollback", Vec::new()).await;
+    let again = shop.admin().act("inventory-service", "rollback").await;
     again.assert_problem(409, "no earlier generation");
 }
 
@@ -117,41 +95,6 @@ async fn reservations_outlive_a_swap() {
     assert_eq!(shop.post("inventory-service", path).await.json()["remaining_available"], 35);
     assert_eq!(swap(&shop, "inventory-service", inventory(1)).await.status, 200);
     assert_eq!(shop.post("inventory-service", path).await.json()["remaining_available"], 25);
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn no_request_is_lost_while_good_and_bad_swaps_of_all_services_run() {
-    let shop = Arc::new(shop().await);
-    let (stop, served) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicUsize::new(0)));
-    let load: Vec<_> = (0..16)
-        .map(|_| {
-            let (shop, stop, served) = (shop.clone(), stop.clone(), served.clone());
-            tokio::spawn(async move {
-                while !stop.load(Ordering::Relaxed) {
-                    let answer =
-                        shop.request("GET", "user-service", "/users/1/recommendations").untraced().send().await;
-                    assert_eq!(answer.status, 200, "{}", answer.text());
-                    let products = answer.json()["products"]["products"].clone();
-                    let enriched = |product: &Value| product["available_quantity"].is_number();
-                    assert!(products.as_array().expect("a list").iter().all(enriched), "{products}");
-                    served.fetch_add(1, Ordering::Relaxed);
-                }
-            })
-        })
-        .collect();
-    for round in 1..=10 {
-        for service in ["user-service", "product-service", "inventory-service"] {
-            let good = swap(&shop, service, variant(service, round)).await;
-            assert_eq!(good.status, 200, "{}", good.text());
-            assert_eq!(swap(&shop, service, vec![round; 100]).await.status, 422);
-        }
-    }
-    stop.store(true, Ordering::Relaxed);
-    for task in load {
-        task.await.expect("no request failed");
-    }
-    assert!(served.load(Ordering::Relaxed) > 100);
-    assert_eq!(status(&shop, "user-service").await["generation"], 11);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -169,7 +112,7 @@ async fn of_two_swaps_at_once_the_newer_one_stays() {
 async fn a_canary_serves_its_share_until_it_is_promoted_or_aborted() {
     let shop = shop().await;
     let path = "/inventory-service/component?canary=50%25";
-    assert_eq!(admin(&shop, "PUT", path, inventory(1)).await.status, 200);
+    assert_eq!(shop.admin().send("PUT", path, inventory(1)).await.status, 200);
     swap(&shop, "inventory-service", inventory(2)).await.assert_problem(409, "canary");
     for _ in 0..60 {
         shop.get("inventory-service", "/inventory/1").await;
@@ -178,14 +121,14 @@ async fn a_canary_serves_its_share_until_it_is_promoted_or_aborted() {
     let share = trial["canary"]["requests"].as_u64().expect("a count");
     assert!((10..=50).contains(&share), "{trial}");
     assert_eq!(trial["state"], "canary");
-    let aborted = admin(&shop, "POST", "/inventory-service/abort", Vec::new()).await.json();
+    let aborted = shop.admin().act("inventory-service", "abort").await.json();
     assert_eq!(aborted["generation"], 1);
-    assert_eq!(admin(&shop, "PUT", path, inventory(3)).await.status, 200);
-    let promoted = admin(&shop, "POST", "/inventory-service/promote", Vec::new()).await.json();
+    assert_eq!(shop.admin().send("PUT", path, inventory(3)).await.status, 200);
+    let promoted = shop.admin().act("inventory-service", "promote").await.json();
     assert_eq!(promoted["generation"], 3);
     let answer = shop.get("inventory-service", "/inventory/1").await;
     assert_eq!(generation_of(&shop, &answer).await, 3);
-    admin(&shop, "POST", "/inventory-service/promote", Vec::new()).await.assert_problem(409, "no canary");
+    shop.admin().act("inventory-service", "promote").await.assert_problem(409, "no canary");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -214,18 +157,6 @@ async fn watched(component: &Path) -> Shop {
     shop.with_console().head("[swap]\nwatch = true").start().await
 }
 
-async fn wait_for_generation(shop: &Shop, generation: u64) {
-    wait_for(shop, "generation", generation).await;
-}
-
-async fn wait_for(shop: &Shop, figure: &str, value: u64) {
-    let deadline = std::time::Instant::now() + PATIENCE;
-    while status(shop, "inventory-service").await[figure] != value {
-        assert!(std::time::Instant::now() < deadline, "{}", status(shop, "inventory-service").await);
-        tokio::task::yield_now().await;
-    }
-}
-
 #[tokio::test(flavor = "multi_thread")]
 async fn a_replaced_file_a_moved_link_and_a_slow_writer_each_end_in_one_swap() {
     let folder = tempfile::tempdir().expect("a folder");
@@ -237,11 +168,11 @@ async fn a_replaced_file_a_moved_link_and_a_slow_writer_each_end_in_one_swap() {
 
     std::os::unix::fs::symlink(at("v2.wasm"), at("next")).expect("linked");
     std::fs::rename(at("next"), at("live.wasm")).expect("moved");
-    wait_for_generation(&shop, 2).await;
+    shop.admin().wait_for_generation("inventory-service", 2).await;
 
     std::fs::write(at("new"), inventory(3)).expect("written");
     std::fs::rename(at("new"), at("live.wasm")).expect("moved");
-    wait_for_generation(&shop, 3).await;
+    shop.admin().wait_for_generation("inventory-service", 3).await;
 
     let bytes = inventory(4);
     let (first, rest) = bytes.split_at(bytes.len() / 3);
@@ -254,8 +185,8 @@ async fn a_replaced_file_a_moved_link_and_a_slow_writer_each_end_in_one_swap() {
         rest,
     )
     .expect("written");
-    wait_for_generation(&shop, 4).await;
-    wait_for(&shop, "swaps", 3).await;
+    shop.admin().wait_for_generation("inventory-service", 4).await;
+    shop.admin().wait_until("inventory-service", |status| status["swaps"] == 3).await;
     assert_eq!(status(&shop, "inventory-service").await["last_error"], Value::Null);
 }
 

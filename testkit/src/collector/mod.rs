@@ -17,7 +17,7 @@ use tokio::runtime::{Builder, Runtime};
 pub use behaviour::Behaviour;
 pub use record::{Arrival, LogRecord, Metric, Point, Protocol, Signal};
 
-use crate::{PATIENCE, Span, SpanTree, TraceId, poll};
+use crate::{Kind, PATIENCE, Span, SpanTree, TraceId, poll};
 use record::Records;
 
 /// A collector on free ports of the loopback interface.
@@ -128,6 +128,14 @@ impl Collector {
     pub async fn wait_for_span(&self, what: &str, fits: impl Fn(&Span) -> bool) -> Span {
         let found = poll::until(PATIENCE, || self.spans().into_iter().find(|span| fits(span))).await;
         found.unwrap_or_else(|| panic!("no span that is {what} among {:#?}", names(&self.spans())))
+    }
+
+    /// The generation of a service that served a trace, as its first server span tells it.
+    pub async fn generation_of(&self, service: &str, trace: &TraceId) -> i64 {
+        let of_trace =
+            |span: &Span| span.kind == Kind::Server && span.service == service && span.trace_id == trace.as_str();
+        let span = self.wait_for_span("the server span", of_trace).await;
+        span.attribute("spandrel.component.generation").as_i64().expect("a number")
     }
 
     /// Waits until a log record fits, and gives it.

@@ -1,0 +1,53 @@
+//! Other versions of a component without another build.
+
+use crate::artifacts;
+
+/// A component's bytes with a custom section appended: the same behaviour under another digest. Version 0 is the
+/// component itself.
+pub fn variant(package: &str, version: u8) -> Vec<u8> {
+    match version {
+        0 => read(package),
+        _ => padded(package, &[version]),
+    }
+}
+
+/// The same with these bytes in the section.
+pub fn padded(package: &str, padding: &[u8]) -> Vec<u8> {
+    let mut bytes = read(package);
+    let name = [1, b'v'];
+    bytes.push(0);
+    bytes.extend(leb128(name.len() + padding.len()));
+    bytes.extend(name);
+    bytes.extend(padding);
+    bytes
+}
+
+/// A component's bytes with each text replaced by another of the same length: a version that answers differently.
+/// Panics where the component does not hold a text.
+pub fn reworded(package: &str, words: &[(&str, &str)]) -> Vec<u8> {
+    let mut bytes = read(package);
+    for (old, new) in words {
+        assert_eq!(old.len(), new.len(), "`{old}` and `{new}` differ in length");
+        let places: Vec<_> =
+            bytes.windows(old.len()).enumerate().filter(|(_, at)| *at == old.as_bytes()).map(|(at, _)| at).collect();
+        assert!(!places.is_empty(), "{package} does not hold `{old}`");
+        for at in places {
+            bytes[at..at + old.len()].copy_from_slice(new.as_bytes());
+        }
+    }
+    bytes
+}
+
+fn read(package: &str) -> Vec<u8> {
+    std::fs::read(artifacts::component(package)).expect("the component can be read")
+}
+
+fn leb128(mut number: usize) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    while number >= 0x80 {
+        bytes.push(number as u8 | 0x80);
+        number >>= 7;
+    }
+    bytes.push(number as u8);
+    bytes
+}
