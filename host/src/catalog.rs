@@ -25,6 +25,8 @@ pub struct Generation {
     pub number: u64,
     /// The configuration that it runs under.
     pub config: ServiceConfig,
+    /// Where its spans say they come from.
+    pub source: Arc<Source>,
     /// Its instances.
     pub pool: Pool,
     /// When it was made.
@@ -37,10 +39,11 @@ pub struct Generation {
 
 impl Generation {
     /// A generation that serves nobody yet.
-    pub fn new(number: u64, config: ServiceConfig, pool: Pool) -> Arc<Generation> {
+    pub fn new(number: u64, config: ServiceConfig, source: Arc<Source>, pool: Pool) -> Arc<Generation> {
         Arc::new(Generation {
             number,
             config,
+            source,
             pool,
             created: SystemTime::now(),
             tally: Tally::default(),
@@ -133,7 +136,7 @@ pub struct Canary {
 pub struct Service {
     /// The name in the manifest.
     pub name: ServiceName,
-    /// Where its spans say they come from.
+    /// Where its spans say they come from: the source of the generation that serves.
     pub source: ArcSwap<Source>,
     /// Its instruments: those of the generation that serves.
     pub metrics: ArcSwap<ServiceMetrics>,
@@ -155,10 +158,10 @@ impl Drop for Permit {
 
 impl Service {
     /// A service whose first generation is `generation`.
-    pub fn new(source: Arc<Source>, generation: Arc<Generation>) -> Arc<Service> {
+    pub fn new(generation: Arc<Generation>) -> Arc<Service> {
         Arc::new(Service {
             name: generation.config.name.clone(),
-            source: ArcSwap::new(source),
+            source: ArcSwap::new(generation.source.clone()),
             metrics: ArcSwap::new(generation.pool.environment().metrics.clone()),
             serving: ArcSwap::from_pointee(Serving { stable: generation, canary: None }),
             in_flight: AtomicUsize::new(0),

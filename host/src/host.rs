@@ -89,7 +89,6 @@ pub(crate) struct Inner {
 /// A service that is ready to be published.
 struct Ready {
     config: ServiceConfig,
-    source: Arc<Source>,
     generation: Arc<Generation>,
 }
 
@@ -239,11 +238,11 @@ impl Inner {
         let environment = self.assembly.environment(config, &source);
         let prepared = self.assembly.prepare_file(config, &environment).await?;
         let pool = self.assembly.pool(Arc::new(prepared), environment);
-        let generation = Generation::new(1, config.clone(), pool);
+        let generation = Generation::new(1, config.clone(), source, pool);
         if let Err(failure) = generation.pool.warm(1).await {
             tracing::warn!(service = %config.name, ?failure, "no instance could be made ahead of the first request");
         }
-        Ok(Ready { config: config.clone(), source, generation })
+        Ok(Ready { config: config.clone(), generation })
     }
 
     async fn bind(&self, service: &ServiceConfig) -> Result<Bound, ListenError> {
@@ -259,8 +258,8 @@ impl Inner {
     }
 
     fn publish(self: &Arc<Self>, ready: Ready, bound: Bound) {
-        let Ready { config, source, generation } = ready;
-        let service = Service::new(source, generation);
+        let Ready { config, generation } = ready;
+        let service = Service::new(generation);
         crate::figures::adopt(self.assembly.metrics(), &service);
         self.catalog.add(service.clone());
         let listener = bound.serve(self.handler(service));

@@ -52,6 +52,21 @@ async fn a_swap_is_served_by_the_next_request_and_seen_in_its_trace() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn metrics_of_a_service_go_on_over_its_swaps() {
+    let shop = shop().await;
+    for version in 1..=3 {
+        assert_eq!(shop.get("inventory-service", "/inventory/1").await.status, 200);
+        assert_eq!(swap(&shop, "inventory-service", inventory(version)).await.status, 200);
+        // One that is refused changes nothing either.
+        assert_eq!(swap(&shop, "inventory-service", vec![version]).await.status, 422);
+    }
+    let counted = |metric: &testkit::collector::Metric| {
+        metric.service == "inventory-service" && metric.points.iter().any(|point| point.count == 3)
+    };
+    shop.collector().wait_for_metric("http.server.request.duration", counted).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn what_is_no_good_version_is_refused_and_the_old_one_keeps_serving() {
     let shop = shop().await;
     let whole = inventory(1);

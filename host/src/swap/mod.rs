@@ -139,7 +139,7 @@ impl Swapper {
         progress.step("warm", pool.warm(WARM_INSTANCES)).await.ok();
         // Where the service listens is no part of a version.
         let config = ServiceConfig { listen: current.config.listen, ..earlier.config.clone() };
-        let earlier = Generation::new(earlier.number, config, pool);
+        let earlier = Generation::new(earlier.number, config, earlier.source.clone(), pool);
         let serving = Serving { stable: earlier.clone(), canary: None };
         Ok(self.establish(service, slot, serving, &earlier, "rolled_back", progress))
     }
@@ -202,7 +202,7 @@ impl Swapper {
         if let Some(canary) = &serving.canary {
             return Err(SwapError::CanaryRunning(canary.generation.number));
         }
-        let source = self.assembly.source(&config);
+        let source = self.assembly.source_after(&config, &old.source);
         let environment = self.assembly.environment(&config, &source);
         let engine = self.assembly.engine();
         let compiled = progress.step("compile", engine.compile(bytes)).await?;
@@ -211,8 +211,8 @@ impl Swapper {
         let pool = self.assembly.pool(Arc::new(prepared), environment);
         let warm = progress.step("warm", pool.warm(WARM_INSTANCES)).await;
         warm.map_err(|failure| SwapError::NoInstance(failure.to_string()))?;
-        let candidate = Generation::new(slot.next_number(), config, pool);
-        progress.step("probe", probe::ask(&self.dispatcher, &self.pipeline, &source, &candidate, old)).await?;
+        let candidate = Generation::new(slot.next_number(), config, source, pool);
+        progress.step("probe", probe::ask(&self.dispatcher, &self.pipeline, &candidate, old)).await?;
         Ok(Some(candidate))
     }
 
@@ -272,7 +272,7 @@ impl Swapper {
         let mut retired: Vec<_> = before.canary.iter().map(|canary| canary.generation.clone()).collect();
         retired.push(before.stable.clone());
         retired.retain(|generation| !stays(generation));
-        service.source.store(self.assembly.source_after(&serving.stable.config, &service.source.load()));
+        service.source.store(serving.stable.source.clone());
         service.publish(serving);
         figures::adopt(self.assembly.metrics(), service);
         progress.end("publish", span);

@@ -11,7 +11,7 @@ use super::SwapError;
 use crate::catalog::Generation;
 use crate::dispatch::Dispatcher;
 use crate::routes::Match;
-use crate::trace::{Incoming, Pipeline, Source, SpanKind};
+use crate::trace::{Incoming, Pipeline, SpanKind};
 
 /// What is asked where the manifest names nothing else and the component has such a route.
 const HEALTH: &str = "/health";
@@ -20,7 +20,6 @@ const HEALTH: &str = "/health";
 pub(super) async fn ask(
     dispatcher: &Arc<Dispatcher>,
     pipeline: &Pipeline,
-    source: &Arc<Source>,
     candidate: &Arc<Generation>,
     old: &Arc<Generation>,
 ) -> Result<(), SwapError> {
@@ -30,8 +29,13 @@ pub(super) async fn ask(
         return Ok(());
     }
     let probe = |generation: Arc<Generation>| async move {
-        let recorder =
-            pipeline.record(source, &Incoming::default(), format!("probe {path}"), SpanKind::Internal, Vec::new());
+        let recorder = pipeline.record(
+            &generation.source,
+            &Incoming::default(),
+            format!("probe {path}"),
+            SpanKind::Internal,
+            Vec::new(),
+        );
         dispatcher.probe(&generation, recorder, path).await
     };
     let answer = probe(candidate.clone()).await;

@@ -1,0 +1,335 @@
+//! Candidates that misbehave, and swaps in the middle of requests: the version that serves notices nothing.
+
+use std::path::Path;
+
+use serde_json::{Value, json};
+use testkit::origin::{Manner, Origin};
+use testkit::{Admin, Kind, ODDITIES_PORT, Shop, ShopBuilder, Span, artifacts, padded, variant};
+
+const UNWATCHED: &str = "[swap]\nwatch = false";
+
+/// A host with the component that misbehaves, whose new versions are asked for `probe`. It starts with a version that
+/// nobody asks for anything.
+async fn probed(probe: &str) -> Shop {
+    let builder = Shop::oddities().keys("oddities", &format!("probe = \"{probe}\"")).with_console().head(UNWATCHED);
+    builder.limits("oddities", "request_timeout = \"1s\"\nmemory = \"32MiB\"").start().await
+}
+
+/// Swaps and panics unless it is refused with a reason that holds these words, which is told to everybody who should
+/// know: the caller, the status, the swap's trace, its log record and the metric.
+async fn assert_refused(shop: &Shop, service: &str, bytes: Vec<u8>, words: &[&str]) {
+    let before = shop.admin().status(service).await;
+    let answer = shop.admin().swap(service, bytes).await;
+    words.iter().for_each(|word| answer.assert_problem(422, word));
+    let status = shop.admin().status(service).await;
+    assert_eq!(status["generation"], before["generation"]);
+    assert_eq!(status["state"], "serving");
+    let reason = status["last_error"].as_str().expect("a reason").to_owned();
+    assert!(words.iter().all(|word| reason.contains(word)), "{reason}");
+    let told = |record: &testkit::collector::LogRecord| record.attributes.get("reason") == Some(&json!(reason));
+    let record = shop.collector().wait_for_log("the refusal", told).await;
+    assert_eq!((record.severity.as_str(), &record.attributes["outcome"]), ("WARN", &json!("refused")));
+    let same = |span: &Span| span.name == "swap" && span.trace_id == record.trace_id;
+    let span = shop.collector().wait_for_span("the refused swap", same).await;
+    assert!(span.is_error());
+    span.assert_attribute("error.type", "swap_refused");
+    span.assert_attribute("spandrel.service", service);
+    wait_for_outcome(shop, service, "refused").await;
+}
+
+/// Waits until a swap of a service was counted with this outcome.
+async fn wait_for_outcome(shop: &Shop, service: &str, outcome: &str) {
+    let counted = |metric: &testkit::collector::Metric| {
+        let mut points = metric.points.iter();
+        metric.service == service
+            && points.any(|point| point.attributes.get("outcome") == Some(&json!(outcome)) && point.value >= 1.0)
+    };
+    shop.collector().wait_for_metric("spandrel.component.swaps", counted).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_candidate_that_traps_in_its_probe_is_refused() {
+    let shop = probed("/panic/the-shelf-fell").await;
+    let words = ["GET /panic/the-shelf-fell", "trapped", "the-shelf-fell"];
+    assert_refused(&shop, "oddities", variant("oddities", 1), &words).await;
+    assert_eq!(shop.get("oddities", "/health").await.status, 200);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_candidate_that_loops_in_its_probe_is_refused_and_holds_up_nobody() {
+    let shop = probed("/spin").await;
+    let admin = shop.admin();
+    let swap = tokio::spawn(async move { admin.swap("oddities", variant("oddities", 1)).await });
+    shop.admin().wait_until("oddities", |status| status["state"] == "swapping").await;
+    let mut served = 0;
+    while !swap.is_finished() {
+        assert_eq!(shop.get("oddities", "/health").await.status, 200);
+        served += 1;
+    }
+    assert!(served > 1, "only {served} requests were served meanwhile");
+    let answer = swap.await.expect("no panic");
+    answer.assert_problem(422, "GET /spin");
+    answer.assert_problem(422, "request_timeout");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_candidate_that_allocates_without_end_in_its_probe_is_refused() {
+    let shop = probed("/grow").await;
+    assert_refused(&shop, "oddities", variant("oddities", 1), &["GET /grow", "trapped"]).await;
+    assert_eq!(shop.get("oddities", "/health").await.status, 200);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_probe_answer_that_is_wrong_is_named() {
+    // In the place of product-service, user-service finds nobody to ask and says that it is unwell.
+    let shop = Shop::builder().with_console().head(UNWATCHED).start().await;
+    let swap = async |shop: &Shop, service: &str, bytes| {
+        shop.admin().send("PUT", &format!("/{service}/component?allow-dropped-routes=true"), bytes).await
+    };
+    let answer = swap(&shop, "product-service", variant("user-service", 0)).await;
+    answer.assert_problem(422, "the probe GET /health of the new version answered 503");
+    let shop = Shop::oddities().with_console().head(UNWATCHED).keys("oddities", "probe = \"/count\"").start().await;
+    let answer = swap(&shop, "oddities", variant("inventory-service", 0)).await;
+    answer.assert_problem(422, "the probe GET /count of the new version has no route");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_candidate_that_is_unwell_in_the_way_of_the_one_that_serves_is_accepted() {
+    let shop = probed("/status/503").await;
+    assert_eq!(shop.admin().swap("oddities", variant("oddities", 1)).await.status, 200);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn refused_candidates_leave_no_instance() {
+    let shop = probed("/panic/again").await;
+    let instances = async || shop.admin().metric("spandrel_host_instances").await;
+    let before = instances().await;
+    for version in 1..=5 {
+        assert_eq!(shop.admin().swap("oddities", variant("oddities", version)).await.status, 422);
+    }
+    assert_eq!(instances().await, before);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_candidate_needs_lacks_or_drops_is_named() {
+    let shop = Shop::builder().with_console().head(UNWATCHED).start().await;
+    let wat = |text: &str| wat::parse_str(text).expect("good WebAssembly text");
+    let alien = wat("(component
+            (import \"acme:rockets/launch@1.0.0\" (instance (export \"launch\" (func))))
+            (instance $handler)
+            (export \"spandrel:service/handler@0.1.0\" (instance $handler)))");
+    assert_refused(&shop, "inventory-service", alien, &["imports `acme:rockets/launch@1.0.0`"]).await;
+    let no_handler = wat("(component)");
+    assert_refused(&shop, "inventory-service", no_handler, &["does not export `spandrel:service/handler@0.1.0`"]).await;
+    let standard = wat("(component
+            (instance $handler)
+            (export \"wasi:http/incoming-handler@0.2.0\" (instance $handler)))");
+    assert_refused(&shop, "inventory-service", standard, &["wasi:http/incoming-handler@0.2.0"]).await;
+    let other = variant("oddities", 0);
+    let words = ["GET /inventory/{product_id}", "POST /inventory/{product_id}/reserve", "--allow-dropped-routes"];
+    assert_refused(&shop, "inventory-service", other, &words).await;
+    let dropped = |span: &Span| span.attributes.contains_key("spandrel.swap.routes.dropped");
+    let span = shop.collector().wait_for_span("a swap that drops routes", dropped).await;
+    let added = span.attribute("spandrel.swap.routes.added").to_string();
+    assert!(added.contains("GET /twice"), "{added}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_outcome_is_counted_and_is_a_log_record_of_its_trace() {
+    let shop = Shop::builder().with_console().head(UNWATCHED).start().await;
+    let (admin, service) = (shop.admin(), "product-service");
+    assert_eq!(admin.swap(service, variant(service, 1)).await.status, 200);
+    assert_eq!(admin.act(service, "rollback").await.status, 200);
+    for (version, end) in [(2, "promote"), (3, "abort")] {
+        let path = format!("/{service}/component?canary=10%25");
+        assert_eq!(admin.send("PUT", &path, variant(service, version)).await.status, 200);
+        assert_eq!(admin.act(service, end).await.status, 200);
+    }
+    for (name, outcome) in
+        [("swap", "swapped"), ("rollback", "rolled_back"), ("promote", "promoted"), ("abort", "aborted")]
+    {
+        wait_for_outcome(&shop, service, outcome).await;
+        let span = shop.collector().wait_for_span(name, |span| span.name == name).await;
+        assert!(!span.is_error(), "{span}");
+        assert!(span.attribute("spandrel.component.generation").is_number());
+        let told = |record: &testkit::collector::LogRecord| record.trace_id == span.trace_id;
+        let record = shop.collector().wait_for_log(outcome, told).await;
+        assert_eq!((record.severity.as_str(), &record.body), ("INFO", &json!(format!("{name}: {outcome}"))));
+        assert_eq!(record.attributes["spandrel.service"], service);
+        assert_eq!(record.attributes["spandrel.component.digest"], *span.attribute("spandrel.component.digest"));
+    }
+    // What changes nothing is no swap, and no failure either.
+    let again = admin.swap(service, variant(service, 2)).await.json();
+    assert_eq!(again["changed"], false);
+    let swaps = shop.shut_down().await.spans().into_iter().filter(|span| span.name == "swap");
+    assert!(swaps.map(|span| span.is_error()).all(|failed| !failed));
+}
+
+/// A component of this many bytes more than usual.
+fn large(version: u8, bytes: usize) -> Vec<u8> {
+    padded("inventory-service", &vec![version; bytes])
+}
+
+fn watched(component: &Path) -> ShopBuilder {
+    ShopBuilder::empty().service("inventory-service", component, 8002).with_console()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_component_of_20_megabytes_is_swapped_in_over_the_network_and_from_the_file() {
+    const SIZE: usize = 20 << 20;
+    let folder = tempfile::tempdir().expect("a folder");
+    let file = folder.path().join("live.wasm");
+    std::fs::write(&file, variant("inventory-service", 0)).expect("written");
+    let shop = watched(&file).start().await;
+    let put = shop.admin().swap("inventory-service", large(1, SIZE)).await;
+    assert_eq!(put.status, 200, "{}", put.text());
+    assert_eq!(put.json()["generation"], 2);
+    std::fs::write(&file, large(2, SIZE)).expect("written");
+    shop.admin().wait_for_generation("inventory-service", 3).await;
+    assert_eq!(shop.get("inventory-service", "/inventory/1").await.status, 200);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_component_over_the_limit_is_turned_away() {
+    let shop = watched(&artifacts::component("inventory-service")).start().await;
+    let answer = shop.admin().swap("inventory-service", vec![0; (128 << 20) + 1]).await;
+    answer.assert_problem(413, "larger than");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_bad_file_is_refused_with_a_reason_and_a_good_one_after_it_is_taken() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let file = folder.path().join("live.wasm");
+    let whole = variant("inventory-service", 1);
+    std::fs::write(&file, variant("inventory-service", 0)).expect("written");
+    let shop = watched(&file).start().await;
+    let bad: [(Vec<u8>, &str); 4] = [
+        (b"#!/bin/sh".to_vec(), "no WebAssembly file"),
+        (whole[..whole.len() / 2].to_vec(), "not valid"),
+        (wat::parse_str("(module)").expect("a module"), "core WebAssembly module"),
+        (variant("oddities", 0), "GET /inventory/{product_id}"),
+    ];
+    for (bytes, words) in bad {
+        std::fs::write(&file, bytes).expect("written");
+        let refused = |status: &Value| status["last_error"].as_str().is_some_and(|reason| reason.contains(words));
+        let status = shop.admin().wait_until("inventory-service", refused).await;
+        assert_eq!(status["generation"], 1);
+        assert_eq!(shop.get("inventory-service", "/inventory/1").await.status, 200, "after {words}");
+    }
+    std::fs::write(&file, whole).expect("written");
+    shop.admin().wait_for_generation("inventory-service", 2).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_swap_by_hand_right_after_the_start_stays() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let (file, other) = (folder.path().join("live.wasm"), folder.path().join("other.wasm"));
+    std::fs::write(&file, variant("inventory-service", 0)).expect("written");
+    std::fs::write(&other, variant("oddities", 0)).expect("written");
+    let shop = watched(&file).service("oddities", &other, ODDITIES_PORT).start().await;
+    assert_eq!(shop.admin().swap("inventory-service", variant("inventory-service", 1)).await.status, 200);
+    // By the time that a change of another file was seen, this file was looked at, too.
+    std::fs::write(&other, variant("oddities", 1)).expect("written");
+    shop.admin().wait_for_generation("oddities", 2).await;
+    assert_eq!(shop.admin().status("inventory-service").await["generation"], 2);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_file_put_back_to_what_serves_cancels_the_swap_of_what_it_held_in_between() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let file = folder.path().join("live.wasm");
+    std::fs::write(&file, variant("oddities", 0)).expect("written");
+    let spinning = Shop::oddities().without("oddities").service("oddities", &file, ODDITIES_PORT);
+    let shop = spinning.keys("oddities", "probe = \"/spin\"").limits("oddities", "request_timeout = \"60s\"");
+    let shop = shop.with_console().start().await;
+    std::fs::write(&file, variant("oddities", 1)).expect("written");
+    shop.admin().wait_until("oddities", |status| status["state"] == "swapping").await;
+    std::fs::write(&file, variant("oddities", 0)).expect("written");
+    wait_for_outcome(&shop, "oddities", "superseded").await;
+    let status = shop.admin().wait_until("oddities", |status| status["state"] == "serving").await;
+    assert_eq!(status["generation"], 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_newer_version_cancels_one_that_is_being_probed() {
+    let shop = Shop::oddities().keys("oddities", "probe = \"/spin\"").with_console().head(UNWATCHED);
+    let shop = shop.limits("oddities", "request_timeout = \"60s\"").start().await;
+    let admin = shop.admin();
+    let older = tokio::spawn(async move { admin.swap("oddities", variant("oddities", 1)).await });
+    shop.admin().wait_until("oddities", |status| status["state"] == "swapping").await;
+    let admin = shop.admin();
+    let newer = tokio::spawn(async move { admin.swap("oddities", variant("oddities", 2)).await });
+    older.await.expect("no panic").assert_problem(409, "a newer swap");
+    // Going back needs no probe, and nothing to go back to is still an answer at once.
+    shop.admin().act("oddities", "rollback").await.assert_problem(409, "no earlier generation");
+    newer.await.expect("no panic").assert_problem(409, "a newer swap");
+}
+
+/// Two services of the component that misbehaves, `front` and `back`, that may call each other and `origin`.
+async fn front_and_back(origin: &Origin) -> Shop {
+    let component = artifacts::component("oddities");
+    let allow = format!("allow = [\"http://localhost:8006\", \"http://localhost:8007\", \"{}\"]", origin.url());
+    let builder = ShopBuilder::empty().service("front", &component, 8006).service("back", &component, 8007);
+    builder.outbound("front", &allow).outbound("back", &allow).with_console().head(UNWATCHED).start().await
+}
+
+fn hanging() -> Manner {
+    Manner { delay: std::time::Duration::MAX, ..Manner::default() }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn requests_in_flight_end_well_on_the_old_generation_while_new_ones_meet_the_new_one() {
+    let origin = Origin::start(hanging()).await;
+    let shop = std::sync::Arc::new(front_and_back(&origin).await);
+    let slow: Vec<_> = (0..8)
+        .map(|_| {
+            let (shop, path) = (shop.clone(), format!("/call?url={}/", origin.url()));
+            tokio::spawn(async move { shop.get("back", &path).await })
+        })
+        .collect();
+    origin.wait_until_asked(8).await;
+    assert_eq!(shop.admin().swap("back", variant("oddities", 1)).await.status, 200);
+    let during = shop.get("back", "/health").await;
+    assert_eq!(shop.collector().generation_of("back", &during.trace).await, 2);
+    let status = shop.admin().status("back").await;
+    assert_eq!(status["in_flight"], 8, "{status}");
+    assert_eq!(drains(&shop), 0, "the old generation drains until its requests have ended");
+    origin.release();
+    for request in slow {
+        let answer = request.await.expect("no panic");
+        assert_eq!(answer.status, 200, "{}", answer.text());
+        assert_eq!(shop.collector().generation_of("back", &answer.trace).await, 1);
+    }
+    shop.collector().wait_for_span("the drain", |span| span.name == "drain" && !span.is_error()).await;
+    let instances = |admin: Admin| async move { admin.metric("spandrel_host_instances").await };
+    let left = shop.admin().metric("spandrel_instances_live").await;
+    assert_eq!(instances(shop.admin()).await, left, "the old generation has no instance any more");
+}
+
+fn drains(shop: &Shop) -> usize {
+    shop.collector().spans().iter().filter(|span| span.name == "drain").count()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn within_one_request_every_local_call_meets_the_generation_that_the_first_one_met() {
+    let origin = Origin::start(hanging()).await;
+    let shop = std::sync::Arc::new(front_and_back(&origin).await);
+    let path =
+        format!("/twice?first=http://localhost:8007/call?url={}/&then=http://localhost:8007/health", origin.url());
+    let request = {
+        let shop = shop.clone();
+        tokio::spawn(async move { shop.get("front", &path).await })
+    };
+    origin.wait_until_asked(1).await;
+    assert_eq!(shop.admin().swap("back", variant("oddities", 1)).await.status, 200);
+    origin.release();
+    let answer = request.await.expect("no panic");
+    let outcomes: Vec<_> = answer.json().as_array().into_iter().flatten().map(|one| one["status"].clone()).collect();
+    assert_eq!(outcomes, [200, 200], "{}", answer.text());
+    let tree = shop.trace(&answer.trace, 6).await;
+    let servers = tree.spans().iter().filter(|span| span.kind == Kind::Server && span.service == "back");
+    let generations: Vec<_> = servers.map(|span| span.attribute("spandrel.component.generation").clone()).collect();
+    assert_eq!(generations, [1, 1], "{}", tree.text(&["spandrel.component.generation"]));
+    let later = shop.get("front", "/twice?first=http://localhost:8007/health&then=http://localhost:8007/health").await;
+    assert_eq!(shop.collector().generation_of("back", &later.trace).await, 2);
+}
