@@ -4,9 +4,11 @@ use std::io::Read;
 use std::net::{SocketAddr, TcpListener};
 use std::path::Path;
 use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::JoinHandle;
 use std::time::Duration;
 
-use crate::{artifacts, poll};
+use crate::{PATIENCE, artifacts, poll};
 
 /// What a command that ended has left.
 #[derive(Debug)]
@@ -21,7 +23,39 @@ pub struct Ended {
 
 /// A running `spandrel`.
 pub struct Spandrel {
-    child: Child,
+    child: Owned,
+    stdout: Output,
+    stderr: Output,
+}
+
+/// What a process has written so far, read while it runs: a full pipe would stop it.
+struct Output {
+    text: Arc<Mutex<String>>,
+    reader: JoinHandle<()>,
+}
+
+impl Output {
+    fn of(mut pipe: impl Read + Send + 'static) -> Output {
+        let text = Arc::new(Mutex::new(String::new()));
+        let shared = text.clone();
+        let reader = std::thread::spawn(move || {
+            let mut buffer = [0; 4096];
+            while let Some(count) = pipe.read(&mut buffer).ok().filter(|count| *count > 0) {
+                let mut text = shared.lock().unwrap_or_else(PoisonError::into_inner);
+                text.push_str(&String::from_utf8_lossy(&buffer[..count]));
+            }
+        });
+        Output { text, reader }
+    }
+
+    fn so_far(&self) -> String {
+        self.text.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    fn whole(self) -> String {
+        self.reader.join().ok();
+        std::mem::take(&mut *self.text.lock().unwrap_or_else(PoisonError::into_inner))
+    }
 }
 
 /// Runs `spandrel` with these arguments and waits for its end.
@@ -39,7 +73,7 @@ impl Spandrel {
     /// Starts `spandrel` with these arguments and, of the environment, only what is given and `PATH` and `HOME`.
     pub fn start(arguments: &[&str], environment: &[(&str, &str)]) -> Spandrel {
         let kept = ["PATH", "HOME"].into_iter().filter_map(|name| Some((name, std::env::var_os(name)?)));
-        let child = Command::new(artifacts::binary())
+        let mut child = Command::new(artifacts::binary())
             .args(arguments)
             .env_clear()
             .envs(kept)
@@ -47,8 +81,11 @@ impl Spandrel {
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
-            .spawn();
-        Spandrel { child: child.expect("the binary can be run") }
+            .spawn()
+            .expect("the binary can be run");
+        let stdout = Output::of(child.stdout.take().expect("standard output is piped"));
+        let stderr = Output::of(child.stderr.take().expect("standard error is piped"));
+        Spandrel { child: Owned(child), stdout, stderr }
     }
 
     /// `spandrel run` with this manifest.
@@ -59,7 +96,7 @@ impl Spandrel {
     /// Waits until something listens at `address`. Panics with what the process said where it ends before.
     pub fn wait_until_listening(&mut self, address: SocketAddr) {
         let listening = poll::until_blocking(Duration::from_secs(60), || {
-            assert!(self.status().is_none(), "spandrel ended: {:#?}", self.output());
+            assert!(self.status().is_none(), "spandrel ended: {}\n{}", self.log(), self.stderr.so_far());
             std::net::TcpStream::connect(address).ok()
         });
         assert!(listening.is_some(), "nothing listens at {address}");
@@ -67,47 +104,64 @@ impl Spandrel {
 
     /// Sends a signal by its name, as in `TERM`.
     pub fn signal(&self, name: &str) {
-        let sent = Command::new("kill").arg(format!("-{name}")).arg(self.child.id().to_string()).status();
+        let sent = Command::new("kill").arg(format!("-{name}")).arg(self.child.0.id().to_string()).status();
         assert!(sent.is_ok_and(|status| status.success()), "kill -{name} failed");
     }
 
     /// The exit status, where it has ended.
     pub fn status(&mut self) -> Option<ExitStatus> {
-        self.child.try_wait().expect("a child can be asked for its status")
+        self.child.0.try_wait().expect("a child can be asked for its status")
     }
 
     /// Waits for its end, for `patience` at most; then it is killed and the test fails.
     pub fn wait(mut self, patience: Duration) -> Ended {
-        // Read while it runs: a full pipe would stop it.
-        let mut stdout = self.child.stdout.take().expect("standard output is piped");
-        let reader = std::thread::spawn(move || read(&mut stdout));
-        let mut stderr = self.child.stderr.take().expect("standard error is piped");
-        let errors = std::thread::spawn(move || read(&mut stderr));
         let status = poll::until_blocking(patience, || self.status());
         if status.is_none() {
-            self.child.kill().ok();
+            self.child.0.kill().ok();
         }
-        let stdout = reader.join().unwrap_or_default();
-        let stderr = errors.join().unwrap_or_default();
+        let Spandrel { stdout, stderr, .. } = self;
+        let (stdout, stderr) = (stdout.whole(), stderr.whole());
         let status = status.unwrap_or_else(|| panic!("spandrel did not end within {patience:?}: {stdout}\n{stderr}"));
         Ended { code: status.code(), stdout, stderr }
     }
 
-    fn output(&mut self) -> (String, String) {
-        let stdout = self.child.stdout.as_mut().map(read).unwrap_or_default();
-        (stdout, self.child.stderr.as_mut().map(read).unwrap_or_default())
+    /// Ends it at once, as a crash of the machine would.
+    pub fn kill(mut self) {
+        self.child.0.kill().expect("a child can be killed");
+        self.child.0.wait().expect("a child can be waited for");
+    }
+
+    /// What it has written to standard output so far.
+    pub fn log(&self) -> String {
+        self.stdout.so_far()
+    }
+
+    /// Waits until the log has a line that holds all of these words, and gives it.
+    pub async fn wait_for_line(&self, words: &[&str]) -> String {
+        let fits = |line: &&str| words.iter().all(|word| line.contains(word));
+        let found = poll::until(PATIENCE, || self.log().lines().find(fits).map(str::to_owned)).await;
+        found.unwrap_or_else(|| panic!("no line with {words:?} in {}", self.log()))
+    }
+
+    /// How many files, sockets and pipes it has open.
+    pub fn open_files(&self) -> usize {
+        std::fs::read_dir(format!("/proc/{}/fd", self.child.0.id())).map_or(0, Iterator::count)
+    }
+
+    /// Its resident memory in bytes.
+    pub fn memory(&self) -> u64 {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.0.id())).unwrap_or_default();
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap_or_default();
+        line.trim().trim_end_matches(" kB").parse::<u64>().expect("a number of kilobytes") * 1024
     }
 }
 
-impl Drop for Spandrel {
+/// Killed when it is no longer wanted.
+struct Owned(Child);
+
+impl Drop for Owned {
     fn drop(&mut self) {
-        self.child.kill().ok();
-        self.child.wait().ok();
+        self.0.kill().ok();
+        self.0.wait().ok();
     }
-}
-
-fn read(pipe: &mut impl Read) -> String {
-    let mut bytes = Vec::new();
-    pipe.read_to_end(&mut bytes).ok();
-    String::from_utf8_lossy(&bytes).into_owned()
 }

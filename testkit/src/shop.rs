@@ -34,7 +34,7 @@ pub struct ShopBuilder {
     environment: Vec<(String, String)>,
     head: String,
     state: String,
-    console: bool,
+    console: Option<u16>,
     collector: Option<Collector>,
     http: bool,
 }
@@ -162,7 +162,7 @@ impl ShopBuilder {
             environment: Vec::new(),
             head: String::new(),
             state: "backend = \"memory\"".to_owned(),
-            console: false,
+            console: None,
             collector: None,
             http: false,
         }
@@ -232,8 +232,25 @@ impl ShopBuilder {
     }
 
     /// With the console.
-    pub fn with_console(mut self) -> ShopBuilder {
-        self.console = true;
+    pub fn with_console(self) -> ShopBuilder {
+        self.console_port(8010)
+    }
+
+    /// With the console on this port.
+    pub fn console_port(mut self, port: u16) -> ShopBuilder {
+        self.console = Some(port);
+        self
+    }
+
+    /// Where a service listens.
+    pub fn port(mut self, service: &str, port: u16) -> ShopBuilder {
+        self.declared(service).port = port;
+        self
+    }
+
+    /// The file of a service's component.
+    pub fn component(mut self, service: &str, file: &Path) -> ShopBuilder {
+        self.declared(service).component = file.to_owned();
         self
     }
 
@@ -270,10 +287,8 @@ impl ShopBuilder {
     /// The manifest as text.
     pub fn manifest(&self) -> String {
         let mut text = String::new();
-        push(
-            &mut text,
-            if self.console { "[console]\nlisten = \"127.0.0.1:8010\"" } else { "[console]\nlisten = \"off\"" },
-        );
+        let console = self.console.map_or("off".to_owned(), |port| format!("127.0.0.1:{port}"));
+        push(&mut text, &format!("[console]\nlisten = \"{console}\""));
         push(&mut text, &format!("[state]\n{}\n{}", self.state, self.head));
         for service in &self.services {
             let Declared { name, port, keys, config, outbound, limits, .. } = service;

@@ -19,6 +19,12 @@ pub enum ConfigError {
         /// What the system said.
         reason: std::io::Error,
     },
+    /// The manifest is there, with nothing in it: somebody is about to write it, or made a mistake.
+    #[error("the manifest {} is empty\n  help: name at least one service, under [[service]]", path.display())]
+    EmptyManifest {
+        /// The file.
+        path: PathBuf,
+    },
     /// Something in the manifest.
     #[error("{manifest}:{line}:{column}: {problem}\n  help: {help}")]
     Manifest {

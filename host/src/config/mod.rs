@@ -29,6 +29,9 @@ impl Config {
     pub fn load(manifest: &Path, environment: &Environment) -> Result<Config, ConfigError> {
         let text = std::fs::read_to_string(manifest)
             .map_err(|reason| ConfigError::NoManifest { path: manifest.to_owned(), reason })?;
+        if text.trim().is_empty() {
+            return Err(ConfigError::EmptyManifest { path: manifest.to_owned() });
+        }
         Config::parse(&text, manifest, environment)
     }
 

@@ -5,7 +5,7 @@
 
 use std::sync::Arc;
 
-use http::{Method, StatusCode};
+use http::Method;
 
 use super::SwapError;
 use crate::catalog::Generation;
@@ -24,9 +24,12 @@ pub(super) async fn ask(
     old: &Arc<Generation>,
 ) -> Result<(), SwapError> {
     let path = candidate.config.probe.as_deref().unwrap_or(HEALTH);
-    let has_route = matches!(candidate.routes().find(&Method::GET, path), Match::Found { .. });
-    if !has_route && candidate.config.probe.is_none() {
-        return Ok(());
+    let refusal = |reason: String| Err(SwapError::Probe { path: path.to_owned(), reason });
+    if !matches!(candidate.routes().find(&Method::GET, path), Match::Found { .. }) {
+        return match candidate.config.probe {
+            Some(_) => refusal("has no route".to_owned()),
+            None => Ok(()),
+        };
     }
     let probe = |generation: Arc<Generation>| async move {
         let recorder = pipeline.record(
@@ -38,13 +41,10 @@ pub(super) async fn ask(
         );
         dispatcher.probe(&generation, recorder, path).await
     };
-    let answer = probe(candidate.clone()).await;
-    let reason = match answer {
-        Ok(status) if status.is_success() => return Ok(()),
-        Ok(status) if probe(old.clone()).await.is_ok_and(|serving| serving == status) => return Ok(()),
-        Ok(StatusCode::NOT_FOUND) if !has_route => "has no route".to_owned(),
-        Ok(status) => format!("answered {status}"),
-        Err(failure) => failure.to_string(),
-    };
-    Err(SwapError::Probe { path: path.to_owned(), reason })
+    match probe(candidate.clone()).await {
+        Ok(status) if status.is_success() => Ok(()),
+        Ok(status) if probe(old.clone()).await.is_ok_and(|serving| serving == status) => Ok(()),
+        Ok(status) => refusal(format!("answered {status}")),
+        Err(failure) => refusal(failure.to_string()),
+    }
 }
