@@ -175,6 +175,7 @@ impl Host {
         for task in &self.tasks {
             task.abort();
         }
+        self.inner.swapper.stop();
         let listeners = std::mem::take(&mut *self.inner.listeners());
         let drained = listeners.into_values().chain(self.console).map(|listener| listener.drain(DRAIN_LIMIT));
         let drained = futures_util::future::join_all(drained).await;

@@ -81,6 +81,7 @@ fn status(error: &SwapError) -> StatusCode {
     match error {
         SwapError::Superseded
         | SwapError::Removed
+        | SwapError::Stopping
         | SwapError::CanaryRunning(_)
         | SwapError::NoCanary
         | SwapError::NoEarlierGeneration => StatusCode::CONFLICT,

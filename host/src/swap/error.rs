@@ -24,6 +24,9 @@ pub enum SwapError {
     /// A newer swap of the same service came in.
     #[error("a newer swap of this service took over")]
     Superseded,
+    /// The host is asked to stop.
+    #[error("the host is stopping")]
+    Stopping,
     /// The service is no longer in the manifest.
     #[error("the service was taken out of the manifest")]
     Removed,

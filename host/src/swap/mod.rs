@@ -96,6 +96,7 @@ impl Swapper {
         };
         match candidate {
             _ if service.is_removed() => Err(self.refuse(service, &slot, SwapError::Removed, progress)),
+            _ if slot.is_closed() => Err(self.refuse(service, &slot, SwapError::Stopping, progress)),
             Ok(Some(candidate)) => Ok(self.publish(service, &slot, candidate, &options, progress)),
             Ok(None) => {
                 tracing::debug!(service = %service.name, "the component is the one that serves: nothing to swap");
@@ -173,8 +174,13 @@ impl Swapper {
     /// Forgets what is known of a service that was removed, and cancels its swap.
     pub fn forget(&self, name: &ServiceName) {
         if let Some(slot) = self.slots.lock().unwrap_or_else(PoisonError::into_inner).remove(name) {
-            slot.ticket();
+            slot.close();
         }
+    }
+
+    /// Cancels what runs, because the host stops.
+    pub fn stop(&self) {
+        self.slots.lock().unwrap_or_else(PoisonError::into_inner).values().for_each(|slot| slot.close());
     }
 
     /// Notes that a service's next version could not even be read.

@@ -53,7 +53,7 @@ impl Slot {
     pub fn ticket(&self) -> u64 {
         let mut ticket = 0;
         self.newest.send_modify(|newest| {
-            *newest += 1;
+            *newest = newest.saturating_add(1);
             ticket = *newest;
         });
         ticket
@@ -65,6 +65,15 @@ impl Slot {
         if newest.wait_for(|newest| *newest > ticket).await.is_err() {
             std::future::pending::<()>().await;
         }
+    }
+
+    /// Cancels the swap that runs and those that wait, for good.
+    pub fn close(&self) {
+        self.newest.send_replace(u64::MAX);
+    }
+
+    pub fn is_closed(&self) -> bool {
+        *self.newest.borrow() == u64::MAX
     }
 
     /// The number of the next generation.
