@@ -28,7 +28,7 @@ pub use site::Site;
 pub use span::{Event, Kind, Outcome, Span};
 pub use trace_id::TraceId;
 pub use tree::SpanTree;
-pub use variant::{padded, reworded, variant};
+pub use variant::{padded, reworded, variant, with_section};
 
 /// The longest that any test waits for something that should happen at once.
 pub const PATIENCE: std::time::Duration = std::time::Duration::from_secs(20);

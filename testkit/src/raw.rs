@@ -13,11 +13,17 @@ pub struct Connection {
     unread: Vec<u8>,
 }
 
+impl From<TcpStream> for Connection {
+    fn from(stream: TcpStream) -> Connection {
+        Connection { stream, unread: Vec::new() }
+    }
+}
+
 impl Connection {
     /// Connects.
     pub async fn open(address: SocketAddr) -> Connection {
         let stream = TcpStream::connect(address).await.expect("the service listens");
-        Connection { stream, unread: Vec::new() }
+        Connection::from(stream)
     }
 
     /// Sends these bytes as they are. A peer that has already hung up is no failure here.

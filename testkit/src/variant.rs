@@ -13,7 +13,11 @@ pub fn variant(package: &str, version: u8) -> Vec<u8> {
 
 /// The same with these bytes in the section.
 pub fn padded(package: &str, padding: &[u8]) -> Vec<u8> {
-    let mut bytes = read(package);
+    with_section(read(package), padding)
+}
+
+/// Any component with a custom section of these bytes appended.
+pub fn with_section(mut bytes: Vec<u8>, padding: &[u8]) -> Vec<u8> {
     let name = [1, b'v'];
     bytes.push(0);
     bytes.extend(leb128(name.len() + padding.len()));

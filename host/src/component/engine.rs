@@ -28,6 +28,10 @@ const MAX_FRAMES: Option<NonZeroUsize> = NonZeroUsize::new(40);
 /// Bytes of a freed instance's memory that are cleared by hand and kept, which is cheaper than giving the pages back.
 const KEEP_RESIDENT: usize = 256 * 1024;
 
+/// Slots of freed instances that are left as they are for the next instance of the same component. Each holds up to
+/// [`KEEP_RESIDENT`] bytes, also for components that no longer serve.
+const WARM_SLOTS: u32 = 32;
+
 /// Why the engine could not be made.
 #[derive(Debug, Error)]
 pub enum EngineError {
@@ -117,7 +121,7 @@ fn pooling() -> PoolingAllocationConfig {
         .table_elements(40_000)
         .linear_memory_keep_resident(KEEP_RESIDENT)
         .table_keep_resident(16 * 1024)
-        .max_unused_warm_slots(256);
+        .max_unused_warm_slots(WARM_SLOTS);
     pooling
 }
 
