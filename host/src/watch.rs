@@ -44,8 +44,8 @@ struct Watched {
 pub(crate) struct Files(BTreeMap<PathBuf, Watched>);
 
 impl Files {
-    /// The files of a host that has just started. A component may have been replaced since it was read, so each is
-    /// looked at once.
+    /// The files of a host that has just started. Each may have been replaced since it was read, so each is looked at
+    /// once.
     pub(crate) fn of(inner: &Inner) -> Files {
         let mut files = Files(BTreeMap::new());
         files.follow(inner);
@@ -74,19 +74,19 @@ impl Files {
     pub(crate) async fn watch(mut self, inner: Arc<Inner>) {
         let mut ticks = tokio::time::interval(PERIOD);
         ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-        // The manifest was read a moment ago.
         let manifest = inner.config.load().manifest.clone();
-        if let Some(watched) = self.0.get_mut(&manifest) {
-            watched.settled = stamp(&manifest).await;
-        }
         loop {
             ticks.tick().await;
             self.follow(&inner);
             for (path, watched) in &mut self.0 {
                 let now = stamp(path).await;
                 if watched.has_settled(now) && (*path == manifest || is_ready(path, watched).await) {
+                    let first_look = watched.settled.is_none();
                     watched.settle(now);
-                    changed(&inner, path, std::mem::take(&mut watched.known)).await;
+                    match *path == manifest {
+                        true => manifest_changed(&inner, path, first_look).await,
+                        false => component_changed(&inner, path, std::mem::take(&mut watched.known)).await,
+                    }
                 }
             }
         }
@@ -172,16 +172,11 @@ async fn stamp(path: &Path) -> Option<Stamp> {
     })
 }
 
-async fn changed(inner: &Arc<Inner>, path: &Path, known: Vec<Digest>) {
-    let config = inner.config.load_full();
-    if path == config.manifest {
-        return manifest_changed(inner, path).await;
-    }
-    let first_look = !known.is_empty();
-    if first_look && is_known(path, &known).await {
+async fn component_changed(inner: &Arc<Inner>, path: &Path, known: Vec<Digest>) {
+    if is_known(path, &known).await {
         return;
     }
-    for service in config.services.iter().filter(|service| service.component == path) {
+    for service in inner.config.load().services.iter().filter(|service| service.component == path) {
         let (inner, service) = (inner.clone(), service.clone());
         // Not waited for: a newer file must be able to cancel this swap, and other files have theirs.
         tokio::spawn(async move { inner.component_changed(&service).await });
@@ -190,14 +185,18 @@ async fn changed(inner: &Arc<Inner>, path: &Path, known: Vec<Digest>) {
 
 /// Whether a file holds what was read of it before.
 async fn is_known(path: &Path, known: &[Digest]) -> bool {
+    if known.is_empty() {
+        return false;
+    }
     match tokio::fs::read(path).await {
         Ok(bytes) => known.contains(&Digest::compute(&bytes.into()).await),
         Err(_) => false,
     }
 }
 
-async fn manifest_changed(inner: &Arc<Inner>, path: &Path) {
+async fn manifest_changed(inner: &Arc<Inner>, path: &Path, first_look: bool) {
     let applied = match Config::load(path, &inner.environment) {
+        Ok(new) if first_look && inner.config.load().says_the_same_as(&new) => return,
         Ok(new) => inner.apply(new).await.map_err(|error| error.to_string()),
         Err(error) => Err(error.to_string()),
     };

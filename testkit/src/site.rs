@@ -91,9 +91,14 @@ impl Site {
 
     /// Runs the host until it answers.
     pub fn serve(&self) -> Spandrel {
-        let mut spandrel = Spandrel::serve(&self.manifest(), &self.environment());
+        let mut spandrel = self.begin();
         spandrel.wait_until_listening(self.console);
         spandrel
+    }
+
+    /// Begins to run the host, which takes a while.
+    pub fn begin(&self) -> Spandrel {
+        Spandrel::serve(&self.manifest(), &self.environment())
     }
 
     /// Runs another command with this manifest.

@@ -101,6 +101,20 @@ async fn a_service_that_is_added_starts_and_one_that_is_taken_out_stops() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_manifest_that_changes_while_the_host_starts_is_not_missed() {
+    let site = Site::new(&["one", "two"]);
+    // Compiling for the first time takes long enough to change the manifest after it was read.
+    let cache = site.path("cache").display().to_string();
+    let site = site.env("SPANDREL_CACHE_DIR", &cache);
+    site.write(&manifest(&site, &["one"]));
+    let mut host = site.begin();
+    let reads = || site.path("cache").is_dir().then_some(());
+    poll::until(PATIENCE, reads).await.expect("the manifest was read and its components are being compiled");
+    site.write(&manifest(&site, &["one", "two"]));
+    host.wait_until_listening(site.address("two"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn the_component_of_a_service_that_was_added_is_watched() {
     let (site, builder, host) = start(&["one"]);
     let file = site.path("two.wasm");

@@ -35,6 +35,11 @@ impl Config {
         Config::parse(&text, manifest, environment)
     }
 
+    /// Whether manifest and environment said the same, wherever ports are taken and compiled components are kept.
+    pub fn says_the_same_as(&self, other: &Config) -> bool {
+        *self == Config { bind: self.bind, cache_dir: self.cache_dir.clone(), ..other.clone() }
+    }
+
     /// Reads a manifest's text. Relative paths in it start at the manifest's folder.
     pub fn parse(text: &str, manifest: &Path, environment: &Environment) -> Result<Config, ConfigError> {
         manifest::read(text, manifest, environment)
