@@ -83,13 +83,20 @@ pub(crate) struct Inner {
     /// Services whose configuration in the manifest could not be put to work yet.
     unapplied: Mutex<BTreeSet<ServiceName>>,
     /// Held while services come, go and change.
-    changes: tokio::sync::Mutex<()>,
+    changing: tokio::sync::Mutex<()>,
 }
 
 /// A service that is ready to be published.
 struct Ready {
     config: ServiceConfig,
     generation: Arc<Generation>,
+}
+
+/// What a changed manifest asks for, as far as it can go wrong before anything is changed.
+struct Changes {
+    added: Vec<(Ready, Bound)>,
+    /// With the new port of a service that moves.
+    changed: Vec<(ServiceConfig, Option<Bound>)>,
 }
 
 /// Compiles, links and validates everything that `config` names, without serving. Returns what it found, in the order
@@ -141,7 +148,7 @@ impl Host {
             swapper,
             listeners: Mutex::default(),
             unapplied: Mutex::default(),
-            changes: tokio::sync::Mutex::default(),
+            changing: tokio::sync::Mutex::default(),
         });
         inner.clone().bring_up().await
     }
@@ -293,21 +300,18 @@ impl Inner {
     /// changed: the components of added services and the ports. A service that refuses its new configuration goes on
     /// with the old one and says so; it is tried again when its file or the manifest changes.
     pub(crate) async fn apply(self: &Arc<Self>, new: Config) -> Result<(), StartError> {
-        let _turn = self.changes.lock().await;
+        let _turn = self.changing.lock().await;
         let old = self.config.load_full();
-        let (mut added, mut changed) = (Vec::new(), Vec::new());
-        for service in &new.services {
-            if self.catalog.find(service.name.as_str()).is_none() {
-                added.push((self.ready(service).await.map_err(|reason| in_manifest(&new, reason))?, service));
-            } else if !old.services.contains(service) || self.unapplied().contains(&service.name) {
-                changed.push((service, self.bind_anew(service).await?));
+        let Changes { added, changed } = match self.changes(&old, &new).await {
+            Ok(changes) => changes,
+            Err(error) => {
+                // What was prepared for a service that does not come is not to be reported.
+                let unborn = new.services.iter().filter(|service| self.catalog.find(service.name.as_str()).is_none());
+                unborn.for_each(|service| self.assembly.metrics().remove_service(service.name.as_str()));
+                return Err(error);
             }
-        }
-        let mut bound = Vec::new();
-        for (made, service) in added {
-            bound.push((made, self.bind(service).await?));
-        }
-        for (made, bound) in bound {
+        };
+        for (made, bound) in added {
             tracing::info!(service = %made.config.name, address = %bound.address, "service added");
             self.publish(made, bound);
         }
@@ -325,16 +329,33 @@ impl Inner {
         }
         self.config.store(Arc::new(Config { bind: old.bind, ..new.clone() }));
         for (service, bound) in changed {
-            self.reconfigure(service, bound).await;
+            self.reconfigure(&service, bound).await;
         }
         Ok(())
+    }
+
+    /// Prepares what `new` adds, and takes the ports that it asks for.
+    async fn changes(&self, old: &Config, new: &Config) -> Result<Changes, StartError> {
+        let (mut prepared, mut changed) = (Vec::new(), Vec::new());
+        for service in &new.services {
+            if self.catalog.find(service.name.as_str()).is_none() {
+                prepared.push((self.ready(service).await.map_err(|reason| in_manifest(new, reason))?, service));
+            } else if !old.services.contains(service) || self.unapplied().contains(&service.name) {
+                changed.push((service.clone(), self.bind_anew(service).await?));
+            }
+        }
+        let mut added = Vec::new();
+        for (made, service) in prepared {
+            added.push((made, self.bind(service).await?));
+        }
+        Ok(Changes { added, changed })
     }
 
     /// Brings a service's next version: its component file has changed. Not while the manifest is applied.
     pub(crate) async fn component_changed(self: &Arc<Self>, config: &ServiceConfig) {
         let Some(service) = self.catalog.find(config.name.as_str()) else { return };
         if self.unapplied().contains(&config.name) {
-            let _turn = self.changes.lock().await;
+            let _turn = self.changing.lock().await;
             match self.bind_anew(config).await {
                 Ok(bound) => self.reconfigure(config, bound).await,
                 Err(error) => self.swapper.note_failure(&service, &error.to_string()),
@@ -397,7 +418,7 @@ impl Inner {
             serving.stable.pool.close();
             serving.canary.iter().for_each(|canary| canary.generation.pool.close());
             // A service of the same name may have come by now: it goes on with the same metrics.
-            let _turn = inner.changes.lock().await;
+            let _turn = inner.changing.lock().await;
             if inner.catalog.find(service.name.as_str()).is_none() {
                 inner.assembly.metrics().remove_service(service.name.as_str());
             }

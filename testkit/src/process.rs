@@ -97,7 +97,9 @@ impl Spandrel {
     pub fn wait_until_listening(&mut self, address: SocketAddr) {
         let listening = poll::until_blocking(Duration::from_secs(60), || {
             assert!(self.status().is_none(), "spandrel ended: {}\n{}", self.log(), self.stderr.so_far());
-            std::net::TcpStream::connect(address).ok()
+            let stream = std::net::TcpStream::connect(address).ok()?;
+            // A connection to a free port may by chance start at that very port, and then it is one to itself.
+            stream.local_addr().ok().filter(|own| *own != address)
         });
         assert!(listening.is_some(), "nothing listens at {address}");
     }

@@ -222,6 +222,8 @@ async fn an_invalid_manifest_changes_nothing_and_says_why() {
         assert_healthy(site.address("two")).await;
     }
     drop(taken);
+    let page = Client::default().request("GET", site.console(), "/metrics").send().await.text();
+    assert!(!page.contains("service_name=\"three\""), "{page}");
     // And the next good one is applied as if nothing had been.
     site.write(&manifest(&site, &["two", "three"]));
     wait_until_closed(site.address("one")).await;
