@@ -78,6 +78,7 @@ fn busy_host() -> Metrics {
         dropped: vec![("queue_full", 2)],
         exports: vec![ExportStats { signal: "traces", outcome: "ok", count: 1, took: Duration::from_millis(7) }],
     });
+    metrics.observe_instances(|| 9);
     metrics
 }
 
@@ -287,6 +288,18 @@ fn a_service_keeps_its_counts_until_it_is_removed() {
     assert!(samples(&metrics.prometheus(), "spandrel_instantiations_total")[0].ends_with(" 2"));
     metrics.remove_service("shop");
     assert!(samples(&metrics.prometheus(), "spandrel_instantiations_total").is_empty());
+}
+
+#[test]
+fn metrics_of_a_version_that_is_refused_replace_nothing() {
+    let metrics = metrics();
+    shop(&metrics).instantiated();
+    let other = metrics.service("shop", vec![KeyValue::new("service.version", "2.0.0")]);
+    other.instantiated();
+    assert_eq!(samples(&metrics.prometheus(), "target_info").len(), 2);
+    assert!(!metrics.prometheus().contains("2.0.0"));
+    metrics.report("shop", other);
+    assert!(metrics.prometheus().contains("2.0.0"));
 }
 
 #[test]
