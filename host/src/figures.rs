@@ -3,20 +3,20 @@
 use std::sync::Arc;
 
 use crate::catalog::{Service, Serving};
-use crate::metrics::{Exemplar, ExportStats, Metrics, PipelineStats, PoolStats, SeriesExemplars};
+use crate::metrics::{Exemplar, Metrics, PipelineStats, PoolStats, SeriesExemplars};
 use crate::trace::{self, Pipeline};
 
 /// The state of the span queue.
 pub(crate) fn pipeline(pipeline: &Pipeline) -> PipelineStats {
     let counters = pipeline.counters();
     let (length, capacity) = pipeline.queue();
-    let exports = counters.exports().into_iter();
     PipelineStats {
         queue_length: length as u64,
         queue_capacity: capacity as u64,
         exported: counters.exported_spans(),
         dropped: counters.dropped_spans(),
-        exports: exports.map(|(signal, outcome, count, took)| ExportStats { signal, outcome, count, took }).collect(),
+        exported_logs: counters.exported_log_records(),
+        dropped_logs: counters.dropped_log_records(),
     }
 }
 

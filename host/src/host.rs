@@ -435,6 +435,7 @@ impl Inner {
     fn observe(&self) {
         let pipeline = self.pipeline.clone();
         self.assembly.metrics().observe_pipeline(move || crate::figures::pipeline(&pipeline));
+        self.pipeline.counters().on_export(self.assembly.metrics().exports());
         let engine = self.assembly.engine().clone();
         self.assembly.metrics().observe_instances(move || engine.instances());
     }

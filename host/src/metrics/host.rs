@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Duration};
 use arc_swap::ArcSwapOption;
 use opentelemetry::{
     KeyValue,
-    metrics::{Counter, Meter},
+    metrics::{Counter, Histogram, Meter},
 };
 use opentelemetry_sdk::metrics::data::ResourceMetrics;
 
@@ -22,22 +22,14 @@ pub struct PipelineStats {
     pub exported: u64,
     /// Spans lost since the start, by reason. Each reason is one of a fixed few.
     pub dropped: Vec<(&'static str, u64)>,
-    /// Exports since the start, by signal and outcome.
-    pub exports: Vec<ExportStats>,
+    /// Log records that the collector has accepted since the start.
+    pub exported_logs: u64,
+    /// Log records lost since the start, by reason.
+    pub dropped_logs: Vec<(&'static str, u64)>,
 }
 
-/// Exports of one signal that ended in one way, since the start.
-#[derive(Clone, Copy, Debug, Default, PartialEq)]
-pub struct ExportStats {
-    /// `traces`, `metrics` or `logs`.
-    pub signal: &'static str,
-    /// How they ended: one of a fixed few.
-    pub outcome: &'static str,
-    /// How many there were.
-    pub count: u64,
-    /// How long they took together.
-    pub took: Duration,
-}
+/// Exports within one machine take a millisecond, and no longer than their timeout of usually ten seconds.
+const EXPORT_BUCKETS: [f64; 11] = [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.5, 1.0, 5.0, 10.0];
 
 type ReadPipeline = dyn Fn() -> PipelineStats + Send + Sync;
 type ReadInstances = dyn Fn() -> u64 + Send + Sync;
@@ -56,6 +48,7 @@ impl Observed {
 
 pub(super) struct HostMetrics {
     swaps: Counter<u64>,
+    exports: Histogram<f64>,
     observed: Arc<Observed>,
     source: Source,
 }
@@ -67,14 +60,21 @@ impl HostMetrics {
         let observed = Arc::new(Observed::default());
         process.observe(&meter);
         observe_queue(&meter, &observed);
-        observe_spans(&meter, &observed);
-        observe_exports(&meter, &observed);
+        observe_fates(&meter, &observed);
         observe_instances(&meter, &observed);
-        HostMetrics { swaps: service::swaps(&meter), observed, source }
+        HostMetrics { swaps: service::swaps(&meter), exports: exports(&meter), observed, source }
     }
 
     pub(super) fn swapped(&self, outcome: &'static str) {
         self.swaps.add(1, &[KeyValue::new("outcome", outcome)]);
+    }
+
+    pub(super) fn exports(&self) -> impl Fn(&'static str, &'static str, Duration) + Send + Sync + use<> {
+        let exports = self.exports.clone();
+        move |signal, outcome, took| {
+            let labels = [KeyValue::new("outcome", outcome), KeyValue::new("signal", signal)];
+            exports.record(took.as_secs_f64(), &labels);
+        }
     }
 
     pub(super) fn observe_pipeline(&self, read: Arc<ReadPipeline>) {
@@ -108,51 +108,41 @@ fn observe_queue(meter: &Meter, observed: &Arc<Observed>) {
     gauge("spandrel.trace.queue.capacity", "The most spans that the queue takes.", |stats| stats.queue_capacity);
 }
 
-fn observe_spans(meter: &Meter, observed: &Arc<Observed>) {
-    let seen = Arc::clone(observed);
-    meter
-        .u64_observable_counter("spandrel.trace.spans.exported")
-        .with_unit("{span}")
-        .with_description("Spans that the collector has accepted.")
-        .with_callback(move |counter| {
-            if let Some(stats) = seen.read() {
-                counter.observe(stats.exported, &[]);
-            }
-        })
-        .build();
-    let seen = Arc::clone(observed);
-    meter
-        .u64_observable_counter("spandrel.trace.spans.dropped")
-        .with_unit("{span}")
-        .with_description("Spans lost, by reason.")
-        .with_callback(move |counter| {
-            for (reason, spans) in seen.read().unwrap_or_default().dropped {
-                counter.observe(spans, &[KeyValue::new("reason", reason)]);
-            }
-        })
-        .build();
+/// What became of one kind of record.
+struct Fate {
+    exported: fn(&PipelineStats) -> u64,
+    dropped: fn(PipelineStats) -> Vec<(&'static str, u64)>,
 }
 
-fn observe_exports(meter: &Meter, observed: &Arc<Observed>) {
+fn observe_fates(meter: &Meter, observed: &Arc<Observed>) {
+    let spans = Fate { exported: |stats| stats.exported, dropped: |stats| stats.dropped };
+    observe_fate(meter, observed, ["spandrel.trace.spans.exported", "spandrel.trace.spans.dropped", "{span}"], spans);
+    let logs = Fate { exported: |stats| stats.exported_logs, dropped: |stats| stats.dropped_logs };
+    let names = ["spandrel.log_records.exported", "spandrel.log_records.dropped", "{log_record}"];
+    observe_fate(meter, observed, names, logs);
+}
+
+fn observe_fate(meter: &Meter, observed: &Arc<Observed>, names: [&'static str; 3], fate: Fate) {
+    let [exported, dropped, unit] = names;
     let seen = Arc::clone(observed);
     meter
-        .u64_observable_counter("spandrel.exports")
-        .with_unit("{export}")
-        .with_description("Exports to the collector, by signal and outcome.")
+        .u64_observable_counter(exported)
+        .with_unit(unit)
+        .with_description("What the collector has accepted.")
         .with_callback(move |counter| {
-            for export in seen.read().unwrap_or_default().exports {
-                counter.observe(export.count, &export.labels());
+            if let Some(stats) = seen.read() {
+                counter.observe((fate.exported)(&stats), &[]);
             }
         })
         .build();
     let seen = Arc::clone(observed);
     meter
-        .f64_observable_counter("spandrel.export.time")
-        .with_unit("s")
-        .with_description("Time that exports took together, by signal and outcome.")
+        .u64_observable_counter(dropped)
+        .with_unit(unit)
+        .with_description("What was lost, by reason.")
         .with_callback(move |counter| {
-            for export in seen.read().unwrap_or_default().exports {
-                counter.observe(export.took.as_secs_f64(), &export.labels());
+            for (reason, count) in (fate.dropped)(seen.read().unwrap_or_default()) {
+                counter.observe(count, &[KeyValue::new("reason", reason)]);
             }
         })
         .build();
@@ -172,8 +162,11 @@ fn observe_instances(meter: &Meter, observed: &Arc<Observed>) {
         .build();
 }
 
-impl ExportStats {
-    fn labels(&self) -> [KeyValue; 2] {
-        [KeyValue::new("outcome", self.outcome), KeyValue::new("signal", self.signal)]
-    }
+fn exports(meter: &Meter) -> Histogram<f64> {
+    meter
+        .f64_histogram("spandrel.export.duration")
+        .with_unit("s")
+        .with_description("How long exports to the collector took, by signal and outcome.")
+        .with_boundaries(EXPORT_BUCKETS.to_vec())
+        .build()
 }

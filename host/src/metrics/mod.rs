@@ -24,6 +24,7 @@ mod table;
 use std::{
     collections::BTreeMap,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
 };
 
 use opentelemetry::KeyValue;
@@ -32,7 +33,7 @@ use opentelemetry_sdk::metrics::data::ResourceMetrics;
 pub use self::{
     client::Called,
     exemplar::{Exemplar, SeriesExemplars},
-    host::{ExportStats, PipelineStats},
+    host::PipelineStats,
     prometheus::Exposition,
     served::{ActiveRequest, Served},
     service::{PoolStats, ServiceMetrics},
@@ -91,6 +92,12 @@ impl Metrics {
             Some(service) => service.swapped(outcome),
             None => self.inner.host.swapped(outcome),
         }
+    }
+
+    /// What takes signal, outcome and duration of each export. It keeps nothing else alive, so that the pipeline, whose
+    /// figures are read here, may hold it.
+    pub fn exports(&self) -> impl Fn(&'static str, &'static str, Duration) + Send + Sync + use<> {
+        self.inner.host.exports()
     }
 
     /// Takes the span pipeline's figures from `read`, once per collection.

@@ -76,8 +76,10 @@ fn busy_host() -> Metrics {
         queue_capacity: 2048,
         exported: 100,
         dropped: vec![("queue_full", 2)],
-        exports: vec![ExportStats { signal: "traces", outcome: "ok", count: 1, took: Duration::from_millis(7) }],
+        exported_logs: 50,
+        dropped_logs: vec![("rejected", 1)],
     });
+    metrics.exports()("traces", "accepted", Duration::from_millis(7));
     metrics.observe_instances(|| 9);
     metrics
 }

@@ -1,5 +1,7 @@
 //! What became of spans and log records: counted here, read by metrics.
 
+use std::fmt;
+use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
@@ -14,7 +16,7 @@ pub enum DropReason {
     Shutdown,
 }
 
-/// The signals of OTLP.
+/// The signals of OTLP. The order is that of the names in `SIGNALS`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum SignalKind {
     /// Spans.
@@ -43,13 +45,23 @@ pub struct Counters {
     exported: [AtomicU64; 3],
     /// By signal and reason.
     dropped: [[AtomicU64; 3]; 3],
-    /// By signal and outcome: how many, and how many microseconds they took together.
-    exports: [[(AtomicU64, AtomicU64); 3]; 3],
+    /// By signal and outcome.
+    exports: [[AtomicU64; 3]; 3],
+    /// Who wants to hear of each export.
+    listener: OnceLock<Listener>,
+}
+
+/// Takes signal, outcome and duration of an export.
+struct Listener(Box<dyn Fn(&'static str, &'static str, Duration) + Send + Sync>);
+
+impl fmt::Debug for Listener {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str("Listener")
+    }
 }
 
 const REASONS: [&str; 3] = ["queue_full", "rejected", "shutdown"];
-const SIGNALS: [(SignalKind, &str); 3] =
-    [(SignalKind::Traces, "traces"), (SignalKind::Metrics, "metrics"), (SignalKind::Logs, "logs")];
+const SIGNALS: [&str; 3] = ["traces", "metrics", "logs"];
 const OUTCOMES: [&str; 3] = ["accepted", "failed", "rejected"];
 
 impl Counters {
@@ -66,10 +78,18 @@ impl Counters {
     }
 
     pub(super) fn export(&self, signal: SignalKind, outcome: ExportOutcome, took: Duration) {
-        if let Some((count, micros)) = self.exports.get(signal as usize).and_then(|row| row.get(outcome as usize)) {
+        if let Some(count) = self.exports.get(signal as usize).and_then(|row| row.get(outcome as usize)) {
             count.fetch_add(1, Ordering::Relaxed);
-            micros.fetch_add(took.as_micros() as u64, Ordering::Relaxed);
         }
+        let names = (SIGNALS.get(signal as usize), OUTCOMES.get(outcome as usize));
+        if let ((Some(signal), Some(outcome)), Some(Listener(hear))) = (names, self.listener.get()) {
+            hear(signal, outcome, took);
+        }
+    }
+
+    /// Has each export told to `hear` with its signal, its outcome and how long it took. Only the first one is heard.
+    pub fn on_export(&self, hear: impl Fn(&'static str, &'static str, Duration) + Send + Sync + 'static) {
+        let _ = self.listener.set(Listener(Box::new(hear)));
     }
 
     /// Spans that the collector has taken.
@@ -92,16 +112,11 @@ impl Counters {
         self.dropped_of(SignalKind::Logs)
     }
 
-    /// Exports by signal and outcome: how many, and how long they took together.
-    pub fn exports(&self) -> Vec<(&'static str, &'static str, u64, Duration)> {
-        let mut all = Vec::new();
-        for ((_, signal), row) in SIGNALS.iter().zip(&self.exports) {
-            for (outcome, (count, micros)) in OUTCOMES.iter().zip(row) {
-                let took = Duration::from_micros(micros.load(Ordering::Relaxed));
-                all.push((*signal, *outcome, count.load(Ordering::Relaxed), took));
-            }
-        }
-        all
+    /// How many exports there were, by signal and outcome.
+    pub fn exports(&self) -> Vec<(&'static str, &'static str, u64)> {
+        let rows = SIGNALS.iter().zip(&self.exports);
+        let counts = rows.flat_map(|(signal, row)| OUTCOMES.iter().zip(row).map(move |cell| (*signal, cell)));
+        counts.map(|(signal, (outcome, count))| (signal, *outcome, count.load(Ordering::Relaxed))).collect()
     }
 
     fn exported_of(&self, signal: SignalKind) -> u64 {

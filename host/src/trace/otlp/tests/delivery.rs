@@ -136,8 +136,7 @@ async fn a_collector_that_comes_back_gets_all_that_fitted_the_queue() {
     settings.batch = Batch { queue_size: 100, export_size: 10, ..settings.batch };
     let pipeline = Pipeline::start(settings).unwrap();
     requests(&pipeline, 100);
-    let failed =
-        || pipeline.counters().exports().iter().any(|(_, outcome, count, _)| *outcome == "failed" && *count > 1);
+    let failed = || pipeline.counters().exports().iter().any(|(_, outcome, count)| *outcome == "failed" && *count > 1);
     let deadline = Instant::now() + LIMIT;
     while !failed() && Instant::now() < deadline {
         tokio::time::sleep(Duration::from_millis(5)).await;
