@@ -74,7 +74,7 @@ fn recommend_products(request: &Request) -> Result<Json<Recommendations>, Proble
         total_count: products.len(),
         products,
         metadata: Metadata {
-            operation_duration_ms: started.elapsed().as_secs_f64() * 1000.0,
+            operation_duration_ms: started.elapsed().as_micros() as f64 / 1000.0,
             session_id: request.header("x-session-id").map(str::to_owned),
             timestamp: timestamp::rfc3339(SystemTime::now()),
             service: request.service(),
