@@ -4,22 +4,24 @@
 //! still reaches some seconds back instead of being rewritten many times a second, which costs as much as making the spans.
 
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use opentelemetry::trace::TraceId;
 
 use super::identity;
 
-/// How many seconds the store should reach back at least.
-const REACH: u64 = 5;
+/// How far back the store should reach at least.
+const REACH: Duration = Duration::from_secs(5);
+/// How often the share is set anew: a flood that begins has this long until only a share of it is taken.
+const PERIOD: Duration = Duration::from_millis(250);
 
-/// Decides trace by trace. The share follows what came in the second before.
+/// Decides trace by trace. The share follows what came in the period before.
 pub(super) struct Intake {
-    /// Spans that are wanted in a second.
+    /// Spans that are wanted in a period.
     wanted: u64,
     began: Instant,
-    /// The second at hand, counted from `began`.
-    second: AtomicU64,
+    /// The period at hand, counted from `began`.
+    period: AtomicU64,
     /// Spans that came in it.
     seen: AtomicU64,
     /// Traces whose draw is not above this are taken.
@@ -30,9 +32,9 @@ impl Intake {
     /// For a store of so many spans.
     pub fn new(capacity: usize) -> Intake {
         Intake {
-            wanted: (capacity as u64 / REACH).max(1),
+            wanted: (capacity as u64 * PERIOD.as_millis() as u64 / REACH.as_millis() as u64).max(1),
             began: Instant::now(),
-            second: AtomicU64::new(0),
+            period: AtomicU64::new(0),
             seen: AtomicU64::new(0),
             share: AtomicU64::new(u64::MAX),
         }
@@ -40,11 +42,11 @@ impl Intake {
 
     /// Whether spans of this trace are taken now.
     pub fn takes(&self, trace: TraceId, spans: usize, now: Instant) -> bool {
-        let second = now.saturating_duration_since(self.began).as_secs();
-        let last = self.second.load(Relaxed);
-        if second != last && self.second.compare_exchange(last, second, Relaxed, Relaxed).is_ok() {
+        let period = (now.saturating_duration_since(self.began).as_millis() / PERIOD.as_millis()) as u64;
+        let last = self.period.load(Relaxed);
+        if period != last && self.period.compare_exchange(last, period, Relaxed, Relaxed).is_ok() {
             let seen = self.seen.swap(0, Relaxed);
-            self.share.store(self.share_after(if second == last + 1 { seen } else { 0 }), Relaxed);
+            self.share.store(self.share_after(if period == last + 1 { seen } else { 0 }), Relaxed);
         }
         self.seen.fetch_add(spans as u64, Relaxed);
         identity::draw(trace) <= self.share.load(Relaxed)
@@ -57,26 +59,24 @@ impl Intake {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use super::*;
 
-    fn taken(intake: &Intake, traces: std::ops::Range<u128>, second: u64) -> usize {
-        let now = intake.began + Duration::from_secs(second);
+    fn taken(intake: &Intake, traces: std::ops::Range<u128>, period: u32) -> usize {
+        let now = intake.began + period * PERIOD;
         traces.filter(|id| intake.takes(TraceId::from(*id), 1, now)).count()
     }
 
     #[test]
     fn few_traces_are_all_taken() {
-        let intake = Intake::new(5_000);
-        for second in 0..10 {
-            assert_eq!(taken(&intake, 1..1_000, second), 999);
+        let intake = Intake::new(20_000);
+        for period in 0..10 {
+            assert_eq!(taken(&intake, 1..1_000, period), 999);
         }
     }
 
     #[test]
     fn of_many_a_share_is_taken_until_there_are_few_again() {
-        let intake = Intake::new(5_000);
+        let intake = Intake::new(20_000);
         taken(&intake, 1..10_001, 0);
         assert!((800..1_200).contains(&taken(&intake, 1..10_001, 1)), "a tenth");
         taken(&intake, 1..101, 2);
@@ -87,9 +87,9 @@ mod tests {
 
     #[test]
     fn segments_of_one_trace_share_its_fate() {
-        let intake = Intake::new(5_000);
+        let intake = Intake::new(20_000);
         taken(&intake, 1..10_001, 0);
-        let now = intake.began + Duration::from_secs(1);
+        let now = intake.began + PERIOD;
         for id in 1..1_000_u128 {
             let first = intake.takes(TraceId::from(id), 1, now);
             assert_eq!(intake.takes(TraceId::from(id), 10, now), first);
