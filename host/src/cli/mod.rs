@@ -4,6 +4,7 @@ mod arguments;
 mod local;
 mod log;
 mod remote;
+mod runtime;
 mod table;
 
 use thiserror::Error;
@@ -15,6 +16,7 @@ pub use self::arguments::{
 pub use self::local::{banner, check, inspect, telemetry_line};
 pub use self::log::start_log;
 pub use self::remote::{act, status, swap};
+pub use self::runtime::runtime;
 use crate::component::{ComponentError, EngineError};
 use crate::config::ConfigError;
 use crate::host::StartError;
