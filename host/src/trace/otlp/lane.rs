@@ -19,7 +19,7 @@ use crate::trace::segment::Segment;
 use crate::trace::settings::Batch;
 
 /// The most requests that are under way at once.
-const AT_ONCE: usize = 4;
+const AT_ONCE: usize = 8;
 /// The pause between tries once the host is stopping.
 const LAST_PAUSE: Duration = Duration::from_millis(200);
 
