@@ -131,7 +131,7 @@ impl Chain {
         let active = service.metrics.load().server_request(&arrival.method, semconv::SCHEME);
         let source = service.source.load();
         let name = semconv::method(&arrival.method);
-        let recorder = self.dispatcher.pipeline.record(&source, &incoming, name, SpanKind::Server, Vec::new());
+        let recorder = self.dispatcher.pipeline.record(&source, &incoming, name, SpanKind::Server);
         let lease = self.pin(service, &recorder);
         let mut exchange = Exchange { recorder, route: None, cost: None };
         let (method, version) = (arrival.method.clone(), arrival.version);

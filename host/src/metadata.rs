@@ -8,7 +8,7 @@ use std::borrow::Cow;
 use http::HeaderMap;
 use percent_encoding::percent_decode_str;
 
-use crate::trace::{KeyValue, Recorder};
+use crate::trace::{Attribute, Recorder};
 
 /// Values longer than this (in characters) are cut: they go on every span and over every wire.
 const LONGEST: usize = 128;
@@ -45,13 +45,12 @@ pub fn attach<'a>(
             None => recorder.baggage().get(field.key).map(tidy),
         };
         if let Some(value) = value.filter(|_| recorder.is_recording()) {
-            shared.extend(field.also.map(|key| KeyValue::new(key, value.clone())));
-            shared.push(KeyValue::new(field.key, value));
+            shared.push((field, value));
         }
     }
-    if !shared.is_empty() {
-        recorder.set_shared_attributes(shared);
-    }
+    let keys = |field: &Field| field.also.into_iter().chain([field.key]);
+    let both = shared.iter().flat_map(|(field, value)| keys(field).map(move |key| Attribute::new(key, value)));
+    recorder.set_shared_attributes(both);
 }
 
 fn user_id<'a>(

@@ -9,7 +9,7 @@ use crate::component::{Cost, Exception, Failure};
 use crate::dispatch::Arrival;
 use crate::error::Rejection;
 use crate::routes::Route;
-use crate::trace::{KeyValue, Recorder, Severity};
+use crate::trace::{Attribute, Recorder, Severity, Value};
 
 /// The host's listeners speak plain HTTP; TLS ends in front of them.
 pub const SCHEME: &str = "http";
@@ -33,43 +33,43 @@ pub fn method(method: &Method) -> &'static str {
 /// Everything that is known when the request's head has arrived.
 pub fn server_request(recorder: &mut Recorder, arrival: &Arrival, listen: SocketAddr, route: Option<&Route>) {
     let server = recorder.server();
-    let mut set = |key: &'static str, value: opentelemetry::Value| recorder.set(server, KeyValue::new(key, value));
+    let mut set = |key: &str, value: Value<'_>| recorder.set(server, key, value);
     match method(&arrival.method) {
         "HTTP" => {
             set("http.request.method", "_OTHER".into());
-            set("http.request.method_original", arrival.method.to_string().into());
+            set("http.request.method_original", arrival.method.as_str().into());
         }
         known => set("http.request.method", known.into()),
     }
     set("url.scheme", SCHEME.into());
-    set("url.path", arrival.uri.path().to_owned().into());
+    set("url.path", arrival.uri.path().into());
     if let Some(query) = arrival.uri.query().filter(|query| !query.is_empty()) {
-        set("url.query", query.to_owned().into());
+        set("url.query", query.into());
     }
     let (address, port) = server_address(arrival, listen);
-    set("server.address", address.into());
+    set("server.address", (&address).into());
     set("server.port", i64::from(port).into());
     if let Some(route) = route {
-        set("http.route", route.template.clone().into());
+        set("http.route", (&*route.template).into());
     }
     if let Some(peer) = arrival.peer {
         let address = peer.ip().to_string();
-        set("client.address", address.clone().into());
-        set("network.peer.address", address.into());
+        set("client.address", (&address).into());
+        set("network.peer.address", (&address).into());
         set("network.peer.port", i64::from(peer.port()).into());
         set("network.protocol.version", protocol_version(arrival.version).into());
     }
     let agent = arrival.headers.get(header::USER_AGENT).and_then(|agent| agent.to_str().ok());
     if let Some(agent) = agent {
-        set("user_agent.original", agent.to_owned().into());
+        set("user_agent.original", agent.into());
     }
 }
 
 /// Which version of the service serves the request.
 pub fn version(recorder: &mut Recorder, generation: &Generation) {
     let server = recorder.server();
-    recorder.set(server, KeyValue::new("spandrel.component.digest", generation.digest().shared()));
-    recorder.set(server, KeyValue::new("spandrel.component.generation", generation.number as i64));
+    recorder.set(server, "spandrel.component.digest", generation.digest().as_str());
+    recorder.set(server, "spandrel.component.generation", generation.number as i64);
 }
 
 /// How the request ended and what it cost.
@@ -86,11 +86,11 @@ pub fn server_response(
     if !recorder.is_recording() {
         return;
     }
-    recorder.set(server, KeyValue::new("http.response.status_code", i64::from(status.as_u16())));
+    recorder.set(server, "http.response.status_code", i64::from(status.as_u16()));
     if let Some(cost) = cost {
-        recorder.set(server, KeyValue::new("spandrel.guest.cpu_time", cost.busy.as_secs_f64()));
-        recorder.set(server, KeyValue::new("spandrel.guest.memory", cost.memory as i64));
-        recorder.set(server, KeyValue::new("spandrel.instance.reused", cost.reused));
+        recorder.set(server, "spandrel.guest.cpu_time", cost.busy.as_secs_f64());
+        recorder.set(server, "spandrel.guest.memory", cost.memory as i64);
+        recorder.set(server, "spandrel.instance.reused", cost.reused);
     }
     if status.is_server_error() {
         match rejection.and_then(|rejection| Some((rejection.error_type()?, rejection))) {
@@ -103,10 +103,10 @@ pub fn server_response(
 /// An exception is an event of the server span, and a log record for those who look at logs.
 fn record_exception(recorder: &mut Recorder, exception: &Exception) {
     let server = recorder.server();
-    let attributes = vec![
-        KeyValue::new("exception.type", exception.kind),
-        KeyValue::new("exception.message", exception.message.clone()),
-        KeyValue::new("exception.stacktrace", exception.stacktrace.clone()),
+    let attributes = [
+        Attribute::new("exception.type", exception.kind),
+        Attribute::new("exception.message", &exception.message),
+        Attribute::new("exception.stacktrace", &exception.stacktrace),
     ];
     recorder.event(server, "exception", attributes.clone());
     recorder.log(server, Severity::Error, exception.message.clone(), attributes);

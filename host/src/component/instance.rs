@@ -25,7 +25,7 @@ use crate::metrics::{Metrics, ServiceMetrics};
 use crate::outbound::{LocalCalls, Outbound};
 use crate::routes::{Route, RouteIndex};
 use crate::state::StateStore;
-use crate::trace::{Recorder, Severity};
+use crate::trace::{Attribute, Recorder, Severity};
 
 /// What every instance of a service runs with. Fixed for a generation.
 pub struct Environment {
@@ -270,8 +270,7 @@ impl Instance {
 fn log_lines(recorder: &mut Recorder, lines: &[String], severity: Severity, stream: &'static str) {
     for line in lines {
         let span = recorder.server();
-        let attributes = vec![crate::trace::KeyValue::new("log.iostream", stream)];
-        recorder.log(span, severity, line.clone(), attributes);
+        recorder.log(span, severity, line.clone(), [Attribute::new("log.iostream", stream)]);
     }
 }
 

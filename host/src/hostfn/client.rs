@@ -16,7 +16,7 @@ use crate::component::{from_wit, measured, to_wit};
 use crate::config::Origin;
 use crate::metrics::Called;
 use crate::outbound::{Call, CallError, LocalCalls, Outbound};
-use crate::trace::{KeyValue, SpanKind, SpanRef};
+use crate::trace::{Recorder, SpanKind, SpanRef};
 
 type Answer = Result<Response<Bytes>, CallError>;
 
@@ -102,10 +102,10 @@ impl State {
             return Started { span: SpanRef::NONE, method, origin: None, began, call };
         };
         let recorder = &mut active.recorder;
-        let span = match recorder.is_recording() {
-            true => recorder.start(span_name(&method), SpanKind::Client, parent, attributes(&method, &target)),
-            false => SpanRef::NONE,
-        };
+        let span = recorder.start(span_name(&method), SpanKind::Client, parent);
+        if recorder.is_recording() {
+            describe(recorder, span, &method, &target);
+        }
         let origin = target.as_ref().ok().map(|(_, origin)| origin.clone());
         let call = target.and_then(|(uri, origin)| {
             let headers = from_wit(headers).map_err(CallError::InvalidUrl)?;
@@ -121,7 +121,7 @@ impl State {
         if let Some(request) = &mut self.request {
             let recorder = &mut request.recorder;
             if let Some(status) = status {
-                recorder.set(started.span, KeyValue::new("http.response.status_code", i64::from(status)));
+                recorder.set(started.span, "http.response.status_code", i64::from(status));
             }
             match &answer {
                 Ok(response) if response.status().is_client_error() || response.status().is_server_error() => {
@@ -188,15 +188,13 @@ fn span_name(method: &Method) -> &'static str {
 }
 
 /// What the HTTP semantic conventions require of a client span.
-fn attributes(method: &Method, target: &Result<(Uri, Origin), CallError>) -> Vec<KeyValue> {
-    let mut attributes = Vec::with_capacity(6);
-    attributes.push(KeyValue::new("http.request.method", span_name(method)));
+fn describe(recorder: &mut Recorder, span: SpanRef, method: &Method, target: &Result<(Uri, Origin), CallError>) {
+    recorder.set(span, "http.request.method", span_name(method));
     if let Ok((uri, origin)) = target {
-        attributes.push(KeyValue::new("server.address", origin.host.clone()));
-        attributes.push(KeyValue::new("server.port", i64::from(origin.port)));
-        attributes.push(KeyValue::new("url.full", without_credentials(uri)));
+        recorder.set(span, "server.address", &*origin.host);
+        recorder.set(span, "server.port", i64::from(origin.port));
+        recorder.set(span, "url.full", &without_credentials(uri));
     }
-    attributes
 }
 
 /// The URL with user name and password replaced, as the conventions ask.

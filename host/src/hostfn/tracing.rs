@@ -5,9 +5,10 @@
 
 use wasmtime::component::Resource;
 
-use crate::component::bindings::spandrel::service::tracing::{Attribute, Host, HostSpan, Severity, Value};
+use crate::component::bindings::spandrel::service::tracing as wit;
+use crate::component::bindings::spandrel::service::tracing::{Host, HostSpan, Severity};
 use crate::component::{Environment, State};
-use crate::trace::{self, KeyValue, SpanKind, SpanRef};
+use crate::trace::{self, Attribute, SpanKind, SpanRef, Value};
 
 /// The attribute that makes a guest span an operation: the host measures it, counts it, and adds what it cost.
 const OPERATION_TYPE: &str = "custom.operation_type";
@@ -15,20 +16,18 @@ const OPERATION_TYPE: &str = "custom.operation_type";
 /// A guest's span. Only its handle exists; the span itself is in the recorder.
 pub struct GuestSpan;
 
-impl From<Attribute> for KeyValue {
-    fn from(attribute: Attribute) -> KeyValue {
-        let Attribute { key, value } = attribute;
-        match value {
-            Value::Text(text) => KeyValue::new(key, text),
-            Value::Int(number) => KeyValue::new(key, number),
-            Value::Double(number) => KeyValue::new(key, number),
-            Value::Boolean(truth) => KeyValue::new(key, truth),
-            Value::Texts(texts) => {
-                let texts = texts.into_iter().map(opentelemetry::StringValue::from).collect();
-                KeyValue::new(key, opentelemetry::Value::Array(opentelemetry::Array::String(texts)))
-            }
-        }
-    }
+/// What a guest gave, lent to whoever writes it down.
+fn lent(attributes: &[wit::Attribute]) -> impl Iterator<Item = Attribute<'_>> {
+    attributes.iter().map(|wit::Attribute { key, value }| {
+        let value = match value {
+            wit::Value::Text(text) => Value::Text(text),
+            wit::Value::Int(number) => Value::Int(*number),
+            wit::Value::Double(number) => Value::Double(*number),
+            wit::Value::Boolean(truth) => Value::Boolean(*truth),
+            wit::Value::Texts(texts) => Value::Texts(texts.iter().map(String::as_str).collect()),
+        };
+        Attribute { key, value }
+    })
 }
 
 impl From<Severity> for trace::Severity {
@@ -66,10 +65,10 @@ impl Host for State {
         Ok(self.request.as_ref().is_some_and(|request| request.recorder.is_recording()))
     }
 
-    fn set_request_attributes(&mut self, attributes: Vec<Attribute>) -> wasmtime::Result<()> {
+    fn set_request_attributes(&mut self, attributes: Vec<wit::Attribute>) -> wasmtime::Result<()> {
         if let Some(request) = &mut self.request {
             let server = request.recorder.server();
-            set_all(&mut request.recorder, server, attributes);
+            request.recorder.set_all(server, lent(&attributes));
         }
         Ok(())
     }
@@ -79,12 +78,11 @@ impl Host for State {
         severity: Severity,
         body: String,
         span: Option<Resource<GuestSpan>>,
-        attributes: Vec<Attribute>,
+        attributes: Vec<wit::Attribute>,
     ) -> wasmtime::Result<()> {
         let parent = self.parent(span.as_ref());
         if let (Some(parent), Some(request)) = (parent, &mut self.request) {
-            let attributes = attributes.into_iter().map(Into::into).collect();
-            request.recorder.log(parent, severity.into(), body, attributes);
+            request.recorder.log(parent, severity.into(), body, lent(&attributes));
         }
         Ok(())
     }
@@ -97,22 +95,23 @@ impl HostSpan for State {
         &mut self,
         name: String,
         parent: Option<Resource<GuestSpan>>,
-        attributes: Vec<Attribute>,
+        attributes: Vec<wit::Attribute>,
     ) -> wasmtime::Result<Resource<GuestSpan>> {
         let parent = self.parent(parent.as_ref());
         let span = match (parent, &mut self.request) {
             (Some(parent), Some(request)) if request.recorder.is_recording() => {
-                let attributes = attributes.into_iter().map(Into::into).collect();
-                request.recorder.start(name, SpanKind::Internal, parent, attributes)
+                let span = request.recorder.start(name, SpanKind::Internal, parent);
+                request.recorder.set_all(span, lent(&attributes));
+                span
             }
             _ => SpanRef::NONE,
         };
         Ok(self.handle(span))
     }
 
-    fn set_attributes(&mut self, span: Resource<GuestSpan>, attributes: Vec<Attribute>) -> wasmtime::Result<()> {
+    fn set_attributes(&mut self, span: Resource<GuestSpan>, attributes: Vec<wit::Attribute>) -> wasmtime::Result<()> {
         if let (Some(span), Some(request)) = (self.span(&span), &mut self.request) {
-            set_all(&mut request.recorder, span, attributes);
+            request.recorder.set_all(span, lent(&attributes));
         }
         Ok(())
     }
@@ -121,10 +120,10 @@ impl HostSpan for State {
         &mut self,
         span: Resource<GuestSpan>,
         name: String,
-        attributes: Vec<Attribute>,
+        attributes: Vec<wit::Attribute>,
     ) -> wasmtime::Result<()> {
         if let (Some(span), Some(request)) = (self.span(&span), &mut self.request) {
-            request.recorder.event(span, name, attributes.into_iter().map(Into::into).collect());
+            request.recorder.event(span, name, lent(&attributes));
         }
         Ok(())
     }
@@ -146,18 +145,12 @@ impl HostSpan for State {
     }
 }
 
-fn set_all(recorder: &mut trace::Recorder, span: SpanRef, attributes: Vec<Attribute>) {
-    for attribute in attributes {
-        recorder.set(span, attribute.into());
-    }
-}
-
 /// Ends a span; an operation also gets its own cost and is counted.
 fn end(recorder: &mut trace::Recorder, span: SpanRef, environment: &Environment) {
     recorder.end(span);
     let Some(operation) = recorder.text_attribute(span, OPERATION_TYPE).map(str::to_owned) else { return };
     let Some(duration) = recorder.duration(span) else { return };
-    recorder.set(span, KeyValue::new("performance.execution_time_ms", duration.as_secs_f64() * 1e3));
-    recorder.set(span, KeyValue::new("system.memory_usage_mb", environment.process.memory_mb()));
+    recorder.set(span, "performance.execution_time_ms", duration.as_secs_f64() * 1e3);
+    recorder.set(span, "system.memory_usage_mb", environment.process.memory_mb());
     environment.metrics.operation(&operation, recorder.name(span), duration, recorder.has_failed(span));
 }

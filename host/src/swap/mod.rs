@@ -25,7 +25,7 @@ use crate::component::{Digest, Prepared};
 use crate::config::{ServiceConfig, ServiceName, SwapConfig};
 use crate::dispatch::Dispatcher;
 use crate::figures;
-use crate::trace::{Incoming, KeyValue, Pipeline, Source, SpanKind};
+use crate::trace::{Incoming, Pipeline, Source, SpanKind};
 
 /// Instances that a candidate has before it is published.
 const WARM_INSTANCES: usize = 2;
@@ -303,9 +303,10 @@ impl Swapper {
     }
 
     fn progress(&self, doing: &'static str, service: &Service) -> Progress {
-        let attributes = vec![KeyValue::new("spandrel.service", service.name.as_str().to_owned())];
-        let recorder = self.pipeline.record(&self.source, &Incoming::default(), doing, SpanKind::Internal, attributes);
-        Progress::new(recorder)
+        let recorder = self.pipeline.record(&self.source, &Incoming::default(), doing, SpanKind::Internal);
+        let mut progress = Progress::new(recorder);
+        progress.set("spandrel.service", service.name.as_str());
+        progress
     }
 
     fn slot(&self, name: &ServiceName) -> Arc<Slot> {
@@ -331,7 +332,7 @@ fn compare(old: &Prepared, new: &Prepared, options: &SwapOptions, progress: &mut
         ("spandrel.swap.imports.added", missing(old.imports(), new.imports())),
     ] {
         if !names.is_empty() {
-            progress.set(KeyValue::new(key, names.join(", ")));
+            progress.set(key, &names.join(", "));
         }
     }
     match dropped.is_empty() || options.allow_dropped_routes {

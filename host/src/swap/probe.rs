@@ -32,13 +32,8 @@ pub(super) async fn ask(
         };
     }
     let probe = |generation: Arc<Generation>| async move {
-        let recorder = pipeline.record(
-            &generation.source,
-            &Incoming::default(),
-            format!("probe {path}"),
-            SpanKind::Internal,
-            Vec::new(),
-        );
+        let (incoming, name) = (Incoming::default(), format!("probe {path}"));
+        let recorder = pipeline.record(&generation.source, &incoming, name, SpanKind::Internal);
         dispatcher.probe(&generation, recorder, path).await
     };
     match probe(candidate.clone()).await {

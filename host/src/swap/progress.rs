@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use super::Swapped;
 use crate::catalog::Generation;
-use crate::trace::{KeyValue, Recorder, Severity, SpanRef};
+use crate::trace::{Attribute, Recorder, Severity, SpanKind, SpanRef, Value};
 
 /// The trace of one swap, rollback, promotion or abortion.
 pub(super) struct Progress {
@@ -36,7 +36,7 @@ impl Progress {
     /// Starts a step that is ended with [`Progress::end`].
     pub fn start(&mut self, name: &'static str) -> (SpanRef, Instant) {
         let parent = self.recorder.server();
-        (self.recorder.start(name, crate::trace::SpanKind::Internal, parent, Vec::new()), Instant::now())
+        (self.recorder.start(name, SpanKind::Internal, parent), Instant::now())
     }
 
     pub fn end(&mut self, name: &'static str, (span, began): (SpanRef, Instant)) {
@@ -50,25 +50,25 @@ impl Progress {
     }
 
     /// Puts an attribute on the trace's root.
-    pub fn set(&mut self, attribute: KeyValue) {
+    pub fn set<'a>(&mut self, key: &'a str, value: impl Into<Value<'a>>) {
         let root = self.recorder.server();
-        self.recorder.set(root, attribute);
+        self.recorder.set(root, key, value);
     }
 
     /// Notes how it ended where it ended well: on the root span, and as a log record of the trace.
     pub fn succeeded(&mut self, outcome: &'static str, swapped: &Swapped) {
-        let digest = KeyValue::new("spandrel.component.digest", swapped.digest.clone());
-        let generation = KeyValue::new("spandrel.component.generation", swapped.generation as i64);
-        self.set(digest.clone());
-        self.set(generation.clone());
-        self.log(Severity::Info, outcome, vec![digest, generation]);
+        let digest = Attribute::new("spandrel.component.digest", &swapped.digest);
+        let generation = Attribute::new("spandrel.component.generation", swapped.generation as i64);
+        let root = self.recorder.server();
+        self.recorder.set_all(root, [digest.clone(), generation.clone()]);
+        self.log(Severity::Info, outcome, &[digest, generation]);
     }
 
     /// Ends the trace as an error, with a log record that says why.
     pub fn refused(mut self, outcome: &'static str, reason: &str) {
         let root = self.recorder.server();
         self.recorder.fail(root, "swap_refused", reason.to_owned());
-        self.log(Severity::Warn, outcome, vec![KeyValue::new("reason", reason.to_owned())]);
+        self.log(Severity::Warn, outcome, &[Attribute::new("reason", reason)]);
         self.recorder.finish(Some(("swap_refused", "the swap ended before this step did")));
     }
 
@@ -94,11 +94,11 @@ impl Progress {
         });
     }
 
-    fn log(&mut self, severity: Severity, outcome: &'static str, mut attributes: Vec<KeyValue>) {
+    fn log(&mut self, severity: Severity, outcome: &'static str, attributes: &[Attribute<'_>]) {
         let root = self.recorder.server();
         let service = self.recorder.text_attribute(root, "spandrel.service").map(str::to_owned);
-        attributes.extend(service.map(|service| KeyValue::new("spandrel.service", service)));
-        attributes.push(KeyValue::new("outcome", outcome));
-        self.recorder.log(root, severity, format!("{}: {outcome}", self.recorder.name(root)), attributes);
+        let service = service.as_deref().map(|service| Attribute::new("spandrel.service", service));
+        let all = attributes.iter().cloned().chain(service).chain([Attribute::new("outcome", outcome)]);
+        self.recorder.log(root, severity, format!("{}: {outcome}", self.recorder.name(root)), all);
     }
 }

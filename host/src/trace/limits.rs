@@ -3,8 +3,7 @@
 
 use std::borrow::Cow;
 
-use opentelemetry::{Array, KeyValue, StringValue, Value};
-
+use super::attributes::{Attribute, Attributes, Value};
 use super::settings::SpanLimits;
 
 /// The most bytes that one request may record, whatever the span limits allow.
@@ -15,8 +14,6 @@ const SPAN_BYTES: usize = 8 << 10;
 const NAME: usize = 1024;
 /// The most characters of a status message.
 const MESSAGE: usize = 4096;
-/// What an attribute takes besides its texts.
-const ATTRIBUTE: usize = size_of::<KeyValue>();
 
 /// The room that is left for one request's records.
 #[derive(Debug)]
@@ -67,73 +64,38 @@ impl Room {
     }
 
     /// Sets an attribute: replaces one of the same key, or adds it where there is room. Tells whether it is there now.
-    pub fn put(&mut self, attributes: &mut Vec<KeyValue>, attribute: KeyValue, most: usize) -> bool {
-        let attribute = self.shorten(attribute);
-        let known = attributes.iter().position(|known| known.key == attribute.key);
-        let has_place = known.is_some() || attributes.len() < most;
-        if attribute.key.as_str().is_empty() || !has_place || !self.take(size(&attribute)) {
+    pub fn put(&mut self, attributes: &mut Attributes, mut attribute: Attribute<'_>, most: usize) -> bool {
+        self.shorten(&mut attribute.value);
+        let has_place = attributes.len() < most || attributes.contains(attribute.key);
+        if attribute.key.is_empty() || !has_place || !self.take(attribute.size()) {
             return false;
         }
-        match known.and_then(|at| attributes.get_mut(at)) {
-            Some(known) => known.value = attribute.value,
-            None => attributes.push(attribute),
-        }
+        attributes.set(&attribute);
         true
     }
 
     /// Applies the limits to a whole list. Returns what fits and how many did not.
-    pub fn fit(&mut self, given: Vec<KeyValue>, most: usize) -> (Vec<KeyValue>, u32) {
-        if self.fits_as_it_is(&given, most) {
-            return (given, 0);
-        }
-        let mut attributes = Vec::with_capacity(given.len().min(most));
-        let mut dropped = 0;
+    pub fn fit<'a>(&mut self, given: impl IntoIterator<Item = Attribute<'a>>, most: usize) -> (Attributes, u32) {
+        let (mut attributes, mut dropped) = (Attributes::default(), 0);
         for attribute in given {
             dropped += u32::from(!self.put(&mut attributes, attribute, most));
         }
         (attributes, dropped)
     }
 
-    /// Whether there is nothing to change in a list, which is nearly always so.
-    fn fits_as_it_is(&mut self, given: &[KeyValue], most: usize) -> bool {
-        let distinct = |(at, attribute): (usize, &KeyValue)| {
-            !attribute.key.as_str().is_empty() && given.iter().take(at).all(|earlier| earlier.key != attribute.key)
-        };
-        given.len() <= most
-            && self.limits.value_length.is_none()
-            && given.iter().enumerate().all(distinct)
-            && self.take(given.iter().map(size).sum())
-    }
-
-    fn shorten(&self, mut attribute: KeyValue) -> KeyValue {
-        let Some(longest) = self.limits.value_length else { return attribute };
-        match &mut attribute.value {
-            Value::String(text) => cut(text, longest),
-            Value::Array(Array::String(texts)) => texts.iter_mut().for_each(|text| cut(text, longest)),
+    fn shorten(&self, value: &mut Value<'_>) {
+        let Some(longest) = self.limits.value_length else { return };
+        match value {
+            Value::Text(text) => cut(text, longest),
+            Value::Texts(texts) => texts.iter_mut().for_each(|text| cut(text, longest)),
             _ => {}
         }
-        attribute
     }
 }
 
-fn size(attribute: &KeyValue) -> usize {
-    let value = match &attribute.value {
-        Value::String(text) => text.as_str().len(),
-        Value::Array(Array::String(texts)) => {
-            texts.iter().map(|text| size_of::<StringValue>() + text.as_str().len()).sum()
-        }
-        Value::Array(Array::I64(numbers)) => size_of_val(numbers.as_slice()),
-        Value::Array(Array::F64(numbers)) => size_of_val(numbers.as_slice()),
-        Value::Array(Array::Bool(truths)) => truths.len(),
-        _ => 0,
-    };
-    ATTRIBUTE + attribute.key.as_str().len() + value
-}
-
-fn cut(text: &mut StringValue, longest: usize) {
-    if let Some(end) = cut_at(text.as_str(), longest) {
-        let kept = text.as_str().get(..end).unwrap_or_default().to_owned();
-        *text = kept.into();
+fn cut(text: &mut &str, longest: usize) {
+    if let Some(end) = cut_at(text, longest) {
+        *text = text.get(..end).unwrap_or_default();
     }
 }
 
@@ -156,26 +118,26 @@ mod tests {
 
     #[test]
     fn attributes_over_the_limit_are_counted() {
-        let given = ["a", "b", "a", "c"].map(|key| KeyValue::new(key, "1"));
-        let (kept, dropped) = room(None).fit(given.to_vec(), 2);
+        let given = ["a", "b", "a", "c"].map(|key| Attribute::new(key, "1"));
+        let (kept, dropped) = room(None).fit(given, 2);
         assert_eq!((kept.len(), dropped), (2, 1));
     }
 
     #[test]
     fn long_texts_are_cut_between_characters() {
         let mut room = room(Some(3));
-        let (kept, _) = room.fit(vec![KeyValue::new("k", "äöüß")], 2);
-        assert_eq!(kept[0].value.as_str(), "äöü");
-        let texts = Value::Array(Array::String(vec!["abcd".into(), "x".into()]));
-        let (kept, _) = room.fit(vec![KeyValue::new("k", texts)], 2);
-        assert_eq!(kept[0].value, Value::Array(Array::String(vec!["abc".into(), "x".into()])));
+        let (kept, _) = room.fit([Attribute::new("k", "äöüß")], 2);
+        assert_eq!(kept.get("k"), Some(Value::Text("äöü")));
+        let texts = Value::Texts(vec!["abcd", "x"]);
+        let (kept, _) = room.fit([Attribute { key: "k", value: texts }], 2);
+        assert_eq!(kept.get("k"), Some(Value::Texts(vec!["abc", "x"])));
     }
 
     #[test]
     fn a_request_may_not_record_without_end() {
         let mut room = room(None);
-        let large = |index: usize| vec![KeyValue::new(format!("k{index}"), "x".repeat(BYTES / 4))];
-        let dropped: u32 = (0..10).map(|index| room.fit(large(index), 2).1).sum();
+        let large = "x".repeat(BYTES / 4);
+        let dropped: u32 = (0..10).map(|_| room.fit([Attribute::new("k", &large)], 2).1).sum();
         assert_eq!(dropped, 7, "three quarters and what surrounds them fit");
         assert!(room.weight(1) > BYTES / 2 / SPAN_BYTES, "and they count as many spans");
     }
@@ -183,7 +145,7 @@ mod tests {
     #[test]
     fn a_small_request_weighs_its_spans() {
         let mut room = room(None);
-        room.fit(vec![KeyValue::new("k", "v")], 2);
+        room.fit([Attribute::new("k", "v")], 2);
         assert_eq!(room.weight(3), 3);
     }
 
@@ -195,10 +157,11 @@ mod tests {
             let mut room = room(Some(longest));
             let keys = given.iter().map(|(key, _)| key).filter(|key| !key.is_empty());
             let distinct = keys.collect::<std::collections::BTreeSet<_>>().len();
-            let list: Vec<_> = given.iter().map(|(key, value)| KeyValue::new(key.clone(), value.clone())).collect();
+            let list = given.iter().map(|(key, value)| Attribute::new(key, value));
             let (kept, dropped) = room.fit(list, most);
             proptest::prop_assert!(kept.len() <= most && kept.len() <= distinct);
-            proptest::prop_assert!(kept.iter().all(|attribute| attribute.value.as_str().chars().count() <= longest));
+            let fits = |value: Value<'_>| matches!(value, Value::Text(text) if text.chars().count() <= longest);
+            proptest::prop_assert!(kept.iter().all(|attribute| fits(attribute.value)));
             proptest::prop_assert_eq!(dropped == 0, distinct <= most && given.iter().all(|(key, _)| !key.is_empty()));
         }
     }

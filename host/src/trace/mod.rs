@@ -7,6 +7,7 @@
 //!
 //! This module imports no other module of the host, and OTLP is named only in `otlp`.
 
+mod attributes;
 mod b3;
 mod baggage;
 mod context;
@@ -19,6 +20,7 @@ mod limits;
 mod otlp;
 mod pipeline;
 mod propagation;
+mod protobuf;
 mod queue;
 mod recent;
 mod recorder;
@@ -34,6 +36,7 @@ mod tree;
 pub use opentelemetry::KeyValue;
 pub use opentelemetry::trace::{SpanId, SpanKind, TraceId};
 
+pub use self::attributes::{Attribute, Attributes, Value};
 pub use self::baggage::Baggage;
 pub use self::context::{Incoming, TraceContext};
 pub use self::counters::{Counters, DropReason, ExportOutcome, SignalKind};

@@ -10,7 +10,6 @@ use std::io::Write;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use opentelemetry::KeyValue;
 use opentelemetry::trace::SpanKind;
 use opentelemetry_sdk::metrics::data::ResourceMetrics;
 use thiserror::Error;
@@ -122,7 +121,6 @@ impl Pipeline {
         incoming: &Incoming,
         name: impl Into<Cow<'static, str>>,
         kind: SpanKind,
-        attributes: Vec<KeyValue>,
     ) -> Recorder {
         let parent = incoming.parent.as_ref().filter(|parent| parent.is_valid());
         let trace_id = parent.map_or_else(identity::trace_id, |parent: &TraceContext| parent.trace_id);
@@ -135,7 +133,6 @@ impl Pipeline {
             takes_part,
             name: name.into(),
             kind,
-            attributes,
         };
         Recorder::begin(self.clone(), trace_id, beginning)
     }

@@ -2,31 +2,28 @@
 
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::Notify;
 
-use super::segment::Segment;
-
-/// Segments that wait for an export task.
-pub(super) struct Queue {
+/// What waits for an export task.
+pub(super) struct Queue<T> {
     capacity: usize,
     /// The weight at which waiting for more is no use.
     enough: usize,
-    waiting: Mutex<Waiting>,
+    waiting: Mutex<Waiting<T>>,
     ready: Notify,
     closed: AtomicBool,
     closing: Notify,
 }
 
-#[derive(Default)]
-struct Waiting {
+struct Waiting<T> {
     /// Each with its weight, in spans.
-    segments: VecDeque<(Arc<Segment>, usize)>,
+    entries: VecDeque<(T, usize)>,
     weight: usize,
 }
 
-/// What became of a segment.
+/// What became of something for the queue.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Pushed {
     /// It waits.
@@ -37,34 +34,35 @@ pub(super) enum Pushed {
     Closed,
 }
 
-impl Queue {
-    pub fn new(capacity: usize, enough: usize) -> Queue {
+impl<T> Queue<T> {
+    pub fn new(capacity: usize, enough: usize) -> Queue<T> {
         Queue {
             capacity,
             // A batch that is larger than the queue would never be full.
             enough: enough.clamp(1, capacity.max(1)),
-            waiting: Mutex::default(),
+            waiting: Mutex::new(Waiting { entries: VecDeque::new(), weight: 0 }),
             ready: Notify::new(),
             closed: AtomicBool::new(false),
             closing: Notify::new(),
         }
     }
 
-    /// Adds a segment, or leaves it where it does not fit.
-    pub fn push(&self, segment: Arc<Segment>, weight: usize) -> Pushed {
+    /// What would become of something of this weight.
+    pub fn ask(&self, weight: usize) -> Pushed {
+        self.would(&self.lock(), weight)
+    }
+
+    /// Adds something, or leaves it where it does not fit.
+    pub fn push(&self, entry: T, weight: usize) -> Pushed {
         let weight = weight.max(1);
         let mut waiting = self.lock();
-        // Looked at under the lock: what is pushed before the queue is closed is there for the last `take`.
-        if self.is_closed() {
-            return Pushed::Closed;
-        }
-        // A segment larger than the whole queue is taken by an empty one: it could never leave otherwise.
-        if waiting.weight > 0 && waiting.weight + weight > self.capacity {
-            return Pushed::Full;
+        match self.would(&waiting, weight) {
+            Pushed::Queued => {}
+            refused => return refused,
         }
         let before = waiting.weight;
         waiting.weight += weight;
-        waiting.segments.push_back((segment, weight));
+        waiting.entries.push_back((entry, weight));
         let wakes = before == 0 || (before < self.enough && waiting.weight >= self.enough);
         drop(waiting);
         if wakes {
@@ -73,17 +71,17 @@ impl Queue {
         Pushed::Queued
     }
 
-    /// Takes segments of up to `most` spans together, or one larger one.
-    pub fn take(&self, most: usize) -> Vec<Arc<Segment>> {
+    /// Takes entries of up to `most` spans together, or one larger one.
+    pub fn take(&self, most: usize) -> Vec<T> {
         let mut waiting = self.lock();
         let (mut taken, mut sum) = (Vec::new(), 0_usize);
-        while let Some(weight) = waiting.segments.front().map(|(_, weight)| *weight) {
+        while let Some(weight) = waiting.entries.front().map(|(_, weight)| *weight) {
             if sum > 0 && sum.saturating_add(weight) > most {
                 break;
             }
             sum += weight;
             waiting.weight -= weight;
-            taken.extend(waiting.segments.pop_front().map(|(segment, _)| segment));
+            taken.extend(waiting.entries.pop_front().map(|(entry, _)| entry));
         }
         taken
     }
@@ -134,7 +132,19 @@ impl Queue {
         self.closed.load(Ordering::SeqCst)
     }
 
-    fn lock(&self) -> MutexGuard<'_, Waiting> {
+    /// Asked under the lock: what is pushed before the queue is closed is there for the last `take`.
+    fn would(&self, waiting: &Waiting<T>, weight: usize) -> Pushed {
+        if self.is_closed() {
+            return Pushed::Closed;
+        }
+        // What is larger than the whole queue is taken by an empty one: it could never leave otherwise.
+        match waiting.weight > 0 && waiting.weight + weight > self.capacity {
+            true => Pushed::Full,
+            false => Pushed::Queued,
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Waiting<T>> {
         self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

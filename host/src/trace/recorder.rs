@@ -8,8 +8,8 @@ use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
 use opentelemetry::trace::{SpanId, SpanKind, TraceId};
-use opentelemetry::{KeyValue, Value};
 
+use super::attributes::{Attribute, Attributes, Value};
 use super::baggage::Baggage;
 use super::context::TraceContext;
 use super::identity;
@@ -29,9 +29,6 @@ const OPEN: Duration = Duration::MAX;
 
 /// The room for the spans of a usual request, taken at once.
 const USUAL_SPANS: usize = 4;
-
-/// The room for what is added to a server span, likewise.
-const USUAL_ATTRIBUTES: usize = 16;
 
 /// The spans of one request.
 pub struct Recorder {
@@ -62,12 +59,11 @@ pub(super) struct Beginning {
     pub takes_part: bool,
     pub name: Cow<'static, str>,
     pub kind: SpanKind,
-    pub attributes: Vec<KeyValue>,
 }
 
 impl Recorder {
     pub(super) fn begin(pipeline: Pipeline, trace_id: TraceId, beginning: Beginning) -> Recorder {
-        let Beginning { source, parent, baggage, sampled, takes_part, name, kind, mut attributes } = beginning;
+        let Beginning { source, parent, baggage, sampled, takes_part, name, kind } = beginning;
         let room = Room::new(*pipeline.span_limits());
         let mut recorder = Recorder {
             pipeline: Some(pipeline),
@@ -94,12 +90,9 @@ impl Recorder {
         recorder.segment.state = state;
         if sampled {
             recorder.segment.spans.reserve(USUAL_SPANS);
-            if attributes.is_empty() {
-                attributes.reserve(USUAL_ATTRIBUTES);
-            }
             let (id, start) = (recorder.server, SystemTime::now());
             recorder.began = Some((Instant::now(), start));
-            recorder.push(id, parent, start, name, kind, attributes);
+            recorder.push(id, parent, start, name, kind);
             if let Some(root) = recorder.segment.spans.first_mut() {
                 root.parent_is_remote = remote;
             }
@@ -144,7 +137,7 @@ impl Recorder {
     }
 
     /// Sets the attributes that stand on every span of this request, in place of any set before.
-    pub fn set_shared_attributes(&mut self, attributes: Vec<KeyValue>) {
+    pub fn set_shared_attributes<'a>(&mut self, attributes: impl IntoIterator<Item = Attribute<'a>>) {
         self.segment.shared = self.room.fit(attributes, self.room.limits().attributes).0;
     }
 
@@ -159,13 +152,7 @@ impl Recorder {
     }
 
     /// Starts a span under `parent`.
-    pub fn start(
-        &mut self,
-        name: impl Into<Cow<'static, str>>,
-        kind: SpanKind,
-        parent: SpanRef,
-        attributes: Vec<KeyValue>,
-    ) -> SpanRef {
+    pub fn start(&mut self, name: impl Into<Cow<'static, str>>, kind: SpanKind, parent: SpanRef) -> SpanRef {
         if !self.segment.sampled {
             return SpanRef::NONE;
         }
@@ -176,7 +163,7 @@ impl Recorder {
         // A parent that was dropped for want of room: its child goes where it would have gone.
         let parent = self.span(parent).map_or(self.server, |span| span.span_id);
         let start = self.now();
-        self.push(identity::span_id(), parent, start, name.into(), kind, attributes)
+        self.push(identity::span_id(), parent, start, name.into(), kind)
     }
 
     /// Gives a span another name.
@@ -186,14 +173,26 @@ impl Recorder {
     }
 
     /// Sets an attribute, in place of one of the same key.
-    pub fn set(&mut self, span: SpanRef, attribute: KeyValue) {
+    pub fn set<'a>(&mut self, span: SpanRef, key: &'a str, value: impl Into<Value<'a>>) {
+        self.set_all(span, [Attribute::new(key, value)]);
+    }
+
+    /// Sets attributes, each in place of one of the same key.
+    pub fn set_all<'a>(&mut self, span: SpanRef, attributes: impl IntoIterator<Item = Attribute<'a>>) {
         let Some(span) = self.segment.spans.get_mut(span.index() as usize) else { return };
         let most = self.room.limits().attributes;
-        span.dropped_attributes += u32::from(!self.room.put(&mut span.attributes, attribute, most));
+        for attribute in attributes {
+            span.dropped_attributes += u32::from(!self.room.put(&mut span.attributes, attribute, most));
+        }
     }
 
     /// Adds an event.
-    pub fn event(&mut self, span: SpanRef, name: impl Into<Cow<'static, str>>, attributes: Vec<KeyValue>) {
+    pub fn event<'a>(
+        &mut self,
+        span: SpanRef,
+        name: impl Into<Cow<'static, str>>,
+        attributes: impl IntoIterator<Item = Attribute<'a>>,
+    ) {
         let time = self.now();
         let Some(span) = self.segment.spans.get_mut(span.index() as usize) else { return };
         if span.events.len() >= self.room.limits().events || !self.room.take(size_of::<Event>()) {
@@ -210,7 +209,7 @@ impl Recorder {
         let Some(span) = self.segment.spans.get_mut(span.index() as usize) else { return };
         // A span may not hide that it failed by having many attributes.
         let most = self.room.limits().attributes.saturating_add(1);
-        let attribute = KeyValue::new("error.type", kind.to_owned());
+        let attribute = Attribute::new("error.type", kind);
         span.dropped_attributes += u32::from(!self.room.put(&mut span.attributes, attribute, most));
         span.status = Status::Error(self.room.message(message));
     }
@@ -235,9 +234,8 @@ impl Recorder {
 
     /// The value of a text attribute.
     pub fn text_attribute(&self, span: SpanRef, key: &str) -> Option<&str> {
-        let attributes = &self.span(span)?.attributes;
-        match &attributes.iter().find(|attribute| attribute.key.as_str() == key)?.value {
-            Value::String(text) => Some(text.as_str()),
+        match self.span(span)?.attributes.get(key)? {
+            Value::Text(text) => Some(text),
             _ => None,
         }
     }
@@ -269,7 +267,13 @@ impl Recorder {
     }
 
     /// Writes a log record that belongs to `span`. It is kept whether or not spans are.
-    pub fn log(&mut self, span: SpanRef, severity: Severity, body: String, attributes: Vec<KeyValue>) {
+    pub fn log<'a>(
+        &mut self,
+        span: SpanRef,
+        severity: Severity,
+        body: String,
+        attributes: impl IntoIterator<Item = Attribute<'a>>,
+    ) {
         if self.segment.logs.len() >= LOGS || !self.room.take(size_of::<LogRecord>() + body.len()) {
             self.dropped_logs += 1;
             return;
@@ -292,7 +296,7 @@ impl Recorder {
             self.end_all(abort);
         }
         if self.dropped_spans > 0 {
-            self.set(self.server(), KeyValue::new("spandrel.spans.dropped", i64::from(self.dropped_spans)));
+            self.set(self.server(), "spandrel.spans.dropped", i64::from(self.dropped_spans));
         }
         if self.dropped_logs > 0 {
             self.say_what_was_dropped();
@@ -320,7 +324,7 @@ impl Recorder {
     fn say_what_was_dropped(&mut self) {
         let (severity, time, span_id) = (Severity::Warn, self.now(), self.server);
         let body = format!("{} more log records of this request were left out", self.dropped_logs);
-        self.segment.logs.push(LogRecord { time, severity, body, attributes: Vec::new(), span_id });
+        self.segment.logs.push(LogRecord { time, severity, body, attributes: Attributes::default(), span_id });
     }
 
     fn push(
@@ -330,9 +334,7 @@ impl Recorder {
         start: SystemTime,
         name: Cow<'static, str>,
         kind: SpanKind,
-        attributes: Vec<KeyValue>,
     ) -> SpanRef {
-        let (attributes, dropped_attributes) = self.room.fit(attributes, self.room.limits().attributes);
         let index = self.segment.spans.len() as u32;
         self.segment.spans.push(Span {
             span_id,
@@ -342,8 +344,8 @@ impl Recorder {
             kind,
             start,
             duration: OPEN,
-            attributes,
-            dropped_attributes,
+            attributes: Attributes::default(),
+            dropped_attributes: 0,
             events: Vec::new(),
             dropped_events: 0,
             status: Status::Unset,

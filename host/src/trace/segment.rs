@@ -4,9 +4,9 @@ use std::borrow::Cow;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use opentelemetry::KeyValue;
 use opentelemetry::trace::{SpanId, SpanKind, TraceId};
 
+use super::attributes::Attributes;
 use super::source::Source;
 
 /// A span within one recorder.
@@ -46,7 +46,7 @@ pub struct Event {
     /// When.
     pub time: SystemTime,
     /// More about it.
-    pub attributes: Vec<KeyValue>,
+    pub attributes: Attributes,
     /// Attributes that were over the limit.
     pub dropped_attributes: u32,
 }
@@ -69,7 +69,7 @@ pub struct Span {
     /// How long it took.
     pub duration: Duration,
     /// Its own attributes. Those that the whole segment shares are in the segment.
-    pub attributes: Vec<KeyValue>,
+    pub attributes: Attributes,
     /// Attributes that were over the limit.
     pub dropped_attributes: u32,
     /// What happened during it.
@@ -129,7 +129,7 @@ pub struct LogRecord {
     /// What.
     pub body: String,
     /// More about it.
-    pub attributes: Vec<KeyValue>,
+    pub attributes: Attributes,
     /// The span.
     pub span_id: SpanId,
 }
@@ -148,7 +148,7 @@ pub struct Segment {
     /// The spans; the first is the request's own, and the others come after their parents.
     pub spans: Vec<Span>,
     /// Attributes that stand on every span.
-    pub shared: Vec<KeyValue>,
+    pub shared: Attributes,
     /// Log records.
     pub logs: Vec<LogRecord>,
 }
@@ -156,7 +156,7 @@ pub struct Segment {
 impl Segment {
     /// A segment in which nothing is recorded.
     pub(super) fn empty(source: Arc<Source>, trace_id: TraceId) -> Segment {
-        let (spans, shared, logs) = (Vec::new(), Vec::new(), Vec::new());
+        let (spans, shared, logs) = (Vec::new(), Attributes::default(), Vec::new());
         Segment { source, trace_id, sampled: false, state: None, spans, shared, logs }
     }
 

@@ -5,9 +5,9 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, SystemTime};
 
 use http::HeaderMap;
-use opentelemetry::KeyValue;
 use opentelemetry::trace::{SpanId, SpanKind, TraceId};
 
+use super::attributes::{Attribute, Attributes, Value};
 use super::context::{Incoming, TraceContext};
 use super::pipeline::Pipeline;
 use super::propagation::Propagators;
@@ -25,7 +25,7 @@ pub(super) fn span(id: u64, parent: u64, name: &'static str, kind: SpanKind) -> 
         kind,
         start: SystemTime::UNIX_EPOCH + Duration::from_secs(1_700_000_000),
         duration: Duration::from_millis(1),
-        attributes: Vec::new(),
+        attributes: Attributes::default(),
         dropped_attributes: 0,
         events: Vec::new(),
         dropped_events: 0,
@@ -42,7 +42,7 @@ pub(super) fn segment(service: &str, trace: u128, spans: Vec<Span>) -> Segment {
 /// A line of log.
 pub(super) fn log(severity: Severity, body: &str) -> LogRecord {
     let time = SystemTime::UNIX_EPOCH + Duration::from_secs(1_700_000_000);
-    LogRecord { time, severity, body: body.to_owned(), attributes: Vec::new(), span_id: SpanId::from(1_u64) }
+    LogRecord { time, severity, body: body.to_owned(), attributes: Attributes::default(), span_id: SpanId::from(1_u64) }
 }
 
 /// A pipeline that feeds the store of recent traces alone.
@@ -74,11 +74,12 @@ fn only(pipeline: &Pipeline) -> Arc<Segment> {
 #[tokio::test]
 async fn spans_keep_their_parents_attributes_and_order() {
     let pipeline = stored(|_| ());
-    let mut recorder = pipeline.record(&shop(), &caller(true), "GET /", SpanKind::Server, Vec::new());
-    let inner = recorder.start("inner", SpanKind::Internal, recorder.server(), vec![KeyValue::new("a", 1)]);
-    let call = recorder.start("GET", SpanKind::Client, inner, Vec::new());
-    recorder.set(inner, KeyValue::new("a", 2));
-    recorder.event(call, "sent", Vec::new());
+    let mut recorder = pipeline.record(&shop(), &caller(true), "GET /", SpanKind::Server);
+    let inner = recorder.start("inner", SpanKind::Internal, recorder.server());
+    recorder.set(inner, "a", 1);
+    let call = recorder.start("GET", SpanKind::Client, inner);
+    recorder.set(inner, "a", 2);
+    recorder.event(call, "sent", []);
     recorder.end(call);
     recorder.end(inner);
     let named = recorder.context_of(call).span_id;
@@ -87,7 +88,7 @@ async fn spans_keep_their_parents_attributes_and_order() {
     let [server, inner, call] = segment.spans.as_slice() else { panic!("{segment:#?}") };
     assert_eq!((server.parent, server.parent_is_remote), (SpanId::from(9_u64), true));
     assert_eq!((inner.parent, call.parent, call.span_id), (server.span_id, inner.span_id, named));
-    assert_eq!(inner.attributes, [KeyValue::new("a", 2)]);
+    assert_eq!(inner.attributes.iter().collect::<Vec<_>>(), [Attribute::new("a", 2)]);
     assert_eq!(call.events[0].name, "sent");
     let end = |span: &Span| span.start + span.duration;
     assert!(server.start <= inner.start && inner.start <= call.start);
@@ -97,31 +98,31 @@ async fn spans_keep_their_parents_attributes_and_order() {
 #[tokio::test]
 async fn what_a_guest_left_open_ends_as_an_error_of_the_abort() {
     let pipeline = stored(|_| ());
-    let mut recorder = pipeline.record(&shop(), &Incoming::default(), "GET /", SpanKind::Server, Vec::new());
-    let done = recorder.start("done", SpanKind::Internal, recorder.server(), Vec::new());
+    let mut recorder = pipeline.record(&shop(), &Incoming::default(), "GET /", SpanKind::Server);
+    let done = recorder.start("done", SpanKind::Internal, recorder.server());
     recorder.end(done);
-    recorder.start("open", SpanKind::Internal, recorder.server(), Vec::new());
+    recorder.start("open", SpanKind::Internal, recorder.server());
     recorder.finish(Some(("wasm_trap", "unreachable")));
     let segment = only(&pipeline);
     assert_eq!(segment.spans[1].status, Status::Unset);
     assert_eq!(segment.spans[2].status, Status::Error("unreachable".to_owned()));
-    assert_eq!(segment.spans[2].attributes, [KeyValue::new("error.type", "wasm_trap")]);
+    assert_eq!(segment.spans[2].attributes.get("error.type"), Some(Value::Text("wasm_trap")));
 }
 
 #[tokio::test]
 async fn a_recorder_that_is_dropped_says_that_the_request_was_cancelled() {
     let pipeline = stored(|_| ());
-    drop(pipeline.record(&shop(), &Incoming::default(), "GET /", SpanKind::Server, Vec::new()));
-    assert!(only(&pipeline).spans[0].attributes.contains(&KeyValue::new("error.type", "cancelled")));
+    drop(pipeline.record(&shop(), &Incoming::default(), "GET /", SpanKind::Server));
+    assert_eq!(only(&pipeline).spans[0].attributes.get("error.type"), Some(Value::Text("cancelled")));
 }
 
 #[tokio::test]
 async fn what_is_not_sampled_leaves_nothing_but_passes_its_context_on() {
     let pipeline = stored(|settings| settings.sampler.root = Root::AlwaysOff);
-    let mut recorder = pipeline.record(&shop(), &caller(false), "GET /", SpanKind::Server, Vec::new());
-    let span = recorder.start("inner", SpanKind::Internal, recorder.server(), Vec::new());
+    let mut recorder = pipeline.record(&shop(), &caller(false), "GET /", SpanKind::Server);
+    let span = recorder.start("inner", SpanKind::Internal, recorder.server());
     assert_eq!(span, SpanRef::NONE);
-    recorder.set(span, KeyValue::new("a", 1));
+    recorder.set(span, "a", 1);
     recorder.fail(recorder.server(), "timeout", String::new());
     let context = recorder.context_of(span);
     assert!(!context.sampled && context.is_valid() && context.span_id != SpanId::from(9_u64));
@@ -132,10 +133,10 @@ async fn what_is_not_sampled_leaves_nothing_but_passes_its_context_on() {
 #[tokio::test]
 async fn where_nobody_reads_spans_the_callers_context_passes_as_it_came() {
     let pipeline = stored(|settings| settings.disabled = true);
-    let recorder = pipeline.record(&shop(), &caller(true), "GET /", SpanKind::Server, Vec::new());
+    let recorder = pipeline.record(&shop(), &caller(true), "GET /", SpanKind::Server);
     let context = recorder.context_of(recorder.server());
     assert_eq!((context.span_id, context.sampled), (SpanId::from(9_u64), true));
-    let recorder = pipeline.record(&shop(), &Incoming::default(), "GET /", SpanKind::Server, Vec::new());
+    let recorder = pipeline.record(&shop(), &Incoming::default(), "GET /", SpanKind::Server);
     let mut headers = HeaderMap::new();
     Propagators::default().inject(&recorder.context_of(recorder.server()), None, &mut headers);
     assert!(headers.is_empty(), "no trace begins here: {headers:?}");
@@ -146,10 +147,11 @@ async fn where_nobody_reads_spans_the_callers_context_passes_as_it_came() {
 async fn limits_hold_and_what_is_over_them_is_counted_on_the_span() {
     let limits = SpanLimits { attributes: 2, events: 1, event_attributes: 1, value_length: Some(3) };
     let pipeline = stored(|settings| settings.limits = limits);
-    let attributes = || ["a", "b", "c"].map(|key| KeyValue::new(key, "text")).to_vec();
-    let mut recorder = pipeline.record(&shop(), &Incoming::default(), "GET /", SpanKind::Server, attributes());
+    let attributes = || ["a", "b", "c"].map(|key| Attribute::new(key, "text"));
+    let mut recorder = pipeline.record(&shop(), &Incoming::default(), "GET /", SpanKind::Server);
     let server = recorder.server();
-    recorder.set(server, KeyValue::new("d", 1));
+    recorder.set_all(server, attributes());
+    recorder.set(server, "d", 1);
     recorder.event(server, "one", attributes());
     recorder.event(server, "two", attributes());
     recorder.fail(server, "timeout", "too late".to_owned());
@@ -157,7 +159,7 @@ async fn limits_hold_and_what_is_over_them_is_counted_on_the_span() {
     let segment = only(&pipeline);
     let server = &segment.spans[0];
     assert_eq!((server.attributes.len(), server.dropped_attributes), (3, 2), "error.type stands in any case");
-    assert_eq!(server.attributes[0].value.as_str(), "tex");
+    assert_eq!(server.attributes.get("a"), Some(Value::Text("tex")));
     assert_eq!((server.events.len(), server.dropped_events), (1, 1));
     assert_eq!((server.events[0].attributes.len(), server.events[0].dropped_attributes), (1, 2));
 }
@@ -165,15 +167,15 @@ async fn limits_hold_and_what_is_over_them_is_counted_on_the_span() {
 #[tokio::test]
 async fn a_request_that_records_without_end_is_cut_off_and_says_so() {
     let pipeline = stored(|settings| settings.recent_spans = 1 << 20);
-    let mut recorder = pipeline.record(&shop(), &Incoming::default(), "GET /", SpanKind::Server, Vec::new());
+    let mut recorder = pipeline.record(&shop(), &Incoming::default(), "GET /", SpanKind::Server);
     for _ in 0..10_000 {
-        recorder.start("again", SpanKind::Internal, recorder.server(), Vec::new());
-        recorder.log(recorder.server(), Severity::Info, "again".to_owned(), Vec::new());
+        recorder.start("again", SpanKind::Internal, recorder.server());
+        recorder.log(recorder.server(), Severity::Info, "again".to_owned(), []);
     }
     recorder.finish(None);
     let segment = only(&pipeline);
     assert_eq!(segment.spans.len(), 4096);
-    assert!(segment.spans[0].attributes.contains(&KeyValue::new("spandrel.spans.dropped", 10_001 - 4096)));
+    assert_eq!(segment.spans[0].attributes.get("spandrel.spans.dropped"), Some(Value::Int(10_001 - 4096)));
     assert_eq!(segment.logs.len(), 1025);
     assert_eq!(segment.logs[1024].body, "8976 more log records of this request were left out");
 }
@@ -183,10 +185,10 @@ async fn a_tail_rule_decides_for_all_services_of_a_trace() {
     let keep = super::settings::Keep { errors: true, slower_than: None, rate: 0.0 };
     let pipeline = stored(|settings| settings.keep = Some(keep));
     for fails in [false, true] {
-        let outer = pipeline.record(&shop(), &Incoming::default(), "GET /", SpanKind::Server, Vec::new());
+        let outer = pipeline.record(&shop(), &Incoming::default(), "GET /", SpanKind::Server);
         let incoming = Incoming { parent: Some(outer.context_of(outer.server())), ..Incoming::default() };
         let other = Source::new("other", "1.0.0", &[]);
-        let mut inner = pipeline.record(&other, &incoming, "GET /inner", SpanKind::Server, Vec::new());
+        let mut inner = pipeline.record(&other, &incoming, "GET /inner", SpanKind::Server);
         if fails {
             inner.fail(inner.server(), "500", String::new());
         }
@@ -222,12 +224,12 @@ async fn the_terminal_shows_each_trace_once_and_whole() {
     settings.traces.exporters = vec![Exporter::Console];
     let screen = Screen::default();
     let pipeline = Pipeline::start_with(settings, Box::new(screen.clone())).unwrap();
-    let outer = pipeline.record(&shop(), &Incoming::default(), "GET /", SpanKind::Server, Vec::new());
+    let outer = pipeline.record(&shop(), &Incoming::default(), "GET /", SpanKind::Server);
     // A service of this host that was called over the network: its caller looks like one from outside.
     let parent = TraceContext { remote: true, ..outer.context_of(outer.server()) };
     let incoming = Incoming { parent: Some(parent), ..Incoming::default() };
     let other = Source::new("other-service", "1.0.0", &[]);
-    pipeline.record(&other, &incoming, "GET /inner", SpanKind::Server, Vec::new()).finish(Some(("timeout", "late")));
+    pipeline.record(&other, &incoming, "GET /inner", SpanKind::Server).finish(Some(("timeout", "late")));
     outer.finish(None);
     pipeline.shutdown(Duration::from_secs(10)).await;
     let text = String::from_utf8(screen.0.lock().unwrap().clone()).unwrap();

@@ -5,9 +5,9 @@ use std::fmt::Write;
 use std::sync::Arc;
 use std::time::Duration;
 
-use opentelemetry::Value;
 use opentelemetry::trace::{SpanId, SpanKind};
 
+use super::attributes::Value;
 use super::segment::{Segment, Span, Status};
 
 /// The column in which the kinds stand.
@@ -106,18 +106,18 @@ fn duration(duration: Duration) -> String {
 
 fn failure(span: &Span) -> Option<String> {
     let Status::Error(message) = &span.status else { return None };
-    let kind = span.attributes.iter().find(|attribute| attribute.key.as_str() == "error.type");
-    let kind = match kind.map(|attribute| &attribute.value) {
-        Some(Value::String(kind)) => kind.as_str().to_owned(),
+    let kind = match span.attributes.get("error.type") {
+        Some(Value::Text(kind)) => plain(kind),
         _ => "error".to_owned(),
     };
-    let (kind, message) = (plain(&kind), plain(message));
+    let message = plain(message);
     Some(if message.is_empty() { format!("  ERROR {kind}") } else { format!("  ERROR {kind}: {message}") })
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::trace::attributes::Attribute;
     use crate::trace::tests::{segment, span};
 
     fn tree(spans: Vec<Span>) -> String {
@@ -131,7 +131,7 @@ mod tests {
         let mut spans = vec![span(1, 9, "GET /", SpanKind::Server), late, span(2, 1, "early", SpanKind::Internal)];
         spans.push(span(3, 2, "GET", SpanKind::Client));
         spans[3].status = Status::Error("it broke\nbadly".to_owned());
-        spans[3].attributes.push(opentelemetry::KeyValue::new("error.type", "timeout"));
+        spans[3].attributes = [Attribute::new("error.type", "timeout")].into_iter().collect();
         let text = tree(spans);
         let lines: Vec<_> = text.lines().map(|line| line.split_whitespace().collect::<Vec<_>>().join(" ")).collect();
         assert_eq!(

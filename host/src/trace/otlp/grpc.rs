@@ -3,7 +3,7 @@
 use std::error::Error;
 use std::time::Duration;
 
-use bytes::{BufMut, Bytes};
+use bytes::BufMut;
 use http::uri::PathAndQuery;
 use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceResponse;
 use prost::Message;
@@ -14,6 +14,7 @@ use tonic::transport::{Certificate, Channel, ClientTlsConfig, Endpoint, Identity
 use tonic::{Code, Status};
 use tonic_types::StatusExt;
 
+use super::batch::Body;
 use super::{Signals, TransportError, Verdict, innermost, user_agent};
 use crate::trace::counters::SignalKind;
 use crate::trace::settings::Otlp;
@@ -53,7 +54,7 @@ impl Grpc {
         Ok(Grpc { client, metadata: metadata(&otlp.headers)?, timeout: otlp.timeout })
     }
 
-    pub async fn send(&self, signal: SignalKind, body: Bytes) -> Verdict {
+    pub async fn send(&self, signal: SignalKind, body: Body) -> Verdict {
         match tokio::time::timeout(self.timeout, self.call(signal, body)).await {
             Ok(Ok(answer)) => Verdict::accepted(answer),
             Ok(Err(status)) => verdict(&status),
@@ -61,7 +62,7 @@ impl Grpc {
         }
     }
 
-    async fn call(&self, signal: SignalKind, body: Bytes) -> Result<ExportTraceServiceResponse, Status> {
+    async fn call(&self, signal: SignalKind, body: Body) -> Result<ExportTraceServiceResponse, Status> {
         let mut client = self.client.clone();
         client.ready().await.map_err(|error| Status::from_error(Box::new(error)))?;
         let mut request = tonic::Request::new(body);
@@ -75,7 +76,7 @@ impl Grpc {
 struct Encoded;
 
 impl Codec for Encoded {
-    type Encode = Bytes;
+    type Encode = Body;
     type Decode = ExportTraceServiceResponse;
     type Encoder = Encoded;
     type Decoder = Encoded;
@@ -90,12 +91,12 @@ impl Codec for Encoded {
 }
 
 impl Encoder for Encoded {
-    type Item = Bytes;
+    type Item = Body;
     type Error = Status;
 
-    fn encode(&mut self, body: Bytes, buffer: &mut EncodeBuf<'_>) -> Result<(), Status> {
+    fn encode(&mut self, body: Body, buffer: &mut EncodeBuf<'_>) -> Result<(), Status> {
         buffer.reserve(body.len());
-        buffer.put(body);
+        body.pieces().for_each(|piece| buffer.put(piece));
         Ok(())
     }
 

@@ -2,7 +2,6 @@
 
 use std::io::Write;
 
-use bytes::Bytes;
 use flate2::Compression;
 use flate2::write::GzEncoder;
 use http::header::{CONTENT_ENCODING, CONTENT_TYPE, RETRY_AFTER};
@@ -10,6 +9,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceResponse;
 use prost::Message;
 
+use super::batch::Body;
 use super::retry::retry_after;
 use super::{TransportError, Verdict, bad_file, innermost, pem, user_agent};
 use crate::trace::settings::Otlp;
@@ -48,11 +48,11 @@ impl Http {
         Ok(Http { client, url, headers: headers(otlp)?, gzip: otlp.gzip })
     }
 
-    pub async fn send(&self, body: Bytes) -> Verdict {
+    pub async fn send(&self, body: Body) -> Verdict {
         let mut post = self.client.post(self.url.clone()).headers(self.headers.clone());
         post = match self.gzip.then(|| compress(&body)) {
             Some(Ok(smaller)) => post.header(CONTENT_ENCODING, "gzip").body(smaller),
-            _ => post.body(body),
+            _ => post.body(body.whole()),
         };
         match post.send().await {
             Ok(response) => judge(response).await,
@@ -103,8 +103,10 @@ fn complaint(body: &[u8]) -> String {
     text.chars().take(COMPLAINT).collect()
 }
 
-fn compress(body: &[u8]) -> std::io::Result<Vec<u8>> {
+fn compress(body: &Body) -> std::io::Result<Vec<u8>> {
     let mut encoder = GzEncoder::new(Vec::with_capacity(body.len() / 4), Compression::fast());
-    encoder.write_all(body)?;
+    for piece in body.pieces() {
+        encoder.write_all(piece)?;
+    }
     encoder.finish()
 }

@@ -9,7 +9,8 @@ use std::time::{Duration, Instant};
 
 use tokio::task::JoinSet;
 
-use super::encode::{self, Payload};
+use super::batch::{self, Payload};
+use super::encode::{self, Encoded};
 use super::outage::Outage;
 use super::retry::Backoff;
 use super::{Transport, Verdict};
@@ -27,7 +28,7 @@ const LAST_PAUSE: Duration = Duration::from_millis(200);
 pub(in crate::trace) struct Lane {
     signal: SignalKind,
     transport: Arc<Transport>,
-    queue: Queue,
+    queue: Queue<Encoded>,
     batch: Batch,
     outage: Outage,
     counters: Arc<Counters>,
@@ -41,13 +42,18 @@ impl Lane {
         Lane { signal, transport, queue, batch, outage: Outage::new(signal), counters, under_way: AtomicU64::new(0) }
     }
 
-    /// Puts a segment in the queue, or counts what it holds as lost. Never waits.
-    pub fn submit(&self, segment: &Arc<Segment>, weight: usize) {
+    /// Puts what a segment holds of this signal in the queue, or counts it as lost. Never waits.
+    pub fn submit(&self, segment: &Segment, weight: usize) {
         let items = self.items(segment);
         if items == 0 {
             return;
         }
-        match self.queue.push(segment.clone(), weight) {
+        // A full queue is no reason to encode anything.
+        let pushed = match self.queue.ask(weight) {
+            Pushed::Queued => self.queue.push(self.encode(segment), weight),
+            refused => refused,
+        };
+        match pushed {
             Pushed::Queued => {}
             Pushed::Full => {
                 self.counters.dropped(self.signal, DropReason::QueueFull, items);
@@ -78,8 +84,8 @@ impl Lane {
             if batch.is_empty() && self.queue.is_closed() {
                 break;
             }
-            self.under_way.fetch_add(batch.iter().map(|segment| self.items(segment)).sum(), Ordering::Relaxed);
-            for payload in self.encode(&batch) {
+            self.under_way.fetch_add(batch.iter().map(|encoded| encoded.items).sum(), Ordering::Relaxed);
+            for payload in batch::requests(&batch, self.batch.export_size) {
                 under_way.spawn(self.clone().deliver(payload));
             }
         }
@@ -93,7 +99,7 @@ impl Lane {
 
     /// Counts what has not arrived as lost. For when the task was stopped.
     pub fn abandon(&self) {
-        let waiting: u64 = self.queue.take(usize::MAX).iter().map(|segment| self.items(segment)).sum();
+        let waiting: u64 = self.queue.take(usize::MAX).iter().map(|encoded| encoded.items).sum();
         let left = waiting + self.under_way.swap(0, Ordering::Relaxed);
         if left > 0 {
             self.counters.dropped(self.signal, DropReason::Shutdown, left);
@@ -108,10 +114,10 @@ impl Lane {
         }
     }
 
-    fn encode(&self, batch: &[Arc<Segment>]) -> Vec<Payload> {
+    fn encode(&self, segment: &Segment) -> Encoded {
         match self.signal {
-            SignalKind::Logs => encode::logs(batch, self.batch.export_size),
-            _ => encode::spans(batch, self.batch.export_size),
+            SignalKind::Logs => encode::logs(segment),
+            _ => encode::spans(segment),
         }
     }
 

@@ -3,13 +3,13 @@
 //! A request holds what every service left, grouped by Resource. One that fails for now is tried again with growing
 //! pauses until it gets through or the host stops; one that the collector refuses for good is dropped and counted.
 
+mod batch;
 mod encode;
 mod grpc;
 mod http;
 mod lane;
 mod metrics;
 mod outage;
-mod protobuf;
 mod retry;
 #[cfg(test)]
 mod tests;
@@ -19,12 +19,12 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use bytes::Bytes;
 use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceResponse;
 use opentelemetry_sdk::metrics::data::ResourceMetrics;
 use prost::Message;
 use thiserror::Error;
 
+use self::batch::Body;
 pub(super) use self::lane::Lane;
 pub use self::metrics::{MetricExemplar, SeriesExemplars};
 use self::outage::Outage;
@@ -108,7 +108,7 @@ enum Transport {
 }
 
 impl Transport {
-    async fn send(&self, signal: SignalKind, body: Bytes) -> Verdict {
+    async fn send(&self, signal: SignalKind, body: Body) -> Verdict {
         match self {
             Transport::Grpc(grpc) => grpc.send(signal, body).await,
             Transport::Http(http) => http.send(body).await,
@@ -158,7 +158,7 @@ impl Transports {
         counters: &Counters,
     ) {
         let Some((transport, outage)) = self.metrics.as_ref().filter(|_| !collected.is_empty()) else { return };
-        let body = metrics::encode(collected, exemplars).encode_to_vec().into();
+        let body = Body::from(metrics::encode(collected, exemplars).encode_to_vec());
         let began = Instant::now();
         let outcome = match transport.send(SignalKind::Metrics, body).await {
             Verdict::Accepted { rejected, message } => {

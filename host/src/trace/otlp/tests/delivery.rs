@@ -40,7 +40,7 @@ fn request(pipeline: &Pipeline) {
 pub fn requests(pipeline: &Pipeline, count: usize) {
     let source = Source::new("shop", "1.0.0", &[]);
     for _ in 0..count {
-        pipeline.record(&source, &Incoming::default(), "GET /", SpanKind::Server, Vec::new()).finish(None);
+        pipeline.record(&source, &Incoming::default(), "GET /", SpanKind::Server).finish(None);
     }
 }
 
@@ -185,8 +185,8 @@ async fn trouble_with_log_records_does_not_hold_up_spans() {
     let pipeline = Pipeline::start(settings).unwrap();
     let source = Source::new("shop", "1.0.0", &[]);
     for _ in 0..50 {
-        let mut recorder = pipeline.record(&source, &Incoming::default(), "GET /", SpanKind::Server, Vec::new());
-        recorder.log(recorder.server(), Severity::Info, "hello".to_owned(), Vec::new());
+        let mut recorder = pipeline.record(&source, &Incoming::default(), "GET /", SpanKind::Server);
+        recorder.log(recorder.server(), Severity::Info, "hello".to_owned(), []);
         recorder.finish(None);
         tokio::task::yield_now().await;
     }
@@ -204,8 +204,8 @@ async fn log_records_of_traces_that_are_not_sampled_go_out_all_the_same() {
     settings.logs = settings.traces.clone();
     let pipeline = Pipeline::start(settings).unwrap();
     let source = Source::new("shop", "1.0.0", &[]);
-    let mut recorder = pipeline.record(&source, &Incoming::default(), "GET /", SpanKind::Server, Vec::new());
-    recorder.log(recorder.server(), Severity::Info, "hello".to_owned(), Vec::new());
+    let mut recorder = pipeline.record(&source, &Incoming::default(), "GET /", SpanKind::Server);
+    recorder.log(recorder.server(), Severity::Info, "hello".to_owned(), []);
     let trace = recorder.trace_id();
     recorder.finish(None);
     pipeline.shutdown(LIMIT).await;

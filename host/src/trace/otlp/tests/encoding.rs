@@ -1,39 +1,32 @@
 //! The bytes that are written by hand are those that the generated messages would have.
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use opentelemetry::trace::{SpanId, SpanKind, TraceId};
-use opentelemetry::{Array, KeyValue, Value};
 use opentelemetry_proto::tonic::collector::logs::v1::ExportLogsServiceRequest;
 use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceRequest;
-use opentelemetry_proto::tonic::common::v1::any_value;
+use opentelemetry_proto::tonic::common::v1::{AnyValue, KeyValue, any_value};
 use opentelemetry_proto::tonic::trace::v1::span::{Event as ProtoEvent, SpanKind as ProtoKind};
 use opentelemetry_proto::tonic::trace::v1::{Span as ProtoSpan, Status as ProtoStatus, status::StatusCode};
 use proptest::prelude::*;
 use prost::Message;
 
+use super::super::batch::{self, Payload};
 use super::super::encode;
+use crate::trace::attributes::{Attribute, Attributes, Value};
 use crate::trace::segment::{Event, Segment, Severity, Span, Status};
 use crate::trace::tests::{log, segment, span};
 
-fn value() -> impl Strategy<Value = Value> {
-    prop_oneof![
-        "\\PC{0,200}".prop_map(Value::from),
-        any::<i64>().prop_map(Value::I64),
-        any::<bool>().prop_map(Value::Bool),
-        (-1e300..1e300).prop_map(Value::F64),
-        proptest::collection::vec("\\PC{0,9}", 0..4)
-            .prop_map(|texts| Value::Array(Array::String(texts.into_iter().map(Into::into).collect()))),
-        proptest::collection::vec(any::<i64>(), 0..4).prop_map(|numbers| Value::Array(Array::I64(numbers))),
-        proptest::collection::vec(any::<bool>(), 0..4).prop_map(|truths| Value::Array(Array::Bool(truths))),
-        proptest::collection::vec(-1.0..1.0, 0..4).prop_map(|numbers| Value::Array(Array::F64(numbers))),
-    ]
+fn attributes() -> impl Strategy<Value = Attributes> {
+    proptest::collection::vec(("[a-f.]{1,4}", "\\PC{0,200}"), 0..6)
+        .prop_map(|given| given.iter().map(|(key, value)| Attribute::new(key, value)).collect())
 }
 
-fn attributes() -> impl Strategy<Value = Vec<KeyValue>> {
-    proptest::collection::btree_map("[a-f.]{1,4}", value(), 0..6)
-        .prop_map(|map| map.into_iter().map(|(key, value)| KeyValue::new(key, value)).collect())
+/// An attribute as the generated messages hold it.
+fn pair(attribute: Attribute<'_>) -> KeyValue {
+    let Value::Text(text) = attribute.value else { panic!("{attribute:?}") };
+    let value = any_value::Value::StringValue(text.to_owned());
+    KeyValue { key: attribute.key.to_owned(), value: Some(AnyValue { value: Some(value) }), ..KeyValue::default() }
 }
 
 fn any_span() -> impl Strategy<Value = Span> {
@@ -70,8 +63,7 @@ fn any_span() -> impl Strategy<Value = Span> {
 
 /// A span as the generated messages hold it.
 fn expected(segment: &Segment, span: &Span) -> ProtoSpan {
-    let own = |key: &KeyValue| span.attributes.iter().any(|attribute| attribute.key == key.key);
-    let shared = segment.shared.iter().filter(|shared| !own(shared));
+    let shared = segment.shared.iter().filter(|shared| !span.attributes.contains(shared.key));
     let status = match &span.status {
         Status::Unset => ProtoStatus::default(),
         Status::Error(message) => ProtoStatus { message: message.clone(), code: StatusCode::Error as i32 },
@@ -79,7 +71,7 @@ fn expected(segment: &Segment, span: &Span) -> ProtoSpan {
     let event = |event: &Event| ProtoEvent {
         time_unix_nano: encode::nanos(event.time),
         name: event.name.clone().into_owned(),
-        attributes: event.attributes.iter().map(Into::into).collect(),
+        attributes: event.attributes.iter().map(pair).collect(),
         dropped_attributes_count: event.dropped_attributes,
     };
     let kind = match span.kind {
@@ -99,7 +91,7 @@ fn expected(segment: &Segment, span: &Span) -> ProtoSpan {
         kind: kind as i32,
         start_time_unix_nano: encode::nanos(span.start),
         end_time_unix_nano: encode::nanos(span.start + span.duration),
-        attributes: span.attributes.iter().chain(shared).map(Into::into).collect(),
+        attributes: span.attributes.iter().chain(shared).map(pair).collect(),
         dropped_attributes_count: span.dropped_attributes,
         events: span.events.iter().map(event).collect(),
         dropped_events_count: span.dropped_events,
@@ -108,9 +100,13 @@ fn expected(segment: &Segment, span: &Span) -> ProtoSpan {
     }
 }
 
-fn decoded(batch: &[Arc<Segment>], most: usize) -> Vec<ExportTraceServiceRequest> {
-    let requests = encode::spans(batch, most).into_iter();
-    requests.map(|payload| ExportTraceServiceRequest::decode(payload.body).unwrap()).collect()
+fn payloads(segments: &[Segment], most: usize) -> Vec<Payload> {
+    batch::requests(&segments.iter().map(encode::spans).collect::<Vec<_>>(), most)
+}
+
+fn decoded(segments: &[Segment], most: usize) -> Vec<ExportTraceServiceRequest> {
+    let whole = payloads(segments, most).into_iter().map(|payload| payload.body.whole());
+    whole.map(|body| ExportTraceServiceRequest::decode(body).unwrap()).collect()
 }
 
 proptest! {
@@ -122,10 +118,12 @@ proptest! {
         let state = state.map(Into::into);
         let segment = Segment { spans, shared, state, trace_id: TraceId::from(7_u128), ..empty };
         let expected: Vec<_> = segment.spans.iter().map(|span| expected(&segment, span)).collect();
-        let payloads = encode::spans(&[Arc::new(segment)], 512);
+        let payloads = payloads(&[segment], 512);
         prop_assert_eq!(payloads.len(), 1);
-        let request = ExportTraceServiceRequest::decode(payloads[0].body.clone()).unwrap();
-        prop_assert_eq!(&request.encode_to_vec(), &payloads[0].body, "the shortest form, with nothing left over");
+        let body = payloads[0].body.whole();
+        let request = ExportTraceServiceRequest::decode(body.clone()).unwrap();
+        prop_assert_eq!(&request.encode_to_vec(), &body, "the shortest form, with nothing left over");
+        prop_assert_eq!(body.len(), payloads[0].body.len());
         prop_assert_eq!(&request.resource_spans[0].scope_spans[0].spans, &expected);
     }
 }
@@ -135,7 +133,7 @@ fn a_request_groups_spans_by_the_service_that_they_are_of() {
     let user = segment("user-service", 1, vec![span(1, 0, "GET /users", SpanKind::Server)]);
     let product = segment("product-service", 1, vec![span(2, 1, "GET /products", SpanKind::Server)]);
     let again = Segment { spans: vec![span(3, 0, "GET /users/1", SpanKind::Server)], ..user.clone() };
-    let requests = decoded(&[user, product, again].map(Arc::new), 512);
+    let requests = decoded(&[user, product, again], 512);
     assert_eq!(requests.len(), 1);
     let groups = requests[0].resource_spans.iter().map(|group| {
         let attributes = &group.resource.as_ref().unwrap().attributes;
@@ -150,7 +148,7 @@ fn a_request_groups_spans_by_the_service_that_they_are_of() {
 #[test]
 fn a_request_holds_no_more_spans_than_it_may() {
     let spans = (1..=25).map(|id| span(id, 0, "work", SpanKind::Internal)).collect();
-    let requests = decoded(&[Arc::new(segment("shop", 1, spans))], 10);
+    let requests = decoded(&[segment("shop", 1, spans)], 10);
     let counts = requests.iter().map(|request| request.resource_spans[0].scope_spans[0].spans.len());
     assert_eq!(counts.collect::<Vec<_>>(), [10, 10, 5]);
 }
@@ -158,8 +156,8 @@ fn a_request_holds_no_more_spans_than_it_may() {
 #[test]
 fn large_spans_are_spread_over_requests_that_collectors_take() {
     let mut large = span(1, 0, "work", SpanKind::Internal);
-    large.attributes.push(KeyValue::new("text", "x".repeat(900_000)));
-    let payloads = encode::spans(&[Arc::new(segment("shop", 1, vec![large; 10]))], 512);
+    large.attributes = [Attribute::new("text", &"x".repeat(900_000))].into_iter().collect();
+    let payloads = payloads(&[segment("shop", 1, vec![large; 10])], 512);
     assert!(payloads.iter().all(|payload| payload.body.len() < 4 << 20));
     assert_eq!(payloads.iter().map(|payload| payload.items).sum::<u64>(), 10);
 }
@@ -167,11 +165,11 @@ fn large_spans_are_spread_over_requests_that_collectors_take() {
 #[test]
 fn log_records_carry_the_ids_of_their_span() {
     let mut made = segment("shop", 7, Vec::new());
-    made.shared.push(KeyValue::new("business.user_id", "1"));
+    made.shared = [Attribute::new("business.user_id", "1")].into_iter().collect();
     made.logs.push(log(Severity::Warn, "look here"));
-    let payloads = encode::logs(&[Arc::new(made)], 512);
-    let request = ExportLogsServiceRequest::decode(payloads[0].body.clone()).unwrap();
-    assert_eq!(request.encode_to_vec(), payloads[0].body);
+    let body = batch::requests(&[encode::logs(&made)], 512)[0].body.whole();
+    let request = ExportLogsServiceRequest::decode(body.clone()).unwrap();
+    assert_eq!(request.encode_to_vec(), body);
     let record = &request.resource_logs[0].scope_logs[0].log_records[0];
     assert_eq!(record.trace_id, 7_u128.to_be_bytes());
     assert_eq!(record.span_id, 1_u64.to_be_bytes());

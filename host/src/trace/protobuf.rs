@@ -1,7 +1,7 @@
-//! Writes the protobuf wire format into one growing buffer.
+//! The protobuf wire format: written into one growing buffer, and read where it lies.
 //!
 //! Spans are written straight from the records: building the generated messages first would copy every text twice, and
-//! the export task shares its cores with requests.
+//! exporting shares its cores with requests. What is read is what was written here.
 
 /// Wire types of the protobuf encoding.
 const VARINT: u64 = 0;
@@ -15,20 +15,30 @@ pub(super) struct Writer {
     bytes: Vec<u8>,
 }
 
+/// Fields that were written by a [`Writer`], read one after the other. At the end, and where they are not what they
+/// should be, there is nothing more.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Reader<'a> {
+    left: &'a [u8],
+}
+
 impl Writer {
     /// A writer with room for so many bytes.
     pub fn with_capacity(bytes: usize) -> Writer {
         Writer { bytes: Vec::with_capacity(bytes) }
     }
 
+    /// A writer that goes on behind `bytes`, which have room for `usual` bytes from the first one on.
+    pub fn continuing(mut bytes: Vec<u8>, usual: usize) -> Writer {
+        if bytes.capacity() == 0 {
+            bytes.reserve(usual);
+        }
+        Writer { bytes }
+    }
+
     /// What was written.
     pub fn into_bytes(self) -> Vec<u8> {
         self.bytes
-    }
-
-    /// How much was written.
-    pub fn len(&self) -> usize {
-        self.bytes.len()
     }
 
     /// Fields that are encoded already.
@@ -81,14 +91,24 @@ impl Writer {
     /// `string` of a oneof, which is written whatever it is.
     pub fn present_text(&mut self, field: u64, value: impl AsRef<[u8]>) {
         let value = value.as_ref();
-        self.varint(field << 3 | DELIMITED);
-        self.varint(value.len() as u64);
+        self.message_head(field, value.len());
         self.bytes.extend_from_slice(value);
     }
 
     /// A message within this one, written by `fields`.
     pub fn message(&mut self, field: u64, fields: impl FnOnce(&mut Writer)) {
         self.varint(field << 3 | DELIMITED);
+        self.delimited(fields);
+    }
+
+    /// The head of a message of so many bytes, which follow.
+    pub fn message_head(&mut self, field: u64, length: usize) {
+        self.varint(field << 3 | DELIMITED);
+        self.varint(length as u64);
+    }
+
+    /// A message behind its length, without the number of a field.
+    pub fn delimited(&mut self, fields: impl FnOnce(&mut Writer)) {
         let at = self.bytes.len();
         // Most messages are shorter than 128 bytes, and their length then fits this one byte.
         self.bytes.push(0);
@@ -116,6 +136,64 @@ impl Writer {
     }
 }
 
+impl<'a> Reader<'a> {
+    /// A reader of all of `bytes`.
+    pub fn new(bytes: &'a [u8]) -> Reader<'a> {
+        Reader { left: bytes }
+    }
+
+    /// How many bytes are left.
+    pub fn len(&self) -> usize {
+        self.left.len()
+    }
+
+    /// The number of the next field.
+    pub fn peek(mut self) -> Option<u64> {
+        self.varint().map(|key| key >> 3)
+    }
+
+    /// A string, bytes or a message, with the number of its field.
+    pub fn delimited(&mut self) -> Option<(u64, &'a [u8])> {
+        let field = self.varint()? >> 3;
+        Some((field, self.counted()?))
+    }
+
+    /// What stands behind its length, without the number of a field.
+    pub fn counted(&mut self) -> Option<&'a [u8]> {
+        let length = self.varint()?;
+        let (value, rest) = self.left.split_at_checked(usize::try_from(length).ok()?)?;
+        self.left = rest;
+        Some(value)
+    }
+
+    /// A number that was written as one.
+    pub fn uint(&mut self) -> Option<u64> {
+        self.varint()?;
+        self.varint()
+    }
+
+    /// A `double`.
+    pub fn double(&mut self) -> Option<f64> {
+        self.varint()?;
+        let (value, rest) = self.left.split_first_chunk()?;
+        self.left = rest;
+        Some(f64::from_le_bytes(*value))
+    }
+
+    fn varint(&mut self) -> Option<u64> {
+        let mut value = 0;
+        for shift in (0..64).step_by(7) {
+            let (first, rest) = self.left.split_first()?;
+            self.left = rest;
+            value |= u64::from(first & 0x7f) << shift;
+            if first & 0x80 == 0 {
+                return Some(value);
+            }
+        }
+        None
+    }
+}
+
 fn varint_size(value: u64) -> usize {
     (64 - value.leading_zeros()).max(1).div_ceil(7) as usize
 }
@@ -123,6 +201,14 @@ fn varint_size(value: u64) -> usize {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_is_no_protobuf_is_read_as_nothing() {
+        for bytes in [&[][..], &[0xff; 20], &[0x0a, 5, 1], &[0x0a]] {
+            assert_eq!(Reader::new(bytes).delimited(), None, "{bytes:?}");
+        }
+        assert_eq!(Reader::new(&[0x21, 1, 2]).double(), None);
+    }
 
     #[test]
     fn lengths_of_any_size_are_written_in_the_shortest_form() {

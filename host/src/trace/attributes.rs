@@ -1,0 +1,328 @@
+//! Attributes of spans, events and log records, kept in the form in which they leave the host.
+//!
+//! A request sets a hundred of them. Each is written once, when it is set, as a `KeyValue` message of OTLP behind its
+//! length. Exporting then copies bytes, and no attribute is an object of its own that has to be made, kept and freed.
+
+use std::ops::Range;
+
+use super::protobuf::{Reader, Writer};
+
+/// Room that is taken with the first attribute: enough for most spans.
+const USUAL_BYTES: usize = 256;
+
+/// One attribute. It owns nothing: whoever keeps it writes it down.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Attribute<'a> {
+    /// Its name.
+    pub key: &'a str,
+    /// Its value.
+    pub value: Value<'a>,
+}
+
+/// The value of an attribute.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Value<'a> {
+    /// A string.
+    Text(&'a str),
+    /// A signed integer.
+    Int(i64),
+    /// A floating-point number.
+    Double(f64),
+    /// True or false.
+    Boolean(bool),
+    /// A list of strings.
+    Texts(Vec<&'a str>),
+}
+
+/// Attributes with different keys, in the order in which they were first set.
+#[derive(Clone, Default, PartialEq)]
+pub struct Attributes {
+    /// A length and a `KeyValue` message for each.
+    written: Vec<u8>,
+    count: usize,
+}
+
+impl<'a> Attribute<'a> {
+    /// An attribute.
+    pub fn new(key: &'a str, value: impl Into<Value<'a>>) -> Attribute<'a> {
+        Attribute { key, value: value.into() }
+    }
+
+    /// About how many bytes it takes to keep it.
+    pub(super) fn size(&self) -> usize {
+        /// Tags, lengths and numbers.
+        const AROUND: usize = 20;
+        let value = match &self.value {
+            Value::Text(text) => text.len(),
+            Value::Texts(texts) => texts.iter().map(|text| AROUND + text.len()).sum(),
+            _ => 0,
+        };
+        AROUND + self.key.len() + value
+    }
+
+    fn write(&self, writer: &mut Writer) {
+        writer.delimited(|pair| {
+            pair.text(1, self.key);
+            pair.message(2, |any| match &self.value {
+                Value::Text(text) => any.present_text(1, text),
+                Value::Boolean(truth) => any.present_uint(2, u64::from(*truth)),
+                Value::Int(number) => any.present_uint(3, *number as u64),
+                Value::Double(number) => any.present_double(4, *number),
+                Value::Texts(texts) => any.message(5, |list| {
+                    texts.iter().for_each(|text| list.message(1, |any| any.present_text(1, text)));
+                }),
+            });
+        });
+    }
+}
+
+impl Attributes {
+    /// How many there are.
+    pub fn len(&self) -> usize {
+        self.count
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.count == 0
+    }
+
+    /// Each of them.
+    pub fn iter(&self) -> impl Iterator<Item = Attribute<'_>> {
+        self.messages().filter_map(|message| {
+            let mut fields = Reader::new(message);
+            let (_, key) = fields.delimited()?;
+            let (_, any) = fields.delimited()?;
+            Some(Attribute { key: text(key), value: value(any)? })
+        })
+    }
+
+    /// The value of one.
+    pub fn get(&self, key: &str) -> Option<Value<'_>> {
+        self.iter().find(|attribute| attribute.key == key).map(|attribute| attribute.value)
+    }
+
+    /// Whether there is one of this key.
+    pub fn contains(&self, key: &str) -> bool {
+        self.position(key.as_bytes()).is_some()
+    }
+
+    /// Sets one, in the place of one of the same key.
+    pub(super) fn set(&mut self, attribute: &Attribute<'_>) {
+        let known = self.position(attribute.key.as_bytes());
+        let tail = known.map(|known| {
+            let tail = self.written.split_off(known.end);
+            self.written.truncate(known.start);
+            tail
+        });
+        let mut writer = Writer::continuing(std::mem::take(&mut self.written), USUAL_BYTES);
+        attribute.write(&mut writer);
+        match tail {
+            Some(tail) => writer.raw(&tail),
+            None => self.count += 1,
+        }
+        self.written = writer.into_bytes();
+    }
+
+    /// Their size in bytes.
+    pub(super) fn size(&self) -> usize {
+        self.written.len()
+    }
+
+    /// Writes them as the repeated field `field`, and after them those of `shared` that are not among them.
+    pub(super) fn write(&self, writer: &mut Writer, field: u64, shared: &Attributes) {
+        self.messages().for_each(|message| writer.present_text(field, message));
+        let more = shared.messages().filter(|message| self.position(key(message)).is_none());
+        more.for_each(|message| writer.present_text(field, message));
+    }
+
+    fn messages(&self) -> impl Iterator<Item = &[u8]> {
+        let mut left = Reader::new(&self.written);
+        std::iter::from_fn(move || left.counted())
+    }
+
+    /// Where the attribute of this key stands, its length included.
+    fn position(&self, wanted: &[u8]) -> Option<Range<usize>> {
+        let mut left = Reader::new(&self.written);
+        let mut start = 0;
+        while let Some(message) = left.counted() {
+            let end = self.written.len() - left.len();
+            if key(message) == wanted {
+                return Some(start..end);
+            }
+            start = end;
+        }
+        None
+    }
+}
+
+/// The key in a `KeyValue` message.
+fn key(message: &[u8]) -> &[u8] {
+    Reader::new(message).delimited().map_or(&[], |(_, key)| key)
+}
+
+/// What was a text when it was written.
+fn text(bytes: &[u8]) -> &str {
+    std::str::from_utf8(bytes).unwrap_or_default()
+}
+
+/// The value in an `AnyValue` message.
+fn value(any: &[u8]) -> Option<Value<'_>> {
+    let mut field = Reader::new(any);
+    Some(match field.peek()? {
+        1 => Value::Text(text(field.delimited()?.1)),
+        2 => Value::Boolean(field.uint()? != 0),
+        3 => Value::Int(field.uint()? as i64),
+        4 => Value::Double(field.double()?),
+        _ => {
+            let mut list = Reader::new(field.delimited()?.1);
+            let mut texts = Vec::new();
+            while let Some((_, any)) = list.delimited() {
+                texts.push(text(Reader::new(any).delimited()?.1));
+            }
+            Value::Texts(texts)
+        }
+    })
+}
+
+impl std::fmt::Debug for Attributes {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.debug_map().entries(self.iter().map(|Attribute { key, value }| (key, value))).finish()
+    }
+}
+
+impl<'a> FromIterator<Attribute<'a>> for Attributes {
+    fn from_iter<I: IntoIterator<Item = Attribute<'a>>>(given: I) -> Attributes {
+        let mut attributes = Attributes::default();
+        given.into_iter().for_each(|attribute| attributes.set(&attribute));
+        attributes
+    }
+}
+
+impl<'a> From<&'a str> for Value<'a> {
+    fn from(text: &'a str) -> Value<'a> {
+        Value::Text(text)
+    }
+}
+
+impl<'a> From<&'a String> for Value<'a> {
+    fn from(text: &'a String) -> Value<'a> {
+        Value::Text(text)
+    }
+}
+
+impl From<i64> for Value<'_> {
+    fn from(number: i64) -> Self {
+        Value::Int(number)
+    }
+}
+
+impl From<f64> for Value<'_> {
+    fn from(number: f64) -> Self {
+        Value::Double(number)
+    }
+}
+
+impl From<bool> for Value<'_> {
+    fn from(truth: bool) -> Self {
+        Value::Boolean(truth)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use opentelemetry_proto::tonic::common::v1::{AnyValue, ArrayValue, KeyValue, any_value};
+    use proptest::prelude::*;
+    use prost::Message;
+
+    use super::*;
+
+    #[derive(Clone, Debug)]
+    enum Owned {
+        Text(String),
+        Int(i64),
+        Double(f64),
+        Boolean(bool),
+        Texts(Vec<String>),
+    }
+
+    impl Owned {
+        fn lent(&self) -> Value<'_> {
+            match self {
+                Owned::Text(text) => Value::Text(text),
+                Owned::Int(number) => Value::Int(*number),
+                Owned::Double(number) => Value::Double(*number),
+                Owned::Boolean(truth) => Value::Boolean(*truth),
+                Owned::Texts(texts) => Value::Texts(texts.iter().map(String::as_str).collect()),
+            }
+        }
+
+        /// As the generated messages hold it.
+        fn proto(&self) -> AnyValue {
+            use any_value::Value as Any;
+            let text = |text: &String| AnyValue { value: Some(Any::StringValue(text.clone())) };
+            let value = match self {
+                Owned::Text(content) => return text(content),
+                Owned::Int(number) => Any::IntValue(*number),
+                Owned::Double(number) => Any::DoubleValue(*number),
+                Owned::Boolean(truth) => Any::BoolValue(*truth),
+                Owned::Texts(texts) => Any::ArrayValue(ArrayValue { values: texts.iter().map(text).collect() }),
+            };
+            AnyValue { value: Some(value) }
+        }
+    }
+
+    fn owned() -> impl Strategy<Value = Owned> {
+        prop_oneof![
+            "\\PC{0,200}".prop_map(Owned::Text),
+            any::<i64>().prop_map(Owned::Int),
+            (-1e300..1e300).prop_map(Owned::Double),
+            any::<bool>().prop_map(Owned::Boolean),
+            proptest::collection::vec("\\PC{0,9}", 0..4).prop_map(Owned::Texts),
+        ]
+    }
+
+    proptest! {
+        #[test]
+        fn what_is_set_is_read_and_written_as_the_generated_messages_write_it(
+            given in proptest::collection::vec(("[a-d]{1,2}", owned()), 0..12),
+        ) {
+            let lent = || given.iter().map(|(key, value)| Attribute { key, value: value.lent() });
+            let attributes: Attributes = lent().collect();
+            let mut expected: Vec<(&str, &Owned)> = Vec::new();
+            for (key, value) in &given {
+                match expected.iter_mut().find(|(known, _)| known == key) {
+                    Some(known) => known.1 = value,
+                    None => expected.push((key, value)),
+                }
+            }
+            prop_assert_eq!(attributes.len(), expected.len());
+            let read: Vec<_> = attributes.iter().collect();
+            let set: Vec<_> = expected.iter().map(|(key, value)| Attribute { key, value: value.lent() }).collect();
+            prop_assert_eq!(read, set);
+            let proto: Vec<_> = expected
+                .iter()
+                .map(|(key, value)| KeyValue { key: (*key).to_owned(), value: Some(value.proto()), ..KeyValue::default() }.encode_to_vec())
+                .collect();
+            prop_assert_eq!(attributes.messages().collect::<Vec<_>>(), proto);
+        }
+    }
+
+    #[test]
+    fn what_stands_on_an_item_itself_goes_before_what_is_shared() {
+        let own: Attributes = [Attribute::new("a", 1), Attribute::new("b", true)].into_iter().collect();
+        let shared: Attributes = [Attribute::new("b", "shared"), Attribute::new("c", 0.5)].into_iter().collect();
+        let mut writer = Writer::default();
+        own.write(&mut writer, 9, &shared);
+        let bytes = writer.into_bytes();
+        let mut fields = Reader::new(&bytes);
+        let mut keys = Vec::new();
+        while let Some((field, message)) = fields.delimited() {
+            assert_eq!(field, 9);
+            keys.push(text(key(message)));
+        }
+        assert_eq!(keys, ["a", "b", "c"]);
+        assert_eq!(own.get("b"), Some(Value::Boolean(true)));
+        assert!(own.contains("a") && !own.contains("c"));
+    }
+}
