@@ -6,7 +6,7 @@ import time
 
 import httpx
 
-from telemetry import application
+from telemetry import application, known_user, operation
 
 app, tracer = application("product-service")
 client = httpx.AsyncClient(base_url=os.environ["DOWNSTREAM_URL"])
@@ -18,20 +18,26 @@ PRODUCTS = [
 ]
 
 
-@tracer.start_as_current_span("calculate_user_score")
 def calculate_user_score(user_id: str | None) -> int:
-    return 100 if user_id is None else 110
+    with operation(tracer, "calculate_user_score", "user_scoring") as span:
+        score = 100 if user_id is None else 110
+        span.set_attribute("feature_flag.personalization_enabled", True)
+        span.set_attribute("recommendation.user_score", score)
+        return score
 
 
-@tracer.start_as_current_span("filter_products_by_category")
 def filter_products_by_category(category: str | None) -> list[dict]:
-    return [dict(product) for product in PRODUCTS if category in (None, product["category"])]
+    with tracer.start_as_current_span("filter_products_by_category") as span:
+        found = [dict(product) for product in PRODUCTS if category in (None, product["category"])]
+        span.set_attributes({"products.count_before": len(PRODUCTS), "products.count_after": len(found)})
+        return found
 
 
-@tracer.start_as_current_span("apply_pricing_logic")
 def apply_pricing_logic(products: list[dict], score: int) -> list[dict]:
-    factor = 0.9 if score > 120 else 1.0
-    return [{**product, "price": product["price"] * factor} for product in products]
+    with tracer.start_as_current_span("apply_pricing_logic") as span:
+        span.set_attribute("recommendation.user_score", score)
+        factor = 0.9 if score > 120 else 1.0
+        return [{**product, "price": product["price"] * factor} for product in products]
 
 
 async def enriched(product: dict) -> dict:
@@ -43,11 +49,15 @@ async def enriched(product: dict) -> dict:
 @app.get("/products/recommend")
 async def recommend(category: str | None = None, user_id: str | None = None) -> dict:
     began = time.perf_counter()
-    with tracer.start_as_current_span("recommend_products") as span:
+    with known_user(user_id), operation(tracer, "recommend_products", "product_recommendation") as span:
+        span.set_attribute("feature_flag.recommendation_engine", True)
         score = calculate_user_score(user_id)
         products = apply_pricing_logic(filter_products_by_category(category), score)
-        with tracer.start_as_current_span("enrich_with_inventory"):
+        span.set_attribute("feature_flag.inventory_enrichment", True)
+        with operation(tracer, "enrich_with_inventory", "data_enrichment") as enrichment:
             products = await asyncio.gather(*map(enriched, products))
+            enrichment.set_attribute("enrichment.successful_calls", len(products))
+            enrichment.set_attribute("enrichment.failed_calls", 0)
         span.set_attribute("recommendation.user_score", score)
     milliseconds = (time.perf_counter() - began) * 1000
     metadata = {"operation_duration_ms": milliseconds, "service": "product-service"}

@@ -4,7 +4,7 @@ import os
 
 import httpx
 
-from telemetry import application
+from telemetry import application, known_user, operation
 
 app, tracer = application("user-service")
 client = httpx.AsyncClient(base_url=os.environ["DOWNSTREAM_URL"])
@@ -12,8 +12,7 @@ client = httpx.AsyncClient(base_url=os.environ["DOWNSTREAM_URL"])
 
 @app.get("/users/{user_id}/recommendations")
 async def recommendations(user_id: int) -> dict:
-    with tracer.start_as_current_span("get_user_recommendations") as span:
-        span.set_attribute("user.id", user_id)
+    with known_user(user_id), operation(tracer, "get_user_recommendations", "user_recommendations"):
         products = (await client.get("/products/recommend", params={"user_id": user_id})).json()
     user = {"id": user_id, "name": "John Doe", "email": "john@example.com"}
     return {"user": user, "products": products}

@@ -1,7 +1,8 @@
 //! One of those who are compared: its processes, where it answers, and the collector that it exports to.
 
-use std::net::{SocketAddr, TcpListener};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicU16, Ordering};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
@@ -94,9 +95,18 @@ impl Drop for Contender {
 }
 
 /// Addresses that were free a moment ago, all different.
+///
+/// They are below the ports that a system gives to clients: the load's own connections would take one now and then
+/// before its contender does.
 pub(crate) fn free_addresses<const N: usize>() -> Result<[SocketAddr; N]> {
-    let listeners: Vec<TcpListener> =
-        (0..N).map(|_| TcpListener::bind("127.0.0.1:0")).collect::<Result<_, _>>().context("a free port")?;
-    let addresses: Vec<SocketAddr> = listeners.iter().map(TcpListener::local_addr).collect::<Result<_, _>>()?;
+    static NEXT: AtomicU16 = AtomicU16::new(0);
+    const PORTS: std::ops::Range<u16> = 20_000..32_000;
+    let candidates = std::iter::repeat_with(|| {
+        let next = u32::from(NEXT.fetch_add(1, Ordering::Relaxed)) + std::process::id();
+        PORTS.start + (next % PORTS.len() as u32) as u16
+    });
+    let address = |port| SocketAddr::from((Ipv4Addr::LOCALHOST, port));
+    let free = candidates.take(PORTS.len()).map(address).filter(|address| TcpListener::bind(address).is_ok());
+    let addresses: Vec<SocketAddr> = free.take(N).collect();
     addresses.try_into().map_err(|_| anyhow::anyhow!("not enough free ports"))
 }

@@ -43,8 +43,7 @@ pub(super) async fn serve(listener: tokio::net::TcpListener, tracer: Option<SdkT
 }
 
 fn answer(request: &Request<Incoming>, tracer: Option<&SdkTracer>) -> Response<Full<Bytes>> {
-    let path = request.uri().path();
-    let span = tracer.map(|tracer| server(tracer, request.headers(), "/inventory/{product_id}", path));
+    let span = tracer.map(|tracer| server(tracer, request.headers(), "/inventory/{product_id}", request.uri(), None));
     let availability = Availability {
         product_id: 1,
         available_quantity: 45,

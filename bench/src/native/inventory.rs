@@ -4,16 +4,16 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use axum::extract::{Path, State};
-use axum::http::{HeaderMap, StatusCode};
+use axum::http::{HeaderMap, StatusCode, Uri};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use axum::{Json, Router};
 use opentelemetry::KeyValue;
-use opentelemetry::trace::TraceContextExt;
+use opentelemetry::trace::SpanRef;
 use opentelemetry_sdk::trace::SdkTracer;
 use serde::{Deserialize, Serialize};
 
-use super::telemetry::{answered, internal, server, within};
+use super::telemetry::{Operation, answered, server, within};
 
 /// What inventory-service says of a product.
 #[derive(Debug, Deserialize, Serialize)]
@@ -38,8 +38,8 @@ pub(super) fn router(tracer: SdkTracer) -> Router {
     Router::new().route("/inventory/{product_id}", get(inventory)).with_state(Shelves { tracer, reserved })
 }
 
-async fn inventory(State(shelves): State<Shelves>, Path(product): Path<u32>, headers: HeaderMap) -> Response {
-    let server = server(&shelves.tracer, &headers, "/inventory/{product_id}", &format!("/inventory/{product}"));
+async fn inventory(State(shelves): State<Shelves>, Path(product): Path<u32>, uri: Uri, headers: HeaderMap) -> Response {
+    let server = server(&shelves.tracer, &headers, "/inventory/{product_id}", &uri, None);
     let answer = look_up(&shelves, product, &server);
     let status = if answer.is_some() { StatusCode::OK } else { StatusCode::NOT_FOUND };
     answered(&server, status.as_u16());
@@ -47,24 +47,39 @@ async fn inventory(State(shelves): State<Shelves>, Path(product): Path<u32>, hea
 }
 
 fn look_up(shelves: &Shelves, product: u32, server: &opentelemetry::Context) -> Option<Availability> {
-    let span = internal(&shelves.tracer, "get_inventory", server);
-    let found = availability(shelves, product, &span);
-    span.span().set_attribute(KeyValue::new("product.id", i64::from(product)));
-    span.span().set_attribute(KeyValue::new("inventory.found", found.is_some()));
-    span.span().end();
+    let operation = Operation::start(&shelves.tracer, "get_inventory", "inventory_lookup", server);
+    let found = availability(shelves, product, &operation);
+    operation.set("product.id", i64::from(product));
+    operation.set("inventory.found", found.is_some());
+    operation.end();
     found
 }
 
-fn availability(shelves: &Shelves, product: u32, span: &opentelemetry::Context) -> Option<Availability> {
+fn availability(shelves: &Shelves, product: u32, operation: &Operation) -> Option<Availability> {
     let (total, location) = stock(product)?;
     let reserved = shelves.reserved.lock().unwrap_or_else(PoisonError::into_inner).get(&product).copied().unwrap_or(0);
+    operation.set("inventory.quantity", i64::from(total));
+    operation.set("inventory.reserved", i64::from(reserved));
+    operation.set("warehouse.location", location);
+    let capacity = |span: &SpanRef<'_>| {
+        let percent = 80 + total % 21;
+        span.set_attribute(KeyValue::new("warehouse.location", location));
+        span.set_attribute(KeyValue::new("warehouse.capacity_percent", i64::from(percent)));
+        percent
+    };
+    let shipping = |span: &SpanRef<'_>| {
+        let days = shipping_days(location);
+        span.set_attribute(KeyValue::new("warehouse.location", location));
+        span.set_attribute(KeyValue::new("shipping.estimated_days", i64::from(days)));
+        days
+    };
     Some(Availability {
         product_id: product,
         available_quantity: total - reserved,
         total_quantity: total,
         warehouse_location: location.to_owned(),
-        warehouse_capacity_percent: within(&shelves.tracer, "check_warehouse_capacity", span, || 80 + total % 21),
-        estimated_shipping_days: within(&shelves.tracer, "calculate_shipping_time", span, || shipping_days(location)),
+        warehouse_capacity_percent: within(&shelves.tracer, "check_warehouse_capacity", &operation.context, capacity),
+        estimated_shipping_days: within(&shelves.tracer, "calculate_shipping_time", &operation.context, shipping),
     })
 }
 

@@ -3,17 +3,16 @@
 use std::time::Instant;
 
 use axum::extract::{Query, State};
-use axum::http::HeaderMap;
+use axum::http::{HeaderMap, Uri};
 use axum::routing::get;
 use axum::{Json, Router};
-use opentelemetry::trace::TraceContextExt;
 use opentelemetry::{Context, KeyValue};
 use opentelemetry_sdk::trace::SdkTracer;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use super::inventory::Availability;
-use super::telemetry::{self, answered, internal, server, within};
+use super::telemetry::{self, Operation, answered, server, within};
 
 #[derive(Clone)]
 struct Shop {
@@ -63,22 +62,29 @@ fn catalogue() -> [Product; 3] {
     ]
 }
 
-async fn recommend(State(shop): State<Shop>, Query(asked): Query<Asked>, headers: HeaderMap) -> Json<Value> {
-    let server = server(&shop.tracer, &headers, "/products/recommend", "/products/recommend");
-    let span = internal(&shop.tracer, "recommend_products", &server);
+async fn recommend(State(shop): State<Shop>, Query(asked): Query<Asked>, uri: Uri, headers: HeaderMap) -> Json<Value> {
+    let server = server(&shop.tracer, &headers, "/products/recommend", &uri, asked.user_id.as_deref());
+    let operation = Operation::start(&shop.tracer, "recommend_products", "product_recommendation", &server);
+    operation.set("feature_flag.recommendation_engine", true);
+    let span = &operation.context;
     let began = Instant::now();
-    let score = within(&shop.tracer, "calculate_user_score", &span, || if asked.user_id.is_some() { 110 } else { 100 });
+    let score = user_score(&shop, asked.user_id.is_some(), span);
     let category = asked.category.as_deref();
-    let mut products: Vec<Product> = within(&shop.tracer, "filter_products_by_category", &span, || {
+    let mut products: Vec<Product> = within(&shop.tracer, "filter_products_by_category", span, |span| {
         let matches = |product: &Product| category.is_none_or(|category| product.category == category);
-        catalogue().into_iter().filter(matches).collect()
+        let (all, found) = (catalogue(), catalogue().into_iter().filter(matches).collect::<Vec<_>>());
+        span.set_attribute(KeyValue::new("products.count_before", all.len() as i64));
+        span.set_attribute(KeyValue::new("products.count_after", found.len() as i64));
+        found
     });
-    within(&shop.tracer, "apply_pricing_logic", &span, || {
+    within(&shop.tracer, "apply_pricing_logic", span, |span| {
+        span.set_attribute(KeyValue::new("recommendation.user_score", score));
         products.iter_mut().filter(|_| score > 120).for_each(|product| product.price *= 0.9);
     });
-    enrich(&shop, &mut products, &span).await;
-    span.span().set_attribute(KeyValue::new("recommendation.user_score", score));
-    span.span().end();
+    operation.set("feature_flag.inventory_enrichment", true);
+    enrich(&shop, &mut products, span).await;
+    operation.set("recommendation.user_score", score);
+    operation.end();
     let body = json!({
         "total_count": products.len(),
         "products": products,
@@ -90,10 +96,10 @@ async fn recommend(State(shop): State<Shop>, Query(asked): Query<Asked>, headers
 }
 
 async fn enrich(shop: &Shop, products: &mut [Product], parent: &Context) {
-    let span = internal(&shop.tracer, "enrich_with_inventory", parent);
+    let operation = Operation::start(&shop.tracer, "enrich_with_inventory", "data_enrichment", parent);
     let asked = products.iter().map(|product| {
         let url = format!("{}/inventory/{}", shop.inventory, product.id);
-        telemetry::get::<Availability>(&shop.tracer, &shop.client, url, &span)
+        telemetry::get::<Availability>(&shop.tracer, &shop.client, url, &operation.context)
     });
     let answers = futures_util::future::join_all(asked).await;
     let successful = answers.iter().flatten().count();
@@ -103,6 +109,16 @@ async fn enrich(shop: &Shop, products: &mut [Product], parent: &Context) {
         product.warehouse_location = Some(answer.warehouse_location);
         product.estimated_shipping_days = Some(answer.estimated_shipping_days);
     }
-    span.span().set_attribute(KeyValue::new("enrichment.successful_calls", successful as i64));
-    span.span().end();
+    operation.set("enrichment.successful_calls", successful as i64);
+    operation.set("enrichment.failed_calls", (products.len() - successful) as i64);
+    operation.end();
+}
+
+fn user_score(shop: &Shop, is_known: bool, parent: &Context) -> i64 {
+    let operation = Operation::start(&shop.tracer, "calculate_user_score", "user_scoring", parent);
+    let score = if is_known { 110 } else { 100 };
+    operation.set("feature_flag.personalization_enabled", true);
+    operation.set("recommendation.user_score", score);
+    operation.end();
+    score
 }

@@ -1,18 +1,28 @@
-//! The stock SDK as its documentation sets it up: a batch processor, OTLP over gRPC, W3C trace context.
+//! The stock SDK as its documentation sets it up: a batch processor, OTLP over gRPC, W3C trace context and baggage.
+//!
+//! Spans carry what the shop's own code puts on them, and nothing that only the host adds. No metrics are recorded.
 
 use std::collections::HashMap;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
+use std::time::{Duration, Instant};
 
 use anyhow::Result;
-use axum::http::{HeaderMap, HeaderName, HeaderValue};
+use axum::http::{HeaderMap, HeaderName, HeaderValue, Uri};
+use opentelemetry::baggage::BaggageExt;
 use opentelemetry::propagation::{Extractor, Injector, TextMapPropagator};
-use opentelemetry::trace::{SpanKind, Status, TraceContextExt, Tracer, TracerProvider};
+use opentelemetry::trace::{SpanKind, SpanRef, Status, TraceContextExt, Tracer, TracerProvider};
 use opentelemetry::{Context, KeyValue};
 use opentelemetry_sdk::Resource;
-use opentelemetry_sdk::propagation::TraceContextPropagator;
+use opentelemetry_sdk::propagation::{BaggagePropagator, TraceContextPropagator};
 use opentelemetry_sdk::trace::{SdkTracer, SdkTracerProvider};
+use reqwest::Url;
 use serde::de::DeserializeOwned;
 
 use super::Peer;
+
+/// Where baggage says who asks.
+const USER: &str = "business.user_id";
 
 /// The SDK, set up for one service.
 pub(super) struct Telemetry {
@@ -36,23 +46,42 @@ impl Telemetry {
     }
 }
 
-/// A request's server span, under the caller's span where it sent one.
-pub(super) fn server(tracer: &SdkTracer, headers: &HeaderMap, route: &'static str, path: &str) -> Context {
+/// A request's server span, under the caller's span where it sent one. Who asks is known from the request or from the
+/// caller's baggage, and travels on from here.
+pub(super) fn server(
+    tracer: &SdkTracer,
+    headers: &HeaderMap,
+    route: &'static str,
+    uri: &Uri,
+    user: Option<&str>,
+) -> Context {
     let caller = TraceContextPropagator::new().extract(&Headers(headers));
-    let span = tracer.span_builder(format!("GET {route}")).with_kind(SpanKind::Server).with_attributes([
+    let mut caller = BaggagePropagator::new().extract_with_context(&caller, &Headers(headers));
+    if let Some(user) = user {
+        caller = caller.with_baggage([KeyValue::new(USER, user.to_owned())]);
+    }
+    let mut attributes = vec![
         KeyValue::new("http.request.method", "GET"),
         KeyValue::new("http.route", route),
-        KeyValue::new("url.path", path.to_owned()),
+        KeyValue::new("url.path", uri.path().to_owned()),
         KeyValue::new("url.scheme", "http"),
         KeyValue::new("network.protocol.version", "1.1"),
-        KeyValue::new("server.address", "localhost"),
-    ]);
+    ];
+    attributes.extend(uri.query().map(|query| KeyValue::new("url.query", query.to_owned())));
+    let host = headers.get("host").and_then(|host| host.to_str().ok()?.rsplit_once(':'));
+    if let Some((address, port)) = host {
+        attributes.push(KeyValue::new("server.address", address.to_owned()));
+        attributes.push(KeyValue::new("server.port", port.parse().unwrap_or(80_i64)));
+    }
+    attributes.extend(metadata(&caller));
+    let span = tracer.span_builder(format!("GET {route}")).with_kind(SpanKind::Server).with_attributes(attributes);
     caller.with_span(span.start_with_context(tracer, &caller))
 }
 
-/// A span within the service.
-pub(super) fn internal(tracer: &SdkTracer, name: &'static str, parent: &Context) -> Context {
-    parent.with_span(tracer.span_builder(name).start_with_context(tracer, parent))
+/// What stands on every span of a request: who asks.
+fn metadata(context: &Context) -> impl Iterator<Item = KeyValue> {
+    let user = context.baggage().get(USER).map(|user| user.as_str().to_owned());
+    user.into_iter().flat_map(|user| [KeyValue::new("user.id", user.clone()), KeyValue::new(USER, user)])
 }
 
 /// Ends a server span with the status of its answer.
@@ -61,12 +90,67 @@ pub(super) fn answered(server: &Context, status: u16) {
     server.span().end();
 }
 
+/// A span within the service.
+pub(super) fn internal(tracer: &SdkTracer, name: &'static str, parent: &Context) -> Context {
+    let span = tracer.span_builder(name).with_attributes(metadata(parent).collect::<Vec<_>>());
+    parent.with_span(span.start_with_context(tracer, parent))
+}
+
 /// Runs `work` within a span of its own.
-pub(super) fn within<T>(tracer: &SdkTracer, name: &'static str, parent: &Context, work: impl FnOnce() -> T) -> T {
+pub(super) fn within<T>(
+    tracer: &SdkTracer,
+    name: &'static str,
+    parent: &Context,
+    work: impl FnOnce(&SpanRef<'_>) -> T,
+) -> T {
     let span = internal(tracer, name, parent);
-    let done = work();
+    let done = work(&span.span());
     span.span().end();
     done
+}
+
+/// A span that is measured, as the shop measures its operations.
+pub(super) struct Operation {
+    pub(super) context: Context,
+    began: Instant,
+}
+
+impl Operation {
+    pub(super) fn start(tracer: &SdkTracer, name: &'static str, kind: &'static str, parent: &Context) -> Operation {
+        let operation = Operation { context: internal(tracer, name, parent), began: Instant::now() };
+        operation.set("custom.operation_type", kind);
+        operation
+    }
+
+    pub(super) fn set(&self, key: &'static str, value: impl Into<opentelemetry::Value>) {
+        self.context.span().set_attribute(KeyValue::new(key, value));
+    }
+
+    pub(super) fn end(self) {
+        self.set("performance.execution_time_ms", self.began.elapsed().as_secs_f64() * 1e3);
+        self.set("system.memory_usage_mb", memory_mb());
+        self.context.span().end();
+    }
+}
+
+/// The memory of this process, looked up once a second as the host does: it costs a system call.
+fn memory_mb() -> f64 {
+    static PAGES: OnceLock<Arc<AtomicU64>> = OnceLock::new();
+    const PAGE_BYTES: f64 = 4096.0;
+    let pages = PAGES.get_or_init(|| {
+        let pages = Arc::<AtomicU64>::default();
+        let shared = pages.clone();
+        std::thread::spawn(move || {
+            loop {
+                let known = std::fs::read_to_string("/proc/self/statm").unwrap_or_default();
+                let resident = known.split_whitespace().nth(1).and_then(|pages| pages.parse().ok());
+                shared.store(resident.unwrap_or(0), Ordering::Relaxed);
+                std::thread::sleep(Duration::from_secs(1));
+            }
+        });
+        pages
+    });
+    pages.load(Ordering::Relaxed) as f64 * PAGE_BYTES / f64::from(1 << 20)
 }
 
 /// Asks another service, in a client span whose context goes along.
@@ -76,14 +160,19 @@ pub(super) async fn get<T: DeserializeOwned>(
     url: String,
     parent: &Context,
 ) -> Option<T> {
-    let span = tracer.span_builder("GET").with_kind(SpanKind::Client).with_attributes([
+    let url: Url = url.parse().expect("the URL of a service");
+    let mut attributes = vec![
         KeyValue::new("http.request.method", "GET"),
-        KeyValue::new("url.full", url.clone()),
-        KeyValue::new("server.address", "localhost"),
-    ]);
+        KeyValue::new("server.address", url.host_str().unwrap_or_default().to_owned()),
+        KeyValue::new("server.port", i64::from(url.port().unwrap_or(80))),
+        KeyValue::new("url.full", url.to_string()),
+    ];
+    attributes.extend(metadata(parent));
+    let span = tracer.span_builder("GET").with_kind(SpanKind::Client).with_attributes(attributes);
     let context = parent.with_span(span.start_with_context(tracer, parent));
     let mut carried = HashMap::new();
     TraceContextPropagator::new().inject_context(&context, &mut carried as &mut dyn Injector);
+    BaggagePropagator::new().inject_context(&context, &mut carried as &mut dyn Injector);
     let headers = carried
         .iter()
         .filter_map(|(name, value)| Some((HeaderName::try_from(name).ok()?, HeaderValue::try_from(value).ok()?)));

@@ -1,5 +1,6 @@
 //! `spandrel:service/client`: requests to other services, each with a client span of its own.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -104,7 +105,7 @@ impl State {
         let recorder = &mut active.recorder;
         let span = recorder.start(span_name(&method), SpanKind::Client, parent);
         if recorder.is_recording() {
-            describe(recorder, span, &method, &target);
+            describe(recorder, span, &method, (&url, &target));
         }
         let origin = target.as_ref().ok().map(|(_, origin)| origin.clone());
         let call = target.and_then(|(uri, origin)| {
@@ -188,21 +189,27 @@ fn span_name(method: &Method) -> &'static str {
 }
 
 /// What the HTTP semantic conventions require of a client span.
-fn describe(recorder: &mut Recorder, span: SpanRef, method: &Method, target: &Result<(Uri, Origin), CallError>) {
+fn describe(
+    recorder: &mut Recorder,
+    span: SpanRef,
+    method: &Method,
+    (url, target): (&str, &Result<(Uri, Origin), CallError>),
+) {
     recorder.set(span, "http.request.method", span_name(method));
     if let Ok((uri, origin)) = target {
-        recorder.set(span, "server.address", &*origin.host);
+        recorder.set(span, "server.address", &origin.host);
         recorder.set(span, "server.port", i64::from(origin.port));
-        recorder.set(span, "url.full", &without_credentials(uri));
+        recorder.set(span, "url.full", &*without_credentials(url, uri));
     }
 }
 
 /// The URL with user name and password replaced, as the conventions ask.
-fn without_credentials(uri: &Uri) -> String {
-    let text = uri.to_string();
-    let Some(authority) = uri.authority().filter(|authority| authority.as_str().contains('@')) else { return text };
-    let host = authority.as_str().rsplit('@').next().unwrap_or_default();
-    text.replacen(authority.as_str(), &format!("REDACTED:REDACTED@{host}"), 1)
+fn without_credentials<'a>(url: &'a str, uri: &Uri) -> Cow<'a, str> {
+    let authority = uri.authority().map_or("", |authority| authority.as_str());
+    match authority.rsplit_once('@') {
+        Some((_, host)) => url.replacen(authority, &format!("REDACTED:REDACTED@{host}"), 1).into(),
+        None => url.into(),
+    }
 }
 
 fn to_guest(response: Response<Bytes>) -> wit::Response {
@@ -228,7 +235,7 @@ mod tests {
 
     #[test]
     fn credentials_stay_out_of_spans() {
-        let redacted = |url: &str| without_credentials(&url.parse().unwrap());
+        let redacted = |url: &str| without_credentials(url, &url.parse().unwrap()).into_owned();
         assert_eq!(redacted("http://me:secret@host:1/p?q=1"), "http://REDACTED:REDACTED@host:1/p?q=1");
         assert_eq!(redacted("http://host/p"), "http://host/p");
     }

@@ -90,16 +90,15 @@ impl Attributes {
     /// Each of them.
     pub fn iter(&self) -> impl Iterator<Item = Attribute<'_>> {
         self.messages().filter_map(|message| {
-            let mut fields = Reader::new(message);
-            let (_, key) = fields.delimited()?;
-            let (_, any) = fields.delimited()?;
+            let (key, any) = pair(message)?;
             Some(Attribute { key: text(key), value: value(any)? })
         })
     }
 
     /// The value of one.
     pub fn get(&self, key: &str) -> Option<Value<'_>> {
-        self.iter().find(|attribute| attribute.key == key).map(|attribute| attribute.value)
+        let pairs = self.messages().filter_map(pair);
+        pairs.filter(|(known, _)| *known == key.as_bytes()).find_map(|(_, any)| value(any))
     }
 
     /// Whether there is one of this key.
@@ -159,6 +158,12 @@ impl Attributes {
 /// The key in a `KeyValue` message.
 fn key(message: &[u8]) -> &[u8] {
     Reader::new(message).delimited().map_or(&[], |(_, key)| key)
+}
+
+/// The key in a `KeyValue` message, and its `AnyValue` message.
+fn pair(message: &[u8]) -> Option<(&[u8], &[u8])> {
+    let mut fields = Reader::new(message);
+    Some((fields.delimited()?.1, fields.delimited()?.1))
 }
 
 /// What was a text when it was written.

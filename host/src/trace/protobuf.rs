@@ -114,6 +114,10 @@ impl Writer {
         self.bytes.push(0);
         fields(self);
         let length = self.bytes.len() - at - 1;
+        if let (0..0x80, Some(place)) = (length, self.bytes.get_mut(at)) {
+            *place = length as u8;
+            return;
+        }
         let size = varint_size(length as u64);
         if size > 1 {
             let end = self.bytes.len();
@@ -180,7 +184,17 @@ impl<'a> Reader<'a> {
         Some(f64::from_le_bytes(*value))
     }
 
+    #[inline]
     fn varint(&mut self) -> Option<u64> {
+        let (first, rest) = self.left.split_first()?;
+        if *first < 0x80 {
+            self.left = rest;
+            return Some(u64::from(*first));
+        }
+        self.long_varint()
+    }
+
+    fn long_varint(&mut self) -> Option<u64> {
         let mut value = 0;
         for shift in (0..64).step_by(7) {
             let (first, rest) = self.left.split_first()?;
