@@ -3,7 +3,7 @@
 
 use std::borrow::Cow;
 
-use super::attributes::{Attribute, Attributes, Value};
+use super::otlp::{Attribute, Attributes, Value};
 use super::settings::SpanLimits;
 
 /// The most bytes that one request may record, whatever the span limits allow.

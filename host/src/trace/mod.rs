@@ -7,7 +7,6 @@
 //!
 //! This module imports no other module of the host, and OTLP is named only in `otlp`.
 
-mod attributes;
 mod b3;
 mod baggage;
 mod context;
@@ -20,7 +19,6 @@ mod limits;
 mod otlp;
 mod pipeline;
 mod propagation;
-mod protobuf;
 mod queue;
 mod recent;
 mod recorder;
@@ -36,12 +34,11 @@ mod tree;
 pub use opentelemetry::KeyValue;
 pub use opentelemetry::trace::{SpanId, SpanKind, TraceId};
 
-pub use self::attributes::{Attribute, Attributes, Value};
 pub use self::baggage::Baggage;
 pub use self::context::{Incoming, TraceContext};
 pub use self::counters::{Counters, DropReason, ExportOutcome, SignalKind};
 pub(crate) use self::identity::draw;
-pub use self::otlp::{MetricExemplar, SeriesExemplars, TransportError};
+pub use self::otlp::{Attribute, Attributes, MetricExemplar, SeriesExemplars, TransportError, Value};
 pub use self::pipeline::{Pipeline, PipelineError};
 pub use self::propagation::Propagators;
 pub use self::recent::{Query, Recent, Trace};

@@ -9,11 +9,11 @@ use std::time::{Duration, Instant, SystemTime};
 
 use opentelemetry::trace::{SpanId, SpanKind, TraceId};
 
-use super::attributes::{Attribute, Attributes, Value};
 use super::baggage::Baggage;
 use super::context::TraceContext;
 use super::identity;
 use super::limits::Room;
+use super::otlp::{Attribute, Attributes, Value};
 use super::pipeline::Pipeline;
 use super::segment::{Event, LogRecord, Segment, Severity, Span, SpanRef, Status};
 use super::settings::SpanLimits;

@@ -6,7 +6,7 @@ use std::time::{Duration, SystemTime};
 
 use opentelemetry::trace::{SpanId, SpanKind, TraceId};
 
-use super::attributes::Attributes;
+use super::otlp::Attributes;
 use super::source::Source;
 
 /// A span within one recorder.

@@ -7,8 +7,8 @@ use std::time::{Duration, SystemTime};
 use http::HeaderMap;
 use opentelemetry::trace::{SpanId, SpanKind, TraceId};
 
-use super::attributes::{Attribute, Attributes, Value};
 use super::context::{Incoming, TraceContext};
+use super::otlp::{Attribute, Attributes, Value};
 use super::pipeline::Pipeline;
 use super::propagation::Propagators;
 use super::segment::{LogRecord, Segment, Severity, Span, SpanRef, Status};

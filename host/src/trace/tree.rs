@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use opentelemetry::trace::{SpanId, SpanKind};
 
-use super::attributes::Value;
+use super::otlp::Value;
 use super::segment::{Segment, Span, Status};
 
 /// The column in which the kinds stand.
@@ -117,7 +117,7 @@ fn failure(span: &Span) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::trace::attributes::Attribute;
+    use crate::trace::otlp::Attribute;
     use crate::trace::tests::{segment, span};
 
     fn tree(spans: Vec<Span>) -> String {

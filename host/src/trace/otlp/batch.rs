@@ -9,7 +9,7 @@ use bytes::Bytes;
 use opentelemetry::{KeyValue, Value};
 
 use super::encode::Encoded;
-use crate::trace::protobuf::{Reader, Writer};
+use super::protobuf::{Reader, Writer};
 use crate::trace::source::Source;
 
 /// The version of the semantic conventions that names and attributes follow.
@@ -135,25 +135,23 @@ impl Packer {
         if self.group.is_empty() {
             return;
         }
-        let mut before = Writer::default();
-        before.message(1, |scope| {
-            scope.text(1, "spandrel");
-            scope.text(2, env!("CARGO_PKG_VERSION"));
+        let scope = written(|scoped| {
+            scoped.message(1, |scope| {
+                scope.text(1, "spandrel");
+                scope.text(2, env!("CARGO_PKG_VERSION"));
+            });
         });
-        let (scope, mut schema) = (before.into_bytes(), Writer::default());
-        schema.text(3, SCHEMA);
-        let schema = schema.into_bytes();
+        let schema = written(|group| group.text(3, SCHEMA));
         let scoped = scope.len() + self.group_size + schema.len();
-        let mut inner = Writer::default();
-        inner.message(1, |resource| resource_attributes(resource, source.resource()));
-        inner.message_head(2, scoped);
-        inner.raw(&scope);
-        let inner = inner.into_bytes();
-        let mut head = Writer::default();
-        // Behind the head of the scope's group stands the scope itself, which is counted with the group.
-        head.message_head(1, inner.len() - scope.len() + scoped + schema.len());
-        head.raw(&inner);
-        let head = head.into_bytes();
+        let before = written(|group| {
+            group.message(1, |resource| resource_attributes(resource, source.resource()));
+            group.message_head(2, scoped);
+        });
+        let head = written(|request| {
+            request.message_head(1, before.len() + scoped + schema.len());
+            request.raw(&before);
+            request.raw(&scope);
+        });
         let tail = [schema.as_slice(), &schema].concat();
         self.size += head.len() + std::mem::take(&mut self.group_size) + tail.len();
         self.request.push(head.into());
@@ -169,6 +167,12 @@ impl Packer {
             self.done.push(Payload { body, items });
         }
     }
+}
+
+fn written(fields: impl FnOnce(&mut Writer)) -> Vec<u8> {
+    let mut writer = Writer::default();
+    fields(&mut writer);
+    writer.into_bytes()
 }
 
 fn resource_attributes(resource: &mut Writer, attributes: &[KeyValue]) {

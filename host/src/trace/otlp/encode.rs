@@ -1,7 +1,6 @@
 //! What a segment holds as OTLP: spans and log records as they stand in a request, shared attributes put on each of them.
 //!
-//! It is written when the request ends and the segment is still in the caches. Nothing else is then kept for export: a
-//! queue of bytes is a quarter of the memory of a queue of spans.
+//! It is written when the request ends and the segment is still in the caches; nothing else is then kept for export.
 
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -9,8 +8,8 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use bytes::Bytes;
 use opentelemetry::trace::{SpanId, SpanKind};
 
-use crate::trace::attributes::Attributes;
-use crate::trace::protobuf::Writer;
+use super::attributes::Attributes;
+use super::protobuf::Writer;
 use crate::trace::segment::{Event, LogRecord, Segment, Span, Status};
 use crate::trace::source::Source;
 

@@ -3,6 +3,7 @@
 //! A request holds what every service left, grouped by Resource. One that fails for now is tried again with growing
 //! pauses until it gets through or the host stops; one that the collector refuses for good is dropped and counted.
 
+mod attributes;
 mod batch;
 mod encode;
 mod grpc;
@@ -10,6 +11,7 @@ mod http;
 mod lane;
 mod metrics;
 mod outage;
+mod protobuf;
 mod retry;
 #[cfg(test)]
 mod tests;
@@ -24,6 +26,7 @@ use opentelemetry_sdk::metrics::data::ResourceMetrics;
 use prost::Message;
 use thiserror::Error;
 
+pub use self::attributes::{Attribute, Attributes, Value};
 use self::batch::Body;
 pub(super) use self::lane::Lane;
 pub use self::metrics::{MetricExemplar, SeriesExemplars};

@@ -11,9 +11,9 @@ use opentelemetry_proto::tonic::trace::v1::{Span as ProtoSpan, Status as ProtoSt
 use proptest::prelude::*;
 use prost::Message;
 
+use super::super::attributes::{Attribute, Attributes, Value};
 use super::super::batch::{self, Payload};
 use super::super::encode;
-use crate::trace::attributes::{Attribute, Attributes, Value};
 use crate::trace::segment::{Event, Segment, Severity, Span, Status};
 use crate::trace::tests::{log, segment, span};
 

@@ -49,7 +49,7 @@ impl<'a> Attribute<'a> {
     }
 
     /// About how many bytes it takes to keep it.
-    pub(super) fn size(&self) -> usize {
+    pub(in crate::trace) fn size(&self) -> usize {
         /// Tags, lengths and numbers.
         const AROUND: usize = 20;
         let value = match &self.value {
@@ -107,7 +107,7 @@ impl Attributes {
     }
 
     /// Sets one, in the place of one of the same key.
-    pub(super) fn set(&mut self, attribute: &Attribute<'_>) {
+    pub(in crate::trace) fn set(&mut self, attribute: &Attribute<'_>) {
         let known = self.position(attribute.key.as_bytes());
         let tail = known.map(|known| {
             let tail = self.written.split_off(known.end);
@@ -124,7 +124,7 @@ impl Attributes {
     }
 
     /// Their size in bytes.
-    pub(super) fn size(&self) -> usize {
+    pub(in crate::trace) fn size(&self) -> usize {
         self.written.len()
     }
 
