@@ -22,7 +22,7 @@ use crate::metrics::Served;
 use crate::outbound::{Call, HOP_BUDGET, HOPS, LocalCalls};
 use crate::routes::{Match, RouteIndex};
 use crate::semconv;
-use crate::trace::{Incoming, Pipeline, Recorder, SpanKind};
+use crate::trace::{Incoming, Pipeline, Recorder, SpanId, SpanKind, TraceId};
 
 /// A request as it arrives at a service.
 pub struct Arrival {
@@ -63,11 +63,18 @@ struct Chain {
     hops: u32,
 }
 
-/// What the life of a request needs at every step.
+/// What the life of a request needs at every step. One that is dropped before it has ended is a request whose caller
+/// went away; it is counted as that.
 struct Exchange {
+    service: Arc<Service>,
+    lease: Lease,
+    method: Method,
+    version: Version,
+    began: Instant,
     recorder: Recorder,
     route: Option<RouteIndex>,
     cost: Option<Cost>,
+    has_ended: bool,
 }
 
 impl Dispatcher {
@@ -133,11 +140,21 @@ impl Chain {
         let name = semconv::method(&arrival.method);
         let recorder = self.dispatcher.pipeline.record(&source, &incoming, name, SpanKind::Server);
         let lease = self.pin(service, &recorder);
-        let mut exchange = Exchange { recorder, route: None, cost: None };
-        let (method, version) = (arrival.method.clone(), arrival.version);
+        let mut exchange = Exchange {
+            service: service.clone(),
+            lease: lease.clone(),
+            method: arrival.method.clone(),
+            version: arrival.version,
+            began,
+            recorder,
+            route: None,
+            cost: None,
+            has_ended: false,
+        };
+        let pipeline = self.dispatcher.pipeline.clone();
         let answered = self.answer(service, &lease, arrival, &mut exchange).await;
         drop(active);
-        exchange.end(service, &lease, answered, (&method, version), began)
+        exchange.end(answered, &pipeline)
     }
 
     /// The generation that this request meets at `service`: the one it met before, or the one that serves now.
@@ -207,44 +224,58 @@ impl Exchange {
     }
 
     /// Ends the server span, counts the request, and makes the response.
-    fn end(
-        mut self,
-        service: &Service,
-        lease: &Lease,
-        answered: Result<Reply, Rejection>,
-        (method, version): (&Method, Version),
-        began: Instant,
-    ) -> Response<Bytes> {
-        let generation = lease.generation();
+    fn end(mut self, answered: Result<Reply, Rejection>, pipeline: &Pipeline) -> Response<Bytes> {
+        self.has_ended = true;
         let rejection = answered.as_ref().err();
         let status = answered.as_ref().map_or_else(Rejection::status, |reply| reply.status);
-        let error_type = rejection.and_then(Rejection::error_type);
         semconv::server_response(&mut self.recorder, status, rejection, self.cost.as_ref());
-        let duration = began.elapsed();
-        generation.tally.count(status.is_server_error(), duration);
-        let route = self.route.and_then(|index| generation.routes().get(index));
-        service.metrics.load().served(&Served {
-            method,
-            scheme: semconv::SCHEME,
-            route: route.map(|route| &route.template),
-            status: status.as_u16(),
-            error_type,
-            version,
-            duration,
-            trace: self.recorder.is_recording().then(|| (self.recorder.trace_id(), self.recorder.server_id())),
-        });
+        let duration = self.began.elapsed();
+        self.lease.generation().tally.count(status.is_server_error(), duration);
+        // An exemplar names a trace that can be looked up.
+        let is_kept = self.recorder.is_recording() && pipeline.is_sure_to_keep(status.is_server_error(), duration);
+        let trace = is_kept.then(|| (self.recorder.trace_id(), self.recorder.server_id()));
+        self.count(status.as_u16(), rejection.and_then(Rejection::error_type), duration, trace);
         if matches!(rejection, Some(Rejection::Busy)) {
-            service.metrics.load().rejected("concurrency_limit");
+            self.service.metrics.load().rejected("concurrency_limit");
         }
         let abort = match rejection {
             Some(Rejection::Failed(Failure::Trapped(exception))) => Some(("wasm_trap", exception.message.clone())),
             Some(Rejection::Failed(Failure::TimedOut)) => Some(("timeout", String::from("request_timeout passed"))),
             _ => None,
         };
-        self.recorder.finish(abort.as_ref().map(|(kind, message)| (*kind, message.as_str())));
+        let recorder = std::mem::replace(&mut self.recorder, Recorder::detached());
+        recorder.finish(abort.as_ref().map(|(kind, message)| (*kind, message.as_str())));
         match answered {
             Ok(reply) => response(reply),
             Err(rejection) => rejection.response(),
+        }
+    }
+
+    fn count(
+        &self,
+        status: u16,
+        error_type: Option<&'static str>,
+        duration: Duration,
+        trace: Option<(TraceId, SpanId)>,
+    ) {
+        let route = self.route.and_then(|index| self.lease.generation().routes().get(index));
+        self.service.metrics.load().served(&Served {
+            method: &self.method,
+            scheme: semconv::SCHEME,
+            route: route.map(|route| &route.template),
+            status,
+            error_type,
+            version: self.version,
+            duration,
+            trace,
+        });
+    }
+}
+
+impl Drop for Exchange {
+    fn drop(&mut self) {
+        if !self.has_ended {
+            self.count(0, Some("cancelled"), self.began.elapsed(), None);
         }
     }
 }

@@ -26,6 +26,7 @@ pub fn method(method: &Method) -> &'static str {
         "OPTIONS" => "OPTIONS",
         "CONNECT" => "CONNECT",
         "TRACE" => "TRACE",
+        "QUERY" => "QUERY",
         _ => "HTTP",
     }
 }
@@ -88,9 +89,7 @@ pub fn server_response(
     }
     recorder.set(server, "http.response.status_code", i64::from(status.as_u16()));
     if let Some(cost) = cost {
-        recorder.set(server, "spandrel.guest.cpu_time", cost.busy.as_secs_f64());
-        recorder.set(server, "spandrel.guest.memory", cost.memory as i64);
-        recorder.set(server, "spandrel.instance.reused", cost.reused);
+        cost.record(recorder);
     }
     if status.is_server_error() {
         match rejection.and_then(|rejection| Some((rejection.error_type()?, rejection))) {
@@ -127,7 +126,11 @@ fn server_address(arrival: &Arrival, listen: SocketAddr) -> (String, u16) {
         host.to_str().ok()?.parse().ok()
     });
     match host {
-        Some(host) => (host.host().to_owned(), host.port_u16().unwrap_or(80)),
+        Some(host) => {
+            // The conventions want an IPv6 address without the brackets that a URL needs.
+            let address = host.host().trim_start_matches('[').trim_end_matches(']').to_owned();
+            (address, host.port().map_or(80, |_| host.port_u16().unwrap_or(listen.port())))
+        }
         None => (listen.ip().to_string(), listen.port()),
     }
 }

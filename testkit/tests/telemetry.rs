@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 use testkit::collector::{Protocol, Signal};
+use testkit::raw::Connection;
 use testkit::{Behaviour, Client, Collector, Outcome, PATIENCE, Shop, Span, TraceId, poll};
 
 /// So many requests, one after the other, and their traces.
@@ -327,8 +328,39 @@ async fn each_server_span_says_what_the_request_cost() {
     assert!((8 << 20..32 << 20).contains(&memory), "{memory} bytes");
     let busy = span.attribute("spandrel.guest.cpu_time").as_f64().unwrap_or_default();
     assert!(busy > 0.0 && busy < 10.0, "{busy} s");
+    span.assert_attribute("spandrel.instance.reused", false);
     let tree = shop.trace(&second.trace, 1).await;
     tree.spans()[0].assert_attribute("spandrel.instance.reused", true);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_request_whose_client_went_away_is_counted_and_keeps_what_is_known_of_it() {
+    let shop = Shop::oddities().start().await;
+    let mut client = Connection::open(shop.address("oddities")).await;
+    client.send("GET /flood/100000000 HTTP/1.1\r\nhost: localhost\r\n\r\n").await;
+    let is_served = |metric: &testkit::collector::Metric| metric.points.iter().any(|point| point.value == 1.0);
+    shop.collector().wait_for_metric("http.server.active_requests", is_served).await;
+    drop(client);
+    let is_cancelled = |span: &Span| span.attributes.get("error.type") == Some(&json!("cancelled"));
+    let span = shop.collector().wait_for_span("the request that was given up", is_cancelled).await;
+    assert!(span.attribute("spandrel.guest.cpu_time").as_f64().is_some_and(|busy| busy > 0.0));
+    let printed = shop.collector().wait_for_log("a line of it", |record| record.trace_id == span.trace_id).await;
+    assert!(printed.body.as_str().is_some_and(|line| line.starts_with("line ")), "{printed:?}");
+    let is_counted = |metric: &testkit::collector::Metric| {
+        let mut points = metric.points.iter();
+        points.any(|point| point.attributes.get("error.type") == Some(&json!("cancelled")) && point.count == 1)
+    };
+    shop.collector().wait_for_metric("http.server.request.duration", is_counted).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn each_request_is_in_the_time_that_requests_waited_for_an_instance() {
+    let shop = Shop::oddities().start().await;
+    for _ in 0..3 {
+        shop.get("oddities", "/health").await;
+    }
+    let three = |metric: &testkit::collector::Metric| metric.points.iter().any(|point| point.count == 3);
+    shop.collector().wait_for_metric("spandrel.pool.wait.duration", three).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -507,10 +539,14 @@ async fn everything_that_is_emitted_is_documented() {
     }
     shop.post("inventory-service", "/inventory/1/reserve?quantity=1").await;
     let mut emitted = emitted(&shop.shut_down().await);
-    let oddities = Shop::oddities().start().await;
-    for path in ["/panic/x", "/spin/x", "/print/x", "/log/x", "/call?url=http://localhost:1/"] {
+    let oddities = Shop::oddities().with_console().limits("oddities", "request_timeout = \"500ms\"").start().await;
+    for path in ["/panic/x", "/trap", "/spin", "/print/x", "/log/x", "/huge/20000000", "/call?url=http://localhost:1/"]
+    {
         oddities.get("oddities", path).await;
     }
+    let unchanged = std::fs::read(testkit::artifacts::component("oddities")).expect("the component");
+    oddities.admin().swap("oddities", unchanged).await;
+    oddities.admin().swap("oddities", b"no component".to_vec()).await;
     // What the fixture's own code records is its own affair; what the host adds is not.
     let collector = oddities.shut_down().await;
     emitted.extend(emitted_by_host(&collector));
@@ -526,13 +562,24 @@ fn emitted(collector: &Collector) -> BTreeSet<String> {
     names
 }
 
+fn json_text(value: &serde_json::Value) -> Option<String> {
+    value.as_str().map(str::to_owned)
+}
+
+/// Statuses are the other values of `error.type`, and documented as a whole.
+fn is_status(kind: &str) -> bool {
+    kind.len() == 3 && kind.parse::<u16>().is_ok()
+}
+
 /// The names of what the host makes: Resources, server and client spans with their events, metrics.
 fn emitted_by_host(collector: &Collector) -> BTreeSet<String> {
     let spans = collector.spans();
     let mut names = BTreeSet::new();
     for span in &spans {
         names.extend(span.resource.keys().cloned());
-        if matches!(span.kind, testkit::Kind::Server | testkit::Kind::Client) {
+        // A span of the host itself is one of a swap.
+        if matches!(span.kind, testkit::Kind::Server | testkit::Kind::Client) || span.service == "spandrel" {
+            names.extend(span.attributes.get("error.type").and_then(json_text).filter(|kind| !is_status(kind)));
             names.extend(span.attributes.keys().cloned());
             names.extend(span.events.iter().map(|event| event.name.clone()));
             names.extend(span.events.iter().flat_map(|event| event.attributes.keys().cloned()));

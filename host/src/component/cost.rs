@@ -4,6 +4,8 @@ use std::future::{Future, poll_fn};
 use std::pin::pin;
 use std::time::{Duration, Instant};
 
+use crate::trace::Recorder;
+
 /// The cost of one request at one service.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Cost {
@@ -15,6 +17,16 @@ pub struct Cost {
     pub memory: u64,
     /// Whether the instance had served requests before.
     pub reused: bool,
+}
+
+impl Cost {
+    /// Puts it on the request's server span.
+    pub fn record(&self, recorder: &mut Recorder) {
+        let server = recorder.server();
+        recorder.set(server, "spandrel.guest.cpu_time", self.busy.as_secs_f64());
+        recorder.set(server, "spandrel.guest.memory", self.memory as i64);
+        recorder.set(server, "spandrel.instance.reused", self.reused);
+    }
 }
 
 /// Runs a future and adds the time that it kept a thread busy to `busy`, also where the future is dropped half-way.

@@ -42,8 +42,11 @@ impl Exception {
     pub(super) fn from_trap(error: &wasmtime::Error, stderr: &[String]) -> Exception {
         let stacktrace = error.downcast_ref::<WasmBacktrace>().map(render).unwrap_or_default();
         let trap = error.downcast_ref::<Trap>();
-        match panic_message(stderr) {
-            Some(message) => Exception { kind: "panic", message, stacktrace },
+        if let Some(message) = panic_message(stderr) {
+            return Exception { kind: "panic", message, stacktrace };
+        }
+        match allocation_failure(stderr) {
+            Some(message) => Exception { kind: "out_of_memory", message, stacktrace },
             None => Exception { kind: trap.map_or("host_error", trap_kind), message: message(error, trap), stacktrace },
         }
     }
@@ -62,8 +65,11 @@ fn render(backtrace: &WasmBacktrace) -> String {
         if symbols.is_empty() {
             push_frame(&mut lines, frame.func_name().unwrap_or("<unknown>"), module, None);
         }
-        for symbol in symbols {
-            let name = symbol.name().or(frame.func_name()).unwrap_or("<unknown>");
+        for (index, symbol) in symbols.iter().enumerate() {
+            // The last one is the function that the frame is of; the others were inlined into it. Where there are line
+            // tables only, a symbol has no path, but the function has its full name.
+            let own = frame.func_name().filter(|_| index + 1 == symbols.len());
+            let name = own.or(symbol.name()).unwrap_or("<unknown>");
             let place = symbol.file().map(|file| (file, symbol.line().unwrap_or(0)));
             push_frame(&mut lines, name, module, place);
         }
@@ -73,19 +79,17 @@ fn render(backtrace: &WasmBacktrace) -> String {
 
 fn push_frame(lines: &mut String, function: &str, module: &str, place: Option<(&str, u32)>) {
     use std::fmt::Write;
+    let function = demangled(function);
     let written = match place {
         Some((file, line)) => writeln!(lines, "    at {function} ({file}:{line})"),
-        None => writeln!(lines, "    at {} ({module})", rustc_demangled(function)),
+        None => writeln!(lines, "    at {function} ({module})"),
     };
     debug_assert!(written.is_ok(), "writing to a string cannot fail");
 }
 
-/// Cuts the hash off a Rust symbol: `stock::reserve::h0123456789abcdef` reads better without it.
-fn rustc_demangled(function: &str) -> &str {
-    match function.rsplit_once("::h") {
-        Some((name, hash)) if hash.len() == 16 && hash.bytes().all(|byte| byte.is_ascii_hexdigit()) => name,
-        _ => function,
-    }
+/// A Rust symbol as it is written in the source; any other as it is.
+fn demangled(function: &str) -> String {
+    format!("{:#}", rustc_demangle::demangle(function))
 }
 
 /// A name of low cardinality for each kind of trap.
@@ -100,6 +104,13 @@ fn trap_kind(trap: &Trap) -> &'static str {
         Trap::AllocationTooLarge => "allocation_too_large",
         _ => "trap",
     }
+}
+
+/// What Rust's standard library writes last where an allocation fails.
+fn allocation_failure(stderr: &[String]) -> Option<String> {
+    let line = stderr.last()?;
+    let size = line.strip_prefix("memory allocation of ")?.strip_suffix(" bytes failed")?;
+    size.parse::<u64>().ok().map(|_| line.clone())
 }
 
 /// What a Rust panic wrote: everything after the line that says `panicked at`, up to the note on backtraces.
@@ -129,8 +140,16 @@ mod tests {
     }
 
     #[test]
-    fn a_symbol_loses_its_hash() {
-        assert_eq!(rustc_demangled("stock::reserve::h0123456789abcdef"), "stock::reserve");
-        assert_eq!(rustc_demangled("stock::hreserve"), "stock::hreserve");
+    fn a_symbol_reads_like_the_source() {
+        assert_eq!(demangled("_ZN5stock7reserve17h0123456789abcdefE"), "stock::reserve");
+        assert_eq!(demangled("_RNvCs1234_5stock7reserve"), "stock::reserve");
+        assert_eq!(demangled("reserve"), "reserve");
+    }
+
+    #[test]
+    fn a_guest_without_memory_says_so() {
+        let lines = ["memory allocation of 1048576 bytes failed".to_owned()];
+        assert_eq!(allocation_failure(&lines).as_deref(), Some("memory allocation of 1048576 bytes failed"));
+        assert_eq!(allocation_failure(&["memory allocation of bytes".to_owned()]), None);
     }
 }

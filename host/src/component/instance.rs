@@ -20,12 +20,12 @@ use super::engine::Engine;
 use super::failure::{Exception, Failure};
 use super::pool::Gauge;
 use crate::config::{Isolation, Limits};
-use crate::hostfn::stdio::GuestOutput;
+use crate::hostfn::stdio::{GuestOutput, Printed};
 use crate::metrics::{Metrics, ServiceMetrics};
 use crate::outbound::{LocalCalls, Outbound};
 use crate::routes::{Route, RouteIndex};
 use crate::state::StateStore;
-use crate::trace::{Attribute, Recorder, Severity};
+use crate::trace::Recorder;
 
 /// What every instance of a service runs with. Fixed for a generation.
 pub struct Environment {
@@ -156,6 +156,8 @@ pub(super) struct Instance {
     guest: Service,
     stdout: GuestOutput,
     stderr: GuestOutput,
+    /// How long the request at hand has kept a thread busy.
+    busy: Duration,
     served: u32,
     healthy: bool,
 }
@@ -187,7 +189,7 @@ impl Instance {
         let limit = environment.limits.request_timeout;
         let guest = tokio::time::timeout(limit, pre.instantiate_async(&mut store)).await;
         let guest = guest.map_err(|_| wasmtime::format_err!("the component did not start within {limit:?}"))??;
-        Ok(Instance { store, guest, stdout, stderr, served: 0, healthy: true })
+        Ok(Instance { store, guest, stdout, stderr, busy: Duration::ZERO, served: 0, healthy: true })
     }
 
     /// Asks the guest for its endpoints.
@@ -215,40 +217,40 @@ impl Instance {
         let Invocation { route, params, query, headers, body, active } = invocation;
         let request = wit::Request { route, params, query, headers: to_wit(&headers), body: body.into() };
         self.begin(active);
-        let mut busy = Duration::ZERO;
         let limit = self.store.data().environment.limits.request_timeout;
         let call = self.guest.spandrel_service_handler().call_handle(&mut self.store, &request);
-        let ended = tokio::time::timeout(limit, measured(&mut busy, call)).await;
-        self.served += 1;
-        let lines = [self.stdout.take_lines(), self.stderr.take_lines()];
+        let ended = tokio::time::timeout(limit, measured(&mut self.busy, call)).await;
+        let printed = Printed::take(&self.stdout, &self.stderr);
         let result = match ended {
             Ok(Ok(response)) => self.check(response),
-            Ok(Err(trap)) => Err(Failure::Trapped(Exception::from_trap(&trap, &lines[1]))),
+            Ok(Err(trap)) => Err(Failure::Trapped(Exception::from_trap(&trap, &printed.stderr()))),
             Err(_) => Err(Failure::TimedOut),
         };
-        self.end(busy, lines, result)
+        self.healthy = !matches!(result, Err(Failure::Trapped(_) | Failure::TimedOut));
+        let Some((recorder, cost)) = self.end(printed) else {
+            // Nothing but `end` takes the request out of the state.
+            unreachable!("the request left the instance that serves it");
+        };
+        self.served += 1;
+        Handled { result, recorder, cost }
     }
 
     /// Until the call has ended well the instance counts as broken, so that one dropped half-way is never reused.
     fn begin(&mut self, active: ActiveRequest) {
         self.healthy = false;
+        self.busy = Duration::ZERO;
         let state = self.store.data_mut();
         state.sequence = state.sequence.wrapping_add(1);
         state.request = Some(active);
         self.store.set_epoch_deadline(1);
     }
 
-    fn end(&mut self, busy: Duration, [stdout, stderr]: [Vec<String>; 2], result: Result<Reply, Failure>) -> Handled {
-        self.healthy = !matches!(result, Err(Failure::Trapped(_) | Failure::TimedOut));
+    /// Takes the request out of the state, with what was printed during it and what it cost.
+    fn end(&mut self, printed: Printed) -> Option<(Recorder, Cost)> {
         let memory = self.memory();
-        let Some(mut active) = self.store.data_mut().request.take() else {
-            // Nothing but this function takes the request out of the state.
-            unreachable!("the request left the instance that serves it");
-        };
-        log_lines(&mut active.recorder, &stdout, Severity::Info, "stdout");
-        log_lines(&mut active.recorder, &stderr, Severity::Warn, "stderr");
-        let cost = Cost { busy: busy.saturating_sub(active.elsewhere), memory, reused: false };
-        Handled { result, recorder: active.recorder, cost }
+        let ActiveRequest { mut recorder, elsewhere, .. } = self.store.data_mut().request.take()?;
+        printed.log(&mut recorder);
+        Some((recorder, Cost { busy: self.busy.saturating_sub(elsewhere), memory, reused: self.served > 0 }))
     }
 
     fn check(&self, response: wit::Response) -> Result<Reply, Failure> {
@@ -266,11 +268,13 @@ impl Instance {
     }
 }
 
-/// What a guest printed goes out as log records of its request.
-fn log_lines(recorder: &mut Recorder, lines: &[String], severity: Severity, stream: &'static str) {
-    for line in lines {
-        let span = recorder.server();
-        recorder.log(span, severity, line.clone(), [Attribute::new("log.iostream", stream)]);
+/// An instance whose request was given up half-way leaves what is known of it with the request's spans.
+impl Drop for Instance {
+    fn drop(&mut self) {
+        let printed = Printed::take(&self.stdout, &self.stderr);
+        if let Some((mut recorder, cost)) = self.end(printed) {
+            cost.record(&mut recorder);
+        }
     }
 }
 

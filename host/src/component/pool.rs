@@ -6,7 +6,7 @@
 
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use super::compile::Prepared;
 use super::engine::Engine;
@@ -88,15 +88,22 @@ impl Pool {
             Isolation::Instance => self.lock().instances.pop(),
             Isolation::Request => None,
         };
-        let (mut instance, reused) = match warm {
-            Some(instance) => (instance, true),
-            None => match self.instantiate().await {
-                Ok(instance) => (instance, false),
-                Err(failure) => return Handled::without_instance(invocation, failure),
-            },
+        let mut instance = match warm {
+            Some(instance) => {
+                self.environment.metrics.pool_wait(Duration::ZERO);
+                instance
+            }
+            None => {
+                let began = Instant::now();
+                let made = self.instantiate().await;
+                self.environment.metrics.pool_wait(began.elapsed());
+                match made {
+                    Ok(instance) => instance,
+                    Err(failure) => return Handled::without_instance(invocation, failure),
+                }
+            }
         };
-        let mut handled = instance.handle(invocation).await;
-        handled.cost.reused = reused;
+        let handled = instance.handle(invocation).await;
         self.give_back(instance);
         handled
     }
@@ -118,11 +125,9 @@ impl Pool {
     }
 
     async fn instantiate(&self) -> Result<Instance, Failure> {
-        let began = Instant::now();
         let made = Instance::new(&self.engine, &self.prepared.pre, &self.environment, self.gauge.clone()).await;
         let instance = made.map_err(|error| Failure::Saturated(error.root_cause().to_string()))?;
         self.environment.metrics.instantiated();
-        self.environment.metrics.pool_wait(began.elapsed());
         Ok(instance)
     }
 

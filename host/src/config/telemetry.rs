@@ -11,7 +11,7 @@ mod variables;
 pub use self::summary::summary;
 use self::variables::{Result, Variables, entries, pair, wrong};
 use super::environment::Environment;
-use crate::trace::{Batch, Exporter, Propagator, Root, Sampler, Settings, Signal, SpanLimits};
+use crate::trace::{AttributeLimits, Batch, Exporter, Propagator, Root, Sampler, Settings, Signal, SpanLimits};
 
 /// The attribute that says which deployment a service belongs to.
 const DEPLOYMENT: &str = "deployment.environment.name";
@@ -29,6 +29,7 @@ pub(super) fn settings(environment: &Environment) -> Result<Settings> {
         batch: batch(&read, "BSP", standard.batch)?,
         log_batch: batch(&read, "BLRP", standard.log_batch)?,
         limits: limits(&read, standard.limits)?,
+        log_limits: log_limits(&read, standard.log_limits)?,
         propagators: propagators(&read, standard.propagators)?,
         keep: None,
         metric_export_interval: read
@@ -102,19 +103,29 @@ fn batch(read: &Variables<'_>, processor: &str, standard: Batch) -> Result<Batch
 }
 
 fn limits(read: &Variables<'_>, standard: SpanLimits) -> Result<SpanLimits> {
-    let first = |own: &str, general: &str| -> Result<Option<usize>> {
-        match read.count(own)? {
-            Some(count) => Ok(Some(count)),
-            None => read.count(general),
-        }
-    };
     Ok(SpanLimits {
-        attributes: first("OTEL_SPAN_ATTRIBUTE_COUNT_LIMIT", "OTEL_ATTRIBUTE_COUNT_LIMIT")?
+        attributes: first(read, "OTEL_SPAN_ATTRIBUTE_COUNT_LIMIT", "OTEL_ATTRIBUTE_COUNT_LIMIT")?
             .unwrap_or(standard.attributes),
         events: read.count("OTEL_SPAN_EVENT_COUNT_LIMIT")?.unwrap_or(standard.events),
         event_attributes: read.count("OTEL_EVENT_ATTRIBUTE_COUNT_LIMIT")?.unwrap_or(standard.event_attributes),
-        value_length: first("OTEL_SPAN_ATTRIBUTE_VALUE_LENGTH_LIMIT", "OTEL_ATTRIBUTE_VALUE_LENGTH_LIMIT")?,
+        value_length: first(read, "OTEL_SPAN_ATTRIBUTE_VALUE_LENGTH_LIMIT", "OTEL_ATTRIBUTE_VALUE_LENGTH_LIMIT")?,
     })
+}
+
+fn log_limits(read: &Variables<'_>, standard: AttributeLimits) -> Result<AttributeLimits> {
+    let (count, length) = ("OTEL_LOGRECORD_ATTRIBUTE_COUNT_LIMIT", "OTEL_LOGRECORD_ATTRIBUTE_VALUE_LENGTH_LIMIT");
+    Ok(AttributeLimits {
+        count: first(read, count, "OTEL_ATTRIBUTE_COUNT_LIMIT")?.unwrap_or(standard.count),
+        value_length: first(read, length, "OTEL_ATTRIBUTE_VALUE_LENGTH_LIMIT")?,
+    })
+}
+
+/// What holds for one thing alone goes before what holds for all.
+fn first(read: &Variables<'_>, own: &str, general: &str) -> Result<Option<usize>> {
+    match read.count(own)? {
+        Some(count) => Ok(Some(count)),
+        None => read.count(general),
+    }
 }
 
 fn propagators(read: &Variables<'_>, standard: Vec<Propagator>) -> Result<Vec<Propagator>> {

@@ -6,11 +6,14 @@ use std::io;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll};
+use std::time::SystemTime;
 
 use bytes::Bytes;
 use tokio::io::AsyncWrite;
 use wasmtime_wasi::cli::{IsTerminal, StdoutStream};
 use wasmtime_wasi::p2::{OutputStream, Pollable, StreamResult};
+
+use crate::trace::{Attribute, Recorder, Severity};
 
 /// How much of one stream is kept for one request, in bytes.
 const LIMIT: usize = 64 * 1024;
@@ -24,21 +27,69 @@ pub struct GuestOutput {
 #[derive(Default)]
 struct Buffer {
     bytes: Vec<u8>,
+    /// Where lines begin that were written at a time of their own, and that time.
+    times: Vec<(usize, SystemTime)>,
     left_out: usize,
+}
+
+/// What a guest printed during one request, a line each.
+pub struct Printed {
+    stdout: Vec<Line>,
+    stderr: Vec<Line>,
+}
+
+struct Line {
+    time: SystemTime,
+    text: String,
+}
+
+impl Printed {
+    /// Takes it; both streams are empty afterwards.
+    pub fn take(stdout: &GuestOutput, stderr: &GuestOutput) -> Printed {
+        Printed { stdout: stdout.take_lines(), stderr: stderr.take_lines() }
+    }
+
+    /// The lines of standard error.
+    pub fn stderr(&self) -> Vec<String> {
+        self.stderr.iter().map(|line| line.text.clone()).collect()
+    }
+
+    /// Each line becomes a log record of the request, in the order in which they were printed.
+    pub fn log(self, recorder: &mut Recorder) {
+        let of = |lines: Vec<Line>, stream, severity| lines.into_iter().map(move |line| (line, stream, severity));
+        let stderr = of(self.stderr, "stderr", Severity::Warn);
+        let mut lines: Vec<_> = of(self.stdout, "stdout", Severity::Info).chain(stderr).collect();
+        lines.sort_by_key(|(line, ..)| line.time);
+        let span = recorder.server();
+        for (Line { time, text }, stream, severity) in lines {
+            recorder.log_at(span, severity, text, [Attribute::new("log.iostream", stream)], time);
+        }
+    }
 }
 
 impl GuestOutput {
     /// The lines written since the last call; the stream is empty afterwards.
-    pub fn take_lines(&self) -> Vec<String> {
+    fn take_lines(&self) -> Vec<Line> {
         let mut buffer = self.lock();
         if buffer.bytes.is_empty() {
             return Vec::new();
         }
-        let Buffer { bytes, left_out } = std::mem::take(&mut *buffer);
-        let text = String::from_utf8_lossy(&bytes);
-        let mut lines: Vec<_> = text.lines().filter(|line| !line.trim().is_empty()).map(str::to_owned).collect();
+        let Buffer { bytes, times, left_out } = std::mem::take(&mut *buffer);
+        let (mut lines, mut start) = (Vec::new(), 0);
+        let mut times = times.into_iter().peekable();
+        let mut time = SystemTime::UNIX_EPOCH;
+        for bytes in bytes.split_inclusive(|byte| *byte == b'\n') {
+            while let Some((_, begun)) = times.next_if(|(at, _)| *at <= start) {
+                time = begun;
+            }
+            start += bytes.len();
+            let text = String::from_utf8_lossy(bytes).trim_end_matches(['\n', '\r']).to_owned();
+            if !text.trim().is_empty() {
+                lines.push(Line { time, text });
+            }
+        }
         if left_out > 0 {
-            lines.push(format!("({left_out} more bytes were left out)"));
+            lines.push(Line { time, text: format!("({left_out} more bytes were left out)") });
         }
         lines
     }
@@ -47,6 +98,15 @@ impl GuestOutput {
         let mut buffer = self.lock();
         let fits = bytes.len().min(LIMIT - buffer.bytes.len());
         let (kept, rest) = bytes.split_at(fits);
+        // What goes on with a line has the time of its beginning; the first new line has a time of its own.
+        let begins = match buffer.bytes.last() {
+            None | Some(b'\n') => Some(0),
+            Some(_) => kept.iter().position(|byte| *byte == b'\n').map(|end| end + 1),
+        };
+        if let Some(begins) = begins.filter(|begins| *begins < kept.len()) {
+            let at = buffer.bytes.len() + begins;
+            buffer.times.push((at, SystemTime::now()));
+        }
         buffer.bytes.extend_from_slice(kept);
         buffer.left_out += rest.len();
     }
@@ -115,9 +175,25 @@ mod tests {
     fn output_is_bounded_and_handed_over_once() {
         let output = GuestOutput::default();
         output.append(b"one\ntwo\n\n");
-        assert_eq!(output.take_lines(), ["one", "two"]);
+        assert_eq!(texts(&output), ["one", "two"]);
         assert!(output.take_lines().is_empty());
         output.append(&vec![b'x'; LIMIT + 5]);
-        assert_eq!(output.take_lines()[1], "(5 more bytes were left out)");
+        assert_eq!(texts(&output)[1], "(5 more bytes were left out)");
+    }
+
+    fn texts(output: &GuestOutput) -> Vec<String> {
+        output.take_lines().into_iter().map(|line| line.text).collect()
+    }
+
+    #[test]
+    fn a_line_has_the_time_at_which_it_was_begun() {
+        let output = GuestOutput::default();
+        output.append(b"one\ntw");
+        let between = SystemTime::now();
+        while SystemTime::now() <= between {}
+        output.append(b"o\nthree\nfour\n");
+        let lines = output.take_lines();
+        let late: Vec<_> = lines.iter().map(|line| (line.text.as_str(), line.time > between)).collect();
+        assert_eq!(late, [("one", false), ("two", false), ("three", true), ("four", true)]);
     }
 }

@@ -6,6 +6,7 @@
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
+use std::time::Duration;
 
 use opentelemetry::trace::TraceId;
 
@@ -119,14 +120,10 @@ impl Keeper {
     }
 
     fn keeps(&self, trace: TraceId, segments: &[Finished]) -> bool {
-        let slow = |finished: &Finished| {
-            let root = finished.segment.root();
-            self.rule.slower_than.zip(root).is_some_and(|(limit, root)| root.duration > limit)
+        let by_rule = |Finished { segment, .. }: &Finished| {
+            self.rule.keeps(segment.has_error(), segment.root().map_or(Duration::ZERO, |root| root.duration))
         };
-        self.decided.get(&trace) == Some(&true)
-            || (self.rule.errors && segments.iter().any(|finished| finished.segment.has_error()))
-            || segments.iter().any(slow)
-            || sampler::keeps(self.rule.rate, trace)
+        self.decided.get(&trace) == Some(&true) || segments.iter().any(by_rule) || sampler::keeps(self.rule.rate, trace)
     }
 }
 
@@ -155,8 +152,6 @@ fn only_logs(finished: Finished) -> Finished {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use opentelemetry::trace::{SpanId, SpanKind};
 
     use super::*;

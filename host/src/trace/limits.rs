@@ -4,7 +4,7 @@
 use std::borrow::Cow;
 
 use super::otlp::{Attribute, Attributes, Value};
-use super::settings::SpanLimits;
+use super::settings::{AttributeLimits, SpanLimits};
 
 /// The most bytes that one request may record, whatever the span limits allow.
 const BYTES: usize = 4 << 20;
@@ -18,18 +18,45 @@ const MESSAGE: usize = 4096;
 /// The room that is left for one request's records.
 #[derive(Debug)]
 pub(super) struct Room {
-    limits: SpanLimits,
+    spans: SpanLimits,
+    logs: AttributeLimits,
     left: usize,
 }
 
 impl Room {
-    pub fn new(limits: SpanLimits) -> Room {
-        Room { limits, left: BYTES }
+    pub fn new(spans: SpanLimits, logs: AttributeLimits) -> Room {
+        Room { spans, logs, left: BYTES }
     }
 
-    /// The limits that are applied.
-    pub fn limits(&self) -> &SpanLimits {
-        &self.limits
+    /// No room for anything.
+    pub fn none() -> Room {
+        let spans = SpanLimits { attributes: 0, events: 0, event_attributes: 0, value_length: None };
+        Room { left: 0, ..Room::new(spans, AttributeLimits { count: 0, value_length: None }) }
+    }
+
+    /// The most events of a span.
+    pub fn events(&self) -> usize {
+        self.spans.events
+    }
+
+    /// What holds for the attributes that a guest puts on a span.
+    pub fn of_span(&self) -> AttributeLimits {
+        AttributeLimits { count: self.spans.attributes, value_length: self.spans.value_length }
+    }
+
+    /// What holds for the attributes that the host puts on a span: there are few, and nothing is to push them out.
+    pub fn of_host(&self) -> AttributeLimits {
+        AttributeLimits { count: usize::MAX, ..self.of_span() }
+    }
+
+    /// What holds for the attributes of an event.
+    pub fn of_event(&self) -> AttributeLimits {
+        AttributeLimits { count: self.spans.event_attributes, ..self.of_span() }
+    }
+
+    /// What holds for the attributes of a log record.
+    pub fn of_log(&self) -> AttributeLimits {
+        self.logs
     }
 
     /// How many spans the records count as, where spans are counted to bound memory.
@@ -64,9 +91,11 @@ impl Room {
     }
 
     /// Sets an attribute: replaces one of the same key, or adds it where there is room. Tells whether it is there now.
-    pub fn put(&mut self, attributes: &mut Attributes, mut attribute: Attribute<'_>, most: usize) -> bool {
-        self.shorten(&mut attribute.value);
-        let has_place = attributes.len() < most || attributes.contains(attribute.key);
+    pub fn put(&mut self, attributes: &mut Attributes, mut attribute: Attribute<'_>, limits: AttributeLimits) -> bool {
+        if let Some(longest) = limits.value_length {
+            shorten(&mut attribute.value, longest);
+        }
+        let has_place = attributes.len() < limits.count || attributes.contains(attribute.key);
         if attribute.key.is_empty() || !has_place || !self.take(attribute.size()) {
             return false;
         }
@@ -75,21 +104,24 @@ impl Room {
     }
 
     /// Applies the limits to a whole list. Returns what fits and how many did not.
-    pub fn fit<'a>(&mut self, given: impl IntoIterator<Item = Attribute<'a>>, most: usize) -> (Attributes, u32) {
+    pub fn fit<'a>(
+        &mut self,
+        given: impl IntoIterator<Item = Attribute<'a>>,
+        limits: AttributeLimits,
+    ) -> (Attributes, u32) {
         let (mut attributes, mut dropped) = (Attributes::default(), 0);
         for attribute in given {
-            dropped += u32::from(!self.put(&mut attributes, attribute, most));
+            dropped += u32::from(!self.put(&mut attributes, attribute, limits));
         }
         (attributes, dropped)
     }
+}
 
-    fn shorten(&self, value: &mut Value<'_>) {
-        let Some(longest) = self.limits.value_length else { return };
-        match value {
-            Value::Text(text) => cut(text, longest),
-            Value::Texts(texts) => texts.iter_mut().for_each(|text| cut(text, longest)),
-            _ => {}
-        }
+fn shorten(value: &mut Value<'_>, longest: usize) {
+    match value {
+        Value::Text(text) => cut(text, longest),
+        Value::Texts(texts) => texts.iter_mut().for_each(|text| cut(text, longest)),
+        _ => {}
     }
 }
 
@@ -112,40 +144,45 @@ fn cut_at(text: &str, longest: usize) -> Option<usize> {
 mod tests {
     use super::*;
 
-    fn room(value_length: Option<usize>) -> Room {
-        Room::new(SpanLimits { attributes: 2, events: 1, event_attributes: 1, value_length })
+    fn room() -> Room {
+        let spans = SpanLimits { attributes: 2, events: 1, event_attributes: 1, value_length: None };
+        Room::new(spans, AttributeLimits { count: 3, value_length: None })
+    }
+
+    fn limits(count: usize, value_length: Option<usize>) -> AttributeLimits {
+        AttributeLimits { count, value_length }
     }
 
     #[test]
     fn attributes_over_the_limit_are_counted() {
         let given = ["a", "b", "a", "c"].map(|key| Attribute::new(key, "1"));
-        let (kept, dropped) = room(None).fit(given, 2);
+        let (kept, dropped) = room().fit(given, limits(2, None));
         assert_eq!((kept.len(), dropped), (2, 1));
     }
 
     #[test]
     fn long_texts_are_cut_between_characters() {
-        let mut room = room(Some(3));
-        let (kept, _) = room.fit([Attribute::new("k", "äöüß")], 2);
+        let mut room = room();
+        let (kept, _) = room.fit([Attribute::new("k", "äöüß")], limits(2, Some(3)));
         assert_eq!(kept.get("k"), Some(Value::Text("äöü")));
         let texts = Value::Texts(vec!["abcd", "x"]);
-        let (kept, _) = room.fit([Attribute { key: "k", value: texts }], 2);
+        let (kept, _) = room.fit([Attribute { key: "k", value: texts }], limits(2, Some(3)));
         assert_eq!(kept.get("k"), Some(Value::Texts(vec!["abc", "x"])));
     }
 
     #[test]
     fn a_request_may_not_record_without_end() {
-        let mut room = room(None);
+        let mut room = room();
         let large = "x".repeat(BYTES / 4);
-        let dropped: u32 = (0..10).map(|_| room.fit([Attribute::new("k", &large)], 2).1).sum();
+        let dropped: u32 = (0..10).map(|_| room.fit([Attribute::new("k", &large)], limits(2, None)).1).sum();
         assert_eq!(dropped, 7, "three quarters and what surrounds them fit");
         assert!(room.weight(1) > BYTES / 2 / SPAN_BYTES, "and they count as many spans");
     }
 
     #[test]
     fn a_small_request_weighs_its_spans() {
-        let mut room = room(None);
-        room.fit([Attribute::new("k", "v")], 2);
+        let mut room = room();
+        room.fit([Attribute::new("k", "v")], limits(2, None));
         assert_eq!(room.weight(3), 3);
     }
 
@@ -154,11 +191,11 @@ mod tests {
         fn the_limits_hold_and_nothing_goes_uncounted(
             given in proptest::collection::vec(("[a-e]{0,2}", "\\PC{0,12}"), 0..20), most in 0_usize..6, longest in 0_usize..6,
         ) {
-            let mut room = room(Some(longest));
+            let mut room = room();
             let keys = given.iter().map(|(key, _)| key).filter(|key| !key.is_empty());
             let distinct = keys.collect::<std::collections::BTreeSet<_>>().len();
             let list = given.iter().map(|(key, value)| Attribute::new(key, value));
-            let (kept, dropped) = room.fit(list, most);
+            let (kept, dropped) = room.fit(list, limits(most, Some(longest)));
             proptest::prop_assert!(kept.len() <= most && kept.len() <= distinct);
             let fits = |value: Value<'_>| matches!(value, Value::Text(text) if text.chars().count() <= longest);
             proptest::prop_assert!(kept.iter().all(|attribute| fits(attribute.value)));

@@ -45,7 +45,7 @@ pub use self::recent::{Query, Recent, Trace};
 pub use self::recorder::Recorder;
 pub use self::segment::{Event, LogRecord, Segment, Severity, Span, SpanRef, Status};
 pub use self::settings::{
-    Batch, Exporter, Keep, Otlp, Propagator, Protocol, Root, Sampler, Settings, Signal, SpanLimits,
+    AttributeLimits, Batch, Exporter, Keep, Otlp, Propagator, Protocol, Root, Sampler, Settings, Signal, SpanLimits,
 };
 pub use self::source::Source;
 pub use self::tree::render;

@@ -19,12 +19,13 @@ use super::context::{Incoming, TraceContext};
 use super::counters::Counters;
 use super::identity;
 use super::keep::Keeper;
+use super::limits::Room;
 use super::otlp::{Lane, SeriesExemplars, TransportError, Transports};
 use super::propagation::Propagators;
 use super::recent::Recent;
 use super::recorder::{Beginning, Recorder};
 use super::segment::Segment;
-use super::settings::{Exporter, Settings, SpanLimits};
+use super::settings::{Exporter, Settings};
 use super::source::Source;
 use super::terminal::Terminal;
 
@@ -163,8 +164,15 @@ impl Pipeline {
         futures_util::future::join(futures_util::future::join_all(sent), printed).await;
     }
 
-    pub(super) fn span_limits(&self) -> &SpanLimits {
-        &self.inner.settings.limits
+    /// Whether the spans of a request that ended like this leave the host for certain, if they are sampled. Where there
+    /// is a tail rule, what it keeps by chance or for another request's sake is not certain.
+    pub fn is_sure_to_keep(&self, failed: bool, duration: Duration) -> bool {
+        self.inner.settings.keep.is_none_or(|rule| rule.keeps(failed, duration))
+    }
+
+    /// What one request may record.
+    pub(super) fn room(&self) -> Room {
+        Room::new(self.inner.settings.limits, self.inner.settings.log_limits)
     }
 
     /// Takes a finished segment.

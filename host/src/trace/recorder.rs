@@ -16,7 +16,7 @@ use super::limits::Room;
 use super::otlp::{Attribute, Attributes, Value};
 use super::pipeline::Pipeline;
 use super::segment::{Event, LogRecord, Segment, Severity, Span, SpanRef, Status};
-use super::settings::SpanLimits;
+use super::settings::AttributeLimits;
 use super::source::Source;
 
 /// The most spans that one request may leave. A guest that starts more gets handles that mean nothing.
@@ -64,7 +64,7 @@ pub(super) struct Beginning {
 impl Recorder {
     pub(super) fn begin(pipeline: Pipeline, trace_id: TraceId, beginning: Beginning) -> Recorder {
         let Beginning { source, parent, baggage, sampled, takes_part, name, kind } = beginning;
-        let room = Room::new(*pipeline.span_limits());
+        let room = pipeline.room();
         let mut recorder = Recorder {
             pipeline: Some(pipeline),
             segment: Segment { sampled, ..Segment::empty(source, trace_id) },
@@ -110,7 +110,7 @@ impl Recorder {
             passed: Some(TraceContext::none()),
             random: false,
             began: None,
-            room: Room::new(SpanLimits { attributes: 0, events: 0, event_attributes: 0, value_length: None }),
+            room: Room::none(),
             dropped_spans: 0,
             dropped_logs: 0,
         }
@@ -138,7 +138,7 @@ impl Recorder {
 
     /// Sets the attributes that stand on every span of this request, in place of any set before.
     pub fn set_shared_attributes<'a>(&mut self, attributes: impl IntoIterator<Item = Attribute<'a>>) {
-        self.segment.shared = self.room.fit(attributes, self.room.limits().attributes).0;
+        self.segment.shared = self.room.fit(attributes, self.room.of_host()).0;
     }
 
     /// What travels with the trace.
@@ -172,17 +172,22 @@ impl Recorder {
         span.name = self.room.name(name.into());
     }
 
-    /// Sets an attribute, in place of one of the same key.
+    /// Sets an attribute of the host's own, in place of one of the same key. However many a guest has set, it stands.
     pub fn set<'a>(&mut self, span: SpanRef, key: &'a str, value: impl Into<Value<'a>>) {
-        self.set_all(span, [Attribute::new(key, value)]);
+        let limits = self.room.of_host();
+        self.put(span, [Attribute::new(key, value)], limits);
     }
 
-    /// Sets attributes, each in place of one of the same key.
+    /// Sets attributes that a guest gave, each in place of one of the same key and within the span limits.
     pub fn set_all<'a>(&mut self, span: SpanRef, attributes: impl IntoIterator<Item = Attribute<'a>>) {
+        let limits = self.room.of_span();
+        self.put(span, attributes, limits);
+    }
+
+    fn put<'a>(&mut self, span: SpanRef, attributes: impl IntoIterator<Item = Attribute<'a>>, limits: AttributeLimits) {
         let Some(span) = self.segment.spans.get_mut(span.index() as usize) else { return };
-        let most = self.room.limits().attributes;
         for attribute in attributes {
-            span.dropped_attributes += u32::from(!self.room.put(&mut span.attributes, attribute, most));
+            span.dropped_attributes += u32::from(!self.room.put(&mut span.attributes, attribute, limits));
         }
     }
 
@@ -195,11 +200,11 @@ impl Recorder {
     ) {
         let time = self.now();
         let Some(span) = self.segment.spans.get_mut(span.index() as usize) else { return };
-        if span.events.len() >= self.room.limits().events || !self.room.take(size_of::<Event>()) {
+        if span.events.len() >= self.room.events() || !self.room.take(size_of::<Event>()) {
             span.dropped_events += 1;
             return;
         }
-        let (attributes, dropped_attributes) = self.room.fit(attributes, self.room.limits().event_attributes);
+        let (attributes, dropped_attributes) = self.room.fit(attributes, self.room.of_event());
         let name = self.room.name(name.into());
         span.events.push(Event { name, time, attributes, dropped_attributes });
     }
@@ -208,9 +213,8 @@ impl Recorder {
     pub fn fail(&mut self, span: SpanRef, kind: &str, message: String) {
         let Some(span) = self.segment.spans.get_mut(span.index() as usize) else { return };
         // A span may not hide that it failed by having many attributes.
-        let most = self.room.limits().attributes.saturating_add(1);
         let attribute = Attribute::new("error.type", kind);
-        span.dropped_attributes += u32::from(!self.room.put(&mut span.attributes, attribute, most));
+        span.dropped_attributes += u32::from(!self.room.put(&mut span.attributes, attribute, self.room.of_host()));
         span.status = Status::Error(self.room.message(message));
     }
 
@@ -274,14 +278,26 @@ impl Recorder {
         body: String,
         attributes: impl IntoIterator<Item = Attribute<'a>>,
     ) {
+        self.log_at(span, severity, body, attributes, self.now());
+    }
+
+    /// Writes a log record of something that happened at a time that has passed.
+    pub fn log_at<'a>(
+        &mut self,
+        span: SpanRef,
+        severity: Severity,
+        body: String,
+        attributes: impl IntoIterator<Item = Attribute<'a>>,
+        time: SystemTime,
+    ) {
         if self.segment.logs.len() >= LOGS || !self.room.take(size_of::<LogRecord>() + body.len()) {
             self.dropped_logs += 1;
             return;
         }
         let span_id = self.span(span).map_or(self.server, |span| span.span_id);
-        let (attributes, _) = self.room.fit(attributes, self.room.limits().attributes);
-        let time = self.now();
-        self.segment.logs.push(LogRecord { time, severity, body, attributes, span_id });
+        let limits = self.room.of_log();
+        let (attributes, dropped_attributes) = self.room.fit(attributes, limits);
+        self.segment.logs.push(LogRecord { time, severity, body, attributes, dropped_attributes, span_id });
     }
 
     /// Ends what is still open and hands everything over in one step. Where the request was aborted, `abort` says why:
@@ -324,7 +340,14 @@ impl Recorder {
     fn say_what_was_dropped(&mut self) {
         let (severity, time, span_id) = (Severity::Warn, self.now(), self.server);
         let body = format!("{} more log records of this request were left out", self.dropped_logs);
-        self.segment.logs.push(LogRecord { time, severity, body, attributes: Attributes::default(), span_id });
+        self.segment.logs.push(LogRecord {
+            time,
+            severity,
+            body,
+            attributes: Attributes::default(),
+            dropped_attributes: 0,
+            span_id,
+        });
     }
 
     fn push(

@@ -130,6 +130,8 @@ pub struct LogRecord {
     pub body: String,
     /// More about it.
     pub attributes: Attributes,
+    /// Attributes that were over the limit.
+    pub dropped_attributes: u32,
     /// The span.
     pub span_id: SpanId,
 }

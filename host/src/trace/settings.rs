@@ -93,6 +93,15 @@ pub struct SpanLimits {
     pub value_length: Option<usize>,
 }
 
+/// How many attributes something may have, and how long their texts may be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct AttributeLimits {
+    /// Attributes.
+    pub count: usize,
+    /// Characters of a text value; no limit where there is none.
+    pub value_length: Option<usize>,
+}
+
 /// How trace context travels in headers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Propagator {
@@ -119,6 +128,13 @@ pub struct Keep {
     pub rate: f64,
 }
 
+impl Keep {
+    /// Whether a trace is kept for the sake of a request that ended like this.
+    pub(super) fn keeps(&self, failed: bool, duration: Duration) -> bool {
+        (self.errors && failed) || self.slower_than.is_some_and(|limit| duration > limit) || self.rate >= 1.0
+    }
+}
+
 /// Everything that telemetry is told. The default is what the OpenTelemetry specification says for an empty environment.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Settings {
@@ -138,6 +154,8 @@ pub struct Settings {
     pub log_batch: Batch,
     /// How much a span may hold.
     pub limits: SpanLimits,
+    /// How much one log record may hold.
+    pub log_limits: AttributeLimits,
     /// How trace context travels, in this order.
     pub propagators: Vec<Propagator>,
     /// Which finished traces are kept; all where there is no rule.
@@ -175,6 +193,7 @@ impl Default for Settings {
             batch: Batch { queue_size: 2048, export_size: 512, delay: Duration::from_secs(5) },
             log_batch: Batch { queue_size: 2048, export_size: 512, delay: Duration::from_secs(1) },
             limits: SpanLimits { attributes: 128, events: 128, event_attributes: 128, value_length: None },
+            log_limits: AttributeLimits { count: 128, value_length: None },
             propagators: vec![Propagator::TraceContext, Propagator::Baggage],
             keep: None,
             metric_export_interval: Duration::from_secs(60),

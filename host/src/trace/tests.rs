@@ -12,7 +12,7 @@ use super::otlp::{Attribute, Attributes, Value};
 use super::pipeline::Pipeline;
 use super::propagation::Propagators;
 use super::segment::{LogRecord, Segment, Severity, Span, SpanRef, Status};
-use super::settings::{Exporter, Root, Settings, SpanLimits};
+use super::settings::{AttributeLimits, Exporter, Keep, Root, Settings, SpanLimits};
 use super::source::Source;
 
 /// A span that took a millisecond; a parent of 0 is none.
@@ -42,7 +42,14 @@ pub(super) fn segment(service: &str, trace: u128, spans: Vec<Span>) -> Segment {
 /// A line of log.
 pub(super) fn log(severity: Severity, body: &str) -> LogRecord {
     let time = SystemTime::UNIX_EPOCH + Duration::from_secs(1_700_000_000);
-    LogRecord { time, severity, body: body.to_owned(), attributes: Attributes::default(), span_id: SpanId::from(1_u64) }
+    LogRecord {
+        time,
+        severity,
+        body: body.to_owned(),
+        attributes: Attributes::default(),
+        dropped_attributes: 0,
+        span_id: SpanId::from(1_u64),
+    }
 }
 
 /// A pipeline that feeds the store of recent traces alone.
@@ -158,7 +165,7 @@ async fn limits_hold_and_what_is_over_them_is_counted_on_the_span() {
     recorder.finish(None);
     let segment = only(&pipeline);
     let server = &segment.spans[0];
-    assert_eq!((server.attributes.len(), server.dropped_attributes), (3, 2), "error.type stands in any case");
+    assert_eq!((server.attributes.len(), server.dropped_attributes), (4, 1), "what the host sets stands in any case");
     assert_eq!(server.attributes.get("a"), Some(Value::Text("tex")));
     assert_eq!((server.events.len(), server.dropped_events), (1, 1));
     assert_eq!((server.events[0].attributes.len(), server.events[0].dropped_attributes), (1, 2));
@@ -182,7 +189,7 @@ async fn a_request_that_records_without_end_is_cut_off_and_says_so() {
 
 #[tokio::test]
 async fn a_tail_rule_decides_for_all_services_of_a_trace() {
-    let keep = super::settings::Keep { errors: true, slower_than: None, rate: 0.0 };
+    let keep = Keep { errors: true, slower_than: None, rate: 0.0 };
     let pipeline = stored(|settings| settings.keep = Some(keep));
     for fails in [false, true] {
         let outer = pipeline.record(&shop(), &Incoming::default(), "GET /", SpanKind::Server);
@@ -238,4 +245,37 @@ async fn the_terminal_shows_each_trace_once_and_whole() {
     assert!(lines[0].ends_with("(2 spans in 2 services)"), "{text}");
     assert!(lines[1].contains("shop           GET /") && lines[2].contains("other-service    GET /inner"), "{text}");
     assert!(lines[2].ends_with("ERROR timeout: late"), "{text}");
+}
+
+#[tokio::test]
+async fn no_guest_pushes_out_what_the_host_says_and_log_records_have_limits_of_their_own() {
+    let pipeline = stored(|settings| {
+        settings.limits.attributes = 2;
+        settings.limits.value_length = Some(3);
+        settings.log_limits = AttributeLimits { count: 1, value_length: None };
+    });
+    let given = || ["a", "b", "c", "d"].map(|key| Attribute::new(key, "text"));
+    let mut recorder = pipeline.record(&shop(), &Incoming::default(), "GET /", SpanKind::Server);
+    let server = recorder.server();
+    recorder.set_shared_attributes(given());
+    recorder.set_all(server, given());
+    recorder.set(server, "http.response.status_code", 200);
+    recorder.log(server, Severity::Info, "hello".to_owned(), given());
+    recorder.finish(None);
+    let segment = only(&pipeline);
+    assert_eq!(segment.spans[0].attributes.get("http.response.status_code"), Some(Value::Int(200)));
+    assert_eq!((segment.spans[0].attributes.len(), segment.spans[0].dropped_attributes), (3, 2));
+    assert_eq!(segment.shared.len(), 4);
+    let record = &segment.logs[0];
+    assert_eq!((record.attributes.get("a"), record.dropped_attributes), (Some(Value::Text("text")), 3));
+}
+
+#[tokio::test]
+async fn under_a_tail_rule_only_what_a_request_does_itself_is_sure_to_be_kept() {
+    let keep = Keep { errors: true, slower_than: Some(Duration::from_millis(250)), rate: 0.5 };
+    let (slow, fast) = (Duration::from_millis(251), Duration::from_millis(1));
+    let pipeline = stored(|settings| settings.keep = Some(keep));
+    assert!(pipeline.is_sure_to_keep(true, fast) && pipeline.is_sure_to_keep(false, slow));
+    assert!(!pipeline.is_sure_to_keep(false, fast));
+    assert!(stored(|_| ()).is_sure_to_keep(false, fast));
 }

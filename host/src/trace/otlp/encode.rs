@@ -106,6 +106,7 @@ fn log(writer: &mut Writer, segment: &Segment, record: &LogRecord) {
     writer.text(3, record.severity.text());
     writer.message(5, |body| body.present_text(1, &record.body));
     record.attributes.write(writer, 6, &segment.shared);
+    writer.uint(7, u64::from(record.dropped_attributes));
     writer.fixed32(8, u32::from(segment.sampled));
     writer.text(9, segment.trace_id.to_bytes());
     writer.text(10, record.span_id.to_bytes());
