@@ -59,7 +59,8 @@ def take_spans(request, protocol):
                     "start": span.start_time_unix_nano,
                     "end": span.end_time_unix_nano,
                     "attributes": attributes_of(span.attributes),
-                    "events": [event.name for event in span.events],
+                    "message": span.status.message,
+                    "events": {event.name: attributes_of(event.attributes) for event in span.events},
                 })
 
 
@@ -75,6 +76,11 @@ def take_metrics(request, protocol):
                     "name": metric.name,
                     "unit": metric.unit,
                     "kind": metric.WhichOneof("data"),
+                    "exemplars": [
+                        exemplar.trace_id.hex()
+                        for point in metric.histogram.data_points
+                        for exemplar in point.exemplars
+                    ],
                 })
 
 
@@ -90,6 +96,8 @@ def take_logs(request, protocol):
                     "body": value_of(record.body),
                     "severity": record.severity_number,
                     "trace_id": record.trace_id.hex(),
+                    "span_id": record.span_id.hex(),
+                    "attributes": attributes_of(record.attributes),
                 })
 
 

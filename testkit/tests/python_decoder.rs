@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, Mutex, OnceLock};
 
-use serde_json::Value;
+use serde_json::{Value, json};
 use testkit::{PATIENCE, Shop, TraceId, poll};
 
 /// A running receiver.
@@ -129,6 +129,34 @@ async fn another_language_reads_what_is_sent_over(protocol: &str, setting: &str)
     let duration = metrics.iter().find(|metric| metric["name"] == "http.server.request.duration");
     assert_eq!(duration.map(|metric| (&metric["unit"], &metric["kind"])), Some((&"s".into(), &"histogram".into())));
     assert!(receiver.facts("span").iter().all(|span| span["protocol"] == protocol));
+    assert!(
+        metrics
+            .iter()
+            .any(|metric| metric["exemplars"].as_array().is_some_and(|all| all.contains(&json!(trace.as_str()))))
+    );
+    what_failed_is_read_too(&receiver, protocol, setting).await;
+}
+
+/// An exception is an event of its span and a log record; the span says that it failed and why.
+async fn what_failed_is_read_too(receiver: &Receiver, protocol: &str, setting: &str) {
+    let oddities = Shop::oddities()
+        .env("OTEL_EXPORTER_OTLP_ENDPOINT", &receiver.endpoint(protocol))
+        .env("OTEL_EXPORTER_OTLP_PROTOCOL", setting)
+        .start()
+        .await;
+    let answer = oddities.get("oddities", "/panic/the%20shelf%20fell").await;
+    assert_eq!(answer.status, 500);
+    oddities.shut_down().await;
+    let of_trace = |fact: &Value| fact["trace_id"] == json!(answer.trace.as_str());
+    let failed = |span: &Value| of_trace(span) && span["kind"] == 2;
+    let server = poll::until(PATIENCE, || receiver.facts("span").into_iter().find(failed)).await.expect("a span");
+    assert_eq!(server["status"], 2);
+    let says_why = |text: &Value| text.as_str().is_some_and(|text| text.contains("the shelf fell"));
+    assert!(says_why(&server["message"]), "{server:#}");
+    assert!(says_why(&server["events"]["exception"]["exception.message"]), "{server:#}");
+    let exception = |record: &Value| of_trace(record) && says_why(&record["attributes"]["exception.message"]);
+    let record = poll::until(PATIENCE, || receiver.facts("log").into_iter().find(exception)).await.expect("a record");
+    assert_eq!((&record["severity"], &record["span_id"]), (&json!(17), &server["span_id"]));
 }
 
 #[tokio::test(flavor = "multi_thread")]
