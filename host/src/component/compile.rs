@@ -14,6 +14,7 @@ use wasmtime::component::types::ComponentItem;
 use super::bindings::{ServicePre, spandrel::service::http::Method};
 use super::engine::Engine;
 use super::instance::{Environment, Instance, State};
+use super::symbols::Symbols;
 use crate::routes::{Route, RouteError, RouteTable};
 
 /// The export that makes a component lean.
@@ -149,6 +150,7 @@ pub struct Candidate {
     pub(super) digest: Digest,
     pub(super) size: usize,
     pub(super) pre: ServicePre<State>,
+    pub(super) symbols: Arc<Symbols>,
     pub(super) imports: Vec<String>,
 }
 
@@ -157,6 +159,7 @@ pub struct Prepared {
     pub(super) digest: Digest,
     pub(super) size: usize,
     pub(super) pre: ServicePre<State>,
+    pub(super) symbols: Arc<Symbols>,
     pub(super) imports: Vec<String>,
     pub(super) routes: RouteTable,
 }
@@ -208,9 +211,9 @@ impl Engine {
         candidate: Candidate,
         environment: &Arc<Environment>,
     ) -> Result<Prepared, ComponentError> {
-        let Candidate { digest, size, pre, imports } = candidate;
+        let Candidate { digest, size, pre, symbols, imports } = candidate;
         let asked = async {
-            let mut instance = Instance::new(self, &pre, environment, Arc::default()).await?;
+            let mut instance = Instance::new(self, (&pre, &symbols), environment, Arc::default()).await?;
             instance.routes().await
         };
         let routes = tokio::time::timeout(environment.limits.request_timeout, asked).await;
@@ -222,7 +225,7 @@ impl Engine {
             }
         };
         let routes = RouteTable::new(routes)?;
-        Ok(Prepared { digest, size, pre, imports, routes })
+        Ok(Prepared { digest, size, pre, symbols, imports, routes })
     }
 
     fn compile_now(&self, bytes: &[u8]) -> Result<Candidate, ComponentError> {
@@ -237,7 +240,8 @@ impl Engine {
         let pre = self.linker.instantiate_pre(&component).map_err(mismatch)?;
         let pre = ServicePre::new(pre).map_err(mismatch)?;
         let imports = import_names(self, &component);
-        Ok(Candidate { digest: Digest::of(bytes), size: bytes.len(), pre, imports })
+        let symbols = Arc::new(Symbols::of(bytes));
+        Ok(Candidate { digest: Digest::of(bytes), size: bytes.len(), pre, symbols, imports })
     }
 
     /// Compiles without looking at what the component is for.

@@ -83,8 +83,8 @@ fn settings(cache: Option<&Path>) -> Result<Config, EngineError> {
     // Lean guests never run two tasks in one instance, and an engine that knows it is markedly faster.
     config.concurrency_support(false);
     config.wasm_backtrace_max_frames(MAX_FRAMES);
-    // Said here, so that no environment variable decides it.
-    config.wasm_backtrace_details(WasmBacktraceDetails::Enable);
+    // Places in the source are for `symbols` to find.
+    config.wasm_backtrace_details(WasmBacktraceDetails::Disable);
     config.allocation_strategy(pooling());
     if let Some(folder) = cache {
         config.cache(Some(open_cache(folder)?));

@@ -1,6 +1,8 @@
 //! What went wrong inside a guest, as a verdict and an exception to record.
 
-use wasmtime::{Trap, WasmBacktrace};
+use wasmtime::{FrameInfo, Trap, WasmBacktrace};
+
+use super::symbols::Symbols;
 
 /// Why a request got no answer from its guest.
 #[derive(Debug, thiserror::Error)]
@@ -39,8 +41,9 @@ pub struct Exception {
 
 impl Exception {
     /// Reads a trap. `stderr` is what the guest wrote: a Rust guest's panic says there what it was about.
-    pub(super) fn from_trap(error: &wasmtime::Error, stderr: &[String]) -> Exception {
-        let stacktrace = error.downcast_ref::<WasmBacktrace>().map(render).unwrap_or_default();
+    pub(super) fn from_trap(error: &wasmtime::Error, stderr: &[String], symbols: &Symbols) -> Exception {
+        let backtrace = error.downcast_ref::<WasmBacktrace>();
+        let stacktrace = backtrace.map(|backtrace| render(backtrace, symbols)).unwrap_or_default();
         let trap = error.downcast_ref::<Trap>();
         if let Some(message) = panic_message(stderr) {
             return Exception { kind: "panic", message, stacktrace };
@@ -57,21 +60,22 @@ fn message(error: &wasmtime::Error, trap: Option<&Trap>) -> String {
     trap.map(Trap::to_string).unwrap_or_else(|| error.root_cause().to_string())
 }
 
-fn render(backtrace: &WasmBacktrace) -> String {
+fn render(backtrace: &WasmBacktrace, symbols: &Symbols) -> String {
     let mut lines = String::new();
-    for frame in backtrace.frames() {
-        let module = frame.module().name().unwrap_or("component");
-        let symbols = frame.symbols();
-        if symbols.is_empty() {
+    let module = |frame: &FrameInfo| frame.module().name().unwrap_or("component").to_owned();
+    let modules: Vec<_> = backtrace.frames().iter().map(module).collect();
+    let offsets = backtrace.frames().iter().map(FrameInfo::module_offset);
+    let places = symbols.places(modules.iter().map(String::as_str).zip(offsets));
+    for ((frame, module), places) in backtrace.frames().iter().zip(&modules).zip(places) {
+        if places.is_empty() {
             push_frame(&mut lines, frame.func_name().unwrap_or("<unknown>"), module, None);
         }
-        for (index, symbol) in symbols.iter().enumerate() {
+        for (index, place) in places.iter().enumerate() {
             // The last one is the function that the frame is of; the others were inlined into it. Where there are line
-            // tables only, a symbol has no path, but the function has its full name.
-            let own = frame.func_name().filter(|_| index + 1 == symbols.len());
-            let name = own.or(symbol.name()).unwrap_or("<unknown>");
-            let place = symbol.file().map(|file| (file, symbol.line().unwrap_or(0)));
-            push_frame(&mut lines, name, module, place);
+            // tables only, a place has a name without a path, but the function has its full one.
+            let own = frame.func_name().filter(|_| index + 1 == places.len());
+            let name = own.or(place.function.as_deref()).unwrap_or("<unknown>");
+            push_frame(&mut lines, name, module, Some((&place.file, place.line)));
         }
     }
     lines

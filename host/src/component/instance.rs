@@ -19,6 +19,7 @@ use super::cost::{Cost, measured};
 use super::engine::Engine;
 use super::failure::{Exception, Failure};
 use super::pool::Gauge;
+use super::symbols::Symbols;
 use crate::config::{Isolation, Limits};
 use crate::hostfn::stdio::{GuestOutput, Printed};
 use crate::metrics::{Metrics, ServiceMetrics};
@@ -154,6 +155,7 @@ impl ResourceLimiter for State {
 pub(super) struct Instance {
     store: Store<State>,
     guest: Service,
+    symbols: Arc<Symbols>,
     stdout: GuestOutput,
     stderr: GuestOutput,
     /// How long the request at hand has kept a thread busy.
@@ -165,7 +167,7 @@ pub(super) struct Instance {
 impl Instance {
     pub(super) async fn new(
         engine: &Engine,
-        pre: &ServicePre<State>,
+        (pre, symbols): (&ServicePre<State>, &Arc<Symbols>),
         environment: &Arc<Environment>,
         gauge: Arc<Gauge>,
     ) -> wasmtime::Result<Instance> {
@@ -189,7 +191,8 @@ impl Instance {
         let limit = environment.limits.request_timeout;
         let guest = tokio::time::timeout(limit, pre.instantiate_async(&mut store)).await;
         let guest = guest.map_err(|_| wasmtime::format_err!("the component did not start within {limit:?}"))??;
-        Ok(Instance { store, guest, stdout, stderr, busy: Duration::ZERO, served: 0, healthy: true })
+        let symbols = symbols.clone();
+        Ok(Instance { store, guest, symbols, stdout, stderr, busy: Duration::ZERO, served: 0, healthy: true })
     }
 
     /// Asks the guest for its endpoints.
@@ -223,7 +226,7 @@ impl Instance {
         let printed = Printed::take(&self.stdout, &self.stderr);
         let result = match ended {
             Ok(Ok(response)) => self.check(response),
-            Ok(Err(trap)) => Err(Failure::Trapped(Exception::from_trap(&trap, &printed.stderr()))),
+            Ok(Err(trap)) => Err(Failure::Trapped(Exception::from_trap(&trap, &printed.stderr(), &self.symbols))),
             Err(_) => Err(Failure::TimedOut),
         };
         self.healthy = !matches!(result, Err(Failure::Trapped(_) | Failure::TimedOut));

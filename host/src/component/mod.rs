@@ -15,6 +15,7 @@ mod failure;
 mod inspect;
 mod instance;
 mod pool;
+mod symbols;
 
 pub use self::compile::{Candidate, ComponentError, Digest, Kind, Prepared};
 pub use self::cost::Cost;

@@ -125,7 +125,13 @@ impl Pool {
     }
 
     async fn instantiate(&self) -> Result<Instance, Failure> {
-        let made = Instance::new(&self.engine, &self.prepared.pre, &self.environment, self.gauge.clone()).await;
+        let made = Instance::new(
+            &self.engine,
+            (&self.prepared.pre, &self.prepared.symbols),
+            &self.environment,
+            self.gauge.clone(),
+        )
+        .await;
         let instance = made.map_err(|error| Failure::Saturated(error.root_cause().to_string()))?;
         self.environment.metrics.instantiated();
         Ok(instance)
