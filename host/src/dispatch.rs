@@ -115,7 +115,7 @@ impl LocalCalls for Chain {
     fn call(&self, call: Call) -> Result<BoxFuture<'static, Response<Bytes>>, Call> {
         let Some(service) = self.dispatcher.catalog.at(&call.origin) else { return Err(call) };
         let chain = Chain { hops: self.hops + 1, ..self.clone() };
-        let incoming = Incoming { parent: Some(call.context), baggage: call.baggage };
+        let incoming = Incoming { parent: Some(call.context), baggage: call.baggage, denied: false };
         let arrival = Arrival {
             method: call.method,
             uri: call.uri,

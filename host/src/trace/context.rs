@@ -36,6 +36,8 @@ pub struct TraceContext {
     pub(super) random: bool,
     /// Whether the caller left it to us to decide if the trace is recorded, as B3 allows.
     pub(super) undecided: bool,
+    /// Whether the caller debugs this trace, which B3 passes on.
+    pub(super) debug: bool,
 }
 
 /// What came with a request.
@@ -45,6 +47,8 @@ pub struct Incoming {
     pub parent: Option<TraceContext>,
     /// What travels with the trace.
     pub baggage: Baggage,
+    /// Whether a caller that names no span asks that nothing is recorded, as B3 allows.
+    pub denied: bool,
 }
 
 impl TraceContext {
@@ -85,6 +89,7 @@ impl TraceContext {
             remote: false,
             random: false,
             undecided: false,
+            debug: false,
         }
     }
 

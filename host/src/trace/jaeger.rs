@@ -37,8 +37,7 @@ pub(super) fn inject(context: Option<&TraceContext>, baggage: Option<&Baggage>, 
     let text =
         |context: &TraceContext| format!("{}:{}:0:{}", context.trace_id, context.span_id, u8::from(context.sampled));
     put(headers, TRACE, context.map(text));
-    let forged: Vec<_> = headers.keys().filter(|name| name.as_str().starts_with(BAGGAGE)).cloned().collect();
-    forged.iter().for_each(|name| drop(headers.remove(name)));
+    remove_baggage(headers);
     for (key, value) in baggage.iter().flat_map(|baggage| baggage.members()) {
         let name = HeaderName::try_from(format!("{BAGGAGE}{key}"));
         let value = HeaderValue::try_from(utf8_percent_encode(value, NON_ALPHANUMERIC).to_string());
@@ -46,6 +45,11 @@ pub(super) fn inject(context: Option<&TraceContext>, baggage: Option<&Baggage>, 
             headers.insert(name, value);
         }
     }
+}
+
+pub(super) fn remove_baggage(headers: &mut HeaderMap) {
+    let found: Vec<_> = headers.keys().filter(|name| name.as_str().starts_with(BAGGAGE)).cloned().collect();
+    found.iter().for_each(|name| drop(headers.remove(name)));
 }
 
 #[cfg(test)]

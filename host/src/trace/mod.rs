@@ -40,7 +40,7 @@ pub use self::counters::{Counters, DropReason, ExportOutcome, SignalKind};
 pub(crate) use self::identity::draw;
 pub use self::otlp::{Attribute, Attributes, MetricExemplar, SeriesExemplars, TransportError, Value};
 pub use self::pipeline::{Pipeline, PipelineError};
-pub use self::propagation::Propagators;
+pub use self::propagation::{Propagators, remove_baggage};
 pub use self::recent::{Query, Recent, Trace};
 pub use self::recorder::Recorder;
 pub use self::segment::{Event, LogRecord, Segment, Severity, Span, SpanRef, Status};

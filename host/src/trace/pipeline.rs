@@ -130,7 +130,7 @@ impl Pipeline {
             source: source.clone(),
             parent: parent.cloned(),
             baggage: incoming.baggage.clone(),
-            sampled: takes_part && self.inner.settings.sampler.samples(parent, trace_id),
+            sampled: takes_part && self.inner.settings.sampler.samples(parent, incoming.denied, trace_id),
             takes_part,
             name: name.into(),
             kind,

@@ -32,8 +32,7 @@ impl Propagators {
     pub fn extract(&self, headers: &HeaderMap) -> Incoming {
         let parent = self.0.iter().find_map(|format| match format {
             Propagator::TraceContext => extract_w3c(headers),
-            Propagator::B3 => b3::extract_single(headers),
-            Propagator::B3Multi => b3::extract_multi(headers),
+            Propagator::B3 | Propagator::B3Multi => b3::extract(headers),
             Propagator::Jaeger => jaeger::extract(headers),
             Propagator::Baggage => None,
         });
@@ -44,13 +43,18 @@ impl Propagators {
         if self.0.contains(&Propagator::Jaeger) {
             baggage = jaeger::extract_baggage(headers, baggage);
         }
-        Incoming { parent, baggage }
+        let denied = parent.is_none() && self.speak_b3() && b3::denies(headers);
+        Incoming { parent, baggage, denied }
     }
 
     /// Writes what goes with a request, in place of what a guest may have put there.
     pub fn inject(&self, context: &TraceContext, baggage: Option<&Baggage>, headers: &mut HeaderMap) {
         let context = Some(context).filter(|context| context.is_valid());
         let baggage = baggage.filter(|baggage| !baggage.is_empty());
+        if self.speak_b3() {
+            // Whoever reads B3 reads both of its forms, so a guest's own may not stand beside ours.
+            b3::remove(headers);
+        }
         for format in &self.0 {
             match format {
                 Propagator::TraceContext => {
@@ -64,6 +68,16 @@ impl Propagators {
             }
         }
     }
+
+    fn speak_b3(&self) -> bool {
+        self.0.iter().any(|format| matches!(format, Propagator::B3 | Propagator::B3Multi))
+    }
+}
+
+/// Takes away baggage that a guest wrote itself, in every format, whether or not that format is in use.
+pub fn remove_baggage(headers: &mut HeaderMap) {
+    headers.remove(&BAGGAGE);
+    jaeger::remove_baggage(headers);
 }
 
 /// Sets a header, or takes it away where there is nothing to send.
@@ -188,6 +202,56 @@ mod tests {
         let context = TraceContext::valid(TraceId::from(7_u128), SpanId::from(9_u64), true).unwrap();
         Propagators::default().inject(&context, None, &mut headers);
         assert!(!headers.contains_key("tracestate") && !headers.contains_key("baggage"));
+    }
+
+    #[test]
+    fn both_forms_of_b3_are_read_whichever_is_sent_and_the_single_one_first() {
+        let one = ("b3", "80f198ee56343ba864fe8b2a57d3eff7-e457b5a2e4d86bd1-1");
+        let many = [("x-b3-traceid", "80f198ee56343ba864fe8b2a57d3eff7"), ("x-b3-spanid", "00f067aa0ba902b7")];
+        for format in [Propagator::B3, Propagator::B3Multi] {
+            let found = |fields: &[(&str, &str)]| {
+                let parent = Propagators::new(&[format]).extract(&headers(fields)).parent;
+                parent.map(|parent| parent.span_id.to_string())
+            };
+            assert_eq!(found(&many).as_deref(), Some("00f067aa0ba902b7"), "{format:?}");
+            assert_eq!(found(&[one]).as_deref(), Some("e457b5a2e4d86bd1"), "{format:?}");
+            assert_eq!(found(&[one, many[0], many[1]]).as_deref(), Some("e457b5a2e4d86bd1"), "{format:?}");
+            assert_eq!(found(&[("b3", "bad"), many[0], many[1]]).as_deref(), Some("00f067aa0ba902b7"), "{format:?}");
+        }
+    }
+
+    #[test]
+    fn of_b3_only_the_forms_in_use_are_sent_whatever_a_guest_wrote() {
+        let context = TraceContext::valid(TraceId::from(7_u128), SpanId::from(9_u64), true).unwrap();
+        let names = |format| {
+            let mut headers = headers(&[("b3", "forged"), ("x-b3-traceid", "forged"), ("x-b3-flags", "1")]);
+            Propagators::new(&[format]).inject(&context, None, &mut headers);
+            let mut names: Vec<_> = headers.keys().map(|name| name.as_str().to_owned()).collect();
+            names.sort();
+            names
+        };
+        assert_eq!(names(Propagator::B3), ["b3"]);
+        assert_eq!(names(Propagator::B3Multi), ["x-b3-sampled", "x-b3-spanid", "x-b3-traceid"]);
+    }
+
+    #[test]
+    fn that_b3_denies_counts_where_b3_is_spoken_and_no_caller_is_found() {
+        let denied = |formats: &[Propagator], fields: &[(&str, &str)]| {
+            Propagators::new(formats).extract(&headers(fields)).denied
+        };
+        let caller = ("traceparent", "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01");
+        assert!(denied(&[Propagator::B3], &[("b3", "0")]));
+        assert!(denied(&[Propagator::B3], &[("x-b3-sampled", "0")]));
+        assert!(denied(&[Propagator::B3Multi], &[("b3", "0")]));
+        assert!(!denied(&[Propagator::TraceContext], &[("b3", "0")]));
+        assert!(!denied(&[Propagator::TraceContext, Propagator::B3], &[caller, ("b3", "0")]));
+    }
+
+    #[test]
+    fn baggage_is_removed_in_every_format() {
+        let mut headers = headers(&[("baggage", "a=1"), ("uberctx-user", "7"), ("accept", "*/*")]);
+        remove_baggage(&mut headers);
+        assert_eq!(headers.keys().map(HeaderName::as_str).collect::<Vec<_>>(), ["accept"]);
     }
 
     #[test]

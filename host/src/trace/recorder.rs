@@ -42,6 +42,8 @@ pub struct Recorder {
     passed: Option<TraceContext>,
     /// Whether the trace id is known to be random.
     random: bool,
+    /// Whether the caller debugs the trace.
+    debug: bool,
     /// The wall clock is read once, with this; everything else is measured from here. Unsampled requests go without.
     began: Option<(Instant, SystemTime)>,
     room: Room,
@@ -72,6 +74,7 @@ impl Recorder {
             server: SpanId::INVALID,
             passed: None,
             random: parent.as_ref().is_none_or(|parent| parent.random),
+            debug: sampled && parent.as_ref().is_some_and(|parent| parent.debug),
             began: None,
             room,
             dropped_spans: 0,
@@ -109,6 +112,7 @@ impl Recorder {
             server: SpanId::INVALID,
             passed: Some(TraceContext::none()),
             random: false,
+            debug: false,
             began: None,
             room: Room::none(),
             dropped_spans: 0,
@@ -119,6 +123,11 @@ impl Recorder {
     /// Whether spans are kept.
     pub fn is_recording(&self) -> bool {
         self.segment.sampled
+    }
+
+    /// Whether the host takes part in the trace. If not, what came with the request is passed on as it is.
+    pub fn takes_part(&self) -> bool {
+        self.passed.is_none()
     }
 
     /// The trace.
@@ -266,6 +275,7 @@ impl Recorder {
             sampled: self.segment.sampled,
             state: self.segment.state.clone(),
             random: self.random,
+            debug: self.debug,
             ..TraceContext::none()
         }
     }

@@ -6,11 +6,12 @@ use super::context::TraceContext;
 use super::settings::{Root, Sampler};
 
 impl Sampler {
-    /// Whether a trace is recorded. A caller's decision holds where the sampler follows callers and this one decided.
-    pub(super) fn samples(&self, caller: Option<&TraceContext>, trace_id: TraceId) -> bool {
+    /// Whether a trace is recorded. A caller's decision holds where the sampler follows callers and this one decided,
+    /// be it without naming a span (`denied`).
+    pub(super) fn samples(&self, caller: Option<&TraceContext>, denied: bool, trace_id: TraceId) -> bool {
         match caller.filter(|caller| self.parent_based && !caller.undecided) {
             Some(caller) => caller.sampled,
-            None => self.root.samples(trace_id),
+            None => !(self.parent_based && denied) && self.root.samples(trace_id),
         }
     }
 }
@@ -80,7 +81,7 @@ mod tests {
     fn callers_are_followed_where_the_sampler_says_so() {
         let id = identity::trace_id();
         let check = |root, parent_based, caller: Option<&TraceContext>, expected| {
-            assert_eq!(Sampler { root, parent_based }.samples(caller, id), expected);
+            assert_eq!(Sampler { root, parent_based }.samples(caller, false, id), expected);
         };
         check(Root::AlwaysOff, true, Some(&caller(true)), true);
         check(Root::AlwaysOn, true, Some(&caller(false)), false);
@@ -90,6 +91,13 @@ mod tests {
         let undecided = TraceContext { undecided: true, ..caller(false) };
         check(Root::AlwaysOn, true, Some(&undecided), true);
         check(Root::AlwaysOff, true, Some(&undecided), false);
+    }
+
+    #[test]
+    fn a_caller_without_a_span_may_deny_but_not_to_a_sampler_that_follows_nobody() {
+        let denied =
+            |parent_based| Sampler { root: Root::AlwaysOn, parent_based }.samples(None, true, identity::trace_id());
+        assert_eq!([denied(true), denied(false)], [false, true]);
     }
 
     proptest! {

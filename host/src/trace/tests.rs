@@ -279,3 +279,22 @@ async fn under_a_tail_rule_only_what_a_request_does_itself_is_sure_to_be_kept() 
     assert!(!pipeline.is_sure_to_keep(false, fast));
     assert!(stored(|_| ()).is_sure_to_keep(false, fast));
 }
+
+#[tokio::test]
+async fn a_caller_that_denies_without_a_span_is_not_recorded() {
+    let pipeline = stored(|_| ());
+    let denied = Incoming { denied: true, ..Incoming::default() };
+    let recorder = pipeline.record(&shop(), &denied, "GET /", SpanKind::Server);
+    assert!(!recorder.is_recording() && !recorder.context_of(recorder.server()).sampled);
+}
+
+#[tokio::test]
+async fn that_a_caller_debugs_a_trace_is_passed_on_where_the_trace_is_recorded() {
+    for (root, passed) in [(Root::AlwaysOn, true), (Root::AlwaysOff, false)] {
+        let pipeline = stored(|settings| settings.sampler = super::settings::Sampler { root, parent_based: false });
+        let parent = caller(true).parent.map(|parent| TraceContext { debug: true, ..parent });
+        let incoming = Incoming { parent, ..Incoming::default() };
+        let recorder = pipeline.record(&shop(), &incoming, "GET /", SpanKind::Server);
+        assert_eq!(recorder.context_of(recorder.server()).debug, passed, "{root:?}");
+    }
+}
