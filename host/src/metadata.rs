@@ -23,13 +23,17 @@ const CLIENT: Field = Field { key: "business.client_id", also: None };
 const SESSION: Field = Field { key: "business.session_id", also: Some("session.id") };
 const USER: Field = Field { key: "business.user_id", also: Some("user.id") };
 
-/// Reads a request's metadata and puts it on its spans and into its baggage.
+/// Reads a request's metadata and puts it on its spans and into its baggage. Where the host takes no part in traces
+/// there are no spans, and a caller's baggage is passed on as it came.
 pub fn attach<'a>(
     recorder: &mut Recorder,
     headers: &HeaderMap,
     query: Option<&'a str>,
     params: impl Iterator<Item = (&'a str, &'a String)>,
 ) {
+    if !recorder.takes_part() {
+        return;
+    }
     let header = |name: &str| headers.get(name).and_then(|value| value.to_str().ok()).map(Cow::Borrowed);
     let user = user_id(query, params);
     let given = [(CLIENT, header("x-client-id")), (SESSION, header("x-session-id")), (USER, user)];
@@ -73,7 +77,10 @@ fn tidy(value: &str) -> String {
 
 #[cfg(test)]
 mod tests {
+    use http::HeaderName;
+
     use super::*;
+    use crate::trace::{Incoming, Pipeline, Settings, Source, SpanKind};
 
     fn user(query: Option<&str>, params: &[(&str, &str)]) -> Option<String> {
         let owned: Vec<_> = params.iter().map(|(name, value)| (*name, (*value).to_owned())).collect();
@@ -86,6 +93,22 @@ mod tests {
         assert_eq!(user(Some("a=b&user_id=1%2B1+x"), &[]).as_deref(), Some("1+1 x"));
         assert_eq!(user(Some("user_id=2"), &[("user_id", "7")]).as_deref(), Some("7"));
         assert_eq!(user(Some("xuser_id=2"), &[]), None);
+    }
+
+    #[tokio::test]
+    async fn where_the_host_takes_no_part_in_traces_the_baggage_stays_as_it_came() {
+        for disabled in [false, true] {
+            let mut settings = Settings { disabled, ..Settings::default() };
+            for signal in [&mut settings.traces, &mut settings.metrics, &mut settings.logs] {
+                signal.exporters.clear();
+            }
+            let pipeline = Pipeline::start(settings).unwrap();
+            let source = Source::new("shop", "1.0.0", &[]);
+            let mut recorder = pipeline.record(&source, &Incoming::default(), "GET /", SpanKind::Server);
+            let headers = HeaderMap::from_iter([(HeaderName::from_static("x-client-id"), "web".parse().unwrap())]);
+            attach(&mut recorder, &headers, Some("user_id=7"), std::iter::empty());
+            assert_eq!(recorder.baggage().is_empty(), disabled);
+        }
     }
 
     #[test]
