@@ -12,7 +12,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, Method, Response, Uri};
 use thiserror::Error;
 
 use crate::config::Origin;
-use crate::trace::{Baggage, Propagators, TraceContext};
+use crate::trace::{self, Baggage, Propagators, TraceContext};
 
 /// Says how many services a request has been through, so that circles over the network end too.
 pub const HOPS: HeaderName = HeaderName::from_static("spandrel-hops");
@@ -122,6 +122,7 @@ impl Outbound {
         }
         if self.no_baggage.contains(&call.origin) {
             call.baggage = Baggage::default();
+            trace::remove_baggage(&mut call.headers);
         }
         match locals.call(call) {
             Ok(answer) => self.within_limit(answer.await),
@@ -193,4 +194,53 @@ fn network_error(error: reqwest::Error) -> CallError {
         cause = next;
     }
     CallError::Unreachable(cause.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Mutex;
+
+    use super::*;
+    use crate::config;
+
+    /// Serves every origin, and remembers the fields that arrived.
+    #[derive(Default)]
+    struct Everywhere(Mutex<Vec<HeaderMap>>);
+
+    impl LocalCalls for Everywhere {
+        fn call(&self, call: Call) -> Result<BoxFuture<'static, Response<Bytes>>, Call> {
+            self.0.lock().unwrap().push(call.headers);
+            Ok(Box::pin(std::future::ready(Response::default())))
+        }
+
+        fn hops(&self) -> u32 {
+            1
+        }
+    }
+
+    #[tokio::test]
+    async fn a_guests_own_baggage_stays_at_home_too_whatever_formats_are_in_use() {
+        let uri: Uri = "http://a.example/".parse().unwrap();
+        let origin = Origin::of(&uri).unwrap();
+        for no_baggage in [Vec::new(), vec![origin.clone()]] {
+            let kept = no_baggage.is_empty();
+            let config = config::Outbound { allow: vec![origin.clone()], no_baggage };
+            let propagators = Propagators::new(&[]);
+            let outbound = Outbound::new(&config, &config::Limits::default(), propagators, network().unwrap());
+            let headers = HeaderMap::from_iter([(HeaderName::from_static("baggage"), HeaderValue::from_static("a=1"))]);
+            let call = Call {
+                method: Method::GET,
+                uri: uri.clone(),
+                origin: origin.clone(),
+                headers,
+                body: Bytes::new(),
+                context: TraceContext::from_traceparent("00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01")
+                    .unwrap(),
+                baggage: Baggage::default(),
+            };
+            let everywhere = Arc::new(Everywhere::default());
+            outbound.send(call, everywhere.clone()).await.unwrap();
+            assert_eq!(everywhere.0.lock().unwrap()[0].contains_key("baggage"), kept);
+        }
+    }
 }
