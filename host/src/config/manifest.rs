@@ -135,9 +135,10 @@ fn keep(section: &Section<'_>) -> Result<Option<Keep>> {
     };
     let mut keep = Keep { errors: false, slower_than: None, rate: rate.unwrap_or(0.0) };
     for (rule, place) in rules {
-        match rule.strip_prefix("slower than ").map(duration) {
-            None if rule == "errors" => keep.errors = true,
-            Some(Some(limit)) => keep.slower_than = Some(limit),
+        // One of two limits would be without effect, and nobody would know which.
+        let again = match rule.strip_prefix("slower than ").map(duration) {
+            None if rule == "errors" => std::mem::replace(&mut keep.errors, true),
+            Some(Some(limit)) => keep.slower_than.replace(limit).is_some(),
             _ => {
                 let help = "write \"errors\" or \"slower than 250ms\"";
                 return Err(section.reader.error(place, format!("`{rule}` is no rule for keeping traces"), help));

@@ -89,6 +89,9 @@ fn a_wrong_value_is_named_with_its_cure() {
     check("[telemetry]\nkeep_rate = 0.5\n", "`keep` names nothing");
     check("[state]\npath = \"x\"\n", "add `backend = \"redb\"`");
     check("[telemetry]\nkeep = [\"good ones\"]\n", "`good ones` is no rule for keeping traces");
+    let two = "[telemetry]\nkeep = [\"slower than 1ms\",\n  \"slower than 2s\"]\n";
+    check(two, "3:3: `slower than 2s` is the second rule of its kind\n  help: leave one out");
+    check("[telemetry]\nkeep = [\"errors\", \"errors\"]\n", "`errors` is the second rule of its kind");
     check("[state]\nbackend = \"${NOWHERE}\"\n", "NOWHERE is not set");
     check("service = 1\n", "is no list of tables");
     check("[[service]\n", "services.toml:1:");
