@@ -1,32 +1,64 @@
 //! The process's environment: read once, here, and passed on.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::ffi::OsString;
 use std::path::PathBuf;
 
+use super::error::ConfigError;
 use super::types::AdminToken;
 
 /// Environment variables. An empty one counts as not set, as the OpenTelemetry specification asks, and so does one of
 /// blanks only; blanks around a value are no part of it.
 #[derive(Clone, Debug, Default)]
-pub struct Environment(BTreeMap<String, String>);
+pub struct Environment {
+    texts: BTreeMap<String, String>,
+    /// The names of those whose values are no text.
+    others: BTreeSet<String>,
+}
+
+/// What the names of the host's own variables begin with.
+const OWN: [&str; 3] = ["OTEL_", "SPANDREL_", "RUST_LOG"];
 
 impl Environment {
-    /// The variables of this process. One that is not text is left out.
+    /// The variables of this process.
     pub fn from_process() -> Environment {
-        let pairs = std::env::vars_os();
-        Environment(
-            pairs.filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?))).collect(),
-        )
+        Environment::from_raw(std::env::vars_os())
+    }
+
+    fn from_raw(pairs: impl IntoIterator<Item = (OsString, OsString)>) -> Environment {
+        let mut environment = Environment::default();
+        for (name, value) in pairs {
+            let Ok(name) = name.into_string() else { continue };
+            match value.into_string() {
+                Ok(value) => drop(environment.texts.insert(name, value)),
+                Err(_) => drop(environment.others.insert(name)),
+            }
+        }
+        environment
     }
 
     /// The variables given, and no others.
     pub fn from_pairs<N: Into<String>, V: Into<String>>(pairs: impl IntoIterator<Item = (N, V)>) -> Environment {
-        Environment(pairs.into_iter().map(|(name, value)| (name.into(), value.into())).collect())
+        let texts = pairs.into_iter().map(|(name, value)| (name.into(), value.into())).collect();
+        Environment { texts, others: BTreeSet::new() }
     }
 
     /// The value of a variable.
     pub fn get(&self, name: &str) -> Option<&str> {
-        self.0.get(name).map(|value| value.trim()).filter(|value| !value.is_empty())
+        self.texts.get(name).map(|value| value.trim()).filter(|value| !value.is_empty())
+    }
+
+    /// Whether a variable has a value, and this is no text.
+    pub(super) fn is_no_text(&self, name: &str) -> bool {
+        self.others.contains(name)
+    }
+
+    /// Refuses variables for the host that cannot be read: taken for unset they would change what it does in silence.
+    pub(super) fn check(&self) -> Result<(), ConfigError> {
+        match self.others.iter().find(|name| OWN.iter().any(|own| name.starts_with(own))) {
+            Some(name) => Err(ConfigError::NoText { name: name.clone() }),
+            None => Ok(()),
+        }
     }
 
     /// `SPANDREL_ADMIN_TOKEN`.
@@ -56,6 +88,7 @@ impl Environment {
 
 #[cfg(test)]
 mod tests {
+    use std::os::unix::ffi::OsStringExt;
     use std::path::Path;
 
     use super::*;
@@ -64,6 +97,16 @@ mod tests {
     fn an_empty_variable_is_one_that_is_not_set() {
         let environment = Environment::from_pairs([("A", ""), ("B", "  "), ("C", " c ")]);
         assert_eq!([environment.get("A"), environment.get("B"), environment.get("C")], [None, None, Some("c")]);
+    }
+
+    #[test]
+    fn a_value_that_is_no_text_is_refused_where_it_is_for_the_host() {
+        let check = |name: &str| Environment::from_raw([(name.into(), OsString::from_vec(b"a\xff".to_vec()))]).check();
+        for name in ["OTEL_TRACES_EXPORTER", "SPANDREL_ADMIN_TOKEN"] {
+            let message = check(name).unwrap_err().to_string();
+            assert!(message.contains(name) && message.contains("help: "), "{message}");
+        }
+        assert!(check("LESSOPEN").is_ok());
     }
 
     #[test]

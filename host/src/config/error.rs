@@ -39,6 +39,24 @@ pub enum ConfigError {
         /// What to do.
         help: String,
     },
+    /// Something in the environment that is no UTF-8.
+    #[error("the environment variable {name} holds bytes that are no text\n  help: write it in UTF-8")]
+    NoText {
+        /// The variable.
+        name: String,
+    },
+    /// A file that a variable names.
+    #[error("the file {path} that the environment variable {name} names cannot be used: {reason}\n  help: {help}")]
+    NamedFile {
+        /// The variable.
+        name: String,
+        /// Its value.
+        path: String,
+        /// What is wrong with the file.
+        reason: String,
+        /// What is accepted.
+        help: String,
+    },
     /// Something in the environment.
     #[error("the environment variable {name}={value} is not understood\n  help: {help}")]
     Variable {

@@ -20,6 +20,9 @@ pub(super) enum ExpandError {
     /// Nothing says what it is.
     #[error("the environment variable {0} is not set, or is empty")]
     NotSet(String),
+    /// What it is cannot be read.
+    #[error("the environment variable {0} holds bytes that are no text")]
+    NoText(String),
 }
 
 impl ExpandError {
@@ -29,6 +32,7 @@ impl ExpandError {
             ExpandError::Open | ExpandError::NoName(_) => {
                 "write `${NAME}`, `${NAME:-default}`, or `$$` for a dollar sign".to_owned()
             }
+            ExpandError::NoText(name) => format!("write {name} in UTF-8"),
             ExpandError::Nested(_) => "write the default as plain text".to_owned(),
             ExpandError::NotSet(name) => format!("set {name}, or give a default: `${{{name}:-default}}`"),
         }
@@ -64,6 +68,9 @@ fn value<'a>(inside: &'a str, environment: &'a Environment) -> Result<&'a str, E
     }
     if default.is_some_and(|default| default.contains("${")) {
         return Err(ExpandError::Nested(name.to_owned()));
+    }
+    if environment.is_no_text(name) {
+        return Err(ExpandError::NoText(name.to_owned()));
     }
     environment.get(name).or(default).ok_or_else(|| ExpandError::NotSet(name.to_owned()))
 }

@@ -26,6 +26,7 @@ const CONSOLE: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 801
 type Result<T, E = ConfigError> = std::result::Result<T, E>;
 
 pub(super) fn read(text: &str, manifest: &Path, environment: &Environment) -> Result<Config> {
+    environment.check()?;
     let base = manifest.parent().unwrap_or(Path::new(""));
     let reader = Reader { text, manifest, base, environment };
     let parsed = DeTable::parse(text).map_err(|error| {
@@ -143,6 +144,13 @@ fn keep(section: &Section<'_>) -> Result<Option<Keep>> {
                 let help = "write \"errors\" or \"slower than 250ms\"";
                 return Err(section.reader.error(place, format!("`{rule}` is no rule for keeping traces"), help));
             }
+        };
+        if again {
+            return Err(section.reader.error(
+                place,
+                format!("`{rule}` is the second rule of its kind"),
+                "leave one out",
+            ));
         }
     }
     Ok(Some(keep))
