@@ -4,6 +4,7 @@
 //! are taken, and only then does anything answer. A changed manifest goes through the same steps.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::io::Write;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -122,13 +123,23 @@ fn in_manifest(config: &Config, reason: AssemblyError) -> StartError {
 }
 
 impl Host {
-    /// Starts everything that `config` describes. `environment` is read again when the manifest changes.
+    /// Starts everything that `config` describes. `environment` is read again when the manifest changes. Finished traces
+    /// are printed to standard output where the settings ask for that.
     pub async fn start(config: Config, environment: Environment) -> Result<Host, StartError> {
+        Host::start_with(config, environment, Box::new(std::io::stdout())).await
+    }
+
+    /// The same, with the terminal given.
+    pub async fn start_with(
+        config: Config,
+        environment: Environment,
+        terminal: Box<dyn Write + Send>,
+    ) -> Result<Host, StartError> {
         let resource: Vec<KeyValue> =
             config.resource.iter().map(|(key, value)| KeyValue::new(key.clone(), value.clone())).collect();
         let engine = Engine::new(config.cache_dir.as_deref())?;
         let network = outbound::network()?;
-        let pipeline = Pipeline::start(config.telemetry.clone())?;
+        let pipeline = Pipeline::start_with(config.telemetry.clone(), terminal)?;
         let source = Source::new("spandrel", env!("CARGO_PKG_VERSION"), &resource);
         let metrics = Metrics::new(source.resource().to_vec());
         let state = open_state(&config.state)?;

@@ -49,7 +49,7 @@ async fn run(arguments: RunArguments, environment: Environment) -> ExitCode {
     let telemetry = cli::telemetry_line(&config);
     let (interrupt, terminate) = (signal(SignalKind::interrupt()), signal(SignalKind::terminate()));
     let (Ok(mut interrupt), Ok(mut terminate)) = (interrupt, terminate) else { return fail("no signal handlers") };
-    let host = match Host::start(config, environment).await {
+    let host = match Host::start_with(config, environment, cli::terminal(arguments.log_format)).await {
         Ok(host) => host,
         Err(error) => return fail(&error.to_string()),
     };

@@ -49,7 +49,7 @@ pub struct RunArguments {
     /// The manifest
     #[arg(long, default_value = "services.toml", value_name = "FILE")]
     pub manifest: PathBuf,
-    /// How standard output looks
+    /// How standard output looks; with json, traces for the terminal go to standard error
     #[arg(long, value_enum, default_value = "text", value_name = "FORMAT")]
     pub log_format: LogFormat,
 }

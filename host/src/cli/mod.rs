@@ -14,7 +14,7 @@ pub use self::arguments::{
     SwapArguments,
 };
 pub use self::local::{banner, check, inspect, telemetry_line};
-pub use self::log::start_log;
+pub use self::log::{start_log, terminal};
 pub use self::remote::{act, status, swap};
 pub use self::runtime::runtime;
 use crate::component::{ComponentError, EngineError};
