@@ -18,7 +18,7 @@ use tokio::task::JoinHandle;
 use crate::assembly::{Assembly, AssemblyError};
 use crate::catalog::{Catalog, Generation, Service};
 use crate::component::{Engine, EngineError, Prepared};
-use crate::config::{Bind, Config, ConfigError, Environment, ServiceConfig, ServiceName, StateConfig};
+use crate::config::{Bind, Config, ConfigError, Environment, ServiceConfig, ServiceName, StateConfig, telemetry};
 use crate::console::Console;
 use crate::dispatch::{Arrival, Body, Dispatcher};
 use crate::listener::{self, Bound, ListenError, Listener};
@@ -135,6 +135,9 @@ impl Host {
         environment: Environment,
         terminal: Box<dyn Write + Send>,
     ) -> Result<Host, StartError> {
+        if let Some(ignored) = telemetry::ignored(&environment) {
+            tracing::warn!("{ignored}");
+        }
         let resource: Vec<KeyValue> =
             config.resource.iter().map(|(key, value)| KeyValue::new(key.clone(), value.clone())).collect();
         let engine = Engine::new(config.cache_dir.as_deref())?;

@@ -11,7 +11,7 @@ mod variables;
 pub use self::summary::summary;
 use self::variables::{Result, Variables, entries, pair, wrong};
 use super::environment::Environment;
-use crate::trace::{AttributeLimits, Batch, Exporter, Propagator, Root, Sampler, Settings, Signal, SpanLimits};
+use crate::trace::{AttributeLimits, Batch, Exporter, Propagator, Root, Sampler, Settings, Signal, Source, SpanLimits};
 
 /// The attribute that says which deployment a service belongs to.
 const DEPLOYMENT: &str = "deployment.environment.name";
@@ -62,6 +62,17 @@ pub(super) fn resource(environment: &Environment) -> Result<Vec<(String, String)
         attributes.push((DEPLOYMENT.to_owned(), "development".to_owned()));
     }
     Ok(attributes)
+}
+
+/// What is given in the environment although the host alone says it, as a warning; none where nothing is.
+pub fn ignored(environment: &Environment) -> Option<String> {
+    let name = environment.get("OTEL_SERVICE_NAME").map(|_| "OTEL_SERVICE_NAME".to_owned());
+    // What cannot be read was refused before.
+    let attributes = resource(environment).unwrap_or_default().into_iter().map(|(key, _)| key);
+    let attributes = attributes.filter(|key| Source::sets(key)).map(|key| format!("{key} in OTEL_RESOURCE_ATTRIBUTES"));
+    let given: Vec<_> = name.into_iter().chain(attributes).collect();
+    let why = "the manifest names services and versions, and each start and service has an instance id of its own";
+    (!given.is_empty()).then(|| format!("ignored: {}; {why}", given.join(", ")))
 }
 
 fn sampler(read: &Variables<'_>) -> Result<Sampler> {

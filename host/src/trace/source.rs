@@ -4,6 +4,16 @@ use std::sync::Arc;
 
 use opentelemetry::KeyValue;
 
+/// The attributes of a Resource that are the host's to say.
+const OWN: [&str; 6] = [
+    "service.name",
+    "service.version",
+    "service.instance.id",
+    "telemetry.sdk.name",
+    "telemetry.sdk.language",
+    "telemetry.sdk.version",
+];
+
 /// A service as its spans name it.
 #[derive(Debug)]
 pub struct Source {
@@ -14,22 +24,20 @@ pub struct Source {
 
 impl Source {
     /// The Resource of a service: `service.name`, `service.version`, a random `service.instance.id`, what describes the
-    /// SDK, and `extra`. An attribute of `extra` does not replace the first three.
+    /// SDK, and `extra`, which replaces none of them.
     pub fn new(name: &str, version: &str, extra: &[KeyValue]) -> Arc<Source> {
-        let mut resource = vec![
-            KeyValue::new("service.name", name.to_owned()),
-            KeyValue::new("service.version", version.to_owned()),
-            KeyValue::new("service.instance.id", instance_id()),
-            KeyValue::new("telemetry.sdk.name", "spandrel"),
-            KeyValue::new("telemetry.sdk.language", "rust"),
-            KeyValue::new("telemetry.sdk.version", env!("CARGO_PKG_VERSION")),
-        ];
-        for attribute in extra {
-            if !resource.iter().any(|known| known.key == attribute.key) {
-                resource.push(attribute.clone());
-            }
-        }
-        Arc::new(Source { name: name.to_owned(), version: version.to_owned(), resource })
+        let (name, version) = (name.to_owned(), version.to_owned());
+        let id = instance_id();
+        let own = [&name, &version, &id, "spandrel", "rust", env!("CARGO_PKG_VERSION")];
+        let own = OWN.iter().zip(own).map(|(key, value)| KeyValue::new(*key, value.to_owned()));
+        let extra = extra.iter().filter(|attribute| !Source::sets(attribute.key.as_str()));
+        let resource = own.chain(extra.cloned()).collect();
+        Arc::new(Source { name, version, resource })
+    }
+
+    /// Whether an attribute of a Resource is the host's to say.
+    pub fn sets(key: &str) -> bool {
+        OWN.contains(&key)
     }
 
     /// `service.name`.
@@ -75,6 +83,7 @@ mod tests {
         let names: Vec<_> = source.resource().iter().filter(|known| known.key.as_str() == "service.name").collect();
         assert_eq!(names.len(), 1);
         assert_eq!(names[0].value.as_str(), "user-service");
+        assert!(source.resource().iter().any(|known| known.key.as_str() == "service.version"));
         assert!(source.resource().iter().any(|known| known.key.as_str() == "team"));
     }
 }
