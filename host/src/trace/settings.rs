@@ -179,6 +179,20 @@ impl Otlp {
             client: None,
         }
     }
+
+    /// Whether the way to the collector is by TLS.
+    pub fn is_https(&self) -> bool {
+        self.endpoint.get(..8).is_some_and(|scheme| scheme.eq_ignore_ascii_case("https://"))
+    }
+
+    /// The endpoint as a log may show it: without a user, who may have a password, and a query, which may hold a key.
+    pub fn shown_endpoint(&self) -> String {
+        let (scheme, rest) = self.endpoint.split_once("://").unwrap_or(("http", &self.endpoint));
+        let (rest, query) = rest.split_once('?').map_or((rest, ""), |(rest, _)| (rest, "?..."));
+        let (authority, path) = rest.split_at(rest.find('/').unwrap_or(rest.len()));
+        let host = authority.rsplit_once('@').map_or(authority, |(_, host)| host);
+        format!("{scheme}://{host}{path}{query}")
+    }
 }
 
 impl Default for Settings {
@@ -199,5 +213,20 @@ impl Default for Settings {
             metric_export_interval: Duration::from_secs(60),
             recent_spans: 20_000,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_shown_of_an_endpoint_is_no_secret() {
+        let check = |url: &str, expected: &str| {
+            assert_eq!(Otlp { endpoint: url.to_owned(), ..Otlp::standard() }.shown_endpoint(), expected, "{url}");
+        };
+        check("http://u:p@c:1/x?a@b", "http://c:1/x?...");
+        check("https://c/u@v", "https://c/u@v");
+        check("https://c?key=s3cret/x", "https://c?...");
     }
 }

@@ -1,23 +1,32 @@
 //! What telemetry does, in one line, for whoever starts the host.
 
 use super::propagator_name;
-use crate::trace::{Exporter, Protocol, Root, Sampler, Settings, Signal};
+use crate::trace::{Batch, Exporter, Keep, Protocol, Root, Sampler, Settings, Signal, SpanLimits};
 
 /// The settings in one line, for whoever starts the host.
 pub fn summary(settings: &Settings) -> String {
     if settings.disabled {
         return "telemetry: off (OTEL_SDK_DISABLED)".to_owned();
     }
-    let signals = [("traces", &settings.traces), ("metrics", &settings.metrics), ("logs", &settings.logs)];
-    let signals = signals.map(|(name, signal)| format!("{name} {}", destination(signal)));
-    let keep = if settings.keep.is_some() { ", tail rule on" } else { "" };
+    let named = signals(settings).map(|(name, signal)| format!("{name} {}", destination(signal)));
+    let mut parts = vec![named.join(", "), format!("sampler {}", sampler_name(settings.sampler))];
+    parts.extend(settings.keep.as_ref().map(kept));
     let propagators: Vec<_> = settings.propagators.iter().map(|propagator| propagator_name(*propagator)).collect();
-    let propagators = if propagators.is_empty() { "none".to_owned() } else { propagators.join(",") };
-    format!(
-        "telemetry: {}; sampler {}{keep}; propagators {propagators}",
-        signals.join(", "),
-        sampler_name(settings.sampler)
-    )
+    parts.push(format!(
+        "propagators {}",
+        if propagators.is_empty() { "none".to_owned() } else { propagators.join(",") }
+    ));
+    parts.push(format!("{}, {}", batching(settings.batch), timeouts(settings)));
+    let sizes = |batch: &Batch| (batch.queue_size, batch.export_size);
+    if sizes(&settings.log_batch) != sizes(&settings.batch) {
+        parts.push(format!("log records {}", batching(settings.log_batch)));
+    }
+    parts.extend(limits(&settings.limits, &Settings::default().limits));
+    format!("telemetry: {}", parts.join("; "))
+}
+
+fn signals(settings: &Settings) -> [(&'static str, &Signal); 3] {
+    [("traces", &settings.traces), ("metrics", &settings.metrics), ("logs", &settings.logs)]
 }
 
 fn destination(signal: &Signal) -> String {
@@ -29,7 +38,7 @@ fn destination(signal: &Signal) -> String {
                 Protocol::HttpProtobuf => "http/protobuf",
             };
             let gzip = if signal.otlp.gzip { " gzip" } else { "" };
-            format!("otlp {protocol}{gzip} {}", without_user(&signal.otlp.endpoint))
+            format!("otlp {protocol}{gzip} {}", signal.otlp.shown_endpoint())
         }
     };
     match signal.exporters.as_slice() {
@@ -47,24 +56,54 @@ fn sampler_name(sampler: Sampler) -> String {
     if sampler.parent_based { format!("parentbased_{root}") } else { root }
 }
 
-/// A URL may hold a password, which no log may.
-fn without_user(url: &str) -> String {
-    let (scheme, rest) = url.split_once("://").unwrap_or(("http", url));
-    let end = rest.find(['/', '?', '#']).unwrap_or(rest.len());
-    let (authority, path) = rest.split_at(end);
-    let host = authority.rsplit_once('@').map_or(authority, |(_, host)| host);
-    format!("{scheme}://{host}{path}")
+/// The tail rule in words.
+fn kept(keep: &Keep) -> String {
+    let errors = keep.errors.then(|| "errors".to_owned());
+    let slow = keep.slower_than.map(|limit| format!("what is slower than {limit:?}"));
+    let rest = (keep.rate > 0.0).then(|| format!("{} of the rest", keep.rate));
+    let rules: Vec<_> = [errors, slow, rest].into_iter().flatten().collect();
+    format!("keeps {}", rules.join(", "))
+}
+
+fn batching(batch: Batch) -> String {
+    format!("queue {}, batch {}", batch.queue_size, batch.export_size)
+}
+
+/// The longest that an export may take, and where signals differ, that of each.
+fn timeouts(settings: &Settings) -> String {
+    let all = signals(settings).map(|(name, signal)| (name, signal.otlp.timeout));
+    let longest = settings.traces.otlp.timeout;
+    if all.iter().all(|(_, timeout)| *timeout == longest) {
+        return format!("timeout {longest:?}");
+    }
+    format!("timeouts {}", all.map(|(name, timeout)| format!("{name} {timeout:?}")).join(", "))
+}
+
+/// The limits that somebody has set.
+fn limits(limits: &SpanLimits, standard: &SpanLimits) -> Option<String> {
+    let count = |what: &str, limit: usize, standard: usize| (limit != standard).then(|| format!("{limit} {what}"));
+    let set = [
+        count("attributes", limits.attributes, standard.attributes),
+        count("events", limits.events, standard.events),
+        count("attributes of an event", limits.event_attributes, standard.event_attributes),
+        limits.value_length.map(|length| format!("{length} characters of a text")),
+    ];
+    let set: Vec<_> = set.into_iter().flatten().collect();
+    (!set.is_empty()).then(|| format!("limits {}", set.join(", ")))
 }
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
 
     #[test]
     fn the_summary_is_one_line() {
         let line = summary(&Settings::default());
         assert!(line.starts_with("telemetry: traces otlp grpc http://localhost:4317"), "{line}");
-        assert!(line.ends_with("sampler parentbased_always_on; propagators tracecontext,baggage"), "{line}");
+        let end = "sampler parentbased_always_on; propagators tracecontext,baggage; queue 2048, batch 512, timeout 10s";
+        assert!(line.ends_with(end), "{line}");
         assert!(!line.contains('\n'));
     }
 
@@ -74,14 +113,36 @@ mod tests {
         settings.metrics.exporters.clear();
         settings.propagators.clear();
         let line = summary(&settings);
-        assert!(line.contains("metrics off") && line.ends_with("propagators none"), "{line}");
+        assert!(line.contains("metrics off") && line.contains("propagators none;"), "{line}");
         assert_eq!(summary(&Settings { disabled: true, ..settings }), "telemetry: off (OTEL_SDK_DISABLED)");
     }
 
     #[test]
-    fn the_summary_shows_no_password() {
-        let check = |url, expected| assert_eq!(without_user(url), expected, "{url}");
-        check("http://u:p@c:1/x?a@b", "http://c:1/x?a@b");
-        check("https://c/u@v", "https://c/u@v");
+    fn the_summary_says_what_is_kept_and_how_much_is_held_and_sent() {
+        let mut settings = Settings::default();
+        let keep = Keep { errors: true, slower_than: Some(Duration::from_millis(250)), rate: 0.1 };
+        settings.keep = Some(keep);
+        settings.batch.queue_size = 9;
+        settings.metrics.otlp.timeout = Duration::from_millis(1500);
+        settings.limits.attributes = 5;
+        settings.limits.value_length = Some(99);
+        let line = summary(&settings);
+        for part in [
+            "; keeps errors, what is slower than 250ms, 0.1 of the rest;",
+            "; queue 9, batch 512, timeouts traces 10s, metrics 1.5s, logs 10s;",
+            "; log records queue 2048, batch 512;",
+            "; limits 5 attributes, 99 characters of a text",
+        ] {
+            assert!(line.contains(part), "{line}");
+        }
+        assert_eq!(kept(&Keep { errors: false, slower_than: None, ..keep }), "keeps 0.1 of the rest");
+    }
+
+    #[test]
+    fn the_summary_shows_no_secret() {
+        let mut settings = Settings::default();
+        settings.traces.otlp.endpoint = "http://u:s3cret@c:1/x?key=s3cret".to_owned();
+        let line = summary(&settings);
+        assert!(line.contains("http://c:1/x?...") && !line.contains("s3cret"), "{line}");
     }
 }

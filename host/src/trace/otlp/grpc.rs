@@ -35,7 +35,7 @@ pub(super) struct Grpc {
 impl Grpc {
     pub fn new(otlp: &Otlp) -> Result<Grpc, TransportError> {
         let fail = |error: tonic::transport::Error| TransportError::Endpoint {
-            endpoint: otlp.endpoint.clone(),
+            endpoint: otlp.shown_endpoint(),
             reason: innermost(&error),
         };
         let mut endpoint = Endpoint::from_shared(otlp.endpoint.clone())
@@ -44,7 +44,7 @@ impl Grpc {
             .connect_timeout(otlp.timeout)
             .http2_keep_alive_interval(PING)
             .keep_alive_timeout(PING);
-        if otlp.endpoint.starts_with("https://") {
+        if otlp.is_https() {
             endpoint = endpoint.tls_config(tls(otlp)?).map_err(fail)?;
         }
         let mut client = Client::new(endpoint.connect_lazy());

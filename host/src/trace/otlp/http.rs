@@ -27,7 +27,7 @@ pub(super) struct Http {
 
 impl Http {
     pub fn new(otlp: &Otlp) -> Result<Http, TransportError> {
-        let fail = |reason: String| TransportError::Endpoint { endpoint: otlp.endpoint.clone(), reason };
+        let fail = |reason: String| TransportError::Endpoint { endpoint: otlp.shown_endpoint(), reason };
         let url: reqwest::Url = otlp.endpoint.parse().map_err(|error| fail(format!("{error}")))?;
         // The first caller decides for the process; that another one was there before is as good.
         let _ = rustls::crypto::ring::default_provider().install_default();
@@ -35,11 +35,11 @@ impl Http {
             .timeout(otlp.timeout)
             .user_agent(user_agent())
             .redirect(reqwest::redirect::Policy::none());
-        if let Some(path) = &otlp.certificate {
+        if let Some(path) = otlp.certificate.as_ref().filter(|_| otlp.is_https()) {
             let certificates = reqwest::Certificate::from_pem_bundle(&pem(path)?);
             client = client.tls_certs_merge(certificates.map_err(|error| bad_file(path, &error))?);
         }
-        if let Some((certificate, key)) = &otlp.client {
+        if let Some((certificate, key)) = otlp.client.as_ref().filter(|_| otlp.is_https()) {
             let both = [pem(certificate)?, b"\n".to_vec(), pem(key)?].concat();
             let identity = reqwest::Identity::from_pem(&both).map_err(|error| bad_file(certificate, &error))?;
             client = client.identity(identity);
@@ -56,7 +56,7 @@ impl Http {
         };
         match post.send().await {
             Ok(response) => judge(response).await,
-            Err(error) => Verdict::Retry { after: None, reason: innermost(&error) },
+            Err(error) => Verdict::Retry { after: None, reason: innermost(&error.without_url()) },
         }
     }
 }
