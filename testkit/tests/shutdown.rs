@@ -153,3 +153,25 @@ async fn the_console_exporter_prints_a_finished_trace_as_a_tree() {
         assert!(ended.stdout.contains(word), "`{word}` is not in {ended:#?}");
     }
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn traces_on_the_terminal_need_no_collector_and_stay_out_of_a_json_log() {
+    let (folder, address) = (tempfile::tempdir().expect("a temporary folder"), free_address());
+    let manifest = write_manifest(&folder, address, "http://localhost:1").display().to_string();
+    let environment =
+        [("OTEL_TRACES_EXPORTER", "console"), ("OTEL_RESOURCE_ATTRIBUTES", "service.version=9,team=shop")];
+    let mut spandrel = Spandrel::start(&["run", "--manifest", &manifest, "--log-format", "json"], &environment);
+    spandrel.wait_until_listening(address);
+    assert_eq!(Client::default().request("GET", address, "/health").send().await.status, 200);
+    spandrel.wait_for_line(&["started"]).await;
+    let began = Instant::now();
+    spandrel.signal("TERM");
+    let ended = spandrel.wait(PATIENCE);
+    assert!(began.elapsed() < Duration::from_secs(4), "{:?}", began.elapsed());
+    let lines = ended.stdout.lines().map(serde_json::from_str::<serde_json::Value>).collect::<Result<Vec<_>, _>>();
+    let lines = lines.unwrap_or_else(|error| panic!("{error}: {}", ended.stdout));
+    let warnings: Vec<_> = lines.iter().filter(|line| line["level"] == "WARN").collect();
+    assert_eq!(warnings.len(), 1, "{warnings:?}");
+    assert!(ended.stdout.contains("ignored: service.version in OTEL_RESOURCE_ATTRIBUTES"), "{}", ended.stdout);
+    assert!(ended.stderr.contains("GET /health"), "{}", ended.stderr);
+}

@@ -1,11 +1,14 @@
 //! The `OTEL_*` variables, as the OpenTelemetry specification defines them, and what they come to.
 //!
-//! `OTEL_SERVICE_NAME` is not read: each service has the name that the manifest gives it.
+//! `OTEL_SERVICE_NAME` changes nothing: each service has the name that the manifest gives it.
 
+mod endpoint;
+mod headers;
 mod otlp;
 mod summary;
 #[cfg(test)]
 mod tests;
+mod tls;
 mod variables;
 
 pub use self::summary::summary;
@@ -20,11 +23,12 @@ const DEPLOYMENT: &str = "deployment.environment.name";
 pub(super) fn settings(environment: &Environment) -> Result<Settings> {
     let standard = Settings::default();
     let read = Variables(environment);
-    Ok(Settings {
-        disabled: read.get("OTEL_SDK_DISABLED").is_some_and(|value| value.eq_ignore_ascii_case("true")),
-        traces: signal(&read, "TRACES", &[Exporter::Otlp, Exporter::Console], "OTEL_BSP_EXPORT_TIMEOUT")?,
-        metrics: signal(&read, "METRICS", &[Exporter::Otlp], "OTEL_METRIC_EXPORT_TIMEOUT")?,
-        logs: signal(&read, "LOGS", &[Exporter::Otlp], "OTEL_BLRP_EXPORT_TIMEOUT")?,
+    let traces = otlp::signal(&read, "TRACES", &[Exporter::Otlp, Exporter::Console], "otlp")?;
+    let settings = Settings {
+        disabled: read.truth("OTEL_SDK_DISABLED")?.unwrap_or(standard.disabled),
+        metrics: bounded(&read, beside(&read, "METRICS", &traces)?, "OTEL_METRIC_EXPORT_TIMEOUT")?,
+        logs: bounded(&read, beside(&read, "LOGS", &traces)?, "OTEL_BLRP_EXPORT_TIMEOUT")?,
+        traces: bounded(&read, traces, "OTEL_BSP_EXPORT_TIMEOUT")?,
         sampler: sampler(&read)?,
         batch: batch(&read, "BSP", standard.batch)?,
         log_batch: batch(&read, "BLRP", standard.log_batch)?,
@@ -36,12 +40,23 @@ pub(super) fn settings(environment: &Environment) -> Result<Settings> {
             .some_millis("OTEL_METRIC_EXPORT_INTERVAL")?
             .unwrap_or(standard.metric_export_interval),
         recent_spans: standard.recent_spans,
-    })
+    };
+    let signals = [("TRACES", &settings.traces), ("METRICS", &settings.metrics), ("LOGS", &settings.logs)];
+    for (name, signal) in signals.into_iter().filter(|_| !settings.disabled) {
+        tls::check(&read, name, signal)?;
+    }
+    Ok(settings)
+}
+
+/// A signal beside traces. Whoever has traces printed and names no collector has none, most likely: looking for one
+/// would end in warnings.
+fn beside(read: &Variables<'_>, name: &str, traces: &Signal) -> Result<Signal> {
+    let printed = traces.exporters == [Exporter::Console] && read.of_signal(name, "ENDPOINT").is_none();
+    otlp::signal(read, name, &[Exporter::Otlp], if printed { "none" } else { "otlp" })
 }
 
 /// A signal has a variable of its own that bounds an export, besides what bounds all of OTLP.
-fn signal(read: &Variables<'_>, name: &str, exporters: &[Exporter], timeout: &str) -> Result<Signal> {
-    let mut signal = otlp::signal(read, name, exporters)?;
+fn bounded(read: &Variables<'_>, mut signal: Signal, timeout: &str) -> Result<Signal> {
     if let Some(bound) = read.some_millis(timeout)? {
         signal.otlp.timeout = signal.otlp.timeout.min(bound);
     }

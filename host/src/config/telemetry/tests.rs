@@ -63,6 +63,8 @@ fn everything_else_is_read_too() {
 #[test]
 fn an_invalid_value_is_an_error_that_names_the_variable() {
     let bad = [
+        ("OTEL_SDK_DISABLED", "yes"),
+        ("OTEL_SDK_DISABLED", "1"),
         ("OTEL_TRACES_EXPORTER", "zipkin"),
         ("OTEL_METRICS_EXPORTER", "console"),
         ("OTEL_EXPORTER_OTLP_ENDPOINT", "localhost:4317"),
@@ -139,6 +141,37 @@ fn an_exporter_that_is_named_twice_exports_once() {
     let settings = read(&[("OTEL_TRACES_EXPORTER", "otlp, otlp,"), ("OTEL_LOGS_EXPORTER", "none")]).unwrap();
     assert_eq!(settings.traces.exporters, [Exporter::Otlp]);
     assert_eq!(settings.logs.exporters, []);
+}
+
+#[test]
+fn whoever_has_traces_printed_needs_no_collector() {
+    let exported = |pairs: &[(&str, &str)]| {
+        let settings = read(pairs).unwrap();
+        [settings.metrics, settings.logs].map(|signal| !signal.exporters.is_empty())
+    };
+    let console = ("OTEL_TRACES_EXPORTER", "console");
+    assert_eq!(exported(&[console]), [false, false]);
+    assert_eq!(exported(&[console, ("OTEL_METRICS_EXPORTER", "otlp")]), [true, false]);
+    assert_eq!(exported(&[console, ("OTEL_EXPORTER_OTLP_ENDPOINT", "http://c:1")]), [true, true]);
+    assert_eq!(exported(&[console, ("OTEL_EXPORTER_OTLP_LOGS_ENDPOINT", "http://c:1")]), [false, true]);
+    assert_eq!(exported(&[("OTEL_TRACES_EXPORTER", "otlp,console")]), [true, true]);
+    assert_eq!(exported(&[("OTEL_TRACES_EXPORTER", "none")]), [true, true]);
+}
+
+#[test]
+fn an_sdk_is_disabled_by_the_word_true_alone() {
+    for (value, disabled) in [("true", true), ("True", true), ("FALSE", false), ("", false)] {
+        assert_eq!(read(&[("OTEL_SDK_DISABLED", value)]).unwrap().disabled, disabled, "{value}");
+    }
+}
+
+#[test]
+fn what_is_given_in_vain_is_said() {
+    let said = |pairs: &[(&str, &str)]| ignored(&Environment::from_pairs(pairs.iter().copied()));
+    assert_eq!(said(&[("OTEL_RESOURCE_ATTRIBUTES", "team=shop,service.namespace=eu")]), None);
+    let all = said(&[("OTEL_SERVICE_NAME", "a"), ("OTEL_RESOURCE_ATTRIBUTES", "service.version=1,team=shop")]).unwrap();
+    let start = "ignored: OTEL_SERVICE_NAME, service.version in OTEL_RESOURCE_ATTRIBUTES; ";
+    assert!(all.starts_with(start), "{all}");
 }
 
 #[test]

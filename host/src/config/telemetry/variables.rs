@@ -31,6 +31,16 @@ impl<'a> Variables<'a> {
         self.get(name).map(read).transpose()
     }
 
+    /// Yes or no, as the specification writes them.
+    pub fn truth(&self, name: &str) -> Result<Option<bool>> {
+        let read = |value: &str| match value.to_ascii_lowercase().as_str() {
+            "true" => Ok(true),
+            "false" => Ok(false),
+            _ => Err(wrong(name, value, "write true or false")),
+        };
+        self.get(name).map(read).transpose()
+    }
+
     pub fn count(&self, name: &str) -> Result<Option<usize>> {
         self.number(name, "write a whole number")
     }
