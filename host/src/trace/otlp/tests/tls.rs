@@ -95,3 +95,15 @@ async fn a_certificate_that_cannot_be_read_is_told_at_the_start() {
         assert!(matches!(error, crate::trace::PipelineError::Transport(TransportError::Certificate { .. })));
     }
 }
+
+#[tokio::test]
+async fn a_certificate_is_not_read_where_the_way_is_not_by_tls() {
+    let papers = Papers::issue();
+    for protocol in [Protocol::Grpc, Protocol::HttpProtobuf] {
+        let mut settings = Settings::default();
+        settings.traces.otlp.protocol = protocol;
+        settings.traces.otlp.certificate = Some(papers.path("nothing.pem"));
+        settings.traces.otlp.client = Some((papers.path("nothing.pem"), papers.path("nothing.key")));
+        assert!(Pipeline::start(settings).is_ok(), "{protocol:?}");
+    }
+}
