@@ -274,6 +274,40 @@ mod tests {
         }
 
         #[test]
+        fn what_differs_from_a_valid_header_in_a_few_places_is_read_or_ignored(
+            trace in 1_u128.., changes in proptest::collection::vec((any::<u16>(), 0x20_u8..0x7f, 0..3_u8), 1..4),
+        ) {
+            let context = TraceContext::valid(TraceId::from(trace), SpanId::from(9_u64), true).unwrap();
+            for format in ALL {
+                let propagators = Propagators::new(&[format]);
+                let mut valid = HeaderMap::new();
+                propagators.inject(&context, None, &mut valid);
+                let mut changed = HeaderMap::new();
+                for (name, value) in &valid {
+                    let mut bytes = value.as_bytes().to_vec();
+                    for (at, byte, change) in &changes {
+                        let at = usize::from(*at) % bytes.len();
+                        match change {
+                            0 => bytes[at] = *byte,
+                            1 => bytes.insert(at, *byte),
+                            _ if bytes.len() > 1 => drop(bytes.remove(at)),
+                            _ => {}
+                        }
+                    }
+                    changed.insert(name, HeaderValue::from_bytes(&bytes).unwrap());
+                }
+                // Whatever is taken for a caller can be named in what is sent on.
+                if let Some(parent) = propagators.extract(&changed).parent {
+                    prop_assert!(parent.is_valid());
+                    let mut sent = HeaderMap::new();
+                    propagators.inject(&parent, None, &mut sent);
+                    let read = propagators.extract(&sent).parent;
+                    prop_assert_eq!(read.map(|read| read.span_id), Some(parent.span_id), "{:?}", changed);
+                }
+            }
+        }
+
+        #[test]
         fn no_header_value_makes_the_parsers_fail(value in "\\PC*", ascii in "[ -~]{0,80}") {
             for text in [value, ascii] {
                 let Ok(value) = HeaderValue::from_bytes(text.as_bytes()) else { continue };
