@@ -101,6 +101,21 @@ async fn a_collector_that_asks_for_a_pause_gets_it_and_then_everything() {
 }
 
 #[tokio::test]
+async fn a_collector_that_asks_for_no_pause_is_not_asked_without_end() {
+    for (protocol, collector) in
+        [(Protocol::Grpc, Collector::grpc().await), (Protocol::HttpProtobuf, Collector::http().await)]
+    {
+        let collector = collector.answers(std::iter::repeat_n(Answer::Again(Some(Duration::ZERO)), 3));
+        let pipeline = Pipeline::start(settings(collector.address, protocol)).unwrap();
+        let began = Instant::now();
+        request(&pipeline);
+        collector.wait(|seen| seen.spans() == 1).await;
+        // Half a second, one and two, each shortened by half at most.
+        assert!(began.elapsed() >= Duration::from_millis(1700), "{protocol:?}: {:?}", began.elapsed());
+    }
+}
+
+#[tokio::test]
 async fn what_a_collector_rejects_in_part_is_counted() {
     for (protocol, collector) in
         [(Protocol::Grpc, Collector::grpc().await), (Protocol::HttpProtobuf, Collector::http().await)]
