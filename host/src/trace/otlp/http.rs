@@ -14,9 +14,6 @@ use super::retry::retry_after;
 use super::{TransportError, Verdict, bad_file, innermost, pem, user_agent};
 use crate::trace::settings::Otlp;
 
-/// The most characters of a collector's complaint that are passed on.
-const COMPLAINT: usize = 200;
-
 /// A client for one URL.
 pub(super) struct Http {
     client: reqwest::Client,
@@ -96,11 +93,10 @@ async fn judge(response: reqwest::Response) -> Verdict {
 
 /// What a collector says of a request that it refuses: a `google.rpc.Status`, or any text.
 fn complaint(body: &[u8]) -> String {
-    let text = match tonic_types::Status::decode(body) {
+    match tonic_types::Status::decode(body) {
         Ok(status) if !status.message.is_empty() => status.message,
         _ => String::from_utf8_lossy(body).into_owned(),
-    };
-    text.chars().take(COMPLAINT).collect()
+    }
 }
 
 fn compress(body: &Body) -> std::io::Result<Vec<u8>> {

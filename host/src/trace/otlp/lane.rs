@@ -149,13 +149,10 @@ impl Lane {
     }
 
     fn taken(&self, items: u64, rejected: u64, message: &str) {
-        self.outage.over();
         let rejected = rejected.min(items);
         self.counters.exported(self.signal, items - rejected);
-        if rejected > 0 {
-            self.counters.dropped(self.signal, DropReason::Rejected, rejected);
-            self.outage.rejected_in_part(rejected, message);
-        }
+        self.counters.dropped(self.signal, DropReason::Rejected, rejected);
+        self.outage.accepted(rejected, message);
     }
 
     /// Waits for the next try. A host that is stopping has no time for long pauses.

@@ -165,10 +165,7 @@ impl Transports {
         let began = Instant::now();
         let outcome = match transport.send(SignalKind::Metrics, body).await {
             Verdict::Accepted { rejected, message } => {
-                outage.over();
-                if rejected > 0 {
-                    outage.rejected_in_part(rejected, &message);
-                }
+                outage.accepted(rejected, &message);
                 ExportOutcome::Accepted
             }
             Verdict::Retry { reason, .. } => {

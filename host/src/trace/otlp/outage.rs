@@ -6,9 +6,10 @@ use std::time::{Duration, Instant};
 
 use crate::trace::counters::SignalKind;
 
-/// The least time between two complaints about a queue that is too small for what comes, and about parts that are
-/// rejected: there is no outage then whose end could be waited for.
+/// The least time between two complaints of a kind where there is no outage whose end could be waited for.
 const QUIET: Duration = Duration::from_secs(60);
+/// The most characters of a collector's text that are passed on.
+const TEXT: usize = 200;
 
 /// What is known of the way to one collector.
 #[derive(Debug)]
@@ -23,9 +24,16 @@ pub(in crate::trace) struct Outage {
 #[derive(Debug, Default)]
 struct State {
     down: bool,
-    /// Lost since the collector went away.
+    /// Lost since an export last got through. An outage begins before it is known to be one: exports have to time out.
     lost: u64,
-    complained: Option<Instant>,
+    /// Whether it was said since then that the queue is full.
+    full: bool,
+    /// When it was last said that the queue is too small for what comes.
+    slow: Option<Instant>,
+    /// When it was last said that the collector took a part.
+    partial: Option<Instant>,
+    /// When a warning of the collector was last passed on.
+    warned: Option<Instant>,
 }
 
 impl Outage {
@@ -45,8 +53,8 @@ impl Outage {
 
     /// An export failed for now.
     pub fn failed(&self, reason: &str) {
-        let mut state = self.lock();
-        if !std::mem::replace(&mut state.down, true) {
+        if !std::mem::replace(&mut self.lock().down, true) {
+            let reason = plain(reason);
             tracing::warn!(reason, "the collector takes no {} now; {}", self.what, self.fate);
         }
     }
@@ -56,34 +64,51 @@ impl Outage {
         let mut state = self.lock();
         state.lost += items;
         if !std::mem::replace(&mut state.down, true) {
+            let reason = plain(reason);
             tracing::warn!(reason, "the collector refuses {}, which are lost", self.what);
-        }
-    }
-
-    /// The collector took an export but for so many.
-    pub fn rejected_in_part(&self, items: u64, message: &str) {
-        if self.may_complain() {
-            tracing::warn!(items, message, "the collector took {} only in part", self.what);
         }
     }
 
     /// So many found the queue full. Said once in an outage, and now and then where the collector is only too slow.
     pub fn dropped(&self, items: u64) {
         let mut state = self.lock();
-        let first = state.down && state.lost == 0;
-        state.lost += if state.down { items } else { 0 };
-        let down = state.down;
+        state.lost += items;
+        let tell = match state.down {
+            true => !state.full,
+            false => is_due(&mut state.slow),
+        };
+        state.full |= tell;
         drop(state);
-        if (first || !down) && self.may_complain() {
+        if tell {
             tracing::warn!("the queue of {0} is full; {0} are lost and counted", self.what);
         }
     }
 
-    /// An export got through.
-    pub fn over(&self) {
+    /// The collector took an export, but for so many items. Without such, its text is a warning.
+    pub fn accepted(&self, rejected: u64, text: &str) {
+        self.over();
         let mut state = self.lock();
+        let (partial, warning) = (rejected > 0, !text.is_empty());
+        let tell = match (partial, warning) {
+            (true, _) => is_due(&mut state.partial),
+            (false, true) => is_due(&mut state.warned),
+            (false, false) => false,
+        };
+        drop(state);
+        let text = plain(text);
+        match (tell, partial) {
+            (true, true) => tracing::warn!(rejected, text, "the collector took {} only in part", self.what),
+            (true, false) => tracing::warn!(text, "the collector took {} with a warning", self.what),
+            (false, _) => {}
+        }
+    }
+
+    /// An export got through.
+    fn over(&self) {
+        let mut state = self.lock();
+        let lost = std::mem::take(&mut state.lost);
+        state.full = false;
         if std::mem::take(&mut state.down) {
-            let lost = std::mem::take(&mut state.lost);
             tracing::info!(lost, "the collector takes {} again", self.what);
         }
     }
@@ -93,16 +118,22 @@ impl Outage {
         self.lock().down
     }
 
-    fn may_complain(&self) -> bool {
-        let mut state = self.lock();
-        let quiet = state.complained.is_none_or(|at| at.elapsed() >= QUIET);
-        if quiet {
-            state.complained = Some(Instant::now());
-        }
-        quiet
-    }
-
     fn lock(&self) -> std::sync::MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// Whether a complaint of a kind may be made again. If so, it was made now.
+fn is_due(last: &mut Option<Instant>) -> bool {
+    let due = last.is_none_or(|at| at.elapsed() >= QUIET);
+    if due {
+        *last = Some(Instant::now());
+    }
+    due
+}
+
+/// A collector's text as it may stand in the log: short, and without what would begin a line or control a terminal.
+/// Not every format of the log escapes all of that.
+fn plain(text: &str) -> String {
+    text.chars().take(TEXT).map(|letter| if letter.is_control() { '\u{fffd}' } else { letter }).collect()
 }

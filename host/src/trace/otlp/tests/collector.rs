@@ -39,7 +39,8 @@ pub enum Answer {
     Take,
     Again(Option<Duration>),
     Refuse,
-    Partial(i64),
+    /// Takes all but so many items, with a text that says why.
+    Partial(i64, &'static str),
     Hang,
 }
 
@@ -178,12 +179,12 @@ impl Service {
         seen.answers.pop_front().unwrap_or(Answer::Take)
     }
 
-    /// The answer over gRPC: how many items are rejected, if it is taken.
-    async fn grpc<T>(&self, request: &tonic::Request<T>) -> Result<i64, Status> {
+    /// The answer over gRPC: what is said of items that are rejected, if it is taken.
+    async fn grpc<T>(&self, request: &tonic::Request<T>) -> Result<Option<ExportTracePartialSuccess>, Status> {
         let metadata = request.metadata().clone().into_headers();
         match self.arrived(texts(&metadata)) {
-            Answer::Take => Ok(0),
-            Answer::Partial(rejected) => Ok(rejected),
+            Answer::Take => Ok(None),
+            Answer::Partial(rejected, text) => Ok(Some(partial(rejected, text))),
             Answer::Refuse => Err(Status::invalid_argument("never")),
             Answer::Again(None) => Err(Status::unavailable("later")),
             Answer::Again(after) => {
@@ -203,9 +204,9 @@ impl Service {
         }
         let traces = ExportTraceServiceRequest::decode(&*plain).unwrap();
         let mut response = Response::new(Full::default());
-        let rejected_spans = match self.arrived(texts(&head.headers)) {
-            Answer::Take => 0,
-            Answer::Partial(rejected) => rejected,
+        let partial_success = match self.arrived(texts(&head.headers)) {
+            Answer::Take => None,
+            Answer::Partial(rejected, text) => Some(partial(rejected, text)),
             Answer::Refuse => {
                 *response.status_mut() = StatusCode::BAD_REQUEST;
                 return response;
@@ -219,7 +220,7 @@ impl Service {
             Answer::Hang => std::future::pending().await,
         };
         self.0.lock().unwrap().traces.push(traces);
-        *response.body_mut() = answer(rejected_spans).encode_to_vec().into();
+        *response.body_mut() = ExportTraceServiceResponse { partial_success }.encode_to_vec().into();
         response
     }
 }
@@ -230,9 +231,9 @@ impl TraceService for Service {
         &self,
         request: tonic::Request<ExportTraceServiceRequest>,
     ) -> Result<tonic::Response<ExportTraceServiceResponse>, Status> {
-        let rejected = self.grpc(&request).await?;
+        let partial_success = self.grpc(&request).await?;
         self.0.lock().unwrap().traces.push(request.into_inner());
-        Ok(tonic::Response::new(answer(rejected)))
+        Ok(tonic::Response::new(ExportTraceServiceResponse { partial_success }))
     }
 }
 
@@ -248,9 +249,8 @@ impl LogsService for Service {
     }
 }
 
-fn answer(rejected_spans: i64) -> ExportTraceServiceResponse {
-    let partial = ExportTracePartialSuccess { rejected_spans, error_message: "too many".to_owned() };
-    ExportTraceServiceResponse { partial_success: (rejected_spans > 0).then_some(partial) }
+fn partial(rejected_spans: i64, text: &str) -> ExportTracePartialSuccess {
+    ExportTracePartialSuccess { rejected_spans, error_message: text.to_owned() }
 }
 
 fn texts(headers: &http::HeaderMap) -> Vec<(String, String)> {

@@ -3,4 +3,5 @@
 mod collector;
 mod delivery;
 mod encoding;
+mod outage;
 mod tls;

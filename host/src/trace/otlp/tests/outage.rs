@@ -1,0 +1,144 @@
+//! What the host's own log says of a collector that is away, slow or full of complaints.
+
+use std::io::Write;
+use std::sync::{Arc, Mutex};
+
+use tracing::Dispatch;
+
+use super::super::outage::Outage;
+use super::collector::{Answer, Collector};
+use super::delivery::{LIMIT, requests, settings};
+use crate::trace::Pipeline;
+use crate::trace::counters::SignalKind;
+use crate::trace::settings::{Batch, Protocol};
+
+/// What is logged, as it is printed.
+#[derive(Clone, Default)]
+struct Printed(Arc<Mutex<Vec<u8>>>);
+
+impl Write for Printed {
+    fn write(&mut self, text: &[u8]) -> std::io::Result<usize> {
+        self.0.lock().unwrap().extend_from_slice(text);
+        Ok(text.len())
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
+impl Printed {
+    /// Prints in the form for people.
+    fn text(&self) -> Dispatch {
+        let printed = self.clone();
+        tracing_subscriber::fmt().with_ansi(false).with_writer(move || printed.clone()).into()
+    }
+
+    /// Prints in the form for machines.
+    fn json(&self) -> Dispatch {
+        let printed = self.clone();
+        tracing_subscriber::fmt().json().flatten_event(true).with_writer(move || printed.clone()).into()
+    }
+
+    fn lines(&self) -> Vec<String> {
+        let text = String::from_utf8(self.0.lock().unwrap().clone()).unwrap();
+        text.lines().map(str::to_owned).collect()
+    }
+
+    #[track_caller]
+    fn assert_count(&self, part: &str, count: usize) {
+        let lines = self.lines();
+        assert_eq!(lines.iter().filter(|line| line.contains(part)).count(), count, "`{part}` in {lines:#?}");
+    }
+}
+
+const FULL: &str = "the queue of spans is full";
+
+/// What is printed while these things happen to spans.
+fn printed(happens: impl FnOnce(&Outage)) -> Printed {
+    let printed = Printed::default();
+    tracing::dispatcher::with_default(&printed.text(), || happens(&Outage::new(SignalKind::Traces)));
+    printed
+}
+
+#[tokio::test]
+async fn an_outage_is_told_once_when_it_begins_and_once_when_it_ends() {
+    let printed = Printed::default();
+    let _guard = tracing::dispatcher::set_default(&printed.text());
+    let outage = [Answer::Again(None), Answer::Again(None), Answer::Again(None)];
+    let collector = Collector::grpc().await.answers(outage);
+    let mut settings = settings(collector.address, Protocol::Grpc);
+    settings.batch = Batch { queue_size: 4, export_size: 2, ..settings.batch };
+    let pipeline = Pipeline::start(settings).unwrap();
+    for arrivals in 1..=3 {
+        requests(&pipeline, 10);
+        collector.wait(|seen| seen.arrivals.len() >= arrivals).await;
+    }
+    pipeline.shutdown(LIMIT).await;
+    printed.assert_count("takes no spans now", 1);
+    printed.assert_count(FULL, 1);
+    printed.assert_count("takes spans again", 1);
+}
+
+#[test]
+fn each_outage_has_a_line_of_its_own_for_the_full_queue() {
+    let printed = printed(|outage| {
+        for _ in 0..2 {
+            outage.failed("away");
+            outage.dropped(1);
+            outage.dropped(1);
+            outage.accepted(0, "");
+        }
+    });
+    printed.assert_count(FULL, 2);
+    printed.assert_count("takes spans again lost=2", 2);
+}
+
+#[test]
+fn complaints_of_one_kind_do_not_silence_another() {
+    let printed = printed(|outage| {
+        for _ in 0..3 {
+            outage.accepted(3, "too many");
+            outage.accepted(0, "old names");
+            outage.dropped(1);
+        }
+    });
+    printed.assert_count("took spans only in part", 1);
+    printed.assert_count("took spans with a warning", 1);
+    printed.assert_count(FULL, 1);
+}
+
+#[test]
+fn what_was_lost_before_an_export_timed_out_is_told_too() {
+    let printed = printed(|outage| {
+        outage.dropped(9);
+        outage.accepted(0, "");
+        outage.dropped(170);
+        outage.failed("no answer");
+        outage.dropped(30);
+        outage.accepted(0, "");
+    });
+    printed.assert_count("takes spans again lost=200", 1);
+}
+
+#[test]
+fn a_collector_cannot_write_lines_of_log_of_its_own() {
+    let text = format!("no\n2026-01-01T00:00:00Z  INFO all is well\r\u{1b}[2J\u{7f}\u{9b}2J{}", "!".repeat(9999));
+    let complaints: [fn(&Outage, &str); 4] = [
+        |outage, text| outage.failed(text),
+        |outage, text| outage.refused(1, text),
+        |outage, text| outage.accepted(1, text),
+        |outage, text| outage.accepted(0, text),
+    ];
+    for complain in complaints {
+        for format in [Printed::text, Printed::json] {
+            let printed = Printed::default();
+            tracing::dispatcher::with_default(&format(&printed), || {
+                complain(&Outage::new(SignalKind::Traces), &text);
+            });
+            let lines = printed.lines();
+            assert_eq!(lines.len(), 1, "{lines:#?}");
+            assert!(!lines[0].contains(char::is_control) && lines[0].len() < 600, "{lines:#?}");
+        }
+    }
+}
