@@ -193,6 +193,31 @@ async fn what_does_not_fit_the_queue_is_counted_and_nobody_waits() {
 }
 
 #[tokio::test]
+async fn while_a_collector_is_away_no_more_is_held_than_the_queue_and_what_is_under_way() {
+    const ROUNDS: usize = 200;
+    let address = free_address();
+    let mut settings = settings(address, Protocol::Grpc);
+    settings.batch = Batch { queue_size: 64, export_size: 8, delay: Duration::from_millis(1) };
+    let pipeline = Pipeline::start(settings).unwrap();
+    for _ in 0..ROUNDS {
+        requests(&pipeline, 10);
+        let (waiting, capacity) = pipeline.queue();
+        assert!(waiting <= capacity, "{waiting} wait");
+        // The task takes what it can between the requests, as it does under load.
+        tokio::task::yield_now().await;
+    }
+    let made = 10 * ROUNDS as u64;
+    let held = 64 + 8 * 8;
+    let lost = dropped(&pipeline);
+    assert!(matches!(lost[..], [("queue_full", lost)] if lost >= made - held), "{lost:?}");
+    let collector = Collector::grpc_at(address).await;
+    let kept = made - lost[0].1;
+    collector.wait(|seen| seen.spans() as u64 == kept).await;
+    pipeline.shutdown(LIMIT).await;
+    assert_eq!((pipeline.counters().exported_spans(), dropped(&pipeline)), (kept, lost), "all is accounted for");
+}
+
+#[tokio::test]
 async fn a_host_that_stops_does_not_wait_for_long_pauses() {
     let collector = Collector::grpc().await.answers([Answer::Again(Some(Duration::from_secs(60)))]);
     let pipeline = Pipeline::start(settings(collector.address, Protocol::Grpc)).unwrap();
