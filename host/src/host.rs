@@ -30,8 +30,10 @@ use crate::{outbound, watch};
 
 /// How long requests in flight may take to end when the host stops.
 pub const DRAIN_LIMIT: Duration = Duration::from_secs(30);
-/// How long the last spans may take to leave.
+/// How long the last spans, log records and metrics may take to leave, all together.
 const FLUSH_LIMIT: Duration = Duration::from_secs(5);
+/// What spans and log records leave of that to the metrics, which go last: they tell what became of the others.
+const METRICS_LIMIT: Duration = Duration::from_secs(1);
 
 /// Why the host did not start. Nothing of it is left running.
 #[derive(Debug, Error)]
@@ -191,7 +193,8 @@ impl Host {
         plain.map(|route| example(&route.template)).collect()
     }
 
-    /// Stops accepting, lets requests in flight end (30 s at most), and sends the last spans.
+    /// Stops accepting, lets requests in flight end (30 s at most), and sends the last spans, log records and metrics
+    /// (5 s at most).
     pub async fn shutdown(self) {
         for task in &self.tasks {
             task.abort();
@@ -203,8 +206,11 @@ impl Host {
         if drained.contains(&false) {
             tracing::warn!("some requests had not ended after {DRAIN_LIMIT:?} and were cut off");
         }
-        self.inner.export_metrics().await;
-        self.inner.pipeline.shutdown(FLUSH_LIMIT).await;
+        let end = tokio::time::Instant::now() + FLUSH_LIMIT;
+        self.inner.pipeline.shutdown(FLUSH_LIMIT.saturating_sub(METRICS_LIMIT)).await;
+        if tokio::time::timeout_at(end, self.inner.export_metrics()).await.is_err() {
+            tracing::warn!("the collector did not take the last metrics in time");
+        }
     }
 }
 

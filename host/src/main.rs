@@ -2,6 +2,7 @@
 
 use std::io::Write;
 use std::process::ExitCode;
+use std::time::Duration;
 
 use clap::Parser;
 use spandrel::cli::{self, Arguments, Command, RunArguments};
@@ -24,7 +25,7 @@ fn main() -> ExitCode {
         Ok(runtime) => runtime,
         Err(error) => return fail(&format!("no threads to run on: {error}")),
     };
-    runtime.block_on(async {
+    let code = runtime.block_on(async {
         let done = match arguments.command {
             Command::Run(arguments) => return run(arguments, environment).await,
             Command::Check(arguments) => cli::check(arguments, &environment).await,
@@ -36,7 +37,10 @@ fn main() -> ExitCode {
             Command::Abort(arguments) => cli::act("abort", arguments, &environment).await,
         };
         done.map_or_else(|error| fail(&error.to_string()), |text| print(&text))
-    })
+    });
+    // A look-up of the collector's name cannot be cut off; a resolver that hangs is not waited for.
+    runtime.shutdown_timeout(Duration::from_secs(1));
+    code
 }
 
 /// Serves until SIGTERM or Ctrl-C, then drains. A second signal ends at once.

@@ -1,6 +1,6 @@
 //! SIGTERM: finish what is in flight, send what is recorded, and go. By the real binary.
 
-use std::net::SocketAddr;
+use std::net::{SocketAddr, TcpListener};
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
@@ -20,13 +20,18 @@ struct Running {
 
 impl Running {
     async fn start(manner: Manner) -> Running {
+        Running::start_with(manner, &[]).await
+    }
+
+    /// The same with more in the environment, which wins.
+    async fn start_with(manner: Manner, more: &[(&str, &str)]) -> Running {
         let (origin, collector, address) = (Origin::start(manner).await, Collector::start(), free_address());
         let folder = tempfile::tempdir().expect("a temporary folder");
         let manifest = write_manifest(&folder, address, &origin.url());
         let endpoint = collector.endpoint();
         // Only the flush at the end can bring spans: the schedule would take an hour.
         let environment = [("OTEL_EXPORTER_OTLP_ENDPOINT", endpoint.as_str()), ("OTEL_BSP_SCHEDULE_DELAY", "3600000")];
-        let mut spandrel = Spandrel::serve(&manifest, &environment);
+        let mut spandrel = Spandrel::serve(&manifest, &[environment.as_slice(), more].concat());
         spandrel.wait_until_listening(address);
         Running { spandrel, address, collector, origin, _folder: folder }
     }
@@ -37,6 +42,12 @@ impl Running {
         let request = tokio::spawn(Client::default().request("GET", self.address, &path).try_send());
         self.origin.wait_until_asked(1).await;
         request
+    }
+
+    /// One request, which leaves one span.
+    async fn request(&self) {
+        let answer = Client::default().request("GET", self.address, "/health").send().await;
+        assert_eq!(answer.status, 200);
     }
 
     async fn wait_until_closed(&self) {
@@ -106,12 +117,73 @@ async fn idle_connections_do_not_hold_the_host_up() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_collector_that_is_away_does_not_hold_the_host_up() {
     let mut running = Running::start(Manner::default()).await;
-    let answer = Client::default().request("GET", running.address, "/health").send().await;
-    assert_eq!(answer.status, 200);
+    running.request().await;
     running.collector.stop();
     running.spandrel.signal("TERM");
     let ended = running.spandrel.wait(PATIENCE);
     assert_eq!(ended.code, Some(0), "{ended:#?}");
+}
+
+/// Takes connections, as the system does for every listener, and never answers.
+fn silent_collector() -> (TcpListener, String) {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
+    let address = listener.local_addr().expect("a bound listener has an address");
+    (listener, format!("http://{address}"))
+}
+
+/// The last that the collector was told of a metric: its series with this reason, or its only one.
+#[track_caller]
+fn last_told(collector: &Collector, name: &str, reason: Option<&str>) -> f64 {
+    let last = collector.metrics().into_iter().rev().find(|metric| metric.name == name);
+    let last = last.unwrap_or_else(|| panic!("no metric `{name}` came"));
+    let mut points = last.points.iter();
+    let point = points.find(|point| point.attributes.get("reason").and_then(|value| value.as_str()) == reason);
+    point.unwrap_or_else(|| panic!("no series of {reason:?} in {last:#?}")).value
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_collector_that_never_answers_does_not_hold_the_host_up() {
+    for protocol in ["grpc", "http/protobuf"] {
+        let (_silent, endpoint) = silent_collector();
+        let environment = [
+            ("OTEL_EXPORTER_OTLP_ENDPOINT", endpoint.as_str()),
+            ("OTEL_EXPORTER_OTLP_PROTOCOL", protocol),
+            ("OTEL_EXPORTER_OTLP_TIMEOUT", "25000"),
+        ];
+        let running = Running::start_with(Manner::default(), &environment).await;
+        running.request().await;
+        let began = Instant::now();
+        running.spandrel.signal("TERM");
+        let ended = running.spandrel.wait(2 * PATIENCE);
+        assert_eq!(ended.code, Some(0), "{ended:#?}");
+        assert!(began.elapsed() < Duration::from_secs(7), "{protocol}: {:?}: {ended:#?}", began.elapsed());
+        for what in ["spans", "metrics"] {
+            assert!(ended.stdout.contains(&format!("did not take the last {what} in time")), "{ended:#?}");
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_last_metrics_tell_of_the_spans_that_arrived_at_the_end() {
+    let running = Running::start(Manner::default()).await;
+    running.request().await;
+    running.spandrel.signal("TERM");
+    let ended = running.spandrel.wait(PATIENCE);
+    assert_eq!(ended.code, Some(0), "{ended:#?}");
+    assert_eq!(running.collector.spans().len(), 1);
+    assert_eq!(last_told(&running.collector, "spandrel.trace.spans.exported", None), 1.0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_last_metrics_tell_of_the_spans_that_were_lost_at_the_end() {
+    let (_silent, endpoint) = silent_collector();
+    let environment = [("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", endpoint.as_str())];
+    let running = Running::start_with(Manner::default(), &environment).await;
+    running.request().await;
+    running.spandrel.signal("TERM");
+    let ended = running.spandrel.wait(PATIENCE);
+    assert_eq!(ended.code, Some(0), "{ended:#?}");
+    assert_eq!(last_told(&running.collector, "spandrel.trace.spans.dropped", Some("shutdown")), 1.0);
 }
 
 #[tokio::test(flavor = "multi_thread")]

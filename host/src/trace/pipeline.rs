@@ -156,7 +156,7 @@ impl Pipeline {
         let sent = tasks.into_iter().map(|(lane, mut task)| async move {
             if tokio::time::timeout(limit, &mut task).await.is_err() {
                 task.abort();
-                // Once it has ended, nothing arrives that was counted as lost.
+                // Once it has ended, nothing is taken off the queue any more.
                 let _ = task.await;
             }
             lane.abandon();

@@ -131,7 +131,10 @@ impl Lane {
             match verdict {
                 Verdict::Accepted { rejected, message } => {
                     count(ExportOutcome::Accepted);
-                    break self.taken(payload.items, rejected, &message);
+                    if self.settle(payload.items) {
+                        self.taken(payload.items, rejected, &message);
+                    }
+                    return;
                 }
                 Verdict::Retry { after, reason } => {
                     count(ExportOutcome::Failed);
@@ -140,12 +143,21 @@ impl Lane {
                 }
                 Verdict::Refused(reason) => {
                     count(ExportOutcome::Rejected);
-                    self.counters.dropped(self.signal, DropReason::Rejected, payload.items);
-                    break self.outage.refused(payload.items, &reason);
+                    if self.settle(payload.items) {
+                        self.counters.dropped(self.signal, DropReason::Rejected, payload.items);
+                        self.outage.refused(payload.items, &reason);
+                    }
+                    return;
                 }
             }
         }
-        self.under_way.fetch_sub(payload.items, Ordering::Relaxed);
+    }
+
+    /// Whether so many are still to be accounted for, which they then are no more: what arrives while the host gives up
+    /// was counted as lost already.
+    fn settle(&self, items: u64) -> bool {
+        let ours = |left: u64| left.checked_sub(items);
+        self.under_way.fetch_update(Ordering::Relaxed, Ordering::Relaxed, ours).is_ok()
     }
 
     fn taken(&self, items: u64, rejected: u64, message: &str) {
