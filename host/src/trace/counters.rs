@@ -14,6 +14,8 @@ pub enum DropReason {
     Rejected,
     /// The host ended before they could leave.
     Shutdown,
+    /// They were more than one request may leave.
+    RequestLimit,
 }
 
 /// The signals of OTLP. The order is that of the names in `SIGNALS`.
@@ -44,7 +46,7 @@ pub struct Counters {
     /// By signal.
     exported: [AtomicU64; 3],
     /// By signal and reason.
-    dropped: [[AtomicU64; 3]; 3],
+    dropped: [[AtomicU64; 4]; 3],
     /// By signal and outcome.
     exports: [[AtomicU64; 3]; 3],
     /// Who wants to hear of each export.
@@ -60,7 +62,7 @@ impl fmt::Debug for Listener {
     }
 }
 
-const REASONS: [&str; 3] = ["queue_full", "rejected", "shutdown"];
+const REASONS: [&str; 4] = ["queue_full", "rejected", "shutdown", "request_limit"];
 const SIGNALS: [&str; 3] = ["traces", "metrics", "logs"];
 const OUTCOMES: [&str; 3] = ["accepted", "failed", "rejected"];
 

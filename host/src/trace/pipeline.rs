@@ -16,7 +16,7 @@ use thiserror::Error;
 use tokio::task::JoinHandle;
 
 use super::context::{Incoming, TraceContext};
-use super::counters::Counters;
+use super::counters::{Counters, DropReason, SignalKind};
 use super::identity;
 use super::keep::Keeper;
 use super::limits::Room;
@@ -173,6 +173,15 @@ impl Pipeline {
     /// What one request may record.
     pub(super) fn room(&self) -> Room {
         Room::new(self.inner.settings.limits, self.inner.settings.log_limits)
+    }
+
+    /// Counts what one request recorded beyond its limits, if it did.
+    pub(super) fn left_out(&self, spans: u32, logs: u32) {
+        for (signal, items) in [(SignalKind::Traces, spans), (SignalKind::Logs, logs)] {
+            if items > 0 {
+                self.inner.counters.dropped(signal, DropReason::RequestLimit, items.into());
+            }
+        }
     }
 
     /// Takes a finished segment.

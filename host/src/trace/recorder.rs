@@ -327,6 +327,7 @@ impl Recorder {
         if self.dropped_logs > 0 {
             self.say_what_was_dropped();
         }
+        pipeline.left_out(self.dropped_spans, self.dropped_logs);
         let records = self.segment.spans.len().max(self.segment.logs.len());
         if records > 0 {
             let empty = Segment::empty(self.segment.source.clone(), self.segment.trace_id);

@@ -185,6 +185,8 @@ async fn a_request_that_records_without_end_is_cut_off_and_says_so() {
     assert_eq!(segment.spans[0].attributes.get("spandrel.spans.dropped"), Some(Value::Int(10_001 - 4096)));
     assert_eq!(segment.logs.len(), 1025);
     assert_eq!(segment.logs[1024].body, "8976 more log records of this request were left out");
+    assert!(pipeline.counters().dropped_spans().contains(&("request_limit", 10_001 - 4096)));
+    assert!(pipeline.counters().dropped_log_records().contains(&("request_limit", 8976)));
 }
 
 #[tokio::test]
