@@ -129,7 +129,8 @@ fn server_address(arrival: &Arrival, listen: SocketAddr) -> (String, u16) {
         Some(host) => {
             // The conventions want an IPv6 address without the brackets that a URL needs.
             let address = host.host().trim_start_matches('[').trim_end_matches(']').to_owned();
-            (address, host.port().map_or(80, |_| host.port_u16().unwrap_or(listen.port())))
+            let standard = if host.as_str().ends_with(host.host()) { 80 } else { listen.port() };
+            (address, host.port_u16().unwrap_or(standard))
         }
         None => (listen.ip().to_string(), listen.port()),
     }
@@ -140,5 +141,32 @@ fn protocol_version(version: Version) -> &'static str {
         Version::HTTP_10 => "1.0",
         Version::HTTP_2 => "2",
         _ => "1.1",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+
+    use super::*;
+    use crate::dispatch::Body;
+
+    #[test]
+    fn a_server_is_named_as_the_client_named_it_without_what_only_a_url_needs() {
+        let named = |host: &str| {
+            let headers = [(header::HOST, host.parse().unwrap())].into_iter().collect();
+            let (uri, version, body) = ("/".parse().unwrap(), Version::HTTP_11, Body::Whole(Bytes::new()));
+            let arrival = Arrival { method: Method::GET, uri, version, headers, body, peer: None };
+            server_address(&arrival, SocketAddr::from(([127, 0, 0, 1], 8000)))
+        };
+        assert_eq!(named("[::1]:9000"), ("::1".to_owned(), 9000));
+        assert_eq!(named("shop.example"), ("shop.example".to_owned(), 80));
+        assert_eq!(named("shop.example:99999"), ("shop.example".to_owned(), 8000), "no port has this number");
+    }
+
+    #[test]
+    fn a_method_that_the_conventions_know_is_named() {
+        assert_eq!(method(&"QUERY".parse().unwrap()), "QUERY");
+        assert_eq!(method(&"BREW".parse().unwrap()), "HTTP");
     }
 }

@@ -62,23 +62,25 @@ fn message(error: &wasmtime::Error, trap: Option<&Trap>) -> String {
 
 fn render(backtrace: &WasmBacktrace, symbols: &Symbols) -> String {
     let mut lines = String::new();
-    let module = |frame: &FrameInfo| frame.module().name().unwrap_or("component").to_owned();
-    let modules: Vec<_> = backtrace.frames().iter().map(module).collect();
-    let offsets = backtrace.frames().iter().map(FrameInfo::module_offset);
-    let places = symbols.places(modules.iter().map(String::as_str).zip(offsets));
-    for ((frame, module), places) in backtrace.frames().iter().zip(&modules).zip(places) {
+    let frames = backtrace.frames();
+    let places = symbols.places(frames.iter().map(|frame| (module(frame), frame.module_offset())));
+    for (frame, places) in frames.iter().zip(places) {
         if places.is_empty() {
-            push_frame(&mut lines, frame.func_name().unwrap_or("<unknown>"), module, None);
+            push_frame(&mut lines, frame.func_name().unwrap_or("<unknown>"), module(frame), None);
         }
         for (index, place) in places.iter().enumerate() {
             // The last one is the function that the frame is of; the others were inlined into it. Where there are line
             // tables only, a place has a name without a path, but the function has its full one.
             let own = frame.func_name().filter(|_| index + 1 == places.len());
             let name = own.or(place.function.as_deref()).unwrap_or("<unknown>");
-            push_frame(&mut lines, name, module, Some((&place.file, place.line)));
+            push_frame(&mut lines, name, module(frame), Some((&place.file, place.line)));
         }
     }
     lines
+}
+
+fn module(frame: &FrameInfo) -> &str {
+    frame.module().name().unwrap_or("component")
 }
 
 fn push_frame(lines: &mut String, function: &str, module: &str, place: Option<(&str, u32)>) {
