@@ -14,7 +14,7 @@ use crate::native;
 pub(crate) struct Arguments {
     /// What to measure.
     scenarios: Vec<Scenario>,
-    /// Seconds that each contender gets in each round.
+    /// Seconds for which each contender is measured in each round, after a second of warm-up.
     #[arg(long, default_value_t = 2.0)]
     seconds: f64,
     /// Rounds.

@@ -12,14 +12,16 @@ use http::{HeaderMap, HeaderName, HeaderValue, Request, Response};
 use http_body_util::{BodyExt, StreamBody};
 use hyper::body::{Frame, Incoming};
 use hyper_util::rt::{TokioExecutor, TokioIo};
+use tokio::sync::oneshot;
 
 /// Where gRPC sends spans; metrics and logs go elsewhere.
 const TRACES: &str = "/opentelemetry.proto.collector.trace.v1.TraceService/Export";
 
-/// A running collector. It ends with this process.
+/// A running collector. It ends when this is dropped.
 pub(crate) struct Collector {
     pub(crate) address: SocketAddr,
     spans: Arc<AtomicU64>,
+    _wanted: oneshot::Sender<()>,
 }
 
 impl Collector {
@@ -29,11 +31,17 @@ impl Collector {
         let address = listener.local_addr()?;
         let spans = Arc::<AtomicU64>::default();
         let counted = spans.clone();
+        let (wanted, unwanted) = oneshot::channel();
         std::thread::spawn(move || {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
-            runtime.block_on(accept(listener, counted));
+            runtime.block_on(async {
+                tokio::select! {
+                    () = accept(listener, counted) => {}
+                    _ = unwanted => {}
+                }
+            });
         });
-        Ok(Collector { address, spans })
+        Ok(Collector { address, spans, _wanted: wanted })
     }
 
     pub(crate) fn endpoint(&self) -> String {
@@ -115,6 +123,10 @@ fn varint(bytes: &mut &[u8]) -> Option<u64> {
 
 #[cfg(test)]
 mod tests {
+    use std::io::{ErrorKind, Read};
+    use std::net::TcpStream;
+    use std::time::Duration;
+
     use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceRequest;
     use opentelemetry_proto::tonic::trace::v1::{ResourceSpans, ScopeSpans, Span};
     use prost::Message;
@@ -135,5 +147,15 @@ mod tests {
         assert_eq!(spans_in(&request.encode_to_vec()), 204);
         assert_eq!(spans_in(&[]), 0);
         assert_eq!(spans_in(b"no protobuf"), 0);
+    }
+
+    #[test]
+    fn a_collector_that_is_dropped_closes_its_connections() {
+        let collector = Collector::start().unwrap();
+        let mut connection = TcpStream::connect(collector.address).unwrap();
+        connection.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
+        drop(collector);
+        let ended = connection.read_to_end(&mut Vec::new()).map_err(|error| error.kind());
+        assert!(matches!(ended, Ok(_) | Err(ErrorKind::ConnectionReset)), "{ended:?}");
     }
 }

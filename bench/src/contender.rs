@@ -1,6 +1,8 @@
 //! One of those who are compared: its processes, where it answers, and the collector that it exports to.
+//!
+//! A [`Plan`] says how it is started. A [`Contender`] is one life of it: from a start to the next stop.
 
-use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicU16, Ordering};
 use std::time::{Duration, Instant};
@@ -8,7 +10,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail};
 
 use crate::collector::Collector;
-use crate::load::{self, Target};
+use crate::load::{self, Served, Target};
 
 /// How long a contender may take until it answers.
 const START: Duration = Duration::from_secs(60);
@@ -17,23 +19,55 @@ const STOP: Duration = Duration::from_secs(15);
 /// Room for spans that wait for export, the same for all: whoever drops spans would look fast.
 const QUEUE: &str = "65536";
 
+/// How a contender is started: anew for each of its turns.
+pub(crate) struct Plan {
+    pub(crate) name: &'static str,
+    start: Box<dyn Fn() -> Result<Contender>>,
+}
+
+impl Plan {
+    pub(crate) fn new(name: &'static str, start: impl Fn() -> Result<Contender> + 'static) -> Plan {
+        Plan { name, start: Box::new(start) }
+    }
+
+    pub(crate) fn start(&self) -> Result<Contender> {
+        (self.start)()
+    }
+}
+
+/// A process to start, and where it is going to listen.
+pub(crate) struct Process {
+    pub(crate) command: Command,
+    pub(crate) address: SocketAddr,
+}
+
+/// What a contender has done in its life, its warm-up included.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Done {
+    /// Requests that it has answered.
+    pub(crate) requests: u64,
+    /// Spans that its collector has received.
+    pub(crate) spans: u64,
+}
+
 /// A contender that runs.
 pub(crate) struct Contender {
-    pub(crate) name: String,
-    pub(crate) target: Target,
-    pub(crate) collector: Collector,
+    target: Target,
+    collector: Collector,
     children: Vec<Child>,
+    /// Requests that it has answered since its start.
+    answered: u64,
 }
 
 impl Contender {
-    /// Starts the commands, told to export to a collector of their own, and waits until the target answers.
-    pub(crate) fn start(name: &str, target: Target, commands: Vec<Command>) -> Result<Contender> {
-        let collector = Collector::start()?;
-        let mut contender = Contender { name: name.to_owned(), target, collector, children: Vec::new() };
-        for command in commands {
-            contender.spawn(command)?;
+    /// Starts the processes, told to export to a collector of their own, and waits until the target answers.
+    pub(crate) fn start(target: Target, processes: Vec<Process>) -> Result<Contender> {
+        let mut contender = Contender { target, collector: Collector::start()?, children: Vec::new(), answered: 0 };
+        let addresses: Vec<SocketAddr> = processes.iter().map(|process| process.address).collect();
+        for process in processes {
+            contender.spawn(process.command)?;
         }
-        contender.wait()?;
+        contender.wait(&addresses)?;
         Ok(contender)
     }
 
@@ -52,28 +86,37 @@ impl Contender {
         Ok(())
     }
 
-    fn wait(&mut self) -> Result<()> {
+    /// Asks only once all processes listen: a chain that is half there gives a wrong answer, and leaves spans of it.
+    fn wait(&mut self, addresses: &[SocketAddr]) -> Result<()> {
         let until = Instant::now() + START;
-        while load::once(&self.target).with_context(|| self.name.clone())?.is_none() {
+        while !addresses.iter().all(listens) || load::once(&self.target)?.is_none() {
             for child in &mut self.children {
                 if let Some(status) = child.try_wait()? {
-                    bail!("{} ended at its start ({status})", self.name);
+                    bail!("ended at its start ({status})");
                 }
             }
             if Instant::now() > until {
-                bail!("{} does not answer at {}", self.name, self.target.address);
+                bail!("does not answer at {}", self.target.address);
             }
             std::thread::sleep(Duration::from_millis(20));
         }
+        self.answered += 1;
         Ok(())
+    }
+
+    /// Sends it requests over `connections` for `time`.
+    pub(crate) fn serve(&mut self, connections: usize, time: Duration) -> Result<Served> {
+        let served = load::run(&self.target, connections, time)?;
+        self.answered += served.requests();
+        Ok(served)
     }
 
     pub(crate) fn processes(&self) -> Vec<u32> {
         self.children.iter().map(Child::id).collect()
     }
 
-    /// Stops it, as a user would, and gives the number of spans that its collector has received in the end.
-    pub(crate) fn stop(mut self) -> Result<u64> {
+    /// Stops it, as a user would: its last spans are sent, and counted.
+    pub(crate) fn stop(mut self) -> Result<Done> {
         for child in &self.children {
             Command::new("kill").arg("-TERM").arg(child.id().to_string()).status().context("kill")?;
         }
@@ -81,7 +124,7 @@ impl Contender {
         while Instant::now() < until && self.children.iter_mut().any(|child| matches!(child.try_wait(), Ok(None))) {
             std::thread::sleep(Duration::from_millis(20));
         }
-        Ok(self.collector.spans())
+        Ok(Done { requests: self.answered, spans: self.collector.spans() })
     }
 }
 
@@ -92,6 +135,10 @@ impl Drop for Contender {
             child.wait().ok();
         }
     }
+}
+
+fn listens(address: &SocketAddr) -> bool {
+    TcpStream::connect(address).is_ok()
 }
 
 /// Addresses that were free a moment ago, all different.

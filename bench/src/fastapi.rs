@@ -6,26 +6,30 @@ use std::process::{Command, Stdio};
 
 use anyhow::{Context, Result, ensure};
 
-use crate::contender::{Contender, free_addresses};
+use crate::contender::{Contender, Plan, Process, free_addresses};
 use crate::load::Target;
 use crate::{sources, target};
 
-/// Starts the three services.
-pub(crate) fn start() -> Result<Contender> {
+/// The three services. They are tried once, as they may not start on every machine.
+pub(crate) fn plan() -> Result<Plan> {
     let python = environment()?;
+    start(&python)?.stop()?;
+    Ok(Plan::new("FastAPI, uvicorn, stock SDK: three processes", move || start(&python)))
+}
+
+fn start(python: &Path) -> Result<Contender> {
     let [inventory, product, user] = free_addresses()?;
     let chain = [("inventory", inventory, None), ("product", product, Some(inventory)), ("user", user, Some(product))];
-    let commands = chain.map(|(service, address, downstream)| {
-        let mut command = Command::new(&python);
+    let processes = chain.map(|(service, address, downstream)| {
+        let mut command = Command::new(python);
         command.args(["-m", "uvicorn", "--host", "127.0.0.1", "--port", &address.port().to_string()]);
         command.args(["--log-level", "warning", "--no-access-log", &format!("{service}:app")]);
         command.current_dir(services());
         command.env("PYTHONDONTWRITEBYTECODE", "1");
         command.envs(downstream.map(|downstream| ("DOWNSTREAM_URL", format!("http://{downstream}"))));
-        command
+        Process { command, address }
     });
-    let target = Target::chain(user);
-    Contender::start("FastAPI, uvicorn, stock SDK: three processes", target, commands.into())
+    Contender::start(Target::chain(user), processes.into())
 }
 
 fn services() -> PathBuf {

@@ -8,28 +8,32 @@ use std::process::Command;
 use anyhow::{Result, ensure};
 use tempfile::TempDir;
 
-use crate::contender::{self, Contender};
+use crate::contender::{self, Contender, Plan, Process};
 use crate::load::Target;
 use crate::target;
 
 /// The shop's services, in the order of their addresses.
 pub(crate) const SERVICES: [&str; 3] = ["inventory-service", "product-service", "user-service"];
 
-/// The shop in one host.
+/// The shop in one host, with other addresses at each start.
 pub(crate) struct Shop {
-    /// Where the services listen, in the order of [`SERVICES`].
-    pub(crate) addresses: [SocketAddr; 3],
-    pub(crate) console: SocketAddr,
+    /// Where the manifest is, as long as a host may look at it.
     folder: TempDir,
     environment: Vec<(&'static str, String)>,
+    /// What else stands under `[console]`.
+    console: &'static str,
+}
+
+/// Where the shop listens from one start to the next.
+struct Addresses {
+    /// In the order of [`SERVICES`].
+    services: [SocketAddr; 3],
+    console: SocketAddr,
 }
 
 impl Shop {
-    /// Writes a manifest for it.
     pub(crate) fn new() -> Result<Shop> {
-        let [inventory, product, user, console] = contender::free_addresses()?;
-        let folder = tempfile::tempdir()?;
-        Ok(Shop { addresses: [inventory, product, user], console, folder, environment: Vec::new() })
+        Ok(Shop { folder: tempfile::tempdir()?, environment: Vec::new(), console: "" })
     }
 
     /// With this in the environment.
@@ -38,36 +42,55 @@ impl Shop {
         self
     }
 
-    /// Starts the host, with `console` under `[console]`, as a contender that is asked for the whole chain.
-    pub(crate) fn chain(&self, name: &str, console: &str) -> Result<Contender> {
-        let target = Target::chain(self.addresses[2]);
-        Contender::start(name, target, vec![self.command(console)?])
+    /// With this under `[console]`.
+    pub(crate) fn console(mut self, settings: &'static str) -> Shop {
+        self.console = settings;
+        self
     }
 
-    /// Starts the host as a contender that is asked for one component's answer.
-    pub(crate) fn inventory(&self, name: &str) -> Result<Contender> {
-        let target = Target::inventory(self.addresses[0]);
-        Contender::start(name, target, vec![self.command("")?])
+    /// As a contender that is asked for the whole chain.
+    pub(crate) fn chain(self, name: &'static str) -> Plan {
+        Plan::new(name, move || self.start_chain().map(|(contender, _)| contender))
     }
 
-    fn command(&self, console: &str) -> Result<Command> {
+    /// As a contender that is asked for one component's answer.
+    pub(crate) fn inventory(self, name: &'static str) -> Plan {
+        Plan::new(name, move || {
+            self.start(|[inventory, ..]| Target::inventory(inventory)).map(|(contender, _)| contender)
+        })
+    }
+
+    /// Starts it to be asked for the whole chain. Also says where its console is.
+    pub(crate) fn start_chain(&self) -> Result<(Contender, SocketAddr)> {
+        self.start(|[.., user]| Target::chain(user))
+    }
+
+    fn start(&self, target: impl FnOnce([SocketAddr; 3]) -> Target) -> Result<(Contender, SocketAddr)> {
+        let [inventory, product, user, console] = contender::free_addresses()?;
+        let addresses = Addresses { services: [inventory, product, user], console };
+        let target = target(addresses.services);
+        let process = Process { command: self.command(&addresses)?, address: target.address };
+        Ok((Contender::start(target, vec![process])?, console))
+    }
+
+    fn command(&self, addresses: &Addresses) -> Result<Command> {
         let binary = target()?.join("release/spandrel");
         ensure!(binary.is_file(), "{} is not there; `cargo xtask bench` builds it", binary.display());
         let manifest = self.folder.path().join("services.toml");
-        std::fs::write(&manifest, self.manifest(console)?)?;
+        std::fs::write(&manifest, self.manifest(addresses)?)?;
         let mut command = Command::new(binary);
         command.arg("run").arg("--manifest").arg(manifest);
         command.envs(self.environment.iter().map(|(variable, value)| (variable, value)));
         Ok(command)
     }
 
-    fn manifest(&self, console: &str) -> Result<String> {
-        let [inventory, product, _] = self.addresses;
+    fn manifest(&self, addresses: &Addresses) -> Result<String> {
+        let [inventory, product, _] = addresses.services;
         let mut text = format!(
-            "[console]\nlisten = \"{}\"\n{console}\n[state]\nbackend = \"memory\"\n[swap]\nguard = \"0s\"\n",
-            self.console
+            "[console]\nlisten = \"{}\"\n{}\n[state]\nbackend = \"memory\"\n[swap]\nguard = \"0s\"\n",
+            addresses.console, self.console
         );
-        for (name, address) in SERVICES.iter().zip(self.addresses) {
+        for (name, address) in SERVICES.iter().zip(addresses.services) {
             let (config, allowed) = match *name {
                 "inventory-service" => (String::new(), String::new()),
                 "product-service" => (

@@ -1,8 +1,8 @@
 //! Measures the host against its peers, all on one machine in one run, so that ratios mean something where absolute
 //! figures do not.
 //!
-//! Contenders take turns: every round gives each of them the same time under the same load, and what is reported is the
-//! median over the rounds. The load generator, the contenders and a collector that counts what it gets share the cores.
+//! Contenders take turns: every round starts each of them anew, gives it the same time under the same load and stops it,
+//! and what is reported is the median over the rounds. The load generator, the contenders and a collector that counts what it gets share the cores.
 
 mod arguments;
 mod collector;

@@ -41,7 +41,7 @@ pub(crate) fn table(standings: &[Standing]) {
             time(median(P50)),
             time(median(P99)),
             time(median(CPU)),
-            standing.spans
+            standing.spans_per_request()
         );
     }
     println!();

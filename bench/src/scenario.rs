@@ -5,7 +5,7 @@ use std::net::{SocketAddr, TcpListener};
 use anyhow::Result;
 
 use crate::arguments::Effort;
-use crate::contender::{Contender, free_addresses};
+use crate::contender::{Contender, Plan, free_addresses};
 use crate::fastapi;
 use crate::host::Shop;
 use crate::load::Target;
@@ -17,10 +17,12 @@ use crate::turns::{Standing, take};
 /// One lean component against native hyper.
 pub(crate) fn inventory(effort: Effort) -> Result<()> {
     heading("GET /inventory/1, one component, 4 spans");
-    let shop = Shop::new()?;
-    let contenders =
-        vec![shop.inventory("spandrel")?, hyper("hyper", Peer::Hyper)?, hyper("hyper + 1 SDK span", Peer::HyperSpan)?];
-    let standings = take(contenders, effort)?;
+    let plans = [
+        Shop::new()?.inventory("spandrel"),
+        Plan::new("hyper", || hyper(Peer::Hyper)),
+        Plan::new("hyper + 1 SDK span", || hyper(Peer::HyperSpan)),
+    ];
+    let standings = take(&plans, effort)?;
     table(&standings);
     let [spandrel, hyper, hyper_span] = &standings[..] else { unreachable!("three contenders") };
     compare(spandrel, hyper_span, THROUGHPUT, Goal::AtLeast(1.0));
@@ -29,28 +31,25 @@ pub(crate) fn inventory(effort: Effort) -> Result<()> {
     Ok(())
 }
 
-fn hyper(name: &str, peer: Peer) -> Result<Contender> {
+fn hyper(peer: Peer) -> Result<Contender> {
     let [address] = free_addresses()?;
-    let target = Target::inventory(address);
-    Contender::start(name, target, vec![native::command(peer, address, None)?])
+    Contender::start(Target::inventory(address), vec![native::process(peer, address, None)?])
 }
 
 /// The chain of three services against the same in native Rust and in Python, and against itself with parts turned off.
 pub(crate) fn chain(effort: Effort) -> Result<()> {
     heading("GET /users/1/recommendations, three services, 24 spans");
-    let shops = [Shop::new()?, Shop::new()?.env("OTEL_SDK_DISABLED", "true"), Shop::new()?];
-    let [whole, disabled, storeless] = &shops;
-    let mut contenders = vec![
-        whole.chain("spandrel", "")?,
-        disabled.chain("spandrel, OTEL_SDK_DISABLED=true", "")?,
-        storeless.chain("spandrel, no store of recent traces", "recent_spans = 0")?,
-        axum()?,
+    let mut plans = vec![
+        Shop::new()?.chain("spandrel"),
+        Shop::new()?.env("OTEL_SDK_DISABLED", "true").chain("spandrel, OTEL_SDK_DISABLED=true"),
+        Shop::new()?.console("recent_spans = 0").chain("spandrel, no store of recent traces"),
+        Plan::new("axum, reqwest, stock SDK: three processes", axum),
     ];
-    match fastapi::start() {
-        Ok(fastapi) => contenders.push(fastapi),
+    match fastapi::plan() {
+        Ok(fastapi) => plans.push(fastapi),
         Err(reason) => println!("FastAPI: SKIPPED, as it cannot be started here: {reason:#}\n"),
     }
-    let standings = take(contenders, effort)?;
+    let standings = take(&plans, effort)?;
     table(&standings);
     let [spandrel, disabled, storeless, axum, rest @ ..] = &standings[..] else {
         unreachable!("four contenders at least")
@@ -69,13 +68,12 @@ pub(crate) fn chain(effort: Effort) -> Result<()> {
 /// The three services with axum and reqwest, a process each.
 fn axum() -> Result<Contender> {
     let [inventory, product, user] = free_addresses()?;
-    let commands = vec![
-        native::command(Peer::Inventory, inventory, None)?,
-        native::command(Peer::Product, product, Some(inventory))?,
-        native::command(Peer::User, user, Some(product))?,
+    let processes = vec![
+        native::process(Peer::Inventory, inventory, None)?,
+        native::process(Peer::Product, product, Some(inventory))?,
+        native::process(Peer::User, user, Some(product))?,
     ];
-    let target = Target::chain(user);
-    Contender::start("axum, reqwest, stock SDK: three processes", target, commands)
+    Contender::start(Target::chain(user), processes)
 }
 
 /// The chain with a collector, without one, and with one that takes connections and never answers.
@@ -84,14 +82,14 @@ pub(crate) fn outage(effort: Effort) -> Result<()> {
     let [nobody]: [SocketAddr; 1] = free_addresses()?;
     let silent = TcpListener::bind("127.0.0.1:0")?;
     let endpoint = |address: SocketAddr| format!("http://{address}");
-    let shops = [
-        Shop::new()?,
-        Shop::new()?.env("OTEL_EXPORTER_OTLP_ENDPOINT", endpoint(nobody)),
-        Shop::new()?.env("OTEL_EXPORTER_OTLP_ENDPOINT", endpoint(silent.local_addr()?)),
+    let exporting =
+        |address| Ok::<_, anyhow::Error>(Shop::new()?.env("OTEL_EXPORTER_OTLP_ENDPOINT", endpoint(address)));
+    let plans = [
+        Shop::new()?.chain("a collector"),
+        exporting(nobody)?.chain("no collector"),
+        exporting(silent.local_addr()?)?.chain("a collector that never answers"),
     ];
-    let names = ["a collector", "no collector", "a collector that never answers"];
-    let contenders = shops.iter().zip(names).map(|(shop, name)| shop.chain(name, "")).collect::<Result<Vec<_>>>()?;
-    let standings = take(contenders, effort)?;
+    let standings = take(&plans, effort)?;
     table(&standings);
     let [present, away, hangs] = &standings[..] else { unreachable!("three contenders") };
     for (standing, other) in [(away, present), (hangs, present)] {

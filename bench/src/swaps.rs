@@ -10,37 +10,29 @@ use anyhow::{Context, Result, anyhow, ensure};
 
 use crate::arguments::Effort;
 use crate::host::{SERVICES, Shop, component};
-use crate::load;
 use crate::report::{Goal, P50, P99, THROUGHPUT, compare, heading, table};
-use crate::turns::{Standing, turn};
+use crate::turns::{rounds, turn, warm_up};
 
 /// The time between the end of a swap and the next one.
 const PAUSE: Duration = Duration::from_millis(100);
 
-/// Lets quiet turns and turns with swaps alternate in one host. A request that fails ends the run.
+/// Lets quiet turns and turns with swaps alternate. A request that fails ends the run.
 pub(crate) fn run(effort: Effort) -> Result<()> {
     heading("The chain while components are swapped");
     let shop = Shop::new()?;
-    let contender = shop.chain("spandrel", "")?;
-    load::run(&contender.target, effort.connections, Duration::from_secs(1))?;
-    let mut standings =
-        ["no swaps", "swaps"].map(|name| Standing { name: name.to_owned(), turns: Vec::new(), spans: 24.0 });
-    let (mut swaps, mut requests) = (0, 0);
-    for _ in 0..effort.rounds {
-        let [quiet, busy] = &mut standings;
-        quiet.turns.push(turn(&contender, effort.connections, effort.turn)?.0);
-        let swapper = Swapper::start(shop.console);
-        let (figures, served) = turn(&contender, effort.connections, effort.turn)?;
-        busy.turns.push(figures);
-        requests += served;
-        swaps += swapper.stop()?;
-        eprint!(".");
-    }
-    eprintln!();
-    contender.stop()?;
+    let mut swaps = 0;
+    let standings = rounds(&[("no swaps", false), ("swaps", true)], effort.rounds, |is_swapping| {
+        let (mut contender, console) = shop.start_chain()?;
+        warm_up(&mut contender, effort)?;
+        let swapper = is_swapping.then(|| Swapper::start(console));
+        let turn = turn(&mut contender, effort)?;
+        swaps += swapper.map_or(Ok(0), Swapper::stop)?;
+        Ok((turn, contender.stop()?))
+    })?;
     table(&standings);
+    let [quiet, busy] = &standings[..] else { unreachable!("two contenders") };
+    let requests: u64 = busy.turns.iter().map(|turn| turn.requests).sum();
     println!("- {swaps} swaps during {requests} requests; no request failed");
-    let [quiet, busy] = &standings;
     for figure in [P99, P50, THROUGHPUT] {
         compare(busy, quiet, figure, Goal::Open);
     }

@@ -13,6 +13,7 @@ use anyhow::{Context, Result};
 use clap::ValueEnum;
 
 use self::telemetry::Telemetry;
+use crate::contender::Process;
 
 /// A peer of the host.
 #[derive(Clone, Copy, Debug, ValueEnum)]
@@ -29,13 +30,13 @@ pub(crate) enum Peer {
     User,
 }
 
-/// The command that starts this program as a peer.
-pub(crate) fn command(peer: Peer, address: SocketAddr, downstream: Option<SocketAddr>) -> Result<Command> {
+/// This program as a peer.
+pub(crate) fn process(peer: Peer, address: SocketAddr, downstream: Option<SocketAddr>) -> Result<Process> {
     let name = peer.to_possible_value().context("every peer has a name")?;
     let mut command = Command::new(std::env::current_exe()?);
     command.args(["peer", name.get_name(), &address.to_string()]);
     command.args(downstream.map(|downstream| format!("http://{downstream}")));
-    Ok(command)
+    Ok(Process { command, address })
 }
 
 /// Serves until SIGTERM, then sends the last spans.
