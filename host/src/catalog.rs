@@ -15,9 +15,10 @@ use tokio::sync::Notify;
 use crate::component::{Digest, Pool};
 use crate::config::{Origin, Scheme, ServiceConfig, ServiceName};
 use crate::metrics::ServiceMetrics;
-use crate::routes::RouteTable;
+use crate::routes::{RouteIndex, RouteTable};
+use crate::semconv;
 use crate::tally::{Snapshot, Tally};
-use crate::trace::{self, Source, TraceId};
+use crate::trace::{self, Attributes, Source, TraceId};
 
 /// One version of a service. Never changed after it is published.
 pub struct Generation {
@@ -33,6 +34,8 @@ pub struct Generation {
     pub created: SystemTime,
     /// How its requests went.
     pub tally: Tally,
+    /// What stands on the server span of every request, first for those without a route and then route by route.
+    on_server_spans: Vec<Attributes>,
     in_flight: AtomicUsize,
     idle: Notify,
 }
@@ -40,7 +43,11 @@ pub struct Generation {
 impl Generation {
     /// A generation that serves nobody yet.
     pub fn new(number: u64, config: ServiceConfig, source: Arc<Source>, pool: Pool) -> Arc<Generation> {
+        let prepared = pool.prepared();
+        let routes = prepared.routes().routes().iter().map(Some);
+        let describe = |route| semconv::prepared(route, prepared.digest().as_str(), number);
         Arc::new(Generation {
+            on_server_spans: std::iter::once(None).chain(routes).map(describe).collect(),
             number,
             config,
             source,
@@ -60,6 +67,11 @@ impl Generation {
     /// Its endpoints.
     pub fn routes(&self) -> &RouteTable {
         self.pool.prepared().routes()
+    }
+
+    /// What stands on the server span of every request that this route, or none, matches.
+    pub fn on_server_spans(&self, route: Option<RouteIndex>) -> Option<&Attributes> {
+        self.on_server_spans.get(route.map_or(0, |route| route as usize + 1))
     }
 
     /// Requests that it is serving now.

@@ -3,7 +3,6 @@
 //! Trace context in, a generation taken, a route found, the body read, the guest called, the answer checked, the spans
 //! handed over. Everything that can refuse a request on the way does so with a [`Rejection`].
 
-use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -22,7 +21,7 @@ use crate::metrics::Served;
 use crate::outbound::{Call, HOP_BUDGET, HOPS, LocalCalls};
 use crate::routes::{Match, RouteIndex};
 use crate::semconv;
-use crate::trace::{Incoming, Pipeline, Recorder, SpanId, SpanKind, TraceId};
+use crate::trace::{Attributes, Incoming, Pipeline, Recorder, SpanId, SpanKind, TraceId};
 
 /// A request as it arrives at a service.
 pub struct Arrival {
@@ -36,8 +35,8 @@ pub struct Arrival {
     pub headers: HeaderMap,
     /// What follows them.
     pub body: Body,
-    /// The address of the client; none for a service of the same host.
-    pub peer: Option<SocketAddr>,
+    /// What spans say of the connection; none for a service of the same host.
+    pub connection: Option<Arc<Attributes>>,
 }
 
 /// A request's body: already here, or still on its way.
@@ -122,7 +121,7 @@ impl LocalCalls for Chain {
             version: Version::HTTP_11,
             headers: call.headers,
             body: Body::Whole(call.body),
-            peer: None,
+            connection: None,
         };
         Ok(Box::pin(async move { chain.serve(&service, arrival, incoming).await }))
     }
@@ -219,8 +218,10 @@ impl Exchange {
         if let Some(name) = self.route.and_then(|index| generation.routes().span_name(index)) {
             self.recorder.rename(server, name.to_string());
         }
+        if let Some(prepared) = generation.on_server_spans(self.route) {
+            self.recorder.set_prepared(server, prepared);
+        }
         semconv::server_request(&mut self.recorder, arrival, generation.config.listen, route);
-        semconv::version(&mut self.recorder, generation);
     }
 
     /// Ends the server span, counts the request, and makes the response.

@@ -10,6 +10,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
+use futures_util::future::{BoxFuture, join_all};
 use http::{Request, Response};
 use hyper::body::Incoming;
 use thiserror::Error;
@@ -25,8 +26,8 @@ use crate::listener::{self, Bound, ListenError, Listener};
 use crate::metrics::Metrics;
 use crate::state::{StateError, StateStore};
 use crate::swap::{SwapOptions, Swapper};
-use crate::trace::{KeyValue, Pipeline, PipelineError, Source};
-use crate::{outbound, watch};
+use crate::trace::{Attributes, KeyValue, Pipeline, PipelineError, Source};
+use crate::{outbound, semconv, watch};
 
 /// How long requests in flight may take to end when the host stops.
 pub const DRAIN_LIMIT: Duration = Duration::from_secs(30);
@@ -202,7 +203,7 @@ impl Host {
         self.inner.swapper.stop();
         let listeners = std::mem::take(&mut *self.inner.listeners());
         let drained = listeners.into_values().chain(self.console).map(|listener| listener.drain(DRAIN_LIMIT));
-        let drained = futures_util::future::join_all(drained).await;
+        let drained = join_all(drained).await;
         if drained.contains(&false) {
             tracing::warn!("some requests had not ended after {DRAIN_LIMIT:?} and were cut off");
         }
@@ -220,6 +221,11 @@ fn name_host(parts: &mut http::request::Parts) {
     if let Some(host) = authority.filter(|_| !parts.headers.contains_key(http::header::HOST)) {
         parts.headers.insert(http::header::HOST, host);
     }
+}
+
+/// What spans say of a connection, made once for all of its requests.
+fn described(peer: SocketAddr) -> Arc<Attributes> {
+    Arc::new(semconv::connection(peer))
 }
 
 /// A path that a template matches: every parameter is 1.
@@ -290,17 +296,16 @@ impl Inner {
         let service = Service::new(generation);
         crate::figures::adopt(self.assembly.metrics(), &service);
         self.catalog.add(service.clone());
-        let listener = bound.serve(self.handler(service));
+        let listener = bound.serve(described, self.handler(service));
         self.listeners().insert(config.name, listener);
     }
 
     fn handler(
         self: &Arc<Self>,
         service: Arc<Service>,
-    ) -> impl Fn(Request<Incoming>, SocketAddr) -> futures_util::future::BoxFuture<'static, Response<Bytes>> + Clone + use<>
-    {
+    ) -> impl Fn(Request<Incoming>, &Arc<Attributes>) -> BoxFuture<'static, Response<Bytes>> + Clone + use<> {
         let dispatcher = self.dispatcher.clone();
-        move |request, peer| {
+        move |request, connection| {
             let (dispatcher, service) = (dispatcher.clone(), service.clone());
             let (mut parts, body) = request.into_parts();
             name_host(&mut parts);
@@ -310,7 +315,7 @@ impl Inner {
                 version: parts.version,
                 headers: parts.headers,
                 body: Body::Stream(body),
-                peer: Some(peer),
+                connection: Some(connection.clone()),
             };
             Box::pin(async move { dispatcher.serve(&service, arrival).await })
         }
@@ -416,7 +421,7 @@ impl Inner {
         self.unapplied().remove(&config.name);
         let Some(bound) = bound else { return };
         tracing::info!(service = %config.name, address = %bound.address, "service moved");
-        let listener = bound.serve(self.handler(service));
+        let listener = bound.serve(described, self.handler(service));
         if let Some(before) = self.listeners().insert(config.name.clone(), listener) {
             tokio::spawn(before.drain(DRAIN_LIMIT));
         }

@@ -69,14 +69,16 @@ pub async fn bind(who: &str, address: SocketAddr) -> Result<Bound, ListenError> 
 }
 
 impl Bound {
-    /// Answers every request with `handler` until the listener is drained.
-    pub fn serve<H, F>(self, handler: H) -> Listener
+    /// Answers every request with `handler` until the listener is drained. What `connected` makes of a client's address
+    /// is kept for as long as the connection and lent to the handler.
+    pub fn serve<C, H, F>(self, connected: fn(SocketAddr) -> C, handler: H) -> Listener
     where
-        H: Fn(Request<Incoming>, SocketAddr) -> F + Clone + Send + Sync + 'static,
+        C: Send + Sync + 'static,
+        H: Fn(Request<Incoming>, &C) -> F + Clone + Send + Sync + 'static,
         F: Future<Output = Response<Bytes>> + Send + 'static,
     {
         let (drain, draining) = watch::channel(false);
-        let task = tokio::spawn(accept(self.listener, handler, draining));
+        let task = tokio::spawn(accept(self.listener, connected, handler, draining));
         Listener { address: self.address, drain, task }
     }
 }
@@ -92,9 +94,14 @@ impl Listener {
     }
 }
 
-async fn accept<H, F>(listener: TcpListener, handler: H, mut draining: watch::Receiver<bool>)
-where
-    H: Fn(Request<Incoming>, SocketAddr) -> F + Clone + Send + Sync + 'static,
+async fn accept<C, H, F>(
+    listener: TcpListener,
+    connected: fn(SocketAddr) -> C,
+    handler: H,
+    mut draining: watch::Receiver<bool>,
+) where
+    C: Send + Sync + 'static,
+    H: Fn(Request<Incoming>, &C) -> F + Clone + Send + Sync + 'static,
     F: Future<Output = Response<Bytes>> + Send + 'static,
 {
     let permits = Arc::new(Semaphore::new(CONNECTIONS));
@@ -107,9 +114,9 @@ where
             accepted = next(&listener, &permits) => accepted,
         };
         let Some((stream, peer, permit)) = accepted else { continue };
-        let handler = handler.clone();
+        let (handler, client) = (handler.clone(), connected(peer));
         let service = service_fn(move |request| {
-            let answer = handler(request, peer);
+            let answer = handler(request, &client);
             async move { Ok::<_, Infallible>(answer.await.map(Full::new)) }
         });
         let connection = server.serve_connection(TokioIo::new(stream), service).into_owned();

@@ -4,12 +4,11 @@ use std::net::SocketAddr;
 
 use http::{Method, StatusCode, Version, header};
 
-use crate::catalog::Generation;
 use crate::component::{Cost, Exception, Failure};
 use crate::dispatch::Arrival;
 use crate::error::Rejection;
 use crate::routes::Route;
-use crate::trace::{Attribute, Recorder, Severity, Value};
+use crate::trace::{Attribute, Attributes, Recorder, Severity, Value};
 
 /// The host's listeners speak plain HTTP; TLS ends in front of them.
 pub const SCHEME: &str = "http";
@@ -31,18 +30,47 @@ pub fn method(method: &Method) -> &'static str {
     }
 }
 
-/// Everything that is known when the request's head has arrived.
+/// What is the same for all requests that `route`, or none, matches in one version of a service.
+pub fn prepared(route: Option<&Route>, digest: &str, generation: u64) -> Attributes {
+    let mut attributes = vec![
+        Attribute::new("url.scheme", SCHEME),
+        Attribute::new("spandrel.component.digest", digest),
+        Attribute::new("spandrel.component.generation", generation as i64),
+    ];
+    if let Some(route) = route {
+        attributes.push(Attribute::new("http.request.method", method(&route.method)));
+        attributes.push(Attribute::new("http.route", &*route.template));
+    }
+    attributes.into_iter().collect()
+}
+
+/// What is the same for all requests of one connection.
+pub fn connection(peer: SocketAddr) -> Attributes {
+    let address = peer.ip().to_string();
+    let attributes = [
+        Attribute::new("client.address", &address),
+        Attribute::new("network.peer.address", &address),
+        Attribute::new("network.peer.port", i64::from(peer.port())),
+    ];
+    attributes.into_iter().collect()
+}
+
+/// What differs from request to request and is known when the head has arrived.
 pub fn server_request(recorder: &mut Recorder, arrival: &Arrival, listen: SocketAddr, route: Option<&Route>) {
     let server = recorder.server();
-    let mut set = |key: &str, value: Value<'_>| recorder.set(server, key, value);
-    match method(&arrival.method) {
-        "HTTP" => {
-            set("http.request.method", "_OTHER".into());
-            set("http.request.method_original", arrival.method.as_str().into());
-        }
-        known => set("http.request.method", known.into()),
+    if let Some(connection) = &arrival.connection {
+        recorder.set_prepared(server, connection);
     }
-    set("url.scheme", SCHEME.into());
+    let mut set = |key: &str, value: Value<'_>| recorder.set(server, key, value);
+    if route.is_none_or(|route| route.method != arrival.method) {
+        match method(&arrival.method) {
+            "HTTP" => {
+                set("http.request.method", "_OTHER".into());
+                set("http.request.method_original", arrival.method.as_str().into());
+            }
+            known => set("http.request.method", known.into()),
+        }
+    }
     set("url.path", arrival.uri.path().into());
     if let Some(query) = arrival.uri.query().filter(|query| !query.is_empty()) {
         set("url.query", query.into());
@@ -50,27 +78,13 @@ pub fn server_request(recorder: &mut Recorder, arrival: &Arrival, listen: Socket
     let (address, port) = server_address(arrival, listen);
     set("server.address", (&address).into());
     set("server.port", i64::from(port).into());
-    if let Some(route) = route {
-        set("http.route", (&*route.template).into());
-    }
-    if let Some(peer) = arrival.peer {
-        let address = peer.ip().to_string();
-        set("client.address", (&address).into());
-        set("network.peer.address", (&address).into());
-        set("network.peer.port", i64::from(peer.port()).into());
+    if arrival.connection.is_some() {
         set("network.protocol.version", protocol_version(arrival.version).into());
     }
     let agent = arrival.headers.get(header::USER_AGENT).and_then(|agent| agent.to_str().ok());
     if let Some(agent) = agent {
         set("user_agent.original", agent.into());
     }
-}
-
-/// Which version of the service serves the request.
-pub fn version(recorder: &mut Recorder, generation: &Generation) {
-    let server = recorder.server();
-    recorder.set(server, "spandrel.component.digest", generation.digest().as_str());
-    recorder.set(server, "spandrel.component.generation", generation.number as i64);
 }
 
 /// How the request ended and what it cost.
@@ -156,7 +170,7 @@ mod tests {
         let named = |host: &str| {
             let headers = [(header::HOST, host.parse().unwrap())].into_iter().collect();
             let (uri, version, body) = ("/".parse().unwrap(), Version::HTTP_11, Body::Whole(Bytes::new()));
-            let arrival = Arrival { method: Method::GET, uri, version, headers, body, peer: None };
+            let arrival = Arrival { method: Method::GET, uri, version, headers, body, connection: None };
             server_address(&arrival, SocketAddr::from(([127, 0, 0, 1], 8000)))
         };
         assert_eq!(named("[::1]:9000"), ("::1".to_owned(), 9000));

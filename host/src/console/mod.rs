@@ -8,7 +8,6 @@ mod admin;
 mod door;
 mod health;
 
-use std::net::SocketAddr;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -33,10 +32,13 @@ impl Console {
     pub(crate) fn serve(bound: Bound, host: Arc<Inner>) -> Listener {
         let door = Door::new(host.config.load().console.admin_token.clone(), bound.address);
         let console = Arc::new(Console { host, door });
-        bound.serve(move |request: Request<Incoming>, _peer: SocketAddr| {
-            let console = console.clone();
-            async move { console.answer(request).await }
-        })
+        bound.serve(
+            |_| (),
+            move |request, ()| {
+                let console = console.clone();
+                async move { console.answer(request).await }
+            },
+        )
     }
 
     async fn answer(&self, request: Request<Incoming>) -> Response<Bytes> {

@@ -28,7 +28,7 @@ const LOGS: usize = 1024;
 const OPEN: Duration = Duration::MAX;
 
 /// The room for the spans of a usual request, taken at once.
-const USUAL_SPANS: usize = 4;
+const USUAL_SPANS: usize = 8;
 
 /// The spans of one request.
 pub struct Recorder {
@@ -185,6 +185,20 @@ impl Recorder {
     pub fn set<'a>(&mut self, span: SpanRef, key: &'a str, value: impl Into<Value<'a>>) {
         let limits = self.room.of_host();
         self.put(span, [Attribute::new(key, value)], limits);
+    }
+
+    /// Sets attributes of the host's own that many requests have in common.
+    pub fn set_prepared(&mut self, span: SpanRef, attributes: &Attributes) {
+        let limits = self.room.of_host();
+        if limits.value_length.is_some() {
+            return self.put(span, attributes.iter(), limits);
+        }
+        let Some(span) = self.segment.spans.get_mut(span.index() as usize) else { return };
+        if self.room.take(attributes.size()) {
+            span.attributes.append(attributes);
+        } else {
+            span.dropped_attributes += attributes.len() as u32;
+        }
     }
 
     /// Sets attributes that a guest gave, each in place of one of the same key and within the span limits.

@@ -1,7 +1,7 @@
 //! Attributes of spans, events and log records, kept in the form in which they leave the host.
 //!
-//! A request sets a hundred of them. Each is written once, when it is set, as a `KeyValue` message of OTLP behind its
-//! length. Exporting then copies bytes, and no attribute is an object of its own that has to be made, kept and freed.
+//! A request sets a hundred of them. Each is written once, when it is set, as a `KeyValue` message of OTLP. Exporting
+//! then copies bytes, and no attribute is an object of its own that has to be made, kept and freed.
 
 use std::ops::Range;
 
@@ -9,6 +9,8 @@ use super::protobuf::{Reader, Writer};
 
 /// Room that is taken with the first attribute: enough for most spans.
 const USUAL_BYTES: usize = 256;
+/// `attributes` of the message `Span`. Most attributes end there, and these are copied as they are.
+pub(super) const OF_SPAN: u64 = 9;
 
 /// One attribute. It owns nothing: whoever keeps it writes it down.
 #[derive(Clone, Debug, PartialEq)]
@@ -37,9 +39,11 @@ pub enum Value<'a> {
 /// Attributes with different keys, in the order in which they were first set.
 #[derive(Clone, Default, PartialEq)]
 pub struct Attributes {
-    /// A length and a `KeyValue` message for each.
+    /// Each as the field [`OF_SPAN`].
     written: Vec<u8>,
     count: usize,
+    /// The [`mark`]s of all keys: one whose mark is not among them need not be looked for.
+    marks: u64,
 }
 
 impl<'a> Attribute<'a> {
@@ -61,7 +65,7 @@ impl<'a> Attribute<'a> {
     }
 
     fn write(&self, writer: &mut Writer) {
-        writer.delimited(|pair| {
+        writer.message(OF_SPAN, |pair| {
             pair.text(1, self.key);
             pair.message(2, |any| match &self.value {
                 Value::Text(text) => any.present_text(1, text),
@@ -89,10 +93,7 @@ impl Attributes {
 
     /// Each of them.
     pub fn iter(&self) -> impl Iterator<Item = Attribute<'_>> {
-        self.messages().filter_map(|message| {
-            let (key, any) = pair(message)?;
-            Some(Attribute { key: text(key), value: value(any)? })
-        })
+        self.messages().filter_map(read)
     }
 
     /// The value of one.
@@ -118,9 +119,25 @@ impl Attributes {
         attribute.write(&mut writer);
         match tail {
             Some(tail) => writer.raw(&tail),
-            None => self.count += 1,
+            None => {
+                self.count += 1;
+                self.marks |= mark(attribute.key.as_bytes());
+            }
         }
         self.written = writer.into_bytes();
+    }
+
+    /// Sets all of `others`, each in the place of one of the same key.
+    pub(in crate::trace) fn append(&mut self, others: &Attributes) {
+        if self.marks & others.marks != 0 {
+            return others.iter().for_each(|attribute| self.set(&attribute));
+        }
+        if self.written.capacity() == 0 {
+            self.written.reserve(others.written.len() + 2 * USUAL_BYTES);
+        }
+        self.written.extend_from_slice(&others.written);
+        self.count += others.count;
+        self.marks |= others.marks;
     }
 
     /// Their size in bytes.
@@ -130,6 +147,12 @@ impl Attributes {
 
     /// Writes them as the repeated field `field`, and after them those of `shared` that are not among them.
     pub(super) fn write(&self, writer: &mut Writer, field: u64, shared: &Attributes) {
+        let is_distinct = self.marks & shared.marks == 0;
+        if field == OF_SPAN && is_distinct {
+            writer.raw(&self.written);
+            writer.raw(&shared.written);
+            return;
+        }
         self.messages().for_each(|message| writer.present_text(field, message));
         let more = shared.messages().filter(|message| self.position(key(message)).is_none());
         more.for_each(|message| writer.present_text(field, message));
@@ -137,14 +160,17 @@ impl Attributes {
 
     fn messages(&self) -> impl Iterator<Item = &[u8]> {
         let mut left = Reader::new(&self.written);
-        std::iter::from_fn(move || left.counted())
+        std::iter::from_fn(move || left.delimited()).map(|(_, message)| message)
     }
 
-    /// Where the attribute of this key stands, its length included.
+    /// Where the attribute of this key stands, as a whole field.
     fn position(&self, wanted: &[u8]) -> Option<Range<usize>> {
+        if self.marks & mark(wanted) == 0 {
+            return None;
+        }
         let mut left = Reader::new(&self.written);
         let mut start = 0;
-        while let Some(message) = left.counted() {
+        while let Some((_, message)) = left.delimited() {
             let end = self.written.len() - left.len();
             if key(message) == wanted {
                 return Some(start..end);
@@ -155,6 +181,13 @@ impl Attributes {
     }
 }
 
+/// One bit that depends on the key alone. The keys of one span rarely share it.
+fn mark(key: &[u8]) -> u64 {
+    let middle = key.get(key.len() / 2).copied().unwrap_or_default();
+    let last = key.last().copied().unwrap_or_default();
+    1 << ((key.len() * 5 + usize::from(last) * 3 + usize::from(middle) * 11) % 64)
+}
+
 /// The key in a `KeyValue` message.
 fn key(message: &[u8]) -> &[u8] {
     Reader::new(message).delimited().map_or(&[], |(_, key)| key)
@@ -163,31 +196,45 @@ fn key(message: &[u8]) -> &[u8] {
 /// The key in a `KeyValue` message, and its `AnyValue` message.
 fn pair(message: &[u8]) -> Option<(&[u8], &[u8])> {
     let mut fields = Reader::new(message);
-    Some((fields.delimited()?.1, fields.delimited()?.1))
+    match (fields.delimited()?, fields.delimited()?) {
+        ((1, key), (2, any)) => Some((key, any)),
+        _ => None,
+    }
 }
 
-/// What was a text when it was written.
-fn text(bytes: &[u8]) -> &str {
-    std::str::from_utf8(bytes).unwrap_or_default()
+/// The attribute in a `KeyValue` message.
+fn read(message: &[u8]) -> Option<Attribute<'_>> {
+    let (key, any) = pair(message)?;
+    Some(Attribute { key: text(key)?, value: value(any)? })
 }
 
 /// The value in an `AnyValue` message.
 fn value(any: &[u8]) -> Option<Value<'_>> {
     let mut field = Reader::new(any);
     Some(match field.peek()? {
-        1 => Value::Text(text(field.delimited()?.1)),
+        1 => Value::Text(text(field.delimited()?.1)?),
         2 => Value::Boolean(field.uint()? != 0),
         3 => Value::Int(field.uint()? as i64),
         4 => Value::Double(field.double()?),
-        _ => {
-            let mut list = Reader::new(field.delimited()?.1);
-            let mut texts = Vec::new();
-            while let Some((_, any)) = list.delimited() {
-                texts.push(text(Reader::new(any).delimited()?.1));
-            }
-            Value::Texts(texts)
-        }
+        5 => Value::Texts(list(field.delimited()?.1)?),
+        _ => return None,
     })
+}
+
+/// The texts in an `ArrayValue` message.
+fn list(array: &[u8]) -> Option<Vec<&str>> {
+    let (mut left, mut texts) = (Reader::new(array), Vec::new());
+    while left.len() > 0 {
+        match Reader::new(left.delimited()?.1).delimited()? {
+            (1, bytes) => texts.push(text(bytes)?),
+            _ => return None,
+        }
+    }
+    Some(texts)
+}
+
+fn text(bytes: &[u8]) -> Option<&str> {
+    std::str::from_utf8(bytes).ok()
 }
 
 impl std::fmt::Debug for Attributes {
@@ -309,7 +356,21 @@ mod tests {
                 .iter()
                 .map(|(key, value)| KeyValue { key: (*key).to_owned(), value: Some(value.proto()), ..KeyValue::default() }.encode_to_vec())
                 .collect();
-            prop_assert_eq!(attributes.messages().collect::<Vec<_>>(), proto);
+            prop_assert_eq!(attributes.messages().collect::<Vec<_>>(), &*proto);
+        }
+
+        #[test]
+        fn others_are_appended_as_if_each_had_been_set(
+            own in proptest::collection::vec(("[a-d]{1,2}", owned()), 0..6),
+            others in proptest::collection::vec(("[a-d]{1,2}", owned()), 0..6),
+        ) {
+            let lent = |list: &[(String, Owned)]| -> Attributes {
+                list.iter().map(|(key, value)| Attribute { key, value: value.lent() }).collect()
+            };
+            let (mut appended, mut set, others) = (lent(&own), lent(&own), lent(&others));
+            appended.append(&others);
+            others.iter().for_each(|attribute| set.set(&attribute));
+            prop_assert_eq!(appended, set);
         }
     }
 
@@ -324,7 +385,7 @@ mod tests {
         let mut keys = Vec::new();
         while let Some((field, message)) = fields.delimited() {
             assert_eq!(field, 9);
-            keys.push(text(key(message)));
+            keys.push(text(key(message)).unwrap());
         }
         assert_eq!(keys, ["a", "b", "c"]);
         assert_eq!(own.get("b"), Some(Value::Boolean(true)));

@@ -8,7 +8,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use bytes::Bytes;
 use opentelemetry::trace::{SpanId, SpanKind};
 
-use super::attributes::Attributes;
+use super::attributes::{Attributes, OF_SPAN};
 use super::protobuf::Writer;
 use crate::trace::segment::{Event, LogRecord, Segment, Span, Status};
 use crate::trace::source::Source;
@@ -70,7 +70,7 @@ fn span(writer: &mut Writer, segment: &Segment, span: &Span) {
     writer.uint(6, kind(&span.kind));
     writer.fixed64(7, nanos(span.start));
     writer.fixed64(8, nanos(span.start + span.duration));
-    span.attributes.write(writer, 9, &segment.shared);
+    span.attributes.write(writer, OF_SPAN, &segment.shared);
     writer.uint(10, u64::from(span.dropped_attributes));
     span.events.iter().for_each(|each| writer.message(11, |writer| event(writer, each)));
     writer.uint(12, u64::from(span.dropped_events));

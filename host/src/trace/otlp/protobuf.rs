@@ -108,7 +108,7 @@ impl Writer {
     }
 
     /// A message behind its length, without the number of a field.
-    pub fn delimited(&mut self, fields: impl FnOnce(&mut Writer)) {
+    fn delimited(&mut self, fields: impl FnOnce(&mut Writer)) {
         let at = self.bytes.len();
         // Most messages are shorter than 128 bytes, and their length then fits this one byte.
         self.bytes.push(0);
@@ -158,30 +158,36 @@ impl<'a> Reader<'a> {
 
     /// A string, bytes or a message, with the number of its field.
     pub fn delimited(&mut self) -> Option<(u64, &'a [u8])> {
-        let field = self.varint()? >> 3;
+        let field = self.head(DELIMITED)?;
         Some((field, self.counted()?))
     }
 
-    /// What stands behind its length, without the number of a field.
-    pub fn counted(&mut self) -> Option<&'a [u8]> {
+    /// A number that was written as one.
+    pub fn uint(&mut self) -> Option<u64> {
+        self.head(VARINT)?;
+        self.varint()
+    }
+
+    /// A `double`.
+    pub fn double(&mut self) -> Option<f64> {
+        self.head(FIXED64)?;
+        let (value, rest) = self.left.split_first_chunk()?;
+        self.left = rest;
+        Some(f64::from_le_bytes(*value))
+    }
+
+    fn counted(&mut self) -> Option<&'a [u8]> {
         let length = self.varint()?;
         let (value, rest) = self.left.split_at_checked(usize::try_from(length).ok()?)?;
         self.left = rest;
         Some(value)
     }
 
-    /// A number that was written as one.
-    pub fn uint(&mut self) -> Option<u64> {
-        self.varint()?;
-        self.varint()
-    }
-
-    /// A `double`.
-    pub fn double(&mut self) -> Option<f64> {
-        self.varint()?;
-        let (value, rest) = self.left.split_first_chunk()?;
-        self.left = rest;
-        Some(f64::from_le_bytes(*value))
+    /// The number of the next field, which must be of this wire type.
+    #[inline]
+    fn head(&mut self, wire_type: u64) -> Option<u64> {
+        let key = self.varint()?;
+        (key & 7 == wire_type).then_some(key >> 3)
     }
 
     #[inline]
