@@ -247,6 +247,39 @@ async fn hundreds_of_interleaved_requests_never_mix_spans_or_metadata() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_guest_may_speak_the_contract_itself_and_what_it_encodes_wrongly_spoils_nothing_else() {
+    let shop = Shop::oddities().start().await;
+    let answer = shop.get("oddities", "/contract").await;
+    let tree = shop.whole_trace(&answer.trace).await;
+    tree.assert_text(
+        &[],
+        "
+oddities GET /contract SERVER
+  oddities outer INTERNAL
+    oddities inner INTERNAL ERROR
+    oddities written INTERNAL
+",
+    );
+    let given = [
+        ("text", json!("words")),
+        ("int", json!(-7)),
+        ("double", json!(0.5)),
+        ("boolean", json!(true)),
+        ("texts", json!(["one", "", "three"])),
+    ];
+    for (key, value) in given {
+        tree.one("outer").assert_attribute(key, value.clone());
+        tree.spans()[0].assert_attribute(key, value.clone());
+        let happened = tree.one("inner").event("happened").unwrap();
+        assert_eq!(happened.attributes[key], value);
+    }
+    let written = tree.one("written");
+    written.assert_attribute("a", true);
+    written.assert_attribute("d", "e");
+    assert_eq!((written.attributes.len(), written.dropped_attributes), (2, 3));
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_callers_trace_is_continued_with_its_tracestate_and_baggage() {
     let origin = testkit::origin::Origin::start(Default::default()).await;
     let allow = format!("allow = [\"{}\"]", origin.url());

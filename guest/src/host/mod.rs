@@ -3,6 +3,9 @@
 //! Two implementations with the same names and signatures: the generated bindings where the library is compiled for
 //! `wasm32`, and an in-memory host everywhere else. Nothing outside this module asks which one it got.
 
+#[cfg(any(target_arch = "wasm32", test))]
+mod encoding;
+
 #[cfg(target_arch = "wasm32")]
 #[path = "wasm.rs"]
 mod implementation;

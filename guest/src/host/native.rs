@@ -52,11 +52,13 @@ pub struct Response {
 }
 
 #[derive(Clone, Debug)]
+#[allow(dead_code, reason = "this library makes no lists")]
 pub enum Value<'a> {
     Text(&'a str),
     Int(i64),
     Double(f64),
     Boolean(bool),
+    Texts(&'a [&'a str]),
 }
 
 #[derive(Clone, Debug)]
@@ -152,7 +154,7 @@ pub struct Span {
 }
 
 impl Span {
-    pub fn start(name: &str, parent: Option<&Span>, attributes: &[Attribute<'_>]) -> Self {
+    pub fn start<'a>(name: &str, parent: Option<&Span>, attributes: impl IntoIterator<Item = Attribute<'a>>) -> Self {
         with_state(|state| {
             state.span_calls += 1;
             state.spans.push(SpanRecord {
@@ -167,12 +169,12 @@ impl Span {
         })
     }
 
-    pub fn set_attributes(&self, attributes: &[Attribute<'_>]) {
+    pub fn set_attributes<'a>(&self, attributes: impl IntoIterator<Item = Attribute<'a>>) {
         self.change(|span| span.attributes.extend(recorded(attributes)));
     }
 
     pub fn add_event(&self, name: &str, attributes: &[Attribute<'_>]) {
-        self.change(|span| span.events.push((name.to_owned(), recorded(attributes))));
+        self.change(|span| span.events.push((name.to_owned(), recorded(attributes.iter().cloned()))));
     }
 
     pub fn set_error(&self, kind: &str, message: &str) {
@@ -195,8 +197,8 @@ impl Drop for Span {
     }
 }
 
-fn recorded(attributes: &[Attribute<'_>]) -> BTreeMap<String, Json> {
-    attributes.iter().map(|attribute| (attribute.key.to_owned(), json(&attribute.value))).collect()
+fn recorded<'a>(attributes: impl IntoIterator<Item = Attribute<'a>>) -> BTreeMap<String, Json> {
+    attributes.into_iter().map(|attribute| (attribute.key.to_owned(), json(&attribute.value))).collect()
 }
 
 fn json(value: &Value<'_>) -> Json {
@@ -205,6 +207,7 @@ fn json(value: &Value<'_>) -> Json {
         Value::Int(number) => Json::from(*number),
         Value::Double(number) => Json::from(*number),
         Value::Boolean(truth) => Json::from(*truth),
+        Value::Texts(texts) => Json::from(texts.to_vec()),
     }
 }
 
@@ -214,7 +217,7 @@ pub fn log(severity: Severity, body: &str, span: Option<&Span>, attributes: &[At
             severity: format!("{severity:?}").to_lowercase(),
             body: body.to_owned(),
             span: span.map(|span| state.spans[span.index].name.clone()),
-            attributes: recorded(attributes),
+            attributes: recorded(attributes.iter().cloned()),
         };
         state.logs.push(record);
     });

@@ -49,8 +49,8 @@ impl Fields {
     }
 
     /// Everything but the message.
-    pub fn attributes(&self) -> Vec<Attribute<'_>> {
-        self.entries.iter().map(|(key, value)| Attribute { key, value: self.value(value) }).collect()
+    pub fn attributes(&self) -> impl Iterator<Item = Attribute<'_>> {
+        self.entries.iter().map(|(key, value)| Attribute { key, value: self.value(value) })
     }
 
     fn value(&self, gathered: &Gathered) -> Value<'_> {

@@ -50,7 +50,7 @@ pub fn with_current<T>(call: impl FnOnce(Option<&host::Span>) -> T) -> T {
 pub fn record_on_current(key: &str, value: Value<'_>) {
     with_current(|span| {
         if let Some(span) = span {
-            span.set_attributes(&[Attribute { key, value }]);
+            span.set_attributes([Attribute { key, value }]);
         }
     });
 }
@@ -78,7 +78,7 @@ impl Subscriber for HostSpans {
                     None if attributes.is_contextual() => open.current_span(),
                     None => None,
                 };
-                let span = host::Span::start(attributes.metadata().name(), parent, &fields.attributes());
+                let span = host::Span::start(attributes.metadata().name(), parent, fields.attributes());
                 open.insert(span, attributes.metadata())
             })
         };
@@ -89,7 +89,7 @@ impl Subscriber for HostSpans {
         let send = |fields: &Fields| {
             OPEN.with_borrow(|open| {
                 if let Some(span) = open.span(span) {
-                    span.set_attributes(&fields.attributes());
+                    span.set_attributes(fields.attributes());
                 }
             });
         };
@@ -131,7 +131,7 @@ impl Subscriber for HostSpans {
 /// An event becomes one of its span and, from level INFO up, a log record.
 fn send_event(event: &Event<'_>, fields: &Fields) {
     let name = fields.message().unwrap_or_else(|| event.metadata().name());
-    let attributes = fields.attributes();
+    let attributes: Vec<_> = fields.attributes().collect();
     OPEN.with_borrow(|open| {
         let span = match event.parent() {
             Some(parent) => open.span(parent),

@@ -54,6 +54,30 @@ impl State {
         (sequence == self.sequence).then(|| SpanRef::from_index(index))
     }
 
+    fn start_span<'a>(
+        &mut self,
+        name: String,
+        parent: Option<&Resource<GuestSpan>>,
+        attributes: impl Iterator<Item = Attribute<'a>>,
+    ) -> Resource<GuestSpan> {
+        let parent = self.parent(parent);
+        let span = match (parent, &mut self.request) {
+            (Some(parent), Some(request)) if request.recorder.is_recording() => {
+                let span = request.recorder.start(name, SpanKind::Internal, parent);
+                request.recorder.set_all(span, attributes);
+                span
+            }
+            _ => SpanRef::NONE,
+        };
+        self.handle(span)
+    }
+
+    fn set_all<'a>(&mut self, span: &Resource<GuestSpan>, attributes: impl Iterator<Item = Attribute<'a>>) {
+        if let (Some(span), Some(request)) = (self.span(span), &mut self.request) {
+            request.recorder.set_all(span, attributes);
+        }
+    }
+
     fn handle(&self, span: SpanRef) -> Resource<GuestSpan> {
         let index = span.index().min(0xffff);
         Resource::new_own((u32::from(self.sequence) << 16) | index)
@@ -97,22 +121,25 @@ impl HostSpan for State {
         parent: Option<Resource<GuestSpan>>,
         attributes: Vec<wit::Attribute>,
     ) -> wasmtime::Result<Resource<GuestSpan>> {
-        let parent = self.parent(parent.as_ref());
-        let span = match (parent, &mut self.request) {
-            (Some(parent), Some(request)) if request.recorder.is_recording() => {
-                let span = request.recorder.start(name, SpanKind::Internal, parent);
-                request.recorder.set_all(span, lent(&attributes));
-                span
-            }
-            _ => SpanRef::NONE,
-        };
-        Ok(self.handle(span))
+        Ok(self.start_span(name, parent.as_ref(), lent(&attributes)))
+    }
+
+    fn start_encoded(
+        &mut self,
+        name: String,
+        parent: Option<Resource<GuestSpan>>,
+        attributes: Vec<u8>,
+    ) -> wasmtime::Result<Resource<GuestSpan>> {
+        Ok(self.start_span(name, parent.as_ref(), trace::decode(&attributes)))
     }
 
     fn set_attributes(&mut self, span: Resource<GuestSpan>, attributes: Vec<wit::Attribute>) -> wasmtime::Result<()> {
-        if let (Some(span), Some(request)) = (self.span(&span), &mut self.request) {
-            request.recorder.set_all(span, lent(&attributes));
-        }
+        self.set_all(&span, lent(&attributes));
+        Ok(())
+    }
+
+    fn set_encoded_attributes(&mut self, span: Resource<GuestSpan>, attributes: Vec<u8>) -> wasmtime::Result<()> {
+        self.set_all(&span, trace::decode(&attributes));
         Ok(())
     }
 

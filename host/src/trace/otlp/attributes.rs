@@ -181,6 +181,27 @@ impl Attributes {
     }
 }
 
+/// Reads attributes that a guest has encoded as a message `Span` in which only `attributes` stand. What is not like
+/// that is given as an attribute without a key, which nothing can be set to.
+pub fn decode(encoded: &[u8]) -> impl Iterator<Item = Attribute<'_>> {
+    let mut left = Reader::new(encoded);
+    std::iter::from_fn(move || {
+        if left.len() == 0 {
+            return None;
+        }
+        let attribute = match left.delimited() {
+            Some((OF_SPAN, message)) => read(message),
+            Some(_) => None,
+            None => {
+                // Where the next one begins cannot be told.
+                left = Reader::new(&[]);
+                None
+            }
+        };
+        Some(attribute.unwrap_or_else(|| Attribute::new("", false)))
+    })
+}
+
 /// One bit that depends on the key alone. The keys of one span rarely share it.
 fn mark(key: &[u8]) -> u64 {
     let middle = key.get(key.len() / 2).copied().unwrap_or_default();
@@ -357,6 +378,12 @@ mod tests {
                 .map(|(key, value)| KeyValue { key: (*key).to_owned(), value: Some(value.proto()), ..KeyValue::default() }.encode_to_vec())
                 .collect();
             prop_assert_eq!(attributes.messages().collect::<Vec<_>>(), &*proto);
+            // A guest's encoding is another's.
+            let encoded = proto.iter().fold(Writer::default(), |mut writer, pair| {
+                writer.present_text(OF_SPAN, pair);
+                writer
+            });
+            prop_assert_eq!(decode(&encoded.into_bytes()).collect::<Attributes>(), attributes);
         }
 
         #[test]
@@ -371,6 +398,37 @@ mod tests {
             appended.append(&others);
             others.iter().for_each(|attribute| set.set(&attribute));
             prop_assert_eq!(appended, set);
+        }
+
+        #[test]
+        fn whatever_a_guest_sends_is_read_to_its_end(
+            mut bytes in proptest::collection::vec(any::<u8>(), 0..200), like_protobuf: bool,
+        ) {
+            if like_protobuf {
+                bytes.iter_mut().step_by(7).for_each(|byte| *byte = OF_SPAN as u8 * 8 + 2);
+            }
+            prop_assert!(decode(&bytes).count() <= bytes.len());
+        }
+    }
+
+    #[test]
+    fn what_is_encoded_wrongly_has_no_key_and_spoils_nothing_before_it() {
+        let keys = |bytes: &[u8]| decode(bytes).map(|attribute| attribute.key.to_owned()).collect::<Vec<_>>();
+        let good = b"\x4a\x07\x0a\x01k\x12\x02\x10\x01";
+        for (bad, why) in [
+            (&b"\x4a\x07\x12\x02\x10\x01\x0a\x01k"[..], "the value comes first"),
+            (b"\x4a\x07\x0a\x01\xff\x12\x02\x10\x01", "the key is no UTF-8"),
+            (b"\x4a\x08\x0a\x01k\x12\x03\x0a\x01\xff", "the text is no UTF-8"),
+            (b"\x4a\x07\x0a\x01k\x12\x02\x08\x01", "a text that is a number"),
+            (b"\x4a\x05\x0a\x01k\x12\x00", "no value"),
+            (b"\x4a\x07\x0a\x01k\x12\x02\x32\x00", "a map, which WIT does not have"),
+            (b"\x4a\x09\x0a\x01k\x12\x04\x2a\x02\x0a\x00", "a list with nothing in it that is no text"),
+            (b"\x0a\x01k", "another field of the span"),
+        ] {
+            assert_eq!(keys(&[good, bad, good].concat()), ["k", "", "k"], "{why}");
+        }
+        for cut in 1..good.len() {
+            assert_eq!(keys(&[&good[..], &good[..cut]].concat()), ["k", ""], "cut after {cut} bytes");
         }
     }
 
