@@ -4,6 +4,10 @@ use wasmtime::{FrameInfo, Trap, WasmBacktrace};
 
 use super::symbols::Symbols;
 
+/// The bytes of a function's name that stand in a backtrace, and those of a symbol that are looked at for it.
+const MAX_NAME: usize = 512;
+const MAX_SYMBOL: usize = 8 << 10;
+
 /// Why a request got no answer from its guest.
 #[derive(Debug, thiserror::Error)]
 pub enum Failure {
@@ -93,9 +97,12 @@ fn push_frame(lines: &mut String, function: &str, module: &str, place: Option<(&
     debug_assert!(written.is_ok(), "writing to a string cannot fail");
 }
 
-/// A Rust symbol as it is written in the source; any other as it is.
+/// A Rust symbol as it is written in the source; any other as it is. Too long a one is cut.
 fn demangled(function: &str) -> String {
-    format!("{:#}", rustc_demangle::demangle(function))
+    let symbol = &function[..function.floor_char_boundary(MAX_SYMBOL)];
+    let mut name = format!("{:#}", rustc_demangle::demangle(symbol));
+    name.truncate(name.floor_char_boundary(MAX_NAME));
+    name
 }
 
 /// A name of low cardinality for each kind of trap.
@@ -150,6 +157,7 @@ mod tests {
         assert_eq!(demangled("_ZN5stock7reserve17h0123456789abcdefE"), "stock::reserve");
         assert_eq!(demangled("_RNvCs1234_5stock7reserve"), "stock::reserve");
         assert_eq!(demangled("reserve"), "reserve");
+        assert_eq!(demangled(&"é".repeat(10_000)).len(), 512);
     }
 
     #[test]

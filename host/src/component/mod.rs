@@ -14,6 +14,7 @@ mod engine;
 mod failure;
 mod inspect;
 mod instance;
+mod places;
 mod pool;
 mod symbols;
 

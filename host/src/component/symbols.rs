@@ -7,15 +7,22 @@
 use std::collections::HashMap;
 use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Instant;
 
-use addr2line::Context;
-use gimli::{Dwarf, EndianSlice, LittleEndian, SectionId};
+use gimli::{EndianSlice, LittleEndian, SectionId};
 use wasmparser::{KnownCustom, Name, Parser, Payload};
+
+use super::places::{self, Dwarf, Effort, Exhausted, Place};
 
 /// Debug information beyond this many bytes is not kept: it stays in memory as long as the component serves.
 const MOST: usize = 64 << 20;
 /// How many instructions' places are remembered.
 const REMEMBERED: usize = 16 << 10;
+/// The steps that can be saved up for looking places up. A trap whose places are not known yet takes a component with a
+/// megabyte of debug information some two hundred thousand of them, and those take a few milliseconds.
+const SAVED: u64 = 48 << 20;
+/// The steps that are added each second: a hostile component that traps all the time gets a hundredth of a core.
+const EARNED: u64 = 2 << 20;
 
 /// The places of one instruction: first the function that was inlined last, at the end the one that it is in.
 type Places = Arc<[Place]>;
@@ -24,8 +31,7 @@ type Places = Arc<[Place]>;
 #[derive(Default)]
 pub(super) struct Symbols {
     modules: Vec<Module>,
-    /// By the position of the module and the offset of the instruction.
-    found: Mutex<HashMap<(usize, u64), Places>>,
+    known: Mutex<Known>,
 }
 
 /// One of the core modules that a component is made of.
@@ -37,15 +43,18 @@ struct Module {
     sections: HashMap<String, Box<[u8]>>,
 }
 
-/// A function in the source, and where in it.
-#[derive(Debug, PartialEq, Eq)]
-pub(super) struct Place {
-    /// Its name, as far as the debug information has one.
-    pub function: Option<String>,
-    /// The file.
-    pub file: String,
-    /// The line, from 1; 0 is unknown.
-    pub line: u32,
+/// What was looked up so far, and what may still be.
+struct Known {
+    /// By the position of the module and the offset of the instruction.
+    found: HashMap<(usize, u64), Places>,
+    effort: Effort,
+    earned: Instant,
+}
+
+impl Default for Known {
+    fn default() -> Known {
+        Known { found: HashMap::new(), effort: Effort(SAVED), earned: Instant::now() }
+    }
 }
 
 impl Symbols {
@@ -70,27 +79,47 @@ impl Symbols {
                 Err(_) => break,
             }
         }
-        Symbols { modules, found: Mutex::default() }
+        Symbols { modules, known: Mutex::default() }
     }
 
     /// The places of instructions, each named by its module and its offset there.
     pub fn places<'a>(&self, instructions: impl Iterator<Item = (&'a str, Option<usize>)>) -> Vec<Places> {
-        let mut found = self.found.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut opened = HashMap::new();
-        let mut places = |(name, offset): (&str, Option<usize>)| {
-            let index = self.modules.iter().position(|module| module.name == name)?;
-            let (module, offset) = (self.modules.get(index)?, offset? as u64);
-            if let Some(known) = found.get(&(index, offset)) {
-                return Some(known.clone());
+        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        let keys: Vec<_> = instructions.map(|(name, offset)| self.key(name, offset)).collect();
+        if known.found.len() + keys.len() > REMEMBERED {
+            known.found.clear();
+        }
+        for (index, module) in self.modules.iter().enumerate() {
+            let new = |key: &&(usize, u64)| key.0 == index && !known.found.contains_key(key);
+            let mut offsets: Vec<u64> = keys.iter().flatten().filter(new).map(|(_, offset)| *offset).collect();
+            offsets.sort_unstable();
+            offsets.dedup();
+            if !offsets.is_empty() {
+                known.look_up(index, module, &offsets);
             }
-            let context = opened.entry(index).or_insert_with(|| module.open()).as_ref();
-            let places: Places = context.and_then(|context| module.places(context, offset)).unwrap_or_default().into();
-            if found.len() < REMEMBERED {
-                found.insert((index, offset), places.clone());
+        }
+        keys.into_iter().map(|key| known.found.get(&key?).cloned()).map(Option::unwrap_or_default).collect()
+    }
+
+    fn key(&self, name: &str, offset: Option<usize>) -> Option<(usize, u64)> {
+        Some((self.modules.iter().position(|module| module.name == name)?, offset? as u64))
+    }
+}
+
+impl Known {
+    fn look_up(&mut self, index: usize, module: &Module, offsets: &[u64]) {
+        let seconds = self.earned.elapsed().as_secs();
+        if seconds > 0 {
+            self.effort.0 = seconds.saturating_mul(EARNED).saturating_add(self.effort.0).min(SAVED);
+            self.earned = Instant::now();
+        }
+        match module.places(offsets, &mut self.effort) {
+            Ok(places) => {
+                let keys = offsets.iter().map(|offset| (index, *offset));
+                self.found.extend(keys.zip(places.into_iter().map(Places::from)));
             }
-            Some(places)
-        };
-        instructions.map(|instruction| places(instruction).unwrap_or_default()).collect()
+            Err(Exhausted) => tracing::debug!(module = module.name, "its debug information takes too long to read"),
+        }
     }
 }
 
@@ -104,7 +133,8 @@ impl Module {
             }
         }
         let kept: usize = self.sections.values().map(|section| section.len()).sum();
-        if name.starts_with(".debug_") && kept + data.len() <= MOST {
+        let wanted = places::SECTIONS.iter().any(|section| section.name() == name);
+        if wanted && kept + data.len() <= MOST {
             self.sections.insert(name.to_owned(), data.into());
         }
     }
@@ -113,23 +143,14 @@ impl Module {
         self.sections.contains_key(".debug_line")
     }
 
-    fn places(&self, context: &Context<EndianSlice<'_, LittleEndian>>, offset: u64) -> Option<Vec<Place>> {
-        let mut frames = context.find_frames(offset.checked_sub(self.code)?).skip_all_loads().ok()?;
-        let mut places = Vec::new();
-        while let Ok(Some(frame)) = frames.next() {
-            let Some((file, line)) = frame.location.and_then(|place| Some((place.file?, place.line))) else { continue };
-            let function = frame.function.and_then(|function| Some(function.raw_name().ok()?.into_owned()));
-            places.push(Place { function, file: file.to_owned(), line: line.unwrap_or(0) });
-        }
-        Some(places)
-    }
-
-    fn open(&self) -> Option<Context<EndianSlice<'_, LittleEndian>>> {
+    fn places(&self, offsets: &[u64], effort: &mut Effort) -> Result<Vec<Vec<Place>>, Exhausted> {
         let section = |id: SectionId| -> Result<_, gimli::Error> {
             let bytes = self.sections.get(id.name()).map(AsRef::as_ref).unwrap_or_default();
             Ok(EndianSlice::new(bytes, LittleEndian))
         };
-        Context::from_dwarf(Dwarf::load(section).ok()?).ok()
+        let Ok(dwarf) = Dwarf::load(section) else { return Ok(vec![Vec::new(); offsets.len()]) };
+        let addresses: Vec<u64> = offsets.iter().map(|offset| offset.wrapping_sub(self.code)).collect();
+        places::find(&dwarf, &addresses, effort)
     }
 }
 
