@@ -19,10 +19,10 @@ const MOST: usize = 64 << 20;
 /// How many instructions' places are remembered.
 const REMEMBERED: usize = 16 << 10;
 /// The steps that can be saved up for looking places up. A trap whose places are not known yet takes a component with a
-/// megabyte of debug information some two hundred thousand of them, and those take a few milliseconds.
-const SAVED: u64 = 48 << 20;
-/// The steps that are added each second: a hostile component that traps all the time gets a hundredth of a core.
-const EARNED: u64 = 2 << 20;
+/// megabyte of debug information some two hundred thousand of them, and those take three milliseconds.
+const SAVED: u64 = 32 << 20;
+/// The steps that are added each second: a hostile component that traps all the time gets a fiftieth of a core.
+const EARNED: u64 = 1 << 20;
 
 /// The places of one instruction: first the function that was inlined last, at the end the one that it is in.
 type Places = Arc<[Place]>;

@@ -9,6 +9,8 @@ use super::protobuf::{Reader, Writer};
 
 /// Room that is taken with the first attribute: enough for most spans.
 const USUAL_BYTES: usize = 256;
+/// The bytes of a call's attributes that are looked at. A request may record no more, whatever it sends.
+const MOST_ENCODED: usize = 4 << 20;
 /// `attributes` of the message `Span`. Most attributes end there, and these are copied as they are.
 pub(super) const OF_SPAN: u64 = 9;
 
@@ -182,18 +184,19 @@ impl Attributes {
 }
 
 /// Reads attributes that a guest has encoded as a message `Span` in which only `attributes` stand. What is not like
-/// that is given as an attribute without a key, which nothing can be set to.
+/// that is given as an attribute without a key, which nothing can be set to. So is everything after [`MOST_ENCODED`].
 pub fn decode(encoded: &[u8]) -> impl Iterator<Item = Attribute<'_>> {
     let mut left = Reader::new(encoded);
     std::iter::from_fn(move || {
         if left.len() == 0 {
             return None;
         }
-        let attribute = match left.delimited() {
-            Some((OF_SPAN, message)) => read(message),
-            Some(_) => None,
-            None => {
-                // Where the next one begins cannot be told.
+        let field = left.delimited();
+        let attribute = match field {
+            Some((OF_SPAN, message)) if encoded.len() - left.len() <= MOST_ENCODED => read(message),
+            Some(_) if encoded.len() - left.len() <= MOST_ENCODED => None,
+            // Too much, or broken so that nobody can tell where the next one begins.
+            _ => {
                 left = Reader::new(&[]);
                 None
             }
@@ -430,6 +433,19 @@ mod tests {
         for cut in 1..good.len() {
             assert_eq!(keys(&[&good[..], &good[..cut]].concat()), ["k", ""], "cut after {cut} bytes");
         }
+    }
+
+    #[test]
+    fn no_more_is_looked_at_than_a_request_may_record() {
+        let good = b"\x4a\x07\x0a\x01k\x12\x02\x10\x01";
+        let fitting = MOST_ENCODED / good.len();
+        assert_eq!(decode(&good.repeat(fitting + 1000)).count(), fitting + 1);
+        let long = "x".repeat(MOST_ENCODED);
+        let mut writer = Writer::default();
+        Attribute::new("long", &long).write(&mut writer);
+        let keys: Vec<_> =
+            decode(&[good, &writer.into_bytes()[..], good].concat()).map(|attribute| attribute.key.len()).collect();
+        assert_eq!(keys, [1, 0]);
     }
 
     #[test]
