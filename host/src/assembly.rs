@@ -7,10 +7,12 @@ use std::sync::Arc;
 
 use thiserror::Error;
 
+use crate::catalog::Generation;
 use crate::component::{ComponentError, Engine, Environment, Pool, Prepared};
 use crate::config::ServiceConfig;
 use crate::metrics::Metrics;
 use crate::outbound::Outbound;
+use crate::semconv;
 use crate::state::StateStore;
 use crate::trace::{KeyValue, Propagators, Source};
 
@@ -112,6 +114,15 @@ impl Assembly {
     /// An empty pool of instances.
     pub fn pool(&self, prepared: Arc<Prepared>, environment: Arc<Environment>) -> Pool {
         Pool::new(self.engine.clone(), prepared, environment)
+    }
+
+    /// A generation that serves nobody yet.
+    pub fn generation(&self, number: u64, config: ServiceConfig, source: Arc<Source>, pool: Pool) -> Arc<Generation> {
+        let prepared = pool.prepared();
+        let routes = prepared.routes().routes().iter().map(Some);
+        let describe = |route| semconv::prepared(route, prepared.digest().as_str(), number);
+        let on_server_spans = std::iter::once(None).chain(routes).map(describe).collect();
+        Generation::new(number, config, source, pool, on_server_spans)
     }
 
     /// Reads, compiles and verifies a service's component file.

@@ -16,7 +16,6 @@ use crate::component::{Digest, Pool};
 use crate::config::{Origin, Scheme, ServiceConfig, ServiceName};
 use crate::metrics::ServiceMetrics;
 use crate::routes::{RouteIndex, RouteTable};
-use crate::semconv;
 use crate::tally::{Snapshot, Tally};
 use crate::trace::{self, Attributes, Source, TraceId};
 
@@ -34,20 +33,23 @@ pub struct Generation {
     pub created: SystemTime,
     /// How its requests went.
     pub tally: Tally,
-    /// What stands on the server span of every request, first for those without a route and then route by route.
     on_server_spans: Vec<Attributes>,
     in_flight: AtomicUsize,
     idle: Notify,
 }
 
 impl Generation {
-    /// A generation that serves nobody yet.
-    pub fn new(number: u64, config: ServiceConfig, source: Arc<Source>, pool: Pool) -> Arc<Generation> {
-        let prepared = pool.prepared();
-        let routes = prepared.routes().routes().iter().map(Some);
-        let describe = |route| semconv::prepared(route, prepared.digest().as_str(), number);
+    /// A generation that serves nobody yet. `on_server_spans` is what stands on the server span of every request, first
+    /// for those without a route and then route by route.
+    pub fn new(
+        number: u64,
+        config: ServiceConfig,
+        source: Arc<Source>,
+        pool: Pool,
+        on_server_spans: Vec<Attributes>,
+    ) -> Arc<Generation> {
         Arc::new(Generation {
-            on_server_spans: std::iter::once(None).chain(routes).map(describe).collect(),
+            on_server_spans,
             number,
             config,
             source,

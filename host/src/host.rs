@@ -272,7 +272,7 @@ impl Inner {
         let environment = self.assembly.environment(config, &source);
         let prepared = self.assembly.prepare_file(config, &environment).await?;
         let pool = self.assembly.pool(Arc::new(prepared), environment);
-        let generation = Generation::new(1, config.clone(), source, pool);
+        let generation = self.assembly.generation(1, config.clone(), source, pool);
         if let Err(failure) = generation.pool.warm(1).await {
             tracing::warn!(service = %config.name, ?failure, "no instance could be made ahead of the first request");
         }

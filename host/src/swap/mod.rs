@@ -140,7 +140,7 @@ impl Swapper {
         progress.step("warm", pool.warm(WARM_INSTANCES)).await.ok();
         // Where the service listens is no part of a version.
         let config = ServiceConfig { listen: current.config.listen, ..earlier.config.clone() };
-        let earlier = Generation::new(earlier.number, config, earlier.source.clone(), pool);
+        let earlier = self.assembly.generation(earlier.number, config, earlier.source.clone(), pool);
         let serving = Serving { stable: earlier.clone(), canary: None };
         Ok(self.establish(service, slot, serving, &earlier, "rolled_back", progress))
     }
@@ -217,7 +217,7 @@ impl Swapper {
         let pool = self.assembly.pool(Arc::new(prepared), environment);
         let warm = progress.step("warm", pool.warm(WARM_INSTANCES)).await;
         warm.map_err(|failure| SwapError::NoInstance(failure.to_string()))?;
-        let candidate = Generation::new(slot.next_number(), config, source, pool);
+        let candidate = self.assembly.generation(slot.next_number(), config, source, pool);
         progress.step("probe", probe::ask(&self.dispatcher, &self.pipeline, &candidate, old)).await?;
         Ok(Some(candidate))
     }
