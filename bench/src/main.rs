@@ -2,7 +2,8 @@
 //! figures do not.
 //!
 //! Contenders take turns: every round starts each of them anew, gives it the same time under the same load and stops it,
-//! and what is reported is the median over the rounds. The load generator, the contenders and a collector that counts what it gets share the cores.
+//! and what is reported is the median over the rounds. The load generator, the contender whose turn it is and a
+//! collector that counts what it gets share the cores.
 
 mod arguments;
 mod collector;

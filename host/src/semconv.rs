@@ -8,7 +8,7 @@ use crate::component::{Cost, Exception, Failure};
 use crate::dispatch::Arrival;
 use crate::error::Rejection;
 use crate::routes::Route;
-use crate::trace::{Attribute, Attributes, Recorder, Severity, Value};
+use crate::trace::{Attribute, Attributes, Recorder, Value};
 
 /// The host's listeners speak plain HTTP; TLS ends in front of them.
 pub const SCHEME: &str = "http";
@@ -121,8 +121,7 @@ fn record_exception(recorder: &mut Recorder, exception: &Exception) {
         Attribute::new("exception.message", &exception.message),
         Attribute::new("exception.stacktrace", &exception.stacktrace),
     ];
-    recorder.event(server, "exception", attributes.clone());
-    recorder.log(server, Severity::Error, exception.message.clone(), attributes);
+    recorder.exception(server, exception.message.clone(), &attributes);
 }
 
 /// The status description is for whoever reads the trace, so a trap says more here than in the response.

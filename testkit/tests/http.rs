@@ -79,6 +79,10 @@ async fn head_is_get_without_the_body() {
     assert!(head.contains("content-length: 41"), "{head}");
     let (head, body) = connection.response().await;
     assert!(head.starts_with("http/1.1 200") && body.len() == 41, "{head}{body}");
+    let asked = shop.request("HEAD", "oddities", "/health").send().await;
+    let tree = shop.trace(&asked.trace, 1).await;
+    tree.spans()[0].assert_attribute("http.request.method", "HEAD");
+    tree.spans()[0].assert_attribute("http.route", "/health");
 }
 
 #[tokio::test(flavor = "multi_thread")]

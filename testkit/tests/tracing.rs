@@ -275,8 +275,26 @@ oddities GET /contract SERVER
     }
     let written = tree.one("written");
     written.assert_attribute("a", true);
+    written.assert_attribute("z", 5);
     written.assert_attribute("d", "e");
-    assert_eq!((written.attributes.len(), written.dropped_attributes), (2, 3));
+    assert_eq!((written.attributes.len(), written.dropped_attributes), (3, 3));
+    tree.one("inner").assert_attribute("error.type", "odd");
+    assert_eq!(tree.one("inner").outcome, testkit::Outcome::Error("it said so".to_owned()));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_limit_of_attributes_holds_in_both_forms() {
+    let shop = Shop::oddities().env("OTEL_SPAN_ATTRIBUTE_COUNT_LIMIT", "2").start().await;
+    let answer = shop.get("oddities", "/contract").await;
+    let tree = shop.whole_trace(&answer.trace).await;
+    for (name, kept, dropped) in [("outer", ["text", "int"], 3), ("written", ["a", "z"], 4)] {
+        let span = tree.one(name);
+        assert!(kept.iter().all(|key| span.attributes.contains_key(*key)), "{name}: {:#?}", span.attributes);
+        assert_eq!((span.attributes.len(), span.dropped_attributes), (2, dropped), "{name}");
+    }
+    let server = &tree.spans()[0];
+    server.assert_attribute("http.route", "/contract");
+    server.assert_attribute("http.response.status_code", 200);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -130,7 +130,7 @@ impl HostSpan for State {
         parent: Option<Resource<GuestSpan>>,
         attributes: Vec<u8>,
     ) -> wasmtime::Result<Resource<GuestSpan>> {
-        Ok(self.start_span(name, parent.as_ref(), trace::decode(&attributes)))
+        Ok(self.start_span(name, parent.as_ref(), trace::decode_attributes(&attributes)))
     }
 
     fn set_attributes(&mut self, span: Resource<GuestSpan>, attributes: Vec<wit::Attribute>) -> wasmtime::Result<()> {
@@ -139,7 +139,7 @@ impl HostSpan for State {
     }
 
     fn set_encoded_attributes(&mut self, span: Resource<GuestSpan>, attributes: Vec<u8>) -> wasmtime::Result<()> {
-        self.set_all(&span, trace::decode(&attributes));
+        self.set_all(&span, trace::decode_attributes(&attributes));
         Ok(())
     }
 

@@ -8,10 +8,14 @@ use super::settings::{AttributeLimits, SpanLimits};
 
 /// The most bytes that one request may record, whatever the span limits allow.
 const BYTES: usize = 4 << 20;
+/// What an attribute costs for which there is no place: many of them take a while to be looked at.
+const REFUSED: usize = 20;
 /// A span in a bound that is counted in spans. One that is larger counts as several.
 const SPAN_BYTES: usize = 8 << 10;
 /// The most characters of a span's or an event's name.
 const NAME: usize = 1024;
+/// The most bytes of what becomes `error.type`.
+const KIND: usize = 256;
 /// The most characters of a status message.
 const MESSAGE: usize = 4096;
 
@@ -44,11 +48,6 @@ impl Room {
         AttributeLimits { count: self.spans.attributes, value_length: self.spans.value_length }
     }
 
-    /// What holds for the attributes that the host puts on a span: there are few, and nothing is to push them out.
-    pub fn of_host(&self) -> AttributeLimits {
-        AttributeLimits { count: usize::MAX, ..self.of_span() }
-    }
-
     /// What holds for the attributes of an event.
     pub fn of_event(&self) -> AttributeLimits {
         AttributeLimits { count: self.spans.event_attributes, ..self.of_span() }
@@ -73,12 +72,22 @@ impl Room {
         fits
     }
 
+    /// Takes so many bytes, or what is left of them, for something that stands in any case.
+    pub fn use_up(&mut self, bytes: usize) {
+        self.left = self.left.saturating_sub(bytes);
+    }
+
     /// A name as it is kept.
     pub fn name(&mut self, name: Cow<'static, str>) -> Cow<'static, str> {
         match cut_at(&name, NAME) {
             Some(end) => Cow::Owned(name.get(..end).unwrap_or_default().to_owned()),
             None => name,
         }
+    }
+
+    /// A kind of error as it is kept.
+    pub fn kind<'a>(&self, kind: &'a str) -> &'a str {
+        &kind[..kind.floor_char_boundary(KIND)]
     }
 
     /// A status message as it is kept.
@@ -95,12 +104,27 @@ impl Room {
         if let Some(longest) = limits.value_length {
             shorten(&mut attribute.value, longest);
         }
-        let has_place = attributes.len() < limits.count || attributes.contains(attribute.key);
-        if attribute.key.is_empty() || !has_place || !self.take(attribute.size()) {
+        let size = attribute.size();
+        if attribute.key.is_empty() || size > self.left {
             return false;
         }
-        attributes.set(&attribute);
+        if attributes.len() >= limits.count && !attributes.contains(attribute.key) {
+            self.use_up(REFUSED);
+            return false;
+        }
+        // Bytes that are moved cost as much as bytes that are kept: a small attribute may stand before a large one.
+        let moved = attributes.set(&attribute);
+        self.use_up(size + moved);
         true
+    }
+
+    /// Sets an attribute of the host's own. There are few, and nothing that a guest records pushes them out.
+    pub fn put_own(&mut self, attributes: &mut Attributes, mut attribute: Attribute<'_>) {
+        if let Some(longest) = self.spans.value_length {
+            shorten(&mut attribute.value, longest);
+        }
+        self.use_up(attribute.size());
+        attributes.set(&attribute);
     }
 
     /// Applies the limits to a whole list. Returns what fits and how many did not.
@@ -111,7 +135,7 @@ impl Room {
     ) -> (Attributes, u32) {
         let (mut attributes, mut dropped) = (Attributes::default(), 0);
         for attribute in given {
-            dropped += u32::from(!self.put(&mut attributes, attribute, limits));
+            dropped = u32::saturating_add(dropped, u32::from(!self.put(&mut attributes, attribute, limits)));
         }
         (attributes, dropped)
     }
@@ -177,6 +201,25 @@ mod tests {
         let dropped: u32 = (0..10).map(|_| room.fit([Attribute::new("k", &large)], limits(2, None)).1).sum();
         assert_eq!(dropped, 7, "three quarters and what surrounds them fit");
         assert!(room.weight(1) > BYTES / 2 / SPAN_BYTES, "and they count as many spans");
+    }
+
+    #[test]
+    fn bytes_that_are_moved_are_taken_as_well() {
+        let (mut room, mut attributes) = (room(), Attributes::default());
+        let large = "x".repeat(BYTES / 4);
+        let mut put = |key: &str, value: &str| room.put(&mut attributes, Attribute::new(key, value), limits(2, None));
+        assert!(put("small", "1") && put("large", &large));
+        let moved = (0..1000).take_while(|_| put("small", "2")).count();
+        assert!((1..5).contains(&moved), "{moved} times past the large one");
+    }
+
+    #[test]
+    fn attributes_that_are_refused_take_a_little() {
+        let (mut room, mut attributes) = (room(), Attributes::default());
+        room.put(&mut attributes, Attribute::new("a", "1"), limits(1, None));
+        let before = room.left;
+        assert!(!room.put(&mut attributes, Attribute::new("b", "1"), limits(1, None)));
+        assert!(room.left < before);
     }
 
     #[test]

@@ -38,7 +38,9 @@ pub use self::baggage::Baggage;
 pub use self::context::{Incoming, TraceContext};
 pub use self::counters::{Counters, DropReason, ExportOutcome, SignalKind};
 pub(crate) use self::identity::draw;
-pub use self::otlp::{Attribute, Attributes, MetricExemplar, SeriesExemplars, TransportError, Value, decode};
+pub use self::otlp::{
+    Attribute, Attributes, MetricExemplar, SeriesExemplars, TransportError, Value, decode_attributes,
+};
 pub use self::pipeline::{Pipeline, PipelineError};
 pub use self::propagation::{Propagators, remove_baggage};
 pub use self::recent::{Query, Recent, Trace};

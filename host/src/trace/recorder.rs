@@ -16,7 +16,6 @@ use super::limits::Room;
 use super::otlp::{Attribute, Attributes, Value};
 use super::pipeline::Pipeline;
 use super::segment::{Event, LogRecord, Segment, Severity, Span, SpanRef, Status};
-use super::settings::AttributeLimits;
 use super::source::Source;
 
 /// The most spans that one request may leave. A guest that starts more gets handles that mean nothing.
@@ -147,7 +146,9 @@ impl Recorder {
 
     /// Sets the attributes that stand on every span of this request, in place of any set before.
     pub fn set_shared_attributes<'a>(&mut self, attributes: impl IntoIterator<Item = Attribute<'a>>) {
-        self.segment.shared = self.room.fit(attributes, self.room.of_host()).0;
+        let mut shared = Attributes::default();
+        attributes.into_iter().for_each(|attribute| self.room.put_own(&mut shared, attribute));
+        self.segment.shared = shared;
     }
 
     /// What travels with the trace.
@@ -183,34 +184,28 @@ impl Recorder {
 
     /// Sets an attribute of the host's own, in place of one of the same key. However many a guest has set, it stands.
     pub fn set<'a>(&mut self, span: SpanRef, key: &'a str, value: impl Into<Value<'a>>) {
-        let limits = self.room.of_host();
-        self.put(span, [Attribute::new(key, value)], limits);
+        if let Some(span) = self.segment.spans.get_mut(span.index() as usize) {
+            self.room.put_own(&mut span.attributes, Attribute::new(key, value));
+        }
     }
 
     /// Sets attributes of the host's own that many requests have in common.
     pub fn set_prepared(&mut self, span: SpanRef, attributes: &Attributes) {
-        let limits = self.room.of_host();
-        if limits.value_length.is_some() {
-            return self.put(span, attributes.iter(), limits);
-        }
         let Some(span) = self.segment.spans.get_mut(span.index() as usize) else { return };
-        if self.room.take(attributes.size()) {
-            span.attributes.append(attributes);
-        } else {
-            span.dropped_attributes += attributes.len() as u32;
+        if self.room.of_span().value_length.is_some() {
+            return attributes.iter().for_each(|attribute| self.room.put_own(&mut span.attributes, attribute));
         }
+        self.room.use_up(attributes.size());
+        span.attributes.append(attributes);
     }
 
     /// Sets attributes that a guest gave, each in place of one of the same key and within the span limits.
     pub fn set_all<'a>(&mut self, span: SpanRef, attributes: impl IntoIterator<Item = Attribute<'a>>) {
         let limits = self.room.of_span();
-        self.put(span, attributes, limits);
-    }
-
-    fn put<'a>(&mut self, span: SpanRef, attributes: impl IntoIterator<Item = Attribute<'a>>, limits: AttributeLimits) {
         let Some(span) = self.segment.spans.get_mut(span.index() as usize) else { return };
         for attribute in attributes {
-            span.dropped_attributes += u32::from(!self.room.put(&mut span.attributes, attribute, limits));
+            let dropped = !self.room.put(&mut span.attributes, attribute, limits);
+            span.dropped_attributes = span.dropped_attributes.saturating_add(u32::from(dropped));
         }
     }
 
@@ -232,12 +227,25 @@ impl Recorder {
         span.events.push(Event { name, time, attributes, dropped_attributes });
     }
 
+    /// Adds an event and a log record that no limit holds for: an exception, which comes after whatever the guest
+    /// recorded before, and is what one looks for.
+    pub fn exception(&mut self, span: SpanRef, message: String, attributes: &[Attribute<'_>]) {
+        let mut own = Attributes::default();
+        attributes.iter().for_each(|attribute| self.room.put_own(&mut own, attribute.clone()));
+        let (time, span_id) = (self.now(), self.span(span).map_or(self.server, |span| span.span_id));
+        if let Some(span) = self.segment.spans.get_mut(span.index() as usize) {
+            let (name, attributes) = (Cow::Borrowed("exception"), own.clone());
+            span.events.push(Event { name, time, attributes, dropped_attributes: 0 });
+        }
+        self.push_log(Severity::Error, message, own, span_id);
+    }
+
     /// Marks a span as failed. `kind` becomes `error.type`.
     pub fn fail(&mut self, span: SpanRef, kind: &str, message: String) {
         let Some(span) = self.segment.spans.get_mut(span.index() as usize) else { return };
         // A span may not hide that it failed by having many attributes.
-        let attribute = Attribute::new("error.type", kind);
-        span.dropped_attributes += u32::from(!self.room.put(&mut span.attributes, attribute, self.room.of_host()));
+        let kind = self.room.kind(kind);
+        self.room.put_own(&mut span.attributes, Attribute::new("error.type", kind));
         span.status = Status::Error(self.room.message(message));
     }
 
@@ -363,16 +371,14 @@ impl Recorder {
 
     /// The last log record, beyond the limit, says how many there would have been.
     fn say_what_was_dropped(&mut self) {
-        let (severity, time, span_id) = (Severity::Warn, self.now(), self.server);
         let body = format!("{} more log records of this request were left out", self.dropped_logs);
-        self.segment.logs.push(LogRecord {
-            time,
-            severity,
-            body,
-            attributes: Attributes::default(),
-            dropped_attributes: 0,
-            span_id,
-        });
+        self.push_log(Severity::Warn, body, Attributes::default(), self.server);
+    }
+
+    /// Writes a log record of the host's own, which no limit holds for.
+    fn push_log(&mut self, severity: Severity, body: String, attributes: Attributes, span_id: SpanId) {
+        let (time, dropped_attributes) = (self.now(), 0);
+        self.segment.logs.push(LogRecord { time, severity, body, attributes, dropped_attributes, span_id });
     }
 
     fn push(

@@ -190,6 +190,36 @@ async fn a_request_that_records_without_end_is_cut_off_and_says_so() {
 }
 
 #[tokio::test]
+async fn what_the_host_says_stands_however_much_a_guest_has_recorded() {
+    let pipeline = stored(|settings| settings.limits.event_attributes = 0);
+    let mut recorder = pipeline.record(&shop(), &Incoming::default(), "GET /", SpanKind::Server);
+    let server = recorder.server();
+    let large = "x".repeat(1 << 20);
+    for key in ["a", "b", "c", "d", "e"] {
+        recorder.set_all(server, [Attribute::new(key, &large)]);
+    }
+    for _ in 0..2000 {
+        recorder.log(server, Severity::Info, "x".repeat(4096), []);
+    }
+    let prepared = [Attribute::new("http.route", "/")].into_iter().collect();
+    recorder.set_prepared(server, &prepared);
+    recorder.set(server, "http.response.status_code", 500);
+    recorder.exception(server, "no shelf".to_owned(), &[Attribute::new("exception.type", "panic")]);
+    recorder.fail(server, "wasm_trap", String::new());
+    recorder.finish(None);
+    let segment = only(&pipeline);
+    let server = &segment.spans[0];
+    for (key, value) in
+        [("http.route", "/".into()), ("http.response.status_code", 500.into()), ("error.type", "wasm_trap".into())]
+    {
+        assert_eq!(server.attributes.get(key), Some(value), "{key}");
+    }
+    assert_eq!(server.dropped_attributes, 2);
+    assert_eq!(server.events[0].attributes.get("exception.type"), Some("panic".into()));
+    assert!(segment.logs.iter().any(|record| record.body == "no shelf" && record.span_id == server.span_id));
+}
+
+#[tokio::test]
 async fn a_tail_rule_decides_for_all_services_of_a_trace() {
     let keep = Keep { errors: true, slower_than: None, rate: 0.0 };
     let pipeline = stored(|settings| settings.keep = Some(keep));

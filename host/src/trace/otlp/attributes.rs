@@ -44,7 +44,7 @@ pub struct Attributes {
     /// Each as the field [`OF_SPAN`].
     written: Vec<u8>,
     count: usize,
-    /// The [`mark`]s of all keys: one whose mark is not among them need not be looked for.
+    /// The [`mark`]s of all keys, a Bloom filter: one whose mark is not among them need not be looked for.
     marks: u64,
 }
 
@@ -109,8 +109,8 @@ impl Attributes {
         self.position(key.as_bytes()).is_some()
     }
 
-    /// Sets one, in the place of one of the same key.
-    pub(in crate::trace) fn set(&mut self, attribute: &Attribute<'_>) {
+    /// Sets one, in the place of one of the same key. Returns how many bytes had to be moved for it.
+    pub(in crate::trace) fn set(&mut self, attribute: &Attribute<'_>) -> usize {
         let known = self.position(attribute.key.as_bytes());
         let tail = known.map(|known| {
             let tail = self.written.split_off(known.end);
@@ -119,20 +119,21 @@ impl Attributes {
         });
         let mut writer = Writer::continuing(std::mem::take(&mut self.written), USUAL_BYTES);
         attribute.write(&mut writer);
-        match tail {
-            Some(tail) => writer.raw(&tail),
+        match &tail {
+            Some(tail) => writer.raw(tail),
             None => {
                 self.count += 1;
                 self.marks |= mark(attribute.key.as_bytes());
             }
         }
         self.written = writer.into_bytes();
+        tail.map_or(0, |tail| tail.len())
     }
 
     /// Sets all of `others`, each in the place of one of the same key.
     pub(in crate::trace) fn append(&mut self, others: &Attributes) {
         if self.marks & others.marks != 0 {
-            return others.iter().for_each(|attribute| self.set(&attribute));
+            return others.iter().for_each(|attribute| _ = self.set(&attribute));
         }
         if self.written.capacity() == 0 {
             self.written.reserve(others.written.len() + 2 * USUAL_BYTES);
@@ -185,7 +186,7 @@ impl Attributes {
 
 /// Reads attributes that a guest has encoded as a message `Span` in which only `attributes` stand. What is not like
 /// that is given as an attribute without a key, which nothing can be set to. So is everything after [`MOST_ENCODED`].
-pub fn decode(encoded: &[u8]) -> impl Iterator<Item = Attribute<'_>> {
+pub fn decode_attributes(encoded: &[u8]) -> impl Iterator<Item = Attribute<'_>> {
     let mut left = Reader::new(encoded);
     std::iter::from_fn(move || {
         if left.len() == 0 {
@@ -220,8 +221,8 @@ fn key(message: &[u8]) -> &[u8] {
 /// The key in a `KeyValue` message, and its `AnyValue` message.
 fn pair(message: &[u8]) -> Option<(&[u8], &[u8])> {
     let mut fields = Reader::new(message);
-    match (fields.delimited()?, fields.delimited()?) {
-        ((1, key), (2, any)) => Some((key, any)),
+    match (fields.delimited()?, fields.delimited()?, fields.len()) {
+        ((1, key), (2, any), 0) => Some((key, any)),
         _ => None,
     }
 }
@@ -235,22 +236,25 @@ fn read(message: &[u8]) -> Option<Attribute<'_>> {
 /// The value in an `AnyValue` message.
 fn value(any: &[u8]) -> Option<Value<'_>> {
     let mut field = Reader::new(any);
-    Some(match field.peek()? {
+    let value = match field.peek()? {
         1 => Value::Text(text(field.delimited()?.1)?),
         2 => Value::Boolean(field.uint()? != 0),
         3 => Value::Int(field.uint()? as i64),
         4 => Value::Double(field.double()?),
         5 => Value::Texts(list(field.delimited()?.1)?),
         _ => return None,
-    })
+    };
+    (field.len() == 0).then_some(value)
 }
 
 /// The texts in an `ArrayValue` message.
 fn list(array: &[u8]) -> Option<Vec<&str>> {
     let (mut left, mut texts) = (Reader::new(array), Vec::new());
     while left.len() > 0 {
-        match Reader::new(left.delimited()?.1).delimited()? {
-            (1, bytes) => texts.push(text(bytes)?),
+        let (field, any) = left.delimited()?;
+        let mut any = Reader::new(any);
+        match (field, any.delimited()?, any.len()) {
+            (1, (1, bytes), 0) => texts.push(text(bytes)?),
             _ => return None,
         }
     }
@@ -270,7 +274,7 @@ impl std::fmt::Debug for Attributes {
 impl<'a> FromIterator<Attribute<'a>> for Attributes {
     fn from_iter<I: IntoIterator<Item = Attribute<'a>>>(given: I) -> Attributes {
         let mut attributes = Attributes::default();
-        given.into_iter().for_each(|attribute| attributes.set(&attribute));
+        given.into_iter().for_each(|attribute| _ = attributes.set(&attribute));
         attributes
     }
 }
@@ -386,7 +390,7 @@ mod tests {
                 writer.present_text(OF_SPAN, pair);
                 writer
             });
-            prop_assert_eq!(decode(&encoded.into_bytes()).collect::<Attributes>(), attributes);
+            prop_assert_eq!(decode_attributes(&encoded.into_bytes()).collect::<Attributes>(), attributes);
         }
 
         #[test]
@@ -399,7 +403,7 @@ mod tests {
             };
             let (mut appended, mut set, others) = (lent(&own), lent(&own), lent(&others));
             appended.append(&others);
-            others.iter().for_each(|attribute| set.set(&attribute));
+            others.iter().for_each(|attribute| _ = set.set(&attribute));
             prop_assert_eq!(appended, set);
         }
 
@@ -410,13 +414,44 @@ mod tests {
             if like_protobuf {
                 bytes.iter_mut().step_by(7).for_each(|byte| *byte = OF_SPAN as u8 * 8 + 2);
             }
-            prop_assert!(decode(&bytes).count() <= bytes.len());
+            prop_assert!(decode_attributes(&bytes).count() <= bytes.len());
+        }
+
+        #[test]
+        fn what_is_read_of_a_changed_encoding_is_what_others_read_there(
+            key in "[a-d]{1,2}",
+            value in owned(),
+            changes in proptest::collection::vec((any::<prop::sample::Index>(), any::<u8>(), 0..3), 1..4),
+        ) {
+            let pair = KeyValue { key, value: Some(value.proto()), ..KeyValue::default() };
+            let mut bytes = pair.encode_to_vec();
+            for (at, byte, change) in changes {
+                let at = at.index(bytes.len());
+                match change {
+                    0 => bytes[at] = byte,
+                    1 => bytes.insert(at, byte),
+                    _ => bytes.truncate(at + 1),
+                }
+            }
+            let mut writer = Writer::default();
+            writer.present_text(OF_SPAN, &bytes);
+            let encoded = writer.into_bytes();
+            let read: Vec<_> = decode_attributes(&encoded).collect();
+            prop_assert_eq!(read.len(), 1);
+            if !read[0].key.is_empty() {
+                let mut writer = Writer::default();
+                read[0].write(&mut writer);
+                let others = KeyValue::decode(&*bytes).map(|pair| pair.encode_to_vec());
+                let written = writer.into_bytes();
+                prop_assert_eq!(Reader::new(&written).delimited(), Some((OF_SPAN, &*others.unwrap())));
+            }
         }
     }
 
     #[test]
     fn what_is_encoded_wrongly_has_no_key_and_spoils_nothing_before_it() {
-        let keys = |bytes: &[u8]| decode(bytes).map(|attribute| attribute.key.to_owned()).collect::<Vec<_>>();
+        let keys =
+            |bytes: &[u8]| decode_attributes(bytes).map(|attribute| attribute.key.to_owned()).collect::<Vec<_>>();
         let good = b"\x4a\x07\x0a\x01k\x12\x02\x10\x01";
         for (bad, why) in [
             (&b"\x4a\x07\x12\x02\x10\x01\x0a\x01k"[..], "the value comes first"),
@@ -427,6 +462,10 @@ mod tests {
             (b"\x4a\x07\x0a\x01k\x12\x02\x32\x00", "a map, which WIT does not have"),
             (b"\x4a\x09\x0a\x01k\x12\x04\x2a\x02\x0a\x00", "a list with nothing in it that is no text"),
             (b"\x0a\x01k", "another field of the span"),
+            (b"\x4a\x09\x0a\x01k\x12\x02\x10\x01\x18\x05", "something behind the value"),
+            (b"\x4a\x0b\x0a\x01k\x12\x02\x10\x01\x12\x02\x10\x00", "two values"),
+            (b"\x4a\x09\x0a\x01k\x12\x04\x10\x01\x18\x05", "a value of two kinds"),
+            (b"\x4a\x0d\x0a\x01k\x12\x08\x2a\x06\x0a\x04\x0a\x01x\xff", "something behind a text of a list"),
         ] {
             assert_eq!(keys(&[good, bad, good].concat()), ["k", "", "k"], "{why}");
         }
@@ -439,12 +478,13 @@ mod tests {
     fn no_more_is_looked_at_than_a_request_may_record() {
         let good = b"\x4a\x07\x0a\x01k\x12\x02\x10\x01";
         let fitting = MOST_ENCODED / good.len();
-        assert_eq!(decode(&good.repeat(fitting + 1000)).count(), fitting + 1);
+        assert_eq!(decode_attributes(&good.repeat(fitting + 1000)).count(), fitting + 1);
         let long = "x".repeat(MOST_ENCODED);
         let mut writer = Writer::default();
         Attribute::new("long", &long).write(&mut writer);
-        let keys: Vec<_> =
-            decode(&[good, &writer.into_bytes()[..], good].concat()).map(|attribute| attribute.key.len()).collect();
+        let keys: Vec<_> = decode_attributes(&[good, &writer.into_bytes()[..], good].concat())
+            .map(|attribute| attribute.key.len())
+            .collect();
         assert_eq!(keys, [1, 0]);
     }
 

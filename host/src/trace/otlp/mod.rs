@@ -26,7 +26,7 @@ use opentelemetry_sdk::metrics::data::ResourceMetrics;
 use prost::Message;
 use thiserror::Error;
 
-pub use self::attributes::{Attribute, Attributes, Value, decode};
+pub use self::attributes::{Attribute, Attributes, Value, decode_attributes};
 use self::batch::Body;
 pub(super) use self::lane::Lane;
 pub use self::metrics::{MetricExemplar, SeriesExemplars};

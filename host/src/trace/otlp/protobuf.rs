@@ -1,7 +1,7 @@
 //! The protobuf wire format: written into one growing buffer, and read where it lies.
 //!
 //! Spans are written straight from the records: building the generated messages first would copy every text twice, and
-//! exporting shares its cores with requests. What is read is what was written here.
+//! exporting shares its cores with requests. What is read was written here, or sent by a guest, and is trusted in nothing.
 
 /// Wire types of the protobuf encoding.
 const VARINT: u64 = 0;
@@ -15,8 +15,7 @@ pub(super) struct Writer {
     bytes: Vec<u8>,
 }
 
-/// Fields that were written by a [`Writer`], read one after the other. At the end, and where they are not what they
-/// should be, there is nothing more.
+/// Fields, read one after the other. At the end, and where they are not what they should be, there is nothing more.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Reader<'a> {
     left: &'a [u8],
@@ -153,24 +152,24 @@ impl<'a> Reader<'a> {
 
     /// The number of the next field.
     pub fn peek(mut self) -> Option<u64> {
-        self.varint().map(|key| key >> 3)
+        self.varint().map(|tag| tag >> 3)
     }
 
     /// A string, bytes or a message, with the number of its field.
     pub fn delimited(&mut self) -> Option<(u64, &'a [u8])> {
-        let field = self.head(DELIMITED)?;
+        let field = self.tag(DELIMITED)?;
         Some((field, self.counted()?))
     }
 
     /// A number that was written as one.
     pub fn uint(&mut self) -> Option<u64> {
-        self.head(VARINT)?;
+        self.tag(VARINT)?;
         self.varint()
     }
 
     /// A `double`.
     pub fn double(&mut self) -> Option<f64> {
-        self.head(FIXED64)?;
+        self.tag(FIXED64)?;
         let (value, rest) = self.left.split_first_chunk()?;
         self.left = rest;
         Some(f64::from_le_bytes(*value))
@@ -185,9 +184,9 @@ impl<'a> Reader<'a> {
 
     /// The number of the next field, which must be of this wire type.
     #[inline]
-    fn head(&mut self, wire_type: u64) -> Option<u64> {
-        let key = self.varint()?;
-        (key & 7 == wire_type).then_some(key >> 3)
+    fn tag(&mut self, wire_type: u64) -> Option<u64> {
+        let tag = self.varint()?;
+        (tag & 7 == wire_type).then_some(tag >> 3)
     }
 
     #[inline]
@@ -205,6 +204,9 @@ impl<'a> Reader<'a> {
         for shift in (0..64).step_by(7) {
             let (first, rest) = self.left.split_first()?;
             self.left = rest;
+            if shift == 63 && *first > 1 {
+                return None;
+            }
             value |= u64::from(first & 0x7f) << shift;
             if first & 0x80 == 0 {
                 return Some(value);
@@ -228,6 +230,9 @@ mod tests {
             assert_eq!(Reader::new(bytes).delimited(), None, "{bytes:?}");
         }
         assert_eq!(Reader::new(&[0x21, 1, 2]).double(), None);
+        let most = [0x10, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0x01];
+        assert_eq!(Reader::new(&most).uint(), Some(u64::MAX));
+        assert_eq!(Reader::new(&[&most[..10], &[0x02]].concat()).uint(), None, "it has 65 bits");
     }
 
     #[test]
