@@ -487,4 +487,4 @@ fn is_absolute(path: &str) -> bool {
 
 #[cfg(test)]
 #[path = "places_tests.rs"]
-mod tests;
+pub(super) mod tests;

@@ -28,7 +28,7 @@ const ABBREVIATIONS: &[&[u8]] = &[
 ];
 
 #[derive(Clone, Debug, Default)]
-struct Sections {
+pub(in crate::component) struct Sections {
     abbrev: Vec<u8>,
     info: Vec<u8>,
     line: Vec<u8>,
@@ -58,6 +58,11 @@ impl Sections {
             1 => &mut self.info,
             _ => &mut self.line,
         }
+    }
+
+    /// By their names.
+    pub(in crate::component) fn named(&self) -> [(&'static str, &[u8]); 3] {
+        [(".debug_abbrev", &self.abbrev), (".debug_info", &self.info), (".debug_line", &self.line)]
     }
 
     fn find(&self, addresses: &[u64], effort: u64) -> Result<Vec<Vec<Place>>, Exhausted> {
@@ -103,7 +108,7 @@ fn place(function: &str, file: &str, line: u32) -> Place {
 }
 
 /// `reserve` at 0 to 199, and in it from 100 on `take`, and in that from 150 on `unwrap`.
-fn shop() -> Sections {
+pub(in crate::component) fn shop() -> Sections {
     let mut entries = b"\x05take\0_take\0".to_vec();
     let unwrap = Sections::ENTRIES + entries.len();
     entries.extend(b"\x05unwrap\0_unwrap\0");

@@ -162,7 +162,28 @@ impl fmt::Debug for Symbols {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
+
+    #[test]
+    fn places_that_took_too_long_are_found_when_effort_was_earned() {
+        let sections = places::tests::shop();
+        let sections = sections.named().into_iter().map(|(name, bytes)| (name.to_owned(), bytes.into())).collect();
+        let module = Module { name: "shop".to_owned(), code: 1000, sections };
+        let known = Known { effort: Effort(10), ..Known::default() };
+        let symbols = Symbols { modules: vec![module], known: Mutex::new(known) };
+        let functions = || {
+            let places = symbols.places([("shop", Some(1050)), ("shop", Some(7)), ("other", Some(1050))].into_iter());
+            let name = |places: &Places| places.first().and_then(|place| place.function.clone());
+            places.iter().map(name).collect::<Vec<_>>()
+        };
+        assert_eq!(functions(), [None, None, None]);
+        symbols.known.lock().unwrap().earned -= Duration::from_secs(2);
+        assert_eq!(functions(), [Some("reserve".to_owned()), None, None]);
+        symbols.known.lock().unwrap().effort = Effort(0);
+        assert_eq!(functions(), [Some("reserve".to_owned()), None, None], "it is remembered");
+    }
 
     #[test]
     fn what_is_no_component_has_no_places() {
