@@ -185,7 +185,7 @@ impl Attributes {
 }
 
 /// Reads attributes that a guest has encoded as a message `Span` in which only `attributes` stand. What is not like
-/// that is given as an attribute without a key, which nothing can be set to. So is everything after [`MOST_ENCODED`].
+/// that is given as an attribute without a key, which nothing can be set to. So is everything after 4 MiB.
 pub fn decode_attributes(encoded: &[u8]) -> impl Iterator<Item = Attribute<'_>> {
     let mut left = Reader::new(encoded);
     std::iter::from_fn(move || {
