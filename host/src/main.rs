@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::Parser;
-use spandrel::cli::{self, Arguments, Command, RunArguments};
+use spandrel::cli::{self, Arguments, Command, CommandError, RunArguments};
 use spandrel::config::Environment;
 use spandrel::{Config, Host};
 use tokio::signal::unix::{SignalKind, signal};
@@ -23,11 +23,13 @@ fn main() -> ExitCode {
     let environment = Environment::from_process();
     let runtime = match cli::runtime() {
         Ok(runtime) => runtime,
-        Err(error) => return fail(&format!("no threads to run on: {error}")),
+        Err(error) => return fail(CommandError::from(error)),
     };
     let code = runtime.block_on(async {
         let done = match arguments.command {
-            Command::Run(arguments) => return run(arguments, environment).await,
+            Command::Run(arguments) => {
+                return run(arguments, environment).await.map_or_else(fail, |()| ExitCode::SUCCESS);
+            }
             Command::Check(arguments) => cli::check(arguments, &environment).await,
             Command::Inspect(arguments) => cli::inspect(arguments).await,
             Command::Status(arguments) => cli::status(arguments, &environment).await,
@@ -36,7 +38,7 @@ fn main() -> ExitCode {
             Command::Promote(arguments) => cli::act("promote", arguments, &environment).await,
             Command::Abort(arguments) => cli::act("abort", arguments, &environment).await,
         };
-        done.map_or_else(|error| fail(&error.to_string()), |text| print(&text))
+        done.map_or_else(fail, |text| print(&text))
     });
     // A look-up of the collector's name cannot be cut off; a resolver that hangs is not waited for.
     runtime.shutdown_timeout(Duration::from_secs(1));
@@ -44,25 +46,18 @@ fn main() -> ExitCode {
 }
 
 /// Serves until SIGTERM or Ctrl-C, then drains. A second signal ends at once.
-async fn run(arguments: RunArguments, environment: Environment) -> ExitCode {
-    cli::start_log(arguments.log_format, &environment);
-    let config = match Config::load(&arguments.manifest, &environment) {
-        Ok(config) => config,
-        Err(error) => return fail(&error.to_string()),
-    };
+async fn run(arguments: RunArguments, environment: Environment) -> Result<(), CommandError> {
+    let log = cli::start_log(arguments.log_format, &environment)?;
+    let config = Config::load(&arguments.manifest, &environment)?;
     let telemetry = cli::telemetry_line(&config);
-    let (interrupt, terminate) = (signal(SignalKind::interrupt()), signal(SignalKind::terminate()));
-    let (Ok(mut interrupt), Ok(mut terminate)) = (interrupt, terminate) else { return fail("no signal handlers") };
-    let host = match Host::start_with(config, environment, cli::terminal(arguments.log_format)).await {
-        Ok(host) => host,
-        Err(error) => return fail(&error.to_string()),
-    };
-    print(&cli::banner(&host, &telemetry, arguments.log_format));
+    let (mut interrupt, mut terminate) = (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?);
+    let host = Host::start_with(config, environment, cli::terminal(arguments.log_format)).await?;
+    log.print(&cli::banner(&host, &telemetry, arguments.log_format));
     let mut stop = async || tokio::select! { _ = interrupt.recv() => (), _ = terminate.recv() => () };
     stop().await;
     tracing::info!("stopping: finishing the requests in flight");
     tokio::select! {
-        () = host.shutdown() => ExitCode::SUCCESS,
+        () = host.shutdown() => Ok(()),
         () = stop() => std::process::exit(130),
     }
 }
@@ -73,7 +68,7 @@ fn print(text: &str) -> ExitCode {
     ExitCode::SUCCESS
 }
 
-fn fail(message: &str) -> ExitCode {
-    eprintln!("error: {message}");
+fn fail(error: CommandError) -> ExitCode {
+    eprintln!("error: {error}");
     ExitCode::from(WRONG_INPUT)
 }

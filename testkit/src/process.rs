@@ -1,9 +1,11 @@
 //! The host's binary as a process, for what only a process has: exit status, signals, standard output.
 
+use std::convert::Infallible;
 use std::io::Read;
 use std::net::{SocketAddr, TcpListener};
 use std::path::Path;
 use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
@@ -26,19 +28,23 @@ pub struct Spandrel {
     child: Owned,
     stdout: Output,
     stderr: Output,
+    /// While this is there, nobody reads what it prints.
+    unread: Option<[Sender<Infallible>; 2]>,
 }
 
-/// What a process has written so far, read while it runs: a full pipe would stop it.
+/// What a process has written so far, read while it runs: a full pipe would stop most.
 struct Output {
     text: Arc<Mutex<String>>,
     reader: JoinHandle<()>,
 }
 
 impl Output {
-    fn of(mut pipe: impl Read + Send + 'static) -> Output {
+    /// What comes through a pipe, from the time when `begin` is dropped.
+    fn of(mut pipe: impl Read + Send + 'static, begin: Receiver<Infallible>) -> Output {
         let text = Arc::new(Mutex::new(String::new()));
         let shared = text.clone();
         let reader = std::thread::spawn(move || {
+            let _ = begin.recv();
             let mut buffer = [0; 4096];
             while let Some(count) = pipe.read(&mut buffer).ok().filter(|count| *count > 0) {
                 let mut text = shared.lock().unwrap_or_else(PoisonError::into_inner);
@@ -72,6 +78,13 @@ pub fn free_address() -> SocketAddr {
 impl Spandrel {
     /// Starts `spandrel` with these arguments and, of the environment, only what is given and `PATH` and `HOME`.
     pub fn start(arguments: &[&str], environment: &[(&str, &str)]) -> Spandrel {
+        let mut started = Spandrel::start_unread(arguments, environment);
+        started.read();
+        started
+    }
+
+    /// The same with standard output and standard error in pipes that nobody reads until [`Spandrel::read`].
+    fn start_unread(arguments: &[&str], environment: &[(&str, &str)]) -> Spandrel {
         let kept = ["PATH", "HOME"].into_iter().filter_map(|name| Some((name, std::env::var_os(name)?)));
         let mut child = Command::new(artifacts::binary())
             .args(arguments)
@@ -83,14 +96,25 @@ impl Spandrel {
             .stderr(Stdio::piped())
             .spawn()
             .expect("the binary can be run");
-        let stdout = Output::of(child.stdout.take().expect("standard output is piped"));
-        let stderr = Output::of(child.stderr.take().expect("standard error is piped"));
-        Spandrel { child: Owned(child), stdout, stderr }
+        let ((out, out_begins), (err, err_begins)) = (channel(), channel());
+        let stdout = Output::of(child.stdout.take().expect("standard output is piped"), out_begins);
+        let stderr = Output::of(child.stderr.take().expect("standard error is piped"), err_begins);
+        Spandrel { child: Owned(child), stdout, stderr, unread: Some([out, err]) }
     }
 
     /// `spandrel run` with this manifest.
     pub fn serve(manifest: &Path, environment: &[(&str, &str)]) -> Spandrel {
         Spandrel::start(&["run", "--manifest", &manifest.display().to_string()], environment)
+    }
+
+    /// The same, but nobody reads what it prints until [`Spandrel::read`].
+    pub fn serve_unread(manifest: &Path, environment: &[(&str, &str)]) -> Spandrel {
+        Spandrel::start_unread(&["run", "--manifest", &manifest.display().to_string()], environment)
+    }
+
+    /// Reads what it prints from here on.
+    pub fn read(&mut self) {
+        self.unread = None;
     }
 
     /// Waits until something listens at `address`. Panics with what the process said where it ends before.
@@ -121,7 +145,8 @@ impl Spandrel {
         if status.is_none() {
             self.child.0.kill().ok();
         }
-        let Spandrel { stdout, stderr, .. } = self;
+        let Spandrel { stdout, stderr, unread, .. } = self;
+        drop(unread);
         let (stdout, stderr) = (stdout.whole(), stderr.whole());
         let status = status.unwrap_or_else(|| panic!("spandrel did not end within {patience:?}: {stdout}\n{stderr}"));
         Ended { code: status.code(), stdout, stderr }

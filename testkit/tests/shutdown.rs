@@ -247,3 +247,38 @@ async fn traces_on_the_terminal_need_no_collector_and_stay_out_of_a_json_log() {
     assert!(ended.stdout.contains("ignored: service.version in OTEL_RESOURCE_ATTRIBUTES"), "{}", ended.stdout);
     assert!(ended.stderr.contains("GET /health"), "{}", ended.stderr);
 }
+
+/// A host that prints traces which nobody reads, after far more of them than the pipe and the printer hold.
+async fn flooded_and_unread() -> (Spandrel, TempDir) {
+    let (folder, address) = (tempfile::tempdir().expect("a temporary folder"), free_address());
+    let manifest = write_manifest(&folder, address, "http://localhost:1");
+    let mut spandrel = Spandrel::serve_unread(&manifest, &[("OTEL_TRACES_EXPORTER", "console")]);
+    spandrel.wait_until_listening(address);
+    let client = Client::default();
+    for _ in 0..UNREAD {
+        let answer = client.request("GET", address, "/health").send().await;
+        assert_eq!(answer.status, 200);
+    }
+    (spandrel, folder)
+}
+
+/// Each takes some hundred bytes of a pipe, which holds 64 KiB; the printer holds 1,024 more.
+const UNREAD: usize = 4000;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn output_that_nobody_reads_holds_no_request_up_and_the_log_says_what_was_left_out() {
+    let (mut spandrel, _folder) = flooded_and_unread().await;
+    spandrel.read();
+    spandrel.wait_for_line(&["traces are finished faster than they are printed"]).await;
+    spandrel.signal("TERM");
+    assert_eq!(spandrel.wait(PATIENCE).code, Some(0));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn output_that_nobody_reads_does_not_keep_the_host_from_stopping() {
+    let (spandrel, _folder) = flooded_and_unread().await;
+    spandrel.signal("TERM");
+    let ended = spandrel.wait(PATIENCE);
+    let printed = ended.stdout.matches("GET /health").count();
+    assert!(ended.code == Some(0) && printed < UNREAD, "{printed} printed, {:?}", ended.code);
+}

@@ -1,9 +1,21 @@
 //! The host's own log: one line per noteworthy event.
+//!
+//! A thread of its own writes it, so that nobody who logs waits for a terminal that is stopped or a pipe that nobody
+//! reads. What finds no room meanwhile is lost, and the log says how much that was once it is read again.
 
 use std::io::{IsTerminal, Write};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::time::Duration;
 
 use super::arguments::LogFormat;
 use crate::config::Environment;
+
+/// The most lines that wait to be written.
+const WAITING: usize = 4096;
+/// How long the last lines of the log may take.
+const LAST: Duration = Duration::from_secs(1);
 
 /// Where finished traces are printed: beside the log, but never between lines of JSON.
 pub fn terminal(format: LogFormat) -> Box<dyn Write + Send> {
@@ -13,12 +25,101 @@ pub fn terminal(format: LogFormat) -> Box<dyn Write + Send> {
     }
 }
 
-/// Starts the log on standard output, in the form that was asked for.
-pub fn start_log(format: LogFormat, environment: &Environment) {
-    let filter = tracing_subscriber::EnvFilter::new(environment.log_filter());
-    let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stdout).with_target(false);
+/// Starts the log on standard output, in the form that was asked for. Keep what it returns: with it the log ends.
+///
+/// # Errors
+///
+/// Where the system has no thread for it.
+pub fn start_log(format: LogFormat, environment: &Environment) -> std::io::Result<Log> {
+    let log = Log::start(Box::new(std::io::stdout()))?;
+    let (lines, filter) = (log.lines.clone(), tracing_subscriber::EnvFilter::new(environment.log_filter()));
+    let made = tracing_subscriber::fmt().with_env_filter(filter).with_writer(move || lines.clone()).with_target(false);
     match format {
-        LogFormat::Json => log.json().flatten_event(true).init(),
-        LogFormat::Text => log.with_ansi(std::io::stdout().is_terminal() && !environment.no_color()).init(),
+        LogFormat::Json => made.json().flatten_event(true).init(),
+        LogFormat::Text => made.with_ansi(std::io::stdout().is_terminal() && !environment.no_color()).init(),
+    }
+    Ok(log)
+}
+
+/// The log. When it is dropped, what was written before is on its way, unless nobody reads it.
+pub struct Log {
+    lines: Lines,
+}
+
+/// The way to the thread that writes. Never waits and never fails.
+#[derive(Clone)]
+struct Lines {
+    sender: SyncSender<Message>,
+    lost: Arc<AtomicU64>,
+}
+
+enum Message {
+    Text(Vec<u8>),
+    /// Everything before this is written.
+    Flush(SyncSender<()>),
+}
+
+impl Log {
+    fn start(out: Box<dyn Write + Send>) -> std::io::Result<Log> {
+        let (sender, receiver) = sync_channel(WAITING);
+        let lost = Arc::new(AtomicU64::new(0));
+        let counted = lost.clone();
+        std::thread::Builder::new().name("log".to_owned()).spawn(move || write_all(out, &receiver, &counted))?;
+        Ok(Log { lines: Lines { sender, lost } })
+    }
+
+    /// Puts a text between the lines of the log.
+    pub fn print(&self, text: &str) {
+        self.lines.put(text.as_bytes());
+    }
+}
+
+impl Drop for Log {
+    fn drop(&mut self) {
+        let (done, written) = sync_channel(1);
+        if self.lines.sender.try_send(Message::Flush(done)).is_ok() {
+            let _ = written.recv_timeout(LAST);
+        }
+    }
+}
+
+impl Lines {
+    fn put(&self, text: &[u8]) {
+        if self.sender.try_send(Message::Text(text.to_vec())).is_err() {
+            self.lost.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+}
+
+impl Write for Lines {
+    fn write(&mut self, text: &[u8]) -> std::io::Result<usize> {
+        self.put(text);
+        Ok(text.len())
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
+/// Writes what comes until nobody is left who could log. That the output is gone is nothing to stop for.
+fn write_all(mut out: Box<dyn Write + Send>, messages: &Receiver<Message>, lost: &AtomicU64) {
+    loop {
+        let message = messages.try_recv().or_else(|_| {
+            let lines = lost.swap(0, Ordering::Relaxed);
+            if lines > 0 {
+                tracing::warn!(lines, "the log was not read for a while; what found no room is lost");
+            }
+            messages.recv()
+        });
+        match message {
+            Ok(Message::Text(text)) => {
+                let _ = out.write_all(&text).and_then(|()| out.flush());
+            }
+            Ok(Message::Flush(done)) => {
+                let _ = done.send(());
+            }
+            Err(_) => return,
+        }
     }
 }

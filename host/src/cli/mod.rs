@@ -14,7 +14,7 @@ pub use self::arguments::{
     SwapArguments,
 };
 pub use self::local::{banner, check, inspect, telemetry_line};
-pub use self::log::{start_log, terminal};
+pub use self::log::{Log, start_log, terminal};
 pub use self::remote::{act, status, swap};
 pub use self::runtime::runtime;
 use crate::component::{ComponentError, EngineError};
@@ -30,6 +30,9 @@ pub enum CommandError {
     /// Something that the manifest names is wrong.
     #[error(transparent)]
     Start(#[from] StartError),
+    /// There are no threads to run on, or no way to hear signals.
+    #[error("the system refuses what the host needs: {0}")]
+    System(#[from] std::io::Error),
     /// WebAssembly cannot run here.
     #[error(transparent)]
     Engine(#[from] EngineError),
