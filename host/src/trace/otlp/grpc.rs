@@ -1,21 +1,24 @@
 //! OTLP over gRPC.
 
 use std::error::Error;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use bytes::BufMut;
+use bytes::{Buf, BufMut};
 use http::uri::PathAndQuery;
+use http::{HeaderMap, Response, StatusCode};
+use http_body_util::BodyExt;
 use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceResponse;
-use prost::Message;
 use tonic::client::Grpc as Client;
 use tonic::codec::{BufferSettings, Codec, CompressionEncoding, DecodeBuf, Decoder, EncodeBuf, Encoder};
 use tonic::metadata::{MetadataKey, MetadataMap};
 use tonic::transport::{Certificate, Channel, ClientTlsConfig, Endpoint, Identity};
 use tonic::{Code, Status};
 use tonic_types::StatusExt;
+use tower::ServiceExt;
 
 use super::batch::Body;
-use super::{Signals, TransportError, Verdict, innermost, user_agent};
+use super::{Signals, TransportError, Verdict, answer, innermost, user_agent};
 use crate::trace::counters::SignalKind;
 use crate::trace::settings::Otlp;
 
@@ -27,9 +30,10 @@ const PING: Duration = Duration::from_secs(5);
 
 /// A channel to a collector. Made without connecting: a collector that is away at start is an outage like any other.
 pub(super) struct Grpc {
-    client: Client<Channel>,
+    channel: Channel,
     metadata: MetadataMap,
     timeout: Duration,
+    gzip: bool,
 }
 
 impl Grpc {
@@ -47,29 +51,64 @@ impl Grpc {
         if otlp.is_https() {
             endpoint = endpoint.tls_config(tls(otlp)?).map_err(fail)?;
         }
-        let mut client = Client::new(endpoint.connect_lazy());
-        if otlp.gzip {
-            client = client.send_compressed(CompressionEncoding::Gzip);
-        }
-        Ok(Grpc { client, metadata: metadata(&otlp.headers)?, timeout: otlp.timeout })
+        let (channel, metadata) = (endpoint.connect_lazy(), metadata(&otlp.headers)?);
+        Ok(Grpc { channel, metadata, timeout: otlp.timeout, gzip: otlp.gzip })
     }
 
     pub async fn send(&self, signal: SignalKind, body: Body) -> Verdict {
-        match tokio::time::timeout(self.timeout, self.call(signal, body)).await {
+        let heard = Arc::new(Mutex::new(Heard::default()));
+        match tokio::time::timeout(self.timeout, self.call(signal, body, heard.clone())).await {
             Ok(Ok(answer)) => Verdict::accepted(answer),
-            Ok(Err(status)) => verdict(&status),
+            Ok(Err(status)) => verdict(&status, &lock(&heard)),
             Err(_) => Verdict::Retry { after: None, reason: format!("no answer within {:?}", self.timeout) },
         }
     }
 
-    async fn call(&self, signal: SignalKind, body: Body) -> Result<ExportTraceServiceResponse, Status> {
-        let mut client = self.client.clone();
+    async fn call(
+        &self,
+        signal: SignalKind,
+        body: Body,
+        heard: Arc<Mutex<Heard>>,
+    ) -> Result<ExportTraceServiceResponse, Status> {
+        let channel = self.channel.clone().map_response(move |response| listen(response, heard));
+        let mut client = Client::new(channel).max_decoding_message_size(answer::LONGEST);
+        if self.gzip {
+            client = client.send_compressed(CompressionEncoding::Gzip);
+        }
         client.ready().await.map_err(|error| Status::from_error(Box::new(error)))?;
         let mut request = tonic::Request::new(body);
         *request.metadata_mut() = self.metadata.clone();
         let path = PathAndQuery::from_static(Signals { traces: TRACES, metrics: METRICS, logs: LOGS }.of(signal));
         client.unary(request, path, Encoded).await.map(tonic::Response::into_inner)
     }
+}
+
+/// What was heard of an answer, whatever tonic makes of it: it calls an answer in HTTP alone, as proxies give it, and one
+/// that breaks off by the names of statuses that a collector might have sent.
+#[derive(Debug, Default)]
+struct Heard {
+    /// The HTTP status and the header fields.
+    head: Option<(StatusCode, HeaderMap)>,
+    /// Whether there was a gRPC status.
+    has_status: bool,
+}
+
+fn listen(response: Response<tonic::body::Body>, heard: Arc<Mutex<Heard>>) -> Response<tonic::body::Body> {
+    let (head, body) = response.into_parts();
+    let mut first = lock(&heard);
+    first.has_status = head.headers.contains_key(Status::GRPC_STATUS);
+    first.head = Some((head.status, head.headers.clone()));
+    drop(first);
+    let body = body.map_frame(move |frame| {
+        let ends = frame.trailers_ref().is_some_and(|trailers| trailers.contains_key(Status::GRPC_STATUS));
+        lock(&heard).has_status |= ends;
+        frame
+    });
+    Response::from_parts(head, tonic::body::Body::new(body))
+}
+
+fn lock(heard: &Mutex<Heard>) -> MutexGuard<'_, Heard> {
+    heard.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// Requests that are encoded already. What collectors answer has the same shape for every signal.
@@ -110,32 +149,38 @@ impl Decoder for Encoded {
     type Error = Status;
 
     fn decode(&mut self, buffer: &mut DecodeBuf<'_>) -> Result<Option<ExportTraceServiceResponse>, Status> {
-        // An answer that cannot be read says nothing of a part that was rejected, so everything was taken.
-        Ok(Some(ExportTraceServiceResponse::decode(buffer).unwrap_or_default()))
+        // What was not read would be taken for the next message.
+        let whole = buffer.copy_to_bytes(buffer.remaining());
+        Ok(Some(answer::read(whole)))
     }
 }
 
-/// Which statuses mean "again", as the OTLP specification lists them.
-fn verdict(status: &Status) -> Verdict {
-    let asked = status.get_details_retry_info().and_then(|info| info.retry_delay);
+/// What a failed export means. A gRPC status means "again" as the OTLP specification lists them, an HTTP status as over
+/// HTTP; where neither came, or the answer broke off, the connection did.
+fn verdict(status: &Status, heard: &Heard) -> Verdict {
     let reason = match status.source() {
         Some(cause) => format!("{}: {}", status.message(), innermost(cause)),
         None => format!("{}: {}", status.code(), status.message()),
     };
-    let again = match status.code() {
-        Code::Cancelled
-        | Code::DeadlineExceeded
-        | Code::Aborted
-        | Code::OutOfRange
-        | Code::Unavailable
-        | Code::DataLoss => true,
-        Code::ResourceExhausted => asked.is_some(),
-        // A connection that broke in mid-request comes as one of these, with the cause attached.
-        Code::Unknown | Code::Internal => status.source().is_some(),
-        _ => false,
+    let after = status.get_details_retry_info().and_then(|info| info.retry_delay);
+    let again = match &heard.head {
+        Some((status, headers)) if !heard.has_status && !status.is_success() => {
+            return answer::failed(*status, headers, "in place of a gRPC status");
+        }
+        _ if !heard.has_status => true,
+        _ => match status.code() {
+            Code::Cancelled
+            | Code::DeadlineExceeded
+            | Code::Aborted
+            | Code::OutOfRange
+            | Code::Unavailable
+            | Code::DataLoss => true,
+            Code::ResourceExhausted => after.is_some(),
+            _ => false,
+        },
     };
     match again {
-        true => Verdict::Retry { after: asked, reason },
+        true => Verdict::Retry { after, reason },
         false => Verdict::Refused(reason),
     }
 }

@@ -4,14 +4,13 @@ use std::io::Write;
 
 use flate2::Compression;
 use flate2::write::GzEncoder;
-use http::header::{CONTENT_ENCODING, CONTENT_TYPE, RETRY_AFTER};
-use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
-use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceResponse;
+use http::header::{CONTENT_ENCODING, CONTENT_TYPE};
+use http::{HeaderMap, HeaderName, HeaderValue};
+use http_body_util::{BodyExt, Collected, Limited};
 use prost::Message;
 
 use super::batch::Body;
-use super::retry::retry_after;
-use super::{TransportError, Verdict, bad_file, innermost, pem, user_agent};
+use super::{TransportError, Verdict, answer, bad_file, innermost, pem, user_agent};
 use crate::trace::settings::Otlp;
 
 /// A client for one URL.
@@ -69,25 +68,13 @@ fn headers(otlp: &Otlp) -> Result<HeaderMap, TransportError> {
     Ok(headers)
 }
 
-/// Which answers mean "again", as the OTLP specification lists them.
 async fn judge(response: reqwest::Response) -> Verdict {
-    let status = response.status();
-    let asked = response.headers().get(RETRY_AFTER).and_then(|value| retry_after(value.to_str().ok()?));
-    let again = matches!(
-        status,
-        StatusCode::TOO_MANY_REQUESTS
-            | StatusCode::BAD_GATEWAY
-            | StatusCode::SERVICE_UNAVAILABLE
-            | StatusCode::GATEWAY_TIMEOUT
-    );
-    if again {
-        return Verdict::Retry { after: asked, reason: status.to_string() };
-    }
-    // An answer that cannot be read says nothing of a part that was rejected, so everything was taken.
-    let body = response.bytes().await.unwrap_or_default();
-    match status.is_success() {
-        true => Verdict::accepted(ExportTraceServiceResponse::decode(body).unwrap_or_default()),
-        false => Verdict::Refused(format!("{status} {}", complaint(&body))),
+    let (head, body) = http::Response::from(response).into_parts();
+    let body = Limited::new(body, answer::LONGEST).collect().await.map(Collected::to_bytes);
+    match (head.status.is_success(), body) {
+        (true, Ok(body)) => Verdict::accepted(answer::read(body)),
+        (true, Err(_)) => Verdict::accepted(answer::unreadable()),
+        (false, body) => answer::failed(head.status, &head.headers, &complaint(&body.unwrap_or_default())),
     }
 }
 

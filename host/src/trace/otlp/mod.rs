@@ -3,6 +3,7 @@
 //! A request holds what every service left, grouped by Resource. One that fails for now is tried again with growing
 //! pauses until it gets through or the host stops; one that the collector refuses for good is dropped and counted.
 
+mod answer;
 mod attributes;
 mod batch;
 mod encode;

@@ -1,5 +1,6 @@
 //! What reaches a collector, and what is counted where it does not.
 
+mod answers;
 mod collector;
 mod delivery;
 mod encoding;

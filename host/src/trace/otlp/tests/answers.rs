@@ -1,0 +1,138 @@
+//! Answers that no collector should give: those of proxies, of other servers, and of connections that break.
+
+use std::convert::Infallible;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::{HeaderMap, Response};
+use http_body_util::combinators::BoxBody;
+use http_body_util::{BodyExt, Full, StreamBody};
+use hyper::body::Frame;
+use hyper_util::rt::{TokioExecutor, TokioIo};
+use hyper_util::server::conn::auto;
+use tokio::net::TcpListener;
+
+use super::super::batch::Body;
+use super::super::grpc::Grpc;
+use super::super::http::Http;
+use super::super::{Verdict, answer};
+use crate::trace::counters::SignalKind;
+use crate::trace::settings::{Otlp, Protocol};
+
+type Answer = Response<BoxBody<Bytes, std::io::Error>>;
+
+/// What an export is told by a server that answers like this.
+async fn told(protocol: Protocol, answer: impl Fn() -> Answer + Send + Sync + 'static) -> Verdict {
+    let endpoint = format!("http://{}", serve(answer).await);
+    let otlp = Otlp { endpoint, protocol, timeout: Duration::from_secs(20), ..Otlp::standard() };
+    let body = Body::from(Vec::new());
+    match protocol {
+        Protocol::Grpc => Grpc::new(&otlp).unwrap().send(SignalKind::Traces, body).await,
+        Protocol::HttpProtobuf => Http::new(&otlp).unwrap().send(body).await,
+    }
+}
+
+async fn serve(answer: impl Fn() -> Answer + Send + Sync + 'static) -> SocketAddr {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    tokio::spawn(async move {
+        let (stream, _) = listener.accept().await.unwrap();
+        let service = hyper::service::service_fn(|_| std::future::ready(Ok::<_, Infallible>(answer())));
+        drop(auto::Builder::new(TokioExecutor::new()).serve_connection(TokioIo::new(stream), service).await);
+    });
+    address
+}
+
+fn whole(status: u16, kind: &str, body: impl Into<Bytes>) -> Answer {
+    let body = Full::new(body.into()).map_err(|never| match never {}).boxed();
+    Response::builder().status(status).header("content-type", kind).body(body).unwrap()
+}
+
+/// A gRPC message of these bytes that says to be so long, and the status that follows it.
+fn message(length: u32, bytes: &[u8], status: Option<&'static str>) -> Answer {
+    let (head, body) = whole(200, "application/grpc", [&[0][..], &length.to_be_bytes(), bytes].concat()).into_parts();
+    let Some(status) = status else { return Response::from_parts(head, body) };
+    let trailers = HeaderMap::from_iter([("grpc-status".parse().unwrap(), status.parse().unwrap())]);
+    Response::from_parts(head, body.with_trailers(std::future::ready(Some(Ok(trailers)))).boxed())
+}
+
+const NO_PROTOBUF: &[u8] = b"<html>";
+
+#[tokio::test]
+async fn a_proxy_before_a_grpc_collector_is_heard_as_one_before_an_http_collector() {
+    for protocol in [Protocol::Grpc, Protocol::HttpProtobuf] {
+        for status in [429, 502, 503, 504] {
+            let verdict = told(protocol, move || {
+                let mut answer = whole(status, "text/plain", "the upstream is away");
+                answer.headers_mut().insert("retry-after", "7".parse().unwrap());
+                answer
+            });
+            let verdict = verdict.await;
+            let Verdict::Retry { after, reason } = &verdict else { panic!("{status} {protocol:?}: {verdict:?}") };
+            assert_eq!(*after, Some(Duration::from_secs(7)), "{protocol:?}");
+            assert!(reason.contains(&status.to_string()), "{reason}");
+        }
+        for status in [302, 400, 401, 404, 500] {
+            let verdict = told(protocol, move || whole(status, "text/plain", "no")).await;
+            assert!(matches!(&verdict, Verdict::Refused(why) if why.contains(&status.to_string())), "{verdict:?}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn an_answer_over_grpc_that_breaks_off_is_no_refusal() {
+    let cut = told(Protocol::Grpc, || message(100, b"short", None)).await;
+    let nothing = told(Protocol::Grpc, || whole(200, "application/grpc", "")).await;
+    let no_frame = told(Protocol::Grpc, || whole(200, "text/html", "<html>")).await;
+    let broken = told(Protocol::Grpc, || {
+        let frames = [Ok(Frame::data(Bytes::from_static(b"\0\0"))), Err(std::io::Error::other("gone"))];
+        let body = StreamBody::new(futures_util::stream::iter(frames)).boxed();
+        Response::builder().header("content-type", "application/grpc").body(body).unwrap()
+    });
+    for verdict in [cut, nothing, no_frame, broken.await] {
+        assert!(matches!(verdict, Verdict::Retry { .. }), "{verdict:?}");
+    }
+}
+
+#[tokio::test]
+async fn the_statuses_of_a_grpc_collector_are_taken_at_their_word() {
+    for (status, again) in [("13", false), ("2", false), ("3", false), ("8", false), ("14", true), ("1", true)] {
+        let verdict = told(Protocol::Grpc, move || message(0, b"", Some(status))).await;
+        assert_eq!(matches!(verdict, Verdict::Retry { .. }), again, "{status}: {verdict:?}");
+    }
+}
+
+#[tokio::test]
+async fn an_answer_that_cannot_be_read_is_taken_for_a_yes_with_a_warning() {
+    let grpc = told(Protocol::Grpc, || message(6, NO_PROTOBUF, Some("0"))).await;
+    let http = told(Protocol::HttpProtobuf, || whole(200, "text/html", NO_PROTOBUF)).await;
+    for verdict in [grpc, http] {
+        assert!(matches!(&verdict, Verdict::Accepted { rejected: 0, message } if !message.is_empty()), "{verdict:?}");
+    }
+    let nothing = told(Protocol::HttpProtobuf, || whole(200, "application/x-protobuf", "")).await;
+    assert_eq!(nothing, Verdict::Accepted { rejected: 0, message: String::new() });
+}
+
+#[tokio::test]
+async fn an_answer_without_end_is_not_read_to_its_end() {
+    const PIECE: usize = 64 << 10;
+    for status in [200, 400] {
+        let sent = Arc::new(AtomicUsize::new(0));
+        let counted = sent.clone();
+        let verdict = told(Protocol::HttpProtobuf, move || {
+            let counted = counted.clone();
+            let pieces = futures_util::stream::repeat_with(move || {
+                counted.fetch_add(PIECE, Ordering::Relaxed);
+                Ok(Frame::data(Bytes::from_static(&[b'x'; PIECE])))
+            });
+            Response::builder().status(status).body(StreamBody::new(pieces).boxed()).unwrap()
+        });
+        let verdict = verdict.await;
+        assert_eq!(matches!(verdict, Verdict::Accepted { .. }), status == 200, "{verdict:?}");
+        let sent = sent.load(Ordering::Relaxed);
+        assert!(sent > answer::LONGEST && sent < 16 * answer::LONGEST, "{sent} bytes were taken");
+    }
+}
