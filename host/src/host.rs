@@ -138,9 +138,7 @@ impl Host {
         environment: Environment,
         terminal: Box<dyn Write + Send>,
     ) -> Result<Host, StartError> {
-        if let Some(ignored) = telemetry::ignored(&environment) {
-            tracing::warn!("{ignored}");
-        }
+        telemetry::ignored(&environment).iter().for_each(|ignored| tracing::warn!("{ignored}"));
         let resource: Vec<KeyValue> =
             config.resource.iter().map(|(key, value)| KeyValue::new(key.clone(), value.clone())).collect();
         let engine = Engine::new(config.cache_dir.as_deref())?;

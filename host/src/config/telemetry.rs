@@ -57,7 +57,7 @@ fn beside(read: &Variables<'_>, name: &str, traces: &Signal) -> Result<Signal> {
 
 /// A signal has a variable of its own that bounds an export, besides what bounds all of OTLP.
 fn bounded(read: &Variables<'_>, mut signal: Signal, timeout: &str) -> Result<Signal> {
-    if let Some(bound) = read.some_millis(timeout)? {
+    if let Some(bound) = read.timeout(timeout)? {
         signal.otlp.timeout = signal.otlp.timeout.min(bound);
     }
     Ok(signal)
@@ -79,23 +79,40 @@ pub(super) fn resource(environment: &Environment) -> Result<Vec<(String, String)
     Ok(attributes)
 }
 
-/// What is given in the environment although the host alone says it, as a warning; none where nothing is.
-pub fn ignored(environment: &Environment) -> Option<String> {
+/// What is given in the environment and changes nothing, as warnings.
+pub fn ignored(environment: &Environment) -> Vec<String> {
     let name = environment.get("OTEL_SERVICE_NAME").map(|_| "OTEL_SERVICE_NAME".to_owned());
     // What cannot be read was refused before.
     let attributes = resource(environment).unwrap_or_default().into_iter().map(|(key, _)| key);
     let attributes = attributes.filter(|key| Source::sets(key)).map(|key| format!("{key} in OTEL_RESOURCE_ATTRIBUTES"));
-    let given: Vec<_> = name.into_iter().chain(attributes).collect();
+    let ours: Vec<_> = name.into_iter().chain(attributes).collect();
     let why = "the manifest names services and versions, and each start and service has an instance id of its own";
-    (!given.is_empty()).then(|| format!("ignored: {}; {why}", given.join(", ")))
+    let ours = (!ours.is_empty()).then(|| format!("ignored: {}; {why}", ours.join(", ")));
+    let other = FIXED.iter().filter_map(|(name, only, why)| {
+        let value = environment.get(name).filter(|value| !value.eq_ignore_ascii_case(only))?;
+        Some(format!("ignored: {name}={value}; {why}"))
+    });
+    ours.into_iter().chain(other).collect()
 }
+
+/// Variables of the specification that the host does not read, what it does as if they said, and that in words.
+const FIXED: [(&str, &str, &str); 4] = [
+    ("OTEL_CONFIG_FILE", "", "settings come from the environment and the manifest"),
+    ("OTEL_EXPORTER_OTLP_METRICS_TEMPORALITY_PREFERENCE", "cumulative", "metrics are cumulative"),
+    (
+        "OTEL_EXPORTER_OTLP_METRICS_DEFAULT_HISTOGRAM_AGGREGATION",
+        "explicit_bucket_histogram",
+        "histograms have the buckets of the semantic conventions",
+    ),
+    ("OTEL_METRICS_EXEMPLAR_FILTER", "trace_based", "exemplars are of sampled traces"),
+];
 
 fn sampler(read: &Variables<'_>) -> Result<Sampler> {
     let name = "OTEL_TRACES_SAMPLER";
-    let text = read.get(name).unwrap_or("parentbased_always_on");
+    let text = read.word(name).unwrap_or_else(|| "parentbased_always_on".to_owned());
     let (parent_based, root) = match text.strip_prefix("parentbased_") {
         Some(root) => (true, root),
-        None => (false, text),
+        None => (false, text.as_str()),
     };
     let root = match root {
         "always_on" => Root::AlwaysOn,
@@ -103,7 +120,7 @@ fn sampler(read: &Variables<'_>) -> Result<Sampler> {
         "traceidratio" => Root::Ratio(ratio(read)?),
         _ => {
             let help = "write always_on, always_off or traceidratio, or one of them after parentbased_";
-            return Err(wrong(name, text, help));
+            return Err(wrong(name, &text, help));
         }
     };
     Ok(Sampler { root, parent_based })
@@ -156,9 +173,9 @@ fn first(read: &Variables<'_>, own: &str, general: &str) -> Result<Option<usize>
 
 fn propagators(read: &Variables<'_>, standard: Vec<Propagator>) -> Result<Vec<Propagator>> {
     let name = "OTEL_PROPAGATORS";
-    let Some(text) = read.get(name) else { return Ok(standard) };
+    let Some(text) = read.word(name) else { return Ok(standard) };
     let mut propagators = Vec::new();
-    for word in entries(text).filter(|word| *word != "none") {
+    for word in entries(&text).filter(|word| *word != "none") {
         let all =
             [Propagator::TraceContext, Propagator::Baggage, Propagator::B3, Propagator::B3Multi, Propagator::Jaeger];
         let propagator = all.into_iter().find(|propagator| propagator_name(*propagator) == word);

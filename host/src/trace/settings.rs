@@ -167,6 +167,9 @@ pub struct Settings {
 }
 
 impl Otlp {
+    /// The timeout that stands for none: a year, which can be added to any point in time.
+    pub const NO_LIMIT: Duration = Duration::from_secs(366 * 86_400);
+
     /// The settings for an empty environment.
     pub fn standard() -> Otlp {
         Otlp {

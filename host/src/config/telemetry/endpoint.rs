@@ -40,6 +40,9 @@ fn check<'u>(name: &str, url: &'u str, protocol: Protocol) -> Result<&'u str> {
     if protocol == Protocol::Grpc && url.contains('?') {
         return refuse("write the URL without a query: gRPC has none; leave out `?` and what follows it");
     }
+    if protocol == Protocol::Grpc && url.contains('@') {
+        return refuse("write the URL without a user: gRPC has none; say who sends in OTEL_EXPORTER_OTLP_HEADERS");
+    }
     Ok(url)
 }
 
@@ -93,6 +96,7 @@ mod tests {
         check("http://c/#part", Protocol::HttpProtobuf, "without a fragment");
         check("http://c/#part", Protocol::Grpc, "without a fragment");
         check("http://c/?q=1", Protocol::Grpc, "without a query");
+        check("http://u:p@c/", Protocol::Grpc, "without a user");
         check("ftp://c", Protocol::Grpc, "write an http or https URL");
     }
 

@@ -11,7 +11,7 @@ use crate::trace::{Exporter, Otlp, Protocol, Signal};
 pub(super) fn signal(read: &Variables<'_>, signal: &str, known: &[Exporter], standard: &str) -> Result<Signal> {
     let name = format!("OTEL_{signal}_EXPORTER");
     let mut exporters = Vec::new();
-    for word in entries(read.get(&name).unwrap_or(standard)) {
+    for word in entries(&read.word(&name).unwrap_or_else(|| standard.to_owned())) {
         let exporter = match word {
             "none" => continue,
             "otlp" => Exporter::Otlp,
@@ -32,17 +32,18 @@ fn otlp(read: &Variables<'_>, signal: &str) -> Result<Otlp> {
     let standard = Otlp::standard();
     let protocol = match read.of_signal(signal, "PROTOCOL") {
         None => standard.protocol,
-        Some((_, "grpc")) => Protocol::Grpc,
-        Some((_, "http/protobuf")) => Protocol::HttpProtobuf,
+        Some((_, value)) if value.eq_ignore_ascii_case("grpc") => Protocol::Grpc,
+        Some((_, value)) if value.eq_ignore_ascii_case("http/protobuf") => Protocol::HttpProtobuf,
         Some((name, value)) => return Err(wrong(&name, value, "write grpc or http/protobuf")),
     };
     let timeout = match read.of_signal(signal, "TIMEOUT") {
         None => standard.timeout,
-        Some((name, _)) => read.some_millis(&name)?.unwrap_or(standard.timeout),
+        Some((name, _)) => read.timeout(&name)?.unwrap_or(standard.timeout),
     };
     let gzip = match read.of_signal(signal, "COMPRESSION") {
-        None | Some((_, "none")) => false,
-        Some((_, "gzip")) => true,
+        None => false,
+        Some((_, value)) if value.eq_ignore_ascii_case("none") => false,
+        Some((_, value)) if value.eq_ignore_ascii_case("gzip") => true,
         Some((name, value)) => return Err(wrong(&name, value, "write gzip or none")),
     };
     Ok(Otlp {

@@ -1,7 +1,7 @@
 //! What telemetry does, in one line, for whoever starts the host.
 
 use super::propagator_name;
-use crate::trace::{Batch, Exporter, Keep, Protocol, Root, Sampler, Settings, Signal, SpanLimits};
+use crate::trace::{Batch, Exporter, Keep, Otlp, Protocol, Root, Sampler, Settings, Signal, SpanLimits};
 
 /// The settings in one line, for whoever starts the host.
 pub fn summary(settings: &Settings) -> String {
@@ -73,10 +73,11 @@ fn batching(batch: Batch) -> String {
 fn timeouts(settings: &Settings) -> String {
     let all = signals(settings).map(|(name, signal)| (name, signal.otlp.timeout));
     let longest = settings.traces.otlp.timeout;
+    let shown = |timeout| if timeout == Otlp::NO_LIMIT { "none".to_owned() } else { format!("{timeout:?}") };
     if all.iter().all(|(_, timeout)| *timeout == longest) {
-        return format!("timeout {longest:?}");
+        return format!("timeout {}", shown(longest));
     }
-    format!("timeouts {}", all.map(|(name, timeout)| format!("{name} {timeout:?}")).join(", "))
+    format!("timeouts {}", all.map(|(name, timeout)| format!("{name} {}", shown(timeout))).join(", "))
 }
 
 /// The limits that somebody has set.
@@ -114,6 +115,8 @@ mod tests {
         settings.propagators.clear();
         let line = summary(&settings);
         assert!(line.contains("metrics off") && line.contains("propagators none;"), "{line}");
+        settings.traces.otlp.timeout = Otlp::NO_LIMIT;
+        assert!(summary(&settings).contains("timeouts traces none, metrics 10s"), "{line}");
         assert_eq!(summary(&Settings { disabled: true, ..settings }), "telemetry: off (OTEL_SDK_DISABLED)");
     }
 

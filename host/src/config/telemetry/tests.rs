@@ -77,8 +77,8 @@ fn an_invalid_value_is_an_error_that_names_the_variable() {
         ("OTEL_BSP_EXPORT_TIMEOUT", "soon"),
         ("OTEL_BSP_SCHEDULE_DELAY", "99999999999999"),
         ("OTEL_BLRP_MAX_QUEUE_SIZE", "0"),
-        ("OTEL_METRIC_EXPORT_TIMEOUT", "0"),
-        ("OTEL_EXPORTER_OTLP_TIMEOUT", "0"),
+        ("OTEL_METRIC_EXPORT_TIMEOUT", "-1"),
+        ("OTEL_EXPORTER_OTLP_TIMEOUT", "-1"),
         ("OTEL_METRIC_EXPORT_INTERVAL", "0"),
         ("OTEL_SPAN_ATTRIBUTE_COUNT_LIMIT", "-1"),
         ("OTEL_PROPAGATORS", "xray"),
@@ -134,6 +134,9 @@ fn the_narrower_of_two_timeouts_bounds_an_export() {
     check(&[("OTEL_BSP_EXPORT_TIMEOUT", "60000")], 10_000, 10_000);
     check(&[("OTEL_METRIC_EXPORT_TIMEOUT", "2000")], 10_000, 2_000);
     check(&[("OTEL_EXPORTER_OTLP_TIMEOUT", "60000")], 60_000, 60_000);
+    let no_limit = Otlp::NO_LIMIT.as_millis() as u64;
+    check(&[("OTEL_BSP_EXPORT_TIMEOUT", "0")], 10_000, 10_000);
+    check(&[("OTEL_BSP_EXPORT_TIMEOUT", "2000"), ("OTEL_EXPORTER_OTLP_TIMEOUT", "0")], 2_000, no_limit);
 }
 
 #[test]
@@ -168,10 +171,37 @@ fn an_sdk_is_disabled_by_the_word_true_alone() {
 #[test]
 fn what_is_given_in_vain_is_said() {
     let said = |pairs: &[(&str, &str)]| ignored(&Environment::from_pairs(pairs.iter().copied()));
-    assert_eq!(said(&[("OTEL_RESOURCE_ATTRIBUTES", "team=shop,service.namespace=eu")]), None);
-    let all = said(&[("OTEL_SERVICE_NAME", "a"), ("OTEL_RESOURCE_ATTRIBUTES", "service.version=1,team=shop")]).unwrap();
+    assert!(said(&[("OTEL_RESOURCE_ATTRIBUTES", "team=shop,service.namespace=eu")]).is_empty());
+    let all = said(&[("OTEL_SERVICE_NAME", "a"), ("OTEL_RESOURCE_ATTRIBUTES", "service.version=1,team=shop")]);
     let start = "ignored: OTEL_SERVICE_NAME, service.version in OTEL_RESOURCE_ATTRIBUTES; ";
-    assert!(all.starts_with(start), "{all}");
+    assert!(all.len() == 1 && all[0].starts_with(start), "{all:?}");
+    let preference = "OTEL_EXPORTER_OTLP_METRICS_TEMPORALITY_PREFERENCE";
+    assert!(said(&[(preference, "Cumulative"), ("OTEL_METRICS_EXEMPLAR_FILTER", "trace_based")]).is_empty());
+    let other = said(&[(preference, "delta"), ("OTEL_CONFIG_FILE", "otel.yaml")]);
+    assert_eq!(other.len(), 2);
+    assert!(
+        other.iter().any(|line| line.contains(&format!("{preference}=delta; metrics are cumulative"))),
+        "{other:?}"
+    );
+}
+
+#[test]
+fn words_are_the_same_in_any_case() {
+    let settings = read(&[
+        ("OTEL_TRACES_EXPORTER", "OTLP,Console"),
+        ("OTEL_LOGS_EXPORTER", "None"),
+        ("OTEL_EXPORTER_OTLP_PROTOCOL", "HTTP/Protobuf"),
+        ("OTEL_EXPORTER_OTLP_COMPRESSION", "GZIP"),
+        ("OTEL_TRACES_SAMPLER", "ParentBased_TraceIdRatio"),
+        ("OTEL_TRACES_SAMPLER_ARG", "0.5"),
+        ("OTEL_PROPAGATORS", "B3,TraceContext"),
+    ])
+    .unwrap();
+    assert_eq!(settings.traces.exporters, [Exporter::Otlp, Exporter::Console]);
+    assert!(settings.logs.exporters.is_empty());
+    assert!(settings.traces.otlp.gzip && settings.traces.otlp.endpoint.ends_with("/v1/traces"));
+    assert_eq!(settings.sampler, Sampler { root: Root::Ratio(0.5), parent_based: true });
+    assert_eq!(settings.propagators, [Propagator::B3, Propagator::TraceContext]);
 }
 
 #[test]

@@ -7,11 +7,9 @@ use percent_encoding::percent_decode_str;
 
 use crate::config::environment::Environment;
 use crate::config::error::ConfigError;
+use crate::trace::Otlp;
 
 pub(super) type Result<T, E = ConfigError> = std::result::Result<T, E>;
-
-/// A year: what is longer is a slip.
-const LONGEST: Duration = Duration::from_secs(366 * 86_400);
 
 /// An error that names the variable, its value and what is accepted.
 pub(super) fn wrong(name: &str, value: &str, help: &str) -> ConfigError {
@@ -50,7 +48,7 @@ impl<'a> Variables<'a> {
         let help = "write a number of milliseconds, up to a year";
         match self.number(name, help)?.map(Duration::from_millis) {
             // Adding a longer one to a point in time might overflow.
-            Some(length) if length > LONGEST => Err(wrong(name, self.get(name).unwrap_or_default(), help)),
+            Some(length) if length > Otlp::NO_LIMIT => Err(wrong(name, self.get(name).unwrap_or_default(), help)),
             length => Ok(length),
         }
     }
@@ -61,6 +59,17 @@ impl<'a> Variables<'a> {
             Some(Duration::ZERO) => Err(wrong(name, "0", "write a number of milliseconds above 0")),
             length => Ok(length),
         }
+    }
+
+    /// The longest that something may take. Zero means that there is no limit, says the specification.
+    pub fn timeout(&self, name: &str) -> Result<Option<Duration>> {
+        let timeout = self.millis(name)?;
+        Ok(timeout.map(|timeout| if timeout.is_zero() { Otlp::NO_LIMIT } else { timeout }))
+    }
+
+    /// One of a few words. They are the same in any case, says the specification.
+    pub fn word(&self, name: &str) -> Option<String> {
+        self.get(name).map(str::to_ascii_lowercase)
     }
 
     /// A number of things without which nothing goes.
