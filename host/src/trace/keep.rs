@@ -1,10 +1,10 @@
-//! The tail rule: the local part of a trace is held until it ends, then kept or dropped as one.
+//! The tail rule: the local part of a trace is held until all of it has ended, then kept or dropped as one.
 //!
-//! What is held is bounded. Where there is more than that, the trace that was held longest is kept: better too much
-//! than a failure that nobody sees. What comes after its trace was decided (a call that outlived its caller, say) goes
-//! the same way as the rest.
+//! It has ended when no request of the trace is served here any more: several may come from outside at once, and a call
+//! may outlive its caller. What is held is bounded. Where there is more than that, the trace that was held longest is
+//! kept: better too much than a failure that nobody sees. Once a trace is kept, so is whatever comes of it later.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -15,7 +15,7 @@ use super::sampler;
 use super::segment::Segment;
 use super::settings::Keep;
 
-/// How many decisions are remembered.
+/// How many traces that were kept are remembered.
 const REMEMBERED: usize = 4096;
 
 /// Holds traces until they end.
@@ -23,12 +23,15 @@ pub(super) struct Keeper {
     rule: Keep,
     /// The most spans that are held.
     capacity: usize,
+    /// How many requests of each trace are being served.
+    open: HashMap<TraceId, usize>,
     held: HashMap<TraceId, Held>,
     /// Traces in the order in which they were first held, with their numbers. Some may be decided already.
     order: VecDeque<(TraceId, u64)>,
     next: u64,
     weight: usize,
-    decided: HashMap<TraceId, bool>,
+    kept: HashSet<TraceId>,
+    /// Those, in the order in which it was decided.
     decisions: VecDeque<TraceId>,
 }
 
@@ -43,13 +46,19 @@ impl Keeper {
         Keeper {
             rule,
             capacity,
+            open: HashMap::new(),
             held: HashMap::new(),
             order: VecDeque::new(),
             next: 0,
             weight: 0,
-            decided: HashMap::new(),
+            kept: HashSet::new(),
             decisions: VecDeque::new(),
         }
+    }
+
+    /// A request of a sampled trace begins to be served. Its segment must come to [`Keeper::take`] when it has ended.
+    pub fn begin(&mut self, trace: TraceId) {
+        *self.open.entry(trace).or_default() += 1;
     }
 
     /// Takes a segment and gives back those whose traces are decided to be kept.
@@ -58,26 +67,42 @@ impl Keeper {
         if !finished.segment.sampled {
             return vec![finished];
         }
-        let ends = finished.segment.is_local_root();
-        if let Some(kept) = self.decided.get(&trace).copied().filter(|_| !ends) {
-            return outcome(kept, vec![finished]);
+        let ends = self.has_ended(trace);
+        if self.kept.contains(&trace) {
+            return vec![finished];
         }
         self.hold(trace, finished);
         let mut out = Vec::new();
         if ends {
             let segments = self.release(trace);
             let kept = self.keeps(trace, &segments);
-            self.remember(trace, kept);
+            if kept {
+                self.remember(trace);
+            }
             out.extend(outcome(kept, segments));
         }
         while self.weight > self.capacity {
             let Some((oldest, number)) = self.order.pop_front() else { break };
             if self.held.get(&oldest).is_some_and(|held| held.number == number) {
                 out.extend(self.release(oldest));
-                self.remember(oldest, true);
+                self.remember(oldest);
             }
         }
         out
+    }
+
+    /// Counts a request that ended. Whether it was the last one of its trace.
+    fn has_ended(&mut self, trace: TraceId) -> bool {
+        match self.open.get_mut(&trace) {
+            Some(open) if *open > 1 => {
+                *open -= 1;
+                false
+            }
+            _ => {
+                self.open.remove(&trace);
+                true
+            }
+        }
     }
 
     /// Gives back everything that is held, when the host stops.
@@ -108,14 +133,14 @@ impl Keeper {
         segments
     }
 
-    fn remember(&mut self, trace: TraceId, kept: bool) {
-        if self.decided.insert(trace, kept).is_none() {
+    fn remember(&mut self, trace: TraceId) {
+        if self.kept.insert(trace) {
             self.decisions.push_back(trace);
         }
         if self.decisions.len() > REMEMBERED
             && let Some(oldest) = self.decisions.pop_front()
         {
-            self.decided.remove(&oldest);
+            self.kept.remove(&oldest);
         }
     }
 
@@ -123,7 +148,7 @@ impl Keeper {
         let by_rule = |Finished { segment, .. }: &Finished| {
             self.rule.keeps(segment.has_error(), segment.root().map_or(Duration::ZERO, |root| root.duration))
         };
-        self.decided.get(&trace) == Some(&true) || segments.iter().any(by_rule) || sampler::keeps(self.rule.rate, trace)
+        segments.iter().any(by_rule) || sampler::keeps(self.rule.rate, trace)
     }
 }
 
@@ -152,7 +177,7 @@ fn only_logs(finished: Finished) -> Finished {
 
 #[cfg(test)]
 mod tests {
-    use opentelemetry::trace::{SpanId, SpanKind};
+    use opentelemetry::trace::SpanKind;
 
     use super::*;
     use crate::trace::segment::{Severity, Status};
@@ -162,12 +187,19 @@ mod tests {
         Keeper::new(rule, 1000)
     }
 
+    /// One that serves so many requests of trace 1.
+    fn serving(rule: Keep, open: usize) -> Keeper {
+        let mut keeper = keeper(rule);
+        (0..open).for_each(|_| keeper.begin(TraceId::from(1_u128)));
+        keeper
+    }
+
     const NOTHING: Keep = Keep { errors: false, slower_than: None, rate: 0.0 };
     const ERRORS: Keep = Keep { errors: true, ..NOTHING };
 
-    /// A segment of trace 1; a parent of 0 makes it the local root.
-    fn finished(parent: u64, change: impl FnOnce(&mut Segment)) -> Finished {
-        let mut made = segment("shop", 1, vec![span(parent + 1, parent, "work", SpanKind::Server)]);
+    /// A segment of trace 1.
+    fn finished(change: impl FnOnce(&mut Segment)) -> Finished {
+        let mut made = segment("shop", 1, vec![span(1, 0, "work", SpanKind::Server)]);
         change(&mut made);
         Finished { segment: Arc::new(made), weight: 1 }
     }
@@ -177,19 +209,27 @@ mod tests {
     }
 
     #[test]
-    fn a_trace_is_held_until_its_local_root_ends_and_then_kept_whole() {
-        let mut keeper = keeper(ERRORS);
-        assert!(keeper.take(finished(7, fail)).is_empty());
-        assert!(keeper.take(finished(8, |_| ())).is_empty());
-        assert_eq!(keeper.take(finished(0, |_| ())).len(), 3);
+    fn a_trace_is_held_until_its_last_request_ends_and_then_kept_whole() {
+        let mut keeper = serving(ERRORS, 3);
+        assert!(keeper.take(finished(fail)).is_empty());
+        assert!(keeper.take(finished(|_| ())).is_empty());
+        assert_eq!(keeper.take(finished(|_| ())).len(), 3);
         assert_eq!(keeper.weight, 0);
+        assert!(keeper.open.is_empty());
+    }
+
+    #[test]
+    fn the_last_request_may_be_the_one_that_counts() {
+        let mut keeper = serving(ERRORS, 2);
+        assert!(keeper.take(finished(|_| ())).is_empty(), "another request of the trace is being served");
+        assert_eq!(keeper.take(finished(fail)).len(), 2);
     }
 
     #[test]
     fn what_no_rule_keeps_is_dropped_but_for_its_log_records() {
-        let mut keeper = keeper(ERRORS);
-        assert!(keeper.take(finished(7, |segment| segment.logs.push(log(Severity::Info, "hello")))).is_empty());
-        let out = keeper.take(finished(0, |_| ()));
+        let mut keeper = serving(ERRORS, 2);
+        assert!(keeper.take(finished(|segment| segment.logs.push(log(Severity::Info, "hello")))).is_empty());
+        let out = keeper.take(finished(|_| ()));
         assert_eq!(out.len(), 1);
         assert!(out[0].segment.spans.is_empty() && !out[0].segment.logs.is_empty());
     }
@@ -198,29 +238,31 @@ mod tests {
     fn slow_traces_and_a_share_of_the_rest_are_kept() {
         let slow = |segment: &mut Segment| segment.spans[0].duration = Duration::from_millis(300);
         let rule = Keep { slower_than: Some(Duration::from_millis(250)), ..NOTHING };
-        assert_eq!(keeper(rule).take(finished(0, slow)).len(), 1);
-        assert_eq!(keeper(rule).take(finished(0, |_| ())).len(), 0);
-        assert_eq!(keeper(Keep { rate: 1.0, ..NOTHING }).take(finished(0, |_| ())).len(), 1);
+        assert_eq!(serving(rule, 1).take(finished(slow)).len(), 1);
+        assert_eq!(serving(rule, 1).take(finished(|_| ())).len(), 0);
+        assert_eq!(serving(Keep { rate: 1.0, ..NOTHING }, 1).take(finished(|_| ())).len(), 1);
     }
 
     #[test]
-    fn what_comes_late_goes_the_way_of_its_trace() {
-        let mut errors = keeper(ERRORS);
-        errors.take(finished(0, fail));
-        assert_eq!(errors.take(finished(7, |_| ())).len(), 1);
-        let mut errors = keeper(ERRORS);
-        errors.take(finished(0, |_| ()));
-        assert_eq!(errors.take(finished(7, |_| ())).len(), 0);
+    fn of_a_trace_that_is_kept_so_is_what_comes_later_and_of_one_that_is_dropped_what_the_rule_keeps() {
+        let mut next = |keeper: &mut Keeper, change: fn(&mut Segment)| {
+            keeper.begin(TraceId::from(1_u128));
+            keeper.take(finished(change)).len()
+        };
+        let mut kept = keeper(ERRORS);
+        assert_eq!([next(&mut kept, fail), next(&mut kept, |_| ())], [1, 1]);
+        let mut dropped = keeper(ERRORS);
+        assert_eq!([next(&mut dropped, |_| ()), next(&mut dropped, |_| ()), next(&mut dropped, fail)], [0, 0, 1]);
     }
 
     #[test]
     fn what_is_held_is_bounded_and_the_oldest_is_kept() {
         let mut keeper = Keeper::new(ERRORS, 10);
         let mut out = 0;
-        for trace in 1..1000 {
-            let mut late = segment("shop", trace, vec![span(2, 1, "work", SpanKind::Server)]);
-            late.spans[0].parent = SpanId::from(1_u64);
-            out += keeper.take(Finished { segment: Arc::new(late), weight: 1 }).len();
+        for trace in 1..1000_u128 {
+            (0..2).for_each(|_| keeper.begin(TraceId::from(trace)));
+            let made = segment("shop", trace, vec![span(2, 1, "work", SpanKind::Server)]);
+            out += keeper.take(Finished { segment: Arc::new(made), weight: 1 }).len();
         }
         assert_eq!(out, 989);
         assert!(keeper.held.len() == 10 && keeper.order.len() < 100);

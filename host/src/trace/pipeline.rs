@@ -126,11 +126,15 @@ impl Pipeline {
         let parent = incoming.parent.as_ref().filter(|parent| parent.is_valid());
         let trace_id = parent.map_or_else(identity::trace_id, |parent: &TraceContext| parent.trace_id);
         let takes_part = self.inner.wanted;
+        let sampled = takes_part && self.inner.settings.sampler.samples(parent, incoming.denied, trace_id);
+        if let Some(keeper) = self.inner.keeper.as_ref().filter(|_| sampled) {
+            keeper.lock().unwrap_or_else(PoisonError::into_inner).begin(trace_id);
+        }
         let beginning = Beginning {
             source: source.clone(),
             parent: parent.cloned(),
             baggage: incoming.baggage.clone(),
-            sampled: takes_part && self.inner.settings.sampler.samples(parent, incoming.denied, trace_id),
+            sampled,
             takes_part,
             name: name.into(),
             kind,

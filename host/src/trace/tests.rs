@@ -303,6 +303,18 @@ async fn no_guest_pushes_out_what_the_host_says_and_log_records_have_limits_of_t
 }
 
 #[tokio::test]
+async fn a_tail_rule_waits_for_every_request_of_a_trace_that_is_served_here() {
+    let keep = Keep { errors: true, slower_than: None, rate: 0.0 };
+    let pipeline = stored(|settings| settings.keep = Some(keep));
+    let [first, mut last] = [1, 2].map(|_| pipeline.record(&shop(), &caller(true), "GET /", SpanKind::Server));
+    first.finish(None);
+    last.fail(last.server(), "500", "no".to_owned());
+    last.finish(None);
+    let traces = pipeline.recent().find(&super::recent::Query::default());
+    assert_eq!(traces.iter().map(|trace| trace.spans().count()).collect::<Vec<_>>(), [2]);
+}
+
+#[tokio::test]
 async fn under_a_tail_rule_only_what_a_request_does_itself_is_sure_to_be_kept() {
     let keep = Keep { errors: true, slower_than: Some(Duration::from_millis(250)), rate: 0.5 };
     let (slow, fast) = (Duration::from_millis(251), Duration::from_millis(1));
