@@ -3,6 +3,8 @@
 //! Trace context in, a generation taken, a route found, the body read, the guest called, the answer checked, the spans
 //! handed over. Everything that can refuse a request on the way does so with a [`Rejection`].
 
+use std::error::Error;
+use std::io;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -68,7 +70,8 @@ struct Exchange {
     service: Arc<Service>,
     lease: Lease,
     method: Method,
-    version: Version,
+    /// None for a call within the host, which no protocol carries.
+    version: Option<Version>,
     began: Instant,
     recorder: Recorder,
     route: Option<RouteIndex>,
@@ -143,7 +146,7 @@ impl Chain {
             service: service.clone(),
             lease: lease.clone(),
             method: arrival.method.clone(),
-            version: arrival.version,
+            version: arrival.connection.is_some().then_some(arrival.version),
             began,
             recorder,
             route: None,
@@ -153,6 +156,11 @@ impl Chain {
         let pipeline = self.dispatcher.pipeline.clone();
         let answered = self.answer(service, &lease, arrival, &mut exchange).await;
         drop(active);
+        if let Err(Rejection::ClientGone) = answered {
+            // Nobody is left to answer: the exchange ends as it does where the connection goes.
+            drop(exchange);
+            return Rejection::ClientGone.response();
+        }
         exchange.end(answered, &pipeline)
     }
 
@@ -215,8 +223,9 @@ impl Exchange {
             return;
         }
         let route = self.route.and_then(|index| generation.routes().get(index));
-        if let Some(name) = self.route.and_then(|index| generation.routes().span_name(index)) {
-            self.recorder.rename(server, name.to_string());
+        let name = self.route.and_then(|index| generation.routes().span_name(index));
+        if let Some((route, name)) = route.zip(name) {
+            self.recorder.rename(server, semconv::server_name(route, name, &arrival.method));
         }
         if let Some(prepared) = generation.on_server_spans(self.route) {
             self.recorder.set_prepared(server, prepared);
@@ -292,11 +301,26 @@ async fn read_body(body: Body, limits: &crate::config::Limits) -> Result<Bytes, 
             let collected = read.map_err(|_| Rejection::ClientTooSlow(limits.request_timeout))?;
             let collected = collected.map_err(|error| match error.is::<LengthLimitError>() {
                 true => Rejection::BodyTooLarge(limit),
-                false => Rejection::BrokenBody,
+                false if is_malformed(&*error) => Rejection::BrokenBody,
+                false => Rejection::ClientGone,
             })?;
             Ok(collected.to_bytes())
         }
     }
+}
+
+/// Whether a body could not be read for what came; else nothing came any more.
+fn is_malformed(error: &(dyn Error + 'static)) -> bool {
+    let is_of_content =
+        |error: &io::Error| matches!(error.kind(), io::ErrorKind::InvalidInput | io::ErrorKind::InvalidData);
+    let mut cause = Some(error);
+    while let Some(error) = cause {
+        if error.downcast_ref().is_some_and(is_of_content) {
+            return true;
+        }
+        cause = error.source();
+    }
+    false
 }
 
 fn response(reply: Reply) -> Response<Bytes> {

@@ -24,8 +24,10 @@ pub enum Rejection {
     BodyTooLarge(usize),
     /// The client did not send its request in time.
     ClientTooSlow(Duration),
-    /// The client's body broke off or was malformed.
+    /// The client's body was malformed.
     BrokenBody,
+    /// The client went away before it had sent the whole body.
+    ClientGone,
     /// As many requests are being served as `concurrency` allows.
     Busy,
     /// The request went through too many services.
@@ -44,7 +46,7 @@ impl Rejection {
             Rejection::MethodNotAllowed(_) => StatusCode::METHOD_NOT_ALLOWED,
             Rejection::BodyTooLarge(_) => StatusCode::PAYLOAD_TOO_LARGE,
             Rejection::ClientTooSlow(_) => StatusCode::REQUEST_TIMEOUT,
-            Rejection::BrokenBody => StatusCode::BAD_REQUEST,
+            Rejection::BrokenBody | Rejection::ClientGone => StatusCode::BAD_REQUEST,
             Rejection::Busy | Rejection::Gone | Rejection::Failed(Failure::Saturated(_)) => {
                 StatusCode::SERVICE_UNAVAILABLE
             }
@@ -76,7 +78,8 @@ impl Rejection {
             Rejection::MethodNotAllowed(allowed) => format!("This path answers {}", join(allowed)),
             Rejection::BodyTooLarge(limit) => format!("The request body is larger than {limit} bytes"),
             Rejection::ClientTooSlow(limit) => format!("The request did not arrive within {limit:?}"),
-            Rejection::BrokenBody => "The request body broke off or was malformed".to_owned(),
+            Rejection::BrokenBody => "The request body was malformed".to_owned(),
+            Rejection::ClientGone => "The request body broke off".to_owned(),
             Rejection::Busy => "The service is at its limit of concurrent requests".to_owned(),
             Rejection::Gone => "The service is being removed".to_owned(),
             Rejection::LoopDetected => format!("The request went through more than {HOP_BUDGET} services"),

@@ -17,6 +17,7 @@ pub mod listener;
 pub mod metadata;
 pub mod metrics;
 pub mod outbound;
+pub mod redaction;
 pub mod routes;
 pub mod semconv;
 pub mod state;

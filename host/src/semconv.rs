@@ -1,12 +1,14 @@
 //! What stands on a server span: the stable HTTP semantic conventions, and what the host adds of its own.
 
 use std::net::SocketAddr;
+use std::sync::Arc;
 
 use http::{Method, StatusCode, Version, header};
 
 use crate::component::{Cost, Exception, Failure};
 use crate::dispatch::Arrival;
 use crate::error::Rejection;
+use crate::redaction;
 use crate::routes::Route;
 use crate::trace::{Attribute, Attributes, Recorder, Value};
 
@@ -27,6 +29,15 @@ pub fn method(method: &Method) -> &'static str {
         "TRACE" => "TRACE",
         "QUERY" => "QUERY",
         _ => "HTTP",
+    }
+}
+
+/// The name of the server span of a request that `route` matches. `prepared` is what it is where the method is the
+/// route's own: a route for GET answers HEAD too.
+pub fn server_name(route: &Route, prepared: &Arc<str>, method: &Method) -> String {
+    match *method == route.method {
+        true => prepared.to_string(),
+        false => format!("{} {}", self::method(method), route.template),
     }
 }
 
@@ -73,7 +84,7 @@ pub fn server_request(recorder: &mut Recorder, arrival: &Arrival, listen: Socket
     }
     set("url.path", arrival.uri.path().into());
     if let Some(query) = arrival.uri.query().filter(|query| !query.is_empty()) {
-        set("url.query", query.into());
+        set("url.query", (&*redaction::query(query)).into());
     }
     let (address, port) = server_address(arrival, listen);
     set("server.address", (&address).into());

@@ -1,8 +1,9 @@
 //! The protocol: what any HTTP client may expect of a server.
 
 use http::Version;
+use serde_json::json;
 use testkit::raw::Connection;
-use testkit::{Client, Shop};
+use testkit::{Client, Shop, Span};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_connection_is_kept_for_the_next_request() {
@@ -83,6 +84,27 @@ async fn head_is_get_without_the_body() {
     let tree = shop.trace(&asked.trace, 1).await;
     tree.spans()[0].assert_attribute("http.request.method", "HEAD");
     tree.spans()[0].assert_attribute("http.route", "/health");
+    assert_eq!(tree.spans()[0].name, "HEAD /health");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_body_that_is_malformed_is_refused_and_one_that_breaks_off_is_a_client_that_left() {
+    let shop = Shop::oddities().start().await;
+    let head = "POST /echo/a/b HTTP/1.1\r\nhost: x\r\ntransfer-encoding: chunked\r\n\r\n5\r\nhel";
+    let mut malformed = Connection::open(shop.address("oddities")).await;
+    malformed.send(format!("{head}lo\r\nno length\r\n")).await;
+    assert!(malformed.response().await.0.starts_with("http/1.1 400"));
+    let status = |span: &Span| span.attributes.get("http.response.status_code").cloned();
+    let refused = shop.collector().wait_for_span("the malformed one", |span| status(span) == Some(400.into())).await;
+    assert_eq!(refused.attributes.get("error.type"), None, "a 4xx is no error of the server");
+    let mut leaving = Connection::open(shop.address("oddities")).await;
+    leaving.send(head).await;
+    let is_served = |metric: &testkit::collector::Metric| metric.points.iter().any(|point| point.value == 1.0);
+    shop.collector().wait_for_metric("http.server.active_requests", is_served).await;
+    drop(leaving);
+    let is_cancelled = |span: &Span| span.attributes.get("error.type") == Some(&json!("cancelled"));
+    let left = shop.collector().wait_for_span("the one whose client left", is_cancelled).await;
+    assert_eq!((status(&left), left.name.as_str()), (None, "POST /echo/{first}/{second}"));
 }
 
 #[tokio::test(flavor = "multi_thread")]

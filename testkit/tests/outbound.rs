@@ -3,7 +3,9 @@
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
+use serde_json::json;
 use testkit::origin::{Manner, Origin};
+use testkit::raw::Connection;
 use testkit::{ODDITIES_PORT, Shop, ShopBuilder};
 
 fn allowing(origins: &[&str]) -> ShopBuilder {
@@ -113,12 +115,37 @@ async fn credentials_in_a_url_stay_out_of_spans() {
     let origin = Origin::start(Manner::default()).await;
     let shop = allowing(&[&origin.url()]).start().await;
     let url = origin.url().replace("http://", "http://me:secret%40");
-    let answer = shop.get("oddities", &format!("/call?url={url}/")).await;
-    let tree = shop.whole_trace(&answer.trace).await;
-    let client = tree.line("oddities GET CLIENT");
-    let full = client.attribute("url.full").as_str().unwrap_or_default();
-    assert!(!full.contains("secret"), "{full}");
-    // The query of the incoming request is the client's own.
+    let named = shop.get("oddities", &format!("/call?url={url}/")).await.trace;
+    let signed = format!("/call?url={}/%3Fa=1%26sig=s3cret&X-Goog-Signature=s3cret", origin.url());
+    let signed = shop.get("oddities", &signed).await.trace;
+    let collector = shop.shut_down().await;
+    let tree = collector.trace(&named);
+    let full = tree.line("oddities GET CLIENT").attribute("url.full").as_str().unwrap_or_default();
+    assert!(full.contains("REDACTED@") && !full.contains("secret"), "{full}");
+    let tree = collector.trace(&signed);
+    tree.line("oddities GET CLIENT").assert_attribute("url.full", format!("{}/?a=1&sig=REDACTED", origin.url()));
+    let query = tree.spans().iter().find_map(|span| span.attributes.get("url.query")?.as_str()).expect("a query");
+    assert!(query.ends_with("&X-Goog-Signature=REDACTED"), "{query}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn calls_that_are_cut_short_are_in_the_time_that_calls_took() {
+    let silent = Origin::start(Manner { delay: Duration::MAX, ..Manner::default() }).await;
+    let shop = allowing(&[&silent.url()]).limits("oddities", "request_timeout = \"2s\"").start().await;
+    let path = format!("/call?url={}/", silent.url());
+    assert_eq!(shop.get("oddities", &path).await.status, 504);
+    let mut leaving = Connection::open(shop.address("oddities")).await;
+    leaving.send(format!("GET {path} HTTP/1.1\r\nhost: localhost\r\n\r\n")).await;
+    silent.wait_until_asked(2).await;
+    drop(leaving);
+    let are_counted = |metric: &testkit::collector::Metric| {
+        let counts = |kind: &str| {
+            let mut points = metric.points.iter();
+            points.any(|point| point.attributes.get("error.type") == Some(&json!(kind)) && point.count == 1)
+        };
+        counts("timeout") && counts("cancelled")
+    };
+    shop.collector().wait_for_metric("http.client.request.duration", are_counted).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -21,6 +21,7 @@ use super::failure::{Exception, Failure};
 use super::pool::Gauge;
 use super::symbols::Symbols;
 use crate::config::{Isolation, Limits};
+use crate::hostfn::client::Started;
 use crate::hostfn::stdio::{GuestOutput, Printed};
 use crate::metrics::{Metrics, ServiceMetrics};
 use crate::outbound::{LocalCalls, Outbound};
@@ -112,6 +113,8 @@ pub struct State {
     pub(crate) sequence: u16,
     /// The request being served; none while the component is instantiated or asked for its routes.
     pub(crate) request: Option<ActiveRequest>,
+    /// The calls to other services that are under way.
+    pub(crate) calls: Vec<Started>,
 }
 
 impl State {
@@ -182,6 +185,7 @@ impl Instance {
             memory: 0,
             sequence: 0,
             request: None,
+            calls: Vec::new(),
         };
         let mut store = Store::new(&engine.engine, state);
         store.limiter(|state| state);
@@ -230,7 +234,7 @@ impl Instance {
             Err(_) => Err(Failure::TimedOut),
         };
         self.healthy = !matches!(result, Err(Failure::Trapped(_) | Failure::TimedOut));
-        let Some((recorder, cost)) = self.end(printed) else {
+        let Some((recorder, cost)) = self.end(printed, "timeout") else {
             // Nothing but `end` takes the request out of the state.
             unreachable!("the request left the instance that serves it");
         };
@@ -248,9 +252,11 @@ impl Instance {
         self.store.set_epoch_deadline(1);
     }
 
-    /// Takes the request out of the state, with what was printed during it and what it cost.
-    fn end(&mut self, printed: Printed) -> Option<(Recorder, Cost)> {
+    /// Takes the request out of the state, with what was printed during it and what it cost. `cut` is why calls that it
+    /// made have no answer, if there are such.
+    fn end(&mut self, printed: Printed, cut: &'static str) -> Option<(Recorder, Cost)> {
         let memory = self.memory();
+        self.store.data_mut().cut_calls_short(cut);
         let ActiveRequest { mut recorder, elsewhere, .. } = self.store.data_mut().request.take()?;
         printed.log(&mut recorder);
         Some((recorder, Cost { busy: self.busy.saturating_sub(elsewhere), memory, reused: self.served > 0 }))
@@ -275,7 +281,7 @@ impl Instance {
 impl Drop for Instance {
     fn drop(&mut self) {
         let printed = Printed::take(&self.stdout, &self.stderr);
-        if let Some((mut recorder, cost)) = self.end(printed) {
+        if let Some((mut recorder, cost)) = self.end(printed, "cancelled") {
             cost.record(&mut recorder);
         }
     }

@@ -1,6 +1,5 @@
 //! `spandrel:service/client`: requests to other services, each with a client span of its own.
 
-use std::borrow::Cow;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -17,17 +16,17 @@ use crate::component::{from_wit, measured, to_wit};
 use crate::config::Origin;
 use crate::metrics::Called;
 use crate::outbound::{Call, CallError, LocalCalls, Outbound};
+use crate::redaction;
 use crate::trace::{Recorder, SpanKind, SpanRef};
 
 type Answer = Result<Response<Bytes>, CallError>;
 
-/// A call that was prepared, and the span that stands for it.
-struct Started {
+/// A call that is under way, and the span that stands for it.
+pub(crate) struct Started {
     span: SpanRef,
     method: Method,
     origin: Option<Origin>,
     began: Instant,
-    call: Result<Call, CallError>,
 }
 
 impl Host for State {
@@ -82,25 +81,35 @@ impl State {
             return (0..count).map(|_| Err(Error::Denied)).collect();
         };
         let Some(locals) = self.request.as_ref().map(|request| request.locals.clone()) else { return Vec::new() };
-        let started: Vec<_> = requests.into_iter().map(|request| self.start(request, parent)).collect();
+        let (started, calls): (_, Vec<_>) = requests.into_iter().map(|request| self.start(request, parent)).unzip();
+        // Here they are found when the request is given up meanwhile.
+        self.calls = started;
         let environment = self.environment().clone();
-        let sent = started.iter().map(|started| send(&environment.outbound, started, locals.clone(), limit));
+        let sent = calls.into_iter().map(|call| send(&environment.outbound, call, locals.clone(), limit));
         let mut elsewhere = Duration::ZERO;
         let answers = measured(&mut elsewhere, join_all(sent)).await;
         if let Some(request) = &mut self.request {
             request.elsewhere += elsewhere;
         }
+        let started = std::mem::take(&mut self.calls);
         started.iter().zip(answers).map(|(started, (answer, ended))| self.end(started, answer, ended)).collect()
     }
 
-    fn start(&mut self, request: Outgoing, parent: SpanRef) -> Started {
+    /// Counts the calls that are still under way as failed, because the request that made them was given up.
+    pub(crate) fn cut_calls_short(&mut self, error_type: &'static str) {
+        for started in std::mem::take(&mut self.calls) {
+            self.count(&started, None, Some(error_type), Instant::now());
+        }
+    }
+
+    fn start(&mut self, request: Outgoing, parent: SpanRef) -> (Started, Result<Call, CallError>) {
         let Outgoing { method, url, headers, body } = request;
         let method = Method::from(method);
         let target = parse_url(&url);
         let began = Instant::now();
         let Some(active) = &mut self.request else {
             let call = Err(CallError::InvalidUrl("there is no request to call for".to_owned()));
-            return Started { span: SpanRef::NONE, method, origin: None, began, call };
+            return (Started { span: SpanRef::NONE, method, origin: None, began }, call);
         };
         let recorder = &mut active.recorder;
         let span = recorder.start(span_name(&method), SpanKind::Client, parent);
@@ -113,12 +122,12 @@ impl State {
             let (context, baggage) = (recorder.context_of(span), recorder.baggage().clone());
             Ok(Call { method: method.clone(), uri, origin, headers, body: body.into(), context, baggage })
         });
-        Started { span, method, origin, began, call }
+        (Started { span, method, origin, began }, call)
     }
 
     fn end(&mut self, started: &Started, answer: Answer, ended: Instant) -> Result<wit::Response, Error> {
         let status = answer.as_ref().ok().map(|response| response.status().as_u16());
-        self.count(started, status, answer.as_ref().err(), ended);
+        self.count(started, status, answer.as_ref().err().map(CallError::error_type), ended);
         if let Some(request) = &mut self.request {
             let recorder = &mut request.recorder;
             if let Some(status) = status {
@@ -137,7 +146,7 @@ impl State {
     }
 
     /// Only calls to origins that the manifest allows are counted by address: others could be any number.
-    fn count(&self, started: &Started, status: Option<u16>, error: Option<&CallError>, ended: Instant) {
+    fn count(&self, started: &Started, status: Option<u16>, error_type: Option<&'static str>, ended: Instant) {
         let Some(origin) = &started.origin else { return };
         let environment = self.environment();
         if environment.outbound.allows(origin) {
@@ -146,7 +155,7 @@ impl State {
                 address: &origin.host,
                 port: origin.port,
                 status,
-                error_type: error.map(CallError::error_type),
+                error_type,
                 duration: ended.duration_since(started.began),
             });
         }
@@ -155,11 +164,11 @@ impl State {
 
 async fn send(
     outbound: &Outbound,
-    started: &Started,
+    call: Result<Call, CallError>,
     locals: Arc<dyn LocalCalls>,
     limit: Option<Duration>,
 ) -> (Answer, Instant) {
-    let send = async { outbound.send(started.call.clone()?, locals).await };
+    let send = async { outbound.send(call?, locals).await };
     let answer = match limit {
         Some(limit) => tokio::time::timeout(limit, send).await.unwrap_or(Err(CallError::TimedOut)),
         None => send.await,
@@ -199,16 +208,7 @@ fn describe(
     if let Ok((uri, origin)) = target {
         recorder.set(span, "server.address", &origin.host);
         recorder.set(span, "server.port", i64::from(origin.port));
-        recorder.set(span, "url.full", &*without_credentials(url, uri));
-    }
-}
-
-/// The URL with user name and password replaced, as the conventions ask.
-fn without_credentials<'a>(url: &'a str, uri: &Uri) -> Cow<'a, str> {
-    let authority = uri.authority().map_or("", |authority| authority.as_str());
-    match authority.rsplit_once('@') {
-        Some((_, host)) => url.replacen(authority, &format!("REDACTED:REDACTED@{host}"), 1).into(),
-        None => url.into(),
+        recorder.set(span, "url.full", &*redaction::url(url, uri));
     }
 }
 
@@ -232,13 +232,6 @@ impl From<CallError> for Error {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn credentials_stay_out_of_spans() {
-        let redacted = |url: &str| without_credentials(url, &url.parse().unwrap()).into_owned();
-        assert_eq!(redacted("http://me:secret@host:1/p?q=1"), "http://REDACTED:REDACTED@host:1/p?q=1");
-        assert_eq!(redacted("http://host/p"), "http://host/p");
-    }
 
     #[test]
     fn only_absolute_urls_are_called() {

@@ -35,9 +35,9 @@ pub struct Served<'a> {
     pub status: u16,
     /// One of the host's own words. Where it is `None`, a status from 500 on names itself.
     pub error_type: Option<&'static str>,
-    /// The protocol version of the request.
-    pub version: http::Version,
-    /// From the request's head to the end of the response's body.
+    /// The protocol version of the request; none for a call within the host.
+    pub version: Option<http::Version>,
+    /// From the request's head until the whole response is there to be sent.
     pub duration: Duration,
     /// The server span, where its trace is sampled.
     pub trace: Option<(TraceId, SpanId)>,
@@ -144,7 +144,7 @@ impl ServerMetrics {
         let labels = Labels {
             method: Method::of(end.method),
             scheme: Scheme::of(end.scheme),
-            version: Some(end.version),
+            version: end.version,
             status: (end.status != 0).then_some(end.status),
             error_type: end.error_type,
             route: end.route.map(|route| Cow::Borrowed(route.as_ref())),

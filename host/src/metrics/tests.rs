@@ -23,7 +23,7 @@ fn served<'a>(method: &'a http::Method, route: Option<&'a Arc<str>>, status: u16
         route,
         status,
         error_type: None,
-        version: http::Version::HTTP_11,
+        version: Some(http::Version::HTTP_11),
         duration: Duration::from_millis(2),
         trace: None,
     }

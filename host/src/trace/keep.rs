@@ -245,7 +245,7 @@ mod tests {
 
     #[test]
     fn of_a_trace_that_is_kept_so_is_what_comes_later_and_of_one_that_is_dropped_what_the_rule_keeps() {
-        let mut next = |keeper: &mut Keeper, change: fn(&mut Segment)| {
+        let next = |keeper: &mut Keeper, change: fn(&mut Segment)| {
             keeper.begin(TraceId::from(1_u128));
             keeper.take(finished(change)).len()
         };
