@@ -132,6 +132,9 @@ async fn what_a_candidate_needs_lacks_or_drops_is_named() {
     let span = shop.collector().wait_for_span("a swap that drops routes", dropped).await;
     let added = span.attribute("spandrel.swap.routes.added").to_string();
     assert!(added.contains("GET /twice"), "{added}");
+    let is_fault = |step: &Span| step.parent.as_ref() == Some(&span.span_id) && step.is_error();
+    let step = shop.collector().wait_for_span("the step at fault", is_fault).await;
+    assert_eq!(step.name, "verify");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -212,8 +212,20 @@ impl Swapper {
         let environment = self.assembly.environment(&config, &source);
         let engine = self.assembly.engine();
         let compiled = progress.step("compile", engine.compile(bytes)).await?;
-        let prepared = progress.step("verify", engine.verify(compiled, &environment)).await?;
-        compare(old.pool.prepared(), &prepared, options, progress)?;
+        let mut found = None;
+        let verify = async {
+            let prepared = engine.verify(compiled, &environment).await?;
+            let [(_, dropped), ..] = found.insert(differences(old.pool.prepared(), &prepared));
+            match dropped.is_empty() || options.allow_dropped_routes {
+                true => Ok(prepared),
+                false => Err(SwapError::DroppedRoutes(dropped.clone())),
+            }
+        };
+        let verified = progress.step("verify", verify).await;
+        for (key, names) in found.iter().flatten().filter(|(_, names)| !names.is_empty()) {
+            progress.set(key, &names.join(", "));
+        }
+        let prepared = verified?;
         let pool = self.assembly.pool(Arc::new(prepared), environment);
         let warm = progress.step("warm", pool.warm(WARM_INSTANCES)).await;
         warm.map_err(|failure| SwapError::NoInstance(failure.to_string()))?;
@@ -319,24 +331,15 @@ fn swapped(generation: &Generation, changed: bool, timings: Vec<(&'static str, D
     Swapped { generation: generation.number, digest: generation.digest().as_str().to_owned(), changed, timings }
 }
 
-/// Refuses what takes routes away, and notes on the trace what else is new.
-fn compare(old: &Prepared, new: &Prepared, options: &SwapOptions, progress: &mut Progress) -> Result<(), SwapError> {
+/// How what a new version offers and needs differs from the old one's: attributes of the swap.
+fn differences(old: &Prepared, new: &Prepared) -> [(&'static str, Vec<String>); 4] {
     let missing = |from: &[String], of: &[String]| -> Vec<String> {
         of.iter().filter(|name| !from.contains(name)).cloned().collect()
     };
-    let dropped = old.routes().dropped_by(new.routes());
-    for (key, names) in [
-        ("spandrel.swap.routes.dropped", dropped.clone()),
+    [
+        ("spandrel.swap.routes.dropped", old.routes().dropped_by(new.routes())),
         ("spandrel.swap.routes.added", new.routes().dropped_by(old.routes())),
         ("spandrel.swap.imports.dropped", missing(new.imports(), old.imports())),
         ("spandrel.swap.imports.added", missing(old.imports(), new.imports())),
-    ] {
-        if !names.is_empty() {
-            progress.set(key, &names.join(", "));
-        }
-    }
-    match dropped.is_empty() || options.allow_dropped_routes {
-        true => Ok(()),
-        false => Err(SwapError::DroppedRoutes(dropped)),
-    }
+    ]
 }

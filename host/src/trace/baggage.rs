@@ -62,22 +62,30 @@ impl Baggage {
         self.list().is_empty()
     }
 
-    /// The header value. Members that are over the limits of the W3C text are left out.
+    /// The header value.
     pub fn to_header(&self) -> String {
-        let mut header = String::new();
+        self.sent().map(|(_, text)| text).collect::<Vec<_>>().join(",")
+    }
+
+    /// Keys and values of what is sent.
+    pub fn sent_members(&self) -> impl Iterator<Item = (&str, &str)> {
+        self.sent().map(|(member, _)| (member.key.as_str(), member.value.as_str()))
+    }
+
+    /// What is sent, and how W3C writes it. Members that are over the limits of its text are left out.
+    fn sent(&self) -> impl Iterator<Item = (&Member, String)> {
         // What was set last is most likely ours: where there are too many, the first of the caller's stay behind.
-        for member in self.list().iter().skip(self.list().len().saturating_sub(MEMBERS)) {
+        let members = self.list().iter().skip(self.list().len().saturating_sub(MEMBERS));
+        let mut bytes = 0;
+        members.filter_map(move |member| {
             let value = utf8_percent_encode(&member.value, ESCAPED);
             let text = format!("{}={value}{}", member.key, member.properties);
-            if header.len() + text.len() + 1 > BYTES {
-                continue;
-            }
-            if !header.is_empty() {
-                header.push(',');
-            }
-            header.push_str(&text);
-        }
-        header
+            (bytes + text.len() <= BYTES).then(|| {
+                // And a comma.
+                bytes += text.len() + 1;
+                (member, text)
+            })
+        })
     }
 
     fn list(&self) -> &[Member] {
@@ -156,5 +164,10 @@ mod tests {
             baggage = baggage.with(&format!("k{index}"), &"x".repeat(500));
         }
         assert!(baggage.to_header().len() <= BYTES);
+        let small = baggage.with("large", &"x".repeat(BYTES)).with("small", "1");
+        assert!(small.get("large").is_some());
+        assert!(small.sent_members().all(|(key, _)| key != "large"));
+        let fits = Baggage::default().with("a", "1").with("b", &"x".repeat(BYTES - "a=1,b=".len()));
+        assert_eq!(fits.to_header().len(), BYTES);
     }
 }

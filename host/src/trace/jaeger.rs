@@ -38,7 +38,7 @@ pub(super) fn inject(context: Option<&TraceContext>, baggage: Option<&Baggage>, 
         |context: &TraceContext| format!("{}:{}:0:{}", context.trace_id, context.span_id, u8::from(context.sampled));
     put(headers, TRACE, context.map(text));
     remove_baggage(headers);
-    for (key, value) in baggage.iter().flat_map(|baggage| baggage.members()) {
+    for (key, value) in baggage.iter().flat_map(|baggage| baggage.sent_members()) {
         let name = HeaderName::try_from(format!("{BAGGAGE}{key}"));
         let value = HeaderValue::try_from(utf8_percent_encode(value, NON_ALPHANUMERIC).to_string());
         if let (Ok(name), Ok(value)) = (name, value) {

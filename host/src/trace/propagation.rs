@@ -37,7 +37,12 @@ impl Propagators {
             Propagator::Baggage => None,
         });
         let mut baggage = match self.0.contains(&Propagator::Baggage) {
-            true => Baggage::parse(texts(headers, &BAGGAGE)),
+            true => {
+                // What is no text spoils its own member, not the others.
+                let fields = headers.get_all(&BAGGAGE).into_iter();
+                let fields: Vec<_> = fields.map(|field| String::from_utf8_lossy(field.as_bytes())).collect();
+                Baggage::parse(fields.iter().map(|field| &**field))
+            }
             false => Baggage::default(),
         };
         if self.0.contains(&Propagator::Jaeger) {
@@ -180,6 +185,14 @@ mod tests {
         assert_eq!(state(&headers).as_deref(), Some("a=1,b=2"));
         headers.append(TRACESTATE, HeaderValue::from_bytes(b"c=\xff").unwrap());
         assert_eq!(state(&headers), None);
+    }
+
+    #[test]
+    fn a_baggage_member_that_is_no_text_spoils_no_other() {
+        let mut headers = headers(&[("baggage", "a=1")]);
+        headers.append(BAGGAGE, HeaderValue::from_bytes(b"b=\xff,c=3").unwrap());
+        let baggage = Propagators::default().extract(&headers).baggage;
+        assert_eq!(baggage.members().collect::<Vec<_>>(), [("a", "1"), ("c", "3")]);
     }
 
     #[test]
