@@ -89,22 +89,27 @@ impl Grpc {
 struct Heard {
     /// The HTTP status and the header fields.
     head: Option<(StatusCode, HeaderMap)>,
-    /// Whether there was a gRPC status.
-    has_status: bool,
+    /// The gRPC status.
+    status: Option<Code>,
 }
 
 fn listen(response: Response<tonic::body::Body>, heard: Arc<Mutex<Heard>>) -> Response<tonic::body::Body> {
     let (head, body) = response.into_parts();
     let mut first = lock(&heard);
-    first.has_status = head.headers.contains_key(Status::GRPC_STATUS);
+    first.status = grpc_status(&head.headers);
     first.head = Some((head.status, head.headers.clone()));
     drop(first);
     let body = body.map_frame(move |frame| {
-        let ends = frame.trailers_ref().is_some_and(|trailers| trailers.contains_key(Status::GRPC_STATUS));
-        lock(&heard).has_status |= ends;
+        if let Some(status) = frame.trailers_ref().and_then(grpc_status) {
+            lock(&heard).status = Some(status);
+        }
         frame
     });
     Response::from_parts(head, tonic::body::Body::new(body))
+}
+
+fn grpc_status(fields: &HeaderMap) -> Option<Code> {
+    fields.get(Status::GRPC_STATUS).map(|status| Code::from_bytes(status.as_bytes()))
 }
 
 fn lock(heard: &Mutex<Heard>) -> MutexGuard<'_, Heard> {
@@ -155,33 +160,40 @@ impl Decoder for Encoded {
     }
 }
 
-/// What a failed export means. A gRPC status means "again" as the OTLP specification lists them, an HTTP status as over
-/// HTTP; where neither came, or the answer broke off, the connection did.
+/// What a failed export means: what the gRPC status says, else what the HTTP status does. Where neither came, or the answer
+/// broke off, the connection failed.
 fn verdict(status: &Status, heard: &Heard) -> Verdict {
     let reason = match status.source() {
         Some(cause) => format!("{}: {}", status.message(), innermost(cause)),
         None => format!("{}: {}", status.code(), status.message()),
     };
     let after = status.get_details_retry_info().and_then(|info| info.retry_delay);
-    let again = match &heard.head {
-        Some((status, headers)) if !heard.has_status && !status.is_success() => {
+    let again = match (heard.status, &heard.head) {
+        // Only what came before it was odd.
+        (Some(Code::Ok), _) => return Verdict::accepted(answer::unreadable()),
+        (Some(code), _) => is_for_now(code, after.is_some()),
+        (None, Some((status, headers))) if !status.is_success() => {
             return answer::failed(*status, headers, "in place of a gRPC status");
         }
-        _ if !heard.has_status => true,
-        _ => match status.code() {
-            Code::Cancelled
-            | Code::DeadlineExceeded
-            | Code::Aborted
-            | Code::OutOfRange
-            | Code::Unavailable
-            | Code::DataLoss => true,
-            Code::ResourceExhausted => after.is_some(),
-            _ => false,
-        },
+        (None, _) => true,
     };
     match again {
         true => Verdict::Retry { after, reason },
         false => Verdict::Refused(reason),
+    }
+}
+
+/// Whether a status means "again", as the OTLP specification lists them. One does only where a pause is `asked` for.
+fn is_for_now(code: Code, asked: bool) -> bool {
+    match code {
+        Code::Cancelled
+        | Code::DeadlineExceeded
+        | Code::Aborted
+        | Code::OutOfRange
+        | Code::Unavailable
+        | Code::DataLoss => true,
+        Code::ResourceExhausted => asked,
+        _ => false,
     }
 }
 

@@ -108,8 +108,9 @@ async fn the_statuses_of_a_grpc_collector_are_taken_at_their_word() {
 #[tokio::test]
 async fn an_answer_that_cannot_be_read_is_taken_for_a_yes_with_a_warning() {
     let grpc = told(Protocol::Grpc, || message(6, NO_PROTOBUF, Some("0"))).await;
+    let no_message = told(Protocol::Grpc, || message(100, b"short", Some("0"))).await;
     let http = told(Protocol::HttpProtobuf, || whole(200, "text/html", NO_PROTOBUF)).await;
-    for verdict in [grpc, http] {
+    for verdict in [grpc, no_message, http] {
         assert!(matches!(&verdict, Verdict::Accepted { rejected: 0, message } if !message.is_empty()), "{verdict:?}");
     }
     let nothing = told(Protocol::HttpProtobuf, || whole(200, "application/x-protobuf", "")).await;
