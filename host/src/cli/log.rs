@@ -123,3 +123,53 @@ fn write_all(mut out: Box<dyn Write + Send>, messages: &Receiver<Message>, lost:
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::{Mutex, PoisonError};
+    use std::time::Instant;
+
+    use super::*;
+
+    /// An output that takes what comes whenever nobody holds it.
+    #[derive(Clone, Default)]
+    struct Pipe(Arc<Mutex<Vec<u8>>>);
+
+    impl Write for Pipe {
+        fn write(&mut self, text: &[u8]) -> std::io::Result<usize> {
+            self.0.lock().unwrap_or_else(PoisonError::into_inner).write(text)
+        }
+
+        fn flush(&mut self) -> std::io::Result<()> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn nobody_waits_for_a_log_that_is_not_read_and_what_is_lost_is_counted() {
+        const BEYOND: usize = 100;
+        let pipe = Pipe::default();
+        let log = Log::start(Box::new(pipe.clone())).unwrap();
+        let held = pipe.0.lock().unwrap();
+        (0..WAITING + BEYOND).for_each(|number| log.print(&format!("{number}\n")));
+        let lost = log.lines.lost.load(Ordering::Relaxed) as usize;
+        // One line may be in the writer's hands.
+        assert!(lost == BEYOND || lost == BEYOND - 1, "{lost}");
+        drop(held);
+        let written: String = (0..WAITING + BEYOND - lost).map(|number| format!("{number}\n")).collect();
+        let deadline = Instant::now() + Duration::from_secs(20);
+        while *pipe.0.lock().unwrap() != written.as_bytes() {
+            assert!(Instant::now() < deadline, "{}", String::from_utf8_lossy(&pipe.0.lock().unwrap()));
+            std::thread::yield_now();
+        }
+    }
+
+    #[test]
+    fn the_end_of_the_log_waits_for_its_last_line() {
+        let pipe = Pipe::default();
+        let log = Log::start(Box::new(pipe.clone())).unwrap();
+        log.print("the last line\n");
+        drop(log);
+        assert_eq!(*pipe.0.lock().unwrap(), b"the last line\n");
+    }
+}
