@@ -23,7 +23,8 @@ impl Admin {
     /// Sends a request about services, as in `/NAME/component?canary=10%25`.
     pub async fn send(&self, method: &str, path: &str, body: Vec<u8>) -> Answer {
         let path = format!("/admin/v1/services{path}");
-        self.client.request(method, self.console, &path).untraced().body(body).send().await
+        // What is compiled gives way to what is served: on a machine that is busy serving, a swap takes its time.
+        self.client.request(method, self.console, &path).untraced().body(body).patience(9 * PATIENCE).send().await
     }
 
     /// Puts a component in place of the one that serves.

@@ -1,6 +1,7 @@
 //! A small HTTP client whose answers are read whole.
 
 use std::net::SocketAddr;
+use std::time::Duration;
 
 use bytes::Bytes;
 use http::{HeaderMap, Method, StatusCode, Version};
@@ -23,6 +24,7 @@ pub struct Request {
     head: http::request::Builder,
     body: Bytes,
     trace: Option<TraceId>,
+    patience: Duration,
 }
 
 /// What came back.
@@ -60,6 +62,7 @@ impl Client {
             head: http::Request::builder().method(method).uri(format!("http://{address}{path}")),
             body: Bytes::new(),
             trace: Some(TraceId::fresh()),
+            patience: 2 * PATIENCE,
         }
     }
 }
@@ -89,6 +92,12 @@ impl Request {
         self
     }
 
+    /// Waits so long for the answer.
+    pub fn patience(mut self, patience: Duration) -> Request {
+        self.patience = patience;
+        self
+    }
+
     /// Sends it and reads the whole answer. Panics where none comes.
     pub async fn send(self) -> Answer {
         self.try_send().await.unwrap_or_else(|error| panic!("no answer: {error}"))
@@ -96,7 +105,7 @@ impl Request {
 
     /// Sends it and reads the whole answer.
     pub async fn try_send(self) -> Result<Answer, String> {
-        tokio::time::timeout(2 * PATIENCE, self.exchange()).await.unwrap_or_else(|_| Err("a hang".to_owned()))
+        tokio::time::timeout(self.patience, self.exchange()).await.unwrap_or_else(|_| Err("a hang".to_owned()))
     }
 
     async fn exchange(self) -> Result<Answer, String> {

@@ -326,7 +326,7 @@ async fn two_hundred_swaps_under_load_lose_no_request_and_leave_nothing_behind()
     let swaps = (0..SERVICES.len()).map(|index| tokio::spawn(swap(admin.clone(), load.clone(), index)));
     let (swaps, mut good, mut bad) = (swaps.collect::<Vec<_>>(), 0, 0);
     let half = || (load.swaps.load(Ordering::SeqCst) >= 100).then(|| host.memory());
-    let half = poll::until(6 * PATIENCE, half).await.expect("a hundred swaps are done");
+    let half = poll::until(9 * PATIENCE, half).await.expect("a hundred swaps are done");
     for swaps in swaps {
         let (well, refused) = swaps.await.expect("swaps end as they should");
         (good, bad) = (good + well, bad + refused);
