@@ -1,7 +1,8 @@
 //! Accepts connections on a service's port, reads HTTP/1.1 and HTTP/2 without TLS (h2c) from them, and owns their end.
 //!
 //! A connection holds a permit from accept to close, so that a flood of connections waits in the kernel and not in the
-//! host's memory. On drain the listener stops accepting, lets every request that has begun end, and closes.
+//! host's memory. On drain the listener stops accepting, lets every request that has begun end, and closes. What takes
+//! longer than the drain may is cut off, so that it is accounted for while that is still possible.
 
 use std::convert::Infallible;
 use std::future::Future;
@@ -30,6 +31,8 @@ const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
 const HEAD_LIMIT: usize = 64 * 1024;
 /// Requests of one HTTP/2 connection that are served at a time.
 const STREAMS: u32 = 256;
+/// How long connections that are cut off may take to be gone.
+const CUT_LIMIT: Duration = Duration::from_secs(1);
 /// The wait after an accept that failed for want of file descriptors.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
@@ -58,6 +61,9 @@ pub struct Listener {
     pub address: SocketAddr,
     drain: watch::Sender<bool>,
     task: JoinHandle<()>,
+    /// One for each connection.
+    permits: Arc<Semaphore>,
+    cut: watch::Sender<bool>,
 }
 
 /// Takes the port at `address` for `who`.
@@ -77,34 +83,40 @@ impl Bound {
         H: Fn(Request<Incoming>, &C) -> F + Clone + Send + Sync + 'static,
         F: Future<Output = Response<Bytes>> + Send + 'static,
     {
-        let (drain, draining) = watch::channel(false);
-        let task = tokio::spawn(accept(self.listener, connected, handler, draining));
-        Listener { address: self.address, drain, task }
+        let ((drain, draining), (cut, cutting)) = (watch::channel(false), watch::channel(false));
+        let permits = Arc::new(Semaphore::new(CONNECTIONS));
+        let task = tokio::spawn(accept(self.listener, permits.clone(), connected, handler, (draining, cutting)));
+        Listener { address: self.address, drain, task, permits, cut }
     }
 }
 
 impl Listener {
-    /// Stops accepting, and returns when the last connection has ended or `limit` has passed, whichever is first.
-    /// Tells whether all connections had ended.
+    /// Stops accepting, and returns when the last connection has ended. After `limit` those that are left are cut off, and
+    /// the requests on them are given up. Tells whether all connections had ended by themselves.
     pub async fn drain(mut self, limit: Duration) -> bool {
         self.drain.send_replace(true);
         let ended = tokio::time::timeout(limit, &mut self.task).await.is_ok();
-        self.task.abort();
+        if !ended {
+            self.task.abort();
+            self.cut.send_replace(true);
+            // A guest that computes is stopped when it next lets others run.
+            let _ = tokio::time::timeout(CUT_LIMIT, self.permits.acquire_many(CONNECTIONS as u32)).await;
+        }
         ended
     }
 }
 
 async fn accept<C, H, F>(
     listener: TcpListener,
+    permits: Arc<Semaphore>,
     connected: fn(SocketAddr) -> C,
     handler: H,
-    mut draining: watch::Receiver<bool>,
+    (mut draining, cutting): (watch::Receiver<bool>, watch::Receiver<bool>),
 ) where
     C: Send + Sync + 'static,
     H: Fn(Request<Incoming>, &C) -> F + Clone + Send + Sync + 'static,
     F: Future<Output = Response<Bytes>> + Send + 'static,
 {
-    let permits = Arc::new(Semaphore::new(CONNECTIONS));
     let graceful = GracefulShutdown::new();
     let server = server();
     loop {
@@ -121,9 +133,13 @@ async fn accept<C, H, F>(
         });
         let connection = server.serve_connection(TokioIo::new(stream), service).into_owned();
         let connection = graceful.watch(connection);
+        let mut cutting = cutting.clone();
         tokio::spawn(async move {
-            if let Err(error) = connection.await {
-                tracing::debug!(%peer, error, "connection ended early");
+            tokio::select! {
+                ended = connection => if let Err(error) = ended {
+                    tracing::debug!(%peer, error, "connection ended early");
+                },
+                Ok(_) = cutting.wait_for(|cutting| *cutting) => {}
             }
             drop(permit);
         });
@@ -160,4 +176,49 @@ fn server() -> auto::Builder<TokioExecutor> {
         .max_header_list_size(HEAD_LIMIT as u32)
         .keep_alive_interval(Duration::from_secs(30));
     server
+}
+
+#[cfg(test)]
+mod tests {
+    use http_body_util::Empty;
+    use hyper::client::conn::{http1, http2};
+    use tokio::sync::mpsc;
+
+    use super::*;
+
+    /// Sends a request, over HTTP/2 or 1.1, and waits for as long as an answer takes.
+    async fn ask(address: SocketAddr, over_http2: bool) -> hyper::Result<Response<Incoming>> {
+        let stream = TokioIo::new(TcpStream::connect(address).await.unwrap());
+        let request = Request::get(format!("http://{address}/")).body(Empty::<Bytes>::new()).unwrap();
+        if over_http2 {
+            let (mut sender, connection) = http2::handshake(TokioExecutor::new(), stream).await?;
+            tokio::spawn(connection);
+            return sender.send_request(request).await;
+        }
+        let (mut sender, connection) = http1::handshake(stream).await?;
+        tokio::spawn(connection);
+        sender.send_request(request).await
+    }
+
+    #[tokio::test]
+    async fn a_request_that_outlasts_the_drain_is_given_up() {
+        for over_http2 in [false, true] {
+            let (begins, mut begun) = mpsc::unbounded_channel();
+            let bound = bind("a test", SocketAddr::from(([127, 0, 0, 1], 0))).await.unwrap();
+            let endless = async |begins: mpsc::UnboundedSender<()>| {
+                begins.send(()).unwrap();
+                std::future::pending::<()>().await;
+                // Held until the request is given up; with the last one the channel is closed.
+                drop(begins);
+                Response::new(Bytes::new())
+            };
+            let listener = bound.serve(|_| (), move |_, ()| endless(begins.clone()));
+            let asked = tokio::spawn(ask(listener.address, over_http2));
+            begun.recv().await.unwrap();
+            assert!(!listener.drain(Duration::from_millis(50)).await);
+            let gone = tokio::time::timeout(Duration::from_secs(10), begun.recv()).await;
+            assert_eq!(gone, Ok(None), "the request is still being served");
+            assert!(asked.await.unwrap().is_err());
+        }
+    }
 }
