@@ -212,7 +212,7 @@ impl Inner {
             return;
         }
         if let Some(terminal) = &self.terminal {
-            terminal.print(segment);
+            terminal.print(&finished);
         }
         self.recent.add(finished);
     }

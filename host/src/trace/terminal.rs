@@ -6,34 +6,39 @@
 use std::collections::HashMap;
 use std::io::Write;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TrySendError, sync_channel};
 use std::time::{Duration, Instant};
 
 use opentelemetry::trace::{SpanId, TraceId};
 use tokio::sync::oneshot;
 
+use super::pipeline::Finished;
 use super::segment::Segment;
 use super::tree;
 
 /// Segments that wait for the thread. What comes when there are more is not printed.
 const WAITING: usize = 1024;
+/// The most that waits and is held together, counted as queues count it. What comes when there is more is not printed.
+const ROOM: usize = 16_384;
 /// How long a trace from outside waits for the rest of it.
 const LINGER: Duration = Duration::from_millis(200);
 /// How long the parts of a trace wait for its end, which never comes where it was dropped.
 const PATIENCE: Duration = Duration::from_secs(30);
-/// The most segments that are held together.
-const HELD: usize = 8192;
+/// The most that is held together, counted the same: half of the room, so that there is always some for what comes.
+const HELD: usize = ROOM / 2;
 
 /// The way to the thread.
 pub(super) struct Terminal {
     sender: SyncSender<Message>,
+    /// What is on the way to the thread or held by it.
+    taken: Arc<AtomicUsize>,
     /// Segments that found it too busy.
     unprinted: AtomicU64,
 }
 
 enum Message {
-    Segment(Arc<Segment>),
+    Finished(Finished),
     /// Print what is held, then answer.
     Flush(oneshot::Sender<()>),
 }
@@ -42,22 +47,25 @@ impl Terminal {
     /// Starts the thread, which ends when the terminal is dropped.
     pub fn start(out: Box<dyn Write + Send>) -> std::io::Result<Terminal> {
         let (sender, receiver) = sync_channel(WAITING);
-        let printer = Printer { out, pending: HashMap::new(), held: 0 };
+        let taken = Arc::<AtomicUsize>::default();
+        let printer = Printer { out, pending: HashMap::new(), held: 0, taken: taken.clone() };
         std::thread::Builder::new().name("trace printer".to_owned()).spawn(move || printer.run(&receiver))?;
-        Ok(Terminal { sender, unprinted: AtomicU64::new(0) })
+        Ok(Terminal { sender, taken, unprinted: AtomicU64::new(0) })
     }
 
     /// Hands a segment over, unless the thread is too busy.
-    pub fn print(&self, segment: &Arc<Segment>) {
-        match self.sender.try_send(Message::Segment(segment.clone())) {
-            Ok(()) => {}
-            Err(TrySendError::Full(_)) => {
-                if self.unprinted.fetch_add(1, Ordering::Relaxed) == 0 {
-                    tracing::warn!("traces are finished faster than they are printed; some are left out");
-                }
-            }
-            // The thread ended because nobody reads what it prints.
-            Err(TrySendError::Disconnected(_)) => {}
+    pub fn print(&self, finished: &Finished) {
+        let weight = finished.weight;
+        let fits = self.taken.fetch_add(weight, Ordering::Relaxed) + weight <= ROOM;
+        // Where the thread has ended, nobody reads what it prints.
+        let sent = match fits.then(|| self.sender.try_send(Message::Finished(finished.clone()))) {
+            Some(Ok(())) => return,
+            Some(Err(TrySendError::Disconnected(_))) => true,
+            Some(Err(TrySendError::Full(_))) | None => false,
+        };
+        self.taken.fetch_sub(weight, Ordering::Relaxed);
+        if !sent && self.unprinted.fetch_add(1, Ordering::Relaxed) == 0 {
+            tracing::warn!("traces are finished faster than they are printed; some are left out");
         }
     }
 
@@ -77,10 +85,12 @@ struct Printer {
     out: Box<dyn Write + Send>,
     pending: HashMap<TraceId, Pending>,
     held: usize,
+    taken: Arc<AtomicUsize>,
 }
 
 struct Pending {
     segments: Vec<Arc<Segment>>,
+    weight: usize,
     /// When it is printed if nothing more comes.
     due: Instant,
 }
@@ -92,7 +102,7 @@ impl Printer {
             let next = self.pending.values().map(|pending| pending.due).min();
             let wait = next.map_or(PATIENCE, |due| due.saturating_duration_since(Instant::now()));
             let printed = match receiver.recv_timeout(wait) {
-                Ok(Message::Segment(segment)) => self.take(segment),
+                Ok(Message::Finished(finished)) => self.take(finished),
                 Ok(Message::Flush(done)) => {
                     let printed = self.print_due(None);
                     let _ = done.send(());
@@ -107,13 +117,15 @@ impl Printer {
         }
     }
 
-    fn take(&mut self, segment: Arc<Segment>) -> std::io::Result<()> {
+    fn take(&mut self, Finished { segment, weight }: Finished) -> std::io::Result<()> {
         let (trace, ends) = (segment.trace_id, segment.is_local_root());
         let starts = segment.root().is_none_or(|root| root.parent == SpanId::INVALID);
         let now = Instant::now();
-        let pending = self.pending.entry(trace).or_insert(Pending { segments: Vec::new(), due: now + PATIENCE });
+        let pending =
+            self.pending.entry(trace).or_insert(Pending { segments: Vec::new(), weight: 0, due: now + PATIENCE });
         pending.segments.push(segment);
-        self.held += 1;
+        pending.weight += weight;
+        self.held += weight;
         if ends {
             pending.due = if starts { now } else { now + LINGER };
         }
@@ -130,9 +142,50 @@ impl Printer {
         let mut due: Vec<_> = due.map(|(_, pending)| pending).collect();
         due.sort_by_key(|pending| pending.due);
         for pending in due {
-            self.held -= pending.segments.len();
+            self.held -= pending.weight;
             self.out.write_all(tree::render(&pending.segments).as_bytes())?;
+            self.taken.fetch_sub(pending.weight, Ordering::Relaxed);
         }
         self.out.flush()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::{Mutex, PoisonError};
+
+    use opentelemetry::trace::SpanKind;
+
+    use super::*;
+    use crate::trace::tests::{segment, span};
+
+    /// A pipe that nobody reads for as long as somebody holds it.
+    struct Pipe(Arc<Mutex<()>>);
+
+    impl Write for Pipe {
+        fn write(&mut self, text: &[u8]) -> std::io::Result<usize> {
+            let _unread = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+            Ok(text.len())
+        }
+
+        fn flush(&mut self) -> std::io::Result<()> {
+            Ok(())
+        }
+    }
+
+    #[tokio::test]
+    async fn what_waits_for_a_pipe_that_nobody_reads_is_bounded_and_makes_room_again() {
+        let pipe = Arc::<Mutex<()>>::default();
+        let terminal = Terminal::start(Box::new(Pipe(pipe.clone()))).unwrap();
+        let unread = pipe.lock().unwrap();
+        for trace in 1..=200 {
+            let segment = Arc::new(segment("shop", trace, vec![span(1, 0, "large", SpanKind::Server)]));
+            terminal.print(&Finished { segment, weight: 500 });
+        }
+        let fits = (ROOM / 500) as u64;
+        assert_eq!(terminal.unprinted.load(Ordering::Relaxed), 200 - fits);
+        drop(unread);
+        terminal.flush().await;
+        assert_eq!(terminal.taken.load(Ordering::Relaxed), 0);
     }
 }
