@@ -7,7 +7,7 @@ use std::time::Duration;
 use bytes::{Buf, BufMut};
 use http::uri::PathAndQuery;
 use http::{HeaderMap, Response, StatusCode};
-use http_body_util::BodyExt;
+use http_body_util::{BodyExt, Full, LengthLimitError, Limited};
 use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceResponse;
 use tonic::client::Grpc as Client;
 use tonic::codec::{BufferSettings, Codec, CompressionEncoding, DecodeBuf, Decoder, EncodeBuf, Encoder};
@@ -70,12 +70,12 @@ impl Grpc {
         body: Body,
         heard: Arc<Mutex<Heard>>,
     ) -> Result<ExportTraceServiceResponse, Status> {
-        let channel = self.channel.clone().map_response(move |response| listen(response, heard));
+        let channel = self.channel.clone().and_then(move |response| listen(response, heard));
         let mut client = Client::new(channel).max_decoding_message_size(answer::LONGEST);
         if self.gzip {
             client = client.send_compressed(CompressionEncoding::Gzip);
         }
-        client.ready().await.map_err(|error| Status::from_error(Box::new(error)))?;
+        client.ready().await.map_err(Status::from_error)?;
         let mut request = tonic::Request::new(body);
         *request.metadata_mut() = self.metadata.clone();
         let path = PathAndQuery::from_static(Signals { traces: TRACES, metrics: METRICS, logs: LOGS }.of(signal));
@@ -84,28 +84,34 @@ impl Grpc {
 }
 
 /// What was heard of an answer, whatever tonic makes of it: it calls an answer in HTTP alone, as proxies give it, and one
-/// that breaks off by the names of statuses that a collector might have sent.
+/// that breaks off by the names of statuses that a collector might have sent, and reads no status after a message that
+/// it cannot read.
 #[derive(Debug, Default)]
 struct Heard {
     /// The HTTP status and the header fields.
     head: Option<(StatusCode, HeaderMap)>,
     /// The gRPC status.
     status: Option<Code>,
+    /// Whether there was more than is read of an answer.
+    is_endless: bool,
 }
 
-fn listen(response: Response<tonic::body::Body>, heard: Arc<Mutex<Heard>>) -> Response<tonic::body::Body> {
+/// Reads an answer to its end before tonic does.
+async fn listen(
+    response: Response<tonic::body::Body>,
+    heard: Arc<Mutex<Heard>>,
+) -> Result<Response<tonic::body::Body>, Box<dyn Error + Send + Sync>> {
     let (head, body) = response.into_parts();
-    let mut first = lock(&heard);
-    first.status = grpc_status(&head.headers);
-    first.head = Some((head.status, head.headers.clone()));
-    drop(first);
-    let body = body.map_frame(move |frame| {
-        if let Some(status) = frame.trailers_ref().and_then(grpc_status) {
-            lock(&heard).status = Some(status);
-        }
-        frame
-    });
-    Response::from_parts(head, tonic::body::Body::new(body))
+    let (status, first) = (grpc_status(&head.headers), Some((head.status, head.headers.clone())));
+    *lock(&heard) = Heard { head: first, status, is_endless: false };
+    let whole = Limited::new(body, answer::LONGEST).collect().await;
+    let whole = whole.inspect_err(|error| lock(&heard).is_endless = error.is::<LengthLimitError>())?;
+    let trailers = whole.trailers().cloned();
+    if let Some(status) = trailers.as_ref().and_then(grpc_status) {
+        lock(&heard).status = Some(status);
+    }
+    let body = Full::new(whole.to_bytes()).with_trailers(std::future::ready(trailers.map(Ok)));
+    Ok(Response::from_parts(head, tonic::body::Body::new(body)))
 }
 
 fn grpc_status(fields: &HeaderMap) -> Option<Code> {
@@ -171,6 +177,9 @@ fn verdict(status: &Status, heard: &Heard) -> Verdict {
     let again = match (heard.status, &heard.head) {
         // Only what came before it was odd.
         (Some(Code::Ok), _) => return Verdict::accepted(answer::unreadable()),
+        (None, Some((status, _))) if heard.is_endless && status.is_success() => {
+            return Verdict::accepted(answer::unreadable());
+        }
         (Some(code), _) => is_for_now(code, after.is_some()),
         (None, Some((status, headers))) if !status.is_success() => {
             return answer::failed(*status, headers, "in place of a gRPC status");

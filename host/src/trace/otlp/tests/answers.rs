@@ -109,8 +109,15 @@ async fn the_statuses_of_a_grpc_collector_are_taken_at_their_word() {
 async fn an_answer_that_cannot_be_read_is_taken_for_a_yes_with_a_warning() {
     let grpc = told(Protocol::Grpc, || message(6, NO_PROTOBUF, Some("0"))).await;
     let no_message = told(Protocol::Grpc, || message(100, b"short", Some("0"))).await;
+    let announced = told(Protocol::Grpc, || message(1 << 30, b"short", Some("0"))).await;
+    let compressed = told(Protocol::Grpc, || {
+        let mut answer = message(0, b"", Some("0"));
+        answer.headers_mut().insert("grpc-encoding", "snappy".parse().unwrap());
+        answer
+    });
+    let compressed = compressed.await;
     let http = told(Protocol::HttpProtobuf, || whole(200, "text/html", NO_PROTOBUF)).await;
-    for verdict in [grpc, no_message, http] {
+    for verdict in [grpc, no_message, announced, compressed, http] {
         assert!(matches!(&verdict, Verdict::Accepted { rejected: 0, message } if !message.is_empty()), "{verdict:?}");
     }
     let nothing = told(Protocol::HttpProtobuf, || whole(200, "application/x-protobuf", "")).await;
@@ -120,10 +127,10 @@ async fn an_answer_that_cannot_be_read_is_taken_for_a_yes_with_a_warning() {
 #[tokio::test]
 async fn an_answer_without_end_is_not_read_to_its_end() {
     const PIECE: usize = 64 << 10;
-    for status in [200, 400] {
+    for (protocol, status) in [(Protocol::HttpProtobuf, 200), (Protocol::HttpProtobuf, 400), (Protocol::Grpc, 200)] {
         let sent = Arc::new(AtomicUsize::new(0));
         let counted = sent.clone();
-        let verdict = told(Protocol::HttpProtobuf, move || {
+        let verdict = told(protocol, move || {
             let counted = counted.clone();
             let pieces = futures_util::stream::repeat_with(move || {
                 counted.fetch_add(PIECE, Ordering::Relaxed);
