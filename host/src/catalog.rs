@@ -93,30 +93,27 @@ impl Generation {
     }
 }
 
-/// A request's hold on the generation that serves it.
-pub struct Lease {
+/// A request's hold on the generation that serves it. Clones are the same hold.
+#[derive(Clone)]
+pub struct Lease(Arc<Held>);
+
+struct Held {
     generation: Arc<Generation>,
 }
 
 impl Lease {
     fn new(generation: Arc<Generation>) -> Lease {
         generation.in_flight.fetch_add(1, Ordering::SeqCst);
-        Lease { generation }
+        Lease(Arc::new(Held { generation }))
     }
 
     /// The generation that is held.
     pub fn generation(&self) -> &Arc<Generation> {
-        &self.generation
+        &self.0.generation
     }
 }
 
-impl Clone for Lease {
-    fn clone(&self) -> Lease {
-        Lease::new(self.generation.clone())
-    }
-}
-
-impl Drop for Lease {
+impl Drop for Held {
     fn drop(&mut self) {
         if self.generation.in_flight.fetch_sub(1, Ordering::SeqCst) == 1 {
             self.generation.idle.notify_waiters();

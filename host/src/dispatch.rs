@@ -140,8 +140,10 @@ impl Chain {
         let active = service.metrics.load().server_request(&arrival.method, semconv::SCHEME);
         let source = service.source.load();
         let name = semconv::method(&arrival.method);
-        let recorder = self.dispatcher.pipeline.record(&source, &incoming, name, SpanKind::Server);
+        let mut recorder = self.dispatcher.pipeline.record(&source, &incoming, name, SpanKind::Server);
         let lease = self.pin(service, &recorder);
+        // A request that met an earlier version of the service before meets it here too.
+        recorder.come_from(&lease.generation().source);
         let mut exchange = Exchange {
             service: service.clone(),
             lease: lease.clone(),

@@ -119,6 +119,13 @@ impl Recorder {
         }
     }
 
+    /// Says that all that is recorded comes from `source`.
+    pub fn come_from(&mut self, source: &Arc<Source>) {
+        if !Arc::ptr_eq(&self.segment.source, source) {
+            self.segment.source = source.clone();
+        }
+    }
+
     /// Whether spans are kept.
     pub fn is_recording(&self) -> bool {
         self.segment.sampled
