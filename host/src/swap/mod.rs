@@ -149,21 +149,25 @@ impl Swapper {
     pub async fn promote(&self, service: &Arc<Service>) -> Result<Swapped, SwapError> {
         let slot = self.slot(&service.name);
         let _turn = slot.turn.lock().await;
-        let serving = service.serving();
-        let canary = serving.canary.clone().ok_or(SwapError::NoCanary)?.generation;
+        let (serving, progress) = (service.serving(), self.progress("promote", service));
+        let Some(Canary { generation: canary, .. }) = serving.canary.clone() else {
+            return Err(self.refuse(service, &slot, SwapError::NoCanary, progress));
+        };
         slot.keep(serving.stable.clone(), self.settings.keep);
         let promoted = Serving { stable: canary.clone(), canary: None };
-        Ok(self.establish(service, &slot, promoted, &canary, "promoted", self.progress("promote", service)))
+        Ok(self.establish(service, &slot, promoted, &canary, "promoted", progress))
     }
 
     /// Ends the canary; everybody is served by the version that served before.
     pub async fn abort(&self, service: &Arc<Service>) -> Result<Swapped, SwapError> {
         let slot = self.slot(&service.name);
         let _turn = slot.turn.lock().await;
-        let serving = service.serving();
-        serving.canary.as_ref().ok_or(SwapError::NoCanary)?;
+        let (serving, progress) = (service.serving(), self.progress("abort", service));
+        if serving.canary.is_none() {
+            return Err(self.refuse(service, &slot, SwapError::NoCanary, progress));
+        }
         let stable = Serving { stable: serving.stable.clone(), canary: None };
-        Ok(self.establish(service, &slot, stable, &serving.stable, "aborted", self.progress("abort", service)))
+        Ok(self.establish(service, &slot, stable, &serving.stable, "aborted", progress))
     }
 
     /// What `spandrel status` and the admin API tell of a service.
@@ -188,6 +192,7 @@ impl Swapper {
         self.slot(&service.name).fail(reason.to_owned());
         self.assembly.metrics().swap(service.name.as_str(), "refused");
         tracing::warn!(service = %service.name, reason, "swap refused; the old version keeps serving");
+        self.progress("swap", service).refused("refused", reason);
     }
 
     /// Everything up to a candidate that may be published; none where nothing would change.

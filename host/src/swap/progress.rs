@@ -68,7 +68,8 @@ impl Progress {
     pub fn refused(mut self, outcome: &'static str, reason: &str) {
         let root = self.recorder.server();
         self.recorder.fail(root, "swap_refused", reason.to_owned());
-        self.log(Severity::Warn, outcome, &[Attribute::new("reason", reason)]);
+        let severity = if outcome == "superseded" { Severity::Info } else { Severity::Warn };
+        self.log(severity, outcome, &[Attribute::new("reason", reason)]);
         self.recorder.finish(Some(("swap_refused", "the swap ended before this step did")));
     }
 
