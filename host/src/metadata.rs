@@ -34,7 +34,7 @@ pub fn attach<'a>(
     if !recorder.takes_part() {
         return;
     }
-    let header = |name: &str| headers.get(name).and_then(|value| value.to_str().ok()).map(Cow::Borrowed);
+    let header = |name: &str| headers.get(name).map(|value| String::from_utf8_lossy(value.as_bytes()));
     let user = user_id(query, params);
     let given = [(CLIENT, header("x-client-id")), (SESSION, header("x-session-id")), (USER, user)];
     let mut shared = Vec::new();

@@ -92,9 +92,8 @@ pub fn server_request(recorder: &mut Recorder, arrival: &Arrival, listen: Socket
     if arrival.connection.is_some() {
         set("network.protocol.version", protocol_version(arrival.version).into());
     }
-    let agent = arrival.headers.get(header::USER_AGENT).and_then(|agent| agent.to_str().ok());
-    if let Some(agent) = agent {
-        set("user_agent.original", agent.into());
+    if let Some(agent) = arrival.headers.get(header::USER_AGENT) {
+        set("user_agent.original", (&*String::from_utf8_lossy(agent.as_bytes())).into());
     }
 }
 

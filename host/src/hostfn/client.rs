@@ -177,9 +177,9 @@ async fn send(
 }
 
 fn parse_url(url: &str) -> Result<(Uri, Origin), CallError> {
-    let uri: Uri = url.parse().map_err(|error| CallError::InvalidUrl(format!("`{url}` is no URL: {error}")))?;
+    let uri: Uri = url.parse().map_err(|error| CallError::InvalidUrl(format!("this is no URL: {error}")))?;
     let origin = Origin::of(&uri);
-    let origin = origin.ok_or_else(|| CallError::InvalidUrl(format!("`{url}` is no absolute http or https URL")))?;
+    let origin = origin.ok_or_else(|| CallError::InvalidUrl("this is no absolute http or https URL".to_owned()))?;
     Ok((uri, origin))
 }
 
