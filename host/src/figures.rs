@@ -26,7 +26,10 @@ pub(crate) fn adopt(metrics: &Metrics, service: &Arc<Service>) {
     let watched = Arc::downgrade(service);
     own.observe_pool(move || watched.upgrade().map(|service| pool(&service.serving())).unwrap_or_default());
     metrics.report(service.name.as_str(), own.clone());
-    service.metrics.store(own);
+    let before = service.metrics.swap(own.clone());
+    if !Arc::ptr_eq(&before, &own) {
+        before.observe_pool(PoolStats::default);
+    }
 }
 
 /// The instances of the generations that serve.

@@ -465,7 +465,8 @@ impl Inner {
 
     async fn export_metrics(&self) {
         let metrics = self.assembly.metrics();
-        let (collected, exemplars) = (metrics.collect(), metrics.exemplars());
+        let (mut collected, exemplars) = (metrics.collect(), metrics.exemplars());
+        collected.extend(metrics.collect_retired());
         self.pipeline.export_metrics(collected, crate::figures::exemplars(exemplars)).await;
     }
 

@@ -50,6 +50,8 @@ struct Inner {
     process: Arc<Process>,
     host: HostMetrics,
     services: Mutex<BTreeMap<String, Arc<ServiceMetrics>>>,
+    /// Those that are reported no more, until they have been once again.
+    retired: Mutex<Vec<Arc<ServiceMetrics>>>,
 }
 
 impl Metrics {
@@ -57,7 +59,7 @@ impl Metrics {
     pub fn new(host_resource: Vec<KeyValue>) -> Metrics {
         let process = Arc::new(Process::new());
         let host = HostMetrics::new(host_resource, &process);
-        Metrics { inner: Arc::new(Inner { process, host, services: Mutex::default() }) }
+        Metrics { inner: Arc::new(Inner { process, host, services: Mutex::default(), retired: Mutex::default() }) }
     }
 
     /// The metrics of the service `name`, made at the first call. They outlive swaps. Those of another resource are
@@ -77,12 +79,21 @@ impl Metrics {
 
     /// Makes `metrics` those that are reported for the service `name`.
     pub fn report(&self, name: &str, metrics: Arc<ServiceMetrics>) {
-        self.services().insert(name.to_owned(), metrics);
+        self.retired().retain(|retired| !Arc::ptr_eq(retired, &metrics));
+        let before = self.services().insert(name.to_owned(), metrics.clone());
+        self.retired().extend(before.filter(|before| !Arc::ptr_eq(before, &metrics)));
     }
 
     /// Stops reporting a service that is no longer hosted. Requests in flight may still record.
     pub fn remove_service(&self, name: &str) {
-        self.services().remove(name);
+        let removed = self.services().remove(name);
+        self.retired().extend(removed);
+    }
+
+    /// The last figures of services, and of versions of services, that are no longer reported since this was asked last.
+    pub fn collect_retired(&self) -> Vec<ResourceMetrics> {
+        let retired = std::mem::take(&mut *self.retired());
+        retired.iter().filter_map(|service| service.collect()).collect()
     }
 
     /// Counts a swap or rollback of `service` that ended as `outcome` (such as `swapped`, `refused`).
@@ -152,6 +163,10 @@ impl Metrics {
 
     fn services(&self) -> MutexGuard<'_, BTreeMap<String, Arc<ServiceMetrics>>> {
         self.inner.services.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn retired(&self) -> MutexGuard<'_, Vec<Arc<ServiceMetrics>>> {
+        self.inner.retired.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

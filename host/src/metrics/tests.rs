@@ -305,6 +305,22 @@ fn metrics_of_a_version_that_is_refused_replace_nothing() {
 }
 
 #[test]
+fn figures_that_are_reported_no_more_go_out_once_again() {
+    let metrics = metrics();
+    let first = shop(&metrics);
+    first.instantiated();
+    let second = metrics.service("shop", vec![KeyValue::new("service.version", "2.0.0")]);
+    metrics.report("shop", second.clone());
+    assert_eq!(metrics.collect_retired().len(), 1);
+    assert!(metrics.collect_retired().is_empty(), "once");
+    metrics.report("shop", first);
+    metrics.report("shop", second);
+    assert_eq!(metrics.collect_retired().len(), 1, "what is reported again is not retired");
+    metrics.remove_service("shop");
+    assert_eq!(metrics.collect_retired().len(), 1);
+}
+
+#[test]
 fn requests_on_several_threads_are_all_counted() {
     let metrics = metrics();
     let shop = shop(&metrics);
