@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::time::Duration;
 
 use serde_json::json;
 use testkit::origin::{Manner, Origin};
@@ -294,4 +295,35 @@ async fn a_new_version_number_shows_in_traces_and_metrics() {
     let admin = site.admin();
     admin.act("one", "rollback").await;
     assert_eq!(admin.status("one").await["version"], "1.0.0");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_request_meets_twice_is_of_one_version_and_says_so() {
+    let (collector, origin) = (Collector::start(), Origin::start(held()).await);
+    let site = Site::new(&["one"]).env("OTEL_SDK_DISABLED", "false");
+    let site = site.env("OTEL_EXPORTER_OTLP_ENDPOINT", &collector.endpoint()).env("OTEL_BSP_SCHEDULE_DELAY", "20");
+    let own = format!("http://{}", site.address("one"));
+    let allowed = format!("allow = [\"{own}\", \"{}\"]", origin.url());
+    let builder = manifest(&site, &["one"]).outbound("one", &allowed);
+    site.write(&builder);
+    let _host = site.serve();
+    let path = format!("/twice?first={}/&then={own}/count", origin.url());
+    let asked = tokio::spawn(Client::default().request("GET", site.address("one"), &path).try_send());
+    origin.wait_until_asked(1).await;
+    let status = site.admin().status("one").await;
+    assert_eq!((&status["in_flight"], &status["serving"]["in_flight"]), (&json!(1), &json!(1)), "{status}");
+    let text = builder.manifest().replace("version = \"1.0.0\"", "version = \"2.0.0\"");
+    site.replace("services.toml", text.as_bytes());
+    site.admin().wait_for_generation("one", 2).await;
+    origin.release();
+    let answer = asked.await.expect("a task that ends").expect("an answer");
+    let of_call = |span: &testkit::Span| span.trace_id == answer.trace.as_str() && span.name == "GET /count";
+    let span = collector.wait_for_span("of the second call", of_call).await;
+    assert_eq!(span.attribute("spandrel.component.generation"), &json!(1));
+    assert_eq!(span.resource["service.version"], "1.0.0");
+}
+
+/// An origin that answers when it is told to.
+fn held() -> Manner {
+    Manner { delay: Duration::MAX, ..Manner::default() }
 }

@@ -138,6 +138,17 @@ async fn what_a_candidate_needs_lacks_or_drops_is_named() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn what_there_is_no_canary_for_is_refused_and_leaves_a_trace() {
+    let shop = Shop::builder().with_console().head(UNWATCHED).start().await;
+    for action in ["promote", "abort"] {
+        shop.admin().act("product-service", action).await.assert_problem(409, "canary");
+        let is_refused = |span: &Span| span.name == action && span.is_error();
+        let span = shop.collector().wait_for_span(action, is_refused).await;
+        assert_eq!(span.attribute("error.type"), "swap_refused");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn every_outcome_is_counted_and_is_a_log_record_of_its_trace() {
     let shop = Shop::builder().with_console().head(UNWATCHED).start().await;
     let (admin, service) = (shop.admin(), "product-service");
