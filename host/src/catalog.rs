@@ -107,6 +107,11 @@ impl Lease {
         Lease(Arc::new(Held { generation }))
     }
 
+    /// Another hold on the same generation.
+    pub fn another(&self) -> Lease {
+        Lease::new(self.0.generation.clone())
+    }
+
     /// The generation that is held.
     pub fn generation(&self) -> &Arc<Generation> {
         &self.0.generation

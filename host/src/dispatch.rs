@@ -170,7 +170,8 @@ impl Chain {
     fn pin(&self, service: &Arc<Service>, recorder: &Recorder) -> Lease {
         let mut pins = self.pins.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some((_, lease)) = pins.iter().find(|(name, _)| *name == service.name) {
-            return lease.clone();
+            // A request of its own, which counts.
+            return lease.another();
         }
         let lease = service.lease(recorder.trace_id());
         pins.push((service.name.clone(), lease.clone()));
