@@ -10,7 +10,7 @@ use opentelemetry::trace::{Span as _, SpanKind, TraceContextExt, Tracer, TracerP
 use opentelemetry::{Context, KeyValue};
 use opentelemetry_otlp::WithExportConfig;
 use opentelemetry_sdk::trace::{BatchConfigBuilder, BatchSpanProcessor, SdkTracer, SdkTracerProvider, SpanExporter};
-use spandrel::trace::{Attribute, Incoming, Pipeline, Root, Settings, Source};
+use spandrel::trace::{Attribute, Incoming, Pipeline, Resource, Root, Settings};
 
 use crate::collector::Collector;
 use crate::cpu;
@@ -134,8 +134,8 @@ async fn ours(spans: usize, collector: &Collector, sampled: bool) -> Result<Cost
     }
     let before = (cpu::own(), collector.spans());
     let pipeline = Pipeline::start(settings)?;
-    let source = Source::new("bench", "1.0.0", &[]);
-    let queued = on_this_thread(|| record_ours(&pipeline, &source, spans));
+    let resource = Resource::new("bench", "1.0.0", &[]);
+    let queued = on_this_thread(|| record_ours(&pipeline, &resource, spans));
     pipeline.shutdown(Duration::from_secs(60)).await;
     let received = cpu::own() - before.0;
     let expected = if sampled { SPANS / spans * spans } else { 0 };
@@ -143,10 +143,10 @@ async fn ours(spans: usize, collector: &Collector, sampled: bool) -> Result<Cost
     Ok(Cost { queued: per_span(queued), received: per_span(received) })
 }
 
-fn record_ours(pipeline: &Pipeline, source: &std::sync::Arc<Source>, spans: usize) {
+fn record_ours(pipeline: &Pipeline, resource: &std::sync::Arc<Resource>, spans: usize) {
     for _ in 0..SPANS / spans {
         let (incoming, kind) = (Incoming::default(), SpanKind::Server);
-        let mut recorder = pipeline.record(source, &incoming, "GET /inventory/{product_id}", kind);
+        let mut recorder = pipeline.record(resource, &incoming, "GET /inventory/{product_id}", kind);
         recorder.set_all(recorder.server(), lent_attributes());
         for _ in 1..spans {
             let span = recorder.start("get_inventory", SpanKind::Internal, recorder.server());

@@ -8,12 +8,12 @@ use serde_json::{Value, json};
 
 use super::table::{row, table};
 use super::{CheckArguments, CommandError, InspectArguments, LogFormat};
-use crate::assembly::Assembly;
 use crate::component::{self, Engine, Inspection, Kind};
 use crate::config::{Config, Environment, ServiceConfig};
 use crate::host::Host;
 use crate::metrics::Metrics;
 use crate::outbound;
+use crate::services::GenerationBuilder;
 use crate::state::StateStore;
 use crate::trace::Propagators;
 
@@ -98,7 +98,7 @@ pub async fn check(arguments: CheckArguments, environment: &Environment) -> Resu
 pub async fn inspect(arguments: InspectArguments) -> Result<String, CommandError> {
     let path = arguments.file.display().to_string();
     let bytes = read(&arguments.file).await?;
-    let assembly = Assembly::new(
+    let builder = GenerationBuilder::new(
         Engine::new(None)?,
         StateStore::memory(),
         outbound::network().map_err(crate::host::StartError::from)?,
@@ -107,8 +107,8 @@ pub async fn inspect(arguments: InspectArguments) -> Result<String, CommandError
         Vec::new(),
     );
     let service = ServiceConfig::unnamed(&arguments.file);
-    let environment = assembly.environment(&service, &assembly.source(&service));
-    let inspection = component::inspect(assembly.engine(), bytes, &environment).await;
+    let environment = builder.context(&service, &builder.resource(&service));
+    let inspection = component::inspect(builder.engine(), bytes, &environment).await;
     let inspection = inspection.map_err(|reason| CommandError::Component { path: path.clone(), reason })?;
     Ok(match arguments.json {
         true => format!("{:#}\n", inspection_json(&path, &inspection)),

@@ -19,8 +19,8 @@ wasmtime::component::bindgen!({
     },
     exports: { default: async },
     with: {
-        "spandrel:service/tracing.span": crate::hostfn::tracing::GuestSpan,
-        "wasi:keyvalue/store.bucket": crate::hostfn::keyvalue::Bucket,
-        "wasi:keyvalue/atomics.cas": crate::hostfn::keyvalue::Snapshot,
+        "spandrel:service/tracing.span": super::resources::GuestSpan,
+        "wasi:keyvalue/store.bucket": super::resources::Bucket,
+        "wasi:keyvalue/atomics.cas": super::resources::CasSnapshot,
     },
 });

@@ -1,20 +1,17 @@
-//! The Wasmtime engine for lean components, its linker, and the ticker that lets no guest keep a thread to itself.
+//! The Wasmtime engine with its settings, its linker, and the threads that compile.
 
 use std::num::NonZeroUsize;
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
 
 use thiserror::Error;
-use wasmtime::component::{HasSelf, Linker};
+use wasmtime::component::Linker;
 use wasmtime::{Cache, CacheConfig, Config, PoolingAllocationConfig, WasmBacktraceDetails};
 
-use super::bindings::Service;
-use super::instance::State;
+use super::epoch::Ticker;
+use super::guest::lean;
+use super::store_data::StoreData;
 
-/// How long a guest may compute before it lets others run. Also how exactly a deadline is met by a guest that spins.
-const TICK: Duration = Duration::from_millis(5);
 /// The most instances that exist at one time, over all services and their generations.
 ///
 /// Each reserves 4 GiB of address space, of which a process has 128 TiB.
@@ -52,7 +49,7 @@ pub enum EngineError {
 #[derive(Clone)]
 pub struct Engine {
     pub(super) engine: wasmtime::Engine,
-    pub(super) linker: Arc<Linker<State>>,
+    pub(super) linker: Arc<Linker<StoreData>>,
     pub(super) compilers: Arc<rayon::ThreadPool>,
     _ticker: Arc<Ticker>,
 }
@@ -61,7 +58,7 @@ impl Engine {
     /// Makes the engine. Compiled code is kept in `cache` and found again by the component's digest.
     pub fn new(cache: Option<&Path>) -> Result<Engine, EngineError> {
         let engine = wasmtime::Engine::new(&settings(cache)?).map_err(unsupported)?;
-        let linker = linker(&engine).map_err(unsupported)?;
+        let linker = lean::linker(&engine).map_err(unsupported)?;
         let ticker = Ticker::start(engine.clone());
         let compilers = Arc::new(compilers()?);
         Ok(Engine { engine, linker: Arc::new(linker), compilers, _ticker: Arc::new(ticker) })
@@ -83,7 +80,7 @@ fn settings(cache: Option<&Path>) -> Result<Config, EngineError> {
     // Lean guests never run two tasks in one instance, and an engine that knows it is markedly faster.
     config.concurrency_support(false);
     config.wasm_backtrace_max_frames(MAX_FRAMES);
-    // Places in the source are for `symbols` to find.
+    // Locations in the source are for `symbolizer` to find.
     config.wasm_backtrace_details(WasmBacktraceDetails::Disable);
     config.allocation_strategy(pooling());
     if let Some(folder) = cache {
@@ -134,40 +131,4 @@ fn open_cache(folder: &Path) -> Result<Cache, EngineError> {
     let mut config = CacheConfig::new();
     config.with_directory(folder.clone());
     Cache::new(config).map_err(|error| fail(format!("{error:#}")))
-}
-
-fn linker(engine: &wasmtime::Engine) -> wasmtime::Result<Linker<State>> {
-    let mut linker = Linker::new(engine);
-    wasmtime_wasi::p2::add_to_linker_async(&mut linker)?;
-    Service::add_to_linker::<State, HasSelf<State>>(&mut linker, |state| state)?;
-    Ok(linker)
-}
-
-/// Advances the engine's epoch for as long as the engine is in use.
-struct Ticker {
-    stop: Arc<AtomicBool>,
-}
-
-impl Ticker {
-    fn start(engine: wasmtime::Engine) -> Ticker {
-        let stop = Arc::new(AtomicBool::new(false));
-        let stopped = stop.clone();
-        let tick = move || {
-            while !stopped.load(Ordering::Relaxed) {
-                std::thread::sleep(TICK);
-                engine.increment_epoch();
-            }
-        };
-        // Without the ticker a spinning guest could not be stopped: better no host than such a host.
-        if std::thread::Builder::new().name("epoch".into()).spawn(tick).is_err() {
-            tracing::error!("no thread for the epoch ticker: guests that spin will not be interrupted");
-        }
-        Ticker { stop }
-    }
-}
-
-impl Drop for Ticker {
-    fn drop(&mut self) {
-        self.stop.store(true, Ordering::Relaxed);
-    }
 }

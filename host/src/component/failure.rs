@@ -2,7 +2,7 @@
 
 use wasmtime::{FrameInfo, Trap, WasmBacktrace};
 
-use super::symbols::Symbols;
+use super::symbolizer::Symbolizer;
 
 /// The bytes of a function's name that stand in a backtrace, and those of a symbol that are looked at for it.
 const MAX_NAME: usize = 512;
@@ -45,9 +45,9 @@ pub struct Exception {
 
 impl Exception {
     /// Reads a trap. `stderr` is what the guest wrote: a Rust guest's panic says there what it was about.
-    pub(super) fn from_trap(error: &wasmtime::Error, stderr: &[String], symbols: &Symbols) -> Exception {
+    pub(super) fn from_trap(error: &wasmtime::Error, stderr: &[String], symbolizer: &Symbolizer) -> Exception {
         let backtrace = error.downcast_ref::<WasmBacktrace>();
-        let stacktrace = backtrace.map(|backtrace| render(backtrace, symbols)).unwrap_or_default();
+        let stacktrace = backtrace.map(|backtrace| render(backtrace, symbolizer)).unwrap_or_default();
         let trap = error.downcast_ref::<Trap>();
         if let Some(message) = panic_message(stderr) {
             return Exception { kind: "panic", message, stacktrace };
@@ -64,20 +64,20 @@ fn message(error: &wasmtime::Error, trap: Option<&Trap>) -> String {
     trap.map(Trap::to_string).unwrap_or_else(|| error.root_cause().to_string())
 }
 
-fn render(backtrace: &WasmBacktrace, symbols: &Symbols) -> String {
+fn render(backtrace: &WasmBacktrace, symbolizer: &Symbolizer) -> String {
     let mut lines = String::new();
     let frames = backtrace.frames();
-    let places = symbols.places(frames.iter().map(|frame| (module(frame), frame.module_offset())));
-    for (frame, places) in frames.iter().zip(places) {
-        if places.is_empty() {
+    let locations = symbolizer.locations(frames.iter().map(|frame| (module(frame), frame.module_offset())));
+    for (frame, locations) in frames.iter().zip(locations) {
+        if locations.is_empty() {
             push_frame(&mut lines, frame.func_name().unwrap_or("<unknown>"), module(frame), None);
         }
-        for (index, place) in places.iter().enumerate() {
+        for (index, location) in locations.iter().enumerate() {
             // The last one is the function that the frame is of; the others were inlined into it. Where there are line
-            // tables only, a place has a name without a path, but the function has its full one.
-            let own = frame.func_name().filter(|_| index + 1 == places.len());
-            let name = own.or(place.function.as_deref()).unwrap_or("<unknown>");
-            push_frame(&mut lines, name, module(frame), Some((&place.file, place.line)));
+            // tables only, a location has a name without a path, but the function has its full one.
+            let own = frame.func_name().filter(|_| index + 1 == locations.len());
+            let name = own.or(location.function.as_deref()).unwrap_or("<unknown>");
+            push_frame(&mut lines, name, module(frame), Some((&location.file, location.line)));
         }
     }
     lines
@@ -87,10 +87,10 @@ fn module(frame: &FrameInfo) -> &str {
     frame.module().name().unwrap_or("component")
 }
 
-fn push_frame(lines: &mut String, function: &str, module: &str, place: Option<(&str, u32)>) {
+fn push_frame(lines: &mut String, function: &str, module: &str, location: Option<(&str, u32)>) {
     use std::fmt::Write;
     let function = demangled(function);
-    let written = match place {
+    let written = match location {
         Some((file, line)) => writeln!(lines, "    at {function} ({file}:{line})"),
         None => writeln!(lines, "    at {function} ({module})"),
     };
@@ -129,10 +129,10 @@ fn allocation_failure(stderr: &[String]) -> Option<String> {
 /// What a Rust panic wrote: everything after the line that says `panicked at`, up to the note on backtraces.
 fn panic_message(stderr: &[String]) -> Option<String> {
     let at = stderr.iter().rposition(|line| line.contains("panicked at"))?;
-    let place = stderr.get(at)?.split("panicked at ").nth(1)?.trim_end_matches(':');
+    let location = stderr.get(at)?.split("panicked at ").nth(1)?.trim_end_matches(':');
     let text = stderr.iter().skip(at + 1).take_while(|line| !line.starts_with("note: "));
     let text = text.map(String::as_str).collect::<Vec<_>>().join("\n");
-    Some(if text.is_empty() { place.to_owned() } else { format!("{text} ({place})") })
+    Some(if text.is_empty() { location.to_owned() } else { format!("{text} ({location})") })
 }
 
 #[cfg(test)]
@@ -145,7 +145,7 @@ mod tests {
             "hello",
             "thread '<unnamed>' panicked at src/stock.rs:12:5:",
             "shelf is empty",
-            "note: run with `RUST_BACKTRACE=1` environment variable to display a backtrace",
+            "note: run with `RUST_BACKTRACE=1` context variable to display a backtrace",
         ];
         let lines = lines.map(str::to_owned);
         assert_eq!(panic_message(&lines).as_deref(), Some("shelf is empty (src/stock.rs:12:5)"));

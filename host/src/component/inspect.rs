@@ -2,21 +2,12 @@
 
 use std::sync::Arc;
 
-use wasmtime::component::Component;
-
-use super::compile::{self, ComponentError, Digest, Kind};
+use super::context::ServiceContext;
+use super::contract::{self, Kind};
+use super::digest::Digest;
 use super::engine::Engine;
-use super::instance::Environment;
-use crate::routes::Route;
-
-/// Interfaces that the host has, by package and interface, with the versions that fit.
-const OFFERED: [(&str, &[&str]); 5] = [
-    ("spandrel:service/http@0.1.", &[]),
-    ("spandrel:service/", &["tracing@0.1.", "client@0.1."]),
-    ("wasi:config/", &["store@0.2.0-rc.1"]),
-    ("wasi:keyvalue/", &["store@0.2.0-draft2", "atomics@0.2.0-draft2"]),
-    ("wasi:", &["cli/", "clocks/", "filesystem/", "io/", "random/", "sockets/"]),
-];
+use super::error::ComponentError;
+use crate::http::routes::Route;
 
 /// One interface that a component imports.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -48,59 +39,24 @@ pub struct Inspection {
 pub async fn inspect(
     engine: &Engine,
     bytes: Arc<[u8]>,
-    environment: &Arc<Environment>,
+    context: &Arc<ServiceContext>,
 ) -> Result<Inspection, ComponentError> {
-    compile::check_header(&bytes)?;
+    contract::check_header(&bytes)?;
     let component = engine.component(&bytes)?;
-    let exports = compile::export_names(engine, &component);
-    let imports = compile::import_names(engine, &component).into_iter();
-    let imports = imports.map(|name| Import { offered: offers(&name), name });
+    let exports = contract::export_names(&engine.engine, &component);
+    let imports = contract::import_names(&engine.engine, &component).into_iter();
+    let imports = imports.map(|name| Import { offered: contract::offers(&name), name });
     let routes = async {
         let candidate = engine.compile(bytes.clone()).await?;
-        let prepared = engine.verify(candidate, environment).await?;
+        let prepared = engine.verify(candidate, context).await?;
         Ok(prepared.routes().routes().to_vec())
     };
     Ok(Inspection {
-        kind: compile::kind(&exports),
+        kind: contract::kind(&exports),
         digest: Digest::of(&bytes),
         size: bytes.len(),
         imports: imports.collect(),
         exports,
         routes: routes.await,
     })
-}
-
-/// The imports of a component that the host does not have.
-pub(super) fn unknown_imports(engine: &Engine, component: &Component) -> Vec<String> {
-    compile::import_names(engine, component).into_iter().filter(|name| !offers(name)).collect()
-}
-
-fn offers(import: &str) -> bool {
-    OFFERED.iter().any(|(prefix, rest)| match import.strip_prefix(prefix) {
-        Some(_) if rest.is_empty() => true,
-        Some(tail) if *prefix == "wasi:" => rest.iter().any(|name| tail.starts_with(name)) && tail.contains("@0.2."),
-        Some(tail) => rest.iter().any(|name| tail.starts_with(name)),
-        None => false,
-    })
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_host_knows_what_it_offers() {
-        for name in [
-            "spandrel:service/tracing@0.1.0",
-            "spandrel:service/http@0.1.0",
-            "wasi:keyvalue/atomics@0.2.0-draft2",
-            "wasi:io/streams@0.2.6",
-        ] {
-            assert!(offers(name), "{name}");
-        }
-        for name in ["spandrel:service/files@0.1.0", "wasi:keyvalue/batch@0.2.0-draft2", "wasi:io/streams@0.3.0", "env"]
-        {
-            assert!(!offers(name), "{name}");
-        }
-    }
 }

@@ -8,22 +8,39 @@
 //! `wasmtime` is named here and in `hostfn/`, nowhere else.
 
 pub(crate) mod bindings;
+pub(crate) mod client_call;
 mod compile;
+mod context;
+mod contract;
 mod cost;
+mod digest;
+mod dwarf;
 mod engine;
+mod epoch;
+mod error;
 mod failure;
+mod gauge;
+mod guest;
+mod guest_output;
 mod inspect;
-mod instance;
-mod places;
+mod invocation;
 mod pool;
-mod symbols;
+pub(crate) mod resources;
+mod store_data;
+mod symbolizer;
 
-pub use self::compile::{Candidate, ComponentError, Digest, Kind, Prepared};
+pub use self::compile::{Candidate, Prepared};
+pub use self::context::ServiceContext;
+pub use self::contract::Kind;
 pub use self::cost::Cost;
 pub(crate) use self::cost::measured;
+pub use self::digest::Digest;
 pub use self::engine::{Engine, EngineError};
+pub use self::error::ComponentError;
 pub use self::failure::{Exception, Failure};
+pub use self::gauge::PoolStats;
+pub(crate) use self::guest::lean::{from_wit, to_wit};
 pub use self::inspect::{Import, Inspection, inspect};
-pub use self::instance::{ActiveRequest, Environment, Handled, Invocation, Reply, State};
-pub(crate) use self::instance::{from_wit, to_wit};
-pub use self::pool::{Pool, PoolStats};
+pub use self::invocation::{GuestRequest, Handled, Invocation, Reply};
+pub use self::pool::Pool;
+pub use self::store_data::StoreData;

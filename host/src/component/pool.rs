@@ -4,14 +4,17 @@
 //! still in the caches. Instances of a service with `isolation = "request"` are never given back, and neither is one
 //! that has served its share, so that a slow leak in a guest cannot grow for ever.
 
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use super::compile::Prepared;
+use super::context::ServiceContext;
 use super::engine::Engine;
 use super::failure::Failure;
-use super::instance::{Environment, Handled, Instance, Invocation};
+use super::gauge::{Gauge, PoolStats};
+use super::guest::Instance;
+use super::invocation::{Handled, Invocation};
 use crate::config::Isolation;
 
 /// How many requests one instance serves before it is replaced.
@@ -19,24 +22,11 @@ const REQUESTS_PER_INSTANCE: u32 = 100_000;
 /// How many idle instances are kept. More come and go with the load.
 const IDLE: usize = 256;
 
-/// Figures about a pool, read by metrics.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct PoolStats {
-    /// Instances that exist, busy ones included.
-    pub live: usize,
-    /// Instances that wait for a request.
-    pub idle: usize,
-    /// The linear memory of all instances, in bytes.
-    pub memory: u64,
-    /// The most linear memory that one instance ever had, in bytes.
-    pub memory_high_water: u64,
-}
-
 /// Makes, keeps and hands out instances of one prepared component.
 pub struct Pool {
     engine: Engine,
     prepared: Arc<Prepared>,
-    environment: Arc<Environment>,
+    context: Arc<ServiceContext>,
     idle: Mutex<Idle>,
     gauge: Arc<Gauge>,
 }
@@ -49,18 +39,10 @@ struct Idle {
     closed: bool,
 }
 
-/// Counts the instances of one pool, those that are out included. Each instance keeps it true by itself.
-#[derive(Debug, Default)]
-pub(super) struct Gauge {
-    pub live: AtomicUsize,
-    pub memory: AtomicU64,
-    pub memory_high_water: AtomicU64,
-}
-
 impl Pool {
     /// An empty pool.
-    pub fn new(engine: Engine, prepared: Arc<Prepared>, environment: Arc<Environment>) -> Pool {
-        Pool { engine, prepared, environment, idle: Mutex::default(), gauge: Arc::default() }
+    pub fn new(engine: Engine, prepared: Arc<Prepared>, context: Arc<ServiceContext>) -> Pool {
+        Pool { engine, prepared, context, idle: Mutex::default(), gauge: Arc::default() }
     }
 
     /// The component that the instances are of.
@@ -69,8 +51,8 @@ impl Pool {
     }
 
     /// What the instances run with.
-    pub fn environment(&self) -> &Arc<Environment> {
-        &self.environment
+    pub fn context(&self) -> &Arc<ServiceContext> {
+        &self.context
     }
 
     /// Makes instances ahead of the first requests.
@@ -84,19 +66,19 @@ impl Pool {
 
     /// Answers one request. When the caller gives up and drops the future, the instance goes with it.
     pub async fn handle(&self, invocation: Invocation) -> Handled {
-        let warm = match self.environment.isolation {
+        let warm = match self.context.isolation {
             Isolation::Instance => self.lock().instances.pop(),
             Isolation::Request => None,
         };
         let mut instance = match warm {
             Some(instance) => {
-                self.environment.metrics.pool_wait(Duration::ZERO);
+                self.context.metrics.pool_wait(Duration::ZERO);
                 instance
             }
             None => {
                 let began = Instant::now();
                 let made = self.instantiate().await;
-                self.environment.metrics.pool_wait(began.elapsed());
+                self.context.metrics.pool_wait(began.elapsed());
                 match made {
                     Ok(instance) => instance,
                     Err(failure) => return Handled::without_instance(invocation, failure),
@@ -126,19 +108,19 @@ impl Pool {
 
     async fn instantiate(&self) -> Result<Instance, Failure> {
         let made = Instance::new(
-            &self.engine,
-            (&self.prepared.pre, &self.prepared.symbols),
-            &self.environment,
+            &self.engine.engine,
+            (&self.prepared.linked, &self.prepared.symbolizer),
+            &self.context,
             self.gauge.clone(),
         )
         .await;
         let instance = made.map_err(|error| Failure::Saturated(error.root_cause().to_string()))?;
-        self.environment.metrics.instantiated();
+        self.context.metrics.instantiated();
         Ok(instance)
     }
 
     fn give_back(&self, instance: Instance) {
-        let keep = self.environment.isolation == Isolation::Instance
+        let keep = self.context.isolation == Isolation::Instance
             && instance.is_healthy()
             && instance.served() < REQUESTS_PER_INSTANCE;
         let mut idle = self.lock();

@@ -11,8 +11,8 @@ use hyper::body::Incoming;
 use serde::Serialize;
 
 use super::{Console, json};
-use crate::error::problem;
-use crate::swap::{SwapError, SwapOptions, Swapped};
+use crate::control::swap::{SwapError, SwapOptions, Swapped};
+use crate::http::problem;
 
 /// The largest component that is taken over the network, in bytes.
 const COMPONENT_LIMIT: usize = 128 * 1024 * 1024;
@@ -44,7 +44,7 @@ impl From<Swapped> for Answer {
 
 /// `PUT /admin/v1/services/{name}/component`: the body is the component.
 pub(super) async fn swap(console: &Console, name: &str, request: Request<Incoming>) -> Response<Bytes> {
-    let Some(service) = console.host.catalog.find(name) else { return unknown(name) };
+    let Some(service) = console.control.catalog.find(name) else { return unknown(name) };
     let options = match options(request.uri().query().unwrap_or_default()) {
         Ok(options) => options,
         Err(reason) => return problem(StatusCode::BAD_REQUEST, &reason),
@@ -54,15 +54,15 @@ pub(super) async fn swap(console: &Console, name: &str, request: Request<Incomin
         Err(response) => return response,
     };
     // The swap goes on where the caller hangs up: half a swap would help nobody.
-    let swapper = console.host.swapper.clone();
+    let swapper = console.control.swapper.clone();
     let swapped = tokio::spawn(async move { swapper.swap(&service, bytes, options).await });
     answer(swapped.await.unwrap_or(Err(SwapError::Superseded)))
 }
 
 /// `POST /admin/v1/services/{name}/{action}`.
 pub(super) async fn act(console: &Console, name: &str, action: &str) -> Response<Bytes> {
-    let Some(service) = console.host.catalog.find(name) else { return unknown(name) };
-    let swapper = &console.host.swapper;
+    let Some(service) = console.control.catalog.find(name) else { return unknown(name) };
+    let swapper = &console.control.swapper;
     answer(match action {
         "rollback" => swapper.rollback(&service).await,
         "promote" => swapper.promote(&service).await,

@@ -10,7 +10,7 @@ use crate::metrics::Exposition;
 /// `/healthz` says that the host runs; `/readyz` that its services answer, which is true from the first moment on,
 /// because nothing listens before everything is ready.
 pub(super) fn answer(console: &Console, ready: bool) -> Response<Bytes> {
-    let services = console.host.catalog.services();
+    let services = console.control.catalog.services();
     let status = if ready { "ready" } else { "healthy" };
     json(&serde_json::json!({ "status": status, "service": "spandrel", "services": services.len() }))
 }
@@ -22,6 +22,6 @@ pub(super) fn metrics<B>(console: &Console, request: &Request<B>) -> Response<By
         true => Exposition::OpenMetrics,
         false => Exposition::Prometheus,
     };
-    let page = console.host.assembly.metrics().exposition(format);
+    let page = console.control.builder.metrics().exposition(format);
     with_type(page.into(), format.content_type())
 }

@@ -5,7 +5,7 @@
 //! be the console itself.
 
 mod admin;
-mod door;
+mod auth;
 mod health;
 
 use std::sync::Arc;
@@ -16,22 +16,22 @@ use http::{HeaderValue, Method, Request, Response, StatusCode};
 use hyper::body::Incoming;
 use serde::Serialize;
 
-use self::door::Door;
-use crate::error::problem;
-use crate::host::Inner;
-use crate::listener::{Bound, Listener};
+use self::auth::AdminAuth;
+use crate::control::Control;
+use crate::http::problem;
+use crate::serve::listener::{Bound, Listener};
 
 /// Everything that the console's handlers need.
 pub(crate) struct Console {
-    host: Arc<Inner>,
-    door: Door,
+    control: Arc<Control>,
+    auth: AdminAuth,
 }
 
 impl Console {
     /// Answers on a port that was taken for the console.
-    pub(crate) fn serve(bound: Bound, host: Arc<Inner>) -> Listener {
-        let door = Door::new(host.config.load().console.admin_token.clone(), bound.address);
-        let console = Arc::new(Console { host, door });
+    pub(crate) fn serve(bound: Bound, control: Arc<Control>) -> Listener {
+        let auth = AdminAuth::new(control.config.load().console.admin_token.clone(), bound.address);
+        let console = Arc::new(Console { control, auth });
         bound.serve(
             |_| (),
             move |request, ()| {
@@ -47,13 +47,13 @@ impl Console {
         if let ["healthz" | "readyz"] = parts.as_slice() {
             return health::answer(self, parts.contains(&"readyz"));
         }
-        if let Err(refusal) = self.door.admit(&request) {
+        if let Err(refusal) = self.auth.admit(&request) {
             return refusal.response();
         }
         let method = request.method().clone();
         match (method.as_str(), parts.as_slice()) {
             ("GET" | "HEAD", ["metrics"]) => health::metrics(self, &request),
-            ("GET" | "HEAD", ["admin", "v1", "services"]) => json(&self.host.reports()),
+            ("GET" | "HEAD", ["admin", "v1", "services"]) => json(&self.control.reports()),
             ("PUT", ["admin", "v1", "services", name, "component"]) => admin::swap(self, name, request).await,
             ("POST", ["admin", "v1", "services", name, action @ ("rollback" | "promote" | "abort")]) => {
                 admin::act(self, name, action).await

@@ -8,28 +8,21 @@ use futures_util::future::join_all;
 use http::{Method, Response, Uri};
 use wasmtime::component::Resource;
 
-use super::tracing::GuestSpan;
-use crate::component::State;
+use crate::component::StoreData;
 use crate::component::bindings::spandrel::service::client::{Error, Host, Outgoing};
 use crate::component::bindings::spandrel::service::http as wit;
+use crate::component::client_call::ClientCall;
+use crate::component::resources::GuestSpan;
 use crate::component::{from_wit, measured, to_wit};
 use crate::config::Origin;
-use crate::metrics::Called;
+use crate::http::method::span_name;
+use crate::http::redaction;
 use crate::outbound::{Call, CallError, LocalCalls, Outbound};
-use crate::redaction;
 use crate::trace::{Recorder, SpanKind, SpanRef};
 
 type Answer = Result<Response<Bytes>, CallError>;
 
-/// A call that is under way, and the span that stands for it.
-pub(crate) struct Started {
-    span: SpanRef,
-    method: Method,
-    origin: Option<Origin>,
-    began: Instant,
-}
-
-impl Host for State {
+impl Host for StoreData {
     async fn fetch(
         &mut self,
         request: Outgoing,
@@ -57,7 +50,7 @@ impl Host for State {
     }
 }
 
-impl State {
+impl StoreData {
     async fn fetch_one(
         &mut self,
         request: Outgoing,
@@ -84,8 +77,8 @@ impl State {
         let (started, calls): (_, Vec<_>) = requests.into_iter().map(|request| self.start(request, parent)).unzip();
         // Here they are found when the request is given up meanwhile.
         self.calls = started;
-        let environment = self.environment().clone();
-        let sent = calls.into_iter().map(|call| send(&environment.outbound, call, locals.clone(), limit));
+        let context = self.context().clone();
+        let sent = calls.into_iter().map(|call| send(&context.outbound, call, locals.clone(), limit));
         let mut elsewhere = Duration::ZERO;
         let answers = measured(&mut elsewhere, join_all(sent)).await;
         if let Some(request) = &mut self.request {
@@ -95,21 +88,14 @@ impl State {
         started.iter().zip(answers).map(|(started, (answer, ended))| self.end(started, answer, ended)).collect()
     }
 
-    /// Counts the calls that are still under way as failed, because the request that made them was given up.
-    pub(crate) fn cut_calls_short(&mut self, error_type: &'static str) {
-        for started in std::mem::take(&mut self.calls) {
-            self.count(&started, None, Some(error_type), Instant::now());
-        }
-    }
-
-    fn start(&mut self, request: Outgoing, parent: SpanRef) -> (Started, Result<Call, CallError>) {
+    fn start(&mut self, request: Outgoing, parent: SpanRef) -> (ClientCall, Result<Call, CallError>) {
         let Outgoing { method, url, headers, body } = request;
         let method = Method::from(method);
         let target = parse_url(&url);
         let began = Instant::now();
         let Some(active) = &mut self.request else {
             let call = Err(CallError::InvalidUrl("there is no request to call for".to_owned()));
-            return (Started { span: SpanRef::NONE, method, origin: None, began }, call);
+            return (ClientCall { span: SpanRef::NONE, method, origin: None, began }, call);
         };
         let recorder = &mut active.recorder;
         let span = recorder.start(span_name(&method), SpanKind::Client, parent);
@@ -122,12 +108,12 @@ impl State {
             let (context, baggage) = (recorder.context_of(span), recorder.baggage().clone());
             Ok(Call { method: method.clone(), uri, origin, headers, body: body.into(), context, baggage })
         });
-        (Started { span, method, origin, began }, call)
+        (ClientCall { span, method, origin, began }, call)
     }
 
-    fn end(&mut self, started: &Started, answer: Answer, ended: Instant) -> Result<wit::Response, Error> {
+    fn end(&mut self, started: &ClientCall, answer: Answer, ended: Instant) -> Result<wit::Response, Error> {
         let status = answer.as_ref().ok().map(|response| response.status().as_u16());
-        self.count(started, status, answer.as_ref().err().map(CallError::error_type), ended);
+        self.count_call(started, status, answer.as_ref().err().map(CallError::error_type), ended);
         if let Some(request) = &mut self.request {
             let recorder = &mut request.recorder;
             if let Some(status) = status {
@@ -143,22 +129,6 @@ impl State {
             recorder.end_at(started.span, ended);
         }
         answer.map(to_guest).map_err(Into::into)
-    }
-
-    /// Only calls to origins that the manifest allows are counted by address: others could be any number.
-    fn count(&self, started: &Started, status: Option<u16>, error_type: Option<&'static str>, ended: Instant) {
-        let Some(origin) = &started.origin else { return };
-        let environment = self.environment();
-        if environment.outbound.allows(origin) {
-            environment.metrics.client_request(&Called {
-                method: &started.method,
-                address: &origin.host,
-                port: origin.port,
-                status,
-                error_type,
-                duration: ended.duration_since(started.began),
-            });
-        }
     }
 }
 
@@ -181,20 +151,6 @@ fn parse_url(url: &str) -> Result<(Uri, Origin), CallError> {
     let origin = Origin::of(&uri);
     let origin = origin.ok_or_else(|| CallError::InvalidUrl("this is no absolute http or https URL".to_owned()))?;
     Ok((uri, origin))
-}
-
-/// A client knows no template, so the method alone is the name.
-fn span_name(method: &Method) -> &'static str {
-    match *method {
-        Method::GET => "GET",
-        Method::HEAD => "HEAD",
-        Method::POST => "POST",
-        Method::PUT => "PUT",
-        Method::PATCH => "PATCH",
-        Method::DELETE => "DELETE",
-        Method::OPTIONS => "OPTIONS",
-        _ => "HTTP",
-    }
 }
 
 /// What the HTTP semantic conventions require of a client span.

@@ -6,19 +6,10 @@ use std::sync::Arc;
 
 use wasmtime::component::Resource;
 
-use crate::component::State;
+use crate::component::StoreData;
 use crate::component::bindings::wasi::keyvalue::{atomics, store};
+use crate::component::resources::{Bucket, CasSnapshot};
 use crate::state::{BucketId, StateError, StateStore, Swap};
-
-/// An open bucket.
-pub struct Bucket(Arc<BucketId>);
-
-/// A key and what it held when the guest looked.
-pub struct Snapshot {
-    bucket: Arc<BucketId>,
-    key: String,
-    seen: Option<Vec<u8>>,
-}
 
 impl From<StateError> for store::Error {
     fn from(error: StateError) -> store::Error {
@@ -26,10 +17,10 @@ impl From<StateError> for store::Error {
     }
 }
 
-impl State {
+impl StoreData {
     /// A handle of its own, because the state may not be borrowed while the store is waited for.
     fn store(&self) -> StateStore {
-        self.environment().state.clone()
+        self.context().state.clone()
     }
 
     fn bucket(&self, bucket: &Resource<Bucket>) -> wasmtime::Result<Arc<BucketId>> {
@@ -37,14 +28,14 @@ impl State {
     }
 }
 
-impl store::Host for State {
+impl store::Host for StoreData {
     fn open(&mut self, identifier: String) -> wasmtime::Result<Result<Resource<Bucket>, store::Error>> {
-        let id = BucketId { service: self.environment().name.clone(), bucket: identifier.into() };
+        let id = BucketId { service: self.context().name.clone(), bucket: identifier.into() };
         Ok(Ok(self.table.push(Bucket(Arc::new(id)))?))
     }
 }
 
-impl store::HostBucket for State {
+impl store::HostBucket for StoreData {
     async fn get(
         &mut self,
         bucket: Resource<Bucket>,
@@ -91,7 +82,7 @@ impl store::HostBucket for State {
     }
 }
 
-impl atomics::Host for State {
+impl atomics::Host for StoreData {
     async fn increment(
         &mut self,
         bucket: Resource<Bucket>,
@@ -104,14 +95,14 @@ impl atomics::Host for State {
 
     async fn swap(
         &mut self,
-        cas: Resource<Snapshot>,
+        cas: Resource<CasSnapshot>,
         value: Vec<u8>,
     ) -> wasmtime::Result<Result<(), atomics::CasError>> {
-        let Snapshot { bucket, key, seen } = self.table.delete(cas)?;
+        let CasSnapshot { bucket, key, seen } = self.table.delete(cas)?;
         match self.store().compare_and_swap(&bucket, &key, seen, value).await {
             Ok(Swap::Stored) => Ok(Ok(())),
             Ok(Swap::Lost(seen)) => {
-                let fresh = self.table.push(Snapshot { bucket, key, seen })?;
+                let fresh = self.table.push(CasSnapshot { bucket, key, seen })?;
                 Ok(Err(atomics::CasError::CasFailed(fresh)))
             }
             Err(error) => Ok(Err(atomics::CasError::StoreError(error.into()))),
@@ -119,24 +110,24 @@ impl atomics::Host for State {
     }
 }
 
-impl atomics::HostCas for State {
+impl atomics::HostCas for StoreData {
     async fn new(
         &mut self,
         bucket: Resource<Bucket>,
         key: String,
-    ) -> wasmtime::Result<Result<Resource<Snapshot>, store::Error>> {
+    ) -> wasmtime::Result<Result<Resource<CasSnapshot>, store::Error>> {
         let bucket = self.bucket(&bucket)?;
         match self.store().get(&bucket, &key).await {
-            Ok(seen) => Ok(Ok(self.table.push(Snapshot { bucket, key, seen })?)),
+            Ok(seen) => Ok(Ok(self.table.push(CasSnapshot { bucket, key, seen })?)),
             Err(error) => Ok(Err(error.into())),
         }
     }
 
-    fn current(&mut self, cas: Resource<Snapshot>) -> wasmtime::Result<Result<Option<Vec<u8>>, store::Error>> {
+    fn current(&mut self, cas: Resource<CasSnapshot>) -> wasmtime::Result<Result<Option<Vec<u8>>, store::Error>> {
         Ok(Ok(self.table.get(&cas)?.seen.clone()))
     }
 
-    fn drop(&mut self, cas: Resource<Snapshot>) -> wasmtime::Result<()> {
+    fn drop(&mut self, cas: Resource<CasSnapshot>) -> wasmtime::Result<()> {
         self.table.delete(cas)?;
         Ok(())
     }

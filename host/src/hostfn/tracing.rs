@@ -7,14 +7,12 @@ use wasmtime::component::Resource;
 
 use crate::component::bindings::spandrel::service::tracing as wit;
 use crate::component::bindings::spandrel::service::tracing::{Host, HostSpan, Severity};
-use crate::component::{Environment, State};
+use crate::component::resources::GuestSpan;
+use crate::component::{ServiceContext, StoreData};
 use crate::trace::{self, Attribute, SpanKind, SpanRef, Value};
 
 /// The attribute that makes a guest span an operation: the host measures it, counts it, and adds what it cost.
 const OPERATION_TYPE: &str = "custom.operation_type";
-
-/// A guest's span. Only its handle exists; the span itself is in the recorder.
-pub struct GuestSpan;
 
 /// What a guest gave, lent to whoever writes it down.
 fn lent(attributes: &[wit::Attribute]) -> impl Iterator<Item = Attribute<'_>> {
@@ -42,7 +40,7 @@ impl From<Severity> for trace::Severity {
     }
 }
 
-impl State {
+impl StoreData {
     /// The span behind a handle, or the server span where there is none or where the handle is stale.
     pub(super) fn parent(&self, handle: Option<&Resource<GuestSpan>>) -> Option<SpanRef> {
         let recorder = &self.request.as_ref()?.recorder;
@@ -84,7 +82,7 @@ impl State {
     }
 }
 
-impl Host for State {
+impl Host for StoreData {
     fn recording(&mut self) -> wasmtime::Result<bool> {
         Ok(self.request.as_ref().is_some_and(|request| request.recorder.is_recording()))
     }
@@ -112,9 +110,9 @@ impl Host for State {
     }
 }
 
-impl crate::component::bindings::spandrel::service::http::Host for State {}
+impl crate::component::bindings::spandrel::service::http::Host for StoreData {}
 
-impl HostSpan for State {
+impl HostSpan for StoreData {
     fn start(
         &mut self,
         name: String,
@@ -164,20 +162,20 @@ impl HostSpan for State {
 
     fn drop(&mut self, handle: Resource<GuestSpan>) -> wasmtime::Result<()> {
         let Some(span) = self.span(&handle) else { return Ok(()) };
-        let environment = self.environment().clone();
+        let context = self.context().clone();
         if let Some(request) = &mut self.request {
-            end(&mut request.recorder, span, &environment);
+            end(&mut request.recorder, span, &context);
         }
         Ok(())
     }
 }
 
 /// Ends a span; an operation also gets its own cost and is counted.
-fn end(recorder: &mut trace::Recorder, span: SpanRef, environment: &Environment) {
+fn end(recorder: &mut trace::Recorder, span: SpanRef, context: &ServiceContext) {
     recorder.end(span);
     let Some(operation) = recorder.text_attribute(span, OPERATION_TYPE).map(str::to_owned) else { return };
     let Some(duration) = recorder.duration(span) else { return };
     recorder.set(span, "performance.execution_time_ms", duration.as_secs_f64() * 1e3);
-    recorder.set(span, "system.memory_usage_mb", environment.process.memory_mb());
-    environment.metrics.operation(&operation, recorder.name(span), duration, recorder.has_failed(span));
+    recorder.set(span, "system.memory_usage_mb", context.process.memory_mb());
+    context.metrics.operation(&operation, recorder.name(span), duration, recorder.has_failed(span));
 }

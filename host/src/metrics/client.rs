@@ -11,7 +11,7 @@ use opentelemetry::{
 
 use super::{
     labels::{self, Method, OTHER},
-    source::HTTP_BUCKETS,
+    reader::HTTP_BUCKETS,
     table::{SeriesKey, SeriesMap, Table},
 };
 

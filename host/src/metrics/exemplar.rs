@@ -16,7 +16,7 @@ use opentelemetry::{
     trace::{SpanId, TraceId},
 };
 
-use super::source::HTTP_BUCKETS;
+use super::reader::HTTP_BUCKETS;
 
 /// One measurement and the span it was made in.
 #[derive(Clone, Debug, PartialEq)]

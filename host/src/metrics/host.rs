@@ -9,7 +9,7 @@ use opentelemetry::{
 };
 use opentelemetry_sdk::metrics::data::ResourceMetrics;
 
-use super::{process::Process, service, source::Source};
+use super::{process::Process, reader::ResourceReader, service};
 
 /// What the span pipeline has done and holds, in plain numbers.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -50,19 +50,19 @@ pub(super) struct HostMetrics {
     swaps: Counter<u64>,
     exports: Histogram<f64>,
     observed: Arc<Observed>,
-    source: Source,
+    reader: ResourceReader,
 }
 
 impl HostMetrics {
     pub(super) fn new(resource: Vec<KeyValue>, process: &Arc<Process>) -> HostMetrics {
-        let source = Source::new(resource);
-        let meter = source.meter();
+        let reader = ResourceReader::new(resource);
+        let meter = reader.meter();
         let observed = Arc::new(Observed::default());
         process.observe(&meter);
         observe_queue(&meter, &observed);
         observe_fates(&meter, &observed);
         observe_instances(&meter, &observed);
-        HostMetrics { swaps: service::swaps(&meter), exports: exports(&meter), observed, source }
+        HostMetrics { swaps: service::swaps(&meter), exports: exports(&meter), observed, reader }
     }
 
     pub(super) fn swapped(&self, outcome: &'static str) {
@@ -86,7 +86,7 @@ impl HostMetrics {
     }
 
     pub(super) fn collect(&self) -> Option<ResourceMetrics> {
-        self.source.collect()
+        self.reader.collect()
     }
 }
 

@@ -15,9 +15,9 @@ mod host;
 mod labels;
 mod process;
 mod prometheus;
+mod reader;
 mod served;
 mod service;
-mod source;
 mod spans;
 mod table;
 
@@ -35,7 +35,7 @@ pub use self::{
     exemplar::{Exemplar, SeriesExemplars},
     host::PipelineStats,
     prometheus::Exposition,
-    served::{ActiveRequest, Served},
+    served::{ActiveRequestGuard, Served},
     service::{PoolStats, ServiceMetrics},
 };
 use self::{host::HostMetrics, process::Process};

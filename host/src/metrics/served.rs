@@ -15,7 +15,7 @@ use opentelemetry::{
 use super::{
     exemplar::{Exemplar, Reservoir},
     labels::{self, Method, OTHER, Scheme},
-    source::HTTP_BUCKETS,
+    reader::HTTP_BUCKETS,
     table::{SeriesKey, SeriesMap, Table},
 };
 
@@ -45,11 +45,11 @@ pub struct Served<'a> {
 
 /// A request being served: counted as active until it is dropped.
 #[must_use = "the request counts as active only while this lives"]
-pub struct ActiveRequest {
+pub struct ActiveRequestGuard {
     active: BoundUpDownCounter<i64>,
 }
 
-impl Drop for ActiveRequest {
+impl Drop for ActiveRequestGuard {
     fn drop(&mut self) {
         self.active.add(-1);
     }
@@ -123,7 +123,7 @@ impl ServerMetrics {
         }
     }
 
-    pub(super) fn started(&self, method: &http::Method, scheme: &str) -> ActiveRequest {
+    pub(super) fn started(&self, method: &http::Method, scheme: &str) -> ActiveRequestGuard {
         let (method, scheme) = (Method::of(method), Scheme::of(scheme));
         let bind = || {
             self.active.bind(&[
@@ -137,7 +137,7 @@ impl ServerMetrics {
             None => bind(),
         };
         active.add(1);
-        ActiveRequest { active }
+        ActiveRequestGuard { active }
     }
 
     pub(super) fn served(&self, period: u64, end: &Served<'_>) {

@@ -18,8 +18,8 @@ use opentelemetry_sdk::metrics::data::ResourceMetrics;
 use super::{
     client::{Called, ClientMetrics},
     exemplar::{Reservoir, SeriesExemplars},
-    served::{self, ActiveRequest, Served, ServerMetrics},
-    source::Source,
+    reader::ResourceReader,
+    served::{self, ActiveRequestGuard, Served, ServerMetrics},
     spans::OperationMetrics,
 };
 
@@ -57,7 +57,7 @@ pub struct ServiceMetrics {
     observed: Arc<Observed>,
     /// Counts collections from 1, so that exemplars know what is new.
     period: AtomicU64,
-    source: Source,
+    reader: ResourceReader,
 }
 
 /// What is read, not recorded. The SDK's callbacks share it.
@@ -68,8 +68,8 @@ struct Observed {
 
 impl ServiceMetrics {
     pub(super) fn new(name: &str, resource: Vec<KeyValue>) -> ServiceMetrics {
-        let source = Source::new(resource.clone());
-        let meter = source.meter();
+        let reader = ResourceReader::new(resource.clone());
+        let meter = reader.meter();
         let observed = Arc::new(Observed::default());
         observe(&meter, &observed);
         ServiceMetrics {
@@ -99,12 +99,12 @@ impl ServiceMetrics {
                 .bind(&[]),
             observed,
             period: AtomicU64::new(1),
-            source,
+            reader,
         }
     }
 
     /// Counts a request as active until the answer is dropped. `scheme` is `http` or `https`.
-    pub fn server_request(&self, method: &http::Method, scheme: &'static str) -> ActiveRequest {
+    pub fn server_request(&self, method: &http::Method, scheme: &'static str) -> ActiveRequestGuard {
         self.server.started(method, scheme)
     }
 
@@ -154,7 +154,7 @@ impl ServiceMetrics {
 
     pub(super) fn collect(&self) -> Option<ResourceMetrics> {
         self.period.fetch_add(1, Ordering::Relaxed);
-        self.source.collect()
+        self.reader.collect()
     }
 
     pub(super) fn take_exemplars(&self) -> Vec<SeriesExemplars> {

@@ -21,21 +21,21 @@ const MESSAGE: usize = 4096;
 
 /// The room that is left for one request's records.
 #[derive(Debug)]
-pub(super) struct Room {
+pub(super) struct RecordLimits {
     spans: SpanLimits,
     logs: AttributeLimits,
     left: usize,
 }
 
-impl Room {
-    pub fn new(spans: SpanLimits, logs: AttributeLimits) -> Room {
-        Room { spans, logs, left: BYTES }
+impl RecordLimits {
+    pub fn new(spans: SpanLimits, logs: AttributeLimits) -> RecordLimits {
+        RecordLimits { spans, logs, left: BYTES }
     }
 
     /// No room for anything.
-    pub fn none() -> Room {
+    pub fn none() -> RecordLimits {
         let spans = SpanLimits { attributes: 0, events: 0, event_attributes: 0, value_length: None };
-        Room { left: 0, ..Room::new(spans, AttributeLimits { count: 0, value_length: None }) }
+        RecordLimits { left: 0, ..RecordLimits::new(spans, AttributeLimits { count: 0, value_length: None }) }
     }
 
     /// The most events of a span.
@@ -168,9 +168,9 @@ fn cut_at(text: &str, longest: usize) -> Option<usize> {
 mod tests {
     use super::*;
 
-    fn room() -> Room {
+    fn room() -> RecordLimits {
         let spans = SpanLimits { attributes: 2, events: 1, event_attributes: 1, value_length: None };
-        Room::new(spans, AttributeLimits { count: 3, value_length: None })
+        RecordLimits::new(spans, AttributeLimits { count: 3, value_length: None })
     }
 
     fn limits(count: usize, value_length: Option<usize>) -> AttributeLimits {

@@ -7,25 +7,23 @@
 //!
 //! This module imports no other module of the host, and OTLP is named only in `otlp`.
 
-mod b3;
 mod baggage;
 mod context;
 mod counters;
 mod identity;
-mod intake;
-mod jaeger;
-mod keep;
 mod limits;
 mod otlp;
 mod pipeline;
 mod propagation;
 mod queue;
-mod recent;
 mod recorder;
+mod resource;
 mod sampler;
 mod segment;
 mod settings;
-mod source;
+mod store;
+mod store_sampler;
+mod tail_sampler;
 mod terminal;
 #[cfg(test)]
 mod tests;
@@ -43,11 +41,11 @@ pub use self::otlp::{
 };
 pub use self::pipeline::{Pipeline, PipelineError};
 pub use self::propagation::{Propagators, remove_baggage};
-pub use self::recent::{Query, Recent, Trace};
 pub use self::recorder::Recorder;
+pub use self::resource::Resource;
 pub use self::segment::{Event, LogRecord, Segment, Severity, Span, SpanRef, Status};
 pub use self::settings::{
     AttributeLimits, Batch, Exporter, Keep, Otlp, Propagator, Protocol, Root, Sampler, Settings, Signal, SpanLimits,
 };
-pub use self::source::Source;
+pub use self::store::{Query, Trace, TraceStore};
 pub use self::tree::render;

@@ -18,15 +18,15 @@ use tokio::task::JoinHandle;
 use super::context::{Incoming, TraceContext};
 use super::counters::{Counters, DropReason, SignalKind};
 use super::identity;
-use super::keep::Keeper;
-use super::limits::Room;
-use super::otlp::{Lane, SeriesExemplars, TransportError, Transports};
+use super::limits::RecordLimits;
+use super::otlp::{ExportQueue, SeriesExemplars, TransportError, Transports};
 use super::propagation::Propagators;
-use super::recent::Recent;
 use super::recorder::{Beginning, Recorder};
+use super::resource::Resource;
 use super::segment::Segment;
 use super::settings::{Exporter, Settings};
-use super::source::Source;
+use super::store::TraceStore;
+use super::tail_sampler::TailSampler;
 use super::terminal::Terminal;
 
 /// Why telemetry could not be set up.
@@ -59,12 +59,12 @@ struct Inner {
     propagators: Propagators,
     /// Whether anybody reads spans at all.
     wanted: bool,
-    keeper: Option<Mutex<Keeper>>,
-    recent: Recent,
+    tail_sampler: Option<Mutex<TailSampler>>,
+    recent: TraceStore,
     counters: Arc<Counters>,
     terminal: Option<Terminal>,
     transports: Transports,
-    tasks: Mutex<Vec<(Arc<Lane>, JoinHandle<()>)>>,
+    tasks: Mutex<Vec<(Arc<ExportQueue>, JoinHandle<()>)>>,
 }
 
 impl Pipeline {
@@ -83,8 +83,8 @@ impl Pipeline {
         let inner = Inner {
             propagators: Propagators::new(&settings.propagators),
             wanted: !settings.disabled && (!settings.traces.exporters.is_empty() || settings.recent_spans > 0),
-            keeper: settings.keep.map(|rule| Mutex::new(Keeper::new(rule, settings.batch.queue_size))),
-            recent: Recent::new(settings.recent_spans),
+            tail_sampler: settings.keep.map(|rule| Mutex::new(TailSampler::new(rule, settings.batch.queue_size))),
+            recent: TraceStore::new(settings.recent_spans),
             counters,
             terminal: prints.then(|| Terminal::start(terminal)).transpose()?,
             transports,
@@ -111,31 +111,31 @@ impl Pipeline {
     }
 
     /// The traces that were finished last.
-    pub fn recent(&self) -> &Recent {
+    pub fn recent(&self) -> &TraceStore {
         &self.inner.recent
     }
 
     /// Decides whether the trace is recorded, and starts the request's own span.
     pub fn record(
         &self,
-        source: &Arc<Source>,
+        resource: &Arc<Resource>,
         incoming: &Incoming,
         name: impl Into<Cow<'static, str>>,
         kind: SpanKind,
     ) -> Recorder {
         let parent = incoming.parent.as_ref().filter(|parent| parent.is_valid());
         let trace_id = parent.map_or_else(identity::trace_id, |parent: &TraceContext| parent.trace_id);
-        let takes_part = self.inner.wanted;
-        let sampled = takes_part && self.inner.settings.sampler.samples(parent, incoming.denied, trace_id);
-        if let Some(keeper) = self.inner.keeper.as_ref().filter(|_| sampled) {
-            keeper.lock().unwrap_or_else(PoisonError::into_inner).begin(trace_id);
+        let is_enabled = self.inner.wanted;
+        let sampled = is_enabled && self.inner.settings.sampler.samples(parent, incoming.denied, trace_id);
+        if let Some(tail_sampler) = self.inner.tail_sampler.as_ref().filter(|_| sampled) {
+            tail_sampler.lock().unwrap_or_else(PoisonError::into_inner).begin(trace_id);
         }
         let beginning = Beginning {
-            source: source.clone(),
+            resource: resource.clone(),
             parent: parent.cloned(),
             baggage: incoming.baggage.clone(),
             sampled,
-            takes_part,
+            is_enabled,
             name: name.into(),
             kind,
         };
@@ -175,8 +175,8 @@ impl Pipeline {
     }
 
     /// What one request may record.
-    pub(super) fn room(&self) -> Room {
-        Room::new(self.inner.settings.limits, self.inner.settings.log_limits)
+    pub(super) fn room(&self) -> RecordLimits {
+        RecordLimits::new(self.inner.settings.limits, self.inner.settings.log_limits)
     }
 
     /// Counts what one request recorded beyond its limits, if it did.
@@ -191,9 +191,9 @@ impl Pipeline {
     /// Takes a finished segment.
     pub(super) fn submit(&self, segment: Arc<Segment>, weight: usize) {
         let finished = Finished { segment, weight };
-        match &self.inner.keeper {
-            Some(keeper) => {
-                let kept = keeper.lock().unwrap_or_else(PoisonError::into_inner).take(finished);
+        match &self.inner.tail_sampler {
+            Some(tail_sampler) => {
+                let kept = tail_sampler.lock().unwrap_or_else(PoisonError::into_inner).take(finished);
                 kept.into_iter().for_each(|finished| self.inner.accept(finished));
             }
             None => self.inner.accept(finished),
@@ -218,8 +218,8 @@ impl Inner {
     }
 
     fn flush_keeper(&self) {
-        let Some(keeper) = &self.keeper else { return };
-        let held = keeper.lock().unwrap_or_else(PoisonError::into_inner).flush();
+        let Some(tail_sampler) = &self.tail_sampler else { return };
+        let held = tail_sampler.lock().unwrap_or_else(PoisonError::into_inner).flush();
         held.into_iter().for_each(|finished| self.accept(finished));
     }
 }

@@ -49,14 +49,14 @@ impl<T> Queue<T> {
 
     /// What would become of something of this weight.
     pub fn ask(&self, weight: usize) -> Pushed {
-        self.would(&self.lock(), weight)
+        self.check_room(&self.lock(), weight)
     }
 
     /// Adds something, or leaves it where it does not fit.
     pub fn push(&self, entry: T, weight: usize) -> Pushed {
         let weight = weight.max(1);
         let mut waiting = self.lock();
-        match self.would(&waiting, weight) {
+        match self.check_room(&waiting, weight) {
             Pushed::Queued => {}
             refused => return refused,
         }
@@ -87,7 +87,7 @@ impl<T> Queue<T> {
     }
 
     /// Returns when there may be something to take.
-    pub async fn something(&self) {
+    pub async fn wait_for_items(&self) {
         while self.len() == 0 && !self.is_closed() {
             self.ready.notified().await;
         }
@@ -133,7 +133,7 @@ impl<T> Queue<T> {
     }
 
     /// Asked under the lock: what is pushed before the queue is closed is there for the last `take`.
-    fn would(&self, waiting: &Waiting<T>, weight: usize) -> Pushed {
+    fn check_room(&self, waiting: &Waiting<T>, weight: usize) -> Pushed {
         if self.is_closed() {
             return Pushed::Closed;
         }

@@ -12,11 +12,11 @@ use opentelemetry::trace::{SpanId, SpanKind, TraceId};
 use super::baggage::Baggage;
 use super::context::TraceContext;
 use super::identity;
-use super::limits::Room;
+use super::limits::RecordLimits;
 use super::otlp::{Attribute, Attributes, Value};
 use super::pipeline::Pipeline;
+use super::resource::Resource;
 use super::segment::{Event, LogRecord, Segment, Severity, Span, SpanRef, Status};
-use super::source::Source;
 
 /// The most spans that one request may leave. A guest that starts more gets handles that mean nothing.
 const SPANS: usize = 4096;
@@ -45,30 +45,30 @@ pub struct Recorder {
     debug: bool,
     /// The wall clock is read once, with this; everything else is measured from here. Unsampled requests go without.
     began: Option<(Instant, SystemTime)>,
-    room: Room,
+    room: RecordLimits,
     dropped_spans: u32,
     dropped_logs: u32,
 }
 
 /// What a new recorder is told.
 pub(super) struct Beginning {
-    pub source: Arc<Source>,
+    pub resource: Arc<Resource>,
     pub parent: Option<TraceContext>,
     pub baggage: Baggage,
     pub sampled: bool,
     /// Whether the host takes part in traces at all. If not, what came is passed on as it is.
-    pub takes_part: bool,
+    pub is_enabled: bool,
     pub name: Cow<'static, str>,
     pub kind: SpanKind,
 }
 
 impl Recorder {
     pub(super) fn begin(pipeline: Pipeline, trace_id: TraceId, beginning: Beginning) -> Recorder {
-        let Beginning { source, parent, baggage, sampled, takes_part, name, kind } = beginning;
+        let Beginning { resource, parent, baggage, sampled, is_enabled, name, kind } = beginning;
         let room = pipeline.room();
         let mut recorder = Recorder {
             pipeline: Some(pipeline),
-            segment: Segment { sampled, ..Segment::empty(source, trace_id) },
+            segment: Segment { sampled, ..Segment::empty(resource, trace_id) },
             baggage,
             server: SpanId::INVALID,
             passed: None,
@@ -79,7 +79,7 @@ impl Recorder {
             dropped_spans: 0,
             dropped_logs: 0,
         };
-        if !takes_part {
+        if !is_enabled {
             recorder.server = parent.as_ref().map_or(SpanId::INVALID, |parent| parent.span_id);
             recorder.passed = Some(parent.unwrap_or_else(TraceContext::none));
             return recorder;
@@ -113,16 +113,16 @@ impl Recorder {
             random: false,
             debug: false,
             began: None,
-            room: Room::none(),
+            room: RecordLimits::none(),
             dropped_spans: 0,
             dropped_logs: 0,
         }
     }
 
     /// Says that all that is recorded comes from `source`.
-    pub fn come_from(&mut self, source: &Arc<Source>) {
-        if !Arc::ptr_eq(&self.segment.source, source) {
-            self.segment.source = source.clone();
+    pub fn set_resource(&mut self, resource: &Arc<Resource>) {
+        if !Arc::ptr_eq(&self.segment.resource, resource) {
+            self.segment.resource = resource.clone();
         }
     }
 
@@ -132,7 +132,7 @@ impl Recorder {
     }
 
     /// Whether the host takes part in the trace. If not, what came with the request is passed on as it is.
-    pub fn takes_part(&self) -> bool {
+    pub fn is_enabled(&self) -> bool {
         self.passed.is_none()
     }
 
@@ -359,7 +359,7 @@ impl Recorder {
         pipeline.left_out(self.dropped_spans, self.dropped_logs);
         let records = self.segment.spans.len().max(self.segment.logs.len());
         if records > 0 {
-            let empty = Segment::empty(self.segment.source.clone(), self.segment.trace_id);
+            let empty = Segment::empty(self.segment.resource.clone(), self.segment.trace_id);
             let segment = std::mem::replace(&mut self.segment, empty);
             pipeline.submit(Arc::new(segment), self.room.weight(records));
         }
@@ -434,5 +434,5 @@ impl Drop for Recorder {
 }
 
 thread_local! {
-    static DETACHED: Arc<Source> = Source::new("", "", &[]);
+    static DETACHED: Arc<Resource> = Resource::new("", "", &[]);
 }

@@ -7,7 +7,7 @@ use std::time::{Duration, SystemTime};
 use opentelemetry::trace::{SpanId, SpanKind, TraceId};
 
 use super::otlp::Attributes;
-use super::source::Source;
+use super::resource::Resource;
 
 /// A span within one recorder.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -140,7 +140,7 @@ pub struct LogRecord {
 #[derive(Clone, Debug)]
 pub struct Segment {
     /// The service.
-    pub source: Arc<Source>,
+    pub resource: Arc<Resource>,
     /// The trace.
     pub trace_id: TraceId,
     /// Whether the spans are to be kept. Log records are, in any case.
@@ -157,9 +157,9 @@ pub struct Segment {
 
 impl Segment {
     /// A segment in which nothing is recorded.
-    pub(super) fn empty(source: Arc<Source>, trace_id: TraceId) -> Segment {
+    pub(super) fn empty(resource: Arc<Resource>, trace_id: TraceId) -> Segment {
         let (spans, shared, logs) = (Vec::new(), Attributes::default(), Vec::new());
-        Segment { source, trace_id, sampled: false, state: None, spans, shared, logs }
+        Segment { resource, trace_id, sampled: false, state: None, spans, shared, logs }
     }
 
     /// The span of the request itself.

@@ -11,9 +11,9 @@ use super::context::{Incoming, TraceContext};
 use super::otlp::{Attribute, Attributes, Value};
 use super::pipeline::Pipeline;
 use super::propagation::Propagators;
+use super::resource::Resource;
 use super::segment::{LogRecord, Segment, Severity, Span, SpanRef, Status};
 use super::settings::{AttributeLimits, Exporter, Keep, Root, Settings, SpanLimits};
-use super::source::Source;
 
 /// A span that took a millisecond; a parent of 0 is none.
 pub(super) fn span(id: u64, parent: u64, name: &'static str, kind: SpanKind) -> Span {
@@ -35,7 +35,7 @@ pub(super) fn span(id: u64, parent: u64, name: &'static str, kind: SpanKind) -> 
 
 /// What a sampled request left at a service.
 pub(super) fn segment(service: &str, trace: u128, spans: Vec<Span>) -> Segment {
-    let empty = Segment::empty(Source::new(service, "1.0.0", &[]), TraceId::from(trace));
+    let empty = Segment::empty(Resource::new(service, "1.0.0", &[]), TraceId::from(trace));
     Segment { sampled: true, spans, ..empty }
 }
 
@@ -62,8 +62,8 @@ fn stored(change: impl FnOnce(&mut Settings)) -> Pipeline {
     Pipeline::start(settings).unwrap()
 }
 
-fn shop() -> Arc<Source> {
-    Source::new("shop", "1.0.0", &[])
+fn shop() -> Arc<Resource> {
+    Resource::new("shop", "1.0.0", &[])
 }
 
 fn caller(sampled: bool) -> Incoming {
@@ -73,7 +73,7 @@ fn caller(sampled: bool) -> Incoming {
 
 /// The one segment that a pipeline holds.
 fn only(pipeline: &Pipeline) -> Arc<Segment> {
-    let mut traces = pipeline.recent().find(&super::recent::Query::default());
+    let mut traces = pipeline.recent().find(&super::store::Query::default());
     assert_eq!(traces.len(), 1);
     traces.remove(0).segments.remove(0)
 }
@@ -134,7 +134,7 @@ async fn what_is_not_sampled_leaves_nothing_but_passes_its_context_on() {
     let context = recorder.context_of(span);
     assert!(!context.sampled && context.is_valid() && context.span_id != SpanId::from(9_u64));
     recorder.finish(None);
-    assert!(pipeline.recent().find(&super::recent::Query::default()).is_empty());
+    assert!(pipeline.recent().find(&super::store::Query::default()).is_empty());
 }
 
 #[tokio::test]
@@ -226,7 +226,7 @@ async fn a_tail_rule_decides_for_all_services_of_a_trace() {
     for fails in [false, true] {
         let outer = pipeline.record(&shop(), &Incoming::default(), "GET /", SpanKind::Server);
         let incoming = Incoming { parent: Some(outer.context_of(outer.server())), ..Incoming::default() };
-        let other = Source::new("other", "1.0.0", &[]);
+        let other = Resource::new("other", "1.0.0", &[]);
         let mut inner = pipeline.record(&other, &incoming, "GET /inner", SpanKind::Server);
         if fails {
             inner.fail(inner.server(), "500", String::new());
@@ -234,7 +234,7 @@ async fn a_tail_rule_decides_for_all_services_of_a_trace() {
         inner.finish(None);
         outer.finish(None);
     }
-    let traces = pipeline.recent().find(&super::recent::Query::default());
+    let traces = pipeline.recent().find(&super::store::Query::default());
     assert_eq!(traces.len(), 1);
     assert_eq!(traces[0].segments.len(), 2);
 }
@@ -267,7 +267,7 @@ async fn the_terminal_shows_each_trace_once_and_whole() {
     // A service of this host that was called over the network: its caller looks like one from outside.
     let parent = TraceContext { remote: true, ..outer.context_of(outer.server()) };
     let incoming = Incoming { parent: Some(parent), ..Incoming::default() };
-    let other = Source::new("other-service", "1.0.0", &[]);
+    let other = Resource::new("other-service", "1.0.0", &[]);
     pipeline.record(&other, &incoming, "GET /inner", SpanKind::Server).finish(Some(("timeout", "late")));
     outer.finish(None);
     pipeline.shutdown(Duration::from_secs(10)).await;
@@ -310,7 +310,7 @@ async fn a_tail_rule_waits_for_every_request_of_a_trace_that_is_served_here() {
     first.finish(None);
     last.fail(last.server(), "500", "no".to_owned());
     last.finish(None);
-    let traces = pipeline.recent().find(&super::recent::Query::default());
+    let traces = pipeline.recent().find(&super::store::Query::default());
     assert_eq!(traces.iter().map(|trace| trace.spans().count()).collect::<Vec<_>>(), [2]);
 }
 

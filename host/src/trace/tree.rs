@@ -28,7 +28,7 @@ pub fn render(segments: &[Arc<Segment>]) -> String {
         segments.iter().flat_map(|segment| segment.spans.iter().map(move |span| (&**segment, span))).collect();
     nodes.sort_by_key(|(_, span)| span.start);
     let Some((segment, _)) = nodes.first() else { return String::new() };
-    let services: BTreeSet<_> = nodes.iter().map(|(segment, _)| segment.source.name()).collect();
+    let services: BTreeSet<_> = nodes.iter().map(|(segment, _)| segment.resource.name()).collect();
     let (spans, of) = (counted(nodes.len(), "span"), counted(services.len(), "service"));
     let mut text = String::new();
     line(&mut text, format_args!("trace {} ({spans} in {of})", segment.trace_id));
@@ -64,7 +64,7 @@ fn in_order<'a>(nodes: &[Node<'a>]) -> Vec<(Node<'a>, usize)> {
 }
 
 fn show(text: &mut String, (segment, span): Node<'_>, depth: usize, width: usize) {
-    let (service, name) = (segment.source.name(), plain(&span.name));
+    let (service, name) = (segment.resource.name(), plain(&span.name));
     let left = format!("{service:<width$}  {:indent$}{name}", "", indent = depth.min(DEPTH) * 2);
     let took = duration(span.duration);
     let failed = failure(span).unwrap_or_default();

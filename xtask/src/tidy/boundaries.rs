@@ -27,7 +27,7 @@ const PRINTS: [&str; 6] = ["println!", "eprintln!", "print!", "eprint!", "dbg!",
 const PRINT_ROOMS: [&str; 1] = ["host/src/main.rs"];
 
 const AMBIENT: [&str; 2] = ["Span::current", "Context::current"];
-const AMBIENT_FREE: [&str; 3] = ["host/src/hostfn/", "host/src/trace/", "host/src/dispatch"];
+const AMBIENT_FREE: [&str; 3] = ["host/src/hostfn/", "host/src/trace/", "host/src/serve/"];
 
 /// The engine can be replaced, and its types read, in a few places.
 pub(crate) fn wasmtime_stays_in_its_rooms(source: &Source) -> Vec<Finding> {
@@ -119,7 +119,7 @@ mod tests {
     #[test]
     fn wasmtime_is_found_outside_its_rooms() {
         let text = "//! On wasmtime.\nuse wasmtime::Engine;\nlet wasmtime_version = \"wasmtime\";\n";
-        assert_eq!(lines(wasmtime_stays_in_its_rooms, "host/src/catalog.rs", text), [2]);
+        assert_eq!(lines(wasmtime_stays_in_its_rooms, "host/src/services/catalog.rs", text), [2]);
         assert!(lines(wasmtime_stays_in_its_rooms, "host/src/component/pool.rs", text).is_empty());
         assert!(lines(wasmtime_stays_in_its_rooms, "bench/src/main.rs", text).is_empty());
     }
@@ -127,21 +127,21 @@ mod tests {
     #[test]
     fn otlp_is_found_outside_the_exporter() {
         let text = "use opentelemetry_proto::tonic;\n";
-        assert_eq!(lines(otlp_stays_in_its_room, "host/src/trace/recent.rs", text), [1]);
+        assert_eq!(lines(otlp_stays_in_its_room, "host/src/trace/store.rs", text), [1]);
         assert!(lines(otlp_stays_in_its_room, "host/src/trace/otlp/batch.rs", text).is_empty());
     }
 
     #[test]
     fn trace_may_name_itself_and_nobody_else() {
         let text = "use crate::trace::span::Span;\nuse crate::config::Limits;\npub(in crate::trace) struct Batch;\n";
-        assert_eq!(lines(trace_imports_no_other_module, "host/src/trace/recent.rs", text), [2]);
-        assert!(lines(trace_imports_no_other_module, "host/src/dispatch.rs", text).is_empty());
+        assert_eq!(lines(trace_imports_no_other_module, "host/src/trace/store.rs", text), [2]);
+        assert!(lines(trace_imports_no_other_module, "host/src/serve/dispatch.rs", text).is_empty());
     }
 
     #[test]
     fn super_leads_out_of_trace_too() {
         let text = "use super::super::config::Limits;\n";
-        assert_eq!(lines(trace_imports_no_other_module, "host/src/trace/recent.rs", text), [1]);
+        assert_eq!(lines(trace_imports_no_other_module, "host/src/trace/store.rs", text), [1]);
         assert!(lines(trace_imports_no_other_module, "host/src/trace/otlp/batch.rs", text).is_empty());
         assert_eq!(lines(trace_imports_no_other_module, "host/src/trace/mod.rs", "use super::config;\n"), [1]);
     }
@@ -150,14 +150,14 @@ mod tests {
     fn the_environment_is_read_in_config_alone() {
         let text =
             "let a = std::env::var(\"A\");\nlet b = env!(\"B\");\n#[cfg(test)]\nmod tests {\n    env::var(\"C\");\n}\n";
-        assert_eq!(lines(only_config_reads_the_environment, "host/src/listener.rs", text), [1]);
+        assert_eq!(lines(only_config_reads_the_environment, "host/src/serve/listener.rs", text), [1]);
         assert!(lines(only_config_reads_the_environment, "host/src/config/environment.rs", text).is_empty());
     }
 
     #[test]
     fn printing_and_exiting_are_mains() {
         let text = "println!(\"a\");\nstd::process::exit(1);\nwriteln!(out, \"a\");\n";
-        assert_eq!(lines(only_main_prints_or_exits, "host/src/swap.rs", text), [1, 2]);
+        assert_eq!(lines(only_main_prints_or_exits, "host/src/control/watch.rs", text), [1, 2]);
         assert!(lines(only_main_prints_or_exits, "host/src/main.rs", text).is_empty());
     }
 
@@ -165,6 +165,6 @@ mod tests {
     fn an_ambient_span_is_found_where_requests_are_traced() {
         let text = "let parent = Span::current();\n";
         assert_eq!(lines(nothing_reads_an_ambient_span, "host/src/hostfn/tracing.rs", text), [1]);
-        assert!(lines(nothing_reads_an_ambient_span, "host/src/listener.rs", text).is_empty());
+        assert!(lines(nothing_reads_an_ambient_span, "host/src/control/watch.rs", text).is_empty());
     }
 }

@@ -1,6 +1,6 @@
 //! OpenTelemetry's names as Prometheus' names. Pure.
 
-use super::page::Kind;
+use super::format::Kind;
 
 /// The name of a metric family: sanitised, with its unit, and with `_total` for a counter.
 pub(super) fn family(name: &str, unit: &str, kind: Kind) -> String {

@@ -5,25 +5,9 @@ use std::{collections::BTreeMap, fmt::Write, time::UNIX_EPOCH};
 
 use opentelemetry_sdk::metrics::data::HistogramDataPoint;
 
-use super::{Exposition, Number, name};
+use super::format::{Exposition, Kind, Number};
+use super::name;
 use crate::metrics::exemplar::Exemplar;
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Kind {
-    Counter,
-    Gauge,
-    Histogram,
-}
-
-impl Kind {
-    fn name(self) -> &'static str {
-        match self {
-            Kind::Counter => "counter",
-            Kind::Gauge => "gauge",
-            Kind::Histogram => "histogram",
-        }
-    }
-}
 
 /// Labels as they are written: `a="1",b="2"`, sorted, without braces.
 pub(super) struct Labels(String);

@@ -7,7 +7,7 @@ use std::ops::Range;
 
 use super::protobuf::{Reader, Writer};
 
-/// Room that is taken with the first attribute: enough for most spans.
+/// RecordLimits that is taken with the first attribute: enough for most spans.
 const USUAL_BYTES: usize = 256;
 /// The bytes of a call's attributes that are looked at. A request may record no more, whatever it sends.
 const MOST_ENCODED: usize = 4 << 20;

@@ -10,7 +10,7 @@ use opentelemetry::{KeyValue, Value};
 
 use super::encode::Encoded;
 use super::protobuf::{Reader, Writer};
-use crate::trace::source::Source;
+use crate::trace::resource::Resource;
 
 /// The version of the semantic conventions that names and attributes follow.
 const SCHEMA: &str = "https://opentelemetry.io/schemas/1.44.0";
@@ -62,23 +62,23 @@ impl From<Vec<u8>> for Body {
 /// The requests for a batch, with at most so many items in each.
 pub(super) fn requests(batch: &[Encoded], most: usize) -> Vec<Payload> {
     let mut packer = Packer { most: most.max(1) as u64, ..Packer::default() };
-    for (source, group) in by_source(batch) {
-        group.iter().for_each(|encoded| packer.add(source, encoded));
-        packer.close(source);
+    for (resource, group) in by_resource(batch) {
+        group.iter().for_each(|encoded| packer.add(resource, encoded));
+        packer.close(resource);
     }
     packer.send();
     packer.done
 }
 
-type Groups<'a> = Vec<(&'a Arc<Source>, Vec<&'a Encoded>)>;
+type Groups<'a> = Vec<(&'a Arc<Resource>, Vec<&'a Encoded>)>;
 
 /// There are few sources in a batch, so looking through them is as good as any map.
-fn by_source(batch: &[Encoded]) -> Groups<'_> {
+fn by_resource(batch: &[Encoded]) -> Groups<'_> {
     let mut groups: Groups<'_> = Vec::new();
     for encoded in batch {
-        match groups.iter_mut().find(|(source, _)| Arc::ptr_eq(source, &encoded.source)) {
+        match groups.iter_mut().find(|(resource, _)| Arc::ptr_eq(resource, &encoded.resource)) {
             Some((_, group)) => group.push(encoded),
-            None => groups.push((&encoded.source, vec![encoded])),
+            None => groups.push((&encoded.resource, vec![encoded])),
         }
     }
     groups
@@ -103,7 +103,7 @@ struct Packer {
 
 impl Packer {
     /// Adds what one segment left, item by item where it does not fit as a whole.
-    fn add(&mut self, source: &Source, encoded: &Encoded) {
+    fn add(&mut self, resource: &Resource, encoded: &Encoded) {
         if self.fits(encoded.bytes.len(), encoded.items) {
             return self.push(encoded.bytes.clone(), encoded.items);
         }
@@ -112,7 +112,7 @@ impl Packer {
         while left.delimited().is_some() {
             let end = encoded.bytes.len() - left.len();
             if !self.fits(end - start, 1) {
-                self.close(source);
+                self.close(resource);
                 self.send();
             }
             self.push(encoded.bytes.slice(start..end), 1);
@@ -131,7 +131,7 @@ impl Packer {
     }
 
     /// Ends the group of this source in this request.
-    fn close(&mut self, source: &Source) {
+    fn close(&mut self, resource: &Resource) {
         if self.group.is_empty() {
             return;
         }
@@ -144,7 +144,7 @@ impl Packer {
         let schema = written(|group| group.text(3, SCHEMA));
         let scoped = scope.len() + self.group_size + schema.len();
         let before = written(|group| {
-            group.message(1, |resource| resource_attributes(resource, source.resource()));
+            group.message(1, |message| resource_attributes(message, resource.attributes()));
             group.message_head(2, scoped);
         });
         let head = written(|request| {

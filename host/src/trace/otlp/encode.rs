@@ -10,8 +10,8 @@ use opentelemetry::trace::{SpanId, SpanKind};
 
 use super::attributes::{Attributes, OF_SPAN};
 use super::protobuf::Writer;
+use crate::trace::resource::Resource;
 use crate::trace::segment::{Event, LogRecord, Segment, Span, Status};
-use crate::trace::source::Source;
 
 /// Flags of a span: the trace is sampled, and it is known whether the parent is remote.
 const SAMPLED: u32 = 0x01;
@@ -19,14 +19,14 @@ const HAS_IS_REMOTE: u32 = 0x100;
 const IS_REMOTE: u32 = 0x200;
 /// `STATUS_CODE_ERROR`.
 const ERROR: u64 = 2;
-/// Room for what a span or a log record has besides names and attributes.
+/// RecordLimits for what a span or a log record has besides names and attributes.
 const AROUND: usize = 128;
 
 /// The spans or the log records of a segment, ready for a request.
 #[derive(Clone, Debug)]
 pub(in crate::trace) struct Encoded {
     /// Where they are from.
-    pub source: Arc<Source>,
+    pub resource: Arc<Resource>,
     /// How many there are.
     pub items: u64,
     /// Each of them as field 2 of `ScopeSpans` or `ScopeLogs`.
@@ -52,7 +52,7 @@ pub(super) fn logs(segment: &Segment) -> Encoded {
 }
 
 fn encoded(segment: &Segment, items: usize, writer: Writer) -> Encoded {
-    Encoded { source: segment.source.clone(), items: items as u64, bytes: writer.into_bytes().into() }
+    Encoded { resource: segment.resource.clone(), items: items as u64, bytes: writer.into_bytes().into() }
 }
 
 pub(super) fn nanos(time: SystemTime) -> u64 {

@@ -7,9 +7,9 @@ mod answer;
 mod attributes;
 mod batch;
 mod encode;
+mod export_queue;
 mod grpc;
 mod http;
-mod lane;
 mod metrics;
 mod outage;
 mod protobuf;
@@ -29,7 +29,7 @@ use thiserror::Error;
 
 pub use self::attributes::{Attribute, Attributes, Value, decode_attributes};
 use self::batch::Body;
-pub(super) use self::lane::Lane;
+pub(super) use self::export_queue::ExportQueue;
 pub use self::metrics::{MetricExemplar, SeriesExemplars};
 use self::outage::Outage;
 use super::counters::{Counters, ExportOutcome, SignalKind};
@@ -123,9 +123,9 @@ impl Transport {
 /// The ways out for all signals. Signals with the same settings share one channel.
 pub(super) struct Transports {
     /// Where spans wait and leave, if they go out by OTLP.
-    pub spans: Option<Arc<Lane>>,
+    pub spans: Option<Arc<ExportQueue>>,
     /// Where log records do.
-    pub logs: Option<Arc<Lane>>,
+    pub logs: Option<Arc<ExportQueue>>,
     metrics: Option<(Arc<Transport>, Outage)>,
 }
 
@@ -146,7 +146,7 @@ impl Transports {
             made.push((signal.otlp.clone(), transport.clone()));
             Ok(Some(transport))
         };
-        let lane = |signal, transport, batch| Arc::new(Lane::new(signal, transport, batch, counters.clone()));
+        let lane = |signal, transport, batch| Arc::new(ExportQueue::new(signal, transport, batch, counters.clone()));
         Ok(Transports {
             spans: transport(&settings.traces)?.map(|transport| lane(SignalKind::Traces, transport, settings.batch)),
             logs: transport(&settings.logs)?.map(|transport| lane(SignalKind::Logs, transport, settings.log_batch)),

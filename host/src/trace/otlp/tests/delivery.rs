@@ -8,7 +8,7 @@ use opentelemetry::trace::SpanKind;
 use super::collector::{Answer, Collector};
 use crate::trace::segment::Severity;
 use crate::trace::settings::{Batch, Exporter, Otlp, Protocol, Settings};
-use crate::trace::{Incoming, Pipeline, Source};
+use crate::trace::{Incoming, Pipeline, Resource};
 
 pub const LIMIT: Duration = Duration::from_secs(10);
 
@@ -37,9 +37,9 @@ fn request(pipeline: &Pipeline) {
 
 /// So many finished requests of one span each.
 pub fn requests(pipeline: &Pipeline, count: usize) {
-    let source = Source::new("shop", "1.0.0", &[]);
+    let resource = Resource::new("shop", "1.0.0", &[]);
     for _ in 0..count {
-        pipeline.record(&source, &Incoming::default(), "GET /", SpanKind::Server).finish(None);
+        pipeline.record(&resource, &Incoming::default(), "GET /", SpanKind::Server).finish(None);
     }
 }
 
@@ -236,9 +236,9 @@ async fn trouble_with_log_records_does_not_hold_up_spans() {
     settings.logs.exporters = vec![Exporter::Otlp];
     settings.logs.otlp.endpoint = format!("http://{}", troubled.address);
     let pipeline = Pipeline::start(settings).unwrap();
-    let source = Source::new("shop", "1.0.0", &[]);
+    let resource = Resource::new("shop", "1.0.0", &[]);
     for _ in 0..50 {
-        let mut recorder = pipeline.record(&source, &Incoming::default(), "GET /", SpanKind::Server);
+        let mut recorder = pipeline.record(&resource, &Incoming::default(), "GET /", SpanKind::Server);
         recorder.log(recorder.server(), Severity::Info, "hello".to_owned(), []);
         recorder.finish(None);
         tokio::task::yield_now().await;
@@ -256,8 +256,8 @@ async fn log_records_of_traces_that_are_not_sampled_go_out_all_the_same() {
     settings.sampler.root = crate::trace::Root::AlwaysOff;
     settings.logs = settings.traces.clone();
     let pipeline = Pipeline::start(settings).unwrap();
-    let source = Source::new("shop", "1.0.0", &[]);
-    let mut recorder = pipeline.record(&source, &Incoming::default(), "GET /", SpanKind::Server);
+    let resource = Resource::new("shop", "1.0.0", &[]);
+    let mut recorder = pipeline.record(&resource, &Incoming::default(), "GET /", SpanKind::Server);
     recorder.log(recorder.server(), Severity::Info, "hello".to_owned(), []);
     let trace = recorder.trace_id();
     recorder.finish(None);

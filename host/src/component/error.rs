@@ -1,0 +1,62 @@
+//! Why bytes are no service, in words that say what is wrong and what to do.
+
+use thiserror::Error;
+
+use crate::http::routes::RouteError;
+
+/// Why bytes are no service. Each message says what is wrong and what to do.
+#[derive(Debug, Error)]
+pub enum ComponentError {
+    /// Not WebAssembly at all.
+    #[error(
+        "this is no WebAssembly file ({size} bytes). Build the service with `cargo build --release --target wasm32-wasip2` and give the .wasm file that it writes"
+    )]
+    NotWasm {
+        /// How many bytes there were.
+        size: usize,
+    },
+    /// A core module.
+    #[error(
+        "this is a core WebAssembly module, not a component. Build for `wasm32-wasip2`; a module built for another target needs `wasm-tools component new`"
+    )]
+    CoreModule,
+    /// Bytes that look like a component but are broken, for example cut off.
+    #[error("the component is not valid: {0}. Was the file written to the end? Build it again")]
+    Invalid(String),
+    /// A component that serves `wasi:http`.
+    #[error(
+        "this is a standard component (it exports {export}); this host serves lean components, which export `spandrel:service/handler@0.1.0`"
+    )]
+    Standard {
+        /// The export that says so.
+        export: String,
+    },
+    /// The export that every service has is not there.
+    #[error("the component does not export `spandrel:service/handler@0.1.0`{}. Implement the world `service` of wit/service.wit, for example with `guest::serve!`", listing("; it exports ", .exports))]
+    MissingExport {
+        /// What it exports instead.
+        exports: Vec<String>,
+    },
+    /// Interfaces that the host does not have.
+    #[error("the component imports {}, which this host does not have. `spandrel inspect` lists what it has", listing("", .imports))]
+    UnknownImports {
+        /// Their names.
+        imports: Vec<String>,
+    },
+    /// An interface of a known name but with other types.
+    #[error("the component does not fit the host's interfaces: {0}. Build it against the wit/ folder of this version")]
+    Mismatch(String),
+    /// The routes that it declares make no sense.
+    #[error("the component's routes are of no use: {0}")]
+    Routes(#[from] RouteError),
+    /// It could not say which routes it has.
+    #[error("the component failed when asked for its routes: {0}")]
+    RoutesFailed(String),
+}
+
+fn listing(before: &str, names: &[String]) -> String {
+    match names.is_empty() {
+        true => String::new(),
+        false => format!("{before}`{}`", names.join("`, `")),
+    }
+}

@@ -1,0 +1,18 @@
+//! What the handles that guests hold stand for.
+
+use std::sync::Arc;
+
+use crate::state::BucketId;
+
+/// A span of a lean guest. Only its handle exists; the span itself is in the request's recorder.
+pub struct GuestSpan;
+
+/// An open bucket of `wasi:keyvalue`.
+pub struct Bucket(pub(crate) Arc<BucketId>);
+
+/// A key of a bucket and what it held when the guest looked: the state of a compare-and-swap.
+pub struct CasSnapshot {
+    pub(crate) bucket: Arc<BucketId>,
+    pub(crate) key: String,
+    pub(crate) seen: Option<Vec<u8>>,
+}

@@ -1,0 +1,61 @@
+//! What metrics read of the rest of the host, each in the form in which metrics want it.
+
+use std::sync::Arc;
+
+use crate::metrics::{Exemplar, Metrics, PipelineStats, PoolStats, SeriesExemplars};
+use crate::services::{Service, Serving};
+use crate::trace::{self, Pipeline};
+
+/// The state of the span queue.
+pub(super) fn pipeline(pipeline: &Pipeline) -> PipelineStats {
+    let counters = pipeline.counters();
+    let (length, capacity) = pipeline.queue();
+    PipelineStats {
+        queue_length: length as u64,
+        queue_capacity: capacity as u64,
+        exported: counters.exported_spans(),
+        dropped: counters.dropped_spans(),
+        exported_logs: counters.exported_log_records(),
+        dropped_logs: counters.dropped_log_records(),
+    }
+}
+
+/// Makes the instruments of the generation that serves those that are reported for the service.
+pub(super) fn adopt(metrics: &Metrics, service: &Arc<Service>) {
+    let own = service.serving().stable.pool.context().metrics.clone();
+    let watched = Arc::downgrade(service);
+    own.observe_pool(move || watched.upgrade().map(|service| pool(&service.serving())).unwrap_or_default());
+    metrics.report(service.name.as_str(), own.clone());
+    let before = service.metrics.swap(own.clone());
+    if !Arc::ptr_eq(&before, &own) {
+        before.observe_pool(PoolStats::default);
+    }
+}
+
+/// The instances of the generations that serve.
+fn pool(serving: &Serving) -> PoolStats {
+    let generations = std::iter::once(&serving.stable).chain(serving.canary.iter().map(|canary| &canary.generation));
+    let mut sum = PoolStats { generation: serving.stable.number, ..PoolStats::default() };
+    for stats in generations.map(|generation| generation.pool.stats()) {
+        sum.live += stats.live as u64;
+        sum.idle += stats.idle as u64;
+        sum.memory_bytes += stats.memory;
+        sum.memory_high_water_bytes = sum.memory_high_water_bytes.max(stats.memory_high_water);
+    }
+    sum
+}
+
+/// Exemplars in the form in which the exporter wants them.
+pub(super) fn exemplars(series: Vec<SeriesExemplars>) -> Vec<trace::SeriesExemplars> {
+    let exemplar = |exemplar: Exemplar| {
+        let Exemplar { value, time, trace_id, span_id } = exemplar;
+        trace::MetricExemplar { value, time, trace_id, span_id }
+    };
+    let series = series.into_iter().map(|series| trace::SeriesExemplars {
+        service: series.service,
+        metric: series.metric,
+        attributes: series.attributes,
+        exemplars: series.exemplars.into_iter().map(exemplar).collect(),
+    });
+    series.collect()
+}

@@ -1,0 +1,140 @@
+//! What is told of a service: to `spandrel status`, the admin API and the console.
+
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use serde::Serialize;
+
+use super::slot::Slot;
+use crate::services::StatsSnapshot;
+use crate::services::{Generation, Service};
+
+/// What a service is doing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum ServiceState {
+    /// Serving, and nothing else.
+    Serving,
+    /// Preparing its next version while it serves.
+    Swapping,
+    /// Serving with two versions.
+    Canary,
+    /// Taken out of the manifest, finishing what it began.
+    Draining,
+}
+
+/// How the requests of one version went.
+#[derive(Clone, Debug, Serialize)]
+pub struct VersionFigures {
+    /// The generation.
+    pub generation: u64,
+    /// The digest of its component.
+    pub digest: String,
+    /// The version in the manifest.
+    pub version: String,
+    /// Requests that it is serving.
+    pub in_flight: usize,
+    /// Requests that it served: all of them or, where a canary runs, since the trial began.
+    pub requests: u64,
+    /// Requests per second over the same time.
+    pub rate: f64,
+    /// The share of requests answered with a 5xx, from 0 to 1.
+    pub error_rate: f64,
+    /// The median duration in milliseconds, to within a factor of two.
+    pub p50_ms: Option<f64>,
+    /// The 99th percentile in milliseconds, to within a factor of two.
+    pub p99_ms: Option<f64>,
+}
+
+/// A candidate on trial.
+#[derive(Clone, Debug, Serialize)]
+pub struct CanaryReport {
+    /// The share of traces that it serves, in percent.
+    pub share_percent: f64,
+    /// How it does.
+    #[serde(flatten)]
+    pub figures: VersionFigures,
+}
+
+/// One service.
+#[derive(Clone, Debug, Serialize)]
+pub struct ServiceReport {
+    /// The name in the manifest.
+    pub name: String,
+    /// `lean` or `standard`.
+    pub kind: String,
+    /// The address in the manifest.
+    pub listen: String,
+    /// The generation that serves.
+    pub generation: u64,
+    /// The digest of its component.
+    pub digest: String,
+    /// The version in the manifest.
+    pub version: String,
+    /// What the service is doing.
+    pub state: ServiceState,
+    /// Requests that it is serving, over all generations.
+    pub in_flight: usize,
+    /// Swaps, rollbacks and promotions so far.
+    pub swaps: u64,
+    /// Why the last swap was refused or rolled back; null after a good one.
+    pub last_error: Option<String>,
+    /// Earlier generations to go back to, the latest last.
+    pub earlier_generations: Vec<u64>,
+    /// How the version that serves does.
+    pub serving: VersionFigures,
+    /// The candidate on trial.
+    pub canary: Option<CanaryReport>,
+}
+
+pub(super) fn of(service: &Service, slot: &Slot) -> ServiceReport {
+    let serving = service.serving();
+    let stable = &serving.stable;
+    let (swaps, last_error) = slot.history();
+    let canary = serving.canary.as_ref().map(|canary| CanaryReport {
+        share_percent: f64::from(canary.share) / 100.0,
+        figures: figures(&canary.generation, canary.began, &StatsSnapshot::default()),
+    });
+    // Two versions are compared over the same time.
+    let (since, before) = match &serving.canary {
+        Some(canary) => (canary.began, canary.before),
+        None => (stable.created, StatsSnapshot::default()),
+    };
+    let state = match () {
+        () if service.is_removed() => ServiceState::Draining,
+        () if slot.is_busy() => ServiceState::Swapping,
+        () if canary.is_some() => ServiceState::Canary,
+        () => ServiceState::Serving,
+    };
+    ServiceReport {
+        name: service.name.to_string(),
+        kind: stable.pool.prepared().kind().to_string(),
+        listen: stable.config.listen.to_string(),
+        generation: stable.number,
+        digest: stable.digest().as_str().to_owned(),
+        version: stable.config.version.clone(),
+        state,
+        in_flight: service.in_flight(),
+        swaps,
+        last_error,
+        earlier_generations: slot.earlier(),
+        serving: figures(stable, since, &before),
+        canary,
+    }
+}
+
+fn figures(generation: &Generation, since: SystemTime, before: &StatsSnapshot) -> VersionFigures {
+    let stats = generation.stats.snapshot().since(before);
+    let milliseconds = |q| stats.quantile(q).map(|duration| duration.as_secs_f64() * 1e3);
+    let age = SystemTime::now().duration_since(since.max(UNIX_EPOCH)).unwrap_or_default();
+    VersionFigures {
+        generation: generation.number,
+        digest: generation.digest().as_str().to_owned(),
+        version: generation.config.version.clone(),
+        in_flight: generation.in_flight(),
+        requests: stats.requests,
+        rate: stats.requests as f64 / age.as_secs_f64().max(1.0),
+        error_rate: stats.error_rate(),
+        p50_ms: milliseconds(0.50),
+        p99_ms: milliseconds(0.99),
+    }
+}

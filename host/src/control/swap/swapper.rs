@@ -1,0 +1,310 @@
+//! The steps of a swap, one service at a time, and the ways back.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, SystemTime};
+
+use super::differences::differences;
+use super::error::SwapError;
+use super::outcome::{SwapOptions, Swapped};
+use super::progress::Progress;
+use super::report::{self, ServiceReport};
+use super::slot::Slot;
+use super::{guard, probe};
+use crate::component::Digest;
+use crate::config::{ServiceConfig, ServiceName, SwapConfig};
+use crate::control::observe;
+use crate::serve::dispatch::Dispatcher;
+use crate::services::{Canary, Generation, GenerationBuilder, Service, Serving};
+use crate::trace::{Incoming, Pipeline, Resource, SpanKind};
+
+/// Instances that a candidate has before it is published.
+const WARM_INSTANCES: usize = 2;
+
+/// Swaps components. One for the whole host.
+pub struct Swapper {
+    builder: Arc<GenerationBuilder>,
+    dispatcher: Arc<Dispatcher>,
+    pipeline: Pipeline,
+    /// Swaps are traced as the host's own doing.
+    resource: Arc<Resource>,
+    settings: SwapConfig,
+    slots: Mutex<BTreeMap<ServiceName, Arc<Slot>>>,
+}
+
+impl Swapper {
+    /// A swapper that publishes to the services that `dispatcher` serves from.
+    pub fn new(
+        builder: Arc<GenerationBuilder>,
+        dispatcher: Arc<Dispatcher>,
+        pipeline: Pipeline,
+        resource: Arc<Resource>,
+        settings: SwapConfig,
+    ) -> Arc<Swapper> {
+        Arc::new(Swapper { builder, dispatcher, pipeline, resource, settings, slots: Mutex::default() })
+    }
+
+    /// Replaces the version of a service, or says why not. On return the new version serves; the old one drains on.
+    pub async fn swap(
+        self: &Arc<Self>,
+        service: &Arc<Service>,
+        bytes: Arc<[u8]>,
+        options: SwapOptions,
+    ) -> Result<Swapped, SwapError> {
+        let slot = self.slot(&service.name);
+        let ticket = slot.ticket();
+        let _turn = slot.turn.lock().await;
+        let _busy = slot.busy();
+        let mut progress = self.progress("swap", service);
+        let candidate = tokio::select! {
+            biased;
+            () = slot.superseded(ticket) => Err(SwapError::Superseded),
+            candidate = self.candidate(service, &slot, bytes, &options, &mut progress) => candidate,
+        };
+        match candidate {
+            _ if service.is_removed() => Err(self.refuse(service, &slot, SwapError::Removed, progress)),
+            _ if slot.is_closed() => Err(self.refuse(service, &slot, SwapError::Stopping, progress)),
+            Ok(Some(candidate)) => Ok(self.publish(service, &slot, candidate, &options, progress)),
+            Ok(None) => {
+                tracing::debug!(service = %service.name, "the component is the one that serves: nothing to swap");
+                progress.finish();
+                Ok(Swapped::new(&service.serving().stable, false, Vec::new()))
+            }
+            Err(error) => Err(self.refuse(service, &slot, error, progress)),
+        }
+    }
+
+    /// Goes back to the generation that served before. A swap that runs is cancelled.
+    pub async fn rollback(&self, service: &Arc<Service>) -> Result<Swapped, SwapError> {
+        let slot = self.slot(&service.name);
+        slot.ticket();
+        let _turn = slot.turn.lock().await;
+        self.go_back(service, &slot).await
+    }
+
+    /// Goes back because the guard found `new` clearly worse, unless another generation serves by then.
+    async fn roll_back_from(&self, service: &Arc<Service>, new: &Arc<Generation>, reason: &str) {
+        let slot = self.slot(&service.name);
+        let _turn = slot.turn.lock().await;
+        if !Arc::ptr_eq(&service.serving().stable, new) || self.go_back(service, &slot).await.is_err() {
+            return;
+        }
+        let number = new.number;
+        let message = format!("generation {number} was rolled back: {reason}");
+        tracing::warn!(service = %service.name, generation = number, reason, "rolled back by the guard");
+        slot.fail(message);
+    }
+
+    /// Serves with the generation before, with instances of its own: those that it had are gone, or on their way.
+    async fn go_back(&self, service: &Arc<Service>, slot: &Slot) -> Result<Swapped, SwapError> {
+        let mut progress = self.progress("rollback", service);
+        let current = service.serving().stable.clone();
+        let Some(earlier) = slot.take_earlier(current.number) else {
+            return Err(self.refuse(service, slot, SwapError::NoEarlierGeneration, progress));
+        };
+        let pool = self.builder.pool(earlier.pool.prepared().clone(), earlier.pool.context().clone());
+        // Should there be no room for instances now, there may be when requests come.
+        progress.step("warm", pool.warm(WARM_INSTANCES)).await.ok();
+        // Where the service listens is no part of a version.
+        let config = ServiceConfig { listen: current.config.listen, ..earlier.config.clone() };
+        let earlier = self.builder.generation(earlier.number, config, earlier.resource.clone(), pool);
+        let serving = Serving { stable: earlier.clone(), canary: None };
+        Ok(self.establish(service, slot, serving, &earlier, "rolled_back", progress))
+    }
+
+    /// Makes the canary the version that serves everybody.
+    pub async fn promote(&self, service: &Arc<Service>) -> Result<Swapped, SwapError> {
+        let slot = self.slot(&service.name);
+        let _turn = slot.turn.lock().await;
+        let (serving, progress) = (service.serving(), self.progress("promote", service));
+        let Some(Canary { generation: canary, .. }) = serving.canary.clone() else {
+            return Err(self.refuse(service, &slot, SwapError::NoCanary, progress));
+        };
+        slot.keep(serving.stable.clone(), self.settings.keep);
+        let promoted = Serving { stable: canary.clone(), canary: None };
+        Ok(self.establish(service, &slot, promoted, &canary, "promoted", progress))
+    }
+
+    /// Ends the canary; everybody is served by the version that served before.
+    pub async fn abort(&self, service: &Arc<Service>) -> Result<Swapped, SwapError> {
+        let slot = self.slot(&service.name);
+        let _turn = slot.turn.lock().await;
+        let (serving, progress) = (service.serving(), self.progress("abort", service));
+        if serving.canary.is_none() {
+            return Err(self.refuse(service, &slot, SwapError::NoCanary, progress));
+        }
+        let stable = Serving { stable: serving.stable.clone(), canary: None };
+        Ok(self.establish(service, &slot, stable, &serving.stable, "aborted", progress))
+    }
+
+    /// What `spandrel status` and the admin API tell of a service.
+    pub fn report(&self, service: &Service) -> ServiceReport {
+        report::of(service, &self.slot(&service.name))
+    }
+
+    /// Forgets what is known of a service that was removed, and cancels its swap.
+    pub fn forget(&self, name: &ServiceName) {
+        if let Some(slot) = self.slots.lock().unwrap_or_else(PoisonError::into_inner).remove(name) {
+            slot.close();
+        }
+    }
+
+    /// Cancels what runs, because the host stops.
+    pub fn stop(&self) {
+        self.slots.lock().unwrap_or_else(PoisonError::into_inner).values().for_each(|slot| slot.close());
+    }
+
+    /// Notes that a service's next version could not even be read.
+    pub fn note_failure(&self, service: &Service, reason: &str) {
+        self.slot(&service.name).fail(reason.to_owned());
+        self.builder.metrics().swap(service.name.as_str(), "refused");
+        tracing::warn!(service = %service.name, reason, "swap refused; the old version keeps serving");
+        self.progress("swap", service).refused("refused", reason);
+    }
+
+    /// Everything up to a candidate that may be published; none where nothing would change.
+    async fn candidate(
+        &self,
+        service: &Arc<Service>,
+        slot: &Slot,
+        bytes: Arc<[u8]>,
+        options: &SwapOptions,
+        progress: &mut Progress,
+    ) -> Result<Option<Arc<Generation>>, SwapError> {
+        let serving = service.serving();
+        let old = &serving.stable;
+        let config = options.config.clone().unwrap_or_else(|| old.config.clone());
+        if Digest::compute(&bytes).await == *old.digest() && config == old.config {
+            return Ok(None);
+        }
+        if let Some(canary) = &serving.canary {
+            return Err(SwapError::CanaryRunning(canary.generation.number));
+        }
+        let resource = self.builder.reresource_after(&config, &old.resource);
+        let context = self.builder.context(&config, &resource);
+        let engine = self.builder.engine();
+        let compiled = progress.step("compile", engine.compile(bytes)).await?;
+        let mut found = None;
+        let verify = async {
+            let prepared = engine.verify(compiled, &context).await?;
+            let [(_, dropped), ..] = found.insert(differences(old.pool.prepared(), &prepared));
+            match dropped.is_empty() || options.allow_dropped_routes {
+                true => Ok(prepared),
+                false => Err(SwapError::DroppedRoutes(dropped.clone())),
+            }
+        };
+        let verified = progress.step("verify", verify).await;
+        for (key, names) in found.iter().flatten().filter(|(_, names)| !names.is_empty()) {
+            progress.set(key, &names.join(", "));
+        }
+        let prepared = verified?;
+        let pool = self.builder.pool(Arc::new(prepared), context);
+        let warm = progress.step("warm", pool.warm(WARM_INSTANCES)).await;
+        warm.map_err(|failure| SwapError::NoInstance(failure.to_string()))?;
+        let candidate = self.builder.generation(slot.next_number(), config, resource, pool);
+        progress.step("probe", probe::ask(&self.dispatcher, &self.pipeline, &candidate, old)).await?;
+        Ok(Some(candidate))
+    }
+
+    fn publish(
+        self: &Arc<Self>,
+        service: &Arc<Service>,
+        slot: &Slot,
+        candidate: Arc<Generation>,
+        options: &SwapOptions,
+        progress: Progress,
+    ) -> Swapped {
+        let old = service.serving().stable.clone();
+        if let Some(share) = options.canary {
+            let (began, before) = (SystemTime::now(), old.stats.snapshot());
+            let canary = Canary { generation: candidate.clone(), share, began, before };
+            let serving = Serving { stable: old, canary: Some(canary) };
+            return self.establish(service, slot, serving, &candidate, "swapped", progress);
+        }
+        slot.keep(old.clone(), self.settings.keep);
+        let serving = Serving { stable: candidate.clone(), canary: None };
+        let swapped = self.establish(service, slot, serving, &candidate, "swapped", progress);
+        self.guard(service.clone(), &old, candidate);
+        swapped
+    }
+
+    /// Watches a fresh generation, and goes back to the one before where it is clearly worse.
+    fn guard(self: &Arc<Self>, service: Arc<Service>, old: &Generation, new: Arc<Generation>) {
+        let (swapper, baseline, window) = (self.clone(), old.stats.snapshot(), self.settings.guard);
+        tokio::spawn(async move {
+            if let Some(reason) = guard::judge(&service, &new, &baseline, window).await {
+                swapper.roll_back_from(&service, &new, &reason).await;
+            }
+        });
+    }
+
+    /// Publishes, says so to whoever counts, logs or traces, and lets what no longer serves drain. `shown` is the
+    /// generation that it is all about.
+    fn establish(
+        &self,
+        service: &Arc<Service>,
+        slot: &Slot,
+        serving: Serving,
+        shown: &Arc<Generation>,
+        outcome: &'static str,
+        mut progress: Progress,
+    ) -> Swapped {
+        let retired = self.replace(service, serving, &mut progress);
+        slot.count(outcome);
+        self.builder.metrics().swap(service.name.as_str(), outcome);
+        let swapped = Swapped::new(shown, true, progress.timings());
+        let took: Duration = swapped.timings.iter().map(|(_, duration)| *duration).sum();
+        let Swapped { generation, digest, .. } = &swapped;
+        tracing::info!(service = %service.name, generation, digest, ?took, "{outcome}");
+        progress.succeeded(outcome, &swapped);
+        progress.drain(retired, self.settings.drain);
+        swapped
+    }
+
+    /// The one store after which the new version serves. Returns the generations that no longer do.
+    fn replace(&self, service: &Arc<Service>, serving: Serving, progress: &mut Progress) -> Vec<Arc<Generation>> {
+        let span = progress.start("publish");
+        let before = service.serving();
+        let stays = |generation: &Arc<Generation>| {
+            Arc::ptr_eq(generation, &serving.stable)
+                || serving.canary.as_ref().is_some_and(|canary| Arc::ptr_eq(generation, &canary.generation))
+        };
+        let mut retired: Vec<_> = before.canary.iter().map(|canary| canary.generation.clone()).collect();
+        retired.push(before.stable.clone());
+        retired.retain(|generation| !stays(generation));
+        service.resource.store(serving.stable.resource.clone());
+        service.publish(serving);
+        observe::adopt(self.builder.metrics(), service);
+        progress.end("publish", span);
+        retired
+    }
+
+    /// Logs, counts and traces that there was no swap, and gives the reason back.
+    fn refuse(&self, service: &Service, slot: &Slot, error: SwapError, progress: Progress) -> SwapError {
+        let reason = error.to_string();
+        let superseded = matches!(error, SwapError::Superseded);
+        let outcome = if superseded { "superseded" } else { "refused" };
+        self.builder.metrics().swap(service.name.as_str(), outcome);
+        match superseded {
+            true => tracing::info!(service = %service.name, "swap given up for a newer one"),
+            false => {
+                tracing::warn!(service = %service.name, reason, "swap refused; the old version keeps serving");
+                slot.fail(reason.clone());
+            }
+        }
+        progress.refused(outcome, &reason);
+        error
+    }
+
+    fn progress(&self, doing: &'static str, service: &Service) -> Progress {
+        let recorder = self.pipeline.record(&self.resource, &Incoming::default(), doing, SpanKind::Internal);
+        let mut progress = Progress::new(recorder);
+        progress.set("spandrel.service", service.name.as_str());
+        progress
+    }
+
+    fn slot(&self, name: &ServiceName) -> Arc<Slot> {
+        let mut slots = self.slots.lock().unwrap_or_else(PoisonError::into_inner);
+        slots.entry(name.clone()).or_default().clone()
+    }
+}

@@ -1,0 +1,14 @@
+//! What HTTP is to the host: methods, header rules, routes, URLs on spans and problem answers.
+//!
+//! This module imports no other module of the host.
+
+pub mod header_rules;
+pub mod method;
+mod problem;
+pub mod redaction;
+pub mod routes;
+
+pub use self::problem::problem;
+
+/// The scheme of requests to the host's listeners, which speak plain HTTP: TLS ends in front of them.
+pub const SCHEME: &str = "http";

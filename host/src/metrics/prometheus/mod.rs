@@ -1,0 +1,110 @@
+//! Metrics as a page for Prometheus, in its text format 0.0.4 or in OpenMetrics 1.0.
+//!
+//! Names follow OpenTelemetry's rules for Prometheus: dots become underscores, the unit and `_total` are
+//! appended where the name does not say them yet. Each sample says its service in `service_name`; the rest
+//! of a resource stands in `target_info`.
+
+mod format;
+mod name;
+mod page;
+
+use std::collections::BTreeMap;
+
+use opentelemetry::KeyValue;
+use opentelemetry_sdk::{
+    Resource,
+    metrics::data::{AggregatedMetrics, HistogramDataPoint, Metric, MetricData, ResourceMetrics},
+};
+
+pub use self::format::Exposition;
+use self::format::{Kind, Number};
+use self::page::{Family, Labels, Page};
+use super::exemplar::{Exemplar, SeriesExemplars};
+
+/// Writes the page. Families of the same name in several resources become one.
+pub(super) fn render(collected: &[ResourceMetrics], exemplars: &[SeriesExemplars], format: Exposition) -> String {
+    let mut families = BTreeMap::new();
+    let mut page = Page::new(format);
+    for resource in collected {
+        let service = Service::of(resource.resource(), exemplars);
+        page.target(&service.info(resource.resource()));
+        for metric in resource.scope_metrics().flat_map(|scope| scope.metrics()) {
+            service.add(metric, format, &mut families);
+        }
+    }
+    families.values().for_each(|family| page.family(family));
+    page.finish()
+}
+
+/// One resource while its metrics are added to the families.
+struct Service<'a> {
+    name: String,
+    exemplars: Vec<&'a SeriesExemplars>,
+}
+
+impl<'a> Service<'a> {
+    fn of(resource: &Resource, exemplars: &'a [SeriesExemplars]) -> Service<'a> {
+        let key = opentelemetry::Key::from_static_str("service.name");
+        let name = resource.get_ref(&key).map_or_else(String::new, ToString::to_string);
+        let exemplars = exemplars.iter().filter(|series| series.service == name);
+        Service { exemplars: exemplars.collect(), name }
+    }
+
+    fn info(&self, resource: &Resource) -> Labels {
+        Labels::of(resource.iter().map(|(key, value)| (key.as_str(), value.to_string())))
+    }
+
+    fn labels<'p>(&self, attributes: impl Iterator<Item = &'p KeyValue>) -> Labels {
+        let service = ("service_name", self.name.clone());
+        let own = attributes.map(|attribute| (attribute.key.as_str(), attribute.value.to_string()));
+        Labels::of(std::iter::once(service).chain(own))
+    }
+
+    fn add(&self, metric: &Metric, format: Exposition, families: &mut BTreeMap<String, Family>) {
+        match metric.data() {
+            AggregatedMetrics::F64(data) => self.add_data(metric, data, format, families),
+            AggregatedMetrics::U64(data) => self.add_data(metric, data, format, families),
+            AggregatedMetrics::I64(data) => self.add_data(metric, data, format, families),
+        }
+    }
+
+    fn add_data<T: Number>(
+        &self,
+        metric: &Metric,
+        data: &MetricData<T>,
+        format: Exposition,
+        families: &mut BTreeMap<String, Family>,
+    ) {
+        let kind = match data {
+            MetricData::Sum(sum) if sum.is_monotonic() => Kind::Counter,
+            MetricData::Sum(_) | MetricData::Gauge(_) => Kind::Gauge,
+            MetricData::Histogram(_) => Kind::Histogram,
+            // No instrument of the host makes one.
+            MetricData::ExponentialHistogram(_) => return,
+        };
+        let name = name::family(metric.name(), metric.unit(), kind);
+        let family =
+            families.entry(name.clone()).or_insert_with(|| Family::new(name, metric.description(), kind, format));
+        match data {
+            MetricData::Sum(sum) => sum.data_points().for_each(|point| {
+                family.value(&self.labels(point.attributes()), point.value().as_f64());
+            }),
+            MetricData::Gauge(gauge) => gauge.data_points().for_each(|point| {
+                family.value(&self.labels(point.attributes()), point.value().as_f64());
+            }),
+            MetricData::Histogram(histogram) => histogram.data_points().for_each(|point| {
+                let labels = self.labels(point.attributes());
+                let exemplars = self.exemplars(metric.name(), point);
+                family.histogram(&labels, point, exemplars);
+            }),
+            MetricData::ExponentialHistogram(_) => {}
+        }
+    }
+
+    fn exemplars<T>(&self, metric: &str, point: &HistogramDataPoint<T>) -> &'a [Exemplar] {
+        self.exemplars
+            .iter()
+            .find(|series| series.metric == metric && series.attributes.iter().eq(point.attributes()))
+            .map_or(&[], |series| &series.exemplars)
+    }
+}

@@ -1,0 +1,170 @@
+//! The life of one request at one service, whether it came over the network or from a service of the same host.
+//!
+//! Trace context in, a generation taken, a route found, the body read, the guest called, the answer checked, the spans
+//! handed over. Everything that can refuse a request on the way does so with a [`Rejection`].
+
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use futures_util::future::BoxFuture;
+use http::{HeaderMap, Method, Response, StatusCode, Version};
+
+use super::arrival::{Arrival, Body, read_body};
+use super::exchange::Exchange;
+use super::rejection::Rejection;
+use super::request_attributes;
+use crate::component::{Failure, GuestRequest, Handled, Invocation, Reply};
+use crate::config::ServiceName;
+use crate::http::SCHEME;
+use crate::http::method::span_name;
+use crate::http::routes::Match;
+use crate::outbound::{Call, HOP_BUDGET, HOPS, LocalCalls};
+use crate::services::{Catalog, Generation, Lease, Service};
+use crate::trace::{Incoming, Pipeline, Recorder, SpanKind};
+
+/// Serves requests from the catalog.
+pub struct Dispatcher {
+    catalog: Arc<Catalog>,
+    pipeline: Pipeline,
+}
+
+/// What a request and the calls that it causes on this host have in common.
+#[derive(Clone)]
+struct Chain {
+    dispatcher: Arc<Dispatcher>,
+    /// The generation of each service that the request has met: it meets no other.
+    pins: Arc<Mutex<Vec<(ServiceName, Lease)>>>,
+    hops: u32,
+}
+
+impl Dispatcher {
+    /// A dispatcher for the services of `catalog`.
+    pub fn new(catalog: Arc<Catalog>, pipeline: Pipeline) -> Arc<Dispatcher> {
+        Arc::new(Dispatcher { catalog, pipeline })
+    }
+
+    /// The services that requests are dispatched to.
+    pub fn catalog(&self) -> &Arc<Catalog> {
+        &self.catalog
+    }
+
+    /// Serves a request from the network.
+    pub async fn serve(self: &Arc<Self>, service: &Arc<Service>, arrival: Arrival) -> Response<Bytes> {
+        let incoming = self.pipeline.propagators().extract(&arrival.headers);
+        let hops = arrival.headers.get(HOPS).and_then(|hops| hops.to_str().ok()?.parse().ok()).unwrap_or(0_u32);
+        let chain = Chain { dispatcher: self.clone(), pins: Arc::default(), hops: hops.saturating_add(1) };
+        chain.serve(service, arrival, incoming).await
+    }
+
+    /// Asks a generation that serves nobody yet for `GET path`, and tells the status of its answer.
+    pub async fn probe(
+        self: &Arc<Self>,
+        generation: &Arc<Generation>,
+        recorder: Recorder,
+        path: &str,
+    ) -> Result<StatusCode, Failure> {
+        let Match::Found { index: route, params } = generation.routes().find(&Method::GET, path) else {
+            return Ok(StatusCode::NOT_FOUND);
+        };
+        let chain = Chain { dispatcher: self.clone(), pins: Arc::default(), hops: 1 };
+        let active = GuestRequest { recorder, locals: Arc::new(chain), elsewhere: Duration::ZERO };
+        let (query, headers, body) = (None, HeaderMap::new(), Bytes::new());
+        let invocation = Invocation { route, params, query, headers, body, active };
+        let Handled { result, recorder, .. } = generation.pool.handle(invocation).await;
+        recorder.finish(None);
+        result.map(|reply| reply.status)
+    }
+}
+
+impl LocalCalls for Chain {
+    fn call(&self, call: Call) -> Result<BoxFuture<'static, Response<Bytes>>, Call> {
+        let Some(service) = self.dispatcher.catalog.at(&call.origin) else { return Err(call) };
+        let chain = Chain { hops: self.hops + 1, ..self.clone() };
+        let incoming = Incoming { parent: Some(call.context), baggage: call.baggage, denied: false };
+        let arrival = Arrival {
+            method: call.method,
+            uri: call.uri,
+            version: Version::HTTP_11,
+            headers: call.headers,
+            body: Body::Whole(call.body),
+            connection: None,
+        };
+        Ok(Box::pin(async move { chain.serve(&service, arrival, incoming).await }))
+    }
+
+    fn hops(&self) -> u32 {
+        self.hops
+    }
+}
+
+impl Chain {
+    async fn serve(self, service: &Arc<Service>, arrival: Arrival, incoming: Incoming) -> Response<Bytes> {
+        let began = Instant::now();
+        let active = service.metrics.load().server_request(&arrival.method, SCHEME);
+        let resource = service.resource.load();
+        let name = span_name(&arrival.method);
+        let mut recorder = self.dispatcher.pipeline.record(&resource, &incoming, name, SpanKind::Server);
+        let lease = self.pin(service, &recorder);
+        // A request that met an earlier version of the service before meets it here too.
+        recorder.set_resource(&lease.generation().resource);
+        let mut exchange = Exchange::new(service.clone(), lease.clone(), &arrival, began, recorder);
+        let pipeline = self.dispatcher.pipeline.clone();
+        let answered = self.answer(service, &lease, arrival, &mut exchange).await;
+        drop(active);
+        if let Err(Rejection::ClientGone) = answered {
+            // Nobody is left to answer: the exchange ends as it does where the connection goes.
+            drop(exchange);
+            return Rejection::ClientGone.response();
+        }
+        exchange.end(answered, &pipeline)
+    }
+
+    /// The generation that this request meets at `service`: the one it met before, or the one that serves now.
+    fn pin(&self, service: &Arc<Service>, recorder: &Recorder) -> Lease {
+        let mut pins = self.pins.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((_, lease)) = pins.iter().find(|(name, _)| *name == service.name) {
+            // A request of its own, which counts.
+            return lease.another();
+        }
+        let lease = service.lease(recorder.trace_id());
+        pins.push((service.name.clone(), lease.clone()));
+        lease
+    }
+
+    async fn answer(
+        self,
+        service: &Arc<Service>,
+        lease: &Lease,
+        arrival: Arrival,
+        exchange: &mut Exchange,
+    ) -> Result<Reply, Rejection> {
+        let generation = lease.generation();
+        let limits = &generation.config.limits;
+        let found = generation.routes().find(&arrival.method, arrival.uri.path());
+        exchange.describe(&arrival, generation, &found);
+        if service.is_removed() {
+            return Err(Rejection::Gone);
+        }
+        if self.hops > HOP_BUDGET {
+            return Err(Rejection::LoopDetected);
+        }
+        let (route, params) = match found {
+            Match::Found { index, params } => (index, params),
+            Match::WrongMethod(allowed) => return Err(Rejection::MethodNotAllowed(allowed)),
+            Match::NotFound => return Err(Rejection::NotFound),
+        };
+        let names = generation.routes().parameter_names(route);
+        request_attributes::attach(&mut exchange.recorder, &arrival.headers, arrival.uri.query(), names.zip(&params));
+        let _permit = service.permit(limits.concurrency).ok_or(Rejection::Busy)?;
+        let body = read_body(arrival.body, limits).await?;
+        let query = arrival.uri.query().map(str::to_owned);
+        let recorder = std::mem::replace(&mut exchange.recorder, Recorder::detached());
+        let active = GuestRequest { recorder, locals: Arc::new(self), elsewhere: Duration::ZERO };
+        let invocation = Invocation { route, params, query, headers: arrival.headers, body, active };
+        let Handled { result, recorder, cost } = generation.pool.handle(invocation).await;
+        exchange.recorder = recorder;
+        exchange.cost = Some(cost);
+        result.map_err(Rejection::Failed)
+    }
+}

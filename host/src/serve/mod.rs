@@ -1,0 +1,10 @@
+//! The life of a request, in the order in which it goes on: a connection of the listener, the dispatch to a service, the
+//! exchange that counts and traces it, and the answers that the host gives in a guest's stead.
+
+pub mod arrival;
+pub mod dispatch;
+mod exchange;
+pub mod listener;
+mod rejection;
+mod request_attributes;
+pub mod server_span;

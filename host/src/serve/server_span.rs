@@ -1,0 +1,156 @@
+//! Attributes of server spans: the stable HTTP semantic conventions, and what the host adds of its own.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use http::{Method, StatusCode, Version, header};
+
+use super::arrival::Arrival;
+use super::rejection::Rejection;
+use crate::component::{Cost, Exception, Failure};
+use crate::http::method::span_name;
+use crate::http::redaction;
+use crate::http::routes::Route;
+use crate::trace::{Attribute, Attributes, Recorder, Value};
+
+/// The name of the server span of a request that `route` matches. `prepared` is what it is where the method is the
+/// route's own: a route for GET answers HEAD too.
+pub fn server_name(route: &Route, prepared: &Arc<str>, method: &Method) -> String {
+    match *method == route.method {
+        true => prepared.to_string(),
+        false => format!("{} {}", span_name(method), route.template),
+    }
+}
+
+/// What is the same for all requests of one connection.
+pub fn connection(peer: SocketAddr) -> Attributes {
+    let address = peer.ip().to_string();
+    let attributes = [
+        Attribute::new("client.address", &address),
+        Attribute::new("network.peer.address", &address),
+        Attribute::new("network.peer.port", i64::from(peer.port())),
+    ];
+    attributes.into_iter().collect()
+}
+
+/// What differs from request to request and is known when the head has arrived.
+pub fn server_request(recorder: &mut Recorder, arrival: &Arrival, listen: SocketAddr, route: Option<&Route>) {
+    let server = recorder.server();
+    if let Some(connection) = &arrival.connection {
+        recorder.set_prepared(server, connection);
+    }
+    let mut set = |key: &str, value: Value<'_>| recorder.set(server, key, value);
+    if route.is_none_or(|route| route.method != arrival.method) {
+        match span_name(&arrival.method) {
+            "HTTP" => {
+                set("http.request.method", "_OTHER".into());
+                set("http.request.method_original", arrival.method.as_str().into());
+            }
+            known => set("http.request.method", known.into()),
+        }
+    }
+    set("url.path", arrival.uri.path().into());
+    if let Some(query) = arrival.uri.query().filter(|query| !query.is_empty()) {
+        set("url.query", (&*redaction::query(query)).into());
+    }
+    let (address, port) = server_address(arrival, listen);
+    set("server.address", (&address).into());
+    set("server.port", i64::from(port).into());
+    if arrival.connection.is_some() {
+        set("network.protocol.version", protocol_version(arrival.version).into());
+    }
+    if let Some(agent) = arrival.headers.get(header::USER_AGENT) {
+        set("user_agent.original", (&*String::from_utf8_lossy(agent.as_bytes())).into());
+    }
+}
+
+/// How the request ended and what it cost.
+pub fn server_response(
+    recorder: &mut Recorder,
+    status: StatusCode,
+    rejection: Option<&Rejection>,
+    cost: Option<&Cost>,
+) {
+    let server = recorder.server();
+    if let Some(Rejection::Failed(Failure::Trapped(exception))) = rejection {
+        record_exception(recorder, exception);
+    }
+    if !recorder.is_recording() {
+        return;
+    }
+    recorder.set(server, "http.response.status_code", i64::from(status.as_u16()));
+    if let Some(cost) = cost {
+        cost.record(recorder);
+    }
+    if status.is_server_error() {
+        match rejection.and_then(|rejection| Some((rejection.error_type()?, rejection))) {
+            Some((kind, rejection)) => recorder.fail(server, kind, description(rejection)),
+            None => recorder.fail(server, status.as_str(), String::new()),
+        }
+    }
+}
+
+/// An exception is an event of the server span, and a log record for those who look at logs.
+fn record_exception(recorder: &mut Recorder, exception: &Exception) {
+    let server = recorder.server();
+    let attributes = [
+        Attribute::new("exception.type", exception.kind),
+        Attribute::new("exception.message", &exception.message),
+        Attribute::new("exception.stacktrace", &exception.stacktrace),
+    ];
+    recorder.exception(server, exception.message.clone(), &attributes);
+}
+
+/// The status description is for whoever reads the trace, so a trap says more here than in the response.
+fn description(rejection: &Rejection) -> String {
+    match rejection {
+        Rejection::Failed(Failure::Trapped(exception)) => exception.message.clone(),
+        other => other.detail(),
+    }
+}
+
+/// What the client called the server, or what the server listens on where the client did not say.
+fn server_address(arrival: &Arrival, listen: SocketAddr) -> (String, u16) {
+    let host = arrival.uri.authority().cloned().or_else(|| {
+        let host = arrival.headers.get(header::HOST)?;
+        host.to_str().ok()?.parse().ok()
+    });
+    match host {
+        Some(host) => {
+            // The conventions want an IPv6 address without the brackets that a URL needs.
+            let address = host.host().trim_start_matches('[').trim_end_matches(']').to_owned();
+            let standard = if host.as_str().ends_with(host.host()) { 80 } else { listen.port() };
+            (address, host.port_u16().unwrap_or(standard))
+        }
+        None => (listen.ip().to_string(), listen.port()),
+    }
+}
+
+fn protocol_version(version: Version) -> &'static str {
+    match version {
+        Version::HTTP_10 => "1.0",
+        Version::HTTP_2 => "2",
+        _ => "1.1",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+
+    use super::*;
+    use crate::serve::arrival::Body;
+
+    #[test]
+    fn a_server_is_named_as_the_client_named_it_without_what_only_a_url_needs() {
+        let named = |host: &str| {
+            let headers = [(header::HOST, host.parse().unwrap())].into_iter().collect();
+            let (uri, version, body) = ("/".parse().unwrap(), Version::HTTP_11, Body::Whole(Bytes::new()));
+            let arrival = Arrival { method: Method::GET, uri, version, headers, body, connection: None };
+            server_address(&arrival, SocketAddr::from(([127, 0, 0, 1], 8000)))
+        };
+        assert_eq!(named("[::1]:9000"), ("::1".to_owned(), 9000));
+        assert_eq!(named("shop.example"), ("shop.example".to_owned(), 80));
+        assert_eq!(named("shop.example:99999"), ("shop.example".to_owned(), 8000), "no port has this number");
+    }
+}

@@ -1,0 +1,176 @@
+//! Puts a generation together: a component's bytes and a service's configuration in, something that can serve out.
+//!
+//! The same steps at start, at a swap and in `spandrel check`, so that what passes one passes the others.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use thiserror::Error;
+
+use super::generation::{self, Generation};
+use crate::component::{ComponentError, Engine, Pool, Prepared, ServiceContext};
+use crate::config::ServiceConfig;
+use crate::metrics::Metrics;
+use crate::outbound::Outbound;
+use crate::state::StateStore;
+use crate::trace::{KeyValue, Propagators, Resource};
+
+/// Why a service could not be put together.
+#[derive(Debug, Error)]
+pub enum BuildError {
+    /// The file is not there or not readable.
+    #[error(
+        "service `{service}`: the component {path} cannot be read: {reason}. Build it with `cargo xtask build`, or correct `component` in the manifest"
+    )]
+    Unreadable {
+        /// The service.
+        service: String,
+        /// The file.
+        path: PathBuf,
+        /// What the system said.
+        reason: std::io::Error,
+    },
+    /// The file holds no service.
+    #[error("service `{service}`: {path}: {reason}")]
+    Component {
+        /// The service.
+        service: String,
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        reason: ComponentError,
+    },
+    /// The manifest names a probe that the component has no route for.
+    #[error("service `{service}`: `probe = \"{probe}\"` matches no GET route of {path}")]
+    NoProbe {
+        /// The service.
+        service: String,
+        /// The path that the manifest names.
+        probe: String,
+        /// The component.
+        path: PathBuf,
+    },
+}
+
+/// What all generations are made with.
+pub struct GenerationBuilder {
+    engine: Engine,
+    state: StateStore,
+    network: reqwest::Client,
+    propagators: Propagators,
+    metrics: Metrics,
+    resource: Vec<KeyValue>,
+}
+
+impl GenerationBuilder {
+    /// An builder whose services' Resources carry `resource` besides their own attributes.
+    pub fn new(
+        engine: Engine,
+        state: StateStore,
+        network: reqwest::Client,
+        propagators: Propagators,
+        metrics: Metrics,
+        resource: Vec<KeyValue>,
+    ) -> GenerationBuilder {
+        GenerationBuilder { engine, state, network, propagators, metrics, resource }
+    }
+
+    /// The engine that compiles.
+    pub fn engine(&self) -> &Engine {
+        &self.engine
+    }
+
+    /// The instruments of the host.
+    pub fn metrics(&self) -> &Metrics {
+        &self.metrics
+    }
+
+    /// Where a service's spans say they come from.
+    pub fn resource(&self, config: &ServiceConfig) -> Arc<Resource> {
+        Resource::new(config.name.as_str(), &config.version, &self.resource)
+    }
+
+    /// The source of a service's next generation: the one before, unless the manifest's version changed.
+    pub fn reresource_after(&self, config: &ServiceConfig, before: &Arc<Resource>) -> Arc<Resource> {
+        if before.version() == config.version { before.clone() } else { self.resource(config) }
+    }
+
+    /// What the instances of a service run with.
+    pub fn context(&self, config: &ServiceConfig, resource: &Resource) -> Arc<ServiceContext> {
+        let outbound = Outbound::new(&config.outbound, &config.limits, self.propagators.clone(), self.network.clone());
+        Arc::new(ServiceContext {
+            name: config.name.as_str().into(),
+            config: config.config.clone(),
+            limits: config.limits.clone(),
+            isolation: config.isolation,
+            state: self.state.clone(),
+            outbound,
+            metrics: self.metrics.service(config.name.as_str(), resource.attributes().to_vec()),
+            process: self.metrics.clone(),
+        })
+    }
+
+    /// An empty pool of instances.
+    pub fn pool(&self, prepared: Arc<Prepared>, context: Arc<ServiceContext>) -> Pool {
+        Pool::new(self.engine.clone(), prepared, context)
+    }
+
+    /// A generation that serves nobody yet.
+    pub fn generation(
+        &self,
+        number: u64,
+        config: ServiceConfig,
+        resource: Arc<Resource>,
+        pool: Pool,
+    ) -> Arc<Generation> {
+        let prepared = pool.prepared();
+        let routes = prepared.routes().routes().iter().map(Some);
+        let describe = |route| generation::server_span_attributes(route, prepared.digest().as_str(), number);
+        let on_server_spans = std::iter::once(None).chain(routes).map(describe).collect();
+        Generation::new(number, config, resource, pool, on_server_spans)
+    }
+
+    /// Reads, compiles and verifies a service's component file.
+    pub async fn prepare_file(
+        &self,
+        config: &ServiceConfig,
+        context: &Arc<ServiceContext>,
+    ) -> Result<Prepared, BuildError> {
+        let bytes = self.read(config).await?;
+        let prepared = self.prepare(bytes, context).await.map_err(|reason| BuildError::Component {
+            service: config.name.to_string(),
+            path: config.component.clone(),
+            reason,
+        })?;
+        self.check_probe(config, &prepared)?;
+        Ok(prepared)
+    }
+
+    /// Compiles and verifies a component.
+    pub async fn prepare(&self, bytes: Arc<[u8]>, context: &Arc<ServiceContext>) -> Result<Prepared, ComponentError> {
+        let candidate = self.engine.compile(bytes).await?;
+        self.engine.verify(candidate, context).await
+    }
+
+    /// Reads a service's component file.
+    pub async fn read(&self, config: &ServiceConfig) -> Result<Arc<[u8]>, BuildError> {
+        let bytes = tokio::fs::read(&config.component).await.map_err(|reason| BuildError::Unreadable {
+            service: config.name.to_string(),
+            path: config.component.clone(),
+            reason,
+        })?;
+        Ok(bytes.into())
+    }
+
+    fn check_probe(&self, config: &ServiceConfig, prepared: &Prepared) -> Result<(), BuildError> {
+        let Some(probe) = &config.probe else { return Ok(()) };
+        match prepared.routes().find(&http::Method::GET, probe) {
+            crate::http::routes::Match::Found { .. } => Ok(()),
+            _ => Err(BuildError::NoProbe {
+                service: config.name.to_string(),
+                probe: probe.clone(),
+                path: config.component.clone(),
+            }),
+        }
+    }
+}

@@ -1,0 +1,46 @@
+//! The services of the host. Reading takes no lock.
+
+use std::sync::Arc;
+
+use arc_swap::ArcSwap;
+
+use super::service::Service;
+use crate::config::{Origin, ServiceName};
+
+/// All services of the host. Reading takes no lock.
+#[derive(Default)]
+pub struct Catalog {
+    services: ArcSwap<Vec<Arc<Service>>>,
+}
+
+impl Catalog {
+    /// The services, in the order of the manifest.
+    pub fn services(&self) -> Arc<Vec<Arc<Service>>> {
+        self.services.load_full()
+    }
+
+    /// The service of this name.
+    pub fn find(&self, name: &str) -> Option<Arc<Service>> {
+        self.services.load().iter().find(|service| service.name.as_str() == name).cloned()
+    }
+
+    /// The service that answers at `origin`.
+    pub fn at(&self, origin: &Origin) -> Option<Arc<Service>> {
+        self.services.load().iter().find(|service| service.serves(origin)).cloned()
+    }
+
+    /// Adds a service.
+    pub fn add(&self, service: Arc<Service>) {
+        self.services.rcu(|services| {
+            let mut services = Vec::clone(services);
+            services.push(service.clone());
+            services
+        });
+    }
+
+    /// Forgets a service.
+    pub fn remove(&self, name: &ServiceName) {
+        self.services
+            .rcu(|services| services.iter().filter(|service| service.name != *name).cloned().collect::<Vec<_>>());
+    }
+}

@@ -1,0 +1,138 @@
+//! A generation: one version of a component with the configuration that it runs under.
+//!
+//! It is made, then published by storing one pointer, and never changed. The old one lives for as long as requests hold it.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::SystemTime;
+
+use tokio::sync::Notify;
+
+use super::request_stats::RequestStats;
+use crate::component::{Digest, Pool};
+use crate::config::ServiceConfig;
+use crate::http::SCHEME;
+use crate::http::method::span_name;
+use crate::http::routes::{Route, RouteIndex, RouteTable};
+use crate::trace::{Attribute, Attributes, Resource};
+
+/// One version of a service. Never changed after it is published.
+pub struct Generation {
+    /// 1 for the version that the host started with; each one published later has the next number.
+    pub number: u64,
+    /// The configuration that it runs under.
+    pub config: ServiceConfig,
+    /// Where its spans say they come from.
+    pub resource: Arc<Resource>,
+    /// Its instances.
+    pub pool: Pool,
+    /// When it was made.
+    pub created: SystemTime,
+    /// How its requests went.
+    pub stats: RequestStats,
+    on_server_spans: Vec<Attributes>,
+    in_flight: AtomicUsize,
+    idle: Notify,
+}
+
+impl Generation {
+    /// A generation that serves nobody yet. `on_server_spans` is what stands on the server span of every request, first
+    /// for those without a route and then route by route.
+    pub fn new(
+        number: u64,
+        config: ServiceConfig,
+        resource: Arc<Resource>,
+        pool: Pool,
+        on_server_spans: Vec<Attributes>,
+    ) -> Arc<Generation> {
+        Arc::new(Generation {
+            on_server_spans,
+            number,
+            config,
+            resource,
+            pool,
+            created: SystemTime::now(),
+            stats: RequestStats::default(),
+            in_flight: AtomicUsize::new(0),
+            idle: Notify::new(),
+        })
+    }
+
+    /// The digest of its component.
+    pub fn digest(&self) -> &Digest {
+        self.pool.prepared().digest()
+    }
+
+    /// Its endpoints.
+    pub fn routes(&self) -> &RouteTable {
+        self.pool.prepared().routes()
+    }
+
+    /// What stands on the server span of every request that this route, or none, matches.
+    pub fn on_server_spans(&self, route: Option<RouteIndex>) -> Option<&Attributes> {
+        self.on_server_spans.get(route.map_or(0, |route| route as usize + 1))
+    }
+
+    /// Requests that it is serving now.
+    pub fn in_flight(&self) -> usize {
+        self.in_flight.load(Ordering::SeqCst)
+    }
+
+    /// Waits until no request holds this generation.
+    pub async fn drained(&self) {
+        loop {
+            let notified = self.idle.notified();
+            if self.in_flight() == 0 {
+                return;
+            }
+            notified.await;
+        }
+    }
+}
+
+/// A request's hold on the generation that serves it. Clones are the same hold.
+#[derive(Clone)]
+pub struct Lease(Arc<Held>);
+
+struct Held {
+    generation: Arc<Generation>,
+}
+
+impl Lease {
+    pub(super) fn new(generation: Arc<Generation>) -> Lease {
+        generation.in_flight.fetch_add(1, Ordering::SeqCst);
+        Lease(Arc::new(Held { generation }))
+    }
+
+    /// Another hold on the same generation.
+    pub fn another(&self) -> Lease {
+        Lease::new(self.0.generation.clone())
+    }
+
+    /// The generation that is held.
+    pub fn generation(&self) -> &Arc<Generation> {
+        &self.0.generation
+    }
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        if self.generation.in_flight.fetch_sub(1, Ordering::SeqCst) == 1 {
+            self.generation.idle.notify_waiters();
+        }
+    }
+}
+
+/// Attributes of server spans that are the same for all requests that `route`, or none, matches in one version of a service.
+pub(super) fn server_span_attributes(route: Option<&Route>, digest: &str, generation: u64) -> Attributes {
+    let mut attributes = vec![
+        Attribute::new("url.scheme", SCHEME),
+        Attribute::new("spandrel.component.digest", digest),
+        Attribute::new("spandrel.component.generation", generation as i64),
+    ];
+    if let Some(route) = route {
+        attributes.push(Attribute::new("http.request.method", span_name(&route.method)));
+        attributes.push(Attribute::new("http.route", &*route.template));
+    }
+    attributes.into_iter().collect()
+}

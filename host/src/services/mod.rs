@@ -1,0 +1,13 @@
+//! The services of the host and the immutable generations that serve for them.
+
+mod builder;
+mod catalog;
+mod generation;
+mod request_stats;
+mod service;
+
+pub use self::builder::{BuildError, GenerationBuilder};
+pub use self::catalog::Catalog;
+pub use self::generation::{Generation, Lease};
+pub use self::request_stats::{RequestStats, StatsSnapshot};
+pub use self::service::{Canary, Permit, Service, Serving};

@@ -1,0 +1,31 @@
+//! Header fields as carriers of trace context: what all formats read and write alike.
+
+use http::{HeaderMap, HeaderName, HeaderValue};
+use opentelemetry::trace::{SpanId, TraceId};
+
+use crate::trace::context::{TraceContext, hex};
+
+/// Sets a header, or takes it away where there is nothing to send.
+pub(super) fn put(headers: &mut HeaderMap, name: HeaderName, value: Option<impl AsRef<str>>) {
+    headers.remove(&name);
+    if let Some(value) = value.and_then(|value| HeaderValue::from_str(value.as_ref()).ok()) {
+        headers.insert(name, value);
+    }
+}
+
+/// The value of a field that may stand only once.
+pub(super) fn single<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Option<&'a str> {
+    let mut values = headers.get_all(name).into_iter();
+    let value = values.next()?.to_str().ok()?;
+    values.next().is_none().then_some(value)
+}
+
+/// A caller named by ids with leading zeros left out, as B3's 64-bit trace ids and Jaeger's ids may be.
+pub(super) fn caller(trace: &str, span: &str, sampled: bool) -> Option<TraceContext> {
+    if trace.is_empty() || span.is_empty() || trace.len() > 32 || span.len() > 16 {
+        return None;
+    }
+    let trace_id = TraceId::from_bytes(hex(&format!("{:0>32}", trace.to_ascii_lowercase()))?);
+    let span_id = SpanId::from_bytes(hex(&format!("{:0>16}", span.to_ascii_lowercase()))?);
+    TraceContext::valid(trace_id, span_id, sampled)
+}

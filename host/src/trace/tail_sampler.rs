@@ -1,0 +1,271 @@
+//! The tail rule: the local part of a trace is held until all of it has ended, then kept or dropped as one.
+//!
+//! It has ended when no request of the trace is served here any more: several may come from outside at once, and a call
+//! may outlive its caller. What is held is bounded. Where there is more than that, the trace that was held longest is
+//! kept: better too much than a failure that nobody sees. Once a trace is kept, so is whatever comes of it later.
+
+use std::collections::{HashMap, HashSet, VecDeque};
+use std::sync::Arc;
+use std::time::Duration;
+
+use opentelemetry::trace::TraceId;
+
+use super::pipeline::Finished;
+use super::sampler;
+use super::segment::Segment;
+use super::settings::Keep;
+
+/// How many traces that were kept are remembered.
+const REMEMBERED: usize = 4096;
+
+/// Holds traces until they end.
+pub(super) struct TailSampler {
+    rule: Keep,
+    /// The most spans that are held.
+    capacity: usize,
+    /// How many requests of each trace are being served.
+    open: HashMap<TraceId, usize>,
+    held: HashMap<TraceId, Held>,
+    /// Traces in the order in which they were first held, with their numbers. Some may be decided already.
+    order: VecDeque<(TraceId, u64)>,
+    next: u64,
+    weight: usize,
+    kept: HashSet<TraceId>,
+    /// Those, in the order in which it was decided.
+    decisions: VecDeque<TraceId>,
+}
+
+struct Held {
+    /// Tells this holding of a trace from another one of the same trace.
+    number: u64,
+    segments: Vec<Finished>,
+}
+
+impl TailSampler {
+    pub fn new(rule: Keep, capacity: usize) -> TailSampler {
+        TailSampler {
+            rule,
+            capacity,
+            open: HashMap::new(),
+            held: HashMap::new(),
+            order: VecDeque::new(),
+            next: 0,
+            weight: 0,
+            kept: HashSet::new(),
+            decisions: VecDeque::new(),
+        }
+    }
+
+    /// A request of a sampled trace begins to be served. Its segment must come to [`TailSampler::take`] when it has ended.
+    pub fn begin(&mut self, trace: TraceId) {
+        *self.open.entry(trace).or_default() += 1;
+    }
+
+    /// Takes a segment and gives back those whose traces are decided to be kept.
+    pub fn take(&mut self, finished: Finished) -> Vec<Finished> {
+        let trace = finished.segment.trace_id;
+        if !finished.segment.sampled {
+            return vec![finished];
+        }
+        let ends = self.has_ended(trace);
+        if self.kept.contains(&trace) {
+            return vec![finished];
+        }
+        self.hold(trace, finished);
+        let mut out = Vec::new();
+        if ends {
+            let segments = self.release(trace);
+            let kept = self.keeps(trace, &segments);
+            if kept {
+                self.remember(trace);
+            }
+            out.extend(outcome(kept, segments));
+        }
+        while self.weight > self.capacity {
+            let Some((oldest, number)) = self.order.pop_front() else { break };
+            if self.held.get(&oldest).is_some_and(|held| held.number == number) {
+                out.extend(self.release(oldest));
+                self.remember(oldest);
+            }
+        }
+        out
+    }
+
+    /// Counts a request that ended. Whether it was the last one of its trace.
+    fn has_ended(&mut self, trace: TraceId) -> bool {
+        match self.open.get_mut(&trace) {
+            Some(open) if *open > 1 => {
+                *open -= 1;
+                false
+            }
+            _ => {
+                self.open.remove(&trace);
+                true
+            }
+        }
+    }
+
+    /// Gives back everything that is held, when the host stops.
+    pub fn flush(&mut self) -> Vec<Finished> {
+        self.weight = 0;
+        self.order.clear();
+        self.held.drain().flat_map(|(_, held)| held.segments).collect()
+    }
+
+    fn hold(&mut self, trace: TraceId, finished: Finished) {
+        self.weight += finished.weight;
+        if let Some(held) = self.held.get_mut(&trace) {
+            return held.segments.push(finished);
+        }
+        self.next += 1;
+        self.held.insert(trace, Held { number: self.next, segments: vec![finished] });
+        self.order.push_back((trace, self.next));
+        // What was decided meanwhile leaves the order from time to time, lest it grow for ever.
+        if self.order.len() > 2 * self.held.len() + 64 {
+            let held = &self.held;
+            self.order.retain(|(trace, number)| held.get(trace).is_some_and(|held| held.number == *number));
+        }
+    }
+
+    fn release(&mut self, trace: TraceId) -> Vec<Finished> {
+        let segments = self.held.remove(&trace).map(|held| held.segments).unwrap_or_default();
+        self.weight -= segments.iter().map(|finished| finished.weight).sum::<usize>();
+        segments
+    }
+
+    fn remember(&mut self, trace: TraceId) {
+        if self.kept.insert(trace) {
+            self.decisions.push_back(trace);
+        }
+        if self.decisions.len() > REMEMBERED
+            && let Some(oldest) = self.decisions.pop_front()
+        {
+            self.kept.remove(&oldest);
+        }
+    }
+
+    fn keeps(&self, trace: TraceId, segments: &[Finished]) -> bool {
+        let by_rule = |Finished { segment, .. }: &Finished| {
+            self.rule.keeps(segment.has_error(), segment.root().map_or(Duration::ZERO, |root| root.duration))
+        };
+        segments.iter().any(by_rule) || sampler::keeps(self.rule.rate, trace)
+    }
+}
+
+/// Log records are not sampled: they go out without their spans.
+fn outcome(kept: bool, segments: Vec<Finished>) -> Vec<Finished> {
+    match kept {
+        true => segments,
+        false => segments.into_iter().filter(|finished| !finished.segment.logs.is_empty()).map(only_logs).collect(),
+    }
+}
+
+fn only_logs(finished: Finished) -> Finished {
+    let Finished { segment, weight } = finished;
+    let spans = Vec::new();
+    let logs = Segment {
+        sampled: false,
+        spans,
+        resource: segment.resource.clone(),
+        trace_id: segment.trace_id,
+        state: None,
+        shared: segment.shared.clone(),
+        logs: segment.logs.clone(),
+    };
+    Finished { segment: Arc::new(logs), weight }
+}
+
+#[cfg(test)]
+mod tests {
+    use opentelemetry::trace::SpanKind;
+
+    use super::*;
+    use crate::trace::segment::{Severity, Status};
+    use crate::trace::tests::{log, segment, span};
+
+    fn tail_sampler(rule: Keep) -> TailSampler {
+        TailSampler::new(rule, 1000)
+    }
+
+    /// One that serves so many requests of trace 1.
+    fn serving(rule: Keep, open: usize) -> TailSampler {
+        let mut tail_sampler = tail_sampler(rule);
+        (0..open).for_each(|_| tail_sampler.begin(TraceId::from(1_u128)));
+        tail_sampler
+    }
+
+    const NOTHING: Keep = Keep { errors: false, slower_than: None, rate: 0.0 };
+    const ERRORS: Keep = Keep { errors: true, ..NOTHING };
+
+    /// A segment of trace 1.
+    fn finished(change: impl FnOnce(&mut Segment)) -> Finished {
+        let mut made = segment("shop", 1, vec![span(1, 0, "work", SpanKind::Server)]);
+        change(&mut made);
+        Finished { segment: Arc::new(made), weight: 1 }
+    }
+
+    fn fail(segment: &mut Segment) {
+        segment.spans[0].status = Status::Error(String::new());
+    }
+
+    #[test]
+    fn a_trace_is_held_until_its_last_request_ends_and_then_kept_whole() {
+        let mut tail_sampler = serving(ERRORS, 3);
+        assert!(tail_sampler.take(finished(fail)).is_empty());
+        assert!(tail_sampler.take(finished(|_| ())).is_empty());
+        assert_eq!(tail_sampler.take(finished(|_| ())).len(), 3);
+        assert_eq!(tail_sampler.weight, 0);
+        assert!(tail_sampler.open.is_empty());
+    }
+
+    #[test]
+    fn the_last_request_may_be_the_one_that_counts() {
+        let mut tail_sampler = serving(ERRORS, 2);
+        assert!(tail_sampler.take(finished(|_| ())).is_empty(), "another request of the trace is being served");
+        assert_eq!(tail_sampler.take(finished(fail)).len(), 2);
+    }
+
+    #[test]
+    fn what_no_rule_keeps_is_dropped_but_for_its_log_records() {
+        let mut tail_sampler = serving(ERRORS, 2);
+        assert!(tail_sampler.take(finished(|segment| segment.logs.push(log(Severity::Info, "hello")))).is_empty());
+        let out = tail_sampler.take(finished(|_| ()));
+        assert_eq!(out.len(), 1);
+        assert!(out[0].segment.spans.is_empty() && !out[0].segment.logs.is_empty());
+    }
+
+    #[test]
+    fn slow_traces_and_a_share_of_the_rest_are_kept() {
+        let slow = |segment: &mut Segment| segment.spans[0].duration = Duration::from_millis(300);
+        let rule = Keep { slower_than: Some(Duration::from_millis(250)), ..NOTHING };
+        assert_eq!(serving(rule, 1).take(finished(slow)).len(), 1);
+        assert_eq!(serving(rule, 1).take(finished(|_| ())).len(), 0);
+        assert_eq!(serving(Keep { rate: 1.0, ..NOTHING }, 1).take(finished(|_| ())).len(), 1);
+    }
+
+    #[test]
+    fn of_a_trace_that_is_kept_so_is_what_comes_later_and_of_one_that_is_dropped_what_the_rule_keeps() {
+        let next = |tail_sampler: &mut TailSampler, change: fn(&mut Segment)| {
+            tail_sampler.begin(TraceId::from(1_u128));
+            tail_sampler.take(finished(change)).len()
+        };
+        let mut kept = tail_sampler(ERRORS);
+        assert_eq!([next(&mut kept, fail), next(&mut kept, |_| ())], [1, 1]);
+        let mut dropped = tail_sampler(ERRORS);
+        assert_eq!([next(&mut dropped, |_| ()), next(&mut dropped, |_| ()), next(&mut dropped, fail)], [0, 0, 1]);
+    }
+
+    #[test]
+    fn what_is_held_is_bounded_and_the_oldest_is_kept() {
+        let mut tail_sampler = TailSampler::new(ERRORS, 10);
+        let mut out = 0;
+        for trace in 1..1000_u128 {
+            (0..2).for_each(|_| tail_sampler.begin(TraceId::from(trace)));
+            let made = segment("shop", trace, vec![span(2, 1, "work", SpanKind::Server)]);
+            out += tail_sampler.take(Finished { segment: Arc::new(made), weight: 1 }).len();
+        }
+        assert_eq!(out, 989);
+        assert!(tail_sampler.held.len() == 10 && tail_sampler.order.len() < 100);
+        assert_eq!(tail_sampler.flush().len(), 10);
+    }
+}
