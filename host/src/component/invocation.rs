@@ -8,6 +8,7 @@ use http::{HeaderMap, StatusCode};
 
 use super::cost::Cost;
 use super::failure::Failure;
+use crate::http::Body;
 use crate::http::routes::RouteIndex;
 use crate::outbound::LocalCalls;
 use crate::trace::Recorder;
@@ -39,14 +40,13 @@ pub struct GuestRequest {
 }
 
 /// A guest's answer, checked to be HTTP.
-#[derive(Debug)]
 pub struct Reply {
     /// From 200 to 599.
     pub status: StatusCode,
     /// Without the fields that belong to a connection.
     pub headers: HeaderMap,
     /// At most `response_body` bytes.
-    pub body: Bytes,
+    pub body: Body,
 }
 
 /// The end of a call.

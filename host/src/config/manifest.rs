@@ -283,7 +283,7 @@ fn origins(section: &Section<'_>, key: &str) -> Result<Vec<(Origin, Range<usize>
 }
 
 fn limits(section: &Section<'_>) -> Result<Limits> {
-    section.only(&["memory", "request_body", "response_body", "request_timeout", "concurrency"])?;
+    section.only(&["memory", "request_body", "response_body", "request_timeout", "idle_timeout", "concurrency"])?;
     let standard = Limits::default();
     let body = |key, standard: usize| -> Result<usize> {
         let given = section.size(key)?.map(usize::try_from);
@@ -294,6 +294,7 @@ fn limits(section: &Section<'_>) -> Result<Limits> {
         request_body: body("request_body", standard.request_body)?,
         response_body: body("response_body", standard.response_body)?,
         request_timeout: section.duration("request_timeout")?.unwrap_or(standard.request_timeout),
+        idle_timeout: section.duration("idle_timeout")?.unwrap_or(standard.idle_timeout),
         concurrency: section.count("concurrency")?.unwrap_or(standard.concurrency),
     };
     if limits.memory > 4 << 30 {
@@ -306,6 +307,7 @@ fn limits(section: &Section<'_>) -> Result<Limits> {
     let zero = [
         ("memory", limits.memory == 0),
         ("request_timeout", limits.request_timeout == Duration::ZERO),
+        ("idle_timeout", limits.idle_timeout == Duration::ZERO),
         ("concurrency", limits.concurrency == 0),
     ];
     match zero.into_iter().find(|(_, zero)| *zero) {

@@ -202,8 +202,10 @@ pub struct Limits {
     pub request_body: usize,
     /// A response's body, in bytes: the service's own, and of those it calls.
     pub response_body: usize,
-    /// The longest that a request may take.
+    /// The longest time until the head of a response.
     pub request_timeout: Duration,
+    /// The longest pause in a body, in either direction.
+    pub idle_timeout: Duration,
     /// Requests that are served at one time.
     pub concurrency: usize,
 }
@@ -215,6 +217,7 @@ impl Default for Limits {
             request_body: 1 << 20,
             response_body: 8 << 20,
             request_timeout: Duration::from_secs(10),
+            idle_timeout: Duration::from_secs(30),
             concurrency: 1024,
         }
     }

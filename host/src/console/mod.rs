@@ -9,6 +9,7 @@ mod auth;
 mod health;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use http::header::{CACHE_CONTROL, CONTENT_TYPE, X_CONTENT_TYPE_OPTIONS};
@@ -18,8 +19,11 @@ use serde::Serialize;
 
 use self::auth::AdminAuth;
 use crate::control::Control;
-use crate::http::problem;
+use crate::http::{Body, problem};
 use crate::serve::listener::{Bound, Listener};
+
+/// How long a client may take nothing of an answer.
+const WRITE_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// Everything that the console's handlers need.
 pub(crate) struct Console {
@@ -34,9 +38,10 @@ impl Console {
         let console = Arc::new(Console { control, auth });
         bound.serve(
             |_| (),
+            WRITE_TIMEOUT,
             move |request, ()| {
                 let console = console.clone();
-                async move { console.answer(request).await }
+                async move { console.answer(request).await.map(Body::Whole) }
             },
         )
     }

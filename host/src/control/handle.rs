@@ -4,7 +4,6 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use bytes::Bytes;
 use futures_util::future::BoxFuture;
 use http::{Request, Response};
 use hyper::body::Incoming;
@@ -12,7 +11,8 @@ use hyper::body::Incoming;
 use super::observe;
 use super::swap::{ServiceReport, Swapper};
 use crate::config::{Bind, Config, Environment, ServiceConfig, ServiceName};
-use crate::serve::arrival::{Arrival, Body};
+use crate::http::Body;
+use crate::serve::arrival::Arrival;
 use crate::serve::dispatch::Dispatcher;
 use crate::serve::listener::{self, Bound, ListenError, Listener};
 use crate::serve::server_span;
@@ -97,14 +97,15 @@ impl Control {
         let service = Service::new(generation);
         observe::adopt(self.builder.metrics(), &service);
         self.catalog.add(service.clone());
-        let listener = bound.serve(describe_connection, self.handler(service));
+        let idle_timeout = config.limits.idle_timeout;
+        let listener = bound.serve(describe_connection, idle_timeout, self.handler(service));
         self.listeners().insert(config.name, listener);
     }
 
     pub(super) fn handler(
         self: &Arc<Self>,
         service: Arc<Service>,
-    ) -> impl Fn(Request<Incoming>, &Arc<Attributes>) -> BoxFuture<'static, Response<Bytes>> + Clone + use<> {
+    ) -> impl Fn(Request<Incoming>, &Arc<Attributes>) -> BoxFuture<'static, Response<Body>> + Clone + use<> {
         let dispatcher = self.dispatcher.clone();
         move |request, connection| {
             let (dispatcher, service) = (dispatcher.clone(), service.clone());
@@ -115,7 +116,7 @@ impl Control {
                 uri: parts.uri,
                 version: parts.version,
                 headers: parts.headers,
-                body: Body::Stream(body),
+                body: Body::from_transport(body),
                 connection: Some(connection.clone()),
             };
             Box::pin(async move { dispatcher.serve(&service, arrival).await })

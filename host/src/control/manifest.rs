@@ -126,7 +126,7 @@ impl Control {
         self.unapplied().remove(&config.name);
         let Some(bound) = bound else { return };
         tracing::info!(service = %config.name, address = %bound.address, "service moved");
-        let listener = bound.serve(describe_connection, self.handler(service));
+        let listener = bound.serve(describe_connection, config.limits.idle_timeout, self.handler(service));
         if let Some(before) = self.listeners().insert(config.name.clone(), listener) {
             tokio::spawn(before.drain(DRAIN_LIMIT));
         }

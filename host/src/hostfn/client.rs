@@ -15,6 +15,7 @@ use crate::component::client_call::ClientCall;
 use crate::component::resources::GuestSpan;
 use crate::component::{from_wit, measured, to_wit};
 use crate::config::Origin;
+use crate::http::Body;
 use crate::http::method::span_name;
 use crate::http::redaction;
 use crate::outbound::{Call, CallError, LocalCalls, Outbound};
@@ -106,7 +107,7 @@ impl StoreData {
         let call = target.and_then(|(uri, origin)| {
             let headers = from_wit(headers).map_err(CallError::InvalidUrl)?;
             let (context, baggage) = (recorder.context_of(span), recorder.baggage().clone());
-            Ok(Call { method: method.clone(), uri, origin, headers, body: body.into(), context, baggage })
+            Ok(Call { method: method.clone(), uri, origin, headers, body: Body::Whole(body.into()), context, baggage })
         });
         (ClientCall { span, method, origin, began }, call)
     }
@@ -138,7 +139,7 @@ async fn send(
     locals: Arc<dyn LocalCalls>,
     limit: Option<Duration>,
 ) -> (Answer, Instant) {
-    let send = async { outbound.send(call?, locals).await };
+    let send = async { outbound.send_whole(call?, locals).await };
     let answer = match limit {
         Some(limit) => tokio::time::timeout(limit, send).await.unwrap_or(Err(CallError::TimedOut)),
         None => send.await,

@@ -3,15 +3,19 @@
 //! A call to a service of the same host never touches a socket; it is otherwise the same call, with the same spans and
 //! limits. What is not allowed is refused before anything is looked up or connected.
 
-use std::sync::Arc;
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::task::{Context, Poll};
 use std::time::Duration;
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use futures_util::future::BoxFuture;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Response, Uri};
+use http_body::{Body as HttpBody, Frame, SizeHint};
 use thiserror::Error;
 
 use crate::config::Origin;
+use crate::http::{Body, BodyError};
 use crate::trace::{self, Baggage, Propagators, TraceContext};
 
 /// Says how many services a request has been through, so that circles over the network end too.
@@ -53,7 +57,6 @@ impl CallError {
 }
 
 /// A request on its way out.
-#[derive(Clone, Debug)]
 pub struct Call {
     /// The method.
     pub method: Method,
@@ -63,8 +66,8 @@ pub struct Call {
     pub origin: Origin,
     /// The fields that the guest set.
     pub headers: HeaderMap,
-    /// The whole body.
-    pub body: Bytes,
+    /// What follows the head.
+    pub body: Body,
     /// The client span, as the callee will see it.
     pub context: TraceContext,
     /// What travels with the trace.
@@ -74,7 +77,7 @@ pub struct Call {
 /// The services of this host, as one request may call them.
 pub trait LocalCalls: Send + Sync {
     /// Calls the service that serves `call.origin`, or gives the call back where none of this host does.
-    fn call(&self, call: Call) -> Result<BoxFuture<'static, Response<Bytes>>, Call>;
+    fn call(&self, call: Call) -> Result<BoxFuture<'static, Response<Body>>, Call>;
 
     /// How many services the request has been through, this one included.
     fn hops(&self) -> u32;
@@ -88,8 +91,10 @@ pub struct Outbound {
     network: reqwest::Client,
     /// The most bytes that an answer may have.
     response_limit: usize,
-    /// The longest that an answer may take.
+    /// The longest time until the head of an answer.
     timeout: Duration,
+    /// The longest pause in the body of an answer.
+    idle_timeout: Duration,
 }
 
 impl Outbound {
@@ -107,6 +112,7 @@ impl Outbound {
             network,
             response_limit: limits.response_body,
             timeout: limits.request_timeout,
+            idle_timeout: limits.idle_timeout,
         }
     }
 
@@ -115,8 +121,8 @@ impl Outbound {
         self.allow.contains(origin)
     }
 
-    /// Sends one call and waits for its answer.
-    pub async fn send(&self, mut call: Call, locals: Arc<dyn LocalCalls>) -> Result<Response<Bytes>, CallError> {
+    /// Sends one call and waits for the head of its answer.
+    pub async fn send(&self, mut call: Call, locals: Arc<dyn LocalCalls>) -> Result<Response<Body>, CallError> {
         if !self.allows(&call.origin) {
             return Err(CallError::Denied(call.origin));
         }
@@ -125,7 +131,7 @@ impl Outbound {
             trace::remove_baggage(&mut call.headers);
         }
         match locals.call(call) {
-            Ok(answer) => self.within_limit(answer.await),
+            Ok(answer) => Ok(answer.await),
             Err(call) => {
                 let sent = tokio::time::timeout(self.timeout, self.over_network(call, locals.hops())).await;
                 sent.unwrap_or(Err(CallError::TimedOut))
@@ -133,40 +139,62 @@ impl Outbound {
         }
     }
 
-    fn within_limit(&self, answer: Response<Bytes>) -> Result<Response<Bytes>, CallError> {
-        match answer.body().len() > self.response_limit {
-            true => Err(CallError::TooLarge(self.response_limit)),
-            false => Ok(answer),
+    /// Sends one call and waits for its whole answer, which may have `response_body` bytes.
+    pub async fn send_whole(&self, call: Call, locals: Arc<dyn LocalCalls>) -> Result<Response<Bytes>, CallError> {
+        let (parts, body) = self.send(call, locals).await?.into_parts();
+        let limit = self.response_limit;
+        if body.size_hint().lower() > limit as u64 {
+            return Err(CallError::TooLarge(limit));
         }
+        let body = body.bounded(limit, self.idle_timeout).collect().await.map_err(|error| match error {
+            BodyError::TooLarge(_) => CallError::TooLarge(limit),
+            BodyError::Paused(_) => CallError::TimedOut,
+            other => CallError::Unreachable(other.to_string()),
+        })?;
+        Ok(Response::from_parts(parts, body))
     }
 
-    async fn over_network(&self, call: Call, hops: u32) -> Result<Response<Bytes>, CallError> {
+    async fn over_network(&self, call: Call, hops: u32) -> Result<Response<Body>, CallError> {
         let Call { method, uri, mut headers, body, context, baggage, .. } = call;
         self.propagators.inject(&context, Some(&baggage), &mut headers);
         headers.insert(HOPS, HeaderValue::from(hops));
         headers.remove(http::header::HOST);
-        let request = self.network.request(method, uri.to_string()).headers(headers).body(body);
-        let response = request.send().await.map_err(network_error)?;
-        self.read(response).await
+        let request = self.network.request(method, uri.to_string()).headers(headers).body(network_body(body));
+        let response: Response<reqwest::Body> = request.send().await.map_err(network_error)?.into();
+        let (parts, body) = response.into_parts();
+        let mut answer = Response::new(Body::from_transport(body));
+        *answer.status_mut() = parts.status;
+        *answer.version_mut() = parts.version;
+        *answer.headers_mut() = parts.headers;
+        Ok(answer)
+    }
+}
+
+fn network_body(body: Body) -> reqwest::Body {
+    match body {
+        Body::Whole(bytes) => bytes.into(),
+        stream => reqwest::Body::wrap(SyncBody(Mutex::new(stream))),
+    }
+}
+
+/// A body that the network client may share between threads, as it asks for. Nobody ever waits for the lock.
+struct SyncBody(Mutex<Body>);
+
+impl HttpBody for SyncBody {
+    type Data = Bytes;
+    type Error = BodyError;
+
+    fn poll_frame(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        let body = self.get_mut().0.get_mut().unwrap_or_else(PoisonError::into_inner);
+        Pin::new(body).poll_frame(context)
     }
 
-    async fn read(&self, mut response: reqwest::Response) -> Result<Response<Bytes>, CallError> {
-        if response.content_length().is_some_and(|length| length > self.response_limit as u64) {
-            return Err(CallError::TooLarge(self.response_limit));
-        }
-        let mut answer = Response::new(Bytes::new());
-        *answer.status_mut() = response.status();
-        *answer.version_mut() = response.version();
-        *answer.headers_mut() = std::mem::take(response.headers_mut());
-        let mut body = BytesMut::new();
-        while let Some(chunk) = response.chunk().await.map_err(network_error)? {
-            if body.len() + chunk.len() > self.response_limit {
-                return Err(CallError::TooLarge(self.response_limit));
-            }
-            body.extend_from_slice(&chunk);
-        }
-        *answer.body_mut() = body.freeze();
-        Ok(answer)
+    fn is_end_stream(&self) -> bool {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).size_hint()
     }
 }
 
@@ -198,8 +226,6 @@ fn network_error(error: reqwest::Error) -> CallError {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Mutex;
-
     use super::*;
     use crate::config;
 
@@ -208,7 +234,7 @@ mod tests {
     struct Everywhere(Mutex<Vec<HeaderMap>>);
 
     impl LocalCalls for Everywhere {
-        fn call(&self, call: Call) -> Result<BoxFuture<'static, Response<Bytes>>, Call> {
+        fn call(&self, call: Call) -> Result<BoxFuture<'static, Response<Body>>, Call> {
             self.0.lock().unwrap().push(call.headers);
             Ok(Box::pin(std::future::ready(Response::default())))
         }
@@ -233,7 +259,7 @@ mod tests {
                 uri: uri.clone(),
                 origin: origin.clone(),
                 headers,
-                body: Bytes::new(),
+                body: Body::empty(),
                 context: TraceContext::from_traceparent("00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01")
                     .unwrap(),
                 baggage: Baggage::default(),

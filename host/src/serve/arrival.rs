@@ -1,16 +1,16 @@
 //! A request as it arrives at a service, and the reading of its body.
 
-use std::error::Error;
-use std::io;
 use std::sync::Arc;
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use http::{HeaderMap, Method, Uri, Version};
-use http_body_util::{BodyExt, LengthLimitError, Limited};
-use hyper::body::Incoming as HyperBody;
+use http_body::Body as _;
+use http_body_util::BodyExt;
 
 use super::rejection::Rejection;
 use crate::config::Limits;
+use crate::http::{Body, BodyError};
+use crate::services::Service;
 use crate::trace::Attributes;
 
 /// A request as it arrives at a service.
@@ -29,44 +29,35 @@ pub struct Arrival {
     pub connection: Option<Arc<Attributes>>,
 }
 
-/// A request's body: already here, or still on its way.
-pub enum Body {
-    /// From a service of the same host.
-    Whole(Bytes),
-    /// From the network.
-    Stream(HyperBody),
-}
-
-/// Reads a whole body within the service's limits.
-pub(super) async fn read_body(body: Body, limits: &Limits) -> Result<Bytes, Rejection> {
+/// Reads a whole body within the service's limits. Bytes that have arrived count in `waiting` until the body is whole.
+pub(super) async fn read_whole(body: Body, limits: &Limits, service: &Arc<Service>) -> Result<Bytes, Rejection> {
     let limit = limits.request_body;
-    match body {
-        Body::Whole(bytes) if bytes.len() > limit => Err(Rejection::BodyTooLarge(limit)),
-        Body::Whole(bytes) => Ok(bytes),
-        Body::Stream(stream) => {
-            let read = Limited::new(stream, limit).collect();
-            let read = tokio::time::timeout(limits.request_timeout, read).await;
-            let collected = read.map_err(|_| Rejection::ClientTooSlow(limits.request_timeout))?;
-            let collected = collected.map_err(|error| match error.is::<LengthLimitError>() {
-                true => Rejection::BodyTooLarge(limit),
-                false if is_malformed(&*error) => Rejection::BrokenBody,
-                false => Rejection::ClientGone,
-            })?;
-            Ok(collected.to_bytes())
+    let mut body = match body {
+        Body::Whole(bytes) if bytes.len() > limit => return Err(Rejection::BodyTooLarge(limit)),
+        Body::Whole(bytes) => return Ok(bytes),
+        body if body.size_hint().lower() > limit as u64 => return Err(Rejection::BodyTooLarge(limit)),
+        body => body.bounded(limit, limits.idle_timeout),
+    };
+    let read = async {
+        let (mut read, mut waiting) = (BytesMut::new(), service.waiting_bytes());
+        while let Some(frame) = body.frame().await {
+            let Ok(data) = frame.map_err(|error| rejection(error, limits))?.into_data() else { continue };
+            if !waiting.grow(data.len()) {
+                return Err(Rejection::TooMuchWaiting);
+            }
+            read.extend_from_slice(&data);
         }
-    }
+        Ok(read.freeze())
+    };
+    let read = tokio::time::timeout(limits.request_timeout, read).await;
+    read.unwrap_or(Err(Rejection::ClientTooSlow(limits.request_timeout)))
 }
 
-/// Whether a body could not be read for what came; else nothing came any more.
-fn is_malformed(error: &(dyn Error + 'static)) -> bool {
-    let is_of_content =
-        |error: &io::Error| matches!(error.kind(), io::ErrorKind::InvalidInput | io::ErrorKind::InvalidData);
-    let mut cause = Some(error);
-    while let Some(error) = cause {
-        if error.downcast_ref().is_some_and(is_of_content) {
-            return true;
-        }
-        cause = error.source();
+fn rejection(error: BodyError, limits: &Limits) -> Rejection {
+    match error {
+        BodyError::TooLarge(_) => Rejection::BodyTooLarge(limits.request_body),
+        BodyError::Paused(limit) => Rejection::ClientTooSlow(limit),
+        BodyError::Malformed(_) => Rejection::BrokenBody,
+        BodyError::BrokenOff(_) | BodyError::Failed { .. } => Rejection::ClientGone,
     }
-    false
 }

@@ -10,13 +10,13 @@ use bytes::Bytes;
 use futures_util::future::BoxFuture;
 use http::{HeaderMap, Method, Response, StatusCode, Version};
 
-use super::arrival::{Arrival, Body, read_body};
+use super::arrival::{Arrival, read_whole};
 use super::exchange::Exchange;
 use super::rejection::Rejection;
 use super::request_attributes;
 use crate::component::{Failure, GuestRequest, Handled, Invocation, Reply};
 use crate::config::ServiceName;
-use crate::http::SCHEME;
+use crate::http::Body;
 use crate::http::method::span_name;
 use crate::http::routes::Match;
 use crate::outbound::{Call, HOP_BUDGET, HOPS, LocalCalls};
@@ -50,7 +50,7 @@ impl Dispatcher {
     }
 
     /// Serves a request from the network.
-    pub async fn serve(self: &Arc<Self>, service: &Arc<Service>, arrival: Arrival) -> Response<Bytes> {
+    pub async fn serve(self: &Arc<Self>, service: &Arc<Service>, arrival: Arrival) -> Response<Body> {
         let incoming = self.pipeline.propagators().extract(&arrival.headers);
         let hops = arrival.headers.get(HOPS).and_then(|hops| hops.to_str().ok()?.parse().ok()).unwrap_or(0_u32);
         let chain = Chain { dispatcher: self.clone(), pins: Arc::default(), hops: hops.saturating_add(1) };
@@ -78,7 +78,7 @@ impl Dispatcher {
 }
 
 impl LocalCalls for Chain {
-    fn call(&self, call: Call) -> Result<BoxFuture<'static, Response<Bytes>>, Call> {
+    fn call(&self, call: Call) -> Result<BoxFuture<'static, Response<Body>>, Call> {
         let Some(service) = self.dispatcher.catalog.at(&call.origin) else { return Err(call) };
         let chain = Chain { hops: self.hops + 1, ..self.clone() };
         let incoming = Incoming { parent: Some(call.context), baggage: call.baggage, denied: false };
@@ -87,7 +87,7 @@ impl LocalCalls for Chain {
             uri: call.uri,
             version: Version::HTTP_11,
             headers: call.headers,
-            body: Body::Whole(call.body),
+            body: call.body,
             connection: None,
         };
         Ok(Box::pin(async move { chain.serve(&service, arrival, incoming).await }))
@@ -99,25 +99,23 @@ impl LocalCalls for Chain {
 }
 
 impl Chain {
-    async fn serve(self, service: &Arc<Service>, arrival: Arrival, incoming: Incoming) -> Response<Bytes> {
+    async fn serve(self, service: &Arc<Service>, arrival: Arrival, incoming: Incoming) -> Response<Body> {
         let began = Instant::now();
-        let active = service.metrics.load().server_request(&arrival.method, SCHEME);
         let resource = service.resource.load();
         let name = span_name(&arrival.method);
         let mut recorder = self.dispatcher.pipeline.record(&resource, &incoming, name, SpanKind::Server);
         let lease = self.pin(service, &recorder);
         // A request that met an earlier version of the service before meets it here too.
         recorder.set_resource(&lease.generation().resource);
-        let mut exchange = Exchange::new(service.clone(), lease.clone(), &arrival, began, recorder);
         let pipeline = self.dispatcher.pipeline.clone();
+        let mut exchange = Exchange::new(service, lease.clone(), &arrival, began, (recorder, pipeline));
         let answered = self.answer(service, &lease, arrival, &mut exchange).await;
-        drop(active);
         if let Err(Rejection::ClientGone) = answered {
             // Nobody is left to answer: the exchange ends as it does where the connection goes.
             drop(exchange);
             return Rejection::ClientGone.response();
         }
-        exchange.end(answered, &pipeline)
+        exchange.respond(answered)
     }
 
     /// The generation that this request meets at `service`: the one it met before, or the one that serves now.
@@ -156,8 +154,8 @@ impl Chain {
         };
         let names = generation.routes().parameter_names(route);
         request_attributes::attach(&mut exchange.recorder, &arrival.headers, arrival.uri.query(), names.zip(&params));
-        let _permit = service.permit(limits.concurrency).ok_or(Rejection::Busy)?;
-        let body = read_body(arrival.body, limits).await?;
+        let body = read_whole(arrival.body, limits, service).await?;
+        exchange.permit = Some(service.permit(limits.concurrency).ok_or(Rejection::Busy)?);
         let query = arrival.uri.query().map(str::to_owned);
         let recorder = std::mem::replace(&mut exchange.recorder, Recorder::detached());
         let active = GuestRequest { recorder, locals: Arc::new(self), elsewhere: Duration::ZERO };

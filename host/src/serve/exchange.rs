@@ -1,26 +1,37 @@
-//! What the life of a request needs at every step, and how it ends: the server span, the metrics and the response.
+//! The exchange: one request at one service, from its head until its response has left or was given up.
+//!
+//! It owns what the request holds (lease, permit, recorder, timer) and gives all of it back in one place. A response that
+//! fits one write ends the exchange when it is handed over. The body of any other one takes the exchange along, as a
+//! [`ResponseBody`].
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use bytes::Bytes;
-use http::{Method, Response, StatusCode, Version};
+use http::header::CONTENT_LENGTH;
+use http::{HeaderValue, Method, Response, StatusCode, Version};
+use http_body::Body as _;
 
 use super::arrival::Arrival;
 use super::rejection::Rejection;
+use super::response_body::ResponseBody;
 use super::server_span;
 use crate::component::{Cost, Failure, Reply};
-use crate::http::SCHEME;
 use crate::http::routes::{Match, RouteIndex};
-use crate::metrics::Served;
-use crate::services::{Generation, Lease, Service};
+use crate::http::{Body, BodyError, FRAME, SCHEME};
+use crate::metrics::{ActiveRequestGuard, Served};
+use crate::services::{Generation, Lease, Permit, Service};
 use crate::trace::{Pipeline, Recorder, SpanId, TraceId};
 
-/// What the life of a request needs at every step. One that is dropped before it has ended is a request whose caller
-/// went away; it is counted as that.
+/// One request at one service. One that is dropped before it has ended is a request whose caller went away; it is counted
+/// as that.
 pub(super) struct Exchange {
     service: Arc<Service>,
     lease: Lease,
+    pipeline: Pipeline,
+    /// Counts the request as active.
+    active: Option<ActiveRequestGuard>,
+    /// The request's place among those that the service serves at one time.
+    pub permit: Option<Permit>,
     method: Method,
     /// None for a call within the host, which no protocol carries.
     version: Option<Version>,
@@ -28,16 +39,53 @@ pub(super) struct Exchange {
     pub recorder: Recorder,
     route: Option<RouteIndex>,
     pub cost: Option<Cost>,
+    head: Option<Head>,
     has_ended: bool,
+}
+
+/// What is known once the head of the response is.
+struct Head {
+    status: StatusCode,
+    /// The value of `error.type` where the host answered in the guest's stead.
+    error_type: Option<&'static str>,
+    /// Why the spans that the guest left open end.
+    abort: Option<(&'static str, String)>,
+}
+
+/// How the body of a response ended.
+pub(super) enum BodyEnd {
+    /// It was handed over to its end.
+    Complete,
+    /// Nobody takes the rest of it.
+    Cancelled,
+    /// It broke off, or paused for too long.
+    Failed(BodyError),
 }
 
 impl Exchange {
     /// The exchange of a request that begins to be served.
-    pub fn new(service: Arc<Service>, lease: Lease, arrival: &Arrival, began: Instant, recorder: Recorder) -> Exchange {
-        let method = arrival.method.clone();
-        let version = arrival.connection.is_some().then_some(arrival.version);
-        let (route, cost, has_ended) = (None, None, false);
-        Exchange { service, lease, method, version, began, recorder, route, cost, has_ended }
+    pub fn new(
+        service: &Arc<Service>,
+        lease: Lease,
+        arrival: &Arrival,
+        began: Instant,
+        (recorder, pipeline): (Recorder, Pipeline),
+    ) -> Exchange {
+        Exchange {
+            active: Some(service.metrics.load().server_request(&arrival.method, SCHEME)),
+            service: service.clone(),
+            lease,
+            pipeline,
+            permit: None,
+            method: arrival.method.clone(),
+            version: arrival.connection.is_some().then_some(arrival.version),
+            began,
+            recorder,
+            route: None,
+            cost: None,
+            head: None,
+            has_ended: false,
+        }
     }
 
     /// Gives the server span its name and what is known of the request before it is served.
@@ -60,41 +108,72 @@ impl Exchange {
         server_span::server_request(&mut self.recorder, arrival, generation.config.listen, route);
     }
 
-    /// Ends the server span, counts the request, and makes the response.
-    pub fn end(mut self, answered: Result<Reply, Rejection>, pipeline: &Pipeline) -> Response<Bytes> {
-        self.has_ended = true;
+    /// Makes the response. The exchange ends when its body has left: at once where that takes one write, or where a service
+    /// of this host takes all of it.
+    pub fn respond(mut self, answered: Result<Reply, Rejection>) -> Response<Body> {
         let rejection = answered.as_ref().err();
         let status = answered.as_ref().map_or_else(Rejection::status, |reply| reply.status);
         server_span::server_response(&mut self.recorder, status, rejection, self.cost.as_ref());
-        let duration = self.began.elapsed();
-        self.lease.generation().stats.count(status.is_server_error(), duration);
-        // An exemplar names a trace that can be looked up.
-        let is_kept = self.recorder.is_recording() && pipeline.is_sure_to_keep(status.is_server_error(), duration);
-        let trace = is_kept.then(|| (self.recorder.trace_id(), self.recorder.server_id()));
-        self.count(status.as_u16(), rejection.and_then(Rejection::error_type), duration, trace);
         if matches!(rejection, Some(Rejection::Busy)) {
             self.service.metrics.load().rejected("concurrency_limit");
         }
-        let abort = match rejection {
-            Some(Rejection::Failed(Failure::Trapped(exception))) => Some(("wasm_trap", exception.message.clone())),
-            Some(Rejection::Failed(Failure::TimedOut)) => Some(("timeout", String::from("request_timeout passed"))),
-            _ => None,
-        };
-        let recorder = std::mem::replace(&mut self.recorder, Recorder::detached());
-        recorder.finish(abort.as_ref().map(|(kind, message)| (*kind, message.as_str())));
-        match answered {
+        let error_type = rejection.and_then(Rejection::error_type);
+        self.head = Some(Head { status, error_type, abort: rejection.and_then(abort) });
+        let response = match answered {
             Ok(reply) => response(reply),
             Err(rejection) => rejection.response(),
+        };
+        let (mut parts, body) = response.into_parts();
+        let body = if self.method == Method::HEAD { without_content(&mut parts.headers, body) } else { body };
+        let body = match body {
+            Body::Whole(bytes) if self.version.is_none() || bytes.len() <= FRAME => {
+                self.end(BodyEnd::Complete, bytes.len() as u64);
+                Body::Whole(bytes)
+            }
+            body => {
+                let limits = &self.lease.generation().config.limits;
+                let (limit, idle_timeout) = (limits.response_body as u64, limits.idle_timeout);
+                Body::stream(ResponseBody::new(self, body, limit, idle_timeout))
+            }
+        };
+        Response::from_parts(parts, body)
+    }
+
+    /// Ends the server span and counts the request. `sent` is how many bytes of the body left.
+    pub fn end(mut self, end: BodyEnd, sent: u64) {
+        let Some(Head { status, error_type, mut abort }) = self.head.take() else { return };
+        self.has_ended = true;
+        let server = self.recorder.server();
+        self.recorder.set(server, "http.response.body.size", i64::try_from(sent).unwrap_or(i64::MAX));
+        let cut = match &end {
+            BodyEnd::Complete => None,
+            BodyEnd::Cancelled => Some(("cancelled", String::from("the client went away before the end of the body"))),
+            BodyEnd::Failed(error) => Some((error.error_type(), error.to_string())),
+        };
+        if let Some((error_type, message)) = &cut {
+            self.recorder.fail(server, error_type, message.clone());
+            abort.get_or_insert((error_type, message.clone()));
         }
+        let duration = self.began.elapsed();
+        let has_failed = status.is_server_error() || matches!(end, BodyEnd::Failed(_));
+        self.lease.generation().stats.count(has_failed, duration);
+        // An exemplar names a trace that can be looked up.
+        let is_kept = self.recorder.is_recording() && self.pipeline.is_sure_to_keep(has_failed, duration);
+        let trace = is_kept.then(|| (self.recorder.trace_id(), self.recorder.server_id()));
+        let error_type = cut.as_ref().map(|(error_type, _)| *error_type).or(error_type);
+        self.count(status.as_u16(), error_type, duration, trace);
+        let recorder = std::mem::replace(&mut self.recorder, Recorder::detached());
+        recorder.finish(abort.as_ref().map(|(kind, message)| (*kind, message.as_str())));
     }
 
     fn count(
-        &self,
+        &mut self,
         status: u16,
         error_type: Option<&'static str>,
         duration: Duration,
         trace: Option<(TraceId, SpanId)>,
     ) {
+        self.active = None;
         let route = self.route.and_then(|index| self.lease.generation().routes().get(index));
         self.service.metrics.load().served(&Served {
             method: &self.method,
@@ -117,12 +196,31 @@ impl Drop for Exchange {
     }
 }
 
-fn response(reply: Reply) -> Response<Bytes> {
+/// Why spans that a guest left open end, where the host answers in its stead.
+fn abort(rejection: &Rejection) -> Option<(&'static str, String)> {
+    match rejection {
+        Rejection::Failed(Failure::Trapped(exception)) => Some(("wasm_trap", exception.message.clone())),
+        Rejection::Failed(Failure::TimedOut) => Some(("timeout", String::from("request_timeout passed"))),
+        _ => None,
+    }
+}
+
+fn response(reply: Reply) -> Response<Body> {
     let Reply { status, headers, body } = reply;
     // RFC 9110, 15.3.5 and 15.4.5: these have no content, whatever the guest put there.
-    let body = if matches!(status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED) { Bytes::new() } else { body };
-    let mut response = Response::new(body);
+    let has_content = !matches!(status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED);
+    let mut response = Response::new(if has_content { body } else { Body::empty() });
     *response.status_mut() = status;
     *response.headers_mut() = headers;
     response
+}
+
+/// The answer to HEAD: the length of what GET would send, and nothing of it (RFC 9110, 9.3.2).
+fn without_content(headers: &mut http::HeaderMap, body: Body) -> Body {
+    if let Some(length) = body.size_hint().exact()
+        && !headers.contains_key(CONTENT_LENGTH)
+    {
+        headers.insert(CONTENT_LENGTH, HeaderValue::from(length));
+    }
+    Body::empty()
 }

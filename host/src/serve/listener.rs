@@ -7,12 +7,11 @@
 use std::convert::Infallible;
 use std::future::Future;
 use std::net::SocketAddr;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::Bytes;
 use http::{Request, Response};
-use http_body_util::Full;
 use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
@@ -22,6 +21,9 @@ use thiserror::Error;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinHandle;
+use tokio_io_timeout::TimeoutStream;
+
+use crate::http::Body;
 
 /// Connections that one listener holds open at a time.
 const CONNECTIONS: usize = 10_000;
@@ -76,16 +78,23 @@ pub async fn bind(who: &str, address: SocketAddr) -> Result<Bound, ListenError> 
 
 impl Bound {
     /// Answers every request with `handler` until the listener is drained. What `connected` makes of a client's address
-    /// is kept for as long as the connection and lent to the handler.
-    pub fn serve<C, H, F>(self, connected: fn(SocketAddr) -> C, handler: H) -> Listener
+    /// is kept for as long as the connection and lent to the handler. A connection is closed when its client has taken
+    /// nothing of what is to be sent for `write_timeout`.
+    pub fn serve<C, H, F>(self, connected: fn(SocketAddr) -> C, write_timeout: Duration, handler: H) -> Listener
     where
         C: Send + Sync + 'static,
         H: Fn(Request<Incoming>, &C) -> F + Clone + Send + Sync + 'static,
-        F: Future<Output = Response<Bytes>> + Send + 'static,
+        F: Future<Output = Response<Body>> + Send + 'static,
     {
         let ((drain, draining), (cut, cutting)) = (watch::channel(false), watch::channel(false));
         let permits = Arc::new(Semaphore::new(CONNECTIONS));
-        let task = tokio::spawn(accept(self.listener, permits.clone(), connected, handler, (draining, cutting)));
+        let task = tokio::spawn(accept(
+            self.listener,
+            permits.clone(),
+            (connected, write_timeout),
+            handler,
+            (draining, cutting),
+        ));
         Listener { address: self.address, drain, task, permits, cut }
     }
 }
@@ -109,13 +118,13 @@ impl Listener {
 async fn accept<C, H, F>(
     listener: TcpListener,
     permits: Arc<Semaphore>,
-    connected: fn(SocketAddr) -> C,
+    (connected, write_timeout): (fn(SocketAddr) -> C, Duration),
     handler: H,
     (mut draining, cutting): (watch::Receiver<bool>, watch::Receiver<bool>),
 ) where
     C: Send + Sync + 'static,
     H: Fn(Request<Incoming>, &C) -> F + Clone + Send + Sync + 'static,
-    F: Future<Output = Response<Bytes>> + Send + 'static,
+    F: Future<Output = Response<Body>> + Send + 'static,
 {
     let graceful = GracefulShutdown::new();
     let server = server();
@@ -129,9 +138,9 @@ async fn accept<C, H, F>(
         let (handler, client) = (handler.clone(), connected(peer));
         let service = service_fn(move |request| {
             let answer = handler(request, &client);
-            async move { Ok::<_, Infallible>(answer.await.map(Full::new)) }
+            async move { Ok::<_, Infallible>(answer.await) }
         });
-        let connection = server.serve_connection(TokioIo::new(stream), service).into_owned();
+        let connection = server.serve_connection(TokioIo::new(timed(stream, write_timeout)), service).into_owned();
         let connection = graceful.watch(connection);
         let mut cutting = cutting.clone();
         tokio::spawn(async move {
@@ -166,6 +175,13 @@ async fn next(listener: &TcpListener, permits: &Arc<Semaphore>) -> Option<Accept
     }
 }
 
+/// A stream that fails where nothing of it can be written for `write_timeout`.
+fn timed(stream: TcpStream, write_timeout: Duration) -> Pin<Box<TimeoutStream<TcpStream>>> {
+    let mut stream = TimeoutStream::new(stream);
+    stream.set_write_timeout(Some(write_timeout));
+    Box::pin(stream)
+}
+
 fn server() -> auto::Builder<TokioExecutor> {
     let mut server = auto::Builder::new(TokioExecutor::new());
     server.http1().timer(TokioTimer::new()).header_read_timeout(HEAD_TIMEOUT).max_buf_size(HEAD_LIMIT);
@@ -180,6 +196,7 @@ fn server() -> auto::Builder<TokioExecutor> {
 
 #[cfg(test)]
 mod tests {
+    use bytes::Bytes;
     use http_body_util::Empty;
     use hyper::client::conn::{http1, http2};
     use tokio::sync::mpsc;
@@ -210,9 +227,9 @@ mod tests {
                 std::future::pending::<()>().await;
                 // Held until the request is given up; with the last one the channel is closed.
                 drop(begins);
-                Response::new(Bytes::new())
+                Response::new(Body::empty())
             };
-            let listener = bound.serve(|_| (), move |_, ()| endless(begins.clone()));
+            let listener = bound.serve(|_| (), Duration::from_secs(30), move |_, ()| endless(begins.clone()));
             let asked = tokio::spawn(ask(listener.address, over_http2));
             begun.recv().await.unwrap();
             assert!(!listener.drain(Duration::from_millis(50)).await);

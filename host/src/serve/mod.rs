@@ -7,4 +7,5 @@ mod exchange;
 pub mod listener;
 mod rejection;
 mod request_attributes;
+mod response_body;
 pub mod server_span;

@@ -6,12 +6,11 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use bytes::Bytes;
 use http::header::{ALLOW, RETRY_AFTER};
 use http::{HeaderValue, Response, StatusCode};
 
 use crate::component::Failure;
-use crate::http::problem;
+use crate::http::{Body, problem};
 use crate::outbound::HOP_BUDGET;
 
 /// Why the host answers a request by itself.
@@ -31,6 +30,8 @@ pub enum Rejection {
     ClientGone,
     /// As many requests are being served as `concurrency` allows.
     Busy,
+    /// The bodies that are still being read fill the room that the service has for them.
+    TooMuchWaiting,
     /// The request went through too many services.
     LoopDetected,
     /// The guest gave no answer.
@@ -48,9 +49,10 @@ impl Rejection {
             Rejection::BodyTooLarge(_) => StatusCode::PAYLOAD_TOO_LARGE,
             Rejection::ClientTooSlow(_) => StatusCode::REQUEST_TIMEOUT,
             Rejection::BrokenBody | Rejection::ClientGone => StatusCode::BAD_REQUEST,
-            Rejection::Busy | Rejection::Gone | Rejection::Failed(Failure::Saturated(_)) => {
-                StatusCode::SERVICE_UNAVAILABLE
-            }
+            Rejection::Busy
+            | Rejection::TooMuchWaiting
+            | Rejection::Gone
+            | Rejection::Failed(Failure::Saturated(_)) => StatusCode::SERVICE_UNAVAILABLE,
             Rejection::LoopDetected => StatusCode::LOOP_DETECTED,
             Rejection::Failed(Failure::TimedOut) => StatusCode::GATEWAY_TIMEOUT,
             Rejection::Failed(_) => StatusCode::INTERNAL_SERVER_ERROR,
@@ -61,6 +63,7 @@ impl Rejection {
     pub fn error_type(&self) -> Option<&'static str> {
         match self {
             Rejection::Busy => Some("concurrency_limit"),
+            Rejection::TooMuchWaiting => Some("waiting_bodies"),
             Rejection::Gone => Some("service_removed"),
             Rejection::LoopDetected => Some("loop_detected"),
             Rejection::Failed(Failure::Trapped(_)) => Some("wasm_trap"),
@@ -82,6 +85,7 @@ impl Rejection {
             Rejection::BrokenBody => "The request body was malformed".to_owned(),
             Rejection::ClientGone => "The request body broke off".to_owned(),
             Rejection::Busy => "The service is at its limit of concurrent requests".to_owned(),
+            Rejection::TooMuchWaiting => "The service is receiving too many request bodies at once".to_owned(),
             Rejection::Gone => "The service is being removed".to_owned(),
             Rejection::LoopDetected => format!("The request went through more than {HOP_BUDGET} services"),
             Rejection::Failed(Failure::Trapped(_)) => "The service failed while it handled the request".to_owned(),
@@ -97,9 +101,9 @@ impl Rejection {
     }
 
     /// The whole answer.
-    pub fn response(&self) -> Response<Bytes> {
+    pub fn response(&self) -> Response<Body> {
         let status = self.status();
-        let mut response = problem(status, &self.detail());
+        let mut response = problem(status, &self.detail()).map(Body::Whole);
         let headers = response.headers_mut();
         if let Rejection::MethodNotAllowed(allowed) = self
             && let Ok(allowed) = HeaderValue::from_str(&join(allowed))

@@ -10,4 +10,4 @@ pub use self::builder::{BuildError, GenerationBuilder};
 pub use self::catalog::Catalog;
 pub use self::generation::{Generation, Lease};
 pub use self::request_stats::{RequestStats, StatsSnapshot};
-pub use self::service::{Canary, Permit, Service, Serving};
+pub use self::service::{Canary, Permit, Service, Serving, WaitingBytes};

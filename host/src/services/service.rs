@@ -47,7 +47,32 @@ pub struct Service {
     pub metrics: ArcSwap<ServiceMetrics>,
     serving: ArcSwap<Serving>,
     in_flight: AtomicUsize,
+    waiting: AtomicUsize,
     removed: AtomicBool,
+}
+
+/// The most bytes of request bodies that a service holds while the rest of them is still on its way.
+const WAITING_BYTES: usize = 64 << 20;
+
+/// Bytes of one request's body that wait for the rest of it.
+pub struct WaitingBytes {
+    service: Arc<Service>,
+    bytes: usize,
+}
+
+impl WaitingBytes {
+    /// Counts more bytes, unless the service then holds more than it may.
+    pub fn grow(&mut self, bytes: usize) -> bool {
+        self.bytes += bytes;
+        let before = self.service.waiting.fetch_add(bytes, Ordering::Relaxed);
+        before + bytes <= WAITING_BYTES
+    }
+}
+
+impl Drop for WaitingBytes {
+    fn drop(&mut self) {
+        self.service.waiting.fetch_sub(self.bytes, Ordering::Relaxed);
+    }
 }
 
 /// A request's place among those that the service serves at one time.
@@ -70,6 +95,7 @@ impl Service {
             metrics: ArcSwap::new(generation.pool.context().metrics.clone()),
             serving: ArcSwap::from_pointee(Serving { stable: generation, canary: None }),
             in_flight: AtomicUsize::new(0),
+            waiting: AtomicUsize::new(0),
             removed: AtomicBool::new(false),
         })
     }
@@ -101,6 +127,11 @@ impl Service {
         let permit = Permit { service: self.clone() };
         let before = self.in_flight.fetch_add(1, Ordering::Relaxed);
         (before < limit).then_some(permit)
+    }
+
+    /// An account of the bytes of a request body that is still being read.
+    pub fn waiting_bytes(self: &Arc<Self>) -> WaitingBytes {
+        WaitingBytes { service: self.clone(), bytes: 0 }
     }
 
     /// Requests that it is serving now, over all generations.

@@ -21,6 +21,7 @@ use crate::component::guest_output::{GuestOutput, Printed};
 use crate::component::invocation::{GuestRequest, Handled, Invocation, Reply};
 use crate::component::store_data::StoreData;
 use crate::component::symbolizer::Symbolizer;
+use crate::http::Body;
 use crate::http::header_rules::is_hop_by_hop;
 use crate::http::routes::Route;
 use crate::trace::Recorder;
@@ -148,7 +149,11 @@ impl LeanInstance {
             other => Err(format!("{other} is no status of a final response")),
         };
         let status = status.map_err(Failure::InvalidResponse)?;
-        Ok(Reply { status, headers: from_wit(headers).map_err(Failure::InvalidResponse)?, body: body.into() })
+        Ok(Reply {
+            status,
+            headers: from_wit(headers).map_err(Failure::InvalidResponse)?,
+            body: Body::Whole(body.into()),
+        })
     }
 }
 

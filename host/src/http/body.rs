@@ -1,0 +1,297 @@
+//! The body of a message, on its way in or out, over the network or between services of the host.
+//!
+//! A body is whole in memory, or a stream of frames that may end with trailers (RFC 9110, 6.5).
+
+use std::error::Error;
+use std::io;
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use bytes::Bytes;
+use http_body::{Body as HttpBody, Frame, SizeHint};
+use http_body_util::BodyExt;
+use http_body_util::combinators::UnsyncBoxBody;
+use thiserror::Error;
+use tokio::time::{Instant, Sleep};
+
+/// The most bytes of a whole body that one frame carries. A transport takes the next frame when it has room, so that how
+/// much of a body has left is known to about this many bytes.
+pub const FRAME: usize = 64 * 1024;
+
+/// Why a body did not come to its end.
+#[derive(Clone, Debug, Error, PartialEq, Eq)]
+pub enum BodyError {
+    /// What came is not what HTTP allows.
+    #[error("the body was malformed: {0}")]
+    Malformed(String),
+    /// The connection or stream ended before the body did.
+    #[error("the body broke off: {0}")]
+    BrokenOff(String),
+    /// The body is larger than it may be. The limit in bytes.
+    #[error("the body is larger than {0} bytes")]
+    TooLarge(u64),
+    /// No frame came, or none was taken, for as long as a pause may last.
+    #[error("the body paused for longer than {0:?}")]
+    Paused(Duration),
+    /// Whoever produced the body failed.
+    #[error("{message}")]
+    Failed {
+        /// The value of `error.type`, of low cardinality.
+        error_type: &'static str,
+        /// What happened.
+        message: String,
+    },
+}
+
+impl BodyError {
+    /// The value of `error.type` on spans and metrics.
+    pub fn error_type(&self) -> &'static str {
+        match self {
+            BodyError::Malformed(_) => "malformed_body",
+            BodyError::BrokenOff(_) => "body_broken_off",
+            BodyError::TooLarge(_) => "body_too_large",
+            BodyError::Paused(_) => "timeout",
+            BodyError::Failed { error_type, .. } => error_type,
+        }
+    }
+
+    /// Reads the error of a transport: whether what came was wrong, or nothing came any more.
+    pub fn from_transport(error: &(dyn Error + 'static)) -> BodyError {
+        let is_of_content =
+            |error: &io::Error| matches!(error.kind(), io::ErrorKind::InvalidInput | io::ErrorKind::InvalidData);
+        let (mut cause, mut malformed) = (error, false);
+        loop {
+            malformed |= cause.downcast_ref().is_some_and(is_of_content);
+            match cause.source() {
+                Some(next) => cause = next,
+                None if malformed => return BodyError::Malformed(cause.to_string()),
+                None => return BodyError::BrokenOff(cause.to_string()),
+            }
+        }
+    }
+}
+
+/// A body: whole, or a stream.
+pub enum Body {
+    /// All of it, without trailers.
+    Whole(Bytes),
+    /// Frames that are still on their way.
+    Stream(UnsyncBoxBody<Bytes, BodyError>),
+}
+
+impl Body {
+    /// No content.
+    pub fn empty() -> Body {
+        Body::Whole(Bytes::new())
+    }
+
+    /// A body whose frames come from `stream`.
+    pub fn stream(stream: impl HttpBody<Data = Bytes, Error = BodyError> + Send + 'static) -> Body {
+        Body::Stream(UnsyncBoxBody::new(stream))
+    }
+
+    /// A body that a transport reads.
+    pub fn from_transport<B>(body: B) -> Body
+    where
+        B: HttpBody<Data = Bytes> + Send + 'static,
+        B::Error: Error + 'static,
+    {
+        match body.is_end_stream() {
+            true => Body::empty(),
+            false => Body::stream(body.map_err(|error| BodyError::from_transport(&error))),
+        }
+    }
+
+    /// The same body, cut off with an error after more than `limit` bytes or a pause of more than `idle_timeout`.
+    pub fn bounded(self, limit: usize, idle_timeout: Duration) -> Body {
+        match self {
+            Body::Whole(bytes) if bytes.len() <= limit => Body::Whole(bytes),
+            body => Body::stream(Bounded { body, limit, passed: 0, pause: Pause::new(idle_timeout) }),
+        }
+    }
+
+    /// Reads to the end, whatever its size. Trailers are left out.
+    pub async fn collect(self) -> Result<Bytes, BodyError> {
+        match self {
+            Body::Whole(bytes) => Ok(bytes),
+            Body::Stream(stream) => Ok(stream.collect().await?.to_bytes()),
+        }
+    }
+}
+
+impl Default for Body {
+    fn default() -> Body {
+        Body::empty()
+    }
+}
+
+impl From<Bytes> for Body {
+    fn from(bytes: Bytes) -> Body {
+        Body::Whole(bytes)
+    }
+}
+
+impl HttpBody for Body {
+    type Data = Bytes;
+    type Error = BodyError;
+
+    fn poll_frame(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        match self.get_mut() {
+            Body::Whole(bytes) if bytes.is_empty() => Poll::Ready(None),
+            Body::Whole(bytes) => Poll::Ready(Some(Ok(Frame::data(bytes.split_to(bytes.len().min(FRAME)))))),
+            Body::Stream(stream) => Pin::new(stream).poll_frame(context),
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match self {
+            Body::Whole(bytes) => bytes.is_empty(),
+            Body::Stream(stream) => stream.is_end_stream(),
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match self {
+            Body::Whole(bytes) => SizeHint::with_exact(bytes.len() as u64),
+            Body::Stream(stream) => stream.size_hint(),
+        }
+    }
+}
+
+/// A body within its limits.
+struct Bounded {
+    body: Body,
+    limit: usize,
+    passed: usize,
+    pause: Pause,
+}
+
+impl HttpBody for Bounded {
+    type Data = Bytes;
+    type Error = BodyError;
+
+    fn poll_frame(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        let this = self.get_mut();
+        let Poll::Ready(frame) = Pin::new(&mut this.body).poll_frame(context) else {
+            return Poll::Ready(Some(Err(ready!(this.pause.poll(context)))));
+        };
+        this.pause.end();
+        if let Some(Ok(frame)) = &frame {
+            this.passed += frame.data_ref().map_or(0, Bytes::len);
+            if this.passed > this.limit {
+                return Poll::Ready(Some(Err(BodyError::TooLarge(this.limit as u64))));
+            }
+        }
+        Poll::Ready(frame)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}
+
+/// The time since a frame was asked for and did not come.
+struct Pause {
+    limit: Duration,
+    sleep: Option<Pin<Box<Sleep>>>,
+    runs: bool,
+}
+
+impl Pause {
+    fn new(limit: Duration) -> Pause {
+        Pause { limit, sleep: None, runs: false }
+    }
+
+    /// Ready once the pause has lasted too long.
+    fn poll(&mut self, context: &mut Context<'_>) -> Poll<BodyError> {
+        let limit = self.limit;
+        let sleep = self.sleep.get_or_insert_with(|| Box::pin(tokio::time::sleep(limit)));
+        if !self.runs {
+            sleep.as_mut().reset(Instant::now() + limit);
+            self.runs = true;
+        }
+        sleep.as_mut().poll(context).map(|()| BodyError::Paused(limit))
+    }
+
+    /// Something came.
+    fn end(&mut self) {
+        self.runs = false;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use futures_util::stream;
+    use http::HeaderMap;
+    use http_body_util::StreamBody;
+
+    use super::*;
+
+    fn frames(frames: Vec<Result<Frame<Bytes>, BodyError>>) -> Body {
+        Body::stream(StreamBody::new(stream::iter(frames)))
+    }
+
+    fn data(size: usize) -> Result<Frame<Bytes>, BodyError> {
+        Ok(Frame::data(Bytes::from(vec![b'x'; size])))
+    }
+
+    #[tokio::test]
+    async fn a_whole_body_leaves_in_frames_of_bounded_size() {
+        let mut body = Body::Whole(Bytes::from(vec![b'x'; 2 * FRAME + 1]));
+        assert_eq!(body.size_hint().exact(), Some(2 * FRAME as u64 + 1));
+        let mut sizes = Vec::new();
+        while let Some(frame) = body.frame().await {
+            sizes.push(frame.unwrap().data_ref().unwrap().len());
+        }
+        assert_eq!(sizes, [FRAME, FRAME, 1]);
+        assert!(body.is_end_stream());
+    }
+
+    #[tokio::test]
+    async fn trailers_pass_through_the_limits() {
+        let trailers = HeaderMap::from_iter([(http::header::ETAG, "1".parse().unwrap())]);
+        let body = frames(vec![data(3), Ok(Frame::trailers(trailers.clone()))]);
+        let collected = body.bounded(3, Duration::from_secs(1)).collect_frames().await.unwrap();
+        assert_eq!(collected.trailers(), Some(&trailers));
+    }
+
+    #[tokio::test]
+    async fn a_body_over_its_limit_is_cut_off() {
+        for body in [frames(vec![data(2), data(2)]), Body::Whole(Bytes::from_static(b"four"))] {
+            assert_eq!(body.bounded(3, Duration::from_secs(1)).collect().await, Err(BodyError::TooLarge(3)));
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_pause_is_counted_from_the_last_frame() {
+        let second = Duration::from_secs(1);
+        let slow = stream::unfold(0, move |sent| async move {
+            tokio::time::sleep(if sent < 5 { second } else { 60 * second }).await;
+            Some((data(1), sent + 1))
+        });
+        let mut body = Body::stream(StreamBody::new(Box::pin(slow))).bounded(100, 2 * second);
+        for _ in 0..5 {
+            assert!(body.frame().await.unwrap().is_ok());
+        }
+        assert_eq!(body.frame().await.unwrap().unwrap_err(), BodyError::Paused(2 * second));
+    }
+
+    #[test]
+    fn what_was_malformed_is_told_from_what_broke_off() {
+        let malformed = io::Error::new(io::ErrorKind::InvalidData, "no chunk size");
+        assert_eq!(BodyError::from_transport(&malformed), BodyError::Malformed("no chunk size".to_owned()));
+        let reset = io::Error::new(io::ErrorKind::ConnectionReset, "reset");
+        assert_eq!(BodyError::from_transport(&reset), BodyError::BrokenOff("reset".to_owned()));
+    }
+
+    impl Body {
+        async fn collect_frames(self) -> Result<http_body_util::Collected<Bytes>, BodyError> {
+            BodyExt::collect(self).await
+        }
+    }
+}

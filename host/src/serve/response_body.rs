@@ -1,0 +1,141 @@
+//! The body of a response that does not leave in one write, and the exchange that ends with it.
+//!
+//! Whoever takes the frames may be slow, and so may the guest that makes them. Where none passes for `idle_timeout` the
+//! exchange ends, whether or not the transport looks at the body meanwhile: over HTTP/2 a client that takes nothing leaves
+//! the body unpolled.
+
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll, Waker};
+use std::time::Duration;
+
+use bytes::Bytes;
+use http_body::{Body as HttpBody, Frame, SizeHint};
+use tokio::task::AbortHandle;
+use tokio::time::Instant;
+
+use super::exchange::{BodyEnd, Exchange};
+use crate::http::{Body, BodyError};
+
+/// A body that ends its exchange.
+pub(super) struct ResponseBody {
+    shared: Arc<Mutex<Shared>>,
+    watchdog: AbortHandle,
+}
+
+struct Shared {
+    body: Body,
+    /// Gone once it has ended.
+    exchange: Option<Exchange>,
+    sent: u64,
+    limit: u64,
+    /// When a frame passed last.
+    passed: Instant,
+    /// The transport, while it waits for a frame.
+    waker: Option<Waker>,
+    /// What the transport has yet to be told.
+    error: Option<BodyError>,
+}
+
+impl ResponseBody {
+    /// A body of at most `limit` bytes, none of whose pauses is longer than `idle_timeout`.
+    pub fn new(exchange: Exchange, body: Body, limit: u64, idle_timeout: Duration) -> ResponseBody {
+        let (passed, sent) = (Instant::now(), 0);
+        let shared = Shared { body, exchange: Some(exchange), sent, limit, passed, waker: None, error: None };
+        let shared = Arc::new(Mutex::new(shared));
+        let watchdog = tokio::spawn(watch(shared.clone(), idle_timeout)).abort_handle();
+        ResponseBody { shared, watchdog }
+    }
+}
+
+/// Ends the exchange of a body that pauses for too long.
+async fn watch(shared: Arc<Mutex<Shared>>, idle_timeout: Duration) {
+    loop {
+        let deadline = lock(&shared).passed + idle_timeout;
+        tokio::time::sleep_until(deadline).await;
+        let mut shared = lock(&shared);
+        if shared.passed + idle_timeout > Instant::now() {
+            continue;
+        }
+        let paused = BodyError::Paused(idle_timeout);
+        shared.error = Some(paused.clone());
+        // The guest that makes the body is stopped with it.
+        shared.body = Body::empty();
+        shared.end(BodyEnd::Failed(paused));
+        return shared.waker.take().into_iter().for_each(Waker::wake);
+    }
+}
+
+fn lock(shared: &Mutex<Shared>) -> MutexGuard<'_, Shared> {
+    shared.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Shared {
+    fn end(&mut self, end: BodyEnd) {
+        if let Some(exchange) = self.exchange.take() {
+            exchange.end(end, self.sent);
+        }
+    }
+
+    /// Gives up what is left of the body.
+    fn fail(&mut self, error: BodyError) -> BodyError {
+        self.body = Body::empty();
+        self.end(BodyEnd::Failed(error.clone()));
+        error
+    }
+
+    fn pass(&mut self, frame: Frame<Bytes>) -> Result<Frame<Bytes>, BodyError> {
+        let size = frame.data_ref().map_or(0, Bytes::len) as u64;
+        if self.sent + size > self.limit {
+            return Err(self.fail(BodyError::TooLarge(self.limit)));
+        }
+        self.sent += size;
+        self.passed = Instant::now();
+        if self.body.is_end_stream() {
+            self.end(BodyEnd::Complete);
+        }
+        Ok(frame)
+    }
+}
+
+impl HttpBody for ResponseBody {
+    type Data = Bytes;
+    type Error = BodyError;
+
+    fn poll_frame(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        let mut shared = lock(&self.shared);
+        if let Some(error) = shared.error.take() {
+            return Poll::Ready(Some(Err(error)));
+        }
+        match Pin::new(&mut shared.body).poll_frame(context) {
+            Poll::Pending => {
+                shared.waker = Some(context.waker().clone());
+                Poll::Pending
+            }
+            Poll::Ready(None) => {
+                shared.end(BodyEnd::Complete);
+                Poll::Ready(None)
+            }
+            Poll::Ready(Some(Ok(frame))) => Poll::Ready(Some(shared.pass(frame))),
+            Poll::Ready(Some(Err(error))) => Poll::Ready(Some(Err(shared.fail(error)))),
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        let shared = lock(&self.shared);
+        shared.error.is_none() && shared.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        lock(&self.shared).body.size_hint()
+    }
+}
+
+impl Drop for ResponseBody {
+    fn drop(&mut self) {
+        self.watchdog.abort();
+        let mut shared = lock(&self.shared);
+        let end = if shared.body.is_end_stream() { BodyEnd::Complete } else { BodyEnd::Cancelled };
+        shared.end(end);
+    }
+}
