@@ -24,19 +24,25 @@ struct Component {
     name: String,
 }
 
-/// Builds the shop for release with plain cargo; makes sure of the guest toolchain.
-pub(crate) fn build_shop() -> Result<()> {
-    build(&list(&[SHOP])?)
+/// The packages of the shop.
+pub(crate) fn shop() -> Result<Vec<String>> {
+    Ok(list(SHOP)?.into_iter().map(|component| component.name).collect())
 }
 
-/// Builds the shop and what only tests serve.
+/// Builds the shop for release with plain cargo; makes sure of the guest toolchain.
+pub(crate) fn build_shop() -> Result<()> {
+    build(&list(SHOP)?)
+}
+
+/// Builds the shop and what only tests serve; one after the other, so that the shop is the same with and without.
 pub(crate) fn build_all() -> Result<()> {
-    build(&list(&[SHOP, FIXTURES])?)
+    build_shop()?;
+    build(&list(FIXTURES)?)
 }
 
 /// Builds the shop with `cargo component`, which must come to the same files.
 pub(crate) fn build_shop_with_cargo_component() -> Result<()> {
-    let components = list(&[SHOP])?;
+    let components = list(SHOP)?;
     let mut cargo = toolchain::ensure()?.cargo();
     CARGO_COMPONENT.ensure(&mut cargo)?;
     cargo.args(["component", "build"]);
@@ -57,20 +63,20 @@ fn select<'a>(cargo: &'a mut Command, components: &[Component]) -> &'a mut Comma
     cargo.args(components.iter().flat_map(|component| ["-p", &component.name]))
 }
 
-/// The packages in these folders, in order; a folder that is not there holds none.
-fn list(folders: &[&str]) -> Result<Vec<Component>> {
-    let mut components = Vec::new();
-    for folder in folders.iter().map(|folder| workspace::root().join(folder)).filter(|folder| folder.is_dir()) {
-        let entries = fs::read_dir(&folder).with_context(|| format!("cannot list {}", folder.display()))?;
-        let packages = entries.flatten().map(|entry| entry.path()).filter(|path| path.join("Cargo.toml").is_file());
-        components.extend(packages.filter_map(|folder| {
+/// The packages in this folder, in order.
+fn list(folder: &str) -> Result<Vec<Component>> {
+    let path = workspace::root().join(folder);
+    let entries = fs::read_dir(&path).with_context(|| format!("cannot list {}", path.display()))?;
+    let packages = entries.flatten().map(|entry| entry.path()).filter(|path| path.join("Cargo.toml").is_file());
+    let mut components: Vec<Component> = packages
+        .filter_map(|folder| {
             let name = folder.file_name()?.to_str()?.to_owned();
             Some(Component { folder, name })
-        }));
-    }
+        })
+        .collect();
     components.sort_by(|a, b| a.folder.cmp(&b.folder));
     if components.is_empty() {
-        bail!("there are no components in {}", folders.join(", "));
+        bail!("there are no components in {folder}");
     }
     Ok(components)
 }
@@ -109,8 +115,7 @@ mod tests {
 
     #[test]
     fn the_shop_is_three_services() {
-        let names: Vec<String> = list(&[SHOP]).unwrap().into_iter().map(|component| component.name).collect();
-        assert_eq!(names, ["inventory-service", "product-service", "user-service"]);
+        assert_eq!(shop().unwrap(), ["inventory-service", "product-service", "user-service"]);
     }
 
     #[test]

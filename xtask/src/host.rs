@@ -7,9 +7,9 @@ use anyhow::{Context, Result};
 
 use crate::{components, process, workspace};
 
-const PACKAGE: &str = "spandrel";
+pub(crate) const PACKAGE: &str = "spandrel";
 /// Starts the host and its peers by itself.
-const BENCH: &str = "bench";
+pub(crate) const BENCH: &str = "bench";
 
 /// `cargo xtask build`: components and host.
 pub(crate) fn build() -> Result<()> {

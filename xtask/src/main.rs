@@ -4,6 +4,7 @@
 
 mod cargo_tool;
 mod components;
+mod features;
 mod host;
 mod process;
 mod stack;

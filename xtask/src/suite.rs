@@ -7,7 +7,7 @@ use std::time::Instant;
 use anyhow::{Context, Result, bail};
 
 use crate::cargo_tool::CARGO_DENY;
-use crate::{components, process, tidy, workspace};
+use crate::{components, features, process, tidy, workspace};
 
 /// One check: its name on the command line, what its heading says, and the doing.
 struct Step {
@@ -16,9 +16,10 @@ struct Step {
     check: fn() -> Result<()>,
 }
 
-const STEPS: [Step; 8] = [
+const STEPS: [Step; 9] = [
     Step { name: "tidy", title: "house rules", check: tidy::run },
     Step { name: "fmt", title: "formatting", check: fmt },
+    Step { name: "features", title: "features, the same for every selection of packages", check: features::check },
     Step { name: "components", title: "components, with plain cargo", check: components::build_all },
     Step { name: "clippy", title: "clippy, warnings are errors", check: clippy },
     Step { name: "tests", title: "unit and integration tests", check: tests },

@@ -1,0 +1,149 @@
+//! One set of features for each dependency, whichever packages of the workspace are built.
+//!
+//! Cargo unites the features that the selected packages ask for. Where two selections come to different features of a
+//! dependency, it and everything above it are compiled twice: for Wasmtime that is ten minutes. This asks `cargo tree`,
+//! which builds nothing, what each selection comes to. The cure for a difference is to name the features in
+//! `[workspace.dependencies]`, or the dependency in `host/Cargo.toml`.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use anyhow::{Result, bail};
+
+use crate::toolchain::TARGET;
+use crate::{components, host, process, workspace};
+
+/// What takes long to compile; its dependencies must be the same for every selection.
+const SLOW: [&str; 3] = ["wasmtime", "wasmtime-wasi", "wasmtime-wasi-http"];
+
+/// The packages that contain the host, each by itself.
+const WITH_HOST: [&str; 3] = [host::PACKAGE, host::BENCH, "testkit"];
+
+/// The features of each package, by name and version. A package that is built for the target and for build scripts has
+/// two lists, which may differ.
+type Features = BTreeMap<String, BTreeSet<String>>;
+
+/// Packages that are built together, as arguments of cargo, and what cargo makes of them.
+struct Selection {
+    arguments: Vec<String>,
+    features: Features,
+}
+
+/// Fails with every dependency that would be compiled twice.
+pub(crate) fn check() -> Result<()> {
+    let differences = [wasmtime()?, release()?, components()?].concat();
+    differences.iter().for_each(|difference| println!("{difference}"));
+    if !differences.is_empty() {
+        bail!("{} dependencies have other features in one selection of packages than in another", differences.len());
+    }
+    println!("each selection of packages comes to the same features");
+    Ok(())
+}
+
+/// Wasmtime, in whatever is checked, built or tested of the host.
+fn wasmtime() -> Result<Vec<String>> {
+    let mut packages = BTreeSet::new();
+    for package in SLOW {
+        packages.extend(tree(&select(&[package]), &["--edges", "normal,build"])?.into_keys());
+    }
+    let mut selections = Vec::new();
+    for edges in ["normal,build", "normal,build,dev"] {
+        let one_by_one = WITH_HOST.map(|package| select(&[package]));
+        for arguments in one_by_one.into_iter().chain([vec!["--workspace".to_owned()]]) {
+            let features = tree(&arguments, &["--edges", edges])?;
+            selections.push(Selection { arguments, features });
+        }
+    }
+    Ok(differences(&selections, |package| packages.contains(package)))
+}
+
+/// Everything that `cargo xtask run` compiles, when `cargo xtask bench` follows.
+fn release() -> Result<Vec<String>> {
+    let selections = [&[host::PACKAGE][..], &[host::PACKAGE, host::BENCH]].map(|packages| {
+        let arguments = select(packages);
+        tree(&arguments, &["--edges", "normal,build"]).map(|features| Selection { arguments, features })
+    });
+    Ok(differences(&selections.into_iter().collect::<Result<Vec<_>>>()?, |_| true))
+}
+
+/// The services of the shop together, and each by itself.
+fn components() -> Result<Vec<String>> {
+    let names = components::shop()?;
+    let one_by_one = names.iter().map(std::slice::from_ref);
+    let mut selections = Vec::new();
+    for packages in [names.as_slice()].into_iter().chain(one_by_one) {
+        let arguments = select(packages);
+        let features = tree(&arguments, &["--edges", "normal,build", "--target", TARGET])?;
+        selections.push(Selection { arguments, features });
+    }
+    Ok(differences(&selections, |_| true))
+}
+
+fn select<S: AsRef<str>>(packages: &[S]) -> Vec<String> {
+    packages.iter().flat_map(|package| ["-p".to_owned(), package.as_ref().to_owned()]).collect()
+}
+
+fn tree(selection: &[String], arguments: &[&str]) -> Result<Features> {
+    let mut cargo = process::cargo();
+    cargo.args(["tree", "--locked", "--prefix", "none", "--format", "{p}|{f}"]).args(arguments).args(selection);
+    Ok(read(&process::output(cargo.current_dir(workspace::root()))?))
+}
+
+/// Lines such as `serde v1.0.229|default,std`, with ` (proc-macro)`, the folder or ` (*)` behind either part.
+fn read(tree: &str) -> Features {
+    let mut features = Features::new();
+    for (package, list) in tree.lines().filter_map(|line| line.split_once('|')) {
+        let package = package.split(" (").next().unwrap_or(package);
+        let list = list.trim_end_matches("(*)").trim_end();
+        features.entry(package.to_owned()).or_default().insert(list.to_owned());
+    }
+    features
+}
+
+/// A line for each package whose features are others in a selection than in the first one that has it.
+fn differences(selections: &[Selection], counts: impl Fn(&str) -> bool) -> Vec<String> {
+    let mut first = BTreeMap::<&str, (&Selection, &BTreeSet<String>)>::new();
+    let mut found = BTreeMap::new();
+    for selection in selections {
+        for (package, lists) in selection.features.iter().filter(|(package, _)| counts(package)) {
+            let (other, others) = first.entry(package).or_insert((selection, lists));
+            if *others != lists {
+                let (one, two) = (other.arguments.join(" "), selection.arguments.join(" "));
+                let line = || format!("{package}: {} with `{one}`, {} with `{two}`", show(others), show(lists));
+                found.entry(package).or_insert_with(line);
+            }
+        }
+    }
+    found.into_values().collect()
+}
+
+fn show(lists: &BTreeSet<String>) -> String {
+    let shown: Vec<String> = lists.iter().map(|list| format!("[{list}]")).collect();
+    shown.join(" and ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn selection(package: &str, tree: &str) -> Selection {
+        Selection { arguments: select(&[package]), features: read(tree) }
+    }
+
+    #[test]
+    fn a_tree_is_read_without_its_marks() {
+        let features = read(
+            "serde v1.0.1|default,std\nserde v1.0.1|default,std (*)\nm v0.1.0 (proc-macro)|\n\n[dev-dependencies]\n",
+        );
+        assert_eq!(features["serde v1.0.1"], BTreeSet::from(["default,std".to_owned()]));
+        assert_eq!(features["m v0.1.0"], BTreeSet::from([String::new()]));
+        assert_eq!(features.len(), 2);
+    }
+
+    #[test]
+    fn other_features_in_another_selection_are_found() {
+        let selections = [selection("a", "x v1.0.0|std\ny v1.0.0|"), selection("b", "x v1.0.0|default,std\nz v1.0.0|")];
+        let found = differences(&selections, |_| true);
+        assert_eq!(found, ["x v1.0.0: [std] with `-p a`, [default,std] with `-p b`"]);
+        assert!(differences(&selections, |package| package != "x v1.0.0").is_empty());
+    }
+}
