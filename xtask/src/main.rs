@@ -9,6 +9,7 @@ mod host;
 mod process;
 mod stack;
 mod suite;
+mod test_run;
 mod tidy;
 mod toolchain;
 mod workspace;

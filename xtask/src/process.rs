@@ -1,8 +1,10 @@
-//! Starting other programs: what they print is shown, and a failure names the command line that failed.
+//! Starting other programs: what they print is shown, and a failure names the command line that failed. And how long
+//! that took, in words.
 
 use std::env;
 use std::ffi::OsStr;
 use std::process::{Command, Stdio};
+use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 
@@ -52,6 +54,14 @@ pub(crate) fn command_line(command: &Command) -> String {
     let name = if program.ends_with("cargo") { OsStr::new("cargo") } else { program.as_os_str() };
     let words = std::iter::once(name).chain(command.get_args());
     words.map(|word| word.to_string_lossy()).collect::<Vec<_>>().join(" ")
+}
+
+/// `4 s` or `3 min 20 s`.
+pub(crate) fn duration(duration: Duration) -> String {
+    match duration.as_secs() {
+        seconds @ 0..60 => format!("{seconds} s"),
+        seconds => format!("{} min {} s", seconds / 60, seconds % 60),
+    }
 }
 
 #[cfg(test)]

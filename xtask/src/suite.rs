@@ -7,7 +7,7 @@ use std::time::Instant;
 use anyhow::{Context, Result, bail};
 
 use crate::cargo_tool::CARGO_DENY;
-use crate::{components, features, process, tidy, workspace};
+use crate::{components, features, process, test_run, tidy, workspace};
 
 /// One check: its name on the command line, what its heading says, and the doing.
 struct Step {
@@ -22,7 +22,7 @@ const STEPS: [Step; 9] = [
     Step { name: "features", title: "features, the same for every selection of packages", check: features::check },
     Step { name: "components", title: "components, with plain cargo", check: components::build_all },
     Step { name: "clippy", title: "clippy, warnings are errors", check: clippy },
-    Step { name: "tests", title: "unit and integration tests", check: tests },
+    Step { name: "tests", title: "unit and integration tests", check: test_run::run },
     Step { name: "doc", title: "documentation, warnings are errors", check: doc },
     Step { name: "deny", title: "dependencies: licences, bans, sources, advisories", check: deny },
     Step {
@@ -41,10 +41,10 @@ pub(crate) fn run(arguments: &[String]) -> Result<()> {
     let steps = choose(arguments)?;
     let start = Instant::now();
     for (number, step) in steps.iter().enumerate() {
-        println!("\n== {}/{} {} ({})", number + 1, steps.len(), step.title, elapsed(start));
+        println!("\n== {}/{} {} ({})", number + 1, steps.len(), step.title, process::duration(start.elapsed()));
         (step.check)().with_context(|| format!("{} failed; again: cargo xtask test {}", step.title, step.name))?;
     }
-    println!("\n== all {} steps passed in {}", steps.len(), elapsed(start));
+    println!("\n== all {} steps passed in {}", steps.len(), process::duration(start.elapsed()));
     Ok(())
 }
 
@@ -55,24 +55,12 @@ fn choose(names: &[String]) -> Result<Vec<&'static Step>> {
     Ok(STEPS.iter().filter(|step| names.is_empty() || names.iter().any(|name| name == step.name)).collect())
 }
 
-/// `4 s` or `3 min 20 s` since then.
-fn elapsed(since: Instant) -> String {
-    match since.elapsed().as_secs() {
-        seconds @ 0..60 => format!("{seconds} s"),
-        seconds => format!("{} min {} s", seconds / 60, seconds % 60),
-    }
-}
-
 fn fmt() -> Result<()> {
     cargo(&["fmt", "--all", "--check"])
 }
 
 fn clippy() -> Result<()> {
     cargo(&["clippy", "--workspace", "--all-targets", "--locked", "--", "-D", "warnings"])
-}
-
-fn tests() -> Result<()> {
-    cargo(&["test", "--workspace", "--locked"])
 }
 
 fn doc() -> Result<()> {

@@ -1,0 +1,160 @@
+//! `cargo test` for the whole workspace: before each test binary, a line says which of how many it is and how long the
+//! run has taken. What cargo and the tests print is passed on as it is, in its order.
+
+use std::io::{self, BufRead, BufReader, IsTerminal, PipeReader, Read, Write};
+use std::process::{Command, Stdio};
+use std::sync::mpsc;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail};
+
+use crate::{process, workspace};
+
+/// A test binary's line among cargo's JSON messages: only profiles, which have the features behind them, end so.
+const BUILT_FOR_TESTS: &str = "\"test\":true},\"features\"";
+
+/// How long the last of the output may take to arrive.
+const REST: Duration = Duration::from_secs(5);
+
+/// Builds all tests, then runs them up to the first binary that fails.
+pub(crate) fn run() -> Result<()> {
+    let total = build()?;
+    let (reader, writer) = io::pipe().context("no pipe for what the tests print")?;
+    let mut cargo = cargo_test();
+    if io::stdout().is_terminal() {
+        cargo.env("CARGO_TERM_COLOR", "always");
+    }
+    let line = process::command_line(&cargo);
+    cargo.stdout(writer.try_clone().context("no second end for the pipe")?).stderr(writer);
+    let mut child = cargo.spawn().with_context(|| format!("cannot start `{line}`"))?;
+    // The pipe ends when nobody has an end to write to, this process included.
+    drop(cargo);
+    let (done, finished) = mpsc::channel();
+    thread::spawn(move || {
+        let mut progress = Progress::new(total);
+        done.send(progress.pass_on(reader).map(|()| progress))
+    });
+    let status = child.wait().with_context(|| format!("`{line}` is lost"))?;
+    match finished.recv_timeout(REST) {
+        Ok(progress) => println!("\n{}", progress?.summary()),
+        Err(_) => println!("\n-- a test has left a process behind, which may print more"),
+    }
+    if !status.success() {
+        bail!("`{line}` failed ({status})");
+    }
+    Ok(())
+}
+
+/// Builds with cargo's progress shown; gives back how many test binaries there are.
+fn build() -> Result<usize> {
+    let mut cargo = cargo_test();
+    cargo.args(["--no-run", "--message-format", "json-render-diagnostics"]);
+    let line = process::command_line(&cargo);
+    let output = cargo.stderr(Stdio::inherit()).output().with_context(|| format!("cannot start `{line}`"))?;
+    if !output.status.success() {
+        bail!("`{line}` failed ({})", output.status);
+    }
+    Ok(String::from_utf8_lossy(&output.stdout).lines().filter(|message| message.contains(BUILT_FOR_TESTS)).count())
+}
+
+fn cargo_test() -> Command {
+    let mut cargo = process::cargo();
+    cargo.args(["test", "--workspace", "--locked"]).current_dir(workspace::root()).stdin(Stdio::null());
+    cargo
+}
+
+/// How far the run is.
+struct Progress {
+    total: usize,
+    start: Instant,
+    binaries: usize,
+    passed: usize,
+}
+
+impl Progress {
+    fn new(total: usize) -> Self {
+        Self { total, start: Instant::now(), binaries: 0, passed: 0 }
+    }
+
+    /// Prints all that comes, to its end, with the lines of progress in between.
+    fn pass_on(&mut self, from: PipeReader) -> Result<()> {
+        let mut from = BufReader::new(from);
+        let mut line = Vec::new();
+        while from.by_ref().read_until(b'\n', &mut line).context("what the tests print cannot be read")? > 0 {
+            let heading = self.heading(&plain(&line), self.start.elapsed());
+            let mut out = io::stdout().lock();
+            out.write_all(heading.unwrap_or_default().as_bytes())?;
+            out.write_all(&line)?;
+            out.flush()?;
+            line.clear();
+        }
+        Ok(())
+    }
+
+    /// What to print before this line, and the counting.
+    fn heading(&mut self, line: &str, elapsed: Duration) -> Option<String> {
+        if let Some(passed) = passed(line) {
+            self.passed += passed;
+        }
+        let took = process::duration(elapsed);
+        if line.starts_with("     Running ") {
+            self.binaries += 1;
+            return Some(format!("\n-- test binary {}/{} ({took})\n", self.binaries, self.total));
+        }
+        line.starts_with("   Doc-tests ").then(|| format!("\n-- examples in documentation ({took})\n"))
+    }
+
+    fn summary(&self) -> String {
+        let Self { total, start, binaries, passed } = self;
+        format!(
+            "-- {binaries} of {total} test binaries in {}: {passed} tests passed",
+            process::duration(start.elapsed())
+        )
+    }
+}
+
+/// The count in `test result: ok. 14 passed; 0 failed; ...`.
+fn passed(line: &str) -> Option<usize> {
+    let (_, counts) = line.strip_prefix("test result: ")?.split_once(". ")?;
+    counts.split(" passed").next()?.parse().ok()
+}
+
+/// A line without colours.
+fn plain(line: &[u8]) -> String {
+    let text = String::from_utf8_lossy(line);
+    let mut parts = text.split('\u{1b}');
+    let first = parts.next().unwrap_or_default().to_owned();
+    parts.fold(first, |plain, part| plain + part.split_once('m').map_or("", |(_, rest)| rest))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MINUTE: Duration = Duration::from_secs(61);
+
+    #[test]
+    fn each_test_binary_is_announced_with_its_number() {
+        let mut progress = Progress::new(3);
+        let first = progress.heading("     Running unittests src/lib.rs (target/debug/deps/a-1)", Duration::ZERO);
+        assert_eq!(first.as_deref(), Some("\n-- test binary 1/3 (0 s)\n"));
+        assert_eq!(progress.heading("test tests::a ... ok", MINUTE), None);
+        let second = progress.heading("     Running tests/swap.rs (target/debug/deps/b-2)", MINUTE);
+        assert_eq!(second.as_deref(), Some("\n-- test binary 2/3 (1 min 1 s)\n"));
+    }
+
+    #[test]
+    fn passed_tests_are_added_up() {
+        let mut progress = Progress::new(2);
+        progress.heading("test result: ok. 14 passed; 0 failed; 0 ignored; 0 measured; 0 filtered out", MINUTE);
+        progress.heading("test result: FAILED. 2 passed; 1 failed; 0 ignored; 0 measured; 0 filtered out", MINUTE);
+        assert_eq!(progress.passed, 16);
+    }
+
+    #[test]
+    fn colours_do_not_hide_a_line() {
+        assert_eq!(plain(b"\x1b[1m\x1b[92m     Running\x1b[0m tests/a.rs"), "     Running tests/a.rs");
+        assert_eq!(plain(b"no colours"), "no colours");
+    }
+}
