@@ -15,8 +15,8 @@ use super::quantity::{SIZE_HELP, duration};
 use super::section::{Placed, Reader, Section};
 use super::telemetry;
 use super::types::{
-    Bind, Config, ConsoleConfig, DEFAULT_VERSION, Isolation, Limits, Outbound, ServiceConfig, ServiceName, StateConfig,
-    SwapConfig,
+    Bind, Config, ConsoleConfig, DEFAULT_VERSION, Isolation, Limits, OutboundConfig, ServiceConfig, ServiceName,
+    StateConfig, SwapConfig,
 };
 use crate::trace::Keep;
 
@@ -256,7 +256,7 @@ fn settings(section: &Section<'_>) -> Result<BTreeMap<String, String>> {
     Ok(settings)
 }
 
-fn outbound(section: &Section<'_>) -> Result<Outbound> {
+fn outbound(section: &Section<'_>) -> Result<OutboundConfig> {
     section.only(&["allow", "no_baggage"])?;
     let allow: Vec<_> = origins(section, "allow")?.into_iter().map(|(origin, _)| origin).collect();
     let mut no_baggage = Vec::new();
@@ -268,7 +268,7 @@ fn outbound(section: &Section<'_>) -> Result<Outbound> {
         }
         no_baggage.push(origin);
     }
-    Ok(Outbound { allow, no_baggage })
+    Ok(OutboundConfig { allow, no_baggage })
 }
 
 fn origins(section: &Section<'_>, key: &str) -> Result<Vec<(Origin, Range<usize>)>> {

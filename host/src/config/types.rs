@@ -148,7 +148,7 @@ pub struct ServiceConfig {
     /// `[service.config]`.
     pub config: BTreeMap<String, String>,
     /// `[service.outbound]`.
-    pub outbound: Outbound,
+    pub outbound: OutboundConfig,
     /// `[service.limits]`.
     pub limits: Limits,
     /// `probe`: the path that a new version must answer before it serves.
@@ -165,7 +165,7 @@ impl ServiceConfig {
             listen: SocketAddr::from(([127, 0, 0, 1], 0)),
             isolation: Isolation::Instance,
             config: BTreeMap::new(),
-            outbound: Outbound::default(),
+            outbound: OutboundConfig::default(),
             limits: Limits::default(),
             probe: None,
         }
@@ -186,7 +186,7 @@ pub enum Isolation {
 
 /// What a service may call.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Outbound {
+pub struct OutboundConfig {
     /// The origins that may be called; nothing else may be.
     pub allow: Vec<Origin>,
     /// Those of them that are sent no baggage.

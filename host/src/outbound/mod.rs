@@ -100,7 +100,7 @@ pub struct Outbound {
 impl Outbound {
     /// A way out to the origins in `config`.
     pub fn new(
-        config: &crate::config::Outbound,
+        config: &crate::config::OutboundConfig,
         limits: &crate::config::Limits,
         propagators: Propagators,
         network: reqwest::Client,
@@ -250,7 +250,7 @@ mod tests {
         let origin = Origin::of(&uri).unwrap();
         for no_baggage in [Vec::new(), vec![origin.clone()]] {
             let kept = no_baggage.is_empty();
-            let config = config::Outbound { allow: vec![origin.clone()], no_baggage };
+            let config = config::OutboundConfig { allow: vec![origin.clone()], no_baggage };
             let propagators = Propagators::new(&[]);
             let outbound = Outbound::new(&config, &config::Limits::default(), propagators, network().unwrap());
             let headers = HeaderMap::from_iter([(HeaderName::from_static("baggage"), HeaderValue::from_static("a=1"))]);

@@ -6,7 +6,6 @@
 use std::borrow::Cow;
 
 use http::HeaderMap;
-use percent_encoding::percent_decode_str;
 
 use crate::trace::{Attribute, Recorder};
 
@@ -63,10 +62,8 @@ fn user_id<'a>(
 ) -> Option<Cow<'a, str>> {
     let in_path = params.find(|(name, _)| *name == "user_id").map(|(_, value)| Cow::Borrowed(value.as_str()));
     in_path.or_else(|| {
-        let pairs = query?.split('&').filter_map(|pair| pair.split_once('='));
-        let value = pairs.filter(|(name, _)| *name == "user_id").map(|(_, value)| value).next()?;
-        let spaces = value.replace('+', " ");
-        Some(Cow::Owned(percent_decode_str(&spaces).decode_utf8_lossy().into_owned()))
+        let mut pairs = form_urlencoded::parse(query?.as_bytes());
+        pairs.find(|(name, _)| name == "user_id").map(|(_, value)| value)
     })
 }
 
@@ -93,6 +90,7 @@ mod tests {
         assert_eq!(user(Some("a=b&user_id=1%2B1+x"), &[]).as_deref(), Some("1+1 x"));
         assert_eq!(user(Some("user_id=2"), &[("user_id", "7")]).as_deref(), Some("7"));
         assert_eq!(user(Some("xuser_id=2"), &[]), None);
+        assert_eq!(user(Some("user%5Fid=1&user_id=2"), &[]).as_deref(), Some("1"), "as guests read it");
     }
 
     #[tokio::test]

@@ -139,7 +139,7 @@ mod tests {
     use bytes::Bytes;
 
     use super::*;
-    use crate::serve::arrival::Body;
+    use crate::http::Body;
 
     #[test]
     fn a_server_is_named_as_the_client_named_it_without_what_only_a_url_needs() {

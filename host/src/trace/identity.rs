@@ -25,8 +25,12 @@ pub(super) fn span_id() -> SpanId {
 pub(crate) fn draw(trace: TraceId) -> u64 {
     let id = u128::from_be_bytes(trace.to_bytes());
     let folded = (id as u64) ^ ((id >> 64) as u64).rotate_left(32);
-    // The finalizer of SplitMix64: every bit of the input reaches every bit of the output.
-    let mixed = (folded ^ (folded >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-    let mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-    mixed ^ (mixed >> 31)
+    mix(folded)
+}
+
+/// The finalizer of SplitMix64: every bit of the input reaches every bit of the output.
+pub(super) fn mix(bits: u64) -> u64 {
+    let bits = (bits ^ (bits >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    let bits = (bits ^ (bits >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    bits ^ (bits >> 31)
 }

@@ -14,6 +14,7 @@ mod identity;
 mod limits;
 mod otlp;
 mod pipeline;
+mod plain;
 mod propagation;
 mod queue;
 mod recorder;

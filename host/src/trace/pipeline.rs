@@ -5,25 +5,21 @@
 //! away the queues fill, and what comes after is dropped and counted, and said once per outage. Requests never wait for
 //! any of it.
 
-use std::borrow::Cow;
 use std::io::Write;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use opentelemetry::trace::SpanKind;
+use opentelemetry::trace::TraceId;
 use opentelemetry_sdk::metrics::data::ResourceMetrics;
 use thiserror::Error;
 use tokio::task::JoinHandle;
 
-use super::context::{Incoming, TraceContext};
+use super::context::TraceContext;
 use super::counters::{Counters, DropReason, SignalKind};
-use super::identity;
 use super::limits::RecordLimits;
 use super::otlp::{ExportQueue, SeriesExemplars, TransportError, Transports};
 use super::propagation::Propagators;
-use super::recorder::{Beginning, Recorder};
-use super::resource::Resource;
-use super::segment::Segment;
+use super::segment::{Finished, Segment};
 use super::settings::{Exporter, Settings};
 use super::store::TraceStore;
 use super::tail_sampler::TailSampler;
@@ -38,14 +34,6 @@ pub enum PipelineError {
     /// There is no thread to print traces on.
     #[error("traces cannot be printed: {0}")]
     Terminal(#[from] std::io::Error),
-}
-
-/// A segment on its way to everybody who reads segments.
-#[derive(Clone, Debug)]
-pub(super) struct Finished {
-    pub segment: Arc<Segment>,
-    /// How many spans it counts as where spans are counted to bound memory.
-    pub weight: usize,
 }
 
 /// The pipeline. A clone is a handle to the same one.
@@ -78,8 +66,8 @@ impl Pipeline {
         let prints = !settings.disabled && settings.traces.exporters.contains(&Exporter::Console);
         let counters = Arc::new(Counters::default());
         let transports = Transports::new(&settings, &counters)?;
-        let lanes = [&transports.spans, &transports.logs].into_iter().flatten();
-        let tasks = lanes.map(|lane| (lane.clone(), tokio::spawn(lane.clone().run()))).collect();
+        let queues = [&transports.spans, &transports.logs].into_iter().flatten();
+        let tasks = queues.map(|queue| (queue.clone(), tokio::spawn(queue.clone().run()))).collect();
         let inner = Inner {
             propagators: Propagators::new(&settings.propagators),
             wanted: !settings.disabled && (!settings.traces.exporters.is_empty() || settings.recent_spans > 0),
@@ -107,7 +95,7 @@ impl Pipeline {
     /// How many spans wait for export, and how many can.
     pub fn queue(&self) -> (usize, usize) {
         let spans = self.inner.transports.spans.as_ref();
-        spans.map_or((0, self.inner.settings.batch.queue_size), |lane| lane.queue())
+        spans.map_or((0, self.inner.settings.batch.queue_size), |queue| queue.queue())
     }
 
     /// The traces that were finished last.
@@ -115,31 +103,18 @@ impl Pipeline {
         &self.inner.recent
     }
 
-    /// Decides whether the trace is recorded, and starts the request's own span.
-    pub fn record(
-        &self,
-        resource: &Arc<Resource>,
-        incoming: &Incoming,
-        name: impl Into<Cow<'static, str>>,
-        kind: SpanKind,
-    ) -> Recorder {
-        let parent = incoming.parent.as_ref().filter(|parent| parent.is_valid());
-        let trace_id = parent.map_or_else(identity::trace_id, |parent: &TraceContext| parent.trace_id);
-        let is_enabled = self.inner.wanted;
-        let sampled = is_enabled && self.inner.settings.sampler.samples(parent, incoming.denied, trace_id);
+    /// Whether a trace is recorded, decided as its first request here begins.
+    pub(super) fn samples(&self, parent: Option<&TraceContext>, denied: bool, trace_id: TraceId) -> bool {
+        let sampled = self.inner.wanted && self.inner.settings.sampler.samples(parent, denied, trace_id);
         if let Some(tail_sampler) = self.inner.tail_sampler.as_ref().filter(|_| sampled) {
             tail_sampler.lock().unwrap_or_else(PoisonError::into_inner).begin(trace_id);
         }
-        let beginning = Beginning {
-            resource: resource.clone(),
-            parent: parent.cloned(),
-            baggage: incoming.baggage.clone(),
-            sampled,
-            is_enabled,
-            name: name.into(),
-            kind,
-        };
-        Recorder::begin(self.clone(), trace_id, beginning)
+        sampled
+    }
+
+    /// Whether anybody reads spans at all.
+    pub(super) fn is_enabled(&self) -> bool {
+        self.inner.wanted
     }
 
     /// Sends metrics, unless that is turned off.
@@ -151,19 +126,19 @@ impl Pipeline {
     pub async fn shutdown(&self, limit: Duration) {
         self.inner.flush_keeper();
         let tasks = std::mem::take(&mut *self.inner.tasks.lock().unwrap_or_else(PoisonError::into_inner));
-        tasks.iter().for_each(|(lane, _)| lane.close());
+        tasks.iter().for_each(|(queue, _)| queue.close());
         let printed = async {
             if let Some(terminal) = &self.inner.terminal {
                 let _ = tokio::time::timeout(limit, terminal.flush()).await;
             }
         };
-        let sent = tasks.into_iter().map(|(lane, mut task)| async move {
+        let sent = tasks.into_iter().map(|(queue, mut task)| async move {
             if tokio::time::timeout(limit, &mut task).await.is_err() {
                 task.abort();
                 // Once it has ended, nothing is taken off the queue any more.
                 let _ = task.await;
             }
-            lane.abandon();
+            queue.abandon();
         });
         futures_util::future::join(futures_util::future::join_all(sent), printed).await;
     }
@@ -205,8 +180,8 @@ impl Inner {
     /// Gives a segment that is kept to everybody who reads segments.
     fn accept(&self, finished: Finished) {
         let Finished { segment, weight } = &finished;
-        for lane in [&self.transports.spans, &self.transports.logs].into_iter().flatten() {
-            lane.submit(segment, *weight);
+        for queue in [&self.transports.spans, &self.transports.logs].into_iter().flatten() {
+            queue.submit(segment, *weight);
         }
         if !segment.sampled {
             return;

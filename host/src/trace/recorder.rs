@@ -10,7 +10,7 @@ use std::time::{Duration, Instant, SystemTime};
 use opentelemetry::trace::{SpanId, SpanKind, TraceId};
 
 use super::baggage::Baggage;
-use super::context::TraceContext;
+use super::context::{Incoming, TraceContext};
 use super::identity;
 use super::limits::RecordLimits;
 use super::otlp::{Attribute, Attributes, Value};
@@ -60,6 +60,31 @@ pub(super) struct Beginning {
     pub is_enabled: bool,
     pub name: Cow<'static, str>,
     pub kind: SpanKind,
+}
+
+impl Pipeline {
+    /// Decides whether the trace is recorded, and starts the request's own span.
+    pub fn record(
+        &self,
+        resource: &Arc<Resource>,
+        incoming: &Incoming,
+        name: impl Into<Cow<'static, str>>,
+        kind: SpanKind,
+    ) -> Recorder {
+        let parent = incoming.parent.as_ref().filter(|parent| parent.is_valid());
+        let trace_id = parent.map_or_else(identity::trace_id, |parent: &TraceContext| parent.trace_id);
+        let (is_enabled, sampled) = (self.is_enabled(), self.samples(parent, incoming.denied, trace_id));
+        let beginning = Beginning {
+            resource: resource.clone(),
+            parent: parent.cloned(),
+            baggage: incoming.baggage.clone(),
+            sampled,
+            is_enabled,
+            name: name.into(),
+            kind,
+        };
+        Recorder::begin(self.clone(), trace_id, beginning)
+    }
 }
 
 impl Recorder {

@@ -3,6 +3,7 @@
 use opentelemetry::trace::TraceId;
 
 use super::context::TraceContext;
+use super::identity;
 use super::settings::{Root, Sampler};
 
 impl Sampler {
@@ -29,7 +30,7 @@ impl Root {
 /// Whether a finished trace is among the share that is kept. Every host that sees the trace decides alike, and the
 /// decision does not depend on whether a ratio sampler took the trace.
 pub(super) fn keeps(rate: f64, trace_id: TraceId) -> bool {
-    is_below(mixed(low_bits(trace_id)), rate)
+    is_below(identity::mix(low_bits(trace_id)), rate)
 }
 
 /// The half of the id that is random wherever the id came from.
@@ -43,19 +44,11 @@ fn is_below(bits: u64, ratio: f64) -> bool {
     ratio >= 1.0 || ((bits >> 1) as f64) < ratio.max(0.0) * (1_u64 << 63) as f64
 }
 
-/// SplitMix64's finalizer: every bit of the result depends on every bit given.
-fn mixed(bits: u64) -> u64 {
-    let bits = (bits ^ (bits >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-    let bits = (bits ^ (bits >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-    bits ^ (bits >> 31)
-}
-
 #[cfg(test)]
 mod tests {
     use opentelemetry::trace::SpanId;
     use proptest::prelude::*;
 
-    use super::super::identity;
     use super::*;
 
     fn caller(sampled: bool) -> TraceContext {

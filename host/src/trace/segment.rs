@@ -177,3 +177,11 @@ impl Segment {
         self.spans.iter().any(|span| matches!(span.status, Status::Error(_)))
     }
 }
+
+/// A segment on its way to everybody who reads segments.
+#[derive(Clone, Debug)]
+pub(super) struct Finished {
+    pub segment: Arc<Segment>,
+    /// How many spans it counts as where spans are counted to bound memory.
+    pub weight: usize,
+}

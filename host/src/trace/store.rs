@@ -6,8 +6,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use opentelemetry::trace::{SpanId, TraceId};
 
-use super::pipeline::Finished;
-use super::segment::{Segment, Span};
+use super::segment::{Finished, Segment, Span};
 use super::store_sampler::StoreSampler;
 
 /// One trace may fill this part of the store. After that its own oldest segments go.

@@ -10,9 +10,8 @@ use std::time::Duration;
 
 use opentelemetry::trace::TraceId;
 
-use super::pipeline::Finished;
 use super::sampler;
-use super::segment::Segment;
+use super::segment::{Finished, Segment};
 use super::settings::Keep;
 
 /// How many traces that were kept are remembered.

@@ -13,8 +13,7 @@ use std::time::{Duration, Instant};
 use opentelemetry::trace::{SpanId, TraceId};
 use tokio::sync::oneshot;
 
-use super::pipeline::Finished;
-use super::segment::Segment;
+use super::segment::{Finished, Segment};
 use super::tree;
 
 /// Segments that wait for the thread. What comes when there are more is not printed.

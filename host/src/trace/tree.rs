@@ -8,6 +8,7 @@ use std::time::Duration;
 use opentelemetry::trace::{SpanId, SpanKind};
 
 use super::otlp::Value;
+use super::plain::plain;
 use super::segment::{Segment, Span, Status};
 
 /// The column in which the kinds stand.
@@ -64,7 +65,7 @@ fn in_order<'a>(nodes: &[Node<'a>]) -> Vec<(Node<'a>, usize)> {
 }
 
 fn show(text: &mut String, (segment, span): Node<'_>, depth: usize, width: usize) {
-    let (service, name) = (segment.resource.name(), plain(&span.name));
+    let (service, name) = (segment.resource.name(), plain(&span.name, TEXT));
     let left = format!("{service:<width$}  {:indent$}{name}", "", indent = depth.min(DEPTH) * 2);
     let took = duration(span.duration);
     let failed = failure(span).unwrap_or_default();
@@ -73,12 +74,6 @@ fn show(text: &mut String, (segment, span): Node<'_>, depth: usize, width: usize
 
 fn counted(count: usize, what: &str) -> String {
     format!("{count} {what}{}", if count == 1 { "" } else { "s" })
-}
-
-/// A text of a guest's as it may be sent to a terminal: without what would control it, and on one line.
-fn plain(text: &str) -> String {
-    let line = text.lines().next().unwrap_or_default();
-    line.chars().take(TEXT).map(|letter| if letter.is_control() { '\u{fffd}' } else { letter }).collect()
 }
 
 fn line(text: &mut String, arguments: std::fmt::Arguments<'_>) {
@@ -107,10 +102,10 @@ fn duration(duration: Duration) -> String {
 fn failure(span: &Span) -> Option<String> {
     let Status::Error(message) = &span.status else { return None };
     let kind = match span.attributes.get("error.type") {
-        Some(Value::Text(kind)) => plain(kind),
+        Some(Value::Text(kind)) => plain(kind, TEXT),
         _ => "error".to_owned(),
     };
-    let message = plain(message);
+    let message = plain(message, TEXT);
     Some(if message.is_empty() { format!("  ERROR {kind}") } else { format!("  ERROR {kind}: {message}") })
 }
 

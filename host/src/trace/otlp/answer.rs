@@ -5,8 +5,8 @@ use http::{HeaderMap, StatusCode, header};
 use opentelemetry_proto::tonic::collector::trace::v1::{ExportTracePartialSuccess, ExportTraceServiceResponse};
 use prost::Message;
 
-use super::Verdict;
 use super::retry::retry_after;
+use super::verdict::Verdict;
 
 /// The longest answer that is read, in bytes: what is longer is no answer to an export.
 pub(super) const LONGEST: usize = 4 << 20;

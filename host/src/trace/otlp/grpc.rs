@@ -17,8 +17,10 @@ use tonic::{Code, Status};
 use tonic_types::StatusExt;
 use tower::ServiceExt;
 
+use super::answer;
 use super::batch::Body;
-use super::{Signals, TransportError, Verdict, answer, innermost, user_agent};
+use super::transport_error::{self, TransportError};
+use super::verdict::{Signals, Verdict, innermost, user_agent};
 use crate::trace::counters::SignalKind;
 use crate::trace::settings::Otlp;
 
@@ -219,10 +221,10 @@ fn metadata(headers: &[(String, String)]) -> Result<MetadataMap, TransportError>
 fn tls(otlp: &Otlp) -> Result<ClientTlsConfig, TransportError> {
     let mut tls = ClientTlsConfig::new().with_native_roots();
     if let Some(path) = &otlp.certificate {
-        tls = tls.ca_certificate(Certificate::from_pem(super::pem(path)?));
+        tls = tls.ca_certificate(Certificate::from_pem(transport_error::pem(path)?));
     }
     if let Some((certificate, key)) = &otlp.client {
-        tls = tls.identity(Identity::from_pem(super::pem(certificate)?, super::pem(key)?));
+        tls = tls.identity(Identity::from_pem(transport_error::pem(certificate)?, transport_error::pem(key)?));
     }
     Ok(tls)
 }

@@ -9,8 +9,10 @@ use http::{HeaderMap, HeaderName, HeaderValue};
 use http_body_util::{BodyExt, Collected, Limited};
 use prost::Message;
 
+use super::answer;
 use super::batch::Body;
-use super::{TransportError, Verdict, answer, bad_file, innermost, pem, user_agent};
+use super::transport_error::{TransportError, bad_file, pem};
+use super::verdict::{Verdict, innermost, user_agent};
 use crate::trace::settings::Otlp;
 
 /// A client for one URL.

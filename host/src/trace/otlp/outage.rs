@@ -5,6 +5,7 @@ use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use crate::trace::counters::SignalKind;
+use crate::trace::plain::plain;
 
 /// The least time between two complaints of a kind where there is no outage whose end could be waited for.
 const QUIET: Duration = Duration::from_secs(60);
@@ -54,7 +55,7 @@ impl Outage {
     /// An export failed for now.
     pub fn failed(&self, reason: &str) {
         if !std::mem::replace(&mut self.lock().down, true) {
-            let reason = plain(reason);
+            let reason = plain(reason, TEXT);
             tracing::warn!(reason, "the collector takes no {} now; {}", self.what, self.fate);
         }
     }
@@ -64,7 +65,7 @@ impl Outage {
         let mut state = self.lock();
         state.lost += items;
         if !std::mem::replace(&mut state.down, true) {
-            let reason = plain(reason);
+            let reason = plain(reason, TEXT);
             tracing::warn!(reason, "the collector refuses {}, which are lost", self.what);
         }
     }
@@ -95,7 +96,7 @@ impl Outage {
             (false, false) => false,
         };
         drop(state);
-        let text = plain(text);
+        let text = plain(text, TEXT);
         match (tell, partial) {
             (true, true) => tracing::warn!(rejected, text, "the collector took {} only in part", self.what),
             (true, false) => tracing::warn!(text, "the collector took {} with a warning", self.what),
@@ -130,10 +131,4 @@ fn is_due(last: &mut Option<Instant>) -> bool {
         *last = Some(Instant::now());
     }
     due
-}
-
-/// A collector's text as it may stand in the log: short, and without what would begin a line or control a terminal.
-/// Not every format of the log escapes all of that.
-fn plain(text: &str) -> String {
-    text.chars().take(TEXT).map(|letter| if letter.is_control() { '\u{fffd}' } else { letter }).collect()
 }

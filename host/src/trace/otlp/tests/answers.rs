@@ -15,10 +15,11 @@ use hyper_util::rt::{TokioExecutor, TokioIo};
 use hyper_util::server::conn::auto;
 use tokio::net::TcpListener;
 
+use super::super::answer;
 use super::super::batch::Body;
 use super::super::grpc::Grpc;
 use super::super::http::Http;
-use super::super::{Verdict, answer};
+use super::super::verdict::Verdict;
 use crate::trace::counters::SignalKind;
 use crate::trace::settings::{Otlp, Protocol};
 

@@ -1,0 +1,68 @@
+//! What a collector said to a request, and what is said to it in every request.
+
+use std::error::Error;
+use std::time::Duration;
+
+use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceResponse;
+
+use crate::trace::counters::SignalKind;
+
+/// What a collector said to one request.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Verdict {
+    /// It took everything but so many items.
+    Accepted {
+        /// Items that it did not take.
+        rejected: u64,
+        /// Why not, if it said so.
+        message: String,
+    },
+    /// Not now; perhaps after this pause.
+    Retry {
+        /// The pause that it asked for.
+        after: Option<Duration>,
+        /// What went wrong.
+        reason: String,
+    },
+    /// Never.
+    Refused(String),
+}
+
+impl Verdict {
+    /// The answers for metrics and log records have the same shape as this one.
+    pub fn accepted(answer: ExportTraceServiceResponse) -> Verdict {
+        let part = answer.partial_success.unwrap_or_default();
+        Verdict::Accepted { rejected: part.rejected_spans.max(0) as u64, message: part.error_message }
+    }
+}
+
+/// One value for each signal.
+pub(super) struct Signals<T> {
+    pub traces: T,
+    pub metrics: T,
+    pub logs: T,
+}
+
+impl<T> Signals<T> {
+    pub fn of(self, signal: SignalKind) -> T {
+        match signal {
+            SignalKind::Traces => self.traces,
+            SignalKind::Metrics => self.metrics,
+            SignalKind::Logs => self.logs,
+        }
+    }
+}
+
+/// The value of `User-Agent`, as the specification of OTLP exporters asks for it.
+pub(super) fn user_agent() -> String {
+    format!("OTel-OTLP-Exporter-Spandrel/{}", env!("CARGO_PKG_VERSION"))
+}
+
+/// What is at the bottom of an error: "connection refused" says more than "error sending request".
+pub(super) fn innermost(error: &(dyn Error + 'static)) -> String {
+    let mut cause = error;
+    while let Some(next) = cause.source() {
+        cause = next;
+    }
+    cause.to_string()
+}
