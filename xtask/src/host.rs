@@ -31,7 +31,7 @@ pub(crate) fn run(arguments: &[String]) -> Result<()> {
 /// `cargo xtask bench`: builds, then becomes the program that measures.
 pub(crate) fn bench(arguments: &[String]) -> Result<()> {
     components::build_shop()?;
-    // In one go: built one after the other, the two would want other features of what they share, and replace each other.
+    // In one go, so that the two are linked side by side.
     let packages = ["build", "--release", "--package", PACKAGE, "--package", BENCH];
     process::run(process::cargo().args(packages).current_dir(workspace::root()))?;
     let mut bench = Command::new(workspace::target().join("release").join(BENCH));
