@@ -49,12 +49,13 @@ fn text_banner(host: &Host, telemetry: &str) -> String {
         rows.push(row([&service.name, &service.version, &service.kind, &url, digest]));
         urls.extend(host.examples(&service.name).into_iter().map(|path| format!("  curl {url}{path}\n")));
     }
-    let mut text = format!("{}\n{telemetry}\n", table(&rows));
+    let mut text = format!("{}\n{telemetry}\n\nTry:\n{}\n", table(&rows), urls.concat());
+    // At the end, where it is still seen when the first lines of the log have come.
     if let Some(console) = host.console_address() {
         let written = writeln!(text, "console: http://{}", console.to_string().replace("127.0.0.1", "localhost"));
         debug_assert!(written.is_ok(), "writing to a string cannot fail");
     }
-    format!("{text}\nTry:\n{}\n", urls.concat())
+    text
 }
 
 /// `spandrel check`.
