@@ -1,0 +1,170 @@
+//! No circle between the modules of the host: whoever reads a file can read first what it stands on.
+//!
+//! A file depends on another one where its code, tests aside, names an item that the other one defines: in a `use`, or by
+//! a path such as `crate::a::b::C`. A re-export hands a name on: the dependency is on the file that defines the item,
+//! neither on the file that re-exports it nor of that file. Macros that define modules or items are not looked into.
+
+mod graph;
+mod modules;
+mod syntax;
+
+use super::Finding;
+use super::source::Source;
+use graph::Graph;
+use modules::Modules;
+
+/// The crate whose files are checked.
+const CRATE: &str = "host/src/";
+
+/// Dependencies that may close a circle: from, to, and why. Each path starts at [`CRATE`].
+const EXCEPTIONS: [(&str, &str, &str); 0] = [];
+
+/// Circles of imports, the shortest first; no two of them share a dependency.
+pub(crate) fn modules_form_no_circle(sources: &[Source]) -> Vec<Finding> {
+    let modules = Modules::read(CRATE, sources);
+    let mut graph = Graph::new();
+    for dependency in modules.dependencies() {
+        if !is_excepted(dependency.from, dependency.to) {
+            graph.add(dependency.from, dependency.to, dependency.line);
+        }
+    }
+    graph.circles().iter().map(|circle| finding(circle)).collect()
+}
+
+fn is_excepted(from: &str, to: &str) -> bool {
+    EXCEPTIONS.iter().any(|(excepted_from, excepted_to, _)| from == *excepted_from && to == *excepted_to)
+}
+
+/// Stands at the first dependency of the circle and names all of them, in order.
+fn finding(circle: &[(&str, usize)]) -> Finding {
+    let (first, line) = circle[0];
+    let steps: Vec<String> = circle.iter().map(|(file, line)| format!("{file}:{line}")).collect();
+    let message =
+        format!("circle of imports: {} -> {first}; move what both sides need to a third file", steps.join(" -> "));
+    Finding { path: format!("{CRATE}{first}"), line, message }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The circles of a crate, each as its files in order.
+    fn circles(files: &[(&str, &str)]) -> Vec<String> {
+        let sources: Vec<Source> =
+            files.iter().map(|(path, text)| Source::new(&format!("{CRATE}{path}"), text)).collect();
+        modules_form_no_circle(&sources)
+            .into_iter()
+            .map(|finding| {
+                let steps = finding.message.trim_start_matches("circle of imports: ").split(';').next();
+                steps.unwrap_or_default().to_owned()
+            })
+            .collect()
+    }
+
+    const LIB: (&str, &str) = ("lib.rs", "mod a;\nmod b;\nmod c;\n");
+
+    #[test]
+    fn files_that_import_each_other_are_found() {
+        let found = circles(&[LIB, ("a.rs", "use crate::b::B;\n"), ("b.rs", "\nuse super::a::A;\n")]);
+        assert_eq!(found, ["a.rs:1 -> b.rs:2 -> a.rs"]);
+    }
+
+    #[test]
+    fn a_chain_is_no_circle() {
+        let found = circles(&[LIB, ("a.rs", "use crate::b::B;\n"), ("b.rs", "use crate::c::C;\n"), ("c.rs", "")]);
+        assert!(found.is_empty(), "{found:?}");
+    }
+
+    #[test]
+    fn a_circle_of_three_is_found() {
+        let c = ("c.rs", "use crate::a::A;\n");
+        let found = circles(&[LIB, ("a.rs", "use crate::b::B;\n"), ("b.rs", "use crate::c::C;\n"), c]);
+        assert_eq!(found, ["a.rs:1 -> b.rs:1 -> c.rs:1 -> a.rs"]);
+    }
+
+    #[test]
+    fn two_circles_are_two_findings() {
+        let c = ("c.rs", "use crate::a::A;\n");
+        let found =
+            circles(&[LIB, ("a.rs", "use crate::b::B;\nuse crate::c::C;\n"), ("b.rs", "use crate::a::A;\n"), c]);
+        assert_eq!(found, ["a.rs:1 -> b.rs:1 -> a.rs", "a.rs:2 -> c.rs:1 -> a.rs"]);
+    }
+
+    #[test]
+    fn a_path_in_code_is_an_import_too() {
+        let found = circles(&[LIB, ("a.rs", "fn f() -> crate::b::B {}\n"), ("b.rs", "fn g(a: &super::a::A) {}\n")]);
+        assert_eq!(found, ["a.rs:1 -> b.rs:1 -> a.rs"]);
+    }
+
+    #[test]
+    fn a_module_that_is_imported_counts_where_it_is_used() {
+        let a = "use crate::b;\n\nfn f() { b::g() }\n";
+        let found = circles(&[LIB, ("a.rs", a), ("b.rs", "use crate::a::{self, f};\n")]);
+        assert_eq!(found, ["a.rs:3 -> b.rs:1 -> a.rs"]);
+    }
+
+    #[test]
+    fn a_re_export_leads_to_the_file_that_defines_the_item() {
+        let parent = ("a/mod.rs", "mod x;\nmod y;\npub use self::x::X;\npub(crate) use y::{Y as Z, external};\n");
+        // x.rs imports what y.rs defines; if that led to mod.rs, the re-exports would close a circle.
+        let found = circles(&[LIB, parent, ("a/x.rs", "use super::Z;\n"), ("a/y.rs", "")]);
+        assert!(found.is_empty(), "{found:?}");
+        let found = circles(&[LIB, parent, ("a/x.rs", "use crate::a::Z;\n"), ("a/y.rs", "use crate::a::X;\n")]);
+        assert_eq!(found, ["a/x.rs:1 -> a/y.rs:1 -> a/x.rs"]);
+    }
+
+    #[test]
+    fn a_parent_that_uses_a_child_that_uses_the_parent_is_found() {
+        let child = ("a/x.rs", "use super::Shared;\n");
+        let by_path = "mod x;\nstruct Shared;\nfn f() { x::g() }\n";
+        assert_eq!(circles(&[LIB, ("a.rs", by_path), child]), ["a.rs:3 -> a/x.rs:1 -> a.rs"]);
+        let by_re_export = "mod x;\npub use x::X;\nstruct Shared;\nfn f(x: X) {}\n";
+        assert_eq!(circles(&[LIB, ("a.rs", by_re_export), child]), ["a.rs:4 -> a/x.rs:1 -> a.rs"]);
+    }
+
+    #[test]
+    fn a_parent_that_only_declares_its_children_depends_on_none() {
+        let parent = ("a.rs", "mod x;\npub use x::X;\npub struct Shared;\n");
+        assert!(circles(&[LIB, parent, ("a/x.rs", "use super::Shared;\n")]).is_empty());
+    }
+
+    #[test]
+    fn what_tests_import_does_not_count() {
+        let tested =
+            "use crate::b::B;\n#[cfg(test)]\nuse crate::c::C;\n\n#[cfg(test)]\nmod tests {\n    use crate::b::B;\n}\n";
+        let helper = "#[cfg(test)]\nfn a<A, B>() -> crate::a::A { 1 }\n";
+        let found = circles(&[LIB, ("a.rs", tested), ("b.rs", helper), ("c.rs", "use crate::a::A;\n")]);
+        assert!(found.is_empty(), "{found:?}");
+    }
+
+    #[test]
+    fn files_that_are_modules_of_tests_do_not_count() {
+        let a = "#[cfg(test)]\nmod checks;\n#[cfg(test)]\n#[path = \"a_tests.rs\"]\nmod tests;\n";
+        let tests = "use crate::b::B;\n";
+        let b = ("b.rs", "use crate::a::checks::A;\nuse crate::a_tests::A;\n");
+        let found = circles(&[LIB, ("a.rs", a), ("a/checks.rs", tests), ("a_tests.rs", tests), b]);
+        assert!(found.is_empty(), "{found:?}");
+    }
+
+    #[test]
+    fn an_inline_module_belongs_to_its_file() {
+        let a = "mod inner {\n    use super::super::b::B;\n    pub struct I;\n}\n";
+        let found = circles(&[LIB, ("a.rs", a), ("b.rs", "use crate::a::inner::I;\n")]);
+        assert_eq!(found, ["a.rs:2 -> b.rs:1 -> a.rs"]);
+    }
+
+    #[test]
+    fn a_glob_leads_to_the_files_behind_it() {
+        let parent = ("a/mod.rs", "mod x;\npub use x::*;\n");
+        let x = ("a/x.rs", "pub struct X;\nuse crate::b::B;\n");
+        assert_eq!(circles(&[LIB, parent, x, ("b.rs", "use crate::a::X;\n")]), ["a/x.rs:2 -> b.rs:1 -> a/x.rs"]);
+        assert_eq!(circles(&[LIB, parent, x, ("b.rs", "use crate::a::x::*;\n")]), ["a/x.rs:2 -> b.rs:1 -> a/x.rs"]);
+    }
+
+    #[test]
+    fn other_crates_and_words_alike_are_no_modules() {
+        let a = "use b::B;\nuse ::c::C;\nfn f(b: u8) { self.c::<u8>(); x.b(b); y::c::d(); }\n";
+        let found = circles(&[LIB, ("a.rs", a), ("b.rs", "use crate::a::A;\n"), ("c.rs", "use crate::a::A;\n")]);
+        assert!(found.is_empty(), "{found:?}");
+    }
+}

@@ -1,0 +1,206 @@
+//! The modules of a crate, and which file a path leads to.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::super::source::Source;
+use super::syntax::{self, Path, Statement, What};
+
+/// One file's code names what another one defines.
+pub(super) struct Dependency<'a> {
+    pub(super) from: &'a str,
+    pub(super) to: &'a str,
+    pub(super) line: usize,
+}
+
+/// A crate by its modules; the root's path is empty.
+pub(super) struct Modules {
+    modules: BTreeMap<Path, Module>,
+    references: Vec<Reference>,
+}
+
+#[derive(Default)]
+struct Module {
+    /// Relative to the crate's folder.
+    file: String,
+    /// What `use` brings in: a name and the path that it stands for.
+    imports: BTreeMap<String, Path>,
+    globs: Vec<Path>,
+    /// What a `use path::*` of this module finds: items, and what is re-exported by name.
+    offers: BTreeSet<String>,
+}
+
+/// A path in the code of a module.
+struct Reference {
+    module: Path,
+    path: Path,
+    line: usize,
+    /// `use path::*`: a dependency on the module itself.
+    is_glob: bool,
+}
+
+/// What a path leads to.
+enum Target<'a> {
+    Module(&'a Module),
+    /// An item that this module defines.
+    Item(&'a Module),
+    /// Something of another crate, or of a function.
+    Elsewhere,
+}
+
+impl Modules {
+    /// The modules of the files under a crate's folder, without those that only tests have.
+    pub(super) fn read(folder: &str, sources: &[Source]) -> Self {
+        let files = sources.iter().filter_map(|source| Some((source.path.strip_prefix(folder)?, syntax::read(source))));
+        let files: Vec<File> = files.filter_map(|(path, says)| File::new(path, says)).collect();
+        let tests: Vec<TestModule> = files.iter().flat_map(File::test_modules).collect();
+        let mut crate_ = Self { modules: BTreeMap::new(), references: Vec::new() };
+        for file in files.into_iter().filter(|file| !tests.iter().any(|test| test.holds(file))) {
+            crate_.add(file);
+        }
+        crate_
+    }
+
+    /// Each in the order of files and lines; more than one between the same two files where there are more.
+    pub(super) fn dependencies(&self) -> Vec<Dependency<'_>> {
+        let found = self.references.iter().filter_map(|reference| {
+            let from = self.modules.get(&reference.module)?;
+            let to = match self.resolve(&reference.module, &reference.path, &mut BTreeSet::new()) {
+                Target::Item(module) => module,
+                Target::Module(module) if reference.is_glob => module,
+                Target::Module(_) | Target::Elsewhere => return None,
+            };
+            Some(Dependency { from: &from.file, to: &to.file, line: reference.line })
+        });
+        found.collect()
+    }
+
+    fn add(&mut self, file: File) {
+        self.module(&file.module, &file.path);
+        for Statement { scope, line, what } in file.says {
+            let at = [file.module.as_slice(), &scope].concat();
+            let module = self.module(&at, &file.path);
+            let reference = match what {
+                What::InlineModule { name } => {
+                    self.module(&[at.as_slice(), &[name]].concat(), &file.path);
+                    None
+                }
+                What::Definition { name } => {
+                    module.offers.insert(name);
+                    None
+                }
+                What::Import { path, name, is_re_export } => {
+                    if is_re_export {
+                        module.offers.insert(name.clone());
+                    }
+                    module.imports.insert(name, path.clone());
+                    // What is handed on is used where it is mentioned.
+                    (!is_re_export).then_some((path, false))
+                }
+                What::Glob { path, is_re_export } => {
+                    module.globs.push(path.clone());
+                    (!is_re_export).then_some((path, true))
+                }
+                What::Mention { path } => Some((path, false)),
+                What::TestModule { .. } => None,
+            };
+            self.references.extend(reference.map(|(path, is_glob)| Reference { module: at, path, line, is_glob }));
+        }
+    }
+
+    fn module(&mut self, path: &[String], file: &str) -> &mut Module {
+        let module = self.modules.entry(path.to_vec()).or_default();
+        file.clone_into(&mut module.file);
+        module
+    }
+
+    /// Follows a path that is written in a module. `seen` holds the names on the way, which may lead back to themselves.
+    fn resolve<'a>(&'a self, module: &[String], path: &[String], seen: &mut BTreeSet<(Path, String)>) -> Target<'a> {
+        let (mut at, mut rest) = (module.to_vec(), path);
+        let mut is_known = false;
+        while let Some((word, behind)) = rest.split_first() {
+            match word.as_str() {
+                "crate" => at.clear(),
+                "super" => drop(at.pop()),
+                "self" => (),
+                _ => break,
+            }
+            (rest, is_known) = (behind, true);
+        }
+        while let Some((name, behind)) = rest.split_first() {
+            let Some(here) = self.modules.get(&at) else { return Target::Elsewhere };
+            let child = [at.as_slice(), std::slice::from_ref(name)].concat();
+            let is_child = self.modules.contains_key(&child);
+            let import = here.imports.get(name).filter(|_| behind.is_empty() || !is_child);
+            if let Some(import) = import.filter(|_| seen.insert((at.clone(), name.clone()))) {
+                return self.resolve(&at, &[import, behind].concat(), seen);
+            }
+            if !is_child {
+                return match self.behind_globs(&at, here, rest, seen) {
+                    Some(target) => target,
+                    // In its own module, an item needs no dependency; what is not defined here may be anything.
+                    None if is_known => Target::Item(here),
+                    None => Target::Elsewhere,
+                };
+            }
+            (at, rest, is_known) = (child, behind, true);
+        }
+        self.modules.get(&at).map_or(Target::Elsewhere, Target::Module)
+    }
+
+    /// What a path leads to through the `use path::*` of a module that does not define its first name itself.
+    fn behind_globs<'a>(
+        &'a self,
+        at: &[String],
+        here: &'a Module,
+        path: &[String],
+        seen: &mut BTreeSet<(Path, String)>,
+    ) -> Option<Target<'a>> {
+        let name = path.first().filter(|name| !here.offers.contains(*name))?;
+        here.globs.iter().find_map(|glob| {
+            let Target::Module(module) = self.resolve(at, glob, seen) else { return None };
+            module.offers.contains(name).then(|| self.resolve(at, &[glob.as_slice(), path].concat(), seen))
+        })
+    }
+}
+
+/// A file and what it says.
+struct File {
+    path: String,
+    module: Path,
+    says: Vec<Statement>,
+}
+
+impl File {
+    /// `None` for the root of a program, which nothing can import.
+    fn new(path: &str, says: Vec<Statement>) -> Option<Self> {
+        let module = path.strip_suffix(".rs").unwrap_or(path);
+        let module = module.strip_suffix("/mod").unwrap_or(module);
+        let module = match module {
+            "main" => return None,
+            "lib" => Path::new(),
+            module => module.split('/').map(str::to_owned).collect(),
+        };
+        Some(Self { path: path.to_owned(), module, says })
+    }
+
+    fn test_modules(&self) -> impl Iterator<Item = TestModule> {
+        let folder = self.path.rfind('/').map_or("", |slash| &self.path[..=slash]);
+        self.says.iter().filter_map(move |statement| {
+            let What::TestModule { name, path } = &statement.what else { return None };
+            let module = [self.module.as_slice(), &statement.scope, std::slice::from_ref(name)].concat();
+            Some(TestModule { module, file: path.as_ref().map(|path| format!("{folder}{path}")) })
+        })
+    }
+}
+
+/// A module of tests: itself, what is below it, and the file that `#[path]` names.
+struct TestModule {
+    module: Path,
+    file: Option<String>,
+}
+
+impl TestModule {
+    fn holds(&self, file: &File) -> bool {
+        file.module.starts_with(&self.module) || self.file.as_ref() == Some(&file.path)
+    }
+}
