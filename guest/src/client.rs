@@ -1,6 +1,7 @@
 //! Requests to other services. The host decides which origins may be called, makes the client span and sends the
 //! trace context along; the span's parent is the current `tracing` span.
 
+use std::borrow::Cow;
 use std::time::Duration;
 
 use serde::Serialize;
@@ -11,9 +12,9 @@ use crate::{Method, Response, spans};
 /// Why there is no usable answer.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Error {
-    /// The manifest does not allow the origin.
-    #[error("the manifest does not allow this call")]
-    Denied,
+    /// The manifest does not allow calls to this origin, such as `http://localhost:8000`.
+    #[error("the manifest does not allow calls to {0}")]
+    Denied(String),
     /// The URL is not absolute, or not one that can be called.
     #[error("invalid URL: {0}")]
     InvalidUrl(String),
@@ -34,10 +35,10 @@ pub enum Error {
     Body(String),
 }
 
-impl From<FetchError> for Error {
-    fn from(error: FetchError) -> Self {
+impl Error {
+    fn of(error: FetchError, url: &str) -> Self {
         match error {
-            FetchError::Denied => Self::Denied,
+            FetchError::Denied => Self::Denied(origin(url).into_owned()),
             FetchError::InvalidUrl(reason) => Self::InvalidUrl(reason),
             FetchError::Unreachable(reason) => Self::Unreachable(reason),
             FetchError::TimedOut => Self::TimedOut,
@@ -112,7 +113,11 @@ impl Request {
             Some(timeout) => host::fetch_within(outgoing, span, milliseconds(timeout)),
             None => host::fetch(outgoing, span),
         });
-        Ok(answer?.into())
+        answer.map(Response::from).map_err(|error| Error::of(error, &self.url))
+    }
+
+    fn limited<'a>(&'a self, headers: &'a [&'a Header]) -> host::Limited<'a> {
+        host::Limited { request: self.outgoing(headers), timeout_ms: self.timeout.map(milliseconds) }
     }
 
     fn outgoing<'a>(&'a self, headers: &'a [&'a Header]) -> host::Outgoing<'a> {
@@ -129,14 +134,44 @@ pub fn get(url: impl Into<String>) -> Result<Response, Error> {
 }
 
 /// Sends all requests at once and waits until each has its answer or its error. Answers come in the order of the
-/// requests. The timeouts of the requests are not looked at; the host's own limits apply.
+/// requests. Each request is given up after its own timeout; the others go on.
 pub fn send_all(requests: &[Request]) -> Vec<Result<Response, Error>> {
     let headers: Vec<Vec<&Header>> = requests.iter().map(|request| request.headers.iter().collect()).collect();
-    let outgoing: Vec<_> = requests.iter().zip(&headers).map(|(request, headers)| request.outgoing(headers)).collect();
-    let answers = spans::with_current(|span| host::fetch_all(&outgoing, span));
-    answers.into_iter().map(|answer| Ok(answer?.into())).collect()
+    let limited: Vec<_> = requests.iter().zip(&headers).map(|(request, headers)| request.limited(headers)).collect();
+    let answers = spans::with_current(|span| host::fetch_all_within(&limited, span));
+    let answer = |(request, answer): (&Request, Result<host::Response, FetchError>)| {
+        answer.map(Response::from).map_err(|error| Error::of(error, &request.url))
+    };
+    requests.iter().zip(answers).map(answer).collect()
 }
 
 fn milliseconds(duration: Duration) -> u32 {
     u32::try_from(duration.as_millis()).unwrap_or(u32::MAX)
+}
+
+/// Scheme, host and port of a URL. What has no scheme is given back as it is; user and password never are.
+fn origin(url: &str) -> Cow<'_, str> {
+    let Some((scheme, rest)) = url.split_once("://") else { return Cow::Borrowed(url) };
+    let authority = rest.split(['/', '?', '#']).next().unwrap_or_default();
+    match authority.rsplit_once('@') {
+        Some((_, host)) => Cow::Owned(format!("{scheme}://{host}")),
+        None => Cow::Borrowed(&url[..scheme.len() + 3 + authority.len()]),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_origin_is_scheme_host_and_port() {
+        for (url, expected) in [
+            ("http://localhost:8000/health?deep=1", "http://localhost:8000"),
+            ("https://user:secret@example.com#top", "https://example.com"),
+            ("http://[::1]:80", "http://[::1]:80"),
+            ("/relative", "/relative"),
+        ] {
+            assert_eq!(origin(url), expected);
+        }
+    }
 }

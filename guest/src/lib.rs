@@ -65,6 +65,7 @@ pub use request::Request;
 pub use response::{IntoResponse, Json, Response};
 pub use router::Router;
 pub use service::Service;
+pub use spans::fail_span;
 
 /// Makes a component of the crate: `serve!(routes)`, where `routes` is a `fn() -> Router`.
 ///

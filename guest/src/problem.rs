@@ -1,31 +1,41 @@
 //! Errors as clients see them: `application/problem+json` (RFC 9457) with `status`, `title` and `detail`.
 
+use std::error::Error;
 use std::fmt::{self, Display};
 
 use serde::Serialize;
 
-use crate::spans::Failure;
+use crate::spans::{Exception, Failure};
 use crate::{IntoResponse, Response, client, config, kv};
 
 /// An answer that says what went wrong.
 ///
 /// A problem with a status of 500 or more is a failure of the service: while it travels up the call stack, each span
-/// that it leaves is marked as failed, with the status as `error.type` and the detail as the message. One that is
+/// that it leaves is marked as failed, with the status as `error.type` and the reason as the message. One that is
 /// dropped on the way (because a fallback was found) marks only the spans that it had left by then.
 #[derive(Debug)]
 pub struct Problem {
     status: u16,
-    detail: String,
+    reason: Reason,
     /// Kept for its drop: it ends the marking of spans.
     _failure: Option<Failure>,
+}
+
+/// Why there is no better answer.
+#[derive(Debug)]
+enum Reason {
+    /// For the client to read.
+    Detail(String),
+    /// For the trace and the log only.
+    Cause(String),
 }
 
 impl Problem {
     /// A problem with this HTTP status and the words that tell a client what to do about it.
     pub fn new(status: u16, detail: impl Into<String>) -> Self {
         let detail = detail.into();
-        let failure = (status >= 500).then(|| Failure::travelling(status, &detail));
-        Self { status, detail, _failure: failure }
+        let failure = (status >= 500).then(|| Failure::new(status, &detail));
+        Self { status, reason: Reason::Detail(detail), _failure: failure }
     }
 
     /// 400: the request makes sense but cannot be granted.
@@ -43,9 +53,15 @@ impl Problem {
         Self::new(422, detail)
     }
 
-    /// 500: the service failed.
-    pub fn internal(detail: impl Into<String>) -> Self {
-        Self::new(500, detail)
+    /// 500: the service failed, for a reason that is none of the client's business.
+    ///
+    /// The error is recorded as an exception on the current span, and in the log. Clients see only the title of the
+    /// status. Any error will do, and so will a text.
+    pub fn internal<E: Into<Box<dyn Error + Send + Sync>>>(error: E) -> Self {
+        let error = error.into();
+        let exception = Exception::of::<E>(&*error);
+        let failure = Failure::caused_by(500, &exception);
+        Self { status: 500, reason: Reason::Cause(exception.message().to_owned()), _failure: Some(failure) }
     }
 
     /// A call to another service gave nothing to work with: 503 where nothing answered in time, else 502.
@@ -62,29 +78,33 @@ impl Problem {
         self.status
     }
 
-    /// What a client is told.
-    pub fn detail(&self) -> &str {
-        &self.detail
+    /// What a client is told beside the title; nothing where the reason is an internal error.
+    pub fn detail(&self) -> Option<&str> {
+        match &self.reason {
+            Reason::Detail(detail) => Some(detail),
+            Reason::Cause(_) => None,
+        }
     }
 }
 
 impl Display for Problem {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(formatter, "{} {}: {}", self.status, title(self.status), self.detail)
+        let (Reason::Detail(reason) | Reason::Cause(reason)) = &self.reason;
+        write!(formatter, "{} {}: {reason}", self.status, title(self.status))
     }
 }
 
-impl std::error::Error for Problem {}
+impl Error for Problem {}
 
 impl From<config::Error> for Problem {
     fn from(error: config::Error) -> Self {
-        Self::internal(error.to_string())
+        Self::internal(error)
     }
 }
 
 impl From<kv::Error> for Problem {
     fn from(error: kv::Error) -> Self {
-        Self::internal(error.to_string())
+        Self::internal(error)
     }
 }
 
@@ -92,12 +112,13 @@ impl From<kv::Error> for Problem {
 struct Body<'a> {
     status: u16,
     title: &'a str,
-    detail: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    detail: Option<&'a str>,
 }
 
 impl IntoResponse for Problem {
     fn into_response(self) -> Response {
-        let body = Body { status: self.status, title: title(self.status), detail: &self.detail };
+        let body = Body { status: self.status, title: title(self.status), detail: self.detail() };
         // Two strings and a number always serialise; an empty body would still carry the status.
         let body = serde_json::to_vec(&body).unwrap_or_default();
         Response::new(self.status).with_header("content-type", "application/problem+json").with_body(body)

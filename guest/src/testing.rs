@@ -20,6 +20,7 @@ use std::marker::PhantomData;
 
 use serde_json::Value;
 
+pub use crate::host::SpanKind;
 use crate::host::{self, FetchError, Header, with_state};
 use crate::{Method, Response, Service, client};
 
@@ -28,12 +29,16 @@ use crate::{Method, Response, Service, client};
 pub struct SpanRecord {
     /// The span's name.
     pub name: String,
+    /// Its role: `Internal`, unless the field `otel.kind` says otherwise.
+    pub kind: SpanKind,
     /// The name of the span above it; none where that is the server span.
     pub parent: Option<String>,
     /// What it carries.
     pub attributes: BTreeMap<String, Value>,
     /// Names and attributes of its events.
     pub events: Vec<(String, BTreeMap<String, Value>)>,
+    /// Whether its status code is `OK`. Without the field `otel.status_code` no span has one.
+    pub ok: bool,
     /// `error.type` and message, where it was marked as failed.
     pub error: Option<(String, String)>,
     /// Whether the guest has ended it.
@@ -107,7 +112,7 @@ impl Host {
     #[must_use]
     pub fn with_failure(self, url: &str, error: client::Error) -> Self {
         let error = match error {
-            client::Error::Denied => FetchError::Denied,
+            client::Error::Denied(_) => FetchError::Denied,
             client::Error::InvalidUrl(reason) => FetchError::InvalidUrl(reason),
             client::Error::TimedOut => FetchError::TimedOut,
             client::Error::TooLarge => FetchError::TooLarge,
@@ -160,6 +165,11 @@ impl Host {
     /// The value stored at a key.
     pub fn value(&self, bucket: &str, key: &str) -> Option<Vec<u8>> {
         with_state(|state| state.buckets.get(&(bucket.to_owned(), key.to_owned())).cloned())
+    }
+
+    /// What the service told of the request's server span. The real host adds what it knows itself.
+    pub fn server_span(&self) -> SpanRecord {
+        with_state(|state| state.server.clone())
     }
 
     /// Every span, in the order they were started.

@@ -72,7 +72,7 @@ impl From<ledger::Error> for Problem {
     fn from(error: ledger::Error) -> Self {
         match error {
             ledger::Error::Refused(refusal) => refusal.into(),
-            other => Problem::internal(other.to_string()),
+            other => Problem::internal(other),
         }
     }
 }

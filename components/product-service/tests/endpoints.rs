@@ -160,10 +160,14 @@ fn without_personalization_a_known_user_scores_like_a_stranger() {
 }
 
 #[test]
-fn a_missing_inventory_url_is_a_failure_that_says_so() {
+fn a_missing_inventory_url_is_a_failure_that_the_trace_explains() {
     let host = Host::new(service()).with_config("flag.inventory_enrichment", "true");
     let answer = host.get("/products/recommend");
     assert_eq!(answer.status(), 500);
-    assert_eq!(body(&answer)["detail"], "the configuration key `inventory_url` is not set");
-    assert!(host.span("recommend_products").unwrap().error.is_some());
+    assert_eq!(body(&answer), json!({ "status": 500, "title": "Internal Server Error" }));
+    let (kind, message) = host.span("recommend_products").unwrap().error.unwrap();
+    let reason = "the configuration key `inventory_url` is not set";
+    assert_eq!((kind.as_str(), message.as_str()), ("500", reason));
+    let (event, attributes) = &host.span("enrich_with_inventory").unwrap().events[0];
+    assert_eq!((event.as_str(), &attributes["exception.message"]), ("exception", &json!(reason)));
 }

@@ -144,8 +144,9 @@ fn the_gateway_passes_query_headers_status_and_body() {
 
 #[test]
 fn a_failing_product_service_is_a_problem_that_names_it() {
+    let denied = client::Error::Denied("http://products".to_owned());
     let cases = [
-        (client::Error::Denied, 502, "product-service: the manifest does not allow this call"),
+        (denied, 502, "product-service: the manifest does not allow calls to http://products"),
         (client::Error::TooLarge, 502, "product-service: the answer is too large"),
         (client::Error::TimedOut, 503, "product-service: there was no answer in time"),
         (client::Error::Unreachable("refused".to_owned()), 503, "product-service: nothing answers there: "),

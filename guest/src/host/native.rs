@@ -76,6 +76,17 @@ pub enum Severity {
     Error,
 }
 
+/// The role of a span, as OpenTelemetry defines it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[allow(missing_docs)]
+pub enum SpanKind {
+    Internal,
+    Server,
+    Client,
+    Producer,
+    Consumer,
+}
+
 #[derive(Clone, Debug)]
 pub enum FetchError {
     Denied,
@@ -108,12 +119,19 @@ pub struct Outgoing<'a> {
     pub body: &'a [u8],
 }
 
+#[derive(Clone, Debug)]
+pub struct Limited<'a> {
+    pub request: Outgoing<'a>,
+    pub timeout_ms: Option<u32>,
+}
+
 /// What the in-memory host knows and what it saw.
 pub struct State {
     pub recording: bool,
     pub config: BTreeMap<String, String>,
     pub answers: Vec<(String, Result<Response, FetchError>)>,
     pub buckets: BTreeMap<(String, String), Vec<u8>>,
+    pub server: SpanRecord,
     pub spans: Vec<SpanRecord>,
     pub logs: Vec<LogRecord>,
     pub calls: Vec<Call>,
@@ -127,6 +145,7 @@ impl Default for State {
             config: BTreeMap::new(),
             answers: Vec::new(),
             buckets: BTreeMap::new(),
+            server: started("SERVER", SpanKind::Server, None),
             spans: Vec::new(),
             logs: Vec::new(),
             calls: Vec::new(),
@@ -154,19 +173,22 @@ pub struct Span {
 }
 
 impl Span {
-    pub fn start<'a>(name: &str, parent: Option<&Span>, attributes: impl IntoIterator<Item = Attribute<'a>>) -> Self {
+    pub fn start<'a>(
+        name: &str,
+        kind: SpanKind,
+        parent: Option<&Span>,
+        attributes: impl IntoIterator<Item = Attribute<'a>>,
+    ) -> Self {
         with_state(|state| {
             state.span_calls += 1;
-            state.spans.push(SpanRecord {
-                name: name.to_owned(),
-                parent: parent.map(|parent| state.spans[parent.index].name.clone()),
-                attributes: recorded(attributes),
-                events: Vec::new(),
-                error: None,
-                ended: false,
-            });
+            let parent = parent.map(|parent| state.spans[parent.index].name.clone());
+            state.spans.push(SpanRecord { attributes: recorded(attributes), ..started(name, kind, parent) });
             Self { index: state.spans.len() - 1 }
         })
+    }
+
+    pub fn rename(&self, name: &str) {
+        self.change(|span| span.name = name.to_owned());
     }
 
     pub fn set_attributes<'a>(&self, attributes: impl IntoIterator<Item = Attribute<'a>>) {
@@ -179,6 +201,10 @@ impl Span {
 
     pub fn set_error(&self, kind: &str, message: &str) {
         self.change(|span| span.error = Some((kind.to_owned(), message.to_owned())));
+    }
+
+    pub fn set_ok(&self) {
+        self.change(|span| span.ok = true);
     }
 
     fn change(&self, change: impl FnOnce(&mut SpanRecord)) {
@@ -195,6 +221,20 @@ impl Drop for Span {
     fn drop(&mut self) {
         self.change(|span| span.ended = true);
     }
+}
+
+fn started(name: &str, kind: SpanKind, parent: Option<String>) -> SpanRecord {
+    let name = name.to_owned();
+    let (attributes, events) = (BTreeMap::new(), Vec::new());
+    SpanRecord { name, kind, parent, attributes, events, ok: false, error: None, ended: false }
+}
+
+pub fn add_request_event(name: &str, attributes: &[Attribute<'_>]) {
+    with_state(|state| state.server.events.push((name.to_owned(), recorded(attributes.iter().cloned()))));
+}
+
+pub fn set_request_error(kind: &str, message: &str) {
+    with_state(|state| state.server.error = Some((kind.to_owned(), message.to_owned())));
 }
 
 fn recorded<'a>(attributes: impl IntoIterator<Item = Attribute<'a>>) -> BTreeMap<String, Json> {
@@ -231,8 +271,8 @@ pub fn fetch_within(request: Outgoing<'_>, parent: Option<&Span>, timeout_ms: u3
     answer(&request, parent, Some(timeout_ms))
 }
 
-pub fn fetch_all(requests: &[Outgoing<'_>], parent: Option<&Span>) -> Vec<Result<Response, FetchError>> {
-    requests.iter().map(|request| answer(request, parent, None)).collect()
+pub fn fetch_all_within(requests: &[Limited<'_>], parent: Option<&Span>) -> Vec<Result<Response, FetchError>> {
+    requests.iter().map(|limited| answer(&limited.request, parent, limited.timeout_ms)).collect()
 }
 
 fn readable(header: &Header) -> (String, String) {

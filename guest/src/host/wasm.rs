@@ -3,9 +3,11 @@
 use super::encoding::encoded;
 use crate::bindings::spandrel::service::{client, tracing};
 
-pub use crate::bindings::spandrel::service::client::{Error as FetchError, Outgoing};
+pub use crate::bindings::spandrel::service::client::{Error as FetchError, Limited, Outgoing};
 pub use crate::bindings::spandrel::service::http::{Header, Method, Request, Response, Route};
-pub use crate::bindings::spandrel::service::tracing::{Attribute, Severity, Value, recording};
+pub use crate::bindings::spandrel::service::tracing::{
+    Attribute, Severity, SpanKind, Value, add_request_event, recording, set_request_error,
+};
 pub use crate::bindings::wasi::config::store::{Error as ConfigError, get as config_get};
 pub use crate::bindings::wasi::keyvalue::atomics::{Cas, CasError, swap};
 pub use crate::bindings::wasi::keyvalue::store::{Bucket, Error as StoreError, open};
@@ -14,8 +16,26 @@ pub use crate::bindings::wasi::keyvalue::store::{Bucket, Error as StoreError, op
 pub struct Span(tracing::Span);
 
 impl Span {
-    pub fn start<'a>(name: &str, parent: Option<&Span>, attributes: impl IntoIterator<Item = Attribute<'a>>) -> Self {
-        encoded(attributes, |bytes| Self(tracing::Span::start_encoded(name, inner(parent), bytes)))
+    pub fn start<'a>(
+        name: &str,
+        kind: SpanKind,
+        parent: Option<&Span>,
+        attributes: impl IntoIterator<Item = Attribute<'a>>,
+    ) -> Self {
+        encoded(attributes, |bytes| {
+            Self(match kind {
+                SpanKind::Internal => tracing::Span::start_encoded(name, inner(parent), bytes),
+                kind => tracing::Span::start_of_kind(name, kind, inner(parent), bytes),
+            })
+        })
+    }
+
+    pub fn rename(&self, name: &str) {
+        self.0.rename(name);
+    }
+
+    pub fn set_ok(&self) {
+        self.0.set_ok();
     }
 
     pub fn set_attributes<'a>(&self, attributes: impl IntoIterator<Item = Attribute<'a>>) {
@@ -47,6 +67,6 @@ pub fn fetch_within(request: Outgoing<'_>, parent: Option<&Span>, timeout_ms: u3
     client::fetch_within(request, inner(parent), timeout_ms)
 }
 
-pub fn fetch_all(requests: &[Outgoing<'_>], parent: Option<&Span>) -> Vec<Result<Response, FetchError>> {
-    client::fetch_all(requests, inner(parent))
+pub fn fetch_all_within(requests: &[Limited<'_>], parent: Option<&Span>) -> Vec<Result<Response, FetchError>> {
+    client::fetch_all_within(requests, inner(parent))
 }

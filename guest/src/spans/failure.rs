@@ -1,12 +1,13 @@
 //! How a failed request marks its spans.
 //!
-//! A [`Failure`] lives inside a problem. As long as it does, each span that was open when it came about and ends now
-//! is one that the problem travels out of, and has failed.
+//! A [`Failure`] lives inside a problem. While it lives, the problem is on its way out of the handler: each span that
+//! was open when the problem was made, and that ends now, has failed.
 
 use super::OPEN;
-use crate::host;
+use super::exception::Exception;
+use super::open::OpenSpan;
 
-/// Marks the spans it leaves until it is dropped.
+/// Marks the spans that end while it lives.
 #[derive(Debug)]
 pub struct Failure {
     number: u64,
@@ -20,11 +21,23 @@ pub struct Failing {
     last_span: u64,
     kind: String,
     message: String,
+    /// Whether the span on which it came about has an exception event for it.
+    recorded: bool,
 }
 
 impl Failure {
-    /// A failure that answers with this status, and why.
-    pub fn travelling(status: u16, message: &str) -> Self {
+    /// A failure that is answered with this status, for a reason that is no error of the program.
+    pub fn new(status: u16, message: &str) -> Self {
+        Self::begin(status, message, false)
+    }
+
+    /// A failure that is answered with this status, because of an error, which is recorded.
+    pub fn caused_by(status: u16, exception: &Exception) -> Self {
+        exception.record();
+        Self::begin(status, exception.message(), true)
+    }
+
+    fn begin(status: u16, message: &str, recorded: bool) -> Self {
         OPEN.with_borrow_mut(|open| {
             open.failures += 1;
             let number = open.failures;
@@ -33,6 +46,7 @@ impl Failure {
                 last_span: open.started(),
                 kind: status.to_string(),
                 message: message.to_owned(),
+                recorded,
             });
             Self { number }
         })
@@ -51,9 +65,14 @@ impl Drop for Failure {
 
 impl Failing {
     /// Marks a span that is ending, where it is one that the failure leaves.
-    pub fn mark(&self, span: &host::Span, order: u64) {
-        if order <= self.last_span {
-            span.set_error(&self.kind, &self.message);
+    pub fn mark(&self, span: &mut OpenSpan) {
+        if span.order() <= self.last_span {
+            span.derive_failure(Some(&self.kind), &self.message);
         }
+    }
+
+    /// Whether an error of this text is this failure, and has its exception event already.
+    pub fn has_recorded(&self, error: &str) -> bool {
+        self.recorded && error.ends_with(&self.message)
     }
 }

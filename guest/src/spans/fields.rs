@@ -8,6 +8,7 @@ use std::ops::Range;
 use tracing_core::Field;
 use tracing_core::field::Visit;
 
+use super::directives::{Directives, is_directive, is_hidden};
 use crate::host::{Attribute, Value};
 
 thread_local! {
@@ -21,6 +22,8 @@ pub struct Fields {
     texts: String,
     entries: Vec<(&'static str, Gathered)>,
     message: Option<Range<usize>>,
+    /// Whether any of the entries is one of [`Directives`]. Most spans have none, and need not look.
+    directives: bool,
 }
 
 enum Gathered {
@@ -39,6 +42,7 @@ impl Fields {
         fields.texts.clear();
         fields.entries.clear();
         fields.message = None;
+        fields.directives = false;
         SPARE.set(fields);
         result
     }
@@ -53,6 +57,34 @@ impl Fields {
         self.entries.iter().map(|(key, value)| Attribute { key, value: self.value(value) })
     }
 
+    /// What a span has as attributes: everything but the message and the directives that have no other meaning.
+    pub fn span_attributes(&self) -> impl Iterator<Item = Attribute<'_>> {
+        self.attributes().filter(|attribute| !self.directives || !is_hidden(attribute.key))
+    }
+
+    /// What the fields say about their span, where they say anything.
+    pub fn directives(&self) -> Option<Directives<'_>> {
+        if !self.directives {
+            return None;
+        }
+        let mut directives = Directives::default();
+        for (key, value) in &self.entries {
+            if let Value::Text(text) = self.value(value) {
+                directives.read(key, text);
+            }
+        }
+        Some(directives)
+    }
+
+    /// The text of the field `name`.
+    pub fn text(&self, name: &str) -> Option<&str> {
+        let (_, value) = self.entries.iter().find(|(key, _)| *key == name)?;
+        match self.value(value) {
+            Value::Text(text) => Some(text),
+            _ => None,
+        }
+    }
+
     fn value(&self, gathered: &Gathered) -> Value<'_> {
         match gathered {
             Gathered::Text(range) => Value::Text(&self.texts[range.clone()]),
@@ -63,6 +95,7 @@ impl Fields {
     }
 
     fn add(&mut self, field: &Field, value: Gathered) {
+        self.directives |= is_directive(field.name());
         self.entries.push((field.name(), value));
     }
 

@@ -2,12 +2,17 @@
 //!
 //! Every `tracing` span is a span of the host from the moment it is made to the moment its last handle is gone. Its
 //! parent is the one given to `tracing`, else the span entered last in this request, else the request's server span.
-//! Fields become attributes and are sent when they are recorded, so that a trap loses none. Events become span
-//! events, and from level INFO up log records too. Where the host keeps no spans of the request, none are made.
+//! Fields become attributes and are sent when they are recorded, so that a trap loses none; those of [`directives::Directives`]
+//! change the span instead. Events become span events, and from level INFO up log records too. An event that consists
+//! of an error, as `#[instrument(err)]` makes one, becomes an exception and marks its span as failed. Where the host
+//! keeps no spans of the request, none are made.
 
+mod directives;
+mod exception;
 mod failure;
 mod fields;
 mod open;
+mod outcome;
 
 use std::cell::RefCell;
 use std::sync::Once;
@@ -15,11 +20,12 @@ use std::sync::Once;
 use tracing_core::span::{Attributes, Current, Id, Record};
 use tracing_core::{Dispatch, Event, Interest, Level, Metadata, Subscriber, dispatcher};
 
+pub use exception::Exception;
 pub use failure::Failure;
 use fields::Fields;
 use open::OpenSpans;
 
-use crate::host::{self, Attribute, Severity, Value};
+use crate::host::{self, Attribute, Severity, SpanKind, Value};
 
 thread_local! {
     /// The spans of the request at hand. A guest has one thread and answers one request at a time.
@@ -55,6 +61,21 @@ pub fn record_on_current(key: &str, value: Value<'_>) {
     });
 }
 
+/// Marks the current span as failed, or the request's server span where the handler has no span of its own.
+///
+/// `kind` becomes the attribute `error.type`: a name of low cardinality that one can count by, such as `card_declined`.
+/// `message` becomes the description of the span's status. A span whose `otel.status_code` is `OK` stays as it is.
+pub fn fail_span(kind: &str, message: &str) {
+    OPEN.with_borrow_mut(|open| {
+        let recording = open.recording();
+        match open.current_mut() {
+            Some(span) => span.fail(Some(kind), Some(message)),
+            None if recording => host::set_request_error(kind, message),
+            None => {}
+        }
+    });
+}
+
 /// The subscriber. What it knows is in [`OPEN`].
 ///
 /// Fields are always read before `OPEN` is borrowed: the `Debug` of a value may use `tracing` itself.
@@ -78,8 +99,16 @@ impl Subscriber for HostSpans {
                     None if attributes.is_contextual() => open.current_span(),
                     None => None,
                 };
-                let span = host::Span::start(attributes.metadata().name(), parent, fields.attributes());
-                open.insert(span, attributes.metadata())
+                let directives = fields.directives();
+                let (name, kind) = directives.as_ref().map_or((None, None), |said| (said.name, said.kind));
+                let name = name.unwrap_or(attributes.metadata().name());
+                let span =
+                    host::Span::start(name, kind.unwrap_or(SpanKind::Internal), parent, fields.span_attributes());
+                let id = open.insert(span, attributes.metadata());
+                if let (Some(directives), Some(span)) = (directives, open.open_mut(&id)) {
+                    span.obey(&directives);
+                }
+                id
             })
         };
         Fields::gather(|fields| attributes.record(fields), start)
@@ -87,9 +116,15 @@ impl Subscriber for HostSpans {
 
     fn record(&self, span: &Id, values: &Record<'_>) {
         let send = |fields: &Fields| {
-            OPEN.with_borrow(|open| {
-                if let Some(span) = open.span(span) {
-                    span.set_attributes(fields.attributes());
+            OPEN.with_borrow_mut(|open| {
+                let Some(span) = open.open_mut(span) else { return };
+                let mut attributes = fields.span_attributes().peekable();
+                if attributes.peek().is_some() {
+                    span.host().set_attributes(attributes);
+                }
+                if let Some(directives) = fields.directives() {
+                    directives.name.into_iter().for_each(|name| span.host().rename(name));
+                    span.obey(&directives);
                 }
             });
         };
@@ -130,19 +165,45 @@ impl Subscriber for HostSpans {
 
 /// An event becomes one of its span and, from level INFO up, a log record.
 fn send_event(event: &Event<'_>, fields: &Fields) {
-    let name = fields.message().unwrap_or_else(|| event.metadata().name());
-    let attributes: Vec<_> = fields.attributes().collect();
+    match (fields.message(), fields.text("error")) {
+        (None, Some(error)) => send_error(event, fields, error),
+        (message, _) => {
+            let attributes: Vec<_> = fields.attributes().collect();
+            send_plain(event, message.unwrap_or(event.metadata().name()), &attributes);
+        }
+    }
+}
+
+fn send_plain(event: &Event<'_>, name: &str, attributes: &[Attribute<'_>]) {
     OPEN.with_borrow(|open| {
-        let span = match event.parent() {
-            Some(parent) => open.span(parent),
-            None if event.is_contextual() => open.current_span(),
-            None => None,
-        };
+        let span = open.span_of(event);
         if let Some(span) = span {
-            span.add_event(name, &attributes);
+            span.add_event(name, attributes);
         }
         if is_logged(event.metadata()) {
-            host::log(severity(event.metadata().level()), name, span, &attributes);
+            host::log(severity(event.metadata().level()), name, span, attributes);
+        }
+    });
+}
+
+/// An event that consists of an error is an exception, and its span has failed. `#[instrument(err)]` makes such events;
+/// so does `error!(error = %error)`. A problem that keeps its cause needs neither: it has recorded its exception, and
+/// marks the spans that it leaves.
+fn send_error(event: &Event<'_>, fields: &Fields, error: &str) {
+    OPEN.with_borrow_mut(|open| {
+        if open.failing.as_ref().is_some_and(|failing| failing.has_recorded(error)) {
+            return;
+        }
+        let attributes: Vec<_> = fields.attributes().map(exception::renamed).collect();
+        let span = open.span_of(event);
+        if let Some(span) = span {
+            span.add_event(exception::EVENT, &attributes);
+        }
+        if is_logged(event.metadata()) {
+            host::log(severity(event.metadata().level()), error, span, &attributes);
+        }
+        if let Some(span) = open.span_of_mut(event) {
+            span.derive_failure(None, error);
         }
     });
 }

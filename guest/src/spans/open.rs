@@ -1,19 +1,54 @@
 //! The open spans of one request: a slab of host spans, and a stack of those that were entered.
 
-use tracing_core::Metadata;
 use tracing_core::span::Id;
+use tracing_core::{Event, Metadata};
 
+use super::directives::{Directives, StatusCode};
 use super::failure::Failing;
+use super::outcome::Outcome;
 use crate::host;
 
 /// A span between its start and the drop of its last handle.
-struct OpenSpan {
+pub struct OpenSpan {
     span: host::Span,
     metadata: &'static Metadata<'static>,
     /// How many `tracing` handles there are.
     handles: u32,
     /// Position in the order in which the request's spans were started.
     order: u64,
+    /// Most spans simply end, and need none.
+    outcome: Option<Box<Outcome>>,
+}
+
+impl OpenSpan {
+    /// Position in the order in which the request's spans were started, from one.
+    pub fn order(&self) -> u64 {
+        self.order
+    }
+
+    /// The span itself.
+    pub fn host(&self) -> &host::Span {
+        &self.span
+    }
+
+    /// Does what the fields of the span say about its status.
+    pub fn obey(&mut self, directives: &Directives<'_>) {
+        if directives.status == Some(StatusCode::Ok) {
+            self.outcome.get_or_insert_default().accept(&self.span);
+        } else if directives.fails() {
+            self.fail(directives.error_type, directives.message);
+        }
+    }
+
+    /// Marks the span as failed because its service says so.
+    pub fn fail(&mut self, kind: Option<&str>, message: Option<&str>) {
+        self.outcome.get_or_insert_default().fail(&self.span, kind, message);
+    }
+
+    /// Marks the span as failed where its service has not said otherwise.
+    pub fn derive_failure(&mut self, kind: Option<&str>, message: &str) {
+        self.outcome.get_or_insert_default().derive(&self.span, kind, message);
+    }
 }
 
 /// An id is the number of the request in its upper half and the slab's position, from one, in its lower half. A
@@ -51,7 +86,7 @@ impl OpenSpans {
 
     pub fn insert(&mut self, span: host::Span, metadata: &'static Metadata<'static>) -> Id {
         self.started += 1;
-        let open = Some(OpenSpan { span, metadata, handles: 1, order: self.started });
+        let open = Some(OpenSpan { span, metadata, handles: 1, order: self.started, outcome: None });
         let position = match self.free.pop() {
             Some(position) => {
                 self.slab[position] = open;
@@ -71,6 +106,30 @@ impl OpenSpans {
 
     pub fn current_span(&self) -> Option<&host::Span> {
         self.span(self.entered.last()?)
+    }
+
+    /// The span that an event belongs to.
+    pub fn span_of(&self, event: &Event<'_>) -> Option<&host::Span> {
+        match event.parent() {
+            Some(parent) => self.span(parent),
+            None if event.is_contextual() => self.current_span(),
+            None => None,
+        }
+    }
+
+    /// The same, to change what is known of it.
+    pub fn span_of_mut(&mut self, event: &Event<'_>) -> Option<&mut OpenSpan> {
+        match event.parent() {
+            Some(parent) => self.open_mut(parent),
+            None if event.is_contextual() => self.current_mut(),
+            None => None,
+        }
+    }
+
+    /// The span entered last, to change what is known of it.
+    pub fn current_mut(&mut self) -> Option<&mut OpenSpan> {
+        let id = self.entered.last()?.clone();
+        self.open_mut(&id)
     }
 
     pub fn current(&self) -> Option<(Id, &'static Metadata<'static>)> {
@@ -117,10 +176,10 @@ impl OpenSpans {
 
     fn end(&mut self, id: &Id) {
         let Some(position) = self.position(id) else { return };
-        let Some(ended) = self.slab.get_mut(position).and_then(Option::take) else { return };
+        let Some(mut ended) = self.slab.get_mut(position).and_then(Option::take) else { return };
         self.free.push(position);
         if let Some(failing) = &self.failing {
-            failing.mark(&ended.span, ended.order);
+            failing.mark(&mut ended);
         }
     }
 
@@ -128,7 +187,7 @@ impl OpenSpans {
         self.slab.get(self.position(id)?)?.as_ref()
     }
 
-    fn open_mut(&mut self, id: &Id) -> Option<&mut OpenSpan> {
+    pub fn open_mut(&mut self, id: &Id) -> Option<&mut OpenSpan> {
         let position = self.position(id)?;
         self.slab.get_mut(position)?.as_mut()
     }

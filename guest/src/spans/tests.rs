@@ -3,7 +3,7 @@
 use serde_json::json;
 use tracing::Span;
 
-use crate::testing::Host;
+use crate::testing::{Host, SpanKind};
 use crate::{Json, Problem, Request, Response, Router, Service};
 
 fn service() -> &'static Service {
@@ -19,6 +19,15 @@ fn service() -> &'static Service {
             .get("/leaking", leaking)
             .get("/flags", flags)
             .get("/numbers/{number}", number)
+            .get("/err", err)
+            .get("/err-of-problem", err_of_problem)
+            .get("/directed", directed)
+            .get("/renamed", renamed)
+            .get("/typed", typed)
+            .get("/ok", ok)
+            .get("/said", said)
+            .get("/bare", bare)
+            .get("/calling", calling)
     };
     SERVICE.get_or_init(|| Service::new("sample", routes()))
 }
@@ -92,6 +101,67 @@ fn flags(_: &Request) -> Json<Vec<bool>> {
 #[tracing::instrument(skip_all)]
 fn number(request: &Request) -> Result<Json<i64>, Problem> {
     Ok(Json(request.param("number")?))
+}
+
+#[derive(Debug, thiserror::Error)]
+#[error("the shelf is empty")]
+struct Empty(#[source] std::fmt::Error);
+
+#[tracing::instrument(skip_all, err)]
+fn checks() -> Result<(), Empty> {
+    Err(Empty(std::fmt::Error))
+}
+
+#[tracing::instrument(skip_all)]
+fn err(_: &Request) -> Json<bool> {
+    Json(checks().is_ok())
+}
+
+#[tracing::instrument(skip_all, err)]
+fn err_of_problem(_: &Request) -> Result<Json<()>, Problem> {
+    Err(Problem::internal(Empty(std::fmt::Error)))
+}
+
+#[tracing::instrument(skip_all, fields(otel.name = "GET cache", otel.kind = "Client", shelf = 3))]
+fn directed(_: &Request) -> Json<()> {
+    Json(())
+}
+
+#[tracing::instrument(skip_all, fields(otel.name, otel.status_code, otel.status_message))]
+fn renamed(_: &Request) -> Json<()> {
+    let span = Span::current();
+    span.record("otel.name", "renamed afterwards");
+    tracing::record_all!(span, otel.status_code = "ERROR", otel.status_message = "it was late");
+    Json(())
+}
+
+#[tracing::instrument(skip_all, fields(error.type))]
+fn typed(_: &Request) -> Result<Json<()>, Problem> {
+    Span::current().record("error.type", "card_declined");
+    Err(Problem::new(503, "the bank said no"))
+}
+
+#[tracing::instrument(skip_all, fields(otel.status_code = "ok"))]
+fn ok(_: &Request) -> Result<Json<()>, Problem> {
+    crate::fail_span("late", "too late");
+    Err(Problem::new(503, "closed"))
+}
+
+#[tracing::instrument(skip_all)]
+fn said(_: &Request) -> Json<()> {
+    crate::fail_span("card_declined", "the bank said no");
+    Json(())
+}
+
+fn bare(request: &Request) -> Result<Json<()>, Problem> {
+    crate::fail_span("card_declined", "the bank said no");
+    let _: Option<String> = request.optional_query("q")?;
+    Err(Problem::internal(Empty(std::fmt::Error)))
+}
+
+#[tracing::instrument(skip_all)]
+fn calling(_: &Request) -> Json<bool> {
+    Json(crate::client::get("http://nowhere/").is_ok())
 }
 
 fn body(response: &Response) -> serde_json::Value {
@@ -194,4 +264,96 @@ fn a_flag_is_on_only_where_the_configuration_says_true_and_is_recorded() {
     let attributes = serde_json::to_value(host.span("flags").unwrap().attributes).unwrap();
     let expected = json!({ "feature_flag.on": true, "feature_flag.off": false, "feature_flag.unknown": false });
     assert_eq!(attributes, expected);
+}
+
+#[test]
+fn an_instrumented_err_fails_its_own_span_and_is_an_exception() {
+    let host = Host::new(service());
+    assert_eq!(body(&host.get("/err")), json!(false));
+    let span = host.span("checks").unwrap();
+    assert_eq!(span.error, Some(("_OTHER".to_owned(), "the shelf is empty".to_owned())));
+    let exception = serde_json::to_value(&span.events).unwrap();
+    assert_eq!(exception, json!([["exception", { "exception.message": "the shelf is empty" }]]));
+    assert_eq!(host.span("err").unwrap().error, None);
+    let logs = host.logs();
+    assert_eq!((logs.len(), logs[0].severity.as_str(), logs[0].body.as_str()), (1, "error", "the shelf is empty"));
+}
+
+#[test]
+fn an_internal_problem_keeps_its_cause_for_the_trace_and_tells_clients_the_title_only() {
+    let host = Host::new(service());
+    let answer = host.get("/err-of-problem");
+    assert_eq!(body(&answer), json!({ "status": 500, "title": "Internal Server Error" }));
+    let span = host.span("err_of_problem").unwrap();
+    let exception = json!({
+        "exception.type": "guest::spans::tests::Empty",
+        "exception.message": "the shelf is empty",
+        "exception.stacktrace": "the shelf is empty\nCaused by: an error occurred when formatting an argument",
+    });
+    assert_eq!(serde_json::to_value(&span.events).unwrap(), json!([["exception", exception]]));
+    assert_eq!(span.error, Some(("500".to_owned(), "the shelf is empty".to_owned())));
+    assert_eq!(host.logs().len(), 1);
+}
+
+#[test]
+fn otel_fields_name_a_span_and_give_it_a_kind_and_are_no_attributes() {
+    let host = Host::new(service());
+    host.get("/directed");
+    let span = host.span("GET cache").unwrap();
+    assert_eq!((span.kind, span.error), (SpanKind::Client, None));
+    assert_eq!(serde_json::to_value(span.attributes).unwrap(), json!({ "shelf": 3 }));
+}
+
+#[test]
+fn otel_fields_that_are_recorded_later_rename_a_span_and_set_its_status() {
+    let host = Host::new(service());
+    host.get("/renamed");
+    let span = host.span("renamed afterwards").unwrap();
+    assert_eq!(span.error, Some(("_OTHER".to_owned(), "it was late".to_owned())));
+    assert!(span.attributes.is_empty());
+}
+
+#[test]
+fn an_error_type_that_the_service_records_wins_over_the_status_of_the_answer() {
+    let host = Host::new(service());
+    assert_eq!(host.get("/typed").status(), 503);
+    let span = host.span("typed").unwrap();
+    assert_eq!(span.error, Some(("card_declined".to_owned(), "the bank said no".to_owned())));
+}
+
+#[test]
+fn a_span_that_is_said_to_be_ok_stays_so() {
+    let host = Host::new(service());
+    assert_eq!(host.get("/ok").status(), 503);
+    let span = host.span("ok").unwrap();
+    assert_eq!((span.ok, span.error), (true, None));
+}
+
+#[test]
+fn a_service_fails_a_span_in_its_own_words() {
+    let host = Host::new(service());
+    assert_eq!(host.get("/said").status(), 200);
+    let failed = Some(("card_declined".to_owned(), "the bank said no".to_owned()));
+    assert_eq!((host.span("said").unwrap().error, host.server_span().error), (failed, None));
+}
+
+#[test]
+fn without_a_span_of_the_handler_failures_and_exceptions_are_the_server_spans() {
+    let host = Host::new(service());
+    host.get("/bare");
+    let server = host.server_span();
+    assert_eq!(server.error, Some(("card_declined".to_owned(), "the bank said no".to_owned())));
+    let (name, attributes) = &server.events[0];
+    assert_eq!((name.as_str(), &attributes["exception.message"]), ("exception", &json!("the shelf is empty")));
+    let quiet = Host::new(service()).without_recording();
+    quiet.get("/bare");
+    assert_eq!((quiet.server_span().error, quiet.server_span().events.len()), (None, 0));
+}
+
+#[test]
+fn a_call_that_fails_leaves_the_span_of_its_caller_alone() {
+    let host = Host::new(service());
+    assert_eq!(body(&host.get("/calling")), json!(false));
+    let span = host.span("calling").unwrap();
+    assert_eq!((span.error, span.events.len()), (None, 0));
 }

@@ -7,6 +7,7 @@ wasmtime::component::bindgen!({
         "spandrel:service/client.fetch": async | trappable,
         "spandrel:service/client.fetch-within": async | trappable,
         "spandrel:service/client.fetch-all": async | trappable,
+        "spandrel:service/client.fetch-all-within": async | trappable,
         "wasi:keyvalue/store.[method]bucket.get": async | trappable,
         "wasi:keyvalue/store.[method]bucket.set": async | trappable,
         "wasi:keyvalue/store.[method]bucket.delete": async | trappable,

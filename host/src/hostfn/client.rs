@@ -9,7 +9,7 @@ use http::{Method, Response, Uri};
 use wasmtime::component::Resource;
 
 use crate::component::StoreData;
-use crate::component::bindings::spandrel::service::client::{Error, Host, Outgoing};
+use crate::component::bindings::spandrel::service::client::{Error, Host, Limited, Outgoing};
 use crate::component::bindings::spandrel::service::http as wit;
 use crate::component::client_call::ClientCall;
 use crate::component::resources::GuestSpan;
@@ -29,7 +29,7 @@ impl Host for StoreData {
         request: Outgoing,
         parent: Option<Resource<GuestSpan>>,
     ) -> wasmtime::Result<Result<wit::Response, Error>> {
-        Ok(self.fetch_one(request, parent, None).await)
+        Ok(self.fetch_one(Limited { request, timeout_ms: None }, parent).await)
     }
 
     async fn fetch_within(
@@ -38,8 +38,7 @@ impl Host for StoreData {
         parent: Option<Resource<GuestSpan>>,
         timeout_ms: u32,
     ) -> wasmtime::Result<Result<wit::Response, Error>> {
-        let limit = Duration::from_millis(timeout_ms.into());
-        Ok(self.fetch_one(request, parent, Some(limit)).await)
+        Ok(self.fetch_one(Limited { request, timeout_ms: Some(timeout_ms) }, parent).await)
     }
 
     async fn fetch_all(
@@ -47,27 +46,34 @@ impl Host for StoreData {
         requests: Vec<Outgoing>,
         parent: Option<Resource<GuestSpan>>,
     ) -> wasmtime::Result<Vec<Result<wit::Response, Error>>> {
-        Ok(self.send_all(requests, parent, None).await)
+        let requests = requests.into_iter().map(|request| Limited { request, timeout_ms: None });
+        Ok(self.send_all(requests.collect(), parent).await)
+    }
+
+    async fn fetch_all_within(
+        &mut self,
+        requests: Vec<Limited>,
+        parent: Option<Resource<GuestSpan>>,
+    ) -> wasmtime::Result<Vec<Result<wit::Response, Error>>> {
+        Ok(self.send_all(requests, parent).await)
     }
 }
 
 impl StoreData {
     async fn fetch_one(
         &mut self,
-        request: Outgoing,
+        request: Limited,
         parent: Option<Resource<GuestSpan>>,
-        limit: Option<Duration>,
     ) -> Result<wit::Response, Error> {
-        let mut answers = self.send_all(vec![request], parent, limit).await;
+        let mut answers = self.send_all(vec![request], parent).await;
         answers.pop().unwrap_or(Err(Error::Denied))
     }
 
     /// Starts every span, sends every call at once, and ends each span at the time its own answer came.
     async fn send_all(
         &mut self,
-        requests: Vec<Outgoing>,
+        requests: Vec<Limited>,
         parent: Option<Resource<GuestSpan>>,
-        limit: Option<Duration>,
     ) -> Vec<Result<wit::Response, Error>> {
         let count = requests.len();
         // Outside a request (while it names its routes, say) a component may call nobody.
@@ -75,11 +81,15 @@ impl StoreData {
             return (0..count).map(|_| Err(Error::Denied)).collect();
         };
         let Some(locals) = self.request.as_ref().map(|request| request.locals.clone()) else { return Vec::new() };
-        let (started, calls): (_, Vec<_>) = requests.into_iter().map(|request| self.start(request, parent)).unzip();
+        let limits: Vec<_> = requests.iter().map(|limited| limited.timeout_ms).collect();
+        let start = |limited: Limited| self.start(limited.request, parent);
+        let (started, calls): (_, Vec<_>) = requests.into_iter().map(start).unzip();
         // Here they are found when the request is given up meanwhile.
         self.calls = started;
         let context = self.context().clone();
-        let sent = calls.into_iter().map(|call| send(&context.outbound, call, locals.clone(), limit));
+        let limits = limits.into_iter().map(|limit| limit.map(|limit| Duration::from_millis(limit.into())));
+        let sent = calls.into_iter().zip(limits);
+        let sent = sent.map(|(call, limit)| send(&context.outbound, call, locals.clone(), limit));
         let mut elsewhere = Duration::ZERO;
         let answers = measured(&mut elsewhere, join_all(sent)).await;
         if let Some(request) = &mut self.request {

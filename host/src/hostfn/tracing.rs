@@ -40,6 +40,18 @@ impl From<Severity> for trace::Severity {
     }
 }
 
+impl From<wit::SpanKind> for SpanKind {
+    fn from(kind: wit::SpanKind) -> SpanKind {
+        match kind {
+            wit::SpanKind::Internal => SpanKind::Internal,
+            wit::SpanKind::Server => SpanKind::Server,
+            wit::SpanKind::Client => SpanKind::Client,
+            wit::SpanKind::Producer => SpanKind::Producer,
+            wit::SpanKind::Consumer => SpanKind::Consumer,
+        }
+    }
+}
+
 impl StoreData {
     /// The span behind a handle, or the server span where there is none or where the handle is stale.
     pub(super) fn parent(&self, handle: Option<&Resource<GuestSpan>>) -> Option<SpanRef> {
@@ -54,14 +66,14 @@ impl StoreData {
 
     fn start_span<'a>(
         &mut self,
-        name: String,
+        (name, kind): (String, SpanKind),
         parent: Option<&Resource<GuestSpan>>,
         attributes: impl Iterator<Item = Attribute<'a>>,
     ) -> Resource<GuestSpan> {
         let parent = self.parent(parent);
         let span = match (parent, &mut self.request) {
             (Some(parent), Some(request)) if request.recorder.is_recording() => {
-                let span = request.recorder.start(name, SpanKind::Internal, parent);
+                let span = request.recorder.start(name, kind, parent);
                 request.recorder.set_all(span, attributes);
                 span
             }
@@ -73,6 +85,13 @@ impl StoreData {
     fn set_all<'a>(&mut self, span: &Resource<GuestSpan>, attributes: impl Iterator<Item = Attribute<'a>>) {
         if let (Some(span), Some(request)) = (self.span(span), &mut self.request) {
             request.recorder.set_all(span, attributes);
+        }
+    }
+
+    /// Changes a span of the request at hand.
+    fn change(&mut self, span: &Resource<GuestSpan>, change: impl FnOnce(&mut trace::Recorder, SpanRef)) {
+        if let (Some(span), Some(request)) = (self.span(span), &mut self.request) {
+            change(&mut request.recorder, span);
         }
     }
 
@@ -91,6 +110,22 @@ impl Host for StoreData {
         if let Some(request) = &mut self.request {
             let server = request.recorder.server();
             request.recorder.set_all(server, lent(&attributes));
+        }
+        Ok(())
+    }
+
+    fn add_request_event(&mut self, name: String, attributes: Vec<wit::Attribute>) -> wasmtime::Result<()> {
+        if let Some(request) = &mut self.request {
+            let server = request.recorder.server();
+            request.recorder.event(server, name, lent(&attributes));
+        }
+        Ok(())
+    }
+
+    fn set_request_error(&mut self, kind: String, message: String) -> wasmtime::Result<()> {
+        if let Some(request) = &mut self.request {
+            let server = request.recorder.server();
+            request.recorder.fail(server, &kind, message);
         }
         Ok(())
     }
@@ -119,7 +154,7 @@ impl HostSpan for StoreData {
         parent: Option<Resource<GuestSpan>>,
         attributes: Vec<wit::Attribute>,
     ) -> wasmtime::Result<Resource<GuestSpan>> {
-        Ok(self.start_span(name, parent.as_ref(), lent(&attributes)))
+        Ok(self.start_span((name, SpanKind::Internal), parent.as_ref(), lent(&attributes)))
     }
 
     fn start_encoded(
@@ -128,7 +163,22 @@ impl HostSpan for StoreData {
         parent: Option<Resource<GuestSpan>>,
         attributes: Vec<u8>,
     ) -> wasmtime::Result<Resource<GuestSpan>> {
-        Ok(self.start_span(name, parent.as_ref(), trace::decode_attributes(&attributes)))
+        Ok(self.start_span((name, SpanKind::Internal), parent.as_ref(), trace::decode_attributes(&attributes)))
+    }
+
+    fn start_of_kind(
+        &mut self,
+        name: String,
+        kind: wit::SpanKind,
+        parent: Option<Resource<GuestSpan>>,
+        attributes: Vec<u8>,
+    ) -> wasmtime::Result<Resource<GuestSpan>> {
+        Ok(self.start_span((name, kind.into()), parent.as_ref(), trace::decode_attributes(&attributes)))
+    }
+
+    fn rename(&mut self, span: Resource<GuestSpan>, name: String) -> wasmtime::Result<()> {
+        self.change(&span, |recorder, span| recorder.rename(span, name));
+        Ok(())
     }
 
     fn set_attributes(&mut self, span: Resource<GuestSpan>, attributes: Vec<wit::Attribute>) -> wasmtime::Result<()> {
@@ -147,16 +197,21 @@ impl HostSpan for StoreData {
         name: String,
         attributes: Vec<wit::Attribute>,
     ) -> wasmtime::Result<()> {
-        if let (Some(span), Some(request)) = (self.span(&span), &mut self.request) {
-            request.recorder.event(span, name, lent(&attributes));
-        }
+        self.change(&span, |recorder, span| recorder.event(span, name, lent(&attributes)));
         Ok(())
     }
 
     fn set_error(&mut self, span: Resource<GuestSpan>, kind: String, message: String) -> wasmtime::Result<()> {
-        if let (Some(span), Some(request)) = (self.span(&span), &mut self.request) {
-            request.recorder.fail(span, &kind, message);
-        }
+        self.change(&span, |recorder, span| {
+            if !recorder.is_ok(span) {
+                recorder.fail(span, &kind, message);
+            }
+        });
+        Ok(())
+    }
+
+    fn set_ok(&mut self, span: Resource<GuestSpan>) -> wasmtime::Result<()> {
+        self.change(&span, trace::Recorder::set_ok);
         Ok(())
     }
 

@@ -281,6 +281,18 @@ impl Recorder {
         span.status = Status::Error(self.room.message(message));
     }
 
+    /// Sets the status code `OK` of a span.
+    pub fn set_ok(&mut self, span: SpanRef) {
+        if let Some(span) = self.segment.spans.get_mut(span.index() as usize) {
+            span.status = Status::Ok;
+        }
+    }
+
+    /// Whether a span has the status code `OK`.
+    pub fn is_ok(&self, span: SpanRef) -> bool {
+        self.span(span).is_some_and(|span| span.status == Status::Ok)
+    }
+
     /// Ends a span now, unless it has ended.
     pub fn end(&mut self, span: SpanRef) {
         self.end_at(span, Instant::now());
@@ -314,7 +326,7 @@ impl Recorder {
 
     /// Whether a span was marked as failed.
     pub fn has_failed(&self, span: SpanRef) -> bool {
-        self.span(span).is_some_and(|span| span.status != Status::Unset)
+        self.span(span).is_some_and(|span| matches!(span.status, Status::Error(_)))
     }
 
     /// A span as whoever it calls will see it. Where nothing is recorded this is the request's own span, unsampled;
@@ -393,7 +405,7 @@ impl Recorder {
     fn end_all(&mut self, abort: Option<(&str, &str)>) {
         let now = Instant::now();
         for span in (0..self.segment.spans.len() as u32).rev().map(SpanRef::from_index) {
-            let open = self.span(span).is_some_and(|span| span.duration == OPEN && span.status == Status::Unset);
+            let open = self.span(span).is_some_and(|span| span.duration == OPEN) && !self.has_failed(span);
             if let (true, Some((kind, message))) = (open, abort) {
                 self.fail(span, kind, message.to_owned());
             }

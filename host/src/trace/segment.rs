@@ -34,7 +34,9 @@ pub enum Status {
     /// Nothing went wrong.
     #[default]
     Unset,
-    /// Something did; this says what.
+    /// A guest judged that all went well.
+    Ok,
+    /// Something went wrong; this says what.
     Error(String),
 }
 

@@ -17,6 +17,8 @@ use crate::trace::segment::{Event, LogRecord, Segment, Span, Status};
 const SAMPLED: u32 = 0x01;
 const HAS_IS_REMOTE: u32 = 0x100;
 const IS_REMOTE: u32 = 0x200;
+/// `STATUS_CODE_OK`.
+const OK: u64 = 1;
 /// `STATUS_CODE_ERROR`.
 const ERROR: u64 = 2;
 /// RecordLimits for what a span or a log record has besides names and attributes.
@@ -74,8 +76,10 @@ fn span(writer: &mut Writer, segment: &Segment, span: &Span) {
     writer.uint(10, u64::from(span.dropped_attributes));
     span.events.iter().for_each(|each| writer.message(11, |writer| event(writer, each)));
     writer.uint(12, u64::from(span.dropped_events));
-    writer.message(15, |writer| {
-        if let Status::Error(message) = &span.status {
+    writer.message(15, |writer| match &span.status {
+        Status::Unset => {}
+        Status::Ok => writer.uint(3, OK),
+        Status::Error(message) => {
             writer.text(2, message);
             writer.uint(3, ERROR);
         }

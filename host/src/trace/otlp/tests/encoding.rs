@@ -33,7 +33,8 @@ fn any_span() -> impl Strategy<Value = Span> {
     let ids = (1_u64.., any::<u64>(), any::<bool>(), 0..5_u8);
     let times = (0..u64::MAX / 4, 0..u64::MAX / 4);
     let events = proptest::collection::vec(("\\PC{0,9}", attributes(), 0..3_u32), 0..3);
-    let rest = (attributes(), 0..3_u32, 0..3_u32, proptest::option::of("\\PC{0,9}"));
+    let status = prop_oneof![Just(Status::Unset), Just(Status::Ok), "\\PC{0,9}".prop_map(Status::Error)];
+    let rest = (attributes(), 0..3_u32, 0..3_u32, status);
     (ids, times, "\\PC{0,200}", events, rest).prop_map(|(ids, times, name, events, rest)| {
         let (id, parent, parent_is_remote, kind) = ids;
         let kinds = [SpanKind::Internal, SpanKind::Server, SpanKind::Client, SpanKind::Producer, SpanKind::Consumer];
@@ -56,7 +57,7 @@ fn any_span() -> impl Strategy<Value = Span> {
             dropped_attributes: rest.1,
             events: events.into_iter().map(event).collect(),
             dropped_events: rest.2,
-            status: rest.3.map_or(Status::Unset, Status::Error),
+            status: rest.3,
         }
     })
 }
@@ -66,6 +67,7 @@ fn expected(segment: &Segment, span: &Span) -> ProtoSpan {
     let shared = segment.shared.iter().filter(|shared| !span.attributes.contains(shared.key));
     let status = match &span.status {
         Status::Unset => ProtoStatus::default(),
+        Status::Ok => ProtoStatus { message: String::new(), code: StatusCode::Ok as i32 },
         Status::Error(message) => ProtoStatus { message: message.clone(), code: StatusCode::Error as i32 },
     };
     let event = |event: &Event| ProtoEvent {
