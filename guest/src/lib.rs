@@ -33,6 +33,7 @@ pub mod config;
 mod health;
 mod host;
 pub mod kv;
+mod multipart;
 mod problem;
 mod request;
 mod response;
@@ -41,6 +42,7 @@ mod service;
 mod spans;
 #[cfg(not(target_arch = "wasm32"))]
 pub mod testing;
+mod validation;
 
 /// The generated side of the WIT world. Public for [`serve!`] alone.
 #[cfg(target_arch = "wasm32")]
@@ -58,14 +60,17 @@ pub mod bindings {
 }
 
 pub use config::flag;
+pub use cookie::Cookie;
 pub use health::{Health, healthy};
 pub use host::Method;
-pub use problem::Problem;
+pub use multipart::Part;
+pub use problem::{Invalid, Problem};
 pub use request::Request;
 pub use response::{IntoResponse, Json, Response};
 pub use router::Router;
 pub use service::Service;
 pub use spans::fail_span;
+pub use validation::{Readings, all};
 
 /// Makes a component of the crate: `serve!(routes)`, where `routes` is a `fn() -> Router`.
 ///

@@ -1,5 +1,6 @@
 //! Errors as clients see them: `application/problem+json` (RFC 9457) with `status`, `title` and `detail`.
 
+use std::borrow::Cow;
 use std::error::Error;
 use std::fmt::{self, Display};
 
@@ -26,8 +27,55 @@ pub struct Problem {
 enum Reason {
     /// For the client to read.
     Detail(String),
+    /// Parts of the request do not have the form they must have. There is at least one.
+    Invalid(Vec<Invalid>),
     /// For the trace and the log only.
     Cause(String),
+}
+
+/// One part of a request that does not have the form it must have.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Invalid {
+    /// Where it stands: `path`, `query`, `header`, `cookie` or `body`.
+    #[serde(rename = "in")]
+    place: &'static str,
+    /// Its name there; none for a body as a whole.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    name: Option<String>,
+    /// What is wrong with it.
+    detail: String,
+    /// The same as a sentence of its own.
+    #[serde(skip)]
+    sentence: String,
+}
+
+impl Invalid {
+    pub(crate) fn parameter(place: &'static str, name: &str, detail: String) -> Self {
+        let sentence = format!("{place} parameter `{name}`: {detail}");
+        Self { place, name: Some(name.to_owned()), detail, sentence }
+    }
+
+    pub(crate) fn missing(place: &'static str, name: &str) -> Self {
+        let sentence = format!("{place} parameter `{name}` is missing");
+        Self { place, name: Some(name.to_owned()), detail: "is missing".to_owned(), sentence }
+    }
+
+    pub(crate) fn body(detail: String) -> Self {
+        Self { place: "body", name: None, sentence: format!("request body: {detail}"), detail }
+    }
+
+    /// A field of the body, such as `lines[0].quantity`, and what is wrong with it.
+    pub fn field(name: impl Into<String>, detail: impl Into<String>) -> Self {
+        let (name, detail) = (name.into(), detail.into());
+        let sentence = format!("field `{name}`: {detail}");
+        Self { place: "body", name: Some(name), detail, sentence }
+    }
+}
+
+impl From<Invalid> for Problem {
+    fn from(invalid: Invalid) -> Self {
+        Self::invalid([invalid])
+    }
 }
 
 impl Problem {
@@ -51,6 +99,21 @@ impl Problem {
     /// 422: a parameter or the body does not have the form it must have.
     pub fn unprocessable(detail: impl Into<String>) -> Self {
         Self::new(422, detail)
+    }
+
+    /// 422: these parts of the request do not have the form they must have. The answer lists them all in `errors`.
+    ///
+    /// Parameters that are read together with [`all`](crate::all) make one by themselves.
+    pub fn invalid(errors: impl IntoIterator<Item = Invalid>) -> Self {
+        Self { status: 422, reason: Reason::Invalid(errors.into_iter().collect()), _failure: None }
+    }
+
+    /// The parts that are invalid, where that is what the problem is about.
+    pub(crate) fn into_invalid(self) -> Result<Vec<Invalid>, Self> {
+        match self.reason {
+            Reason::Invalid(errors) => Ok(errors),
+            _ => Err(self),
+        }
     }
 
     /// 500: the service failed, for a reason that is none of the client's business.
@@ -79,9 +142,10 @@ impl Problem {
     }
 
     /// What a client is told beside the title; nothing where the reason is an internal error.
-    pub fn detail(&self) -> Option<&str> {
+    pub fn detail(&self) -> Option<Cow<'_, str>> {
         match &self.reason {
-            Reason::Detail(detail) => Some(detail),
+            Reason::Detail(detail) => Some(Cow::Borrowed(detail)),
+            Reason::Invalid(errors) => Some(Cow::Owned(sentences(errors))),
             Reason::Cause(_) => None,
         }
     }
@@ -89,8 +153,11 @@ impl Problem {
 
 impl Display for Problem {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let (Reason::Detail(reason) | Reason::Cause(reason)) = &self.reason;
-        write!(formatter, "{} {}: {reason}", self.status, title(self.status))
+        write!(formatter, "{} {}: ", self.status, title(self.status))?;
+        match &self.reason {
+            Reason::Detail(text) | Reason::Cause(text) => formatter.write_str(text),
+            Reason::Invalid(errors) => formatter.write_str(&sentences(errors)),
+        }
     }
 }
 
@@ -113,13 +180,24 @@ struct Body<'a> {
     status: u16,
     title: &'a str,
     #[serde(skip_serializing_if = "Option::is_none")]
-    detail: Option<&'a str>,
+    detail: Option<Cow<'a, str>>,
+    #[serde(skip_serializing_if = "<[Invalid]>::is_empty")]
+    errors: &'a [Invalid],
+}
+
+fn sentences(errors: &[Invalid]) -> String {
+    let sentences: Vec<_> = errors.iter().map(|error| error.sentence.as_str()).collect();
+    sentences.join("; ")
 }
 
 impl IntoResponse for Problem {
     fn into_response(self) -> Response {
-        let body = Body { status: self.status, title: title(self.status), detail: self.detail() };
-        // Two strings and a number always serialise; an empty body would still carry the status.
+        let errors = match &self.reason {
+            Reason::Invalid(errors) => errors.as_slice(),
+            _ => &[],
+        };
+        let body = Body { status: self.status, title: title(self.status), detail: self.detail(), errors };
+        // Texts and a number always serialise; an empty body would still carry the status.
         let body = serde_json::to_vec(&body).unwrap_or_default();
         Response::new(self.status).with_header("content-type", "application/problem+json").with_body(body)
     }

@@ -1,4 +1,4 @@
-//! A request as a handler sees it: typed parameters, headers and body.
+//! A request as a handler sees it: typed parameters, headers, cookies and body.
 
 use std::borrow::Cow;
 use std::fmt::Display;
@@ -6,8 +6,10 @@ use std::str::FromStr;
 
 use serde::de::DeserializeOwned;
 
+use crate::multipart::{self, Part};
+use crate::problem::Invalid;
 use crate::response::text_of;
-use crate::{Problem, host};
+use crate::{Cookie, Problem, host};
 
 /// One request. The host has already parsed, limited and routed it.
 #[derive(Debug)]
@@ -51,7 +53,7 @@ impl<'a> Request<'a> {
     where
         T: FromStr<Err: Display>,
     {
-        self.optional_query(name)?.ok_or_else(|| Problem::unprocessable(format!("query parameter `{name}` is missing")))
+        self.optional_query(name)?.ok_or_else(|| Invalid::missing("query", name).into())
     }
 
     /// The query parameter `name`, where it is there. Of several the first counts.
@@ -85,7 +87,49 @@ impl<'a> Request<'a> {
     /// # Errors
     /// A 422 that says where the body is not JSON or not of the shape of `T`.
     pub fn json<T: DeserializeOwned>(&self) -> Result<T, Problem> {
-        serde_json::from_slice(self.body()).map_err(|error| Problem::unprocessable(format!("request body: {error}")))
+        serde_json::from_slice(self.body()).map_err(|error| Invalid::body(error.to_string()).into())
+    }
+
+    /// Reads the body as an HTML form (`application/x-www-form-urlencoded`).
+    ///
+    /// # Errors
+    /// A 415 where the body is of another content type; a 422 where it is not of the shape of `T`.
+    pub fn form<T: DeserializeOwned>(&self) -> Result<T, Problem> {
+        self.expect_type("application/x-www-form-urlencoded")?;
+        serde_urlencoded::from_bytes(self.body()).map_err(|error| Invalid::body(error.to_string()).into())
+    }
+
+    /// Reads the body as an HTML form with files (`multipart/form-data`): its parts, in their order.
+    ///
+    /// # Errors
+    /// A 415 where the body is of another content type; a 422 where it is malformed.
+    pub fn multipart(&self) -> Result<Vec<Part>, Problem> {
+        let content_type = self.expect_type("multipart/form-data")?;
+        multipart::parts(content_type, self.body())
+    }
+
+    /// The cookies that the client sent, in their order. What is malformed is left out.
+    pub fn cookies(&self) -> impl Iterator<Item = Cookie<'a>> {
+        let fields = self.incoming.headers.iter().filter(|header| header.name == "cookie");
+        let texts = fields.filter_map(|header| std::str::from_utf8(&header.value).ok());
+        texts.flat_map(Cookie::split_parse).filter_map(Result::ok)
+    }
+
+    /// The value of the first cookie of this name.
+    pub fn cookie(&self, name: &str) -> Option<String> {
+        let cookie = self.cookies().find(|cookie| cookie.name() == name)?;
+        Some(cookie.value_trimmed().to_owned())
+    }
+
+    /// The content type, where it is `expected`, whatever its parameters are.
+    fn expect_type(&self, expected: &str) -> Result<&'a str, Problem> {
+        let content_type = self.header("content-type").unwrap_or_default();
+        let (kind, _) = content_type.split_once(';').unwrap_or((content_type, ""));
+        if kind.trim().eq_ignore_ascii_case(expected) {
+            Ok(content_type)
+        } else {
+            Err(Problem::new(415, format!("the request body must be of the content type {expected}")))
+        }
     }
 
     fn query_text(&self, name: &str) -> Option<Cow<'a, str>> {
@@ -94,9 +138,9 @@ impl<'a> Request<'a> {
     }
 }
 
-fn parsed<T>(place: &str, name: &str, text: &str) -> Result<T, Problem>
+fn parsed<T>(place: &'static str, name: &str, text: &str) -> Result<T, Problem>
 where
     T: FromStr<Err: Display>,
 {
-    text.parse().map_err(|error| Problem::unprocessable(format!("{place} parameter `{name}`: {error}")))
+    text.parse().map_err(|error: T::Err| Invalid::parameter(place, name, error.to_string()).into())
 }

@@ -3,7 +3,7 @@
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use crate::{Problem, client, host};
+use crate::{Cookie, Problem, client, host};
 
 /// An HTTP response: what a handler answers, and what [`client`] gets from another service.
 #[derive(Debug, Clone)]
@@ -20,6 +20,20 @@ impl Response {
     pub fn with_header(mut self, name: &str, value: impl Into<Vec<u8>>) -> Self {
         self.0.headers.push(host::Header { name: name.to_ascii_lowercase(), value: value.into() });
         self
+    }
+
+    /// Adds a `Set-Cookie` field.
+    ///
+    /// ```
+    /// use guest::{Cookie, Response};
+    ///
+    /// let session = Cookie::build(("session", "s-42")).http_only(true).path("/");
+    /// let response = Response::new(204).with_cookie(session);
+    /// assert_eq!(response.header("set-cookie"), Some("session=s-42; HttpOnly; Path=/"));
+    /// ```
+    #[must_use]
+    pub fn with_cookie<'c>(self, cookie: impl Into<Cookie<'c>>) -> Self {
+        self.with_header("set-cookie", cookie.into().to_string())
     }
 
     /// Sets the body.
@@ -42,6 +56,11 @@ impl Response {
     /// The first header field of this lower-case name, where its value is text.
     pub fn header(&self, name: &str) -> Option<&str> {
         text_of(&self.0.headers, name)
+    }
+
+    /// All header fields, in their order. A name may occur more than once.
+    pub fn headers(&self) -> impl Iterator<Item = (&str, &[u8])> {
+        self.0.headers.iter().map(|header| (header.name.as_str(), header.value.as_slice()))
     }
 
     /// The body's bytes.
@@ -87,6 +106,22 @@ pub(crate) fn text_of<'a>(headers: &'a [host::Header], name: &str) -> Option<&'a
 }
 
 /// What a handler may return.
+///
+/// Handlers are synchronous. An `async fn` gives a future, which is no response, and does not compile:
+///
+/// ```compile_fail
+/// # use guest::{Json, Request, Router};
+/// async fn hello(_: &Request<'_>) -> Json<&'static str> {
+///     Json("hello")
+/// }
+/// Router::new().get("/hello", hello);
+/// ```
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` is not a response",
+    label = "the return type of this handler does not implement `guest::IntoResponse`",
+    note = "handlers are synchronous functions: write `fn`, not `async fn`",
+    note = "to call several other services at the same time, use `guest::client::send_all`"
+)]
 pub trait IntoResponse {
     /// The response that this value stands for.
     fn into_response(self) -> Response;

@@ -16,6 +16,20 @@ struct Endpoint {
 }
 
 /// A list of endpoints. The host matches requests against it; this side only looks up the handler by its position.
+///
+/// A template consists of literal segments, `{name}` parameters, and possibly a `{*name}` wildcard at its end, which takes
+/// the rest of the path. Of two templates that match, the one with the literal at the first difference wins. The host
+/// answers HEAD where there is GET, 405 where there are other methods for the path, and 404 where there is none.
+///
+/// ```
+/// # use guest::{Problem, Request, Response, Router};
+/// Router::new().get("/shops/{shop}", shop).get("/shops/{shop}/files/{*path}", file);
+/// # fn shop(_: &Request) -> Response { Response::new(204) }
+/// # fn file(request: &Request) -> Result<Response, Problem> {
+/// #     let _: String = request.param("path")?;
+/// #     Ok(Response::new(204))
+/// # }
+/// ```
 #[derive(Default)]
 pub struct Router {
     endpoints: Vec<Endpoint>,
@@ -93,8 +107,10 @@ impl fmt::Debug for Router {
     }
 }
 
+/// The names in `{name}` and `{*name}`. Templates that are malformed are the host's to refuse.
 fn parameter_names(template: &'static str) -> Vec<&'static str> {
-    template.split('/').filter_map(|segment| segment.strip_prefix('{')?.strip_suffix('}')).collect()
+    let name = |segment: &'static str| Some(segment.strip_prefix('{')?.strip_suffix('}')?.trim_start_matches('*'));
+    template.split('/').filter_map(name).collect()
 }
 
 #[cfg(test)]
@@ -104,6 +120,7 @@ mod tests {
     #[test]
     fn parameters_are_named_in_the_order_of_the_path() {
         assert_eq!(parameter_names("/shops/{shop}/shelves/{shelf}"), ["shop", "shelf"]);
+        assert_eq!(parameter_names("/shops/{shop}/files/{*path}"), ["shop", "path"]);
         assert!(parameter_names("/health").is_empty());
     }
 

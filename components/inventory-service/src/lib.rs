@@ -49,8 +49,8 @@ fn get_inventory(request: &Request) -> Result<Json<Availability>, Problem> {
     reservation.success = false,
 ))]
 fn reserve_inventory(request: &Request) -> Result<Json<Reservation>, Problem> {
-    let product: ProductId = request.param("product_id")?;
-    let quantity: Quantity = request.query("quantity")?;
+    let (product, quantity): (ProductId, Quantity) =
+        guest::all((request.param("product_id"), request.query("quantity")))?;
     let span = Span::current();
     tracing::record_all!(span, product.id = product.get(), reservation.quantity = quantity.get());
     let reservation = ledger::reserve(stock::item(product)?, quantity)?;

@@ -105,6 +105,15 @@ fn a_quantity_that_is_missing_or_below_one_is_422() {
 }
 
 #[test]
+fn a_reservation_is_told_everything_that_is_wrong_with_it() {
+    let answer = body(&Host::new(service()).post("/inventory/abc/reserve?quantity=0"));
+    let detail =
+        "path parameter `product_id`: must be an integer; query parameter `quantity`: must be an integer of at least 1";
+    assert_eq!(answer["detail"], detail);
+    assert_eq!([&answer["errors"][0]["name"], &answer["errors"][1]["name"]], ["product_id", "quantity"]);
+}
+
+#[test]
 fn reserving_an_unknown_product_is_404() {
     let answer = Host::new(service()).post("/inventory/99/reserve?quantity=1");
     assert_eq!((answer.status(), &body(&answer)["detail"]), (404, &json!("Product not found in inventory")));

@@ -3,13 +3,13 @@
 pub mod catalogue;
 mod inventory;
 pub mod recommendation;
-pub mod timestamp;
 
-use std::time::{Instant, SystemTime};
+use std::time::Instant;
 
 use catalogue::Product;
 use guest::{Json, Problem, Request, Router};
 use inventory::Shelf;
+use jiff::Timestamp;
 use serde::Serialize;
 use tracing::{Span, field};
 
@@ -43,6 +43,7 @@ struct Recommended {
 struct Metadata {
     operation_duration_ms: f64,
     session_id: Option<String>,
+    /// RFC 3339 in UTC, to the millisecond.
     timestamp: String,
     service: &'static str,
 }
@@ -76,7 +77,7 @@ fn recommend_products(request: &Request) -> Result<Json<Recommendations>, Proble
         metadata: Metadata {
             operation_duration_ms: started.elapsed().as_micros() as f64 / 1000.0,
             session_id: request.header("x-session-id").map(str::to_owned),
-            timestamp: timestamp::rfc3339(SystemTime::now()),
+            timestamp: format!("{:.3}", Timestamp::now()),
             service: request.service(),
         },
     }))

@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 
 use serde_json::Value as Json;
 
-use crate::testing::{Call, LogRecord, SpanRecord};
+use crate::testing::{Announced, Call, LogRecord, SpanRecord};
 
 /// An HTTP method that a route can have.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -129,7 +129,7 @@ pub struct Limited<'a> {
 pub struct State {
     pub recording: bool,
     pub config: BTreeMap<String, String>,
-    pub answers: Vec<(String, Result<Response, FetchError>)>,
+    pub announced: Announced,
     pub buckets: BTreeMap<(String, String), Vec<u8>>,
     pub server: SpanRecord,
     pub spans: Vec<SpanRecord>,
@@ -143,7 +143,7 @@ impl Default for State {
         Self {
             recording: true,
             config: BTreeMap::new(),
-            answers: Vec::new(),
+            announced: Announced::default(),
             buckets: BTreeMap::new(),
             server: started("SERVER", SpanKind::Server, None),
             spans: Vec::new(),
@@ -290,8 +290,7 @@ fn answer(request: &Outgoing<'_>, parent: Option<&Span>, timeout_ms: Option<u32>
             timeout_ms,
         };
         state.calls.push(call);
-        let known = state.answers.iter().find(|(url, _)| url == request.url);
-        known.map_or(Err(FetchError::Denied), |(_, answer)| answer.clone())
+        state.announced.answer(request.method, request.url)
     })
 }
 

@@ -222,6 +222,7 @@ fn a_client_error_marks_nothing_and_says_which_parameter_is_wrong() {
         "status": 422,
         "title": "Unprocessable Content",
         "detail": "path parameter `number`: invalid digit found in string",
+        "errors": [{ "in": "path", "name": "number", "detail": "invalid digit found in string" }],
     });
     assert_eq!(body(&answer), expected);
     assert!(host.span("number").unwrap().error.is_none());

@@ -7,10 +7,10 @@ pub mod header_rules;
 pub mod method;
 mod problem;
 pub mod redaction;
-pub mod routes;
 
 pub use self::body::{Body, BodyError, FRAME};
 pub use self::problem::problem;
+pub use spandrel_routes as routes;
 
 /// The scheme of requests to the host's listeners, which speak plain HTTP: TLS ends in front of them.
 pub const SCHEME: &str = "http";

@@ -3,7 +3,7 @@
 use super::Finding;
 
 /// Where a document's relative names may start from.
-const BASES: [&str; 6] = ["", "host/src/", "guest/src/", "testkit/src/", "bench/src/", "xtask/src/"];
+const BASES: [&str; 7] = ["", "host/src/", "guest/src/", "routes/src/", "testkit/src/", "bench/src/", "xtask/src/"];
 
 /// What a name of a file ends with; other words in code type, such as `text/plain`, are none.
 const ENDINGS: [&str; 12] =

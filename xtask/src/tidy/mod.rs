@@ -56,7 +56,7 @@ const RULES: [Rule; 14] = [
 ];
 
 /// Where Rust code and the documents that name its files are looked for.
-const CODE: [&str; 6] = ["host", "guest", "components", "testkit", "bench", "xtask"];
+const CODE: [&str; 7] = ["host", "guest", "routes", "components", "testkit", "bench", "xtask"];
 const DOCUMENTS: [&str; 3] = ["README.md", "ARCHITECTURE.md", "CONTRIBUTING.md"];
 
 /// Checks the whole checkout; prints every finding, and fails if there is one.

@@ -12,17 +12,24 @@
 //! assert_eq!(answer.status(), 200);
 //! ```
 //!
-//! It is as strict as the real one where that matters to a service: a call to a URL that the test has not announced is
-//! denied, and an unknown path answers 404. It keeps no time and enforces no limits.
+//! It is as strict as the real one where that matters to a service: it matches requests by the same rules, so that an
+//! unknown path is answered with 404 and a wrong method with 405, and it denies calls to URLs that the test has not
+//! announced. It keeps no time and enforces no limits.
+
+mod answers;
 
 use std::collections::BTreeMap;
 use std::marker::PhantomData;
 
 use serde_json::Value;
+use spandrel_routes::{Match, Route, RouteTable};
 
+pub use self::answers::{Answers, Matching};
 pub use crate::host::SpanKind;
-use crate::host::{self, FetchError, Header, with_state};
+use crate::host::{self, Header, with_state};
 use crate::{Method, Response, Service, client};
+
+pub(crate) use self::answers::Announced;
 
 /// A span as the host got it.
 #[derive(Debug, Clone)]
@@ -79,15 +86,19 @@ pub struct Call {
 #[derive(Debug)]
 pub struct Host {
     service: &'static Service,
+    routes: RouteTable,
     /// The state is the thread's, so the host stays there.
     _thread: PhantomData<*const ()>,
 }
 
 impl Host {
     /// A host that runs `service` and knows nothing yet.
+    ///
+    /// # Panics
+    /// Where the real host would refuse the service because of its routes.
     pub fn new(service: &'static Service) -> Self {
         with_state(|state| *state = host::State::default());
-        Self { service, _thread: PhantomData }
+        Self { service, routes: table(service), _thread: PhantomData }
     }
 
     /// Sets a configuration value.
@@ -97,29 +108,41 @@ impl Host {
         self
     }
 
-    /// Announces what calls to `url` are answered with.
+    /// Announces what calls are answered with: one response or failure, or a sequence of them.
+    ///
+    /// ```
+    /// # mod demo {
+    /// #     use guest::Router;
+    /// #     guest::serve!(routes);
+    /// #     fn routes() -> Router { Router::new().get("/health", guest::healthy) }
+    /// # }
+    /// # use demo::service;
+    /// use guest::testing::Host;
+    /// use guest::{Method, Response, client};
+    ///
+    /// let picture = Response::new(200).with_header("content-type", "image/png").with_body(*b"\x89PNG");
+    /// let host = Host::new(service())
+    ///     .with_answers("http://pictures/1", picture)
+    ///     .with_answers((Method::Post, "http://bank/payments"), [Response::new(503), Response::new(201)])
+    ///     .with_answers("http://bank/payments", client::Error::TimedOut);
+    /// ```
     #[must_use]
-    pub fn with_answer(self, url: &str, status: u16, body: &Value) -> Self {
-        let response =
-            Response::new(status).with_header("content-type", "application/json").with_body(body.to_string());
-        with_state(|state| state.answers.push((url.to_owned(), Ok(response.into_host()))));
+    pub fn with_answers(self, calls: impl Into<Matching>, answers: impl Into<Answers>) -> Self {
+        with_state(|state| state.announced.add(calls.into(), answers.into()));
         self
     }
 
-    /// Announces how calls to `url` fail.
-    ///
-    /// [`client::Error::Status`] and [`client::Error::Body`] are no failures of a call; they count as unreachable.
+    /// Announces that calls are answered with JSON.
     #[must_use]
-    pub fn with_failure(self, url: &str, error: client::Error) -> Self {
-        let error = match error {
-            client::Error::Denied(_) => FetchError::Denied,
-            client::Error::InvalidUrl(reason) => FetchError::InvalidUrl(reason),
-            client::Error::TimedOut => FetchError::TimedOut,
-            client::Error::TooLarge => FetchError::TooLarge,
-            other => FetchError::Unreachable(other.to_string()),
-        };
-        with_state(|state| state.answers.push((url.to_owned(), Err(error))));
-        self
+    pub fn with_answer(self, calls: impl Into<Matching>, status: u16, body: &Value) -> Self {
+        let response = Response::new(status).with_header("content-type", "application/json");
+        self.with_answers(calls, response.with_body(body.to_string()))
+    }
+
+    /// Announces how calls fail.
+    #[must_use]
+    pub fn with_failure(self, calls: impl Into<Matching>, error: client::Error) -> Self {
+        self.with_answers(calls, error)
     }
 
     /// Stores a value.
@@ -149,7 +172,14 @@ impl Host {
     /// Sends a request. Header names are lower case, as the real host passes them.
     pub fn send(&self, method: Method, target: &str, headers: &[(&str, &str)], body: &[u8]) -> Response {
         let (path, query) = target.split_once('?').map_or((target, None), |(path, query)| (path, Some(query)));
-        let Some((route, params)) = self.route(method, path) else { return Response::new(404) };
+        let (route, params) = match self.routes.find(&http_method(method), path) {
+            Match::Found { index, params } => (index, params),
+            Match::WrongMethod(allowed) => {
+                let allowed: Vec<_> = allowed.into_iter().collect();
+                return Response::new(405).with_header("allow", allowed.join(", "));
+            }
+            Match::NotFound => return Response::new(404),
+        };
         let header =
             |(name, value): &(&str, &str)| Header { name: (*name).to_owned(), value: value.as_bytes().to_vec() };
         let request = host::Request {
@@ -159,7 +189,8 @@ impl Host {
             headers: headers.iter().map(header).collect(),
             body: body.to_vec(),
         };
-        self.service.handle(request).into()
+        let response = Response::from(self.service.handle(request));
+        if method == Method::Head { response.with_body("") } else { response }
     }
 
     /// The value stored at a key.
@@ -204,32 +235,23 @@ impl Host {
     pub fn span_calls(&self) -> usize {
         with_state(|state| state.span_calls)
     }
-
-    fn route(&self, method: Method, path: &str) -> Option<(u32, Vec<String>)> {
-        let routes = self.service.routes();
-        let fitting = routes
-            .iter()
-            .enumerate()
-            .filter(|(_, route)| route.method == method)
-            .filter_map(|(index, route)| Some((u32::try_from(index).ok()?, matched(&route.path, path)?)));
-        // A literal segment wins over a parameter, as it does with the real host.
-        fitting.min_by_key(|(_, params)| params.len())
-    }
 }
 
-/// The parameters that make `path` of `template`.
-fn matched(template: &str, path: &str) -> Option<Vec<String>> {
-    let (template, path): (Vec<_>, Vec<_>) = (template.split('/').collect(), path.split('/').collect());
-    if template.len() != path.len() {
-        return None;
+#[expect(clippy::panic, reason = "a test whose service no host would run has failed")]
+fn table(service: &Service) -> RouteTable {
+    let route = |route: host::Route| Route { method: http_method(route.method), template: route.path.into() };
+    let routes = service.routes().into_iter().map(route).collect();
+    RouteTable::new(routes).unwrap_or_else(|error| panic!("{error}"))
+}
+
+fn http_method(method: Method) -> http::Method {
+    match method {
+        Method::Get => http::Method::GET,
+        Method::Head => http::Method::HEAD,
+        Method::Post => http::Method::POST,
+        Method::Put => http::Method::PUT,
+        Method::Patch => http::Method::PATCH,
+        Method::Delete => http::Method::DELETE,
+        Method::Options => http::Method::OPTIONS,
     }
-    let mut params = Vec::new();
-    for (expected, segment) in template.into_iter().zip(path) {
-        if expected.starts_with('{') {
-            params.push(segment.to_owned());
-        } else if expected != segment {
-            return None;
-        }
-    }
-    Some(params)
 }

@@ -1,0 +1,127 @@
+//! What the table finds.
+
+use super::*;
+
+fn table(routes: &[(&str, &str)]) -> RouteTable {
+    let routes =
+        routes.iter().map(|(method, template)| Route { method: method.parse().unwrap(), template: (*template).into() });
+    RouteTable::new(routes.collect()).unwrap()
+}
+
+#[track_caller]
+fn check(table: &RouteTable, request: &str, expected: &str) {
+    let (method, path) = request.split_once(' ').unwrap();
+    let actual = match table.find(&method.parse().unwrap(), path) {
+        Match::Found { index, params } => format!("{index} {}", params.join(",")),
+        Match::WrongMethod(allowed) => format!("405 {}", allowed.into_iter().collect::<Vec<_>>().join(", ")),
+        Match::NotFound => "404".to_owned(),
+    };
+    assert_eq!(actual.trim(), expected, "{request}");
+}
+
+#[test]
+fn a_request_finds_its_route_and_parameters() {
+    let table = table(&[
+        ("GET", "/products/{id}"),
+        ("GET", "/products/recommend"),
+        ("POST", "/products/{id}/reserve"),
+        ("GET", "/"),
+    ]);
+    check(&table, "GET /products/7", "0 7");
+    check(&table, "GET /products/recommend", "1");
+    check(&table, "GET /products/recommended", "0 recommended");
+    check(&table, "GET /products/rec", "0 rec");
+    check(&table, "GET /products/a%20b%2Fc", "0 a b/c");
+    check(&table, "GET /products/%ff", "0 \u{fffd}");
+    check(&table, "POST /products/7/reserve", "2 7");
+    check(&table, "POST /products//reserve", "404");
+    check(&table, "GET /", "3");
+    check(&table, "GET //", "404");
+    check(&table, "GET /products/", "404");
+    check(&table, "GET /products", "404");
+    check(&table, "GET /products/7/", "404");
+    check(&table, "HEAD /products/7", "0 7");
+    check(&table, "DELETE /products/7", "405 GET, HEAD");
+    check(&table, "GET /products/7/reserve", "405 POST");
+    check(&table, "GET *", "404");
+}
+
+#[test]
+fn literals_are_compared_percent_decoded() {
+    let table = table(&[("GET", "/café/{x}"), ("GET", "/a b"), ("GET", "/100%25")]);
+    check(&table, "GET /caf%C3%A9/1", "0 1");
+    check(&table, "GET /c%61f%c3%a9/1", "0 1");
+    check(&table, "GET /a%20b", "1");
+    check(&table, "GET /100%25", "2");
+    check(&table, "GET /caf%C3%A9%2F1", "404");
+}
+
+#[test]
+fn braces_in_a_path_are_text() {
+    let table = table(&[("GET", "/a/{x}"), ("GET", "/a/b")]);
+    check(&table, "GET /a/{x}", "0 {x}");
+    check(&table, "GET /a/%7Bx%7D", "0 {x}");
+}
+
+#[test]
+fn a_wildcard_takes_the_rest_of_the_path() {
+    let table = table(&[("GET", "/files/{*path}"), ("GET", "/files/index"), ("GET", "/users/{id}/files/{*path}")]);
+    check(&table, "GET /files/a", "0 a");
+    check(&table, "GET /files/a/b%20c/d%2Fe", "0 a/b c/d/e");
+    check(&table, "GET /files/index", "1");
+    check(&table, "GET /files/index/2", "0 index/2");
+    check(&table, "GET /files//x/", "0 /x/");
+    check(&table, "GET /files/", "404");
+    check(&table, "GET /files", "404");
+    check(&table, "GET /users/7/files/x/y", "2 7,x/y");
+    check(&table, "POST /files/a", "405 GET, HEAD");
+}
+
+#[test]
+fn a_literal_wins_at_the_first_difference_and_a_dead_end_leads_back() {
+    let table = table(&[
+        ("GET", "/{a}/list"),
+        ("GET", "/{a}/{b}"),
+        ("GET", "/x/{b}"),
+        ("GET", "/x/{b}/c"),
+        ("GET", "/files/{*all}"),
+        ("GET", "/files/x/{b}/c"),
+    ]);
+    check(&table, "GET /y/list", "0 y");
+    check(&table, "GET /y/z", "1 y,z");
+    check(&table, "GET /x/list", "2 list");
+    check(&table, "GET /x/list/c", "3 list");
+    check(&table, "GET /x/list/d", "404");
+    check(&table, "GET /files/x/list/c", "5 list");
+    check(&table, "GET /files/x/list/d", "4 x/list/d");
+    check(&table, "GET /files/x//c", "4 x//c");
+}
+
+#[test]
+fn a_method_goes_to_a_less_specific_route_where_the_more_specific_one_is_another_methods() {
+    let table = table(&[("POST", "/products/recommend"), ("GET", "/products/{id}"), ("HEAD", "/products/{id}")]);
+    check(&table, "GET /products/recommend", "1 recommend");
+    check(&table, "HEAD /products/recommend", "2 recommend");
+    check(&table, "POST /products/7", "405 GET, HEAD");
+    check(&table, "PUT /products/recommend", "405 GET, HEAD, POST");
+}
+
+#[test]
+fn two_routes_for_the_same_requests_are_refused() {
+    let routes =
+        ["/a", "/users/{id}", "/users/{name}"].map(|template| Route { method: Method::GET, template: template.into() });
+    let error = RouteTable::new(routes.to_vec()).unwrap_err();
+    assert_eq!(error.to_string(), "routes `GET /users/{id}` and `GET /users/{name}` match the same requests");
+    let routes =
+        ["/files/{id}/size", "/files/{*path}"].map(|template| Route { method: Method::GET, template: template.into() });
+    let error = RouteTable::new(routes.to_vec()).unwrap_err();
+    assert!(matches!(error, RouteError::WildcardBesideParameter(..)), "{error}");
+    assert_eq!(RouteTable::new(Vec::new()).unwrap_err(), RouteError::Empty);
+}
+
+#[test]
+fn dropped_routes_are_found_whatever_their_parameters_are_called() {
+    let old = table(&[("GET", "/a/{id}"), ("GET", "/b"), ("POST", "/b"), ("GET", "/f/{*path}")]);
+    let new = table(&[("GET", "/a/{other}"), ("GET", "/b"), ("GET", "/c"), ("GET", "/f/{path}")]);
+    assert_eq!(old.dropped_by(&new), ["POST /b", "GET /f/{*path}"]);
+}

@@ -1,0 +1,217 @@
+//! The templates: their syntax, and what to write in place of the syntax of other routers.
+
+use std::collections::BTreeSet;
+
+use percent_encoding::percent_decode_str;
+use thiserror::Error;
+
+/// Why a list of routes is of no use.
+#[derive(Clone, Debug, Error, PartialEq, Eq)]
+pub enum RouteError {
+    /// A template that does not start with a slash.
+    #[error("route `{0}` does not start with `/`")]
+    NotAbsolute(String),
+    /// A segment with a brace in the wrong place, or a parameter without a name.
+    #[error("route `{template}` has the segment `{segment}`: a parameter is a whole segment, as in `{{product_id}}`")]
+    BadSegment {
+        /// The whole template.
+        template: String,
+        /// The segment at fault.
+        segment: String,
+    },
+    /// A segment in the syntax of another router.
+    #[error("route `{template}` has the segment `{segment}`: write {instead}")]
+    ForeignSyntax {
+        /// The whole template.
+        template: String,
+        /// The segment at fault.
+        segment: String,
+        /// The right spelling.
+        instead: String,
+    },
+    /// A wildcard before the end of a template.
+    #[error("route `{template}` has the segment `{segment}` in its middle: a wildcard takes the rest of the path")]
+    WildcardNotLast {
+        /// The whole template.
+        template: String,
+        /// The wildcard.
+        segment: String,
+    },
+    /// Two parameters of one name.
+    #[error("route `{template}` has two parameters called `{name}`: give each a name of its own")]
+    DuplicateParameter {
+        /// The whole template.
+        template: String,
+        /// The name that occurs twice.
+        name: String,
+    },
+    /// A template with a query or a fragment, or with an optional part.
+    #[error("route `{0}` contains a `?`: declare one route for each form of the path, and read the query with `query`")]
+    Query(String),
+    /// Two endpoints that would match the same requests.
+    #[error("routes `{0}` and `{1}` match the same requests")]
+    Ambiguous(String, String),
+    /// Two endpoints of which neither is more specific than the other.
+    #[error("routes `{0}` and `{1}` have a parameter and a wildcard at the same place: make one of the two a literal")]
+    WildcardBesideParameter(String, String),
+    /// No endpoint at all.
+    #[error("the component offers no routes")]
+    Empty,
+}
+
+/// One segment of a template.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Segment {
+    /// This text, percent-decoded.
+    Literal(String),
+    /// Any text that is not empty, under this name.
+    Parameter(String),
+    /// The rest of the path, where it is not empty, under this name.
+    Wildcard(String),
+}
+
+impl Segment {
+    /// The name under which a service finds the text.
+    pub(crate) fn name(&self) -> Option<&str> {
+        match self {
+            Segment::Literal(_) => None,
+            Segment::Parameter(name) | Segment::Wildcard(name) => Some(name),
+        }
+    }
+}
+
+/// Takes a template apart.
+pub(crate) fn parse(template: &str) -> Result<Vec<Segment>, RouteError> {
+    let Some(rest) = template.strip_prefix('/') else {
+        return Err(RouteError::NotAbsolute(template.to_owned()));
+    };
+    if template.contains('?') {
+        return Err(RouteError::Query(template.to_owned()));
+    }
+    let texts: Vec<_> = rest.split('/').collect();
+    let segments = texts.iter().map(|text| parse_segment(template, text)).collect::<Result<Vec<_>, _>>()?;
+    let mut names = BTreeSet::new();
+    for (position, segment) in segments.iter().enumerate() {
+        let template = template.to_owned();
+        if let Some(name) = segment.name().filter(|name| !names.insert(*name)) {
+            return Err(RouteError::DuplicateParameter { template, name: name.to_owned() });
+        }
+        if matches!(segment, Segment::Wildcard(_)) && position + 1 < segments.len() {
+            return Err(RouteError::WildcardNotLast { template, segment: texts[position].to_owned() });
+        }
+    }
+    Ok(segments)
+}
+
+fn parse_segment(template: &str, segment: &str) -> Result<Segment, RouteError> {
+    if let Some(instead) = right_spelling(segment) {
+        let (template, segment) = (template.to_owned(), segment.to_owned());
+        return Err(RouteError::ForeignSyntax { template, segment, instead });
+    }
+    let bad = || RouteError::BadSegment { template: template.to_owned(), segment: segment.to_owned() };
+    match segment.strip_prefix('{').and_then(|rest| rest.strip_suffix('}')) {
+        Some(inner) => match inner.strip_prefix('*') {
+            Some(name) if is_name(name) => Ok(Segment::Wildcard(name.to_owned())),
+            None if is_name(inner) => Ok(Segment::Parameter(inner.to_owned())),
+            _ => Err(bad()),
+        },
+        None if segment.contains(['{', '}']) => Err(bad()),
+        None => Ok(Segment::Literal(decode(segment))),
+    }
+}
+
+/// What to write in place of a segment that means a parameter elsewhere.
+fn right_spelling(segment: &str) -> Option<String> {
+    let parameter = |name: &str| format!("`{{{}}}`", name_in(name, "id"));
+    let wildcard = |name: &str| format!("`{{*{}}}`", name_in(name, "path"));
+    let within = |open, close| segment.strip_prefix(open).and_then(|rest: &str| rest.strip_suffix(close));
+    if let Some(name) = segment.strip_prefix(':') {
+        return Some(if name.ends_with(['*', '+']) { wildcard(name) } else { parameter(name) });
+    }
+    if let Some(name) = segment.strip_prefix('*') {
+        return Some(wildcard(name));
+    }
+    if let Some(inner) = within('<', '>') {
+        // Flask and Rocket: `<int:id>`, `<path:rest>`, `<rest..>`.
+        let (kind, name) = inner.split_once(':').unwrap_or(("", inner));
+        return Some(if kind == "path" || name.ends_with("..") { wildcard(name) } else { parameter(name) });
+    }
+    if let Some(inner) = within('[', ']') {
+        return Some(if inner.starts_with("...") { wildcard(inner) } else { parameter(inner) });
+    }
+    let inner = within('{', '}')?;
+    if let Some((name, rule)) = inner.split_once(':') {
+        let rest = matches!(rule, "path" | ".*" | ".+" | "*");
+        let typed = || format!("{} and let `param` check its type", parameter(name));
+        return Some(if rest { wildcard(name) } else { typed() });
+    }
+    (inner.ends_with("...") || inner.ends_with(['+', '*']) && inner.len() > 1).then(|| wildcard(inner))
+}
+
+/// The name in a foreign parameter, or another where it has none.
+fn name_in<'a>(text: &'a str, otherwise: &'a str) -> &'a str {
+    let name = text.trim_matches(|character: char| !is_of_name(character));
+    let end = name.find(|character| !is_of_name(character)).unwrap_or(name.len());
+    if end == 0 { otherwise } else { &name[..end] }
+}
+
+fn is_name(text: &str) -> bool {
+    !text.is_empty() && !text.contains(['{', '}', '*'])
+}
+
+fn is_of_name(character: char) -> bool {
+    character.is_alphanumeric() || matches!(character, '_' | '-')
+}
+
+/// Bytes that are no UTF-8 become replacement characters: the path is text to a component.
+pub(crate) fn decode(part: &str) -> String {
+    percent_decode_str(part).decode_utf8_lossy().into_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn error(template: &str) -> String {
+        parse(template).unwrap_err().to_string()
+    }
+
+    #[test]
+    fn a_bad_template_is_named() {
+        assert_eq!(error("users"), "route `users` does not start with `/`");
+        for (template, segment) in [("/users/x{id}", "`x{id}`"), ("/users/{}", "`{}`"), ("/{*}", "`{*}`")] {
+            assert!(error(template).contains(segment), "{template}");
+        }
+        assert!(error("/files/{*path}/size").contains("`{*path}` in its middle"));
+        assert!(error("/{x}/of/{x}").contains("two parameters called `x`"));
+    }
+
+    #[test]
+    fn the_syntax_of_other_routers_is_refused_with_the_right_spelling() {
+        for (template, instead) in [
+            ("/users/:id", "write `{id}`"),
+            ("/users/:id/posts", "write `{id}`"),
+            ("/files/:path*", "write `{*path}`"),
+            ("/files/*", "write `{*path}`"),
+            ("/files/*rest", "write `{*rest}`"),
+            ("/users/{id:int}", "write `{id}` and let `param` check its type"),
+            ("/users/{id:[0-9]+}", "write `{id}` and let `param` check its type"),
+            ("/files/{rest:path}", "write `{*rest}`"),
+            ("/files/{rest...}", "write `{*rest}`"),
+            ("/files/{rest+}", "write `{*rest}`"),
+            ("/users/<int:id>", "write `{id}`"),
+            ("/files/<rest..>", "write `{*rest}`"),
+            ("/files/[...slug]", "write `{*slug}`"),
+            ("/users/{id?}", "declare one route for each form"),
+            ("/users?id={id}", "declare one route for each form"),
+        ] {
+            assert!(error(template).contains(instead), "{template}: {}", error(template));
+        }
+    }
+
+    #[test]
+    fn colons_and_stars_within_a_literal_are_literal() {
+        let literal = |text: &str| Segment::Literal(text.to_owned());
+        assert_eq!(parse("/jobs:cancel/a*b").unwrap(), [literal("jobs:cancel"), literal("a*b")]);
+    }
+}
