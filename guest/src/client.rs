@@ -1,5 +1,5 @@
-//! Requests to other services. The host decides which origins may be called, makes the client span and sends the
-//! trace context along; the span's parent is the current `tracing` span.
+//! Requests to other services. The host checks the origin against the allow list, records the client span under the current
+//! `tracing` span, and propagates the trace context.
 
 use std::borrow::Cow;
 use std::time::Duration;
@@ -9,28 +9,28 @@ use serde::Serialize;
 use crate::host::{self, FetchError, Header};
 use crate::{Method, Response, spans};
 
-/// Why there is no usable answer.
+/// Why a request has no usable response.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Error {
     /// The manifest does not allow calls to this origin, such as `http://localhost:8000`.
     #[error("the manifest does not allow calls to {0}")]
     Denied(String),
-    /// The URL is not absolute, or not one that can be called.
+    /// The URL is not an absolute `http` or `https` URL.
     #[error("invalid URL: {0}")]
     InvalidUrl(String),
-    /// Nothing answered at the origin.
+    /// The connection failed or broke off.
     #[error("nothing answers there: {0}")]
     Unreachable(String),
-    /// There was no answer in time.
+    /// The request timed out.
     #[error("there was no answer in time")]
     TimedOut,
-    /// The answer is larger than the service's limit.
+    /// The response body exceeds the service's limit.
     #[error("the answer is too large")]
     TooLarge,
-    /// The answer's status is not one of 200 to 299; from [`Response::success`].
+    /// The response's status is not in 200 to 299; from [`Response::success`].
     #[error("the answer's status is {0}")]
     Status(u16),
-    /// The body is not what it should be; from [`Response::json`].
+    /// The body does not deserialize; from [`Response::json`].
     #[error("the answer cannot be read: {0}")]
     Body(String),
 }
@@ -90,22 +90,23 @@ impl Request {
     /// Sets the body to `value` as JSON, with its content type.
     ///
     /// # Errors
-    /// Where `value` has no form in JSON, such as a map whose keys are no strings.
+    /// Where `value` cannot be serialized, such as a map whose keys are not strings.
     pub fn json(self, value: &impl Serialize) -> Result<Self, serde_json::Error> {
         Ok(self.header("content-type", "application/json").body(serde_json::to_vec(value)?))
     }
 
-    /// Gives up with [`Error::TimedOut`] after this long, to the millisecond. Without it the host's own limits apply.
+    /// Sets a timeout, in whole milliseconds, after which the request fails with [`Error::TimedOut`]. Without it only the
+    /// host's own limits apply.
     #[must_use]
     pub fn timeout(mut self, timeout: Duration) -> Self {
         self.timeout = Some(timeout);
         self
     }
 
-    /// Sends the request and waits for the answer, whatever its status.
+    /// Sends the request and waits for the response, whatever its status.
     ///
     /// # Errors
-    /// Where there is no answer.
+    /// Where there is no response.
     pub fn send(&self) -> Result<Response, Error> {
         let headers: Vec<&Header> = self.headers.iter().collect();
         let outgoing = self.outgoing(&headers);
@@ -125,16 +126,16 @@ impl Request {
     }
 }
 
-/// Sends a GET request and waits for the answer, whatever its status.
+/// Sends a GET request and waits for the response, whatever its status.
 ///
 /// # Errors
-/// Where there is no answer.
+/// Where there is no response.
 pub fn get(url: impl Into<String>) -> Result<Response, Error> {
     Request::get(url).send()
 }
 
-/// Sends all requests at once and waits until each has its answer or its error. Answers come in the order of the
-/// requests. Each request is given up after its own timeout; the others go on.
+/// Sends all requests concurrently and waits until each has its response or its error. Results come in the order of the
+/// requests. The timeout of a request applies to that request alone.
 pub fn send_all(requests: &[Request]) -> Vec<Result<Response, Error>> {
     let headers: Vec<Vec<&Header>> = requests.iter().map(|request| request.headers.iter().collect()).collect();
     let limited: Vec<_> = requests.iter().zip(&headers).map(|(request, headers)| request.limited(headers)).collect();
@@ -149,7 +150,7 @@ fn milliseconds(duration: Duration) -> u32 {
     u32::try_from(duration.as_millis()).unwrap_or(u32::MAX)
 }
 
-/// Scheme, host and port of a URL. What has no scheme is given back as it is; user and password never are.
+/// The scheme, host and port of a URL, without user and password. A URL without a scheme is returned as it is.
 fn origin(url: &str) -> Cow<'_, str> {
     let Some((scheme, rest)) = url.split_once("://") else { return Cow::Borrowed(url) };
     let authority = rest.split(['/', '?', '#']).next().unwrap_or_default();

@@ -2,7 +2,7 @@
 
 use crate::{host, spans};
 
-/// Why a configuration value could not be had.
+/// Why a configuration value is not available.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// The manifest does not set this key.
@@ -29,7 +29,7 @@ pub fn get(key: &str) -> Result<Option<String>, Error> {
     Ok(host::config_get(key)?)
 }
 
-/// The value of `key`, which this service cannot do without.
+/// The value of `key`, which must be set.
 ///
 /// # Errors
 /// [`Error::Missing`] where the manifest does not set it, [`Error::Unreadable`] as for [`get`].
@@ -39,7 +39,7 @@ pub fn require(key: &str) -> Result<String, Error> {
 
 /// Whether the feature flag `name` is on, that is, whether the key `flag.<name>` holds exactly `true`.
 ///
-/// A flag that is not set, or cannot be read, is off. The answer is recorded on the current span as the
+/// A flag that is not set, or cannot be read, is off. The result is recorded on the current span as the
 /// boolean attribute `feature_flag.<name>`.
 pub fn flag(name: &str) -> bool {
     let on = match get(&format!("flag.{name}")) {

@@ -2,7 +2,7 @@
 
 use crate::host::{self, Cas, CasError, StoreError};
 
-/// Why the store did not do as asked.
+/// Why an operation of the store failed.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// The host does not know a bucket of that name.
@@ -47,7 +47,7 @@ impl Bucket {
         Ok(self.0.get(key)?)
     }
 
-    /// Stores `value` at `key`, whatever was there.
+    /// Stores `value` at `key`, replacing any value there.
     ///
     /// # Errors
     /// Where the store fails.
@@ -63,14 +63,14 @@ impl Bucket {
         Ok(self.0.delete(key)?)
     }
 
-    /// Replaces the value at `key` by what `step` makes of it, as one atomic step.
+    /// Replaces the value at `key` atomically by what `step` computes from it (a compare-and-swap loop).
     ///
-    /// `step` gets the present bytes and returns the new ones and a result for the caller. Where another request wrote
-    /// the key in between, `step` runs again on what is there then, so it must have no effects of its own. Each failed
-    /// round means that another request succeeded; the host's request timeout bounds the whole.
+    /// `step` receives the current bytes and returns the new ones and a result for the caller. If another request wrote
+    /// the key in between, `step` runs again on the new value, so it must have no side effects. Each retry means that
+    /// another request succeeded; the host's request timeout bounds the number of retries.
     ///
     /// # Errors
-    /// What `step` refuses with, in which case nothing is written, or a failure of the store.
+    /// The error of `step`, in which case nothing is written, or a failure of the store.
     pub fn update<T, E>(
         &self,
         key: &str,

@@ -33,6 +33,7 @@ pub mod config;
 mod health;
 mod host;
 pub mod kv;
+pub mod metrics;
 mod multipart;
 mod problem;
 mod request;

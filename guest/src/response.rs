@@ -1,4 +1,4 @@
-//! Answers, and what can be turned into one.
+//! Responses, and the types that convert into one.
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -68,7 +68,7 @@ impl Response {
         &self.0.body
     }
 
-    /// The body, without the rest.
+    /// The body's bytes, taken out of the response.
     pub fn into_body(self) -> Vec<u8> {
         self.0.body
     }
@@ -123,11 +123,11 @@ pub(crate) fn text_of<'a>(headers: &'a [host::Header], name: &str) -> Option<&'a
     note = "to call several other services at the same time, use `guest::client::send_all`"
 )]
 pub trait IntoResponse {
-    /// The response that this value stands for.
+    /// Converts the value into a response.
     fn into_response(self) -> Response;
 }
 
-/// A value that is answered as JSON, with status 200.
+/// A response with status 200 and this value as its JSON body.
 #[derive(Debug, Clone, Copy)]
 pub struct Json<T>(pub T);
 
@@ -146,7 +146,7 @@ impl IntoResponse for Response {
     }
 }
 
-/// The same answer with another status.
+/// The same response with another status.
 impl<T: IntoResponse> IntoResponse for (u16, T) {
     fn into_response(self) -> Response {
         let mut response = self.1.into_response();

@@ -23,13 +23,13 @@ impl Service {
         self.router.routes()
     }
 
-    /// Answers one request. Nothing that the tracing subscriber learned of the request before is left.
+    /// Answers one request. The tracing subscriber starts with an empty state.
     #[doc(hidden)]
     pub fn handle(&self, incoming: host::Request) -> host::Response {
         spans::begin_request();
         let answer = self.router.answer(self.name, &incoming);
         spans::end_request();
-        // What was printed without a newline belongs to this request too.
+        // Output without a newline at its end belongs to this request too.
         let _ = std::io::stdout().flush();
         let unknown = || Problem::internal(format!("{} has no route {}", self.name, incoming.route)).into_response();
         answer.unwrap_or_else(unknown).into_host()

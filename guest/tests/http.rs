@@ -4,6 +4,7 @@
 
 use std::time::Duration;
 
+use guest::metrics::{Counter, Histogram};
 use guest::testing::Host;
 use guest::{Cookie, Json, Method, Part, Problem, Request, Response, Router, client};
 use serde::Deserialize;
@@ -24,6 +25,7 @@ fn routes() -> Router {
         .get("/cookies", cookies)
         .get("/calls", calls)
         .get("/at-once", at_once)
+        .get("/measured/{weight}", measured)
 }
 
 fn item(request: &Request) -> Result<Json<u32>, Problem> {
@@ -88,6 +90,17 @@ fn at_once(_: &Request) -> Json<Vec<Value>> {
         client::Request::get("http://elsewhere:8080/x?y"),
     ];
     Json(client::send_all(&requests).into_iter().map(outcome).collect())
+}
+
+static PARCELS: Counter = Counter::new("shop.parcels").with_unit("{parcel}");
+static WEIGHT: Histogram = Histogram::new("shop.parcel.weight").with_unit("kg").with_boundaries(&[1.0, 5.0]);
+
+fn measured(request: &Request) -> Result<Response, Problem> {
+    let weight: f64 = request.param("weight")?;
+    let size = if weight > 5.0 { "large" } else { "small" };
+    PARCELS.add(1, &[("size", size)]);
+    WEIGHT.record(weight, &[]);
+    Ok(Response::new(204))
 }
 
 fn host() -> Host {
@@ -210,4 +223,15 @@ fn calls_at_once_keep_their_own_timeouts_and_a_denied_one_names_its_origin() {
 fn a_service_that_the_real_host_would_refuse_fails_its_tests() {
     let routes = Router::new().get("/users/:id", item);
     Host::new(Box::leak(Box::new(guest::Service::new("foreign", routes))));
+}
+
+#[test]
+fn a_service_measures_what_it_likes() {
+    let host = host();
+    for weight in ["0.5", "7", "2"] {
+        host.get(&format!("/measured/{weight}"));
+    }
+    let counted = |size| host.counter("shop.parcels", &[("size", size)]);
+    assert_eq!((counted("small"), counted("large")), (2, 1));
+    assert_eq!(host.histogram("shop.parcel.weight", &[]), [0.5, 7.0, 2.0]);
 }

@@ -19,6 +19,8 @@ pub enum Kind {
     Server,
     /// A request that a service makes.
     Client,
+    /// Work that another process takes up later.
+    Producer,
     /// Anything else.
     Other,
 }
@@ -30,6 +32,7 @@ impl Kind {
             Kind::Internal => "INTERNAL",
             Kind::Server => "SERVER",
             Kind::Client => "CLIENT",
+            Kind::Producer => "PRODUCER",
             Kind::Other => "OTHER",
         }
     }
@@ -208,6 +211,7 @@ fn kind(kind: otlp::span::SpanKind) -> Kind {
         otlp::span::SpanKind::Internal => Kind::Internal,
         otlp::span::SpanKind::Server => Kind::Server,
         otlp::span::SpanKind::Client => Kind::Client,
+        otlp::span::SpanKind::Producer => Kind::Producer,
         _ => Kind::Other,
     }
 }

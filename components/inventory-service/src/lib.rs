@@ -3,11 +3,16 @@
 mod ledger;
 pub mod stock;
 
+use guest::metrics::Counter;
 use guest::{Json, Problem, Request, Router};
 use stock::{Availability, ProductId, Quantity, Reservation, StockError};
 use tracing::{Span, field};
 
 guest::serve!(routes);
+
+static RESERVED: Counter = Counter::new("inventory.pieces.reserved")
+    .with_unit("{piece}")
+    .with_description("Pieces that were reserved, by warehouse.");
 
 fn routes() -> Router {
     Router::new()
@@ -53,8 +58,10 @@ fn reserve_inventory(request: &Request) -> Result<Json<Reservation>, Problem> {
         guest::all((request.param("product_id"), request.query("quantity")))?;
     let span = Span::current();
     tracing::record_all!(span, product.id = product.get(), reservation.quantity = quantity.get());
-    let reservation = ledger::reserve(stock::item(product)?, quantity)?;
+    let item = stock::item(product)?;
+    let reservation = ledger::reserve(item, quantity)?;
     span.record("reservation.success", true);
+    RESERVED.add(quantity.get(), &[("warehouse", item.warehouse())]);
     tracing::info!(product.id = product.get(), reservation.quantity = quantity.get(), "reserved");
     Ok(Json(reservation))
 }

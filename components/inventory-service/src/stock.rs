@@ -83,6 +83,13 @@ pub struct Item {
     pub location: &'static str,
 }
 
+impl Item {
+    /// The warehouse in its location: the letters before the dash.
+    pub fn warehouse(&self) -> &'static str {
+        self.location.split('-').next().unwrap_or(self.location)
+    }
+}
+
 const ITEMS: [Item; 3] = [
     Item { product: 1, total: 50, reserved_at_first: 5, location: "A-1" },
     Item { product: 2, total: 120, reserved_at_first: 10, location: "B-2" },

@@ -78,6 +78,7 @@ fn a_reservation_is_kept_and_lowers_what_is_available() {
     assert_eq!((answer.status(), body(&answer)), (200, expected));
     assert_eq!(host.value("default", "reserved/1").as_deref(), Some(b"8".as_slice()));
     assert_eq!(body(&host.get("/inventory/1"))["available_quantity"], 42);
+    assert_eq!(host.counter("inventory.pieces.reserved", &[("warehouse", "A")]), 3);
     let attributes = serde_json::to_value(host.span("reserve_inventory").unwrap().attributes).unwrap();
     assert_eq!(attributes, json!({ "product.id": 1, "reservation.quantity": 3, "reservation.success": true }));
 }

@@ -1,5 +1,5 @@
-//! Attributes on their way to the host, in one piece: the field `attributes` of OTLP's message `Span`, one after the
-//! other. A list of records would cost an allocation for each key and each text on the host's side.
+//! The encoding of attributes that are sent to the host: the repeated field `attributes` of OTLP's message `Span`. A list of
+//! records would cost the host an allocation for each key and each text.
 
 use std::cell::Cell;
 
@@ -13,7 +13,7 @@ const FIXED64: u8 = 1;
 const DELIMITED: u8 = 2;
 
 thread_local! {
-    /// Memory of an earlier call.
+    /// The buffer of an earlier call.
     static SPARE: Cell<Vec<u8>> = Cell::default();
 }
 

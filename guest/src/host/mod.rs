@@ -1,7 +1,7 @@
-//! The host as this library sees it.
+//! The interface to the host.
 //!
 //! Two implementations with the same names and signatures: the generated bindings where the library is compiled for
-//! `wasm32`, and an in-memory host everywhere else. Nothing outside this module asks which one it got.
+//! `wasm32`, and an in-memory host everywhere else. No other module depends on which one it is.
 
 #[cfg(any(target_arch = "wasm32", test))]
 mod encoding;

@@ -1,7 +1,7 @@
 //! An in-memory host for native tests. Its declarations are those that `wit-bindgen` makes of the WIT world.
 //!
-//! Everything lives in one thread-local [`State`], so tests that run side by side do not meet. What a service may do
-//! is decided by [`crate::testing::Host`]; what it did is read from there.
+//! All state is in one thread-local [`State`], so concurrent tests do not share it. [`crate::testing::Host`] sets it up and
+//! reads it.
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
@@ -125,7 +125,7 @@ pub struct Limited<'a> {
     pub timeout_ms: Option<u32>,
 }
 
-/// What the in-memory host knows and what it saw.
+/// What the in-memory host was set up with and what it recorded.
 pub struct State {
     pub recording: bool,
     pub config: BTreeMap<String, String>,
@@ -136,6 +136,8 @@ pub struct State {
     pub logs: Vec<LogRecord>,
     pub calls: Vec<Call>,
     pub span_calls: usize,
+    pub counters: BTreeMap<Series, u64>,
+    pub histograms: BTreeMap<Series, Vec<f64>>,
 }
 
 impl Default for State {
@@ -150,6 +152,8 @@ impl Default for State {
             logs: Vec::new(),
             calls: Vec::new(),
             span_calls: 0,
+            counters: BTreeMap::new(),
+            histograms: BTreeMap::new(),
         }
     }
 }
@@ -273,6 +277,58 @@ pub fn fetch_within(request: Outgoing<'_>, parent: Option<&Span>, timeout_ms: u3
 
 pub fn fetch_all_within(requests: &[Limited<'_>], parent: Option<&Span>) -> Vec<Result<Response, FetchError>> {
     requests.iter().map(|limited| answer(&limited.request, parent, limited.timeout_ms)).collect()
+}
+
+#[derive(Clone, Debug)]
+pub struct Label<'a> {
+    pub key: &'a str,
+    pub value: &'a str,
+}
+
+#[derive(Clone, Debug)]
+#[allow(dead_code, reason = "the in-memory host refuses no instrument, but callers handle it")]
+pub enum MetricError {
+    Invalid(String),
+    TooMany,
+}
+
+/// The name of an instrument and, in the order of their keys, the labels of a measurement.
+pub type Series = (String, BTreeMap<String, String>);
+
+fn series(name: &str, labels: &[Label<'_>]) -> Series {
+    let labels = labels.iter().map(|label| (label.key.to_owned(), label.value.to_owned()));
+    (name.to_owned(), labels.collect())
+}
+
+/// Instruments are statics of the service, so a handle holds nothing of the host that it was made with.
+#[derive(Debug)]
+pub struct Counter {
+    name: String,
+}
+
+impl Counter {
+    pub fn create(name: &str, _unit: &str, _description: &str) -> Result<Self, MetricError> {
+        Ok(Self { name: name.to_owned() })
+    }
+
+    pub fn add(&self, value: u64, labels: &[Label<'_>]) {
+        with_state(|state| *state.counters.entry(series(&self.name, labels)).or_default() += value);
+    }
+}
+
+#[derive(Debug)]
+pub struct Histogram {
+    name: String,
+}
+
+impl Histogram {
+    pub fn create(name: &str, _unit: &str, _description: &str, _boundaries: &[f64]) -> Result<Self, MetricError> {
+        Ok(Self { name: name.to_owned() })
+    }
+
+    pub fn record(&self, value: f64, labels: &[Label<'_>]) {
+        with_state(|state| state.histograms.entry(series(&self.name, labels)).or_default().push(value));
+    }
 }
 
 fn readable(header: &Header) -> (String, String) {

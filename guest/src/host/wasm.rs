@@ -1,10 +1,11 @@
-//! The host behind the WIT world: the generated bindings under shorter names, and spans whose attributes cross encoded.
+//! The host behind the WIT world: the generated bindings under shorter names, and spans whose attributes are sent encoded.
 
 use super::encoding::encoded;
 use crate::bindings::spandrel::service::{client, tracing};
 
 pub use crate::bindings::spandrel::service::client::{Error as FetchError, Limited, Outgoing};
 pub use crate::bindings::spandrel::service::http::{Header, Method, Request, Response, Route};
+pub use crate::bindings::spandrel::service::metrics::{Counter, Error as MetricError, Histogram, Label};
 pub use crate::bindings::spandrel::service::tracing::{
     Attribute, Severity, SpanKind, Value, add_request_event, recording, set_request_error,
 };

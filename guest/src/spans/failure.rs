@@ -1,19 +1,19 @@
 //! How a failed request marks its spans.
 //!
-//! A [`Failure`] lives inside a problem. While it lives, the problem is on its way out of the handler: each span that
-//! was open when the problem was made, and that ends now, has failed.
+//! A [`Failure`] is part of a problem. As long as it exists, the problem is being returned from the handler: each span that
+//! was open when the problem was created, and that ends meanwhile, is marked as failed.
 
 use super::OPEN;
 use super::exception::Exception;
 use super::open::OpenSpan;
 
-/// Marks the spans that end while it lives.
+/// Marks the spans that end as long as it exists.
 #[derive(Debug)]
 pub struct Failure {
     number: u64,
 }
 
-/// What [`Failure`] leaves in the request's state while it lives.
+/// The entry of a [`Failure`] in the request's state.
 #[derive(Debug)]
 pub struct Failing {
     number: u64,
@@ -21,17 +21,17 @@ pub struct Failing {
     last_span: u64,
     kind: String,
     message: String,
-    /// Whether the span on which it came about has an exception event for it.
+    /// Whether an exception event was recorded for it.
     recorded: bool,
 }
 
 impl Failure {
-    /// A failure that is answered with this status, for a reason that is no error of the program.
+    /// A failure that is answered with this status, without an exception event.
     pub fn new(status: u16, message: &str) -> Self {
         Self::begin(status, message, false)
     }
 
-    /// A failure that is answered with this status, because of an error, which is recorded.
+    /// A failure that is answered with this status because of an error, which is recorded as an exception.
     pub fn caused_by(status: u16, exception: &Exception) -> Self {
         exception.record();
         Self::begin(status, exception.message(), true)

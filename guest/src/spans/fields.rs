@@ -1,4 +1,4 @@
-//! The fields of a span or event, gathered so that they cross to the host in one call.
+//! The fields of a span or event, collected so that they are sent to the host in one call.
 
 use std::cell::Cell;
 use std::error::Error;
@@ -12,7 +12,7 @@ use super::directives::{Directives, is_directive, is_hidden};
 use crate::host::{Attribute, Value};
 
 thread_local! {
-    /// Memory of an earlier call, so that a span costs no allocations that the one before it has made.
+    /// The buffers of an earlier call, reused so that most spans allocate nothing.
     static SPARE: Cell<Fields> = Cell::default();
 }
 
@@ -22,7 +22,7 @@ pub struct Fields {
     texts: String,
     entries: Vec<(&'static str, Gathered)>,
     message: Option<Range<usize>>,
-    /// Whether any of the entries is one of [`Directives`]. Most spans have none, and need not look.
+    /// Whether any of the entries is one of [`Directives`]. Most spans have none and skip the search.
     directives: bool,
 }
 
@@ -57,12 +57,12 @@ impl Fields {
         self.entries.iter().map(|(key, value)| Attribute { key, value: self.value(value) })
     }
 
-    /// What a span has as attributes: everything but the message and the directives that have no other meaning.
+    /// The attributes of a span: everything but the message and the directives that are not attributes too.
     pub fn span_attributes(&self) -> impl Iterator<Item = Attribute<'_>> {
         self.attributes().filter(|attribute| !self.directives || !is_hidden(attribute.key))
     }
 
-    /// What the fields say about their span, where they say anything.
+    /// The directives among the fields, if there are any.
     pub fn directives(&self) -> Option<Directives<'_>> {
         if !self.directives {
             return None;
@@ -116,7 +116,7 @@ impl Visit for Fields {
         self.add(field, Gathered::Int(value));
     }
 
-    /// OpenTelemetry knows signed integers only; what does not fit is written out.
+    /// OpenTelemetry has signed integers only; larger values become text.
     fn record_u64(&mut self, field: &Field, value: u64) {
         match i64::try_from(value) {
             Ok(value) => self.record_i64(field, value),

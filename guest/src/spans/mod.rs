@@ -1,11 +1,11 @@
-//! `tracing` to spans of the host.
+//! The `tracing` subscriber, which turns `tracing` spans into spans of the host.
 //!
-//! Every `tracing` span is a span of the host from the moment it is made to the moment its last handle is gone. Its
-//! parent is the one given to `tracing`, else the span entered last in this request, else the request's server span.
+//! A host span starts when the `tracing` span is created and ends when its last handle is dropped. Its parent is the
+//! explicit parent, else the span entered last in this request, else the request's server span.
 //! Fields become attributes and are sent when they are recorded, so that a trap loses none; those of [`directives::Directives`]
 //! change the span instead. Events become span events, and from level INFO up log records too. An event that consists
-//! of an error, as `#[instrument(err)]` makes one, becomes an exception and marks its span as failed. Where the host
-//! keeps no spans of the request, none are made.
+//! of an error, as `#[instrument(err)]` makes one, becomes an exception and marks its span as failed. If the request
+//! is not sampled, no spans are created.
 
 mod directives;
 mod exception;
@@ -32,7 +32,7 @@ thread_local! {
     static OPEN: RefCell<OpenSpans> = RefCell::default();
 }
 
-/// Forgets everything about the request before, and makes this module the receiver of what `tracing` is told.
+/// Clears the state of the request before, and installs the subscriber at the first call.
 pub fn begin_request() {
     static INSTALL: Once = Once::new();
     INSTALL.call_once(|| {
@@ -47,12 +47,12 @@ pub fn end_request() {
     OPEN.with_borrow_mut(OpenSpans::reset);
 }
 
-/// Hands the current span, if there is one, to a call into the host.
+/// Calls into the host with the current span, if there is one.
 pub fn with_current<T>(call: impl FnOnce(Option<&host::Span>) -> T) -> T {
     OPEN.with_borrow(|open| call(open.current_span()))
 }
 
-/// Sets an attribute whose key is not known when the program is compiled.
+/// Sets an attribute whose key is not known at compile time.
 pub fn record_on_current(key: &str, value: Value<'_>) {
     with_current(|span| {
         if let Some(span) = span {
@@ -76,13 +76,13 @@ pub fn fail_span(kind: &str, message: &str) {
     });
 }
 
-/// The subscriber. What it knows is in [`OPEN`].
+/// The subscriber. Its state is in [`OPEN`].
 ///
 /// Fields are always read before `OPEN` is borrowed: the `Debug` of a value may use `tracing` itself.
 struct HostSpans;
 
 impl Subscriber for HostSpans {
-    /// Asked again each time, because whether spans are kept differs from request to request.
+    /// `enabled` is evaluated each time, because sampling differs from request to request.
     fn register_callsite(&self, _: &'static Metadata<'static>) -> Interest {
         Interest::sometimes()
     }
@@ -131,7 +131,7 @@ impl Subscriber for HostSpans {
         Fields::gather(|fields| values.record(fields), send);
     }
 
-    /// The host has no links between spans.
+    /// The host has no span links.
     fn record_follows_from(&self, _: &Id, _: &Id) {}
 
     fn event(&self, event: &Event<'_>) {

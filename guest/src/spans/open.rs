@@ -16,7 +16,7 @@ pub struct OpenSpan {
     handles: u32,
     /// Position in the order in which the request's spans were started.
     order: u64,
-    /// Most spans simply end, and need none.
+    /// None as long as nobody has set a status.
     outcome: Option<Box<Outcome>>,
 }
 
@@ -31,7 +31,7 @@ impl OpenSpan {
         &self.span
     }
 
-    /// Does what the fields of the span say about its status.
+    /// Sets the status that the fields of the span ask for.
     pub fn obey(&mut self, directives: &Directives<'_>) {
         if directives.status == Some(StatusCode::Ok) {
             self.outcome.get_or_insert_default().accept(&self.span);
@@ -52,23 +52,23 @@ impl OpenSpan {
 }
 
 /// An id is the number of the request in its upper half and the slab's position, from one, in its lower half. A
-/// handle that a service kept from an earlier request is thereby known, and ignored.
+/// handle that a service kept from an earlier request is thereby recognised and ignored.
 #[derive(Default)]
 pub struct OpenSpans {
     request: u32,
-    /// What the host said for this request, once it was asked.
+    /// The host's answer for this request, once it was asked.
     recording: Option<bool>,
     slab: Vec<Option<OpenSpan>>,
     free: Vec<usize>,
     entered: Vec<Id>,
     started: u64,
-    /// The newest failure that is still on its way out, and how many this instance has seen.
+    /// The newest failure that has not left the handler yet, and the number of failures of this instance.
     pub(super) failing: Option<Failing>,
     pub(super) failures: u64,
 }
 
 impl OpenSpans {
-    /// Ends all spans and begins anew. The memory is kept.
+    /// Ends all spans and clears the state. The memory is kept.
     pub fn reset(&mut self) {
         self.request = self.request.wrapping_add(1);
         self.recording = None;
@@ -117,7 +117,7 @@ impl OpenSpans {
         }
     }
 
-    /// The same, to change what is known of it.
+    /// The same, mutably.
     pub fn span_of_mut(&mut self, event: &Event<'_>) -> Option<&mut OpenSpan> {
         match event.parent() {
             Some(parent) => self.open_mut(parent),
@@ -126,7 +126,7 @@ impl OpenSpans {
         }
     }
 
-    /// The span entered last, to change what is known of it.
+    /// The span entered last, mutably.
     pub fn current_mut(&mut self) -> Option<&mut OpenSpan> {
         let id = self.entered.last()?.clone();
         self.open_mut(&id)
@@ -141,7 +141,7 @@ impl OpenSpans {
         self.entered.push(id.clone());
     }
 
-    /// Spans are usually left in the opposite order, but need not be.
+    /// Spans are usually exited in the opposite order, but need not be.
     pub fn exit(&mut self, id: &Id) {
         if let Some(position) = self.entered.iter().rposition(|entered| entered == id) {
             self.entered.remove(position);
@@ -154,7 +154,7 @@ impl OpenSpans {
         }
     }
 
-    /// Gives one handle back; with the last one the span ends. Says whether it did.
+    /// Drops one handle; with the last one the span ends. Returns whether it did.
     pub fn release(&mut self, id: &Id) -> bool {
         match self.open_mut(id) {
             Some(open) if open.handles > 1 => {

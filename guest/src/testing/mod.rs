@@ -231,10 +231,25 @@ impl Host {
         with_state(|state| state.calls.clone())
     }
 
+    /// What a counter of the service's own has reached under these labels.
+    pub fn counter(&self, name: &str, labels: &[(&str, &str)]) -> u64 {
+        with_state(|state| state.counters.get(&series(name, labels)).copied().unwrap_or_default())
+    }
+
+    /// What a histogram of the service's own has recorded under these labels, in order.
+    pub fn histogram(&self, name: &str, labels: &[(&str, &str)]) -> Vec<f64> {
+        with_state(|state| state.histograms.get(&series(name, labels)).cloned().unwrap_or_default())
+    }
+
     /// How often the service called the host to make, change or end a span.
     pub fn span_calls(&self) -> usize {
         with_state(|state| state.span_calls)
     }
+}
+
+fn series(name: &str, labels: &[(&str, &str)]) -> host::Series {
+    let owned = |(key, value): &(&str, &str)| ((*key).to_owned(), (*value).to_owned());
+    (name.to_owned(), labels.iter().map(owned).collect())
 }
 
 #[expect(clippy::panic, reason = "a test whose service no host would run has failed")]

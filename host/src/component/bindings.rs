@@ -21,6 +21,8 @@ wasmtime::component::bindgen!({
     exports: { default: async },
     with: {
         "spandrel:service/tracing.span": super::resources::GuestSpan,
+        "spandrel:service/metrics.counter": super::resources::GuestCounter,
+        "spandrel:service/metrics.histogram": super::resources::GuestHistogram,
         "wasi:keyvalue/store.bucket": super::resources::Bucket,
         "wasi:keyvalue/atomics.cas": super::resources::CasSnapshot,
     },

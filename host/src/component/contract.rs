@@ -15,7 +15,7 @@ const STANDARD: [&str; 2] = ["wasi:http/incoming-handler@", "wasi:http/handler@"
 /// Interfaces that the host has, by package and interface, with the versions that fit.
 const OFFERED: [(&str, &[&str]); 5] = [
     ("spandrel:service/http@0.1.", &[]),
-    ("spandrel:service/", &["tracing@0.1.", "client@0.1."]),
+    ("spandrel:service/", &["tracing@0.1.", "client@0.1.", "metrics@0.1."]),
     ("wasi:config/", &["store@0.2.0-rc.1"]),
     ("wasi:keyvalue/", &["store@0.2.0-draft2", "atomics@0.2.0-draft2"]),
     ("wasi:", &["cli/", "clocks/", "filesystem/", "io/", "random/", "sockets/"]),
@@ -104,6 +104,7 @@ mod tests {
         for name in [
             "spandrel:service/tracing@0.1.0",
             "spandrel:service/http@0.1.0",
+            "spandrel:service/metrics@0.1.0",
             "wasi:keyvalue/atomics@0.2.0-draft2",
             "wasi:io/streams@0.2.6",
         ] {

@@ -7,6 +7,12 @@ use crate::state::BucketId;
 /// A span of a lean guest. Only its handle exists; the span itself is in the request's recorder.
 pub struct GuestSpan;
 
+/// A counter of a lean guest. Only its handle exists; the counter itself is among the service's metrics.
+pub struct GuestCounter;
+
+/// A histogram of a lean guest, as a counter is.
+pub struct GuestHistogram;
+
 /// An open bucket of `wasi:keyvalue`.
 pub struct Bucket(pub(crate) Arc<BucketId>);
 

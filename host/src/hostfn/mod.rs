@@ -6,4 +6,5 @@
 mod client;
 mod config;
 mod keyvalue;
+mod metrics;
 mod tracing;

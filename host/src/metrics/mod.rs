@@ -11,6 +11,7 @@
 
 mod client;
 mod exemplar;
+mod guest;
 mod host;
 mod labels;
 mod process;
@@ -33,6 +34,7 @@ use opentelemetry_sdk::metrics::data::ResourceMetrics;
 pub use self::{
     client::Called,
     exemplar::{Exemplar, SeriesExemplars},
+    guest::{InstrumentError, Label, Requested as RequestedInstrument},
     host::PipelineStats,
     prometheus::Exposition,
     served::{ActiveRequestGuard, Served},

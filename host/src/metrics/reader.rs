@@ -44,6 +44,11 @@ impl ResourceReader {
         self.provider.meter_with_scope(scope)
     }
 
+    /// The meter of instruments that the code called `scope` asked for.
+    pub(super) fn meter_of(&self, scope: &str) -> Meter {
+        self.provider.meter_with_scope(InstrumentationScope::builder(scope.to_owned()).build())
+    }
+
     /// All current values; `None` only where the SDK has been shut down, which nothing here does.
     pub(super) fn collect(&self) -> Option<ResourceMetrics> {
         let mut metrics = ResourceMetrics::default();

@@ -18,6 +18,7 @@ use opentelemetry_sdk::metrics::data::ResourceMetrics;
 use super::{
     client::{Called, ClientMetrics},
     exemplar::{Reservoir, SeriesExemplars},
+    guest::{GuestMetrics, InstrumentError, Label, Requested},
     reader::ResourceReader,
     served::{self, ActiveRequestGuard, Served, ServerMetrics},
     spans::OperationMetrics,
@@ -50,6 +51,7 @@ pub struct ServiceMetrics {
     server: ServerMetrics,
     client: ClientMetrics,
     operations: OperationMetrics,
+    guest: GuestMetrics,
     rejected: Counter<u64>,
     swaps: Counter<u64>,
     instantiations: BoundCounter<u64>,
@@ -78,6 +80,7 @@ impl ServiceMetrics {
             server: ServerMetrics::new(&meter),
             client: ClientMetrics::new(&meter),
             operations: OperationMetrics::new(&meter),
+            guest: GuestMetrics::new(reader.meter_of(name)),
             rejected: meter
                 .u64_counter("spandrel.requests.rejected")
                 .with_unit("{request}")
@@ -121,6 +124,32 @@ impl ServiceMetrics {
     /// Records a guest span that carries `custom.operation_type`.
     pub fn operation(&self, operation_type: &str, span_name: &str, took: Duration, failed: bool) {
         self.operations.ended(operation_type, span_name, took, failed);
+    }
+
+    /// The number of a counter that the component asks for.
+    ///
+    /// # Errors
+    /// Where the name cannot be used, or there are too many instruments.
+    pub fn guest_counter(&self, requested: &Requested<'_>) -> Result<u32, InstrumentError> {
+        self.guest.counter(requested)
+    }
+
+    /// The number of a histogram that the component asks for.
+    ///
+    /// # Errors
+    /// As for [`ServiceMetrics::guest_counter`], and where the boundaries cannot be used.
+    pub fn guest_histogram(&self, requested: &Requested<'_>, boundaries: &[f64]) -> Result<u32, InstrumentError> {
+        self.guest.histogram(requested, boundaries)
+    }
+
+    /// Adds to a counter of the component.
+    pub fn guest_add(&self, counter: u32, value: u64, labels: &[Label<'_>]) {
+        self.guest.add(counter, value, labels);
+    }
+
+    /// Records a value of a histogram of the component.
+    pub fn guest_record(&self, histogram: u32, value: f64, labels: &[Label<'_>]) {
+        self.guest.record(histogram, value, labels);
     }
 
     /// Counts a request that was turned away for `reason` (such as `concurrency`).

@@ -85,6 +85,8 @@ pub fn server_response(
     if status.is_server_error() {
         match rejection.and_then(|rejection| Some((rejection.error_type()?, rejection))) {
             Some((kind, rejection)) => recorder.fail(server, kind, description(rejection)),
+            // What the guest itself says of its failure says more than the status.
+            None if recorder.has_failed(server) => {}
             None => recorder.fail(server, status.as_str(), String::new()),
         }
     }

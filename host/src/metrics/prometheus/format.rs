@@ -21,7 +21,7 @@ impl Exposition {
 
 /// The kind of a metric family.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Kind {
+pub(in crate::metrics) enum Kind {
     Counter,
     Gauge,
     Histogram,

@@ -17,7 +17,9 @@ use opentelemetry_sdk::{
 };
 
 pub use self::format::Exposition;
-use self::format::{Kind, Number};
+pub(super) use self::format::Kind;
+use self::format::Number;
+pub(super) use self::name::{family as family_name, label as label_name};
 use self::page::{Family, Labels, Page};
 use super::exemplar::{Exemplar, SeriesExemplars};
 

@@ -3,7 +3,7 @@
 use super::format::Kind;
 
 /// The name of a metric family: sanitised, with its unit, and with `_total` for a counter.
-pub(super) fn family(name: &str, unit: &str, kind: Kind) -> String {
+pub(in crate::metrics) fn family(name: &str, unit: &str, kind: Kind) -> String {
     let sanitised = sanitise(name);
     let mut tokens: Vec<&str> = sanitised.split('_').filter(|token| !token.is_empty()).collect();
     if kind == Kind::Counter {
@@ -26,7 +26,7 @@ pub(super) fn family(name: &str, unit: &str, kind: Kind) -> String {
 }
 
 /// The name of a label.
-pub(super) fn label(key: &str) -> String {
+pub(in crate::metrics) fn label(key: &str) -> String {
     let name = sanitise(key).replace(':', "_");
     match name.starts_with(|first: char| first.is_ascii_digit()) {
         true => format!("_{name}"),

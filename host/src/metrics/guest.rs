@@ -1,0 +1,368 @@
+//! The instruments of a service's own: counters and histograms that its component asked for.
+//!
+//! Names, labels and their number come from guests, so all of it is bounded: [`INSTRUMENTS`] for each service,
+//! [`SERIES`] for each instrument (further ones share the series `otel.metric.overflow`), [`LABELS`] for each measurement.
+//! An instrument lives as long as its service's metrics: versions of a component share it.
+
+use std::{
+    borrow::Cow,
+    sync::{Arc, Mutex, PoisonError},
+};
+
+use arc_swap::ArcSwap;
+use opentelemetry::{
+    KeyValue,
+    metrics::{BoundCounter, BoundHistogram, Counter, Histogram, Meter},
+};
+use thiserror::Error;
+
+use super::{
+    prometheus::{Kind, family_name, label_name},
+    reader::HTTP_BUCKETS,
+    table::{SeriesKey, SeriesMap, Table},
+};
+
+/// The most instruments of one service.
+const INSTRUMENTS: usize = 32;
+/// The most series of one instrument, beside that of what does not fit.
+const SERIES: usize = 100;
+/// The most labels of one measurement.
+const LABELS: usize = 8;
+/// The most buckets of one histogram.
+const BUCKETS: usize = 32;
+/// The longest names, units and label keys, in bytes.
+const NAME_LENGTH: usize = 128;
+/// The longest label values and descriptions, in bytes.
+const TEXT_LENGTH: usize = 256;
+/// The label that OpenTelemetry gives the series of what does not fit.
+const OVERFLOW: &str = "otel.metric.overflow";
+/// First words of the names that the host and its page use themselves.
+const RESERVED: [&str; 7] = ["http", "otel", "process", "scrape", "spandrel", "target", "up"];
+/// Names of the host that consist of other words.
+const RESERVED_NAMES: [&str; 2] = ["memory_usage_mb", "cpu_usage_percent"];
+
+/// Why an instrument is refused.
+#[derive(Clone, Debug, Error, PartialEq, Eq)]
+pub enum InstrumentError {
+    /// The name, the unit or the boundaries cannot be used, or are used for something else.
+    #[error("{0}")]
+    Invalid(String),
+    /// The service has as many instruments as it may have.
+    #[error("a service may have {INSTRUMENTS} instruments of its own")]
+    TooMany,
+}
+
+/// What a component asks for.
+#[derive(Clone, Debug)]
+pub struct Requested<'a> {
+    /// The name, as OpenTelemetry writes it: `shop.orders`.
+    pub name: &'a str,
+    /// The unit, in UCUM; empty where there is none.
+    pub unit: &'a str,
+    /// What is measured, in a sentence.
+    pub description: &'a str,
+}
+
+/// A label as a component gives it.
+pub type Label<'a> = (&'a str, &'a str);
+
+/// The instruments that a service's component asked for.
+pub(super) struct GuestMetrics {
+    meter: Meter,
+    instruments: ArcSwap<Vec<Arc<Instrument>>>,
+    growing: Mutex<()>,
+}
+
+struct Instrument {
+    name: String,
+    unit: String,
+    /// The name on Prometheus' page, which no two instruments may share.
+    family: String,
+    recorded: Recorded,
+}
+
+enum Recorded {
+    Counter(Counter<u64>, Table<Labels<'static>, BoundCounter<u64>>),
+    Histogram(Vec<f64>, Histogram<f64>, Table<Labels<'static>, BoundHistogram<f64>>),
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+struct Labels<'a>(Vec<(Cow<'a, str>, Cow<'a, str>)>);
+
+impl SeriesKey for Labels<'_> {
+    type Stored = Labels<'static>;
+
+    fn find<'m, V>(&'m self, series: &'m SeriesMap<Labels<'static>, V>) -> Option<&'m V> {
+        series.get(self)
+    }
+
+    fn to_stored(&self) -> Labels<'static> {
+        let owned = |text: &Cow<'_, str>| Cow::Owned(text.to_string());
+        Labels(self.0.iter().map(|(key, value)| (owned(key), owned(value))).collect())
+    }
+
+    fn overflow(&self) -> Labels<'static> {
+        Labels(vec![(Cow::Borrowed(OVERFLOW), Cow::Borrowed("true"))])
+    }
+}
+
+impl<'a> Labels<'a> {
+    /// What is kept of the labels of a measurement. The first value of a key counts.
+    fn of(given: &[Label<'a>]) -> Labels<'a> {
+        let usable = given.iter().filter(|(key, _)| is_label(key)).take(LABELS);
+        let mut labels: Vec<_> =
+            usable.map(|(key, value)| (Cow::Borrowed(*key), Cow::Borrowed(cut(value, TEXT_LENGTH)))).collect();
+        labels.sort_by(|(one, _), (other, _)| one.cmp(other));
+        labels.dedup_by(|(later, _), (earlier, _)| later == earlier);
+        Labels(labels)
+    }
+
+    fn attributes(&self) -> Vec<KeyValue> {
+        let attribute = |(key, value): &(Cow<'_, str>, Cow<'_, str>)| match &**key {
+            OVERFLOW => KeyValue::new(OVERFLOW, true),
+            key => KeyValue::new(key.to_owned(), value.to_string()),
+        };
+        self.0.iter().map(attribute).collect()
+    }
+}
+
+impl GuestMetrics {
+    pub(super) fn new(meter: Meter) -> GuestMetrics {
+        GuestMetrics { meter, instruments: ArcSwap::default(), growing: Mutex::new(()) }
+    }
+
+    /// A counter of this name: the one that there is, or a new one.
+    pub(super) fn counter(&self, requested: &Requested<'_>) -> Result<u32, InstrumentError> {
+        let family = check(requested, Kind::Counter)?;
+        self.instrument(
+            requested,
+            family,
+            |recorded| matches!(recorded, Recorded::Counter(..)),
+            |meter| {
+                let counter = meter.u64_counter(requested.name.to_owned());
+                let counter = counter.with_unit(requested.unit.to_owned()).with_description(description(requested));
+                Recorded::Counter(counter.build(), Table::new(SERIES))
+            },
+        )
+    }
+
+    /// A histogram of this name: the one that there is, or a new one. Without boundaries those of durations in seconds
+    /// or else the SDK's are taken.
+    pub(super) fn histogram(&self, requested: &Requested<'_>, boundaries: &[f64]) -> Result<u32, InstrumentError> {
+        let family = check(requested, Kind::Histogram)?;
+        check_boundaries(requested.name, boundaries)?;
+        let alike = |recorded: &Recorded| matches!(recorded, Recorded::Histogram(known, ..) if known == boundaries);
+        self.instrument(requested, family, alike, |meter| {
+            let histogram = meter.f64_histogram(requested.name.to_owned());
+            let histogram = histogram.with_unit(requested.unit.to_owned()).with_description(description(requested));
+            let histogram = match boundaries {
+                [] if requested.unit == "s" => histogram.with_boundaries(HTTP_BUCKETS.to_vec()),
+                [] => histogram,
+                _ => histogram.with_boundaries(boundaries.to_vec()),
+            };
+            Recorded::Histogram(boundaries.to_vec(), histogram.build(), Table::new(SERIES))
+        })
+    }
+
+    /// Adds to a counter.
+    pub(super) fn add(&self, instrument: u32, value: u64, labels: &[Label<'_>]) {
+        let instruments = self.instruments.load();
+        let Some(instrument) = instruments.get(instrument as usize) else { return };
+        if let Recorded::Counter(counter, series) = &instrument.recorded {
+            let labels = Labels::of(labels);
+            series.with(&labels, |labels| counter.bind(&labels.attributes()), |series| series.add(value));
+        }
+    }
+
+    /// Records a value of a histogram. What is no finite number would spoil the sum of all others, and is left out.
+    pub(super) fn record(&self, instrument: u32, value: f64, labels: &[Label<'_>]) {
+        let instruments = self.instruments.load();
+        let Some(instrument) = instruments.get(instrument as usize).filter(|_| value.is_finite()) else { return };
+        if let Recorded::Histogram(_, histogram, series) = &instrument.recorded {
+            let labels = Labels::of(labels);
+            series.with(&labels, |labels| histogram.bind(&labels.attributes()), |series| series.record(value));
+        }
+    }
+
+    fn instrument(
+        &self,
+        requested: &Requested<'_>,
+        family: String,
+        alike: impl Fn(&Recorded) -> bool,
+        make: impl FnOnce(&Meter) -> Recorded,
+    ) -> Result<u32, InstrumentError> {
+        let _one_at_a_time = self.growing.lock().unwrap_or_else(PoisonError::into_inner);
+        let instruments = self.instruments.load_full();
+        let competes =
+            |known: &Arc<Instrument>| known.family == family || known.name.eq_ignore_ascii_case(requested.name);
+        if let Some(position) = instruments.iter().position(competes) {
+            let known = instruments
+                .get(position)
+                .filter(|known| known.name == requested.name && known.unit == requested.unit && alike(&known.recorded));
+            return known.map(|_| position as u32).ok_or_else(|| taken(requested.name));
+        }
+        if instruments.len() >= INSTRUMENTS {
+            return Err(InstrumentError::TooMany);
+        }
+        let mut grown = Vec::clone(&instruments);
+        let (name, unit) = (requested.name.to_owned(), requested.unit.to_owned());
+        grown.push(Arc::new(Instrument { name, unit, family, recorded: make(&self.meter) }));
+        self.instruments.store(Arc::new(grown));
+        Ok(instruments.len() as u32)
+    }
+}
+
+fn taken(name: &str) -> InstrumentError {
+    let reason = format!("the name `{name}` is that of another instrument, of another kind, unit or boundaries");
+    InstrumentError::Invalid(reason)
+}
+
+/// The name that an instrument has on Prometheus' page, where it can have one.
+fn check(requested: &Requested<'_>, kind: Kind) -> Result<String, InstrumentError> {
+    let Requested { name, unit, .. } = requested;
+    let is_of_name = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '.' | '-' | '/');
+    let is_name = name.starts_with(|c: char| c.is_ascii_alphabetic()) && name.chars().all(is_of_name);
+    if !is_name || name.len() > NAME_LENGTH {
+        let rule = "begins with a letter and consists of letters, digits and any of `_.-/`";
+        return Err(InstrumentError::Invalid(format!(
+            "`{}` is no name of a metric: one {rule}",
+            cut(name, NAME_LENGTH)
+        )));
+    }
+    if !unit.chars().all(|c| c.is_ascii_graphic()) || unit.len() > NAME_LENGTH {
+        return Err(InstrumentError::Invalid(format!("`{}` is no unit", cut(unit, NAME_LENGTH))));
+    }
+    let family = family_name(name, unit, kind);
+    let first = family.split('_').next().unwrap_or_default();
+    // Prometheus' page gives these endings a meaning of their own.
+    let ending =
+        kind == Kind::Histogram && ["_total", "_bucket", "_sum", "_count"].iter().any(|end| family.ends_with(end));
+    if RESERVED.contains(&first) || RESERVED_NAMES.iter().any(|name| family.starts_with(name)) || ending {
+        return Err(InstrumentError::Invalid(format!("the name `{name}` is reserved")));
+    }
+    Ok(family)
+}
+
+fn check_boundaries(name: &str, boundaries: &[f64]) -> Result<(), InstrumentError> {
+    let ascending = boundaries.iter().zip(boundaries.iter().skip(1)).all(|(lower, upper)| lower < upper);
+    if ascending && boundaries.iter().all(|bound| bound.is_finite()) && boundaries.len() <= BUCKETS {
+        return Ok(());
+    }
+    let rule = format!("up to {BUCKETS} finite numbers, each greater than the one before");
+    Err(InstrumentError::Invalid(format!("the boundaries of `{name}` must be {rule}")))
+}
+
+/// Whether a key can be a label on Prometheus' page beside those that the host and scrapers set.
+fn is_label(key: &str) -> bool {
+    let name = label_name(key);
+    let reserved = matches!(name.as_str(), "service_name" | "le" | "quantile" | "job" | "instance");
+    !key.is_empty() && key.len() <= NAME_LENGTH && !reserved && !name.starts_with("__") && !name.starts_with("otel_")
+}
+
+fn description(requested: &Requested<'_>) -> String {
+    cut(requested.description, TEXT_LENGTH).to_owned()
+}
+
+fn cut(text: &str, length: usize) -> &str {
+    text.get(..text.floor_char_boundary(length)).unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::Metrics;
+    use super::*;
+
+    fn requested(name: &str) -> Requested<'_> {
+        Requested { name, unit: "", description: "What a test counts." }
+    }
+
+    fn metrics() -> (Metrics, Arc<super::super::ServiceMetrics>) {
+        let metrics = Metrics::new(Vec::new());
+        let shop = metrics.service("shop", vec![KeyValue::new("service.name", "shop")]);
+        (metrics, shop)
+    }
+
+    fn samples<'a>(page: &'a str, family: &str) -> Vec<&'a str> {
+        page.lines().filter(|line| line.starts_with(family)).collect()
+    }
+
+    #[test]
+    fn what_a_guest_counts_is_on_the_page_under_its_service() {
+        let (metrics, shop) = metrics();
+        let orders = shop.guest_counter(&requested("shop.orders")).unwrap();
+        shop.guest_add(orders, 2, &[("category", "books"), ("size", "s")]);
+        shop.guest_add(orders, 1, &[("size", "s"), ("category", "books")]);
+        let expected = r#"shop_orders_total{category="books",service_name="shop",size="s"} 3"#;
+        assert_eq!(samples(&metrics.prometheus(), "shop_orders"), [expected]);
+    }
+
+    #[test]
+    fn a_histogram_has_the_boundaries_that_the_guest_asked_for() {
+        let (metrics, shop) = metrics();
+        let weight = Requested { unit: "kg", ..requested("parcel.weight") };
+        let weight = shop.guest_histogram(&weight, &[1.0, 5.0]).unwrap();
+        for kilograms in [0.5, 3.0, f64::NAN, f64::INFINITY] {
+            shop.guest_record(weight, kilograms, &[]);
+        }
+        let page = metrics.prometheus();
+        let expected = [
+            r#"parcel_weight_kg_bucket{service_name="shop",le="1"} 1"#,
+            r#"parcel_weight_kg_bucket{service_name="shop",le="5"} 2"#,
+            r#"parcel_weight_kg_bucket{service_name="shop",le="+Inf"} 2"#,
+            r#"parcel_weight_kg_sum{service_name="shop"} 3.5"#,
+            r#"parcel_weight_kg_count{service_name="shop"} 2"#,
+        ];
+        assert_eq!(samples(&page, "parcel_weight"), expected);
+    }
+
+    #[test]
+    fn names_that_would_be_mistaken_for_others_are_refused() {
+        let (_, shop) = metrics();
+        let long = "x".repeat(NAME_LENGTH + 1);
+        for name in ["", "1st", "a b", "größe", "http.requests", "spandrel.x", "otel_span", "up", &long] {
+            assert!(shop.guest_counter(&requested(name)).is_err(), "{name}");
+        }
+        for name in ["orders_total", "orders.count", "orders_sum"] {
+            assert!(shop.guest_histogram(&requested(name), &[]).is_err(), "{name}");
+        }
+        let first = shop.guest_counter(&requested("shop.orders"));
+        assert_eq!(shop.guest_counter(&requested("shop.orders")), first);
+        assert!(shop.guest_counter(&requested("shop_orders")).is_err());
+        assert!(shop.guest_counter(&requested("Shop.Orders")).is_err());
+        assert!(shop.guest_counter(&Requested { unit: "s", ..requested("shop.orders") }).is_err());
+        assert!(shop.guest_histogram(&requested("shop.orders"), &[]).is_err());
+        let many: Vec<f64> = (0..100).map(f64::from).collect();
+        for boundaries in [&[2.0, 1.0][..], &[f64::NAN], &[1.0, f64::INFINITY], &many] {
+            assert!(shop.guest_histogram(&requested("shop.size"), boundaries).is_err(), "{boundaries:?}");
+        }
+    }
+
+    #[test]
+    fn instruments_series_and_labels_are_bounded() {
+        let (metrics, shop) = metrics();
+        let names: Vec<_> = (0..INSTRUMENTS).map(|number| format!("many.x{number}")).collect();
+        let instruments: Vec<_> = names.iter().map(|name| shop.guest_counter(&requested(name)).unwrap()).collect();
+        assert_eq!(shop.guest_counter(&requested("many.more")), Err(InstrumentError::TooMany));
+        for number in 0..1_000 {
+            shop.guest_add(instruments[0], 1, &[("number", &number.to_string())]);
+        }
+        let page = metrics.prometheus();
+        let series = samples(&page, "many_x0_total");
+        assert_eq!(series.len(), SERIES + 1);
+        let overflow = r#"many_x0_total{otel_metric_overflow="true",service_name="shop"} 900"#;
+        assert!(series.contains(&overflow), "{series:?}");
+        shop.guest_add(u32::MAX, 1, &[]);
+        shop.guest_record(instruments[1], 1.0, &[]);
+        assert!(samples(&metrics.prometheus(), "many_x1").is_empty());
+    }
+
+    #[test]
+    fn labels_are_cut_and_those_of_the_host_left_out() {
+        let long = "ü".repeat(TEXT_LENGTH);
+        let keys: Vec<_> = (0..20).map(|number| format!("k{number:02}")).collect();
+        let many: Vec<_> = keys.iter().map(|key| (key.as_str(), "v")).collect();
+        assert_eq!(Labels::of(&many).0.len(), LABELS);
+        let labels = Labels::of(&[("service.name", "x"), ("le", "1"), ("", "x"), ("a", &long), ("a", "second")]);
+        assert_eq!(labels.0, [(Cow::Borrowed("a"), Cow::Borrowed(&long[..TEXT_LENGTH]))]);
+    }
+}

@@ -1,0 +1,135 @@
+//! What services that are written with the library tell the host of themselves.
+
+use std::time::Duration;
+
+use serde_json::json;
+use testkit::origin::{Manner, Origin};
+use testkit::{Client, Outcome, Shop};
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_service_fails_the_server_span_in_its_own_words() {
+    let shop = Shop::oddities().start().await;
+    let fine = shop.get("oddities", "/fail?failure=own").await;
+    let failed = shop.get("oddities", "/fail?failure=own-5xx").await;
+    assert_eq!((fine.status, failed.status), (200, 503));
+    let spans = shop.shut_down().await.spans();
+    assert_eq!(spans.len(), 2);
+    for server in spans {
+        server.assert_attribute("error.type", "card_declined");
+        assert_eq!(server.outcome, Outcome::Error("the bank said no".to_owned()));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_instrumented_err_is_an_exception_of_its_span_alone() {
+    let shop = Shop::oddities().start().await;
+    let answer = shop.get("oddities", "/fail?failure=err").await;
+    assert_eq!(answer.status, 200);
+    let tree = shop.whole_trace(&answer.trace).await;
+    tree.assert_text(&[], "\noddities GET /fail SERVER\n  oddities number INTERNAL ERROR\n");
+    let span = tree.one("number");
+    let message = "invalid digit found in string";
+    assert_eq!(span.outcome, Outcome::Error(message.to_owned()));
+    assert_eq!(span.event("exception").unwrap().attributes["exception.message"], message);
+    span.assert_attribute("error.type", "_OTHER");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_cause_of_an_internal_problem_is_in_the_trace_and_not_in_the_answer() {
+    let shop = Shop::oddities().start().await;
+    let answer = shop.get("oddities", "/fail?failure=internal").await;
+    assert_eq!((answer.status, &answer.json()["title"]), (500, &json!("Internal Server Error")));
+    assert!(!answer.text().contains("digit"), "{}", answer.text());
+    let tree = shop.whole_trace(&answer.trace).await;
+    let server = tree.line("oddities GET /fail SERVER");
+    let exception = server.event("exception").unwrap();
+    assert_eq!(exception.attributes["exception.message"], "invalid digit found in string");
+    assert_eq!(exception.attributes["exception.type"], "core::num::error::ParseIntError");
+    server.assert_attribute("error.type", "500");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn fields_of_a_span_set_its_status() {
+    let shop = Shop::oddities().start().await;
+    let of = |failure: &str| format!("/fail?failure={failure}");
+    let typed = shop.get("oddities", &of("type")).await;
+    let judged = shop.get("oddities", &of("status")).await;
+    let fine = shop.get("oddities", &of("ok")).await;
+    let spans = shop.shut_down().await.spans();
+    let one = |name: &str| spans.iter().find(|span| span.name == name).unwrap();
+    assert_eq!((&typed.status, &judged.status, &fine.status), (&200, &200, &200));
+    one("typed").assert_attribute("error.type", "card_declined");
+    assert_eq!(one("typed").outcome, Outcome::Error(String::new()));
+    assert_eq!(one("judged").outcome, Outcome::Error("late".to_owned()));
+    assert_eq!(one("fine").outcome, Outcome::Ok);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn fields_of_a_span_name_it_and_give_it_a_kind() {
+    let shop = Shop::oddities().start().await;
+    let answer = shop.get("oddities", "/produce").await;
+    let tree = shop.whole_trace(&answer.trace).await;
+    tree.assert_text(&[], "\noddities GET /produce SERVER\n  oddities send order PRODUCER\n");
+    let span = tree.one("send order");
+    assert_eq!((span.outcome.clone(), span.attributes.len()), (Outcome::Ok, 0), "{:?}", span.attributes);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_call_that_fails_marks_its_client_span_and_leaves_its_caller_alone() {
+    let shop = Shop::oddities().start().await;
+    let answer = shop.get("oddities", "/call?url=http://elsewhere.example:8080/x").await;
+    assert_eq!(answer.json()["message"], "the manifest does not allow calls to http://elsewhere.example:8080");
+    let tree = shop.whole_trace(&answer.trace).await;
+    tree.assert_text(
+        &[],
+        "
+oddities GET /call SERVER
+  oddities call INTERNAL
+    oddities GET CLIENT ERROR
+",
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn of_several_calls_at_once_each_has_its_own_time_limit() {
+    let origin = Origin::start(Manner { delay: Duration::from_millis(300), ..Manner::default() }).await;
+    let allow = format!("allow = [\"{}\"]", origin.url());
+    let shop = Shop::oddities().outbound("oddities", &allow).start().await;
+    let answer = shop.get("oddities", &format!("/race?within=20&url={}/slow", origin.url())).await;
+    assert_eq!(answer.json(), json!([200, "there was no answer in time"]), "{}", answer.text());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_services_own_metrics_are_exported_and_on_the_page() {
+    let shop = Shop::oddities().with_console().start().await;
+    for path in ["/measure/small/0.5", "/measure/large/7", "/measure/small/1.5"] {
+        assert_eq!(shop.get("oddities", path).await.status, 200);
+    }
+    let page = Client::default().request("GET", shop.console(), "/metrics").send().await.text();
+    for line in [
+        r#"oddities_parcels_total{service_name="oddities",size="small"} 2"#,
+        r#"oddities_parcels_total{service_name="oddities",size="large"} 1"#,
+        r#"oddities_parcel_weight_kg_bucket{service_name="oddities",le="5"} 2"#,
+        r#"oddities_parcel_weight_kg_sum{service_name="oddities"} 9"#,
+    ] {
+        assert!(page.lines().any(|known| known == line), "{line} is not in\n{page}");
+    }
+    let collector = shop.shut_down().await;
+    let refused = "the metric `http.server.request.duration` is not recorded";
+    let logs = collector.logs();
+    assert!(logs.iter().any(|log| log.body.as_str().is_some_and(|body| body.starts_with(refused))), "{logs:?}");
+    let metrics = collector.metrics();
+    let parcels = metrics.iter().rev().find(|metric| metric.name == "oddities.parcels").unwrap();
+    assert_eq!((parcels.service.as_str(), parcels.unit.as_str()), ("oddities", "{parcel}"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_wildcard_route_takes_the_rest_of_the_path_and_names_its_span() {
+    let shop = Shop::oddities().start().await;
+    let answer = shop.get("oddities", "/rest/a/b%20c//d").await;
+    answer.assert_json(200, &json!("a/b c//d"));
+    assert_eq!(shop.get("oddities", "/rest/").await.status, 404);
+    assert_eq!(shop.post("oddities", "/rest/a").await.status, 405);
+    let tree = shop.whole_trace(&answer.trace).await;
+    tree.line("oddities GET /rest/{*rest} SERVER").assert_attribute("http.route", "/rest/{*rest}");
+}
