@@ -6,6 +6,7 @@ use std::ops::Range;
 use std::path::Path;
 use std::time::Duration;
 
+use ipnet::IpNet;
 use toml::de::{DeTable, DeValue};
 
 use super::environment::Environment;
@@ -15,8 +16,8 @@ use super::quantity::{SIZE_HELP, duration};
 use super::section::{Placed, Reader, Section};
 use super::telemetry;
 use super::types::{
-    Bind, Config, ConsoleConfig, DEFAULT_VERSION, Isolation, Limits, OutboundConfig, ServiceConfig, ServiceName,
-    StateConfig, SwapConfig,
+    Bind, Config, Connections, ConsoleConfig, DEFAULT_VERSION, Isolation, Limits, OutboundConfig, ServiceConfig,
+    ServiceName, StateConfig, SwapConfig,
 };
 use crate::trace::Keep;
 
@@ -36,7 +37,7 @@ pub(super) fn read(text: &str, manifest: &Path, environment: &Environment) -> Re
     let place = parsed.span();
     let table = parsed.get_ref();
     let root = Section { reader: &reader, name: "the manifest", table: Some(table), place };
-    root.only(&["console", "state", "telemetry", "swap", "service"])?;
+    root.only(&["console", "limits", "state", "telemetry", "swap", "service"])?;
     let console_section = root.section("console", "[console]")?;
     let console = console(&console_section, environment)?;
     let mut telemetry_settings = telemetry::settings(environment)?;
@@ -45,6 +46,7 @@ pub(super) fn read(text: &str, manifest: &Path, environment: &Environment) -> Re
     let config = Config {
         manifest: manifest.to_owned(),
         base: base.to_owned(),
+        connections: connections(&root.section("limits", "[limits]")?)?,
         state: state(&root.section("state", "[state]")?)?,
         swap: swap(&root.section("swap", "[swap]")?)?,
         services: services(&root, console.listen)?,
@@ -79,6 +81,29 @@ fn console(section: &Section<'_>, environment: &Environment) -> Result<ConsoleCo
 fn recent_spans(section: &Section<'_>, console: &ConsoleConfig, standard: usize) -> Result<usize> {
     let wanted = section.count("recent_spans")?.unwrap_or(standard);
     Ok(if console.listen.is_some() { wanted } else { 0 })
+}
+
+fn connections(section: &Section<'_>) -> Result<Connections> {
+    section.only(&["connections", "head_timeout", "keep_alive"])?;
+    let standard = Connections::default();
+    let connections = Connections {
+        per_port: section.count("connections")?.unwrap_or(standard.per_port),
+        head_timeout: section.duration("head_timeout")?.unwrap_or(standard.head_timeout),
+        keep_alive: section.duration("keep_alive")?.unwrap_or(standard.keep_alive),
+    };
+    let zero = [
+        ("connections", connections.per_port == 0),
+        ("head_timeout", connections.head_timeout == Duration::ZERO),
+        ("keep_alive", connections.keep_alive == Duration::ZERO),
+    ];
+    match zero.into_iter().find(|(_, zero)| *zero) {
+        Some((key, _)) => Err(section.error(
+            key,
+            format!("with `{key}` at zero no client could be answered"),
+            "give a larger one, or leave the key out",
+        )),
+        None => Ok(connections),
+    }
 }
 
 fn state(section: &Section<'_>) -> Result<StateConfig> {
@@ -192,7 +217,18 @@ fn collide(one: SocketAddr, other: SocketAddr) -> bool {
 }
 
 fn service(section: &Section<'_>) -> Result<ServiceConfig> {
-    section.only(&["name", "version", "component", "listen", "isolation", "probe", "config", "outbound", "limits"])?;
+    section.only(&[
+        "name",
+        "version",
+        "component",
+        "listen",
+        "trusted_proxies",
+        "isolation",
+        "probe",
+        "config",
+        "outbound",
+        "limits",
+    ])?;
     let (name, place) = section.required(section.text("name")?, "name", "name = \"user-service\"")?;
     let Some(name) = ServiceName::parse(&name) else {
         let help = "use lower-case letters, digits and dashes, as in \"user-service\"";
@@ -205,12 +241,28 @@ fn service(section: &Section<'_>) -> Result<ServiceConfig> {
         version: section.text("version")?.map_or_else(|| DEFAULT_VERSION.to_owned(), |(version, _)| version),
         component,
         listen,
+        trusted_proxies: trusted_proxies(section)?,
         isolation: isolation(section)?,
         config: settings(&section.section("config", "[service.config]")?)?,
         outbound: outbound(&section.section("outbound", "[service.outbound]")?)?,
         limits: limits(&section.section("limits", "[service.limits]")?)?,
         probe: probe(section)?,
     })
+}
+
+/// Networks, or single addresses.
+fn trusted_proxies(section: &Section<'_>) -> Result<Vec<IpNet>> {
+    let network = |(text, place): Placed| {
+        let address = || text.parse::<IpAddr>().ok().map(IpNet::from);
+        match text.parse::<IpNet>().ok().or_else(address) {
+            Some(network) => Ok(network.trunc()),
+            None => {
+                let help = "write a network such as \"10.0.0.0/8\", or an address";
+                Err(section.reader.error(place, format!("`{text}` is no network of proxies"), help))
+            }
+        }
+    };
+    section.texts("trusted_proxies")?.unwrap_or_default().into_iter().map(network).collect()
 }
 
 fn isolation(section: &Section<'_>) -> Result<Isolation> {

@@ -20,8 +20,8 @@ pub use self::environment::Environment;
 pub use self::error::ConfigError;
 pub use self::origin::{Origin, Scheme};
 pub use self::types::{
-    AdminToken, Bind, Config, ConsoleConfig, Isolation, Limits, OutboundConfig, ServiceConfig, ServiceName,
-    StateConfig, SwapConfig,
+    AdminToken, Bind, Config, Connections, ConsoleConfig, Isolation, Limits, OutboundConfig, ServiceConfig,
+    ServiceName, StateConfig, SwapConfig,
 };
 
 impl Config {

@@ -7,6 +7,8 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use ipnet::IpNet;
+
 use super::origin::Origin;
 use crate::trace::Settings;
 
@@ -19,6 +21,8 @@ pub struct Config {
     pub base: PathBuf,
     /// The console's listener.
     pub console: ConsoleConfig,
+    /// The connections of all listeners.
+    pub connections: Connections,
     /// What `wasi:keyvalue` is backed by.
     pub state: StateConfig,
     /// How components are swapped.
@@ -74,6 +78,23 @@ pub struct ConsoleConfig {
     pub listen: Option<SocketAddr>,
     /// What callers must send; always there where `listen` is not loopback.
     pub admin_token: Option<AdminToken>,
+}
+
+/// `[limits]`: the connections that clients make to this host.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Connections {
+    /// The most that one service's port holds open.
+    pub per_port: usize,
+    /// The longest that a request's head may take to arrive, and the longest wait for a connection's first one.
+    pub head_timeout: Duration,
+    /// The longest wait for another request on a connection.
+    pub keep_alive: Duration,
+}
+
+impl Default for Connections {
+    fn default() -> Connections {
+        Connections { per_port: 10_000, head_timeout: Duration::from_secs(10), keep_alive: Duration::from_secs(75) }
+    }
 }
 
 /// `[state]`.
@@ -143,6 +164,8 @@ pub struct ServiceConfig {
     pub component: PathBuf,
     /// `listen`.
     pub listen: SocketAddr,
+    /// `trusted_proxies`: whose `Forwarded` and `X-Forwarded-*` are believed.
+    pub trusted_proxies: Vec<IpNet>,
     /// `isolation`.
     pub isolation: Isolation,
     /// `[service.config]`.
@@ -163,6 +186,7 @@ impl ServiceConfig {
             version: DEFAULT_VERSION.to_owned(),
             component: component.to_owned(),
             listen: SocketAddr::from(([127, 0, 0, 1], 0)),
+            trusted_proxies: Vec::new(),
             isolation: Isolation::Instance,
             config: BTreeMap::new(),
             outbound: OutboundConfig::default(),

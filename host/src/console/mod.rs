@@ -9,7 +9,6 @@ mod auth;
 mod health;
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use bytes::Bytes;
 use http::header::{CACHE_CONTROL, CONTENT_TYPE, X_CONTENT_TYPE_OPTIONS};
@@ -20,10 +19,8 @@ use serde::Serialize;
 use self::auth::AdminAuth;
 use crate::control::Control;
 use crate::http::{Body, problem};
+use crate::serve::admission::Admission;
 use crate::serve::listener::{Bound, Listener};
-
-/// How long a client may take nothing of an answer.
-const WRITE_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// Everything that the console's handlers need.
 pub(crate) struct Console {
@@ -34,14 +31,15 @@ pub(crate) struct Console {
 impl Console {
     /// Answers on a port that was taken for the console.
     pub(crate) fn serve(bound: Bound, control: Arc<Control>) -> Listener {
+        let timeouts = control.admission.timeouts;
         let auth = AdminAuth::new(control.config.load().console.admin_token.clone(), bound.address);
         let console = Arc::new(Console { control, auth });
         bound.serve(
+            Admission::console(timeouts),
             |_| (),
-            WRITE_TIMEOUT,
             move |request, ()| {
                 let console = console.clone();
-                async move { console.answer(request).await.map(Body::Whole) }
+                Box::pin(async move { console.answer(request).await.map(Body::Whole) })
             },
         )
     }

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use futures_util::future::BoxFuture;
 use http::{Request, Response};
@@ -10,14 +11,17 @@ use hyper::body::Incoming;
 
 use super::observe;
 use super::swap::{ServiceReport, Swapper};
-use crate::config::{Bind, Config, Environment, ServiceConfig, ServiceName};
-use crate::http::Body;
+use crate::config::{Bind, Config, Connections, Environment, ServiceConfig, ServiceName};
+use crate::http::forwarded::Forwarded;
+use crate::http::{Body, head};
+use crate::serve::admission::{self, Admission};
 use crate::serve::arrival::Arrival;
+use crate::serve::connection::Timeouts;
 use crate::serve::dispatch::Dispatcher;
 use crate::serve::listener::{self, Bound, ListenError, Listener};
-use crate::serve::server_span;
+use crate::serve::peer::{Peer, Received};
 use crate::services::{BuildError, Catalog, Generation, GenerationBuilder, Service};
-use crate::trace::{Attributes, Pipeline};
+use crate::trace::Pipeline;
 
 /// The running services and everything that changes them. The console, the watcher and the signals hold it.
 pub(crate) struct Control {
@@ -28,6 +32,8 @@ pub(crate) struct Control {
     pub(crate) dispatcher: Arc<Dispatcher>,
     pub(crate) pipeline: Pipeline,
     pub(crate) swapper: Arc<Swapper>,
+    /// What the services' ports take connections under.
+    pub(crate) admission: Admission,
     pub(super) listeners: Mutex<BTreeMap<ServiceName, Listener>>,
     /// Services whose configuration in the manifest could not be put to work yet.
     pub(super) unapplied: Mutex<BTreeSet<ServiceName>>,
@@ -41,6 +47,15 @@ pub(crate) struct Ready {
     generation: Arc<Generation>,
 }
 
+/// The longest that a client may take nothing of what is written to it, where no service says otherwise.
+const STALL: Duration = Duration::from_secs(30);
+
+fn admission(connections: &Connections) -> Admission {
+    let Connections { per_port, head_timeout: head, keep_alive } = *connections;
+    let timeouts = Timeouts { head, keep_alive, stall: STALL };
+    Admission::services(per_port, admission::raise_descriptor_limit(), timeouts)
+}
+
 impl Control {
     /// The control of a host that serves nothing yet.
     pub(crate) fn new(
@@ -51,7 +66,9 @@ impl Control {
         pipeline: Pipeline,
         swapper: Arc<Swapper>,
     ) -> Arc<Control> {
+        let admission = admission(&config.connections);
         Arc::new(Control {
+            admission,
             config: arc_swap::ArcSwap::from_pointee(config),
             environment,
             builder,
@@ -97,27 +114,31 @@ impl Control {
         let service = Service::new(generation);
         observe::adopt(self.builder.metrics(), &service);
         self.catalog.add(service.clone());
-        let idle_timeout = config.limits.idle_timeout;
-        let listener = bound.serve(describe_connection, idle_timeout, self.handler(service));
+        let listener = bound.serve(self.admission_to(&config), Peer::new, self.handler(service));
         self.listeners().insert(config.name, listener);
+    }
+
+    /// What a service's port takes connections under.
+    pub(super) fn admission_to(&self, service: &ServiceConfig) -> Admission {
+        self.admission.stalling_for(service.limits.idle_timeout)
     }
 
     pub(super) fn handler(
         self: &Arc<Self>,
         service: Arc<Service>,
-    ) -> impl Fn(Request<Incoming>, &Arc<Attributes>) -> BoxFuture<'static, Response<Body>> + Clone + use<> {
+    ) -> impl Fn(Request<Incoming>, &Arc<Peer>) -> BoxFuture<'static, Response<Body>> + Clone + use<> {
         let dispatcher = self.dispatcher.clone();
-        move |request, connection| {
+        move |request, peer| {
             let (dispatcher, service) = (dispatcher.clone(), service.clone());
             let (mut parts, body) = request.into_parts();
-            name_host(&mut parts);
+            let head = head::check(&mut parts);
             let arrival = Arrival {
                 method: parts.method,
                 uri: parts.uri,
                 version: parts.version,
                 headers: parts.headers,
                 body: Body::from_transport(body),
-                connection: Some(connection.clone()),
+                connection: Some(Received { peer: peer.clone(), head, forwarded: Forwarded::default() }),
             };
             Box::pin(async move { dispatcher.serve(&service, arrival).await })
         }
@@ -135,17 +156,4 @@ impl Control {
     pub(crate) fn listeners(&self) -> MutexGuard<'_, BTreeMap<ServiceName, Listener>> {
         self.listeners.lock().unwrap_or_else(PoisonError::into_inner)
     }
-}
-
-/// HTTP/2 names the host in `:authority`; a guest finds it where HTTP/1.1 has it (RFC 9113, 8.3.1).
-fn name_host(parts: &mut http::request::Parts) {
-    let authority = parts.uri.authority().and_then(|authority| authority.as_str().parse().ok());
-    if let Some(host) = authority.filter(|_| !parts.headers.contains_key(http::header::HOST)) {
-        parts.headers.insert(http::header::HOST, host);
-    }
-}
-
-/// What spans say of a connection, made once for all of its requests.
-pub(super) fn describe_connection(peer: SocketAddr) -> Arc<Attributes> {
-    Arc::new(server_span::connection(peer))
 }

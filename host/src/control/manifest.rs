@@ -4,10 +4,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::error::StartError;
-use super::handle::{Control, Ready, describe_connection};
+use super::handle::{Control, Ready};
 use super::swap::SwapOptions;
 use crate::config::{Config, ServiceConfig, ServiceName};
 use crate::serve::listener::{Bound, ListenError};
+use crate::serve::peer::Peer;
 use crate::services::BuildError;
 
 /// How long requests in flight may take to end when a service stops.
@@ -126,7 +127,7 @@ impl Control {
         self.unapplied().remove(&config.name);
         let Some(bound) = bound else { return };
         tracing::info!(service = %config.name, address = %bound.address, "service moved");
-        let listener = bound.serve(describe_connection, config.limits.idle_timeout, self.handler(service));
+        let listener = bound.serve(self.admission_to(config), Peer::new, self.handler(service));
         if let Some(before) = self.listeners().insert(config.name.clone(), listener) {
             tokio::spawn(before.drain(DRAIN_LIMIT));
         }

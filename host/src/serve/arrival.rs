@@ -6,12 +6,14 @@ use bytes::{Bytes, BytesMut};
 use http::{HeaderMap, Method, Uri, Version};
 use http_body::Body as _;
 use http_body_util::BodyExt;
+use ipnet::IpNet;
 
+use super::peer::Received;
 use super::rejection::Rejection;
 use crate::config::Limits;
-use crate::http::{Body, BodyError};
+use crate::http::forwarded::Forwarded;
+use crate::http::{Body, BodyError, SCHEME};
 use crate::services::Service;
-use crate::trace::Attributes;
 
 /// A request as it arrives at a service.
 pub struct Arrival {
@@ -25,8 +27,27 @@ pub struct Arrival {
     pub headers: HeaderMap,
     /// What follows them.
     pub body: Body,
-    /// What spans say of the connection; none for a service of the same host.
-    pub connection: Option<Arc<Attributes>>,
+    /// How it came over the network; none for a service of the same host.
+    pub connection: Option<Received>,
+}
+
+impl Arrival {
+    /// Reads what proxies say of the request, as far as they are trusted.
+    pub(super) fn believe(&mut self, trusted: &[IpNet]) {
+        if let Some(received) = &mut self.connection {
+            received.forwarded = Forwarded::read(&self.headers, received.peer.address, trusted);
+        }
+    }
+
+    /// What proxies that are trusted say of the request.
+    pub(super) fn forwarded(&self) -> Option<&Forwarded> {
+        self.connection.as_ref().map(|received| &received.forwarded)
+    }
+
+    /// The scheme that the client used.
+    pub(super) fn scheme(&self) -> &'static str {
+        self.forwarded().and_then(|forwarded| forwarded.scheme).unwrap_or(SCHEME)
+    }
 }
 
 /// Reads a whole body within the service's limits. Bytes that have arrived count in `waiting` until the body is whole.

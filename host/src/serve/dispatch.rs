@@ -8,7 +8,8 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
-use http::{HeaderMap, Method, Response, StatusCode, Version};
+use http::header::ALLOW;
+use http::{HeaderMap, HeaderValue, Method, Response, StatusCode, Version};
 
 use super::arrival::{Arrival, read_whole};
 use super::exchange::Exchange;
@@ -99,7 +100,7 @@ impl LocalCalls for Chain {
 }
 
 impl Chain {
-    async fn serve(self, service: &Arc<Service>, arrival: Arrival, incoming: Incoming) -> Response<Body> {
+    async fn serve(self, service: &Arc<Service>, mut arrival: Arrival, incoming: Incoming) -> Response<Body> {
         let began = Instant::now();
         let resource = service.resource.load();
         let name = span_name(&arrival.method);
@@ -107,6 +108,7 @@ impl Chain {
         let lease = self.pin(service, &recorder);
         // A request that met an earlier version of the service before meets it here too.
         recorder.set_resource(&lease.generation().resource);
+        arrival.believe(&lease.generation().config.trusted_proxies);
         let pipeline = self.dispatcher.pipeline.clone();
         let mut exchange = Exchange::new(service, lease.clone(), &arrival, began, (recorder, pipeline));
         let answered = self.answer(service, &lease, arrival, &mut exchange).await;
@@ -141,11 +143,17 @@ impl Chain {
         let limits = &generation.config.limits;
         let found = generation.routes().find(&arrival.method, arrival.uri.path());
         exchange.describe(&arrival, generation, &found);
+        if let Some(received) = &arrival.connection {
+            received.head.clone()?;
+        }
         if service.is_removed() {
             return Err(Rejection::Gone);
         }
         if self.hops > HOP_BUDGET {
             return Err(Rejection::LoopDetected);
+        }
+        if is_for_the_server(&arrival) {
+            return Ok(allowed(generation));
         }
         let (route, params) = match found {
             Match::Found { index, params } => (index, params),
@@ -165,4 +173,16 @@ impl Chain {
         exchange.cost = Some(cost);
         result.map_err(Rejection::Failed)
     }
+}
+
+/// Whether a request asks what the server can do, and no resource of it (RFC 9110, 9.3.7).
+fn is_for_the_server(arrival: &Arrival) -> bool {
+    arrival.method == Method::OPTIONS && arrival.uri.path() == "*"
+}
+
+/// The methods that there are routes for.
+fn allowed(generation: &Generation) -> Reply {
+    let methods = generation.routes().methods().into_iter().collect::<Vec<_>>().join(", ");
+    let headers = HeaderValue::from_str(&methods).map(|methods| (ALLOW, methods)).into_iter().collect();
+    Reply { status: StatusCode::NO_CONTENT, headers, body: Body::empty() }
 }

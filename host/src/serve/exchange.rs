@@ -17,7 +17,7 @@ use super::response_body::ResponseBody;
 use super::server_span;
 use crate::component::{Cost, Failure, Reply};
 use crate::http::routes::{Match, RouteIndex};
-use crate::http::{Body, BodyError, FRAME, SCHEME};
+use crate::http::{Body, BodyError, FRAME};
 use crate::metrics::{ActiveRequestGuard, Served};
 use crate::services::{Generation, Lease, Permit, Service};
 use crate::trace::{Pipeline, Recorder, SpanId, TraceId};
@@ -33,6 +33,7 @@ pub(super) struct Exchange {
     /// The request's place among those that the service serves at one time.
     pub permit: Option<Permit>,
     method: Method,
+    scheme: &'static str,
     /// None for a call within the host, which no protocol carries.
     version: Option<Version>,
     began: Instant,
@@ -72,12 +73,13 @@ impl Exchange {
         (recorder, pipeline): (Recorder, Pipeline),
     ) -> Exchange {
         Exchange {
-            active: Some(service.metrics.load().server_request(&arrival.method, SCHEME)),
+            active: Some(service.metrics.load().server_request(&arrival.method, arrival.scheme())),
             service: service.clone(),
             lease,
             pipeline,
             permit: None,
             method: arrival.method.clone(),
+            scheme: arrival.scheme(),
             version: arrival.connection.is_some().then_some(arrival.version),
             began,
             recorder,
@@ -124,7 +126,7 @@ impl Exchange {
             Err(rejection) => rejection.response(),
         };
         let (mut parts, body) = response.into_parts();
-        let body = if self.method == Method::HEAD { without_content(&mut parts.headers, body) } else { body };
+        let body = if self.method == Method::HEAD && has_content(status) { without_content(&mut parts.headers, body) } else { body };
         let body = match body {
             Body::Whole(bytes) if self.version.is_none() || bytes.len() <= FRAME => {
                 self.end(BodyEnd::Complete, bytes.len() as u64);
@@ -177,7 +179,7 @@ impl Exchange {
         let route = self.route.and_then(|index| self.lease.generation().routes().get(index));
         self.service.metrics.load().served(&Served {
             method: &self.method,
-            scheme: SCHEME,
+            scheme: self.scheme,
             route: route.map(|route| &route.template),
             status,
             error_type,
@@ -207,12 +209,15 @@ fn abort(rejection: &Rejection) -> Option<(&'static str, String)> {
 
 fn response(reply: Reply) -> Response<Body> {
     let Reply { status, headers, body } = reply;
-    // RFC 9110, 15.3.5 and 15.4.5: these have no content, whatever the guest put there.
-    let has_content = !matches!(status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED);
-    let mut response = Response::new(if has_content { body } else { Body::empty() });
+    let mut response = Response::new(if has_content(status) { body } else { Body::empty() });
     *response.status_mut() = status;
     *response.headers_mut() = headers;
     response
+}
+
+/// RFC 9110, 15.3.5 and 15.4.5: some have no content, whatever the guest put there, and no length of it.
+fn has_content(status: StatusCode) -> bool {
+    !matches!(status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED)
 }
 
 /// The answer to HEAD: the length of what GET would send, and nothing of it (RFC 9110, 9.3.2).

@@ -1,42 +1,31 @@
-//! Accepts connections on a service's port, reads HTTP/1.1 and HTTP/2 without TLS (h2c) from them, and owns their end.
+//! Takes connections on a port and owns their end.
 //!
-//! A connection holds a permit from accept to close, so that a flood of connections waits in the kernel and not in the
+//! A connection holds a place from accept to close, so that a flood of connections waits in the kernel and not in the
 //! host's memory. On drain the listener stops accepting, lets every request that has begun end, and closes. What takes
 //! longer than the drain may is cut off, so that it is accounted for while that is still possible.
 
-use std::convert::Infallible;
-use std::future::Future;
 use std::net::SocketAddr;
-use std::pin::Pin;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
+use futures_util::future::BoxFuture;
 use http::{Request, Response};
 use hyper::body::Incoming;
-use hyper::service::service_fn;
-use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
-use hyper_util::server::conn::auto;
-use hyper_util::server::graceful::GracefulShutdown;
 use thiserror::Error;
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::watch;
 use tokio::task::JoinHandle;
-use tokio_io_timeout::TimeoutStream;
 
+use super::admission::{Admission, Place, Places};
+use super::connection::{Orders, Protocols, Timeouts};
 use crate::http::Body;
 
-/// Connections that one listener holds open at a time.
-const CONNECTIONS: usize = 10_000;
-/// The longest that a client may take to send a request's head.
-const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
-/// The most bytes that a request's head may have. A longer one is answered with 431.
-const HEAD_LIMIT: usize = 64 * 1024;
-/// Requests of one HTTP/2 connection that are served at a time.
-const STREAMS: u32 = 256;
 /// How long connections that are cut off may take to be gone.
 const CUT_LIMIT: Duration = Duration::from_secs(1);
 /// The wait after an accept that failed for want of file descriptors.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+/// How often accepts that fail are told of.
+const COMPLAINTS: Duration = Duration::from_secs(10);
 
 /// Why a port could not be taken.
 #[derive(Debug, Error)]
@@ -63,8 +52,7 @@ pub struct Listener {
     pub address: SocketAddr,
     drain: watch::Sender<bool>,
     task: JoinHandle<()>,
-    /// One for each connection.
-    permits: Arc<Semaphore>,
+    places: Arc<Places>,
     cut: watch::Sender<bool>,
 }
 
@@ -78,24 +66,18 @@ pub async fn bind(who: &str, address: SocketAddr) -> Result<Bound, ListenError> 
 
 impl Bound {
     /// Answers every request with `handler` until the listener is drained. What `connected` makes of a client's address
-    /// is kept for as long as the connection and lent to the handler. A connection is closed when its client has taken
-    /// nothing of what is to be sent for `write_timeout`.
-    pub fn serve<C, H, F>(self, connected: fn(SocketAddr) -> C, write_timeout: Duration, handler: H) -> Listener
+    /// is kept for as long as the connection and lent to the handler.
+    pub fn serve<C, H>(self, admission: Admission, connected: fn(SocketAddr) -> C, handler: H) -> Listener
     where
         C: Send + Sync + 'static,
-        H: Fn(Request<Incoming>, &C) -> F + Clone + Send + Sync + 'static,
-        F: Future<Output = Response<Body>> + Send + 'static,
+        H: Fn(Request<Incoming>, &C) -> BoxFuture<'static, Response<Body>> + Clone + Send + Sync + Unpin + 'static,
     {
         let ((drain, draining), (cut, cutting)) = (watch::channel(false), watch::channel(false));
-        let permits = Arc::new(Semaphore::new(CONNECTIONS));
-        let task = tokio::spawn(accept(
-            self.listener,
-            permits.clone(),
-            (connected, write_timeout),
-            handler,
-            (draining, cutting),
-        ));
-        Listener { address: self.address, drain, task, permits, cut }
+        let places = Arc::new(admission.port());
+        let acceptor = Acceptor { listener: self.listener, places: places.clone(), complained: None };
+        let orders = Orders { draining, cutting };
+        let task = tokio::spawn(acceptor.run(admission.timeouts, connected, handler, orders));
+        Listener { address: self.address, drain, task, places, cut }
     }
 }
 
@@ -109,96 +91,74 @@ impl Listener {
             self.task.abort();
             self.cut.send_replace(true);
             // A guest that computes is stopped when it next lets others run.
-            let _ = tokio::time::timeout(CUT_LIMIT, self.permits.acquire_many(CONNECTIONS as u32)).await;
+            let _ = tokio::time::timeout(CUT_LIMIT, self.places.all_free()).await;
         }
         ended
     }
 }
 
-async fn accept<C, H, F>(
+/// Accepts the connections of one port.
+struct Acceptor {
     listener: TcpListener,
-    permits: Arc<Semaphore>,
-    (connected, write_timeout): (fn(SocketAddr) -> C, Duration),
-    handler: H,
-    (mut draining, cutting): (watch::Receiver<bool>, watch::Receiver<bool>),
-) where
-    C: Send + Sync + 'static,
-    H: Fn(Request<Incoming>, &C) -> F + Clone + Send + Sync + 'static,
-    F: Future<Output = Response<Body>> + Send + 'static,
-{
-    let graceful = GracefulShutdown::new();
-    let server = server();
-    loop {
-        let accepted = tokio::select! {
-            biased;
-            _ = draining.wait_for(|draining| *draining) => break,
-            accepted = next(&listener, &permits) => accepted,
-        };
-        let Some((stream, peer, permit)) = accepted else { continue };
-        let (handler, client) = (handler.clone(), connected(peer));
-        let service = service_fn(move |request| {
-            let answer = handler(request, &client);
-            async move { Ok::<_, Infallible>(answer.await) }
-        });
-        let connection = server.serve_connection(TokioIo::new(timed(stream, write_timeout)), service).into_owned();
-        let connection = graceful.watch(connection);
-        let mut cutting = cutting.clone();
-        tokio::spawn(async move {
-            tokio::select! {
-                ended = connection => if let Err(error) = ended {
-                    tracing::debug!(%peer, error, "connection ended early");
-                },
-                Ok(_) = cutting.wait_for(|cutting| *cutting) => {}
+    places: Arc<Places>,
+    /// When a failure was last told of.
+    complained: Option<Instant>,
+}
+
+impl Acceptor {
+    /// Ends when the last connection has, after the listener was told to drain.
+    async fn run<C, H>(mut self, timeouts: Timeouts, connected: fn(SocketAddr) -> C, handler: H, orders: Orders)
+    where
+        C: Send + Sync + 'static,
+        H: Fn(Request<Incoming>, &C) -> BoxFuture<'static, Response<Body>> + Clone + Send + Sync + Unpin + 'static,
+    {
+        let protocols = Arc::new(Protocols::new());
+        let mut draining = orders.draining.clone();
+        loop {
+            let accepted = tokio::select! {
+                biased;
+                _ = draining.wait_for(|draining| *draining) => break,
+                accepted = self.next() => accepted,
+            };
+            let Some((stream, peer, place)) = accepted else { continue };
+            let (protocols, handler, orders) = (protocols.clone(), handler.clone(), orders.clone());
+            tokio::spawn(async move {
+                protocols.serve(stream, timeouts, orders, handler, connected(peer)).await;
+                drop(place);
+            });
+        }
+        drop(self.listener);
+        self.places.all_free().await;
+    }
+
+    async fn next(&mut self) -> Option<(TcpStream, SocketAddr, Place)> {
+        let place = self.places.take().await?;
+        match self.listener.accept().await {
+            Ok((stream, peer)) => {
+                // Answers are written whole; waiting to fill a packet would only delay them.
+                stream.set_nodelay(true).ok();
+                Some((stream, peer, place))
             }
-            drop(permit);
-        });
-    }
-    drop(listener);
-    graceful.shutdown().await;
-}
-
-type Accepted = (TcpStream, SocketAddr, tokio::sync::OwnedSemaphorePermit);
-
-async fn next(listener: &TcpListener, permits: &Arc<Semaphore>) -> Option<Accepted> {
-    let permit = permits.clone().acquire_owned().await.ok()?;
-    match listener.accept().await {
-        Ok((stream, peer)) => {
-            // Answers are written whole; waiting to fill a packet would only delay them.
-            stream.set_nodelay(true).ok();
-            Some((stream, peer, permit))
-        }
-        Err(error) => {
-            tracing::warn!(%error, "a connection could not be accepted");
-            tokio::time::sleep(ACCEPT_PAUSE).await;
-            None
+            Err(error) => {
+                if self.complained.is_none_or(|last| last.elapsed() > COMPLAINTS) {
+                    self.complained = Some(Instant::now());
+                    tracing::warn!(%error, "connections cannot be accepted");
+                }
+                tokio::time::sleep(ACCEPT_PAUSE).await;
+                None
+            }
         }
     }
-}
-
-/// A stream that fails where nothing of it can be written for `write_timeout`.
-fn timed(stream: TcpStream, write_timeout: Duration) -> Pin<Box<TimeoutStream<TcpStream>>> {
-    let mut stream = TimeoutStream::new(stream);
-    stream.set_write_timeout(Some(write_timeout));
-    Box::pin(stream)
-}
-
-fn server() -> auto::Builder<TokioExecutor> {
-    let mut server = auto::Builder::new(TokioExecutor::new());
-    server.http1().timer(TokioTimer::new()).header_read_timeout(HEAD_TIMEOUT).max_buf_size(HEAD_LIMIT);
-    server
-        .http2()
-        .timer(TokioTimer::new())
-        .max_concurrent_streams(STREAMS)
-        .max_header_list_size(HEAD_LIMIT as u32)
-        .keep_alive_interval(Duration::from_secs(30));
-    server
 }
 
 #[cfg(test)]
 mod tests {
     use bytes::Bytes;
+    use futures_util::FutureExt;
     use http_body_util::Empty;
     use hyper::client::conn::{http1, http2};
+    use hyper_util::rt::{TokioExecutor, TokioIo};
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
     use tokio::sync::mpsc;
 
     use super::*;
@@ -229,13 +189,139 @@ mod tests {
                 drop(begins);
                 Response::new(Body::empty())
             };
-            let listener = bound.serve(|_| (), Duration::from_secs(30), move |_, ()| endless(begins.clone()));
+            let listener = bound.serve(admission(10), |_| (), move |_, ()| endless(begins.clone()).boxed());
             let asked = tokio::spawn(ask(listener.address, over_http2));
             begun.recv().await.unwrap();
             assert!(!listener.drain(Duration::from_millis(50)).await);
             let gone = tokio::time::timeout(Duration::from_secs(10), begun.recv()).await;
             assert_eq!(gone, Ok(None), "the request is still being served");
             assert!(asked.await.unwrap().is_err());
+        }
+    }
+
+    fn admission(connections: usize) -> Admission {
+        let timeouts = Timeouts {
+            head: Duration::from_millis(300),
+            keep_alive: Duration::from_secs(3),
+            stall: Duration::from_secs(1),
+        };
+        Admission::services(connections, 100_000, timeouts)
+    }
+
+    async fn serving(connections: usize) -> Listener {
+        let bound = bind("a test", SocketAddr::from(([127, 0, 0, 1], 0))).await.unwrap();
+        bound.serve(admission(connections), |_| (), |_, ()| async { Response::new(Body::from(Bytes::from_static(b"here"))) }.boxed())
+    }
+
+    async fn within<T>(limit: Duration, future: impl Future<Output = T>) -> T {
+        tokio::time::timeout(limit, future).await.expect("a hang")
+    }
+
+    /// What a client gets to read that sends this and nothing more.
+    async fn sent(address: SocketAddr, bytes: &[u8]) -> String {
+        let mut stream = TcpStream::connect(address).await.unwrap();
+        stream.write_all(bytes).await.unwrap();
+        let mut came = Vec::new();
+        let read = within(Duration::from_secs(10), stream.read_to_end(&mut came)).await;
+        // A reset is an end, too.
+        let _ = read;
+        String::from_utf8_lossy(&came).into_owned()
+    }
+
+    #[tokio::test]
+    async fn a_client_that_does_not_send_a_whole_first_head_is_left() {
+        let listener = serving(100).await;
+        let began = Instant::now();
+        let starts = ["", "P", "PRI", "PRI * HTTP/2.0", "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"];
+        let starts = starts.map(str::as_bytes).into_iter().chain([&b"\x16\x03\x01"[..], b"\r\n"]);
+        for start in starts {
+            let came = sent(listener.address, start).await;
+            assert!(!came.contains("here"), "{start:?}: {came}");
+        }
+        for start in ["G", "GET / HT", "GET / HTTP/1.1\r\nhost: a\r\n", "PRI * HTTP/2.1"] {
+            let came = sent(listener.address, start.as_bytes()).await;
+            assert!(came.starts_with("HTTP/1.1 408 ") || came.starts_with("HTTP/1.1 400 "), "{start}: {came}");
+        }
+        assert!(began.elapsed() < Duration::from_secs(8), "{:?}", began.elapsed());
+        assert!(listener.drain(Duration::from_secs(5)).await, "every connection has ended");
+    }
+
+    #[tokio::test]
+    async fn a_connection_is_kept_for_longer_than_a_head_may_take() {
+        let listener = serving(100).await;
+        let mut stream = TcpStream::connect(listener.address).await.unwrap();
+        let mut answer = [0; 512];
+        for _ in 0..2 {
+            stream.write_all(b"GET / HTTP/1.1\r\nhost: a\r\n\r\n").await.unwrap();
+            let count = within(Duration::from_secs(5), stream.read(&mut answer)).await.unwrap();
+            assert!(String::from_utf8_lossy(&answer[..count]).ends_with("here"));
+            tokio::time::sleep(Duration::from_millis(600)).await;
+        }
+        let began = Instant::now();
+        assert_eq!(within(Duration::from_secs(10), stream.read(&mut answer)).await.unwrap(), 0, "it ends after a while");
+        assert!(began.elapsed() > Duration::from_secs(1), "{:?}", began.elapsed());
+    }
+
+    #[tokio::test]
+    async fn an_http_2_client_is_kept_as_long() {
+        let listener = serving(100).await;
+        let stream = TokioIo::new(TcpStream::connect(listener.address).await.unwrap());
+        let (mut sender, connection) = http2::handshake(TokioExecutor::new(), stream).await.unwrap();
+        let ended = tokio::spawn(connection);
+        for _ in 0..2 {
+            let request = Request::get(format!("http://{}/", listener.address)).body(Empty::<Bytes>::new()).unwrap();
+            assert_eq!(sender.send_request(request).await.unwrap().status(), 200);
+            tokio::time::sleep(Duration::from_millis(600)).await;
+        }
+        within(Duration::from_secs(10), ended).await.unwrap().unwrap();
+    }
+
+    #[tokio::test]
+    async fn silent_clients_of_either_protocol_do_not_hold_up_the_end() {
+        let listener = serving(100).await;
+        let mut silent = TcpStream::connect(listener.address).await.unwrap();
+        silent.write_all(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0").await.unwrap();
+        let mut idle = TcpStream::connect(listener.address).await.unwrap();
+        idle.write_all(b"GET / HTTP/1.1\r\nhost: a\r\n\r\n").await.unwrap();
+        assert!(within(Duration::from_secs(5), idle.read(&mut [0; 512])).await.unwrap() > 0);
+        assert!(within(Duration::from_secs(5), listener.drain(Duration::from_secs(10))).await);
+    }
+
+    #[tokio::test]
+    async fn clients_wait_for_a_place_and_get_it() {
+        let listener = serving(2).await;
+        let silent = [TcpStream::connect(listener.address).await.unwrap(), TcpStream::connect(listener.address).await.unwrap()];
+        let came = sent(listener.address, b"GET / HTTP/1.1\r\nhost: a\r\nconnection: close\r\n\r\n").await;
+        assert!(came.ends_with("here"), "{came}");
+        drop(silent);
+    }
+
+    #[tokio::test]
+    async fn a_client_that_reads_nothing_is_left() {
+        let bound = bind("a test", SocketAddr::from(([127, 0, 0, 1], 0))).await.unwrap();
+        let large = Bytes::from(vec![b'x'; 64 << 20]);
+        let listener = bound.serve(admission(100), |_| (), move |_, ()| std::future::ready(Response::new(Body::from(large.clone()))).boxed());
+        let mut stream = TcpStream::connect(listener.address).await.unwrap();
+        stream.write_all(b"GET / HTTP/1.1\r\nhost: a\r\n\r\n").await.unwrap();
+        stream.readable().await.unwrap();
+        tokio::time::sleep(Duration::from_millis(2_500)).await;
+        let mut came = Vec::new();
+        let _ = within(Duration::from_secs(10), stream.read_to_end(&mut came)).await;
+        assert!(came.len() < 64 << 20, "{} bytes", came.len());
+    }
+
+    #[tokio::test]
+    async fn a_head_that_is_too_long_is_refused_for_what_is_too_long() {
+        let listener = serving(100).await;
+        for (length, expected) in [(20_000, "414"), (60_000, "414"), (300_000, "414")] {
+            let head = format!("GET /{} HTTP/1.1\r\nhost: a\r\n\r\n", "p".repeat(length));
+            let came = sent(listener.address, head.as_bytes()).await;
+            assert!(came.starts_with(&format!("HTTP/1.1 {expected} ")), "{length}: {came}");
+        }
+        for length in [90_000, 300_000] {
+            let head = format!("GET / HTTP/1.1\r\nhost: a\r\nx-long: {}\r\n\r\n", "f".repeat(length));
+            let came = sent(listener.address, head.as_bytes()).await;
+            assert!(came.starts_with("HTTP/1.1 431 "), "{length}: {came}");
         }
     }
 }

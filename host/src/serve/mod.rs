@@ -1,10 +1,13 @@
 //! The life of a request, in the order in which it goes on: a connection of the listener, the dispatch to a service, the
 //! exchange that counts and traces it, and the answers that the host gives in a guest's stead.
 
+pub mod admission;
 pub mod arrival;
 pub mod dispatch;
+pub mod connection;
 mod exchange;
 pub mod listener;
+pub mod peer;
 mod rejection;
 mod request_attributes;
 mod response_body;

@@ -10,12 +10,15 @@ use http::header::{ALLOW, RETRY_AFTER};
 use http::{HeaderValue, Response, StatusCode};
 
 use crate::component::Failure;
+use crate::http::head::HeadError;
 use crate::http::{Body, problem};
 use crate::outbound::HOP_BUDGET;
 
 /// Why the host answers a request by itself.
 #[derive(Debug)]
 pub enum Rejection {
+    /// Its head is not one to serve.
+    Head(HeadError),
     /// No route for this path.
     NotFound,
     /// The path has routes, but not for this method.
@@ -40,10 +43,17 @@ pub enum Rejection {
     Gone,
 }
 
+impl From<HeadError> for Rejection {
+    fn from(error: HeadError) -> Rejection {
+        Rejection::Head(error)
+    }
+}
+
 impl Rejection {
     /// The status of the answer.
     pub fn status(&self) -> StatusCode {
         match self {
+            Rejection::Head(error) => error.status(),
             Rejection::NotFound => StatusCode::NOT_FOUND,
             Rejection::MethodNotAllowed(_) => StatusCode::METHOD_NOT_ALLOWED,
             Rejection::BodyTooLarge(_) => StatusCode::PAYLOAD_TOO_LARGE,
@@ -78,6 +88,7 @@ impl Rejection {
     /// What the answer says in detail.
     pub fn detail(&self) -> String {
         match self {
+            Rejection::Head(error) => error.to_string(),
             Rejection::NotFound => "No route of this service matches the path".to_owned(),
             Rejection::MethodNotAllowed(allowed) => format!("This path answers {}", join(allowed)),
             Rejection::BodyTooLarge(limit) => format!("The request body is larger than {limit} bytes"),

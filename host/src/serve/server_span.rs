@@ -8,10 +8,12 @@ use http::{Method, StatusCode, Version, header};
 use super::arrival::Arrival;
 use super::rejection::Rejection;
 use crate::component::{Cost, Exception, Failure};
+use crate::http::SCHEME;
+use crate::http::authority::Authority;
 use crate::http::method::span_name;
 use crate::http::redaction;
 use crate::http::routes::Route;
-use crate::trace::{Attribute, Attributes, Recorder, Value};
+use crate::trace::{Attribute, Recorder, Value};
 
 /// The name of the server span of a request that `route` matches. `prepared` is what it is where the method is the
 /// route's own: a route for GET answers HEAD too.
@@ -22,24 +24,19 @@ pub fn server_name(route: &Route, prepared: &Arc<str>, method: &Method) -> Strin
     }
 }
 
-/// What is the same for all requests of one connection.
-pub fn connection(peer: SocketAddr) -> Attributes {
-    let address = peer.ip().to_string();
-    let attributes = [
-        Attribute::new("client.address", &address),
-        Attribute::new("network.peer.address", &address),
-        Attribute::new("network.peer.port", i64::from(peer.port())),
-    ];
-    attributes.into_iter().collect()
-}
-
 /// What differs from request to request and is known when the head has arrived.
 pub fn server_request(recorder: &mut Recorder, arrival: &Arrival, listen: SocketAddr, route: Option<&Route>) {
     let server = recorder.server();
     if let Some(connection) = &arrival.connection {
-        recorder.set_prepared(server, connection);
+        recorder.set_prepared(server, &connection.peer.attributes);
     }
     let mut set = |key: &str, value: Value<'_>| recorder.set(server, key, value);
+    if let Some(client) = arrival.forwarded().and_then(|forwarded| forwarded.client) {
+        set("client.address", (&*client.to_string()).into());
+    }
+    if arrival.scheme() != SCHEME {
+        set("url.scheme", arrival.scheme().into());
+    }
     if route.is_none_or(|route| route.method != arrival.method) {
         match span_name(&arrival.method) {
             "HTTP" => {
@@ -113,17 +110,15 @@ fn description(rejection: &Rejection) -> String {
 
 /// What the client called the server, or what the server listens on where the client did not say.
 fn server_address(arrival: &Arrival, listen: SocketAddr) -> (String, u16) {
-    let host = arrival.uri.authority().cloned().or_else(|| {
-        let host = arrival.headers.get(header::HOST)?;
-        host.to_str().ok()?.parse().ok()
+    let forwarded = arrival.forwarded().and_then(|forwarded| forwarded.host.clone());
+    let host = forwarded.or_else(|| {
+        let authority = arrival.uri.authority().map(|authority| authority.as_str());
+        let named = || arrival.headers.get(header::HOST).and_then(|host| host.to_str().ok());
+        Authority::parse(authority.or_else(named)?).ok()
     });
-    match host {
-        Some(host) => {
-            // The conventions want an IPv6 address without the brackets that a URL needs.
-            let address = host.host().trim_start_matches('[').trim_end_matches(']').to_owned();
-            let standard = if host.as_str().ends_with(host.host()) { 80 } else { listen.port() };
-            (address, host.port_u16().unwrap_or(standard))
-        }
+    let standard = if arrival.scheme() == "https" { 443 } else { 80 };
+    match host.filter(Authority::has_host) {
+        Some(host) => (host.address().to_owned(), host.port().unwrap_or(standard)),
         None => (listen.ip().to_string(), listen.port()),
     }
 }
@@ -153,6 +148,6 @@ mod tests {
         };
         assert_eq!(named("[::1]:9000"), ("::1".to_owned(), 9000));
         assert_eq!(named("shop.example"), ("shop.example".to_owned(), 80));
-        assert_eq!(named("shop.example:99999"), ("shop.example".to_owned(), 8000), "no port has this number");
+        assert_eq!(named("shop.example:99999"), ("127.0.0.1".to_owned(), 8000), "no port has this number");
     }
 }

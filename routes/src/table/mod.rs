@@ -145,6 +145,13 @@ impl RouteTable {
         self.segments(index).iter().filter_map(Segment::name)
     }
 
+    /// The methods of all routes, and OPTIONS, which the host answers for the service as a whole.
+    pub fn methods(&self) -> BTreeSet<String> {
+        let gets = self.routes.iter().any(|route| route.method == Method::GET);
+        let implied = gets.then_some(Method::HEAD).into_iter().chain([Method::OPTIONS]);
+        self.routes.iter().map(|route| route.method.clone()).chain(implied).map(|method| method.to_string()).collect()
+    }
+
     /// Finds the route for a request. `HEAD` falls back to the route for `GET`.
     pub fn find(&self, method: &Method, path: &str) -> Match {
         let normal = normalize(path);

@@ -1,0 +1,265 @@
+//! How long a connection may wait, and for what.
+//!
+//! A connection without a request in flight has a deadline: until its first request's head, until the rest of a head that
+//! has begun, or until the next request of a connection that is kept alive. A peer that takes none of what is written to it
+//! has one at any time. While requests are in flight their own limits apply. The deadline is looked at when it was due at
+//! the time of the last look, so that a request costs no timer.
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+/// How long a connection that is told to end may take to, where nothing is in flight.
+const FAREWELL: Duration = Duration::from_secs(2);
+
+/// The time limits of a connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Timeouts {
+    /// The longest that a request's head may take, and the longest wait for the first one.
+    pub head: Duration,
+    /// The longest wait for another request.
+    pub keep_alive: Duration,
+    /// The longest that a peer may take none of what is written to it.
+    pub stall: Duration,
+}
+
+/// What a connection is given up for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Overdue {
+    /// A request's head did not arrive in time.
+    Head,
+    /// No further request came.
+    KeepAlive,
+    /// The peer reads nothing, or does not end although it was told to.
+    Peer,
+}
+
+/// The time limits of one connection, and where it stands.
+pub(super) struct Clock {
+    timeouts: Timeouts,
+    state: Mutex<State>,
+}
+
+struct State {
+    phase: Phase,
+    in_flight: usize,
+    /// Requests that have begun.
+    begun: u64,
+    multiplexed: bool,
+    stalled: Option<Instant>,
+    retiring: Option<Instant>,
+}
+
+/// What a connection waits for.
+#[derive(Clone, Copy)]
+enum Phase {
+    /// The head of its first request, since it was accepted.
+    First(Instant),
+    /// Another request, since the last one ended.
+    Idle(Instant),
+    /// The rest of a head, since its first byte.
+    Head(Instant),
+    /// The requests in flight.
+    Busy,
+}
+
+/// A request in flight: it ends when this is dropped.
+pub(super) struct InFlight(Arc<Clock>);
+
+impl Drop for InFlight {
+    fn drop(&mut self) {
+        let mut state = self.0.lock();
+        state.in_flight -= 1;
+        if state.in_flight == 0 {
+            state.phase = Phase::Idle(Instant::now());
+        }
+    }
+}
+
+impl Clock {
+    /// The clock of a connection that was accepted now.
+    pub fn start(timeouts: Timeouts) -> Arc<Clock> {
+        let phase = Phase::First(Instant::now());
+        let state = State { phase, in_flight: 0, begun: 0, multiplexed: false, stalled: None, retiring: None };
+        Arc::new(Clock { timeouts, state: Mutex::new(state) })
+    }
+
+    /// The peer speaks HTTP/2: bytes need not be part of a head.
+    pub fn multiplexes(&self) {
+        self.lock().multiplexed = true;
+    }
+
+    /// A request's head has arrived.
+    pub fn begin(self: &Arc<Self>) -> InFlight {
+        let mut state = self.lock();
+        state.in_flight += 1;
+        state.begun += 1;
+        state.phase = Phase::Busy;
+        drop(state);
+        InFlight(self.clone())
+    }
+
+    /// Bytes have arrived. Where they are part of a head, tells how many requests were before it.
+    pub fn received(&self) -> Option<u64> {
+        let mut state = self.lock();
+        match state.phase {
+            _ if state.multiplexed => return None,
+            Phase::Busy => return None,
+            Phase::Idle(_) => state.phase = Phase::Head(Instant::now()),
+            Phase::First(_) | Phase::Head(_) => {}
+        }
+        Some(state.begun)
+    }
+
+    /// How many requests were before the head that is awaited, if one is.
+    pub fn awaited(&self) -> Option<u64> {
+        let state = self.lock();
+        match state.phase {
+            Phase::Busy => None,
+            Phase::First(_) | Phase::Idle(_) | Phase::Head(_) => Some(state.begun),
+        }
+    }
+
+    /// The peer has no room for what is written to it, or has some again.
+    pub fn stalled(&self, stalled: bool) {
+        let mut state = self.lock();
+        state.stalled = stalled.then(Instant::now);
+    }
+
+    /// The connection was told to end.
+    pub fn retire(&self) {
+        let mut state = self.lock();
+        state.retiring.get_or_insert_with(Instant::now);
+    }
+
+    /// Waits until the connection has to be given up.
+    pub async fn overdue(&self) -> Overdue {
+        loop {
+            // A deadline may come nearer meanwhile, but by no less than the shortest limit.
+            let next = match self.look(Instant::now()) {
+                Ok(next) => next,
+                Err(overdue) => return overdue,
+            };
+            let Timeouts { head, stall, .. } = self.timeouts;
+            let latest = Instant::now() + head.min(stall).min(FAREWELL);
+            tokio::time::sleep_until(next.map_or(latest, |next| next.min(latest))).await;
+        }
+    }
+
+    fn look(&self, now: Instant) -> Result<Option<Instant>, Overdue> {
+        let state = self.lock();
+        let Timeouts { head, keep_alive, stall } = self.timeouts;
+        let waits = match (state.phase, state.retiring) {
+            (Phase::Busy, _) => None,
+            (Phase::Head(since), _) => Some((since + head, Overdue::Head)),
+            (Phase::First(since), None) => Some((since + head, Overdue::Head)),
+            (Phase::Idle(since), None) => Some((since + keep_alive, Overdue::KeepAlive)),
+            (Phase::First(since) | Phase::Idle(since), Some(told)) => Some((since.max(told) + FAREWELL, Overdue::Peer)),
+        };
+        let stalls = state.stalled.map(|since| (since + stall, Overdue::Peer));
+        let due = waits.into_iter().chain(stalls).min_by_key(|(due, _)| *due);
+        match due {
+            Some((due, overdue)) if due <= now => Err(overdue),
+            due => Ok(due.map(|(due, _)| due)),
+        }
+    }
+
+    /// The state is as good after a panic as before it.
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const TIMEOUTS: Timeouts = Timeouts {
+        head: Duration::from_secs(10),
+        keep_alive: Duration::from_secs(75),
+        stall: Duration::from_secs(30),
+    };
+
+    async fn overdue(clock: &Clock) -> (Overdue, u64) {
+        let began = Instant::now();
+        let overdue = tokio::time::timeout(Duration::from_secs(3600), clock.overdue()).await.expect("a deadline");
+        (overdue, began.elapsed().as_secs())
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_first_head_has_its_time_whatever_arrives_of_it() {
+        let clock = Clock::start(TIMEOUTS);
+        assert_eq!(overdue(&clock).await, (Overdue::Head, 10));
+        let clock = Clock::start(TIMEOUTS);
+        tokio::time::sleep(Duration::from_secs(9)).await;
+        clock.received();
+        assert_eq!(overdue(&clock).await, (Overdue::Head, 1));
+        let clock = Clock::start(TIMEOUTS);
+        clock.multiplexes();
+        clock.received();
+        assert_eq!(overdue(&clock).await, (Overdue::Head, 10));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_connection_is_kept_alive_for_longer_than_a_head_may_take() {
+        let clock = Clock::start(TIMEOUTS);
+        drop(clock.begin());
+        assert_eq!(overdue(&clock).await, (Overdue::KeepAlive, 75));
+        drop(clock.begin());
+        tokio::time::sleep(Duration::from_secs(70)).await;
+        assert_eq!(clock.received(), Some(2));
+        assert_eq!(overdue(&clock).await, (Overdue::Head, 10));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_head_that_begins_while_the_clock_sleeps_is_overdue_in_time() {
+        let clock = Clock::start(TIMEOUTS);
+        drop(clock.begin());
+        let (watched, began) = (clock.clone(), Instant::now());
+        let watch = tokio::spawn(async move { watched.overdue().await });
+        tokio::time::sleep(Duration::from_secs(7)).await;
+        clock.received();
+        assert_eq!(watch.await.unwrap(), Overdue::Head);
+        assert_eq!(began.elapsed().as_secs(), 17);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_arrives_over_http_2_between_requests_is_no_head() {
+        let clock = Clock::start(TIMEOUTS);
+        clock.multiplexes();
+        let (first, second) = (clock.begin(), clock.begin());
+        drop(first);
+        assert_eq!(clock.awaited(), None, "one is still in flight");
+        drop(second);
+        assert_eq!(clock.received(), None);
+        assert_eq!(overdue(&clock).await, (Overdue::KeepAlive, 75));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn requests_in_flight_have_no_deadline_but_a_peer_that_reads_nothing_has() {
+        let clock = Clock::start(TIMEOUTS);
+        let _request = clock.begin();
+        assert!(tokio::time::timeout(Duration::from_secs(3600), clock.overdue()).await.is_err());
+        clock.stalled(true);
+        assert_eq!(overdue(&clock).await, (Overdue::Peer, 30));
+        clock.stalled(false);
+        assert!(tokio::time::timeout(Duration::from_secs(3600), clock.overdue()).await.is_err());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_connection_that_is_told_to_end_does_so_or_is_given_up() {
+        for requests in 0..2 {
+            let clock = Clock::start(TIMEOUTS);
+            (0..requests).for_each(|_| drop(clock.begin()));
+            clock.retire();
+            assert_eq!(overdue(&clock).await, (Overdue::Peer, 2));
+        }
+        let clock = Clock::start(TIMEOUTS);
+        let request = clock.begin();
+        clock.retire();
+        assert!(tokio::time::timeout(Duration::from_secs(60), clock.overdue()).await.is_err());
+        drop(request);
+        assert_eq!(overdue(&clock).await, (Overdue::Peer, 2));
+    }
+}

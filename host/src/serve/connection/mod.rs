@@ -1,0 +1,185 @@
+//! One connection from accept to close: HTTP/1.1 or HTTP/2 without TLS (h2c), told apart by its first bytes.
+//!
+//! A task owns the connection. It ends with the connection itself, when the clock says that the peer keeps it waiting, or
+//! when the listener cuts it off. Told to drain, it lets requests in flight end and takes no more.
+
+mod clock;
+mod requests;
+mod stream;
+
+use std::future::poll_fn;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use futures_util::future::BoxFuture;
+use http::{Request, Response};
+use hyper::body::Incoming;
+use hyper::server::conn::{http1, http2};
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use tokio::net::TcpStream;
+use tokio::sync::watch;
+
+pub use self::clock::Timeouts;
+use self::clock::{Clock, Overdue};
+use self::requests::Requests;
+use self::stream::{Protocol, Stream};
+use crate::http::Body;
+use crate::http::head::{FIELDS_LIMIT, HeadError, TARGET_LIMIT};
+
+/// Requests of one HTTP/2 connection that are served at a time.
+const STREAMS: u32 = 256;
+/// How often an HTTP/2 peer is asked whether it is still there.
+const PING_INTERVAL: Duration = Duration::from_secs(30);
+/// How long a client may go on sending what nobody will read.
+const LINGER: Duration = Duration::from_secs(2);
+
+/// The protocols with their settings, the same for all connections.
+pub(super) struct Protocols {
+    http1: http1::Builder,
+    http2: http2::Builder<TokioExecutor>,
+}
+
+/// What a listener tells its connections.
+#[derive(Clone)]
+pub(super) struct Orders {
+    /// Requests in flight end, others are not taken.
+    pub draining: watch::Receiver<bool>,
+    /// Nothing is waited for.
+    pub cutting: watch::Receiver<bool>,
+}
+
+/// Why a connection is left.
+enum Left {
+    /// It ended, well or not.
+    Ended(hyper::Result<()>),
+    /// It was given up.
+    Overdue(Overdue),
+    /// The listener cut it off.
+    Cut,
+}
+
+/// A connection of either protocol.
+trait Speaking {
+    fn poll(&mut self, context: &mut Context<'_>) -> Poll<hyper::Result<()>>;
+    fn retire(&mut self);
+}
+
+impl Protocols {
+    pub fn new() -> Protocols {
+        let (mut http1, mut http2) = (http1::Builder::new(), http2::Builder::new(TokioExecutor::new()));
+        // Heads have a time limit of the connection's own, which does not end idle connections. They are measured there
+        // too; here is room for those that are refused with a reason.
+        http1.header_read_timeout(None).max_buf_size(2 * (FIELDS_LIMIT + TARGET_LIMIT));
+        http2
+            .timer(TokioTimer::new())
+            .max_concurrent_streams(STREAMS)
+            .max_header_list_size((FIELDS_LIMIT + TARGET_LIMIT) as u32)
+            .keep_alive_interval(PING_INTERVAL);
+        Protocols { http1, http2 }
+    }
+
+    /// Serves a connection to its end.
+    pub async fn serve<C, H>(&self, tcp: TcpStream, timeouts: Timeouts, mut orders: Orders, handler: H, client: C)
+    where
+        C: Send + Sync + 'static,
+        H: Fn(Request<Incoming>, &C) -> BoxFuture<'static, Response<Body>> + Send + Sync + Unpin + 'static,
+    {
+        let clock = Clock::start(timeouts);
+        let mut stream = Stream::new(tcp, clock.clone());
+        let detected = tokio::select! {
+            detected = stream.detect() => detected,
+            _ = clock.overdue() => return,
+            _ = orders.draining.wait_for(|draining| *draining) => return,
+        };
+        let Ok(Some(protocol)) = detected else { return };
+        let requests = Requests::new(handler, client, clock.clone());
+        match protocol {
+            Protocol::Http1 => {
+                let mut connection = self.http1.serve_connection(TokioIo::new(stream), requests);
+                let left = run(&mut connection, &clock, &mut orders).await;
+                let stream = connection.into_parts().io.into_inner();
+                part(stream, left, &orders).await;
+            }
+            Protocol::Http2 => {
+                let mut connection = self.http2.serve_connection(TokioIo::new(stream), requests);
+                if let Left::Ended(Err(error)) = run(&mut connection, &clock, &mut orders).await {
+                    tracing::debug!(%error, "an HTTP/2 connection ended early");
+                }
+            }
+        }
+    }
+}
+
+/// Runs a connection until it ends or is left.
+async fn run(connection: &mut impl Speaking, clock: &Clock, orders: &mut Orders) -> Left {
+    let mut retired = false;
+    loop {
+        tokio::select! {
+            biased;
+            ended = poll_fn(|context| connection.poll(context)) => return Left::Ended(ended),
+            Ok(_) = orders.cutting.wait_for(|cutting| *cutting) => return Left::Cut,
+            _ = orders.draining.wait_for(|draining| *draining), if !retired => {}
+            overdue = clock.overdue() => match overdue {
+                Overdue::KeepAlive => {}
+                overdue => return Left::Overdue(overdue),
+            },
+        }
+        retired = true;
+        clock.retire();
+        connection.retire();
+    }
+}
+
+/// Parts from an HTTP/1.1 client, with an answer where it is owed one and can still take it.
+async fn part(mut stream: Stream, left: Left, orders: &Orders) {
+    let error = match left {
+        Left::Cut | Left::Overdue(Overdue::Peer | Overdue::KeepAlive) => return,
+        Left::Overdue(Overdue::Head) if stream.has_begun_a_head() => Some(HeadError::TooSlow),
+        Left::Overdue(Overdue::Head) => return,
+        Left::Ended(ended) => {
+            let fault = stream.fault().cloned();
+            if let Err(error) = ended {
+                tracing::debug!(%error, "an HTTP/1.1 connection ended early");
+            }
+            fault
+        }
+    };
+    let parting = async {
+        if let Some(error) = error {
+            stream.answer(&error.bare_answer()).await;
+        }
+        stream.linger().await;
+    };
+    if !*orders.draining.borrow() {
+        tokio::time::timeout(LINGER, parting).await.ok();
+    }
+}
+
+impl<H, C> Speaking for http1::Connection<TokioIo<Stream>, Requests<H, C>>
+where
+    C: Send + Sync + 'static,
+    H: Fn(Request<Incoming>, &C) -> BoxFuture<'static, Response<Body>> + Send + Sync + Unpin + 'static,
+{
+    fn poll(&mut self, context: &mut Context<'_>) -> Poll<hyper::Result<()>> {
+        self.poll_without_shutdown(context)
+    }
+
+    fn retire(&mut self) {
+        Pin::new(self).graceful_shutdown();
+    }
+}
+
+impl<H, C> Speaking for http2::Connection<TokioIo<Stream>, Requests<H, C>, TokioExecutor>
+where
+    C: Send + Sync + 'static,
+    H: Fn(Request<Incoming>, &C) -> BoxFuture<'static, Response<Body>> + Send + Sync + Unpin + 'static,
+{
+    fn poll(&mut self, context: &mut Context<'_>) -> Poll<hyper::Result<()>> {
+        Future::poll(Pin::new(self), context)
+    }
+
+    fn retire(&mut self) {
+        Pin::new(self).graceful_shutdown();
+    }
+}

@@ -1,0 +1,183 @@
+//! The bytes of one connection: what was read ahead is handed out first, heads are measured, and the connection's clock is
+//! told what happens.
+
+use std::io;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use bytes::{Buf, BytesMut};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
+use tokio::net::TcpStream;
+
+use super::clock::Clock;
+use crate::http::head::{FIELDS_LIMIT, HeadError, TARGET_LIMIT};
+
+/// What a client that speaks HTTP/2 begins with (RFC 9113, 3.4).
+const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+/// What a request line has besides its target.
+const LINE_REST: usize = 256;
+
+/// What a client speaks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Protocol {
+    Http1,
+    Http2,
+}
+
+/// A connection whose clock is told what happens.
+pub(super) struct Stream {
+    tcp: TcpStream,
+    /// Read, but not handed out yet.
+    ahead: BytesMut,
+    clock: Arc<Clock>,
+    head: Head,
+    fault: Option<HeadError>,
+    stalled: bool,
+}
+
+/// What has arrived of a head.
+#[derive(Default)]
+struct Head {
+    /// Requests before it.
+    number: u64,
+    size: usize,
+    has_line: bool,
+}
+
+impl Stream {
+    pub fn new(tcp: TcpStream, clock: Arc<Clock>) -> Stream {
+        Stream { tcp, ahead: BytesMut::new(), clock, head: Head::default(), fault: None, stalled: false }
+    }
+
+    /// Reads what tells the protocol; none where the client left before that.
+    pub async fn detect(&mut self) -> io::Result<Option<Protocol>> {
+        loop {
+            if !PREFACE.starts_with(&self.ahead) {
+                return Ok(Some(Protocol::Http1));
+            }
+            if self.ahead.len() == PREFACE.len() {
+                self.clock.multiplexes();
+                return Ok(Some(Protocol::Http2));
+            }
+            let mut rest = [0; PREFACE.len()];
+            let room = PREFACE.len() - self.ahead.len();
+            let count = self.tcp.read(rest.get_mut(..room).unwrap_or_default()).await?;
+            if count == 0 {
+                return Ok(None);
+            }
+            self.ahead.extend_from_slice(rest.get(..count).unwrap_or_default());
+        }
+    }
+
+    /// What was wrong with a head that was not read to its end.
+    pub fn fault(&self) -> Option<&HeadError> {
+        self.fault.as_ref()
+    }
+
+    /// Whether something of a request has arrived that was not answered.
+    pub fn has_begun_a_head(&self) -> bool {
+        !self.ahead.is_empty() || (self.head.size > 0 && self.clock.awaited() == Some(self.head.number))
+    }
+
+    /// Writes a whole answer, unless an earlier one is still on its way.
+    pub async fn answer(&mut self, answer: &[u8]) {
+        if !self.stalled && self.tcp.write_all(answer).await.is_ok() {
+            self.tcp.flush().await.ok();
+        }
+    }
+
+    /// Says that nothing more will be written, and reads what the client still sends: closed with bytes unread, the
+    /// connection would be reset, and the client lose the answer (RFC 9112, 9.6).
+    pub async fn linger(mut self) {
+        if self.tcp.shutdown().await.is_err() {
+            return;
+        }
+        let mut unread = [0; 4096];
+        while let Ok(1..) = self.tcp.read(&mut unread).await {}
+    }
+
+    /// Counts bytes that may be part of a head.
+    fn measure(&mut self, bytes: &[u8]) {
+        let Some(number) = self.clock.received() else { return };
+        if self.head.number != number {
+            self.head = Head { number, ..Head::default() };
+        }
+        self.head.size += bytes.len();
+        self.head.has_line = self.head.has_line || bytes.contains(&b'\n');
+    }
+
+    /// Whether more is asked for of a head that is already too long.
+    fn check(&self) -> Result<(), HeadError> {
+        let Head { number, size, has_line } = self.head;
+        if size <= TARGET_LIMIT + LINE_REST || self.clock.awaited() != Some(number) {
+            return Ok(());
+        }
+        match (has_line, size > FIELDS_LIMIT) {
+            (false, _) => Err(HeadError::TargetTooLong),
+            (true, true) => Err(HeadError::FieldsTooLarge),
+            (true, false) => Ok(()),
+        }
+    }
+
+    fn wrote<T>(&mut self, result: Poll<io::Result<T>>) -> Poll<io::Result<T>> {
+        if self.stalled != result.is_pending() {
+            self.stalled = result.is_pending();
+            self.clock.stalled(self.stalled);
+        }
+        result
+    }
+}
+
+impl AsyncRead for Stream {
+    fn poll_read(self: Pin<&mut Self>, context: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        let this = self.get_mut();
+        if let Err(fault) = this.check() {
+            let error = io::Error::new(io::ErrorKind::InvalidData, fault.to_string());
+            this.fault = Some(fault);
+            return Poll::Ready(Err(error));
+        }
+        let before = buffer.filled().len();
+        if this.ahead.is_empty() {
+            std::task::ready!(Pin::new(&mut this.tcp).poll_read(context, buffer))?;
+        } else {
+            let count = this.ahead.len().min(buffer.remaining());
+            buffer.put_slice(this.ahead.get(..count).unwrap_or_default());
+            this.ahead.advance(count);
+        }
+        if let Some(bytes) = buffer.filled().get(before..).filter(|bytes| !bytes.is_empty()) {
+            this.measure(bytes);
+        }
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl AsyncWrite for Stream {
+    fn poll_write(self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        let this = self.get_mut();
+        let written = Pin::new(&mut this.tcp).poll_write(context, bytes);
+        this.wrote(written)
+    }
+
+    fn poll_write_vectored(
+        self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        bytes: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        let this = self.get_mut();
+        let written = Pin::new(&mut this.tcp).poll_write_vectored(context, bytes);
+        this.wrote(written)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.tcp.is_write_vectored()
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.get_mut().tcp).poll_flush(context)
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.get_mut().tcp).poll_shutdown(context)
+    }
+}
