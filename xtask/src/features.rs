@@ -12,9 +12,6 @@ use anyhow::{Result, bail};
 use crate::toolchain::TARGET;
 use crate::{components, host, process, workspace};
 
-/// What takes long to compile; its dependencies must be the same for every selection.
-const SLOW: [&str; 3] = ["wasmtime", "wasmtime-wasi", "wasmtime-wasi-http"];
-
 /// The packages that contain the host, each by itself.
 const WITH_HOST: [&str; 3] = [host::PACKAGE, host::BENCH, "testkit"];
 
@@ -30,7 +27,7 @@ struct Selection {
 
 /// Fails with every dependency that would be compiled twice.
 pub(crate) fn check() -> Result<()> {
-    let differences = [wasmtime()?, release()?, components()?].concat();
+    let differences = [host()?, components()?].concat();
     differences.iter().for_each(|difference| println!("{difference}"));
     if !differences.is_empty() {
         bail!("{} dependencies have other features in one selection of packages than in another", differences.len());
@@ -39,12 +36,8 @@ pub(crate) fn check() -> Result<()> {
     Ok(())
 }
 
-/// Wasmtime, in whatever is checked, built or tested of the host.
-fn wasmtime() -> Result<Vec<String>> {
-    let mut packages = BTreeSet::new();
-    for package in SLOW {
-        packages.extend(tree(&select(&[package]), &["--edges", "normal,build"])?.into_keys());
-    }
+/// Whatever is checked, built or tested of the host.
+fn host() -> Result<Vec<String>> {
     let mut selections = Vec::new();
     for edges in ["normal,build", "normal,build,dev"] {
         let one_by_one = WITH_HOST.map(|package| select(&[package]));
@@ -53,16 +46,7 @@ fn wasmtime() -> Result<Vec<String>> {
             selections.push(Selection { arguments, features });
         }
     }
-    Ok(differences(&selections, |package| packages.contains(package)))
-}
-
-/// Everything that `cargo xtask run` compiles, when `cargo xtask bench` follows.
-fn release() -> Result<Vec<String>> {
-    let selections = [&[host::PACKAGE][..], &[host::PACKAGE, host::BENCH]].map(|packages| {
-        let arguments = select(packages);
-        tree(&arguments, &["--edges", "normal,build"]).map(|features| Selection { arguments, features })
-    });
-    Ok(differences(&selections.into_iter().collect::<Result<Vec<_>>>()?, |_| true))
+    Ok(differences(&selections))
 }
 
 /// The services of the shop together, and each by itself.
@@ -75,7 +59,7 @@ fn components() -> Result<Vec<String>> {
         let features = tree(&arguments, &["--edges", "normal,build", "--target", TARGET])?;
         selections.push(Selection { arguments, features });
     }
-    Ok(differences(&selections, |_| true))
+    Ok(differences(&selections))
 }
 
 fn select<S: AsRef<str>>(packages: &[S]) -> Vec<String> {
@@ -100,11 +84,11 @@ fn read(tree: &str) -> Features {
 }
 
 /// A line for each package whose features are others in a selection than in the first one that has it.
-fn differences(selections: &[Selection], counts: impl Fn(&str) -> bool) -> Vec<String> {
+fn differences(selections: &[Selection]) -> Vec<String> {
     let mut first = BTreeMap::<&str, (&Selection, &BTreeSet<String>)>::new();
     let mut found = BTreeMap::new();
     for selection in selections {
-        for (package, lists) in selection.features.iter().filter(|(package, _)| counts(package)) {
+        for (package, lists) in &selection.features {
             let (other, others) = first.entry(package).or_insert((selection, lists));
             if *others != lists {
                 let (one, two) = (other.arguments.join(" "), selection.arguments.join(" "));
@@ -142,8 +126,8 @@ mod tests {
     #[test]
     fn other_features_in_another_selection_are_found() {
         let selections = [selection("a", "x v1.0.0|std\ny v1.0.0|"), selection("b", "x v1.0.0|default,std\nz v1.0.0|")];
-        let found = differences(&selections, |_| true);
+        let found = differences(&selections);
         assert_eq!(found, ["x v1.0.0: [std] with `-p a`, [default,std] with `-p b`"]);
-        assert!(differences(&selections, |package| package != "x v1.0.0").is_empty());
+        assert!(differences(&selections[1..]).is_empty());
     }
 }
