@@ -8,14 +8,13 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures_util::future::join_all;
 use tokio::task::JoinHandle;
 
 use crate::component::{Engine, Prepared};
 use crate::config::{Config, Environment, ServiceConfig, StateConfig, telemetry};
 use crate::console::Console;
 pub use crate::control::StartError;
-use crate::control::manifest::{DRAIN_LIMIT, in_manifest};
+use crate::control::manifest::{Reload, in_manifest};
 use crate::control::swap::{ServiceReport, Swapper};
 use crate::control::{Control, metric_export, watch};
 use crate::metrics::Metrics;
@@ -27,9 +26,11 @@ use crate::state::{StateError, StateStore};
 use crate::trace::{KeyValue, Pipeline, Propagators, Resource};
 
 /// How long the last spans, log records and metrics may take to leave, all together.
-const FLUSH_LIMIT: Duration = Duration::from_secs(5);
+const FLUSH_LIMIT: Duration = Duration::from_secs(4);
 /// What spans and log records leave of that to the metrics, which go last: they tell what became of the others.
 const METRICS_LIMIT: Duration = Duration::from_secs(1);
+/// How long the console's last answers may take.
+const CONSOLE_LIMIT: Duration = Duration::from_secs(1);
 
 /// A host that serves.
 pub struct Host {
@@ -88,7 +89,7 @@ impl Host {
 
     /// Where a service listens.
     pub fn address(&self, service: &str) -> Option<SocketAddr> {
-        self.control.listeners().iter().find(|(name, _)| name.as_str() == service).map(|(_, listener)| listener.address)
+        self.control.address(service)
     }
 
     /// Where the console listens.
@@ -110,21 +111,31 @@ impl Host {
         plain.map(|route| example(&route.template)).collect()
     }
 
-    /// Stops accepting, lets requests in flight end (30 s at most), and sends the last spans, log records and metrics
-    /// (5 s at most).
+    /// Reads the manifest again, as the watcher does when it has changed.
+    pub fn reload(&self) {
+        let control = self.control.clone();
+        tokio::spawn(async move { control.reload(Reload::Changed).await });
+    }
+
+    /// Says that the host is not ready, goes on accepting for `[shutdown] delay`, then stops accepting, lets requests in
+    /// flight end (`[shutdown] drain` at most), and sends the last spans, log records and metrics (4 s at most). The
+    /// console answers to the last, so that whoever asks whether the host is ready is told that it is not.
     pub async fn shutdown(self) {
+        self.control.begin_shutdown().await;
         for task in &self.tasks {
             task.abort();
         }
-        self.control.swapper.stop();
-        let listeners = std::mem::take(&mut *self.control.listeners());
-        let drained = listeners.into_values().chain(self.console).map(|listener| listener.drain(DRAIN_LIMIT));
-        let drained = join_all(drained).await;
-        if drained.contains(&false) {
-            tracing::warn!("some requests had not ended after {DRAIN_LIMIT:?} and were cut off");
+        if self.control.drain().await {
+            tracing::warn!("some requests had not ended in time and were cut off");
         }
         let end = tokio::time::Instant::now() + FLUSH_LIMIT;
-        self.control.pipeline.shutdown(FLUSH_LIMIT.saturating_sub(METRICS_LIMIT)).await;
+        let console = async {
+            if let Some(console) = self.console {
+                console.drain(tokio::time::sleep(CONSOLE_LIMIT)).await;
+            }
+        };
+        let flush = self.control.pipeline.shutdown(FLUSH_LIMIT.saturating_sub(METRICS_LIMIT));
+        tokio::join!(console, flush);
         if tokio::time::timeout_at(end, self.control.export_metrics()).await.is_err() {
             tracing::warn!("the collector did not take the last metrics in time");
         }
@@ -149,16 +160,14 @@ async fn bring_up(control: Arc<Control>) -> Result<Host, StartError> {
     let config = control.config.load_full();
     let mut ready = Vec::new();
     for service in &config.services {
-        let made = control.ready(service).await.map_err(|reason| in_manifest(&config, reason))?;
-        ready.push((made, control.bind(service).await?));
+        ready.push(control.ready(service).await.map_err(|reason| in_manifest(&config, reason))?);
     }
+    let ports = control.plan_ports(&config.services).await?;
     let console = match config.console.listen {
         Some(address) => Some(listener::bind("the console", control.bindable(address)).await?),
         None => None,
     };
-    for (made, bound) in ready {
-        control.publish(made, bound);
-    }
+    control.arrange(Config::clone(&config), ready, ports);
     let console = console.map(|bound| Console::serve(bound, control.clone()));
     control.observe();
     let mut tasks = vec![tokio::spawn(metric_export::export_periodically(control.clone()))];
@@ -166,5 +175,6 @@ async fn bring_up(control: Arc<Control>) -> Result<Host, StartError> {
         let watched = watch::Files::of(&control);
         tasks.push(tokio::spawn(watched.watch(control.clone())));
     }
+    control.is_up();
     Ok(Host { control, tasks, console })
 }

@@ -8,7 +8,7 @@ use clap::Parser;
 use spandrel::cli::{self, Arguments, Command, CommandError, RunArguments};
 use spandrel::config::Environment;
 use spandrel::{Config, Host};
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 
 /// Spans are made on one thread and freed on another, all the time: the system's allocator takes a third of the
 /// throughput for that.
@@ -45,20 +45,76 @@ fn main() -> ExitCode {
     code
 }
 
-/// Serves until SIGTERM or Ctrl-C, then drains. A second signal ends at once.
+/// Serves until SIGTERM, SIGQUIT or Ctrl-C, then drains. SIGHUP has the manifest read again. A second signal ends at once.
 async fn run(arguments: RunArguments, environment: Environment) -> Result<(), CommandError> {
+    let mut signals = Signals::listen()?;
     let log = cli::start_log(arguments.log_format, &environment)?;
     let config = Config::load(&arguments.manifest, &environment)?;
     let telemetry = cli::telemetry_line(&config);
-    let (mut interrupt, mut terminate) = (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?);
-    let host = Host::start_with(config, environment, cli::terminal(arguments.log_format)).await?;
+    // In a task of its own: what compiles or opens a file cannot be interrupted, and must not keep the host from ending.
+    let started = tokio::spawn(Host::start_with(config, environment, cli::terminal(arguments.log_format)));
+    let host = tokio::select! {
+        biased;
+        () = signals.stop() => {
+            tracing::info!("stopped before anything was served");
+            return Ok(());
+        }
+        started = started => started.map_err(std::io::Error::other)??,
+    };
     log.print(&cli::banner(&host, &telemetry, arguments.log_format));
-    let mut stop = async || tokio::select! { _ = interrupt.recv() => (), _ = terminate.recv() => () };
-    stop().await;
+    while signals.next().await == Asked::Reload {
+        tracing::info!("reading the manifest again");
+        host.reload();
+    }
     tracing::info!("stopping: finishing the requests in flight");
     tokio::select! {
         () = host.shutdown() => Ok(()),
-        () = stop() => std::process::exit(130),
+        () = signals.stop() => std::process::exit(130),
+    }
+}
+
+/// What a signal asks for.
+#[derive(PartialEq, Eq)]
+enum Asked {
+    Stop,
+    Reload,
+}
+
+/// The signals that the host listens to.
+struct Signals {
+    interrupt: Signal,
+    terminate: Signal,
+    quit: Signal,
+    hangup: Signal,
+}
+
+impl Signals {
+    fn listen() -> std::io::Result<Signals> {
+        Ok(Signals {
+            interrupt: signal(SignalKind::interrupt())?,
+            terminate: signal(SignalKind::terminate())?,
+            quit: signal(SignalKind::quit())?,
+            hangup: signal(SignalKind::hangup())?,
+        })
+    }
+
+    async fn next(&mut self) -> Asked {
+        tokio::select! {
+            biased;
+            _ = self.interrupt.recv() => Asked::Stop,
+            _ = self.terminate.recv() => Asked::Stop,
+            _ = self.quit.recv() => Asked::Stop,
+            _ = self.hangup.recv() => Asked::Reload,
+        }
+    }
+
+    /// Waits for a signal that asks for the host's end. One that asks for a reload is kept for later.
+    async fn stop(&mut self) {
+        tokio::select! {
+            _ = self.interrupt.recv() => {}
+            _ = self.terminate.recv() => {}
+            _ = self.quit.recv() => {}
+        }
     }
 }
 

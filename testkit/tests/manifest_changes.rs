@@ -216,7 +216,8 @@ async fn an_invalid_manifest_changes_nothing_and_says_why() {
         let now = site.admin().send("GET", "", Vec::new()).await.json();
         let names = |status: &serde_json::Value| -> Vec<_> {
             let services = status.as_array().into_iter().flatten();
-            services.map(|service| json!([service["name"], service["generation"], service["listen"]])).collect()
+            let serving = services.filter(|service| service["state"] != "waiting");
+            serving.map(|service| json!([service["name"], service["generation"], service["listen"]])).collect()
         };
         assert_eq!(names(&now), names(&before), "after {words}");
         assert_healthy(site.address("one")).await;
@@ -321,6 +322,256 @@ async fn what_a_request_meets_twice_is_of_one_version_and_says_so() {
     let span = collector.wait_for_span("of the second call", of_call).await;
     assert_eq!(span.attribute("spandrel.component.generation"), &json!(1));
     assert_eq!(span.resource["service.version"], "1.0.0");
+}
+
+/// A service `one` of a file of its own, which may call `origin` where that is allowed.
+struct Calling {
+    site: Site,
+    origin: Origin,
+    file: &'static str,
+}
+
+impl Calling {
+    async fn new(file: &'static str) -> Calling {
+        let site = Site::new(&["one"]);
+        site.replace(file, &variant("oddities", 0));
+        Calling { site, origin: Origin::start(Manner::default()).await, file }
+    }
+
+    fn manifest(&self, allowed: bool) -> ShopBuilder {
+        let empty = ShopBuilder::empty().console_port(self.site.console().port());
+        let builder = empty.service("one", &self.site.path(self.file), self.site.address("one").port());
+        let builder = builder.limits("one", "request_timeout = \"30s\"");
+        if allowed { builder.outbound("one", &format!("allow = [\"{}\"]", self.origin.url())) } else { builder }
+    }
+
+    /// What a call to the origin comes to.
+    async fn outcome(&self) -> String {
+        let path = format!("/call?url={}/", self.origin.url());
+        let (status, body) = get(self.site.address("one"), &path).await.expect("an answer");
+        assert_eq!(status, 200, "{body}");
+        let outcome: serde_json::Value = serde_json::from_str(&body).expect("JSON");
+        outcome["outcome"].as_str().expect("an outcome").to_owned()
+    }
+
+    fn swap_file(&self, version: u8) {
+        self.site.replace(self.file, &variant("oddities", version));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_new_component_after_a_rollback_takes_what_the_manifest_says() {
+    let calling = Calling::new("one.wasm").await;
+    calling.site.write(&calling.manifest(false));
+    let _host = calling.site.serve();
+    calling.site.write(&calling.manifest(true));
+    calling.site.admin().wait_for_generation("one", 2).await;
+    assert_eq!(calling.outcome().await, "answer");
+    assert_eq!(calling.site.admin().act("one", "rollback").await.status, 200);
+    assert_eq!(calling.outcome().await, "denied", "the earlier generation has its earlier configuration");
+    calling.swap_file(1);
+    calling.site.admin().wait_for_generation("one", 3).await;
+    assert_eq!(calling.outcome().await, "answer");
+    // So does one that is sent.
+    assert_eq!(calling.site.admin().act("one", "rollback").await.status, 200);
+    assert_eq!(calling.outcome().await, "denied");
+    assert_eq!(calling.site.admin().swap("one", variant("oddities", 2)).await.status, 200);
+    assert_eq!(calling.outcome().await, "answer");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_manifest_and_a_component_that_change_together_come_together() {
+    // Before and after the manifest in the order of their names, and in the order in which they are written.
+    for (file, component_first) in [("a.wasm", true), ("a.wasm", false), ("z.wasm", true), ("z.wasm", false)] {
+        let calling = Calling::new(file).await;
+        calling.site.write(&calling.manifest(true));
+        let host = calling.site.serve();
+        assert_eq!(calling.outcome().await, "answer");
+        if component_first {
+            calling.swap_file(1);
+        }
+        calling.site.write(&calling.manifest(false));
+        if !component_first {
+            calling.swap_file(1);
+        }
+        host.wait_for_line(&["manifest applied"]).await;
+        assert_eq!(calling.outcome().await, "denied", "{file}, component first: {component_first}");
+        // Another manifest later, everything that came before it was looked at.
+        calling.site.write(&calling.manifest(false).limits("one", "concurrency = 7"));
+        let status = calling.site.admin().wait_until("one", |status| status["swaps"].as_u64() >= Some(2)).await;
+        assert_eq!(status["generation"], 3, "the new component never ran under the old configuration: {status}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_component_that_is_sent_right_after_the_manifest_was_written_runs_under_it() {
+    let calling = Calling::new("one.wasm").await;
+    calling.site.write(&calling.manifest(true));
+    let _host = calling.site.serve();
+    for (round, allowed) in [(1, false), (2, true), (3, false)] {
+        calling.site.write(&calling.manifest(allowed));
+        let swapped = calling.site.admin().swap("one", variant("oddities", round)).await;
+        assert_eq!(swapped.status, 200, "{}", swapped.text());
+        assert_eq!(calling.outcome().await, if allowed { "answer" } else { "denied" }, "round {round}");
+        assert_eq!(calling.site.admin().status("one").await["digest"], swapped.json()["digest"]);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_component_that_is_sent_during_a_reload_goes_on_with_the_new_manifest() {
+    let calling = Calling::new("one.wasm").await;
+    calling.site.write(&calling.manifest(true));
+    let host = calling.site.serve();
+    calling.site.write(&calling.manifest(false).keys("one", "probe = \"/nap/6000\""));
+    calling.site.admin().wait_until("one", |status| status["state"] == "swapping").await;
+    // One that is bad ends the reload's swap, too: the manifest was not applied, and the log must not say that it was.
+    calling.site.admin().swap("one", b"no component".to_vec()).await.assert_problem(422, "no WebAssembly file");
+    let line = host.wait_for_line(&["applied in part", "one"]).await;
+    assert!(!host.log().contains("manifest applied"), "{line}");
+    assert_eq!(calling.outcome().await, "answer");
+    // A good one takes what the manifest says, whatever became of it before.
+    let swapped = calling.site.admin().swap("one", variant("oddities", 1)).await;
+    assert_eq!(swapped.status, 200, "{}", swapped.text());
+    assert_eq!(calling.outcome().await, "denied");
+}
+
+/// Whether the service at `address` may call an origin.
+async fn may_call(address: SocketAddr, origin: &Origin) -> bool {
+    let (status, body) = get(address, &format!("/call?url={}/", origin.url())).await.expect("an answer");
+    assert_eq!(status, 200, "{body}");
+    body.contains("\"answer\"")
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn two_services_exchange_their_ports_without_losing_a_request() {
+    let origin = Origin::start(Manner::default()).await;
+    let site = Site::new(&["one", "two"]);
+    let allow = format!("allow = [\"{}\"]", origin.url());
+    let builder = || manifest(&site, &["one", "two"]).outbound("one", &allow);
+    site.write(&builder());
+    let host = site.serve();
+    let (first, second) = (site.address("one"), site.address("two"));
+    assert!(may_call(first, &origin).await && !may_call(second, &origin).await);
+    let loads = [Load::on(first), Load::on(second)];
+    let mut kept = testkit::raw::Connection::open(first).await;
+    let path = format!("/call?url={}/", origin.url());
+    let mut ask = async || {
+        kept.send(format!("GET {path} HTTP/1.1\r\nhost: localhost\r\n\r\n")).await;
+        kept.response().await.1
+    };
+    assert!(ask().await.contains("answer"));
+    site.write(&builder().port("one", second.port()).port("two", first.port()));
+    host.wait_for_line(&["service moved", "one"]).await;
+    host.wait_for_line(&["service moved", "two"]).await;
+    assert!(may_call(second, &origin).await && !may_call(first, &origin).await);
+    assert!(ask().await.contains("denied"), "a connection that was open goes on with the other service");
+    for load in loads {
+        load.wait_until_served(5).await;
+        load.stop().await;
+    }
+    assert_eq!(site.admin().status("one").await["listen"], second.to_string());
+    assert_eq!(site.admin().status("one").await["generation"], 1, "where a service listens is no part of a version");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_service_that_gets_another_name_keeps_its_port_and_loses_no_request() {
+    let origin = Origin::start(held()).await;
+    let site = Site::new(&["one", "two", "three"]);
+    let allow = format!("allow = [\"{}\"]", origin.url());
+    site.write(&manifest(&site, &["one", "two"]).outbound("one", &allow));
+    let host = site.serve();
+    let (address, path) = (site.address("one"), format!("/call?url={}/", origin.url()));
+    let load = Load::on(address);
+    let slow = tokio::spawn(async move { get(address, &path).await });
+    origin.wait_until_asked(1).await;
+    // `two` goes, `three` comes to its own port, and `one` is called `four` from now on.
+    let renamed = manifest(&site, &["three"]).service("four", &artifacts::component("oddities"), address.port());
+    site.write(&renamed);
+    host.wait_for_line(&["manifest applied"]).await;
+    assert_eq!(site.admin().status("four").await["state"], "serving");
+    let old = site.admin().status("one").await;
+    assert_eq!((&old["state"], &old["in_flight"]), (&json!("draining"), &json!(1)), "{old}");
+    load.wait_until_served(5).await;
+    load.stop().await;
+    origin.release();
+    assert_eq!(slow.await.expect("no panic").expect("an answer").0, 200);
+    host.wait_for_line(&["service removed", "one"]).await;
+    assert!(site.admin().status("one").await.is_null());
+    wait_until_closed(site.address("two")).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_removed_or_moved_service_began_is_finished_when_the_host_stops() {
+    let origin = Origin::start(held()).await;
+    let site = Site::new(&["one", "two", "three"]);
+    let allow = format!("allow = [\"{}\"]", origin.url());
+    site.write(&manifest(&site, &["one", "two"]).outbound("one", &allow).outbound("two", &allow));
+    let host = site.serve();
+    let path = format!("/call?url={}/", origin.url());
+    let requests = ["one", "two"].map(|name| {
+        let (address, path) = (site.address(name), path.clone());
+        tokio::spawn(async move { get(address, &path).await })
+    });
+    origin.wait_until_asked(2).await;
+    site.write(&manifest(&site, &["two"]).port("two", site.address("three").port()));
+    host.wait_for_line(&["service moved", "two"]).await;
+    wait_until_closed(site.address("one")).await;
+    wait_until_closed(site.address("two")).await;
+    host.signal("TERM");
+    wait_until_closed(site.address("three")).await;
+    assert!(requests.iter().all(|request| !request.is_finished()), "a request in flight was cut off");
+    origin.release();
+    for request in requests {
+        assert_eq!(request.await.expect("no panic").expect("an answer").0, 200);
+    }
+    let ended = tokio::task::spawn_blocking(move || host.wait(PATIENCE)).await.expect("an end");
+    assert_eq!(ended.code, Some(0), "{ended:#?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_service_whose_component_is_missing_waits_for_it() {
+    let (site, _, host) = start(&["one"]);
+    let file = site.path("two.wasm");
+    let with_two = || manifest(&site, &["one"]).service("two", &file, site.address("two").port());
+    site.write(&with_two().limits("one", "concurrency = 9"));
+    host.wait_for_line(&["not applied", "two.wasm"]).await;
+    let status = site.admin().status("two").await;
+    assert_eq!((&status["state"], &status["generation"]), (&json!("waiting"), &json!(0)), "{status}");
+    assert!(status["last_error"].as_str().expect("a reason").contains("two.wasm"), "{status}");
+    assert_eq!(site.admin().status("one").await["generation"], 1, "the rest of the manifest waits, too");
+    // A file that is no component is not what it waits for, either.
+    site.replace("two.wasm", b"no component");
+    host.wait_for_line(&["not applied", "no WebAssembly file"]).await;
+    site.replace("two.wasm", &variant("oddities", 0));
+    host.wait_for_line(&["manifest applied"]).await;
+    assert_healthy(site.address("two")).await;
+    assert_eq!(site.admin().status("two").await["state"], "serving");
+    assert_eq!(site.admin().status("one").await["generation"], 2);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_hangup_has_the_manifest_read_where_nobody_watches_it() {
+    let origin = Origin::start(held()).await;
+    let site = Site::new(&["one", "two"]);
+    let unwatched = |services: &[&str]| manifest(&site, services).head("[swap]\nwatch = false");
+    let allow = format!("allow = [\"{}\"]", origin.url());
+    site.write(&unwatched(&["one"]).outbound("one", &allow));
+    let host = site.serve();
+    let (address, path) = (site.address("one"), format!("/call?url={}/", origin.url()));
+    let slow = tokio::spawn(async move { get(address, &path).await });
+    origin.wait_until_asked(1).await;
+    site.write(&unwatched(&["one", "two"]).outbound("one", &allow));
+    assert!(is_closed(site.address("two")));
+    host.signal("HUP");
+    host.wait_for_line(&["manifest applied"]).await;
+    assert_healthy(site.address("two")).await;
+    // One that is wrong changes nothing.
+    site.replace("services.toml", b"[[service]");
+    host.signal("HUP");
+    host.wait_for_line(&["not applied"]).await;
+    assert_healthy(site.address("two")).await;
+    origin.release();
+    assert_eq!(slow.await.expect("no panic").expect("an answer").0, 200, "the request in flight was lost");
 }
 
 /// An origin that answers when it is told to.

@@ -25,9 +25,14 @@ impl Running {
 
     /// The same with more in the environment, which wins.
     async fn start_with(manner: Manner, more: &[(&str, &str)]) -> Running {
+        Running::start_on(manner, more, "[console]\nlisten = \"off\"").await
+    }
+
+    /// The same with these tables at the head of the manifest.
+    async fn start_on(manner: Manner, more: &[(&str, &str)], head: &str) -> Running {
         let (origin, collector, address) = (Origin::start(manner).await, Collector::start(), free_address());
         let folder = tempfile::tempdir().expect("a temporary folder");
-        let manifest = write_manifest(&folder, address, &origin.url());
+        let manifest = write_manifest_with(&folder, address, &origin.url(), head);
         let endpoint = collector.endpoint();
         // Only the flush at the end can bring spans: the schedule would take an hour.
         let environment = [("OTEL_EXPORTER_OTLP_ENDPOINT", endpoint.as_str()), ("OTEL_BSP_SCHEDULE_DELAY", "3600000")];
@@ -57,10 +62,15 @@ impl Running {
 }
 
 fn write_manifest(folder: &TempDir, address: SocketAddr, origin: &str) -> PathBuf {
+    write_manifest_with(folder, address, origin, "[console]\nlisten = \"off\"")
+}
+
+/// The same with these tables at its head.
+fn write_manifest_with(folder: &TempDir, address: SocketAddr, origin: &str, head: &str) -> PathBuf {
     let path = folder.path().join("services.toml");
     let component = artifacts::component("oddities");
     let text = format!(
-        "[console]\nlisten = \"off\"\n[state]\nbackend = \"memory\"\n\
+        "{head}\n[state]\nbackend = \"memory\"\n\
          [[service]]\nname = \"oddities\"\nversion = \"1.0.0\"\ncomponent = \"{}\"\nlisten = \"{address}\"\n\
          [service.outbound]\nallow = [\"{origin}\"]\n[service.limits]\nrequest_timeout = \"60s\"\n",
         component.display()
@@ -71,7 +81,7 @@ fn write_manifest(folder: &TempDir, address: SocketAddr, origin: &str) -> PathBu
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_signal_finishes_the_request_in_flight_sends_its_spans_and_exits_with_0() {
-    for signal in ["TERM", "INT"] {
+    for signal in ["TERM", "INT", "QUIT"] {
         let running = Running::start(Manner { delay: Duration::from_secs(2), ..Manner::default() }).await;
         let request = running.in_flight().await;
         running.spandrel.signal(signal);
@@ -97,6 +107,77 @@ async fn a_second_signal_ends_at_once() {
     assert!(began.elapsed() < Duration::from_secs(5), "{:?}: {ended:#?}", began.elapsed());
     assert_ne!(ended.code, Some(0), "{ended:#?}");
     assert!(request.await.expect("no panic").is_err());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_signal_while_the_host_starts_ends_it_at_once() {
+    for signal in ["TERM", "INT", "QUIT"] {
+        let (folder, address) = (tempfile::tempdir().expect("a temporary folder"), free_address());
+        let manifest = write_manifest(&folder, address, "http://localhost:1");
+        // Nothing is compiled yet, which takes a while.
+        let cache = folder.path().join("cache");
+        let environment = [("SPANDREL_CACHE_DIR", cache.to_str().expect("a path")), ("OTEL_SDK_DISABLED", "true")];
+        let spandrel = Spandrel::serve(&manifest, &environment);
+        let compiles = poll::until(PATIENCE, || cache.is_dir().then_some(())).await;
+        assert!(compiles.is_some(), "{}", spandrel.log());
+        let began = Instant::now();
+        spandrel.signal(signal);
+        let ended = spandrel.wait(PATIENCE);
+        assert_eq!(ended.code, Some(0), "{signal}: {ended:#?}");
+        assert!(began.elapsed() < Duration::from_secs(4), "{signal}: {:?}", began.elapsed());
+        assert!(ended.stdout.contains("before anything was served"), "{signal}: {ended:#?}");
+        assert!(std::net::TcpStream::connect(address).is_err(), "{signal}: something listens");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_host_says_that_it_is_not_ready_before_it_stops_accepting() {
+    let console = free_address();
+    let head = format!("[console]\nlisten = \"{console}\"\n[shutdown]\ndelay = \"3s\"");
+    let running = Running::start_on(Manner { delay: Duration::MAX, ..Manner::default() }, &[], &head).await;
+    let ready = async || Client::default().request("GET", console, "/readyz").untraced().send().await.status.as_u16();
+    assert_eq!(ready().await, 200);
+    let request = running.in_flight().await;
+    running.spandrel.signal("TERM");
+    running.spandrel.wait_for_line(&["stopping"]).await;
+    assert_eq!(ready().await, 503);
+    running.request().await;
+    running.wait_until_closed().await;
+    assert_eq!(ready().await, 503, "it is still told while requests in flight are finished");
+    running.origin.release();
+    assert_eq!(request.await.expect("no panic").expect("an answer").status, 200);
+    assert_eq!(running.spandrel.wait(PATIENCE).code, Some(0));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn requests_that_do_not_end_are_cut_off_after_the_drain() {
+    let head = "[console]\nlisten = \"off\"\n[shutdown]\ndrain = \"1s\"";
+    let running = Running::start_on(Manner { delay: Duration::MAX, ..Manner::default() }, &[], head).await;
+    let request = running.in_flight().await;
+    let began = Instant::now();
+    running.spandrel.signal("TERM");
+    let ended = running.spandrel.wait(PATIENCE);
+    assert_eq!(ended.code, Some(0), "{ended:#?}");
+    assert!((1..6).contains(&began.elapsed().as_secs()), "{:?}", began.elapsed());
+    assert!(ended.stdout.contains("cut off"), "{ended:#?}");
+    assert!(request.await.expect("no panic").is_err());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_idle_http2_client_that_answers_nothing_does_not_hold_the_host_up() {
+    const SETTINGS: [u8; 9] = [0, 0, 0, 4, 0, 0, 0, 0, 0];
+    let running = Running::start(Manner::default()).await;
+    let mut silent = testkit::raw::Connection::open(running.address).await;
+    silent.send([&b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"[..], &SETTINGS].concat()).await;
+    // The host's own settings and its answer to these have come: the connection is one of HTTP/2, and idle.
+    silent.read_until("\0\0\0\x04\x01\0\0\0\0").await;
+    let began = Instant::now();
+    running.spandrel.signal("TERM");
+    let ended = running.spandrel.wait(PATIENCE);
+    assert_eq!(ended.code, Some(0), "{ended:#?}");
+    assert!(began.elapsed() < Duration::from_secs(5), "{:?}", began.elapsed());
+    assert!(!ended.stdout.contains("cut off"), "{ended:#?}");
+    drop(silent);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -298,3 +298,19 @@ fn a_console_that_others_can_reach_needs_a_token() {
     );
     assert_eq!(ended.code, Some(0), "{ended:#?}");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_cache_folder_that_cannot_be_written_is_done_without() {
+    let site = Site::new();
+    let manifest = site.manifest(&artifacts::component("oddities"));
+    let file = site.path("file");
+    std::fs::write(&file, "in the way").expect("a file can be written");
+    for folder in [file.clone(), file.join("below"), "/proc/nothing".into()] {
+        let folder = folder.display().to_string();
+        let environment = [("SPANDREL_CACHE_DIR", folder.as_str()), ("OTEL_SDK_DISABLED", "true")];
+        let mut host = testkit::Spandrel::serve(&manifest, &environment);
+        host.wait_until_listening(site.address);
+        let line = host.wait_for_line(&["WARN", "compiled components are not kept"]).await;
+        assert!(line.contains(&folder), "{line}");
+    }
+}

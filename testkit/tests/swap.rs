@@ -115,11 +115,18 @@ async fn reservations_outlive_a_swap() {
 #[tokio::test(flavor = "multi_thread")]
 async fn of_two_swaps_at_once_the_newer_one_stays() {
     let shop = shop().await;
-    let (one, two) =
-        tokio::join!(swap(&shop, "inventory-service", inventory(1)), swap(&shop, "inventory-service", inventory(2)),);
-    let statuses = [one.status.as_u16(), two.status.as_u16()];
-    assert!(statuses.contains(&200), "{} {}", one.text(), two.text());
-    assert!(statuses.iter().all(|status| [200, 409].contains(status)), "{statuses:?}");
+    let admin = shop.admin();
+    let older = tokio::spawn(async move { admin.swap("inventory-service", inventory(1)).await });
+    let has_begun = |status: &Value| status["state"] == "swapping" || status["generation"] == 2;
+    shop.admin().wait_until("inventory-service", has_begun).await;
+    let newer = swap(&shop, "inventory-service", inventory(2)).await;
+    assert_eq!(newer.status, 200, "{}", newer.text());
+    let older = older.await.expect("no panic");
+    if older.status != 200 {
+        older.assert_problem(409, "a newer swap");
+    }
+    let status = status(&shop, "inventory-service").await;
+    assert_eq!(status["digest"], newer.json()["digest"], "{status}");
     assert_eq!(shop.get("inventory-service", "/inventory/1").await.status, 200);
 }
 
@@ -166,6 +173,104 @@ async fn a_version_that_fails_is_rolled_back_by_itself() {
     assert!(reason.contains("generation 2 was rolled back"), "{reason}");
 }
 
+/// Oddities after a swap, when the version before has served well, and the watch over the new one.
+async fn guarded(limits: &str) -> Shop {
+    let shop =
+        Shop::oddities().with_console().head("[swap]\nwatch = false\nguard = \"60s\"").limits("oddities", limits);
+    let shop = shop.start().await;
+    for _ in 0..50 {
+        assert_eq!(shop.get("oddities", "/print/x").await.status, 200);
+    }
+    assert_eq!(swap(&shop, "oddities", variant("oddities", 1)).await.status, 200);
+    shop
+}
+
+/// Panics unless the new version is rolled back when it is worse, which shows that the guard looked at what came before.
+async fn assert_still_serves_and_is_watched(shop: &Shop) {
+    assert_eq!(status(shop, "oddities").await["generation"], 2);
+    for _ in 0..400 {
+        shop.get("oddities", "/panic/x").await;
+    }
+    shop.admin().wait_for_generation("oddities", 1).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_the_host_refuses_does_not_roll_a_version_back() {
+    let shop = guarded("").await;
+    for _ in 0..100 {
+        let far = shop.request("GET", "oddities", "/print/x").header("spandrel-hops", "99");
+        assert_eq!(far.send().await.status, 200, "what a stranger says of hops is not believed");
+        assert_eq!(shop.get("oddities", "/nowhere").await.status, 404);
+    }
+    let figures = status(&shop, "oddities").await["serving"].clone();
+    assert_eq!(
+        (&figures["requests"], &figures["refused"], &figures["error_rate"]),
+        (&100.into(), &100.into(), &0.0.into())
+    );
+    assert_still_serves_and_is_watched(&shop).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn overload_and_circles_do_not_roll_a_version_back() {
+    let origin =
+        testkit::origin::Origin::start(testkit::origin::Manner { delay: Duration::MAX, ..Default::default() }).await;
+    let home = format!("http://localhost:{}", testkit::ODDITIES_PORT);
+    let shop = Shop::oddities().with_console().head("[swap]\nwatch = false\nguard = \"60s\"");
+    let shop = shop.outbound("oddities", &format!("allow = [\"{home}\", \"{}\"]", origin.url()));
+    let shop = std::sync::Arc::new(shop.limits("oddities", "concurrency = 1").start().await);
+    for _ in 0..50 {
+        assert_eq!(shop.get("oddities", "/print/x").await.status, 200);
+    }
+    assert_eq!(swap(&shop, "oddities", variant("oddities", 1)).await.status, 200);
+    let (holder, path) = (shop.clone(), format!("/call?url={}/", origin.url()));
+    let held = tokio::spawn(async move { holder.get("oddities", &path).await });
+    origin.wait_until_asked(1).await;
+    for _ in 0..100 {
+        assert_eq!(shop.get("oddities", "/print/x").await.status, 503);
+    }
+    origin.release();
+    assert_eq!(held.await.expect("no panic").status, 200);
+    assert_still_serves_and_is_watched(&shop).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_version_that_hangs_until_its_clients_leave_is_rolled_back() {
+    let shop = guarded("request_timeout = \"60s\"").await;
+    let impatient = (0..30).map(|_| {
+        let request = shop.request("GET", "oddities", "/nap/50000").patience(Duration::from_secs(1));
+        tokio::spawn(request.try_send())
+    });
+    for asked in impatient.collect::<Vec<_>>() {
+        assert!(asked.await.expect("no panic").is_err(), "it answered");
+    }
+    let status = shop.admin().wait_for_generation("oddities", 1).await;
+    let reason = status["last_error"].as_str().expect("a reason");
+    assert!(reason.contains("were given up"), "{reason}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn percentiles_are_within_ten_percent() {
+    let shop = Shop::oddities().with_console().start().await;
+    for _ in 0..20 {
+        assert_eq!(shop.get("oddities", "/nap/90").await.status, 200);
+    }
+    let figures = status(&shop, "oddities").await["serving"].clone();
+    let median = figures["p50_ms"].as_f64().expect("a median");
+    // The guest slept for 90 ms and a little.
+    assert!((81.0..110.0).contains(&median), "{figures}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_old_error_is_not_told_any_more_after_a_promotion() {
+    let shop = shop().await;
+    swap(&shop, "inventory-service", b"no component".to_vec()).await.assert_problem(422, "no WebAssembly file");
+    assert!(status(&shop, "inventory-service").await["last_error"].is_string());
+    let path = "/inventory-service/component?canary=50%25";
+    assert_eq!(shop.admin().send("PUT", path, inventory(1)).await.status, 200);
+    shop.admin().act("inventory-service", "promote").await;
+    assert_eq!(status(&shop, "inventory-service").await["last_error"], Value::Null);
+}
+
 /// A shop whose inventory component is a file of its own in `folder`.
 async fn watched(component: &Path) -> Shop {
     let shop = testkit::ShopBuilder::empty().service("inventory-service", component, 8002);
@@ -203,6 +308,23 @@ async fn a_replaced_file_a_moved_link_and_a_slow_writer_each_end_in_one_swap() {
     shop.admin().wait_for_generation("inventory-service", 4).await;
     shop.admin().wait_until("inventory-service", |status| status["swaps"] == 3).await;
     assert_eq!(status(&shop, "inventory-service").await["last_error"], Value::Null);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_copy_that_keeps_length_and_time_is_noticed() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let file = folder.path().join("live.wasm");
+    std::fs::write(&file, inventory(1)).expect("written");
+    let shop = watched(&file).await;
+    // A change of another kind first: from then on the file is known as it is.
+    std::fs::write(&file, inventory(2)).expect("written");
+    shop.admin().wait_for_generation("inventory-service", 2).await;
+    let modified = std::fs::metadata(&file).and_then(|file| file.modified()).expect("a time");
+    // As `cp -p` does it: the same file is written over, then its time is set.
+    std::fs::write(&file, inventory(3)).expect("written");
+    let times = std::fs::FileTimes::new().set_modified(modified);
+    std::fs::File::options().write(true).open(&file).and_then(|file| file.set_times(times)).expect("a time is set");
+    shop.admin().wait_for_generation("inventory-service", 3).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -7,6 +7,7 @@ use super::arguments::Target;
 use super::table::{row, table};
 use super::{ActArguments, CommandError, StatusArguments, SwapArguments, local};
 use crate::config::{Config, Environment};
+use crate::control::swap::parse_share;
 
 /// The admin API of one host.
 struct Remote {
@@ -110,6 +111,9 @@ fn number(value: &Value) -> String {
 
 /// `spandrel swap`.
 pub async fn swap(arguments: SwapArguments, environment: &Environment) -> Result<String, CommandError> {
+    if let Some(share) = &arguments.canary {
+        parse_share(share).map_err(CommandError::Refused)?;
+    }
     let bytes = local::read(&arguments.file).await?;
     let remote = Remote::new(&arguments.target, environment)?;
     let mut query = vec![("allow-dropped-routes", arguments.allow_dropped_routes.to_string())];

@@ -32,14 +32,6 @@ const WARM_SLOTS: u32 = 32;
 /// Why the engine could not be made.
 #[derive(Debug, Error)]
 pub enum EngineError {
-    /// The folder for compiled components is of no use.
-    #[error("the folder {path} for compiled components cannot be used: {reason}")]
-    Cache {
-        /// The folder.
-        path: String,
-        /// What went wrong.
-        reason: String,
-    },
     /// Wasmtime refused its settings on this machine.
     #[error("WebAssembly cannot run on this machine: {0}")]
     Unsupported(String),
@@ -55,7 +47,8 @@ pub struct Engine {
 }
 
 impl Engine {
-    /// Makes the engine. Compiled code is kept in `cache` and found again by the component's digest.
+    /// Makes the engine. Compiled code is kept in `cache` and found again by the component's digest. A folder that is of
+    /// no use is done without: it only saves time.
     pub fn new(cache: Option<&Path>) -> Result<Engine, EngineError> {
         let engine = wasmtime::Engine::new(&settings(cache)?).map_err(unsupported)?;
         let linker = lean::linker(&engine).map_err(unsupported)?;
@@ -84,7 +77,16 @@ fn settings(cache: Option<&Path>) -> Result<Config, EngineError> {
     config.wasm_backtrace_details(WasmBacktraceDetails::Disable);
     config.allocation_strategy(pooling());
     if let Some(folder) = cache {
-        config.cache(Some(open_cache(folder)?));
+        match open_cache(folder) {
+            Ok(cache) => {
+                config.cache(Some(cache));
+            }
+            Err(reason) => tracing::warn!(
+                folder = %folder.display(),
+                reason,
+                "compiled components are not kept: the next start compiles them again"
+            ),
+        }
     }
     Ok(config)
 }
@@ -124,11 +126,14 @@ fn pooling() -> PoolingAllocationConfig {
     pooling
 }
 
-fn open_cache(folder: &Path) -> Result<Cache, EngineError> {
-    let fail = |reason: String| EngineError::Cache { path: folder.display().to_string(), reason };
-    std::fs::create_dir_all(folder).map_err(|error| fail(error.to_string()))?;
-    let folder = folder.canonicalize().map_err(|error| fail(error.to_string()))?;
+/// Opens the cache in a folder that can be written.
+fn open_cache(folder: &Path) -> Result<Cache, String> {
+    std::fs::create_dir_all(folder).map_err(|error| error.to_string())?;
+    // Wasmtime would only notice in a thread of its own, and say nothing of it.
+    let probe = folder.join(format!(".writable-{:016x}", fastrand::u64(..)));
+    std::fs::write(&probe, []).and_then(|()| std::fs::remove_file(&probe)).map_err(|error| error.to_string())?;
+    let folder = folder.canonicalize().map_err(|error| error.to_string())?;
     let mut config = CacheConfig::new();
-    config.with_directory(folder.clone());
-    Cache::new(config).map_err(|error| fail(format!("{error:#}")))
+    config.with_directory(folder);
+    Cache::new(config).map_err(|error| format!("{error:#}"))
 }

@@ -17,7 +17,7 @@ use super::section::{Placed, Reader, Section};
 use super::telemetry;
 use super::types::{
     Bind, Config, Connections, ConsoleConfig, DEFAULT_VERSION, Isolation, Limits, OutboundConfig, ServiceConfig,
-    ServiceName, StateConfig, SwapConfig,
+    ServiceName, ShutdownConfig, StateConfig, SwapConfig,
 };
 use crate::trace::Keep;
 
@@ -37,7 +37,7 @@ pub(super) fn read(text: &str, manifest: &Path, environment: &Environment) -> Re
     let place = parsed.span();
     let table = parsed.get_ref();
     let root = Section { reader: &reader, name: "the manifest", table: Some(table), place };
-    root.only(&["console", "limits", "state", "telemetry", "swap", "service"])?;
+    root.only(&["console", "limits", "state", "telemetry", "swap", "shutdown", "service"])?;
     let console_section = root.section("console", "[console]")?;
     let console = console(&console_section, environment)?;
     let mut telemetry_settings = telemetry::settings(environment)?;
@@ -49,6 +49,7 @@ pub(super) fn read(text: &str, manifest: &Path, environment: &Environment) -> Re
         connections: connections(&root.section("limits", "[limits]")?)?,
         state: state(&root.section("state", "[state]")?)?,
         swap: swap(&root.section("swap", "[swap]")?)?,
+        shutdown: shutdown(&root.section("shutdown", "[shutdown]")?)?,
         services: services(&root, console.listen)?,
         console,
         telemetry: telemetry_settings,
@@ -140,6 +141,15 @@ fn swap(section: &Section<'_>) -> Result<SwapConfig> {
         guard: section.duration("guard")?.unwrap_or(standard.guard),
         drain: section.duration("drain")?.unwrap_or(standard.drain),
         keep: standard.keep,
+    })
+}
+
+fn shutdown(section: &Section<'_>) -> Result<ShutdownConfig> {
+    section.only(&["drain", "delay"])?;
+    let standard = ShutdownConfig::default();
+    Ok(ShutdownConfig {
+        drain: section.duration("drain")?.unwrap_or(standard.drain),
+        delay: section.duration("delay")?.unwrap_or(standard.delay),
     })
 }
 

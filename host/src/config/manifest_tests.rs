@@ -23,12 +23,14 @@ fn a_small_manifest_has_sensible_defaults() {
     assert_eq!(service.isolation, Isolation::Instance);
     assert_eq!(config.console.listen, Some(CONSOLE));
     assert_eq!(config.state, StateConfig::Memory);
+    assert_eq!(config.shutdown, ShutdownConfig { drain: Duration::from_secs(20), delay: Duration::ZERO });
 }
 
 #[test]
 fn everything_that_is_written_is_read() {
     let text = format!(
         "[console]\nlisten = \"off\"\n[state]\nbackend = \"redb\"\npath = \"s.redb\"\n[swap]\nguard = \"0s\"\nwatch = false\n\
+         [shutdown]\ndrain = \"7s\"\ndelay = \"500ms\"\n\
          [telemetry]\nkeep = [\"errors\", \"slower than 250ms\"]\nkeep_rate = 0.1\n{SERVICE}isolation = \"request\"\n\
          probe = \"/ready\"\n[service.config]\nurl = \"http://h:${{PORT}}\"\n\"flag.x\" = true\nn = 3\n\
          [service.outbound]\nallow = [\"http://h:${{PORT}}\"]\n[service.limits]\nmemory = \"1MiB\"\nrequest_body = 5\n\
@@ -39,6 +41,8 @@ fn everything_that_is_written_is_read() {
     assert_eq!(config.console.listen, None);
     assert_eq!(config.state, StateConfig::Redb { path: "shop/s.redb".into() });
     assert_eq!(config.swap.guard, Duration::ZERO);
+    let shutdown = ShutdownConfig { drain: Duration::from_secs(7), delay: Duration::from_millis(500) };
+    assert_eq!(config.shutdown, shutdown);
     let keep = Keep { errors: true, slower_than: Some(Duration::from_millis(250)), rate: 0.1 };
     assert_eq!(config.telemetry.keep, Some(keep));
     assert_eq!(service.config["url"], "http://h:8123");

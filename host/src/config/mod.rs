@@ -21,7 +21,7 @@ pub use self::error::ConfigError;
 pub use self::origin::{Origin, Scheme};
 pub use self::types::{
     AdminToken, Bind, Config, Connections, ConsoleConfig, Isolation, Limits, OutboundConfig, ServiceConfig,
-    ServiceName, StateConfig, SwapConfig,
+    ServiceName, ShutdownConfig, StateConfig, SwapConfig,
 };
 
 impl Config {

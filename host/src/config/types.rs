@@ -27,6 +27,8 @@ pub struct Config {
     pub state: StateConfig,
     /// How components are swapped.
     pub swap: SwapConfig,
+    /// How the host stops.
+    pub shutdown: ShutdownConfig,
     /// The services, in the order of the manifest.
     pub services: Vec<ServiceConfig>,
     /// Telemetry.
@@ -128,6 +130,21 @@ impl Default for SwapConfig {
     }
 }
 
+/// `[shutdown]`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ShutdownConfig {
+    /// How long requests in flight may take to end, when the host stops and when a service is taken out.
+    pub drain: Duration,
+    /// How long the host goes on accepting after it has said that it is not ready: a balancer needs a while to notice.
+    pub delay: Duration,
+}
+
+impl Default for ShutdownConfig {
+    fn default() -> ShutdownConfig {
+        ShutdownConfig { drain: Duration::from_secs(20), delay: Duration::ZERO }
+    }
+}
+
 /// The name of a service: up to 63 lower-case letters, digits and dashes, as in a host name. It is the value of
 /// `service.name`.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -179,6 +196,11 @@ pub struct ServiceConfig {
 }
 
 impl ServiceConfig {
+    /// Whether a version that runs under this runs under `other` too. Where a service listens is no part of a version.
+    pub fn is_same_version_as(&self, other: &ServiceConfig) -> bool {
+        *self == ServiceConfig { listen: self.listen, ..other.clone() }
+    }
+
     /// A service that no manifest names, for looking at a component: default limits, nothing outbound.
     pub fn unnamed(component: &Path) -> ServiceConfig {
         ServiceConfig {

@@ -11,7 +11,7 @@ use hyper::body::Incoming;
 use serde::Serialize;
 
 use super::{Console, json};
-use crate::control::swap::{SwapError, SwapOptions, Swapped};
+use crate::control::swap::{SwapError, SwapOptions, Swapped, parse_share};
 use crate::http::problem;
 
 /// The largest component that is taken over the network, in bytes.
@@ -53,10 +53,7 @@ pub(super) async fn swap(console: &Console, name: &str, request: Request<Incomin
         Ok(bytes) => bytes,
         Err(response) => return response,
     };
-    // The swap goes on where the caller hangs up: half a swap would help nobody.
-    let swapper = console.control.swapper.clone();
-    let swapped = tokio::spawn(async move { swapper.swap(&service, bytes, options).await });
-    answer(swapped.await.unwrap_or(Err(SwapError::Superseded)))
+    answer(console.control.swap(&service, bytes, options).await)
 }
 
 /// `POST /admin/v1/services/{name}/{action}`.
@@ -86,6 +83,7 @@ fn status(error: &SwapError) -> StatusCode {
         | SwapError::NoCanary
         | SwapError::NoEarlierGeneration => StatusCode::CONFLICT,
         SwapError::NoInstance(_) => StatusCode::SERVICE_UNAVAILABLE,
+        SwapError::Failed(_) | SwapError::Unreadable(_) => StatusCode::INTERNAL_SERVER_ERROR,
         SwapError::Component(_) | SwapError::DroppedRoutes(_) | SwapError::Probe { .. } => {
             StatusCode::UNPROCESSABLE_ENTITY
         }
@@ -118,20 +116,11 @@ fn options(query: &str) -> Result<SwapOptions, String> {
         match (key, value) {
             ("allow-dropped-routes", "true") => options.allow_dropped_routes = true,
             ("allow-dropped-routes", "false") => options.allow_dropped_routes = false,
-            ("canary", share) => options.canary = Some(parse_share(share)?),
+            ("canary", share) => options.canary = Some(parse_share(&share.replace("%25", "%"))?),
             _ => return Err(format!("`{pair}` is no option of a swap: there are allow-dropped-routes and canary")),
         }
     }
     Ok(options)
-}
-
-/// A share such as `10%` or `0.5%`, in ten-thousandths.
-fn parse_share(text: &str) -> Result<u32, String> {
-    let number = text.trim_end_matches('%').trim_end_matches("%25");
-    match number.parse::<f64>() {
-        Ok(percent) if percent > 0.0 && percent < 100.0 => Ok((percent * 100.0).round().max(1.0) as u32),
-        _ => Err(format!("`{text}` is no share for a canary: give one above 0 % and below 100 %, such as 10%")),
-    }
 }
 
 #[cfg(test)]

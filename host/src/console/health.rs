@@ -2,17 +2,21 @@
 
 use bytes::Bytes;
 use http::header::ACCEPT;
-use http::{Request, Response};
+use http::{Request, Response, StatusCode};
 
 use super::{Console, json, with_type};
+use crate::control::Readiness;
 use crate::metrics::Exposition;
 
-/// `/healthz` says that the host runs; `/readyz` that its services answer, which is true from the first moment on,
-/// because nothing listens before everything is ready.
+/// `/healthz` says that the host runs; `/readyz` whether it wants requests.
 pub(super) fn answer(console: &Console, ready: bool) -> Response<Bytes> {
-    let services = console.control.catalog.services();
-    let status = if ready { "ready" } else { "healthy" };
-    json(&serde_json::json!({ "status": status, "service": "spandrel", "services": services.len() }))
+    let (services, readiness) = (console.control.catalog.services(), console.control.readiness());
+    let status = if ready { readiness.as_str() } else { "healthy" };
+    let mut answer = json(&serde_json::json!({ "status": status, "service": "spandrel", "services": services.len() }));
+    if ready && readiness != Readiness::Ready {
+        *answer.status_mut() = StatusCode::SERVICE_UNAVAILABLE;
+    }
+    answer
 }
 
 /// Prometheus' text format, or OpenMetrics for a scraper that asks for it.

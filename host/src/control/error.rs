@@ -35,6 +35,9 @@ pub enum StartError {
     /// Telemetry cannot be set up.
     #[error("telemetry cannot be set up: {0}")]
     Telemetry(#[from] PipelineError),
+    /// The host is asked to stop.
+    #[error("the host is stopping")]
+    Stopping,
     /// The client for calls that leave the host cannot be made.
     #[error("the HTTP client cannot be set up: {0}")]
     Network(#[from] reqwest::Error),

@@ -1,15 +1,21 @@
 //! The one handle on the running services: what is known of them, and how a service comes to be published.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::net::SocketAddr;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use futures_util::future::BoxFuture;
 use http::{Request, Response};
 use hyper::body::Incoming;
+use tokio::sync::watch;
 
+use super::drains::Drains;
+use super::manifest::RefusedManifest;
 use super::observe;
+use super::ports::{PortPlan, Ports, Target};
+use super::readiness::Readiness;
+use super::stamp::Stamp;
 use super::swap::{ServiceReport, Swapper};
 use crate::config::{Bind, Config, Connections, Environment, ServiceConfig, ServiceName};
 use crate::http::forwarded::Forwarded;
@@ -18,7 +24,7 @@ use crate::serve::admission::{self, Admission};
 use crate::serve::arrival::Arrival;
 use crate::serve::connection::Timeouts;
 use crate::serve::dispatch::Dispatcher;
-use crate::serve::listener::{self, Bound, ListenError, Listener};
+use crate::serve::listener::{self, ListenError};
 use crate::serve::peer::{Peer, Received};
 use crate::services::{BuildError, Catalog, Generation, GenerationBuilder, Service};
 use crate::trace::Pipeline;
@@ -34,9 +40,15 @@ pub(crate) struct Control {
     pub(crate) swapper: Arc<Swapper>,
     /// What the services' ports take connections under.
     pub(crate) admission: Admission,
-    pub(super) listeners: Mutex<BTreeMap<ServiceName, Listener>>,
-    /// Services whose configuration in the manifest could not be put to work yet.
+    pub(super) ports: Ports,
+    pub(super) drains: Drains,
+    /// Services that refused what the manifest says of them. They are tried again whenever it is applied.
     pub(super) unapplied: Mutex<BTreeSet<ServiceName>>,
+    /// The manifest that could not be applied, until another one is read.
+    pub(super) refused: Mutex<Option<RefusedManifest>>,
+    /// The state of the manifest's file that the watcher has acted upon last.
+    pub(super) manifest_seen: watch::Sender<Option<Stamp>>,
+    pub(super) readiness: watch::Sender<Readiness>,
     /// Held while services come, go and change.
     pub(super) changing: tokio::sync::Mutex<()>,
 }
@@ -76,8 +88,12 @@ impl Control {
             dispatcher,
             pipeline,
             swapper,
-            listeners: Mutex::default(),
+            ports: Ports::default(),
+            drains: Drains::default(),
             unapplied: Mutex::default(),
+            refused: Mutex::default(),
+            manifest_seen: watch::Sender::default(),
+            readiness: watch::Sender::new(Readiness::Starting),
             changing: tokio::sync::Mutex::default(),
         })
     }
@@ -95,9 +111,17 @@ impl Control {
         Ok(Ready { config: config.clone(), generation })
     }
 
-    /// Takes the port of a service.
-    pub(crate) async fn bind(&self, service: &ServiceConfig) -> Result<Bound, ListenError> {
-        listener::bind(service.name.as_str(), self.bindable(service.listen)).await
+    /// Finds a socket for each of `services`: its own, one that another service has where it is to be, or a new one. What
+    /// can go wrong goes wrong here. Nothing is changed yet.
+    pub(crate) async fn plan_ports(&self, services: &[ServiceConfig]) -> Result<PortPlan, ListenError> {
+        let mut plan = PortPlan::default();
+        for service in services {
+            if !plan.keep(&self.ports, service) {
+                let bound = listener::bind(service.name.as_str(), self.bindable(service.listen)).await?;
+                plan.take(service, bound);
+            }
+        }
+        Ok(plan)
     }
 
     /// The address to take for a declared one: the same, or any free port of it.
@@ -108,28 +132,44 @@ impl Control {
         }
     }
 
-    /// Serves a service from now on.
-    pub(crate) fn publish(self: &Arc<Self>, ready: Ready, bound: Bound) {
-        let Ready { config, generation } = ready;
+    /// Makes the services of `config` those of the host, each on its port. `made` are those that the host does not have
+    /// yet. The generations that serve stay as they are; services and ports that are gone drain.
+    pub(crate) fn arrange(self: &Arc<Self>, config: Config, made: Vec<Ready>, ports: PortPlan) {
+        let before = self.catalog.services();
+        let mut made: Vec<_> = made.into_iter().map(|ready| self.introduce(ready)).collect();
+        let mut services = Vec::with_capacity(config.services.len());
+        for declared in &config.services {
+            let known = before.iter().find(|service| service.name == declared.name);
+            known.iter().for_each(|service| service.declare(declared.clone()));
+            let new = || made.iter().position(|service| service.name == declared.name).map(|at| made.swap_remove(at));
+            services.extend(known.cloned().or_else(new));
+        }
+        self.catalog.replace(services.clone());
+        let mut released = self.ports.commit(ports, &services, |bound, target| {
+            let stall = target.load().declared().limits.idle_timeout;
+            bound.serve(self.admission.stalling_for(stall), Peer::new, self.handler(target))
+        });
+        let limit = config.shutdown.drain;
+        self.config.store(Arc::new(config));
+        for gone in before.iter().filter(|service| services.iter().all(|kept| !Arc::ptr_eq(kept, service))) {
+            self.retire(gone.clone(), released.remove(&gone.name));
+        }
+        released.into_values().for_each(|listener| self.drains.spawn(self.drains.listener(listener, limit)));
+    }
+
+    fn introduce(&self, Ready { generation, .. }: Ready) -> Arc<Service> {
         let service = Service::new(generation);
         observe::adopt(self.builder.metrics(), &service);
-        self.catalog.add(service.clone());
-        let listener = bound.serve(self.admission_to(&config), Peer::new, self.handler(service));
-        self.listeners().insert(config.name, listener);
+        service
     }
 
-    /// What a service's port takes connections under.
-    pub(super) fn admission_to(&self, service: &ServiceConfig) -> Admission {
-        self.admission.stalling_for(service.limits.idle_timeout)
-    }
-
-    pub(super) fn handler(
+    fn handler(
         self: &Arc<Self>,
-        service: Arc<Service>,
+        target: Target,
     ) -> impl Fn(Request<Incoming>, &Arc<Peer>) -> BoxFuture<'static, Response<Body>> + Clone + use<> {
         let dispatcher = self.dispatcher.clone();
         move |request, peer| {
-            let (dispatcher, service) = (dispatcher.clone(), service.clone());
+            let (dispatcher, service) = (dispatcher.clone(), target.load_full());
             let (mut parts, body) = request.into_parts();
             let head = head::check(&mut parts);
             let arrival = Arrival {
@@ -144,16 +184,45 @@ impl Control {
         }
     }
 
-    /// What is told of every service, in the order of the manifest.
+    /// Where a service listens.
+    pub(crate) fn address(&self, service: &str) -> Option<SocketAddr> {
+        self.ports.address(service)
+    }
+
+    /// What is told of every service: those that serve in the order of the manifest, then those that finish, then those
+    /// that wait for their component.
     pub(crate) fn reports(&self) -> Vec<ServiceReport> {
-        self.catalog.services().iter().map(|service| self.swapper.report(service)).collect()
+        let services = self.catalog.services();
+        let serving = services.iter().map(|service| self.swapper.report(service));
+        let draining = self.drains.services().into_iter().map(|service| self.swapper.report(&service));
+        let refused = self.refused.lock().unwrap_or_else(PoisonError::into_inner);
+        let waiting = refused.iter().flat_map(|refused| refused.waiting(&self.catalog));
+        serving.chain(draining).chain(waiting).collect()
     }
 
-    pub(super) fn unapplied(&self) -> MutexGuard<'_, BTreeSet<ServiceName>> {
-        self.unapplied.lock().unwrap_or_else(PoisonError::into_inner)
+    /// Whether the host wants requests.
+    pub(crate) fn readiness(&self) -> Readiness {
+        *self.readiness.borrow()
     }
 
-    pub(crate) fn listeners(&self) -> MutexGuard<'_, BTreeMap<ServiceName, Listener>> {
-        self.listeners.lock().unwrap_or_else(PoisonError::into_inner)
+    /// Everything serves.
+    pub(crate) fn is_up(&self) {
+        self.readiness.send_replace(Readiness::Ready);
+    }
+
+    /// The host is stopping. Returns when requests need no longer be accepted.
+    pub(crate) async fn begin_shutdown(&self) {
+        self.readiness.send_replace(Readiness::Draining);
+        tokio::time::sleep(self.config.load().shutdown.delay).await;
+    }
+
+    /// Stops accepting, cancels swaps and waits for what is in flight. Tells whether anything had to be cut off.
+    pub(crate) async fn drain(&self) -> bool {
+        self.swapper.stop();
+        let limit = self.config.load().shutdown.drain;
+        for listener in self.ports.take() {
+            self.drains.spawn(self.drains.listener(listener, limit));
+        }
+        self.drains.end(limit).await
     }
 }

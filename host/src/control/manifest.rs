@@ -1,24 +1,46 @@
 //! A changed manifest: services are added, changed, moved and removed while the others serve on.
 
-use std::sync::Arc;
-use std::time::Duration;
+use std::sync::{Arc, PoisonError};
+
+use futures_util::future::join_all;
 
 use super::error::StartError;
 use super::handle::{Control, Ready};
-use super::swap::SwapOptions;
+use super::readiness::Readiness;
+use super::swap::ServiceReport;
 use crate::config::{Config, ServiceConfig, ServiceName};
-use crate::serve::listener::{Bound, ListenError};
-use crate::serve::peer::Peer;
-use crate::services::BuildError;
+use crate::serve::listener::Listener;
+use crate::services::{BuildError, Catalog, Service};
 
-/// How long requests in flight may take to end when a service stops.
-pub const DRAIN_LIMIT: Duration = Duration::from_secs(30);
+/// Why the manifest is read again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Reload {
+    /// It may have changed while the host started.
+    FirstLook,
+    /// Its file changed, or somebody asks for it.
+    Changed,
+    /// It could not be applied, and a component that it names has changed.
+    Retry,
+}
 
-/// What a changed manifest asks for, as far as it can go wrong before anything is changed.
-struct Changes {
-    added: Vec<(Ready, Bound)>,
-    /// With the new port of a service that moves.
-    changed: Vec<(ServiceConfig, Option<Bound>)>,
+/// A manifest that could not be applied.
+pub(crate) struct RefusedManifest {
+    config: Config,
+    reason: String,
+}
+
+impl RefusedManifest {
+    /// The services that the host would have.
+    pub fn missing<'a>(&'a self, catalog: &Catalog) -> impl Iterator<Item = &'a ServiceConfig> + use<'a> {
+        let services = catalog.services();
+        let is_missing = move |wanted: &&ServiceConfig| services.iter().all(|service| service.name != wanted.name);
+        self.config.services.iter().filter(is_missing)
+    }
+
+    /// What is told of them.
+    pub fn waiting<'a>(&'a self, catalog: &Catalog) -> impl Iterator<Item = ServiceReport> + use<'a> {
+        self.missing(catalog).map(|service| ServiceReport::waiting(service, self.reason.clone()))
+    }
 }
 
 /// Names the manifest that a component was built for.
@@ -27,24 +49,61 @@ pub(crate) fn in_manifest(config: &Config, reason: BuildError) -> StartError {
 }
 
 impl Control {
+    /// Reads the manifest again, applies it, and says in the log what came of it.
+    pub(crate) async fn reload(self: &Arc<Self>, why: Reload) {
+        let _turn = self.changing.lock().await;
+        let path = self.config.load().manifest.clone();
+        let new = match Config::load(&path, &self.environment) {
+            Ok(new) if why == Reload::FirstLook && self.config.load().says_the_same_as(&new) => return,
+            Ok(new) => new,
+            Err(error) => {
+                self.refuse(None);
+                return tracing::warn!(reason = error.to_string(), "{NOT_APPLIED}");
+            }
+        };
+        match self.apply(new.clone()).await {
+            Ok(unapplied) => {
+                self.refuse(None);
+                if unapplied.is_empty() {
+                    tracing::info!(manifest = %path.display(), "manifest applied");
+                } else {
+                    let services = unapplied.join(", ");
+                    tracing::warn!(services, "the manifest was applied in part: these services refuse what it says");
+                }
+            }
+            Err(error) => {
+                let reason = error.to_string();
+                let before = self.refuse(Some(RefusedManifest { config: new, reason: reason.clone() }));
+                // Another try that ends as the one before says nothing new.
+                if why != Reload::Retry || before.is_none_or(|before| before.reason != reason) {
+                    tracing::warn!(reason, "{NOT_APPLIED}");
+                }
+            }
+        }
+    }
+
     /// Makes the running services those of `new`. What can be wrong with the whole of it is found before anything is
     /// changed: the components of added services and the ports. A service that refuses its new configuration goes on
-    /// with the old one and says so; it is tried again when its file or the manifest changes.
-    pub(crate) async fn apply(self: &Arc<Self>, new: Config) -> Result<(), StartError> {
-        let _turn = self.changing.lock().await;
+    /// with the old one; it is tried again when its file or the manifest changes. Returns the names of those.
+    async fn apply(self: &Arc<Self>, new: Config) -> Result<Vec<String>, StartError> {
         let old = self.config.load_full();
-        let Changes { added, changed } = match self.changes(&old, &new).await {
-            Ok(changes) => changes,
+        let new = Config { bind: old.bind, cache_dir: old.cache_dir.clone(), ..new };
+        let made = match self.prepare_added(&new).await {
+            Ok(made) => made,
             Err(error) => {
-                // What was prepared for a service that does not come is not to be reported.
-                let unborn = new.services.iter().filter(|service| self.catalog.find(service.name.as_str()).is_none());
-                unborn.for_each(|service| self.builder.metrics().remove_service(service.name.as_str()));
+                self.forget_unborn(&new);
                 return Err(error);
             }
         };
-        for (made, bound) in added {
-            tracing::info!(service = %made.config.name, address = %bound.address, "service added");
-            self.publish(made, bound);
+        let ports = match self.plan_ports(&new.services).await {
+            Ok(ports) => ports,
+            Err(error) => {
+                self.forget_unborn(&new);
+                return Err(error.into());
+            }
+        };
+        if self.readiness() == Readiness::Draining {
+            return Err(StartError::Stopping);
         }
         if old.console != new.console
             || old.state != new.state
@@ -53,107 +112,121 @@ impl Control {
         {
             tracing::warn!("changes under [console], [state], [telemetry] and [swap] take effect at the next start");
         }
-        for service in &old.services {
-            if !new.services.iter().any(|kept| kept.name == service.name) {
-                self.remove(&service.name);
-            }
-        }
-        self.config.store(Arc::new(Config { bind: old.bind, ..new.clone() }));
-        for (service, bound) in changed {
-            self.reconfigure(&service, bound).await;
-        }
-        Ok(())
+        let changed = self.changed(&old, &new);
+        let (added, moved) = (made.iter().map(|ready| ready.config.name.clone()).collect(), moved(&old, &new));
+        self.arrange(new, made, ports);
+        self.tell("service added", added);
+        self.tell("service moved", moved);
+        let applied = changed.into_iter().map(|service| {
+            let control = self.clone();
+            async move { control.reconfigure(service).await }
+        });
+        Ok(join_all(applied).await.into_iter().flatten().map(|name| name.to_string()).collect())
     }
 
-    /// Prepares what `new` adds, and takes the ports that it asks for.
-    async fn changes(&self, old: &Config, new: &Config) -> Result<Changes, StartError> {
-        let (mut prepared, mut changed) = (Vec::new(), Vec::new());
-        for service in &new.services {
-            if self.catalog.find(service.name.as_str()).is_none() {
-                prepared.push((self.ready(service).await.map_err(|reason| in_manifest(new, reason))?, service));
-            } else if !old.services.contains(service) || self.unapplied().contains(&service.name) {
-                changed.push((service.clone(), self.bind_anew(service).await?));
-            }
+    async fn prepare_added(&self, new: &Config) -> Result<Vec<Ready>, StartError> {
+        let mut made = Vec::new();
+        for service in new.services.iter().filter(|service| self.catalog.find(service.name.as_str()).is_none()) {
+            made.push(self.ready(service).await.map_err(|reason| in_manifest(new, reason))?);
         }
-        let mut added = Vec::new();
-        for (made, service) in prepared {
-            added.push((made, self.bind(service).await?));
-        }
-        Ok(Changes { added, changed })
+        Ok(made)
     }
 
-    /// Brings a service's next version: its component file has changed. Not while the manifest is applied.
-    pub(crate) async fn component_changed(self: &Arc<Self>, config: &ServiceConfig) {
-        let Some(service) = self.catalog.find(config.name.as_str()) else { return };
-        if self.unapplied().contains(&config.name) {
-            let _turn = self.changing.lock().await;
-            match self.bind_anew(config).await {
-                Ok(bound) => self.reconfigure(config, bound).await,
-                Err(error) => self.swapper.note_failure(&service, &error.to_string()),
-            }
-            return;
-        }
-        match self.builder.read(config).await {
-            // How it ended was logged.
-            Ok(bytes) => drop(self.swapper.swap(&service, bytes, SwapOptions::default()).await),
-            Err(error) => self.swapper.note_failure(&service, &error.to_string()),
-        }
+    /// What was prepared for a service that does not come is not to be reported.
+    fn forget_unborn(&self, new: &Config) {
+        let unborn = new.services.iter().filter(|service| self.catalog.find(service.name.as_str()).is_none());
+        unborn.for_each(|service| self.builder.metrics().remove_service(service.name.as_str()));
     }
 
-    /// Takes a service's port, unless it has it already.
-    async fn bind_anew(&self, config: &ServiceConfig) -> Result<Option<Bound>, ListenError> {
-        let running = self.catalog.find(config.name.as_str());
-        match running.is_some_and(|service| service.serving().stable.config.listen == config.listen) {
-            true => Ok(None),
-            false => Ok(Some(self.bind(config).await?)),
-        }
-    }
-
-    /// Makes a generation of the component file and the new configuration, and moves the service to its new port.
-    async fn reconfigure(self: &Arc<Self>, config: &ServiceConfig, bound: Option<Bound>) {
-        let Some(service) = self.catalog.find(config.name.as_str()) else { return };
-        let bytes = match self.builder.read(config).await {
-            Ok(bytes) => bytes,
-            Err(error) => {
-                self.unapplied().insert(config.name.clone());
-                return self.swapper.note_failure(&service, &error.to_string());
-            }
+    /// The services that need a new generation.
+    fn changed(&self, old: &Config, new: &Config) -> Vec<Arc<Service>> {
+        let unapplied = self.unapplied.lock().unwrap_or_else(PoisonError::into_inner);
+        let is_changed = |service: &&ServiceConfig| {
+            let before = old.services.iter().find(|before| before.name == service.name);
+            unapplied.contains(&service.name) || before.is_some_and(|before| !before.is_same_version_as(service))
         };
-        let options = SwapOptions { config: Some(config.clone()), ..SwapOptions::default() };
-        if self.swapper.swap(&service, bytes, options).await.is_err() {
-            self.unapplied().insert(config.name.clone());
-            return;
-        }
-        self.unapplied().remove(&config.name);
-        let Some(bound) = bound else { return };
-        tracing::info!(service = %config.name, address = %bound.address, "service moved");
-        let listener = bound.serve(self.admission_to(config), Peer::new, self.handler(service));
-        if let Some(before) = self.listeners().insert(config.name.clone(), listener) {
-            tokio::spawn(before.drain(DRAIN_LIMIT));
+        new.services.iter().filter(is_changed).filter_map(|service| self.catalog.find(service.name.as_str())).collect()
+    }
+
+    fn tell(&self, what: &str, names: Vec<ServiceName>) {
+        for name in names {
+            if let Some(address) = self.ports.address(name.as_str()) {
+                tracing::info!(service = %name, %address, "{what}");
+            }
         }
     }
 
-    fn remove(self: &Arc<Self>, name: &ServiceName) {
-        let Some(service) = self.catalog.find(name.as_str()) else { return };
+    /// Makes a generation of the component file and what the manifest says. Gives the service's name back where it goes
+    /// on with something else.
+    async fn reconfigure(self: &Arc<Self>, service: Arc<Service>) -> Option<ServiceName> {
+        if self.swap_file(&service).await.is_superseded() {
+            // The newer one takes what the manifest says, too: how it ends decides.
+            self.swapper.settled(&service).await;
+        }
+        self.note_applied(&service);
+        (!service.runs_as_declared()).then(|| service.name.clone())
+    }
+
+    /// Remembers whether a service has refused what the manifest says of it.
+    pub(super) fn note_applied(&self, service: &Service) {
+        let mut unapplied = self.unapplied.lock().unwrap_or_else(PoisonError::into_inner);
+        if service.runs_as_declared() {
+            unapplied.remove(&service.name);
+        } else {
+            unapplied.insert(service.name.clone());
+        }
+    }
+
+    /// Lets a service that was taken out finish what it began, on its port if no other service has that now.
+    pub(super) fn retire(self: &Arc<Self>, service: Arc<Service>, listener: Option<Listener>) {
         service.remove();
-        self.catalog.remove(name);
-        self.swapper.forget(name);
-        self.unapplied().remove(name);
-        let listener = self.listeners().remove(name);
-        let inner = self.clone();
-        tokio::spawn(async move {
+        self.swapper.forget(&service.name);
+        self.unapplied.lock().unwrap_or_else(PoisonError::into_inner).remove(&service.name);
+        self.drains.begin(service.clone());
+        let limit = self.config.load().shutdown.drain;
+        let until = self.drains.until(limit);
+        let listener = listener.map(|listener| self.drains.listener(listener, limit));
+        let control = self.clone();
+        self.drains.spawn(async move {
             if let Some(listener) = listener {
-                listener.drain(DRAIN_LIMIT).await;
+                listener.await;
             }
-            let serving = service.serving();
-            serving.stable.pool.close();
-            serving.canary.iter().for_each(|canary| canary.generation.pool.close());
-            // A service of the same name may have come by now: it goes on with the same metrics.
-            let _turn = inner.changing.lock().await;
-            if inner.catalog.find(service.name.as_str()).is_none() {
-                inner.builder.metrics().remove_service(service.name.as_str());
+            tokio::select! {
+                () = service.drained() => {}
+                () = until => {}
             }
+            service.close();
+            control.forget_metrics(&service).await;
+            control.drains.finish(&service);
             tracing::info!(service = %service.name, "service removed");
         });
     }
+
+    /// Ends the metrics of a service, unless one of the same name has come by now: it goes on with them.
+    async fn forget_metrics(&self, service: &Service) {
+        let mut readiness = self.readiness.subscribe();
+        let _turn = tokio::select! {
+            turn = self.changing.lock() => turn,
+            // Whoever changes services may be at it for longer than the host has.
+            _ = readiness.wait_for(|readiness| *readiness == Readiness::Draining) => return,
+        };
+        if self.catalog.find(service.name.as_str()).is_none() {
+            self.builder.metrics().remove_service(service.name.as_str());
+        }
+    }
+
+    fn refuse(&self, refused: Option<RefusedManifest>) -> Option<RefusedManifest> {
+        std::mem::replace(&mut *self.refused.lock().unwrap_or_else(PoisonError::into_inner), refused)
+    }
+}
+
+const NOT_APPLIED: &str = "the changed manifest was not applied; everything stays as it was";
+
+/// The services that listen somewhere else from now on.
+fn moved(old: &Config, new: &Config) -> Vec<ServiceName> {
+    let has_moved = |service: &&ServiceConfig| {
+        let before = old.services.iter().find(|before| before.name == service.name);
+        before.is_some_and(|before| before.listen != service.listen)
+    };
+    new.services.iter().filter(has_moved).map(|service| service.name.clone()).collect()
 }

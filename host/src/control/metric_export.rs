@@ -1,6 +1,9 @@
 //! The export of metrics: what they read is connected at the start, then they leave at an interval.
 
 use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::time::{Instant, Interval, MissedTickBehavior};
 
 use super::handle::Control;
 use super::observe;
@@ -27,9 +30,36 @@ impl Control {
 /// Sends the metrics at the interval that the settings name.
 pub(crate) async fn export_periodically(control: Arc<Control>) {
     let interval = control.config.load().telemetry.metric_export_interval;
-    let mut ticks = tokio::time::interval_at(tokio::time::Instant::now() + interval, interval);
+    let mut ticks = export_ticks(interval);
     loop {
         ticks.tick().await;
         control.export_metrics().await;
+    }
+}
+
+/// An export that takes longer than the interval is followed by the next one when that is due, not by all that it delayed.
+fn export_ticks(interval: Duration) -> Interval {
+    let mut ticks = tokio::time::interval_at(Instant::now() + interval, interval);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Skip);
+    ticks
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn ticks_that_were_missed_are_not_made_up_for() {
+        const INTERVAL: Duration = Duration::from_millis(20);
+        let mut ticks = export_ticks(INTERVAL);
+        ticks.tick().await;
+        let began = Instant::now();
+        // An export that takes as long as ten intervals.
+        std::thread::sleep(10 * INTERVAL);
+        // The one that is due at once, and two that are due an interval apart.
+        for _ in 0..3 {
+            ticks.tick().await;
+        }
+        assert!(began.elapsed() >= 11 * INTERVAL, "{:?}", began.elapsed());
     }
 }

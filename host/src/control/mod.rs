@@ -1,14 +1,21 @@
 //! Whatever changes what serves: start of a service, a changed manifest or component file, swaps, rollbacks and canaries.
 //!
-//! [`Control`] is the one handle; the console and the watcher use nothing else.
+//! [`Control`] is the one handle; the console, the watcher and the signals use nothing else.
 
+mod drains;
 mod error;
 mod handle;
 pub mod manifest;
 pub mod metric_export;
 mod observe;
+mod ports;
+mod readiness;
+mod stamp;
 pub mod swap;
+mod swapping;
 pub mod watch;
+mod whole;
 
 pub use self::error::StartError;
 pub(crate) use self::handle::Control;
+pub(crate) use self::readiness::Readiness;

@@ -87,7 +87,8 @@ fn older(headers: &HeaderMap) -> Option<Vec<Step>> {
         // Some proxies tell the scheme and no address.
         None => vec![None],
     };
-    let schemes = elements(headers, "x-forwarded-proto", false).and_then(|all| all.iter().map(|one| scheme(one)).collect());
+    let schemes =
+        elements(headers, "x-forwarded-proto", false).and_then(|all| all.iter().map(|one| scheme(one)).collect());
     let host = |text: &String| Authority::parse(text).ok().filter(Authority::has_host);
     let hosts = elements(headers, "x-forwarded-host", false).and_then(|all| all.iter().map(host).collect());
     let (schemes, hosts): (Vec<_>, Vec<_>) = (schemes.unwrap_or_default(), hosts.unwrap_or_default());
@@ -240,7 +241,16 @@ mod tests {
 
     #[test]
     fn what_is_malformed_says_nothing() {
-        for field in ["for", "for=", "for=nobody", "for=\"1.1.1.1", "for=1.1.1.1;proto=ftp", "for=1.1.1.1;host=\"a b\"", ",,", "for=999.1.1.1"] {
+        for field in [
+            "for",
+            "for=",
+            "for=nobody",
+            "for=\"1.1.1.1",
+            "for=1.1.1.1;proto=ftp",
+            "for=1.1.1.1;host=\"a b\"",
+            ",,",
+            "for=999.1.1.1",
+        ] {
             check("10.0.0.1", &[("forwarded", field)], NOTHING);
         }
         for listed in ["nobody", "1.1.1.1, nobody", "1.1.1", "1.1.1.1:x", "unknown", "<script>"] {

@@ -175,7 +175,8 @@ impl Authority {
     /// Whether two names of a host mean the same one; a port that is the scheme's own need not be written.
     fn is_same(&self, other: &Authority, uri: &Uri) -> bool {
         let standard = if uri.scheme_str() == Some("https") { 443 } else { 80 };
-        let meant = |authority: &Authority| (authority.host().to_ascii_lowercase(), authority.port().unwrap_or(standard));
+        let meant =
+            |authority: &Authority| (authority.host().to_ascii_lowercase(), authority.port().unwrap_or(standard));
         meant(self) == meant(other)
     }
 }
@@ -210,7 +211,8 @@ mod tests {
         }
         assert_eq!(asked("/", &[]), Err(HeadError::NoHost));
         assert_eq!(asked("/", &["a", "a"]), Err(HeadError::SeveralHosts));
-        for host in ["a b", "a,b", "me@a", "a:b", "a:1:2", "http://a", "a/b", "[::g]", "[::1", "::1", "a:99999", "a?b"] {
+        for host in ["a b", "a,b", "me@a", "a:b", "a:1:2", "http://a", "a/b", "[::g]", "[::1", "::1", "a:99999", "a?b"]
+        {
             assert!(matches!(asked("/", &[host]), Err(HeadError::MalformedHost(_))), "{host}");
         }
     }
@@ -256,7 +258,8 @@ mod tests {
 
     #[test]
     fn a_coding_that_is_not_understood_is_said_to_be() {
-        let coded = |coding| check(&mut parts(Version::HTTP_11, "POST", "/", &[("host", "a"), ("transfer-encoding", coding)]));
+        let coded =
+            |coding| check(&mut parts(Version::HTTP_11, "POST", "/", &[("host", "a"), ("transfer-encoding", coding)]));
         for coding in ["chunked", "Chunked", " chunked ,"] {
             assert_eq!(coded(coding), Ok(()), "{coding}");
         }

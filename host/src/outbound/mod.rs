@@ -3,6 +3,8 @@
 //! A call to a service of the same host never touches a socket; it is otherwise the same call, with the same spans and
 //! limits. What is not allowed is refused before anything is looked up or connected.
 
+pub mod hops;
+
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll};
@@ -10,18 +12,13 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
-use http::{HeaderMap, HeaderName, HeaderValue, Method, Response, Uri};
+use http::{HeaderMap, Method, Response, Uri};
 use http_body::{Body as HttpBody, Frame, SizeHint};
 use thiserror::Error;
 
 use crate::config::Origin;
 use crate::http::{Body, BodyError};
 use crate::trace::{self, Baggage, Propagators, TraceContext};
-
-/// Says how many services a request has been through, so that circles over the network end too.
-pub const HOPS: HeaderName = HeaderName::from_static("spandrel-hops");
-/// How many services one request may go through.
-pub const HOP_BUDGET: u32 = 16;
 
 /// Why a call got no answer.
 #[derive(Clone, Debug, Error, PartialEq, Eq)]
@@ -155,9 +152,9 @@ impl Outbound {
     }
 
     async fn over_network(&self, call: Call, hops: u32) -> Result<Response<Body>, CallError> {
-        let Call { method, uri, mut headers, body, context, baggage, .. } = call;
+        let Call { method, uri, origin, mut headers, body, context, baggage } = call;
         self.propagators.inject(&context, Some(&baggage), &mut headers);
-        headers.insert(HOPS, HeaderValue::from(hops));
+        hops::tell(hops, &origin, &mut headers);
         headers.remove(http::header::HOST);
         let request = self.network.request(method, uri.to_string()).headers(headers).body(network_body(body));
         let response: Response<reqwest::Body> = request.send().await.map_err(network_error)?.into();
@@ -226,6 +223,8 @@ fn network_error(error: reqwest::Error) -> CallError {
 
 #[cfg(test)]
 mod tests {
+    use http::{HeaderName, HeaderValue};
+
     use super::*;
     use crate::config;
 

@@ -43,7 +43,11 @@ impl Admission {
     /// port more than half.
     pub fn services(per_port: usize, descriptors: usize, timeouts: Timeouts) -> Admission {
         let whole = descriptors.saturating_sub(DESCRIPTORS_KEPT).max(descriptors / 2).min(Semaphore::MAX_PERMITS);
-        Admission { shared: Arc::new(Semaphore::new(whole)), per_port: per_port.min(whole.div_ceil(2)).max(1), timeouts }
+        Admission {
+            shared: Arc::new(Semaphore::new(whole)),
+            per_port: per_port.min(whole.div_ceil(2)).max(1),
+            timeouts,
+        }
     }
 
     /// The same with another limit for clients that take nothing of what is written to them.

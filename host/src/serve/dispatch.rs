@@ -20,7 +20,8 @@ use crate::config::ServiceName;
 use crate::http::Body;
 use crate::http::method::span_name;
 use crate::http::routes::Match;
-use crate::outbound::{Call, HOP_BUDGET, HOPS, LocalCalls};
+use crate::outbound::hops::{self, HOP_BUDGET};
+use crate::outbound::{Call, LocalCalls};
 use crate::services::{Catalog, Generation, Lease, Service};
 use crate::trace::{Incoming, Pipeline, Recorder, SpanKind};
 
@@ -53,7 +54,7 @@ impl Dispatcher {
     /// Serves a request from the network.
     pub async fn serve(self: &Arc<Self>, service: &Arc<Service>, arrival: Arrival) -> Response<Body> {
         let incoming = self.pipeline.propagators().extract(&arrival.headers);
-        let hops = arrival.headers.get(HOPS).and_then(|hops| hops.to_str().ok()?.parse().ok()).unwrap_or(0_u32);
+        let hops = hops::told(&arrival.headers);
         let chain = Chain { dispatcher: self.clone(), pins: Arc::default(), hops: hops.saturating_add(1) };
         chain.serve(service, arrival, incoming).await
     }
@@ -146,9 +147,6 @@ impl Chain {
         if let Some(received) = &arrival.connection {
             received.head.clone()?;
         }
-        if service.is_removed() {
-            return Err(Rejection::Gone);
-        }
         if self.hops > HOP_BUDGET {
             return Err(Rejection::LoopDetected);
         }
@@ -168,7 +166,9 @@ impl Chain {
         let recorder = std::mem::replace(&mut exchange.recorder, Recorder::detached());
         let active = GuestRequest { recorder, locals: Arc::new(self), elsewhere: Duration::ZERO };
         let invocation = Invocation { route, params, query, headers: arrival.headers, body, active };
+        exchange.guest_begins();
         let Handled { result, recorder, cost } = generation.pool.handle(invocation).await;
+        exchange.guest_ends();
         exchange.recorder = recorder;
         exchange.cost = Some(cost);
         result.map_err(Rejection::Failed)

@@ -19,7 +19,7 @@ use crate::component::{Cost, Failure, Reply};
 use crate::http::routes::{Match, RouteIndex};
 use crate::http::{Body, BodyError, FRAME};
 use crate::metrics::{ActiveRequestGuard, Served};
-use crate::services::{Generation, Lease, Permit, Service};
+use crate::services::{Generation, Lease, Outcome, Permit, Service};
 use crate::trace::{Pipeline, Recorder, SpanId, TraceId};
 
 /// One request at one service. One that is dropped before it has ended is a request whose caller went away; it is counted
@@ -40,8 +40,20 @@ pub(super) struct Exchange {
     pub recorder: Recorder,
     route: Option<RouteIndex>,
     pub cost: Option<Cost>,
+    guest: GuestTime,
     head: Option<Head>,
     has_ended: bool,
+}
+
+/// How long the guest has had the request. What a slow client adds is not in it.
+#[derive(Clone, Copy)]
+enum GuestTime {
+    /// It never got it.
+    None,
+    /// It has it since then.
+    Since(Instant),
+    /// It had it for so long.
+    Took(Duration),
 }
 
 /// What is known once the head of the response is.
@@ -51,6 +63,8 @@ struct Head {
     error_type: Option<&'static str>,
     /// Why the spans that the guest left open end.
     abort: Option<(&'static str, String)>,
+    /// Whose doing the answer is.
+    outcome: Outcome,
 }
 
 /// How the body of a response ended.
@@ -85,6 +99,7 @@ impl Exchange {
             recorder,
             route: None,
             cost: None,
+            guest: GuestTime::None,
             head: None,
             has_ended: false,
         }
@@ -107,7 +122,25 @@ impl Exchange {
         if let Some(prepared) = generation.on_server_spans(self.route) {
             self.recorder.set_prepared(server, prepared);
         }
-        server_span::server_request(&mut self.recorder, arrival, generation.config.listen, route);
+        server_span::server_request(&mut self.recorder, arrival, self.service.listen(), route);
+    }
+
+    /// The guest has the request from here on.
+    pub fn guest_begins(&mut self) {
+        self.guest = GuestTime::Since(Instant::now());
+    }
+
+    /// The guest has answered or failed.
+    pub fn guest_ends(&mut self) {
+        self.guest = GuestTime::Took(self.guest_time());
+    }
+
+    fn guest_time(&self) -> Duration {
+        match self.guest {
+            GuestTime::None => Duration::ZERO,
+            GuestTime::Since(began) => began.elapsed(),
+            GuestTime::Took(duration) => duration,
+        }
     }
 
     /// Makes the response. The exchange ends when its body has left: at once where that takes one write, or where a service
@@ -120,13 +153,22 @@ impl Exchange {
             self.service.metrics.load().rejected("concurrency_limit");
         }
         let error_type = rejection.and_then(Rejection::error_type);
-        self.head = Some(Head { status, error_type, abort: rejection.and_then(abort) });
+        let outcome = match rejection {
+            Some(rejection) => rejection.outcome(),
+            None if status.is_server_error() => Outcome::GuestFault,
+            None => Outcome::Success,
+        };
+        self.head = Some(Head { status, error_type, abort: rejection.and_then(abort), outcome });
         let response = match answered {
             Ok(reply) => response(reply),
             Err(rejection) => rejection.response(),
         };
         let (mut parts, body) = response.into_parts();
-        let body = if self.method == Method::HEAD && has_content(status) { without_content(&mut parts.headers, body) } else { body };
+        let body = if self.method == Method::HEAD && has_content(status) {
+            without_content(&mut parts.headers, body)
+        } else {
+            body
+        };
         let body = match body {
             Body::Whole(bytes) if self.version.is_none() || bytes.len() <= FRAME => {
                 self.end(BodyEnd::Complete, bytes.len() as u64);
@@ -143,7 +185,7 @@ impl Exchange {
 
     /// Ends the server span and counts the request. `sent` is how many bytes of the body left.
     pub fn end(mut self, end: BodyEnd, sent: u64) {
-        let Some(Head { status, error_type, mut abort }) = self.head.take() else { return };
+        let Some(Head { status, error_type, mut abort, outcome }) = self.head.take() else { return };
         self.has_ended = true;
         let server = self.recorder.server();
         self.recorder.set(server, "http.response.body.size", i64::try_from(sent).unwrap_or(i64::MAX));
@@ -158,7 +200,8 @@ impl Exchange {
         }
         let duration = self.began.elapsed();
         let has_failed = status.is_server_error() || matches!(end, BodyEnd::Failed(_));
-        self.lease.generation().stats.count(has_failed, duration);
+        let outcome = if matches!(end, BodyEnd::Failed(_)) { Outcome::GuestFault } else { outcome };
+        self.lease.generation().stats.count(outcome, self.guest_time());
         // An exemplar names a trace that can be looked up.
         let is_kept = self.recorder.is_recording() && self.pipeline.is_sure_to_keep(has_failed, duration);
         let trace = is_kept.then(|| (self.recorder.trace_id(), self.recorder.server_id()));
@@ -193,6 +236,9 @@ impl Exchange {
 impl Drop for Exchange {
     fn drop(&mut self) {
         if !self.has_ended {
+            if !matches!(self.guest, GuestTime::None) {
+                self.lease.generation().stats.count(Outcome::ClientGone, self.guest_time());
+            }
             self.count(0, Some("cancelled"), self.began.elapsed(), None);
         }
     }

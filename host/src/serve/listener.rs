@@ -82,11 +82,14 @@ impl Bound {
 }
 
 impl Listener {
-    /// Stops accepting, and returns when the last connection has ended. After `limit` those that are left are cut off, and
-    /// the requests on them are given up. Tells whether all connections had ended by themselves.
-    pub async fn drain(mut self, limit: Duration) -> bool {
+    /// Stops accepting, and returns when the last connection has ended. When `until` resolves, those that are left are cut
+    /// off, and the requests on them are given up. Tells whether all connections had ended by themselves.
+    pub async fn drain(mut self, until: impl Future<Output = ()>) -> bool {
         self.drain.send_replace(true);
-        let ended = tokio::time::timeout(limit, &mut self.task).await.is_ok();
+        let ended = tokio::select! {
+            _ = &mut self.task => true,
+            () = until => false,
+        };
         if !ended {
             self.task.abort();
             self.cut.send_replace(true);
@@ -192,7 +195,7 @@ mod tests {
             let listener = bound.serve(admission(10), |_| (), move |_, ()| endless(begins.clone()).boxed());
             let asked = tokio::spawn(ask(listener.address, over_http2));
             begun.recv().await.unwrap();
-            assert!(!listener.drain(Duration::from_millis(50)).await);
+            assert!(!listener.drain(tokio::time::sleep(Duration::from_millis(50))).await);
             let gone = tokio::time::timeout(Duration::from_secs(10), begun.recv()).await;
             assert_eq!(gone, Ok(None), "the request is still being served");
             assert!(asked.await.unwrap().is_err());
@@ -210,7 +213,11 @@ mod tests {
 
     async fn serving(connections: usize) -> Listener {
         let bound = bind("a test", SocketAddr::from(([127, 0, 0, 1], 0))).await.unwrap();
-        bound.serve(admission(connections), |_| (), |_, ()| async { Response::new(Body::from(Bytes::from_static(b"here"))) }.boxed())
+        bound.serve(
+            admission(connections),
+            |_| (),
+            |_, ()| async { Response::new(Body::from(Bytes::from_static(b"here"))) }.boxed(),
+        )
     }
 
     async fn within<T>(limit: Duration, future: impl Future<Output = T>) -> T {
@@ -258,7 +265,11 @@ mod tests {
             tokio::time::sleep(Duration::from_millis(600)).await;
         }
         let began = Instant::now();
-        assert_eq!(within(Duration::from_secs(10), stream.read(&mut answer)).await.unwrap(), 0, "it ends after a while");
+        assert_eq!(
+            within(Duration::from_secs(10), stream.read(&mut answer)).await.unwrap(),
+            0,
+            "it ends after a while"
+        );
         assert!(began.elapsed() > Duration::from_secs(1), "{:?}", began.elapsed());
     }
 
@@ -290,7 +301,8 @@ mod tests {
     #[tokio::test]
     async fn clients_wait_for_a_place_and_get_it() {
         let listener = serving(2).await;
-        let silent = [TcpStream::connect(listener.address).await.unwrap(), TcpStream::connect(listener.address).await.unwrap()];
+        let silent =
+            [TcpStream::connect(listener.address).await.unwrap(), TcpStream::connect(listener.address).await.unwrap()];
         let came = sent(listener.address, b"GET / HTTP/1.1\r\nhost: a\r\nconnection: close\r\n\r\n").await;
         assert!(came.ends_with("here"), "{came}");
         drop(silent);
@@ -300,7 +312,11 @@ mod tests {
     async fn a_client_that_reads_nothing_is_left() {
         let bound = bind("a test", SocketAddr::from(([127, 0, 0, 1], 0))).await.unwrap();
         let large = Bytes::from(vec![b'x'; 64 << 20]);
-        let listener = bound.serve(admission(100), |_| (), move |_, ()| std::future::ready(Response::new(Body::from(large.clone()))).boxed());
+        let listener = bound.serve(
+            admission(100),
+            |_| (),
+            move |_, ()| std::future::ready(Response::new(Body::from(large.clone()))).boxed(),
+        );
         let mut stream = TcpStream::connect(listener.address).await.unwrap();
         stream.write_all(b"GET / HTTP/1.1\r\nhost: a\r\n\r\n").await.unwrap();
         stream.readable().await.unwrap();

@@ -3,8 +3,8 @@
 
 pub mod admission;
 pub mod arrival;
-pub mod dispatch;
 pub mod connection;
+pub mod dispatch;
 mod exchange;
 pub mod listener;
 pub mod peer;

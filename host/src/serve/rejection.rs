@@ -12,7 +12,8 @@ use http::{HeaderValue, Response, StatusCode};
 use crate::component::Failure;
 use crate::http::head::HeadError;
 use crate::http::{Body, problem};
-use crate::outbound::HOP_BUDGET;
+use crate::outbound::hops::HOP_BUDGET;
+use crate::services::Outcome;
 
 /// Why the host answers a request by itself.
 #[derive(Debug)]
@@ -39,8 +40,6 @@ pub enum Rejection {
     LoopDetected,
     /// The guest gave no answer.
     Failed(Failure),
-    /// The service is being removed.
-    Gone,
 }
 
 impl From<HeadError> for Rejection {
@@ -59,13 +58,21 @@ impl Rejection {
             Rejection::BodyTooLarge(_) => StatusCode::PAYLOAD_TOO_LARGE,
             Rejection::ClientTooSlow(_) => StatusCode::REQUEST_TIMEOUT,
             Rejection::BrokenBody | Rejection::ClientGone => StatusCode::BAD_REQUEST,
-            Rejection::Busy
-            | Rejection::TooMuchWaiting
-            | Rejection::Gone
-            | Rejection::Failed(Failure::Saturated(_)) => StatusCode::SERVICE_UNAVAILABLE,
+            Rejection::Busy | Rejection::TooMuchWaiting | Rejection::Failed(Failure::Saturated(_)) => {
+                StatusCode::SERVICE_UNAVAILABLE
+            }
             Rejection::LoopDetected => StatusCode::LOOP_DETECTED,
             Rejection::Failed(Failure::TimedOut) => StatusCode::GATEWAY_TIMEOUT,
             Rejection::Failed(_) => StatusCode::INTERNAL_SERVER_ERROR,
+        }
+    }
+
+    /// Whose doing it is that the request got no answer of the guest.
+    pub fn outcome(&self) -> Outcome {
+        match self {
+            Rejection::Failed(Failure::Saturated(_)) => Outcome::HostRefusal,
+            Rejection::Failed(_) => Outcome::GuestFault,
+            _ => Outcome::HostRefusal,
         }
     }
 
@@ -74,7 +81,6 @@ impl Rejection {
         match self {
             Rejection::Busy => Some("concurrency_limit"),
             Rejection::TooMuchWaiting => Some("waiting_bodies"),
-            Rejection::Gone => Some("service_removed"),
             Rejection::LoopDetected => Some("loop_detected"),
             Rejection::Failed(Failure::Trapped(_)) => Some("wasm_trap"),
             Rejection::Failed(Failure::TimedOut) => Some("timeout"),
@@ -97,7 +103,6 @@ impl Rejection {
             Rejection::ClientGone => "The request body broke off".to_owned(),
             Rejection::Busy => "The service is at its limit of concurrent requests".to_owned(),
             Rejection::TooMuchWaiting => "The service is receiving too many request bodies at once".to_owned(),
-            Rejection::Gone => "The service is being removed".to_owned(),
             Rejection::LoopDetected => format!("The request went through more than {HOP_BUDGET} services"),
             Rejection::Failed(Failure::Trapped(_)) => "The service failed while it handled the request".to_owned(),
             Rejection::Failed(Failure::TimedOut) => "The service did not answer in time".to_owned(),

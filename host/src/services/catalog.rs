@@ -5,7 +5,7 @@ use std::sync::Arc;
 use arc_swap::ArcSwap;
 
 use super::service::Service;
-use crate::config::{Origin, ServiceName};
+use crate::config::Origin;
 
 /// All services of the host. Reading takes no lock.
 #[derive(Default)]
@@ -29,18 +29,8 @@ impl Catalog {
         self.services.load().iter().find(|service| service.serves(origin)).cloned()
     }
 
-    /// Adds a service.
-    pub fn add(&self, service: Arc<Service>) {
-        self.services.rcu(|services| {
-            let mut services = Vec::clone(services);
-            services.push(service.clone());
-            services
-        });
-    }
-
-    /// Forgets a service.
-    pub fn remove(&self, name: &ServiceName) {
-        self.services
-            .rcu(|services| services.iter().filter(|service| service.name != *name).cloned().collect::<Vec<_>>());
+    /// Makes `services` the services of the host, all at once.
+    pub fn replace(&self, services: Vec<Arc<Service>>) {
+        self.services.store(Arc::new(services));
     }
 }

@@ -2,6 +2,7 @@
 
 mod builder;
 mod catalog;
+mod durations;
 mod generation;
 mod request_stats;
 mod service;
@@ -9,5 +10,5 @@ mod service;
 pub use self::builder::{BuildError, GenerationBuilder};
 pub use self::catalog::Catalog;
 pub use self::generation::{Generation, Lease};
-pub use self::request_stats::{RequestStats, StatsSnapshot};
+pub use self::request_stats::{Outcome, RequestStats, StatsSnapshot};
 pub use self::service::{Canary, Permit, Service, Serving, WaitingBytes};

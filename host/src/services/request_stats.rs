@@ -1,55 +1,77 @@
 //! How the requests of one generation went: what the guard and the canary judge a version by.
 //!
-//! Counting is one relaxed addition per figure; reading is not exact while requests run, which is good enough to judge.
+//! A version is judged by what its guest did and how long that took. What the host refused in its stead, and what a
+//! slow client adds, says nothing about it. Counting is one or two relaxed additions; reading is not exact while
+//! requests run, which is good enough to judge.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-/// Buckets double in width: the first ends at 64 microseconds, the last is open.
-const BUCKETS: usize = 24;
-/// The upper end of the first bucket, in microseconds.
-const FIRST: u64 = 64;
+use super::durations::{DurationCounts, Durations};
 
-/// Counts of requests, errors and durations.
-#[derive(Debug, Default)]
-pub struct RequestStats {
-    requests: AtomicU64,
-    errors: AtomicU64,
-    durations: [AtomicU64; BUCKETS],
+/// Whose doing it was how a request ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// The guest answered, with anything but a 5xx.
+    Success,
+    /// The guest answered with a 5xx, trapped, took too long, or answered with what is no HTTP response.
+    GuestFault,
+    /// The host answered: no route, too many requests, too large a body, a circle of calls.
+    HostRefusal,
+    /// The client went away while the guest ran.
+    ClientGone,
 }
 
-/// A stats at one moment.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+/// Counts requests by their outcome, and how long the guest took for them.
+#[derive(Debug, Default)]
+pub struct RequestStats {
+    faults: AtomicU64,
+    refused: AtomicU64,
+    answered: DurationCounts,
+    abandoned: DurationCounts,
+}
+
+/// The counts at one moment.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct StatsSnapshot {
-    /// Requests answered.
+    /// Requests that the guest answered or failed at.
     pub requests: u64,
-    /// Those that were answered with a 5xx.
+    /// Those of them that it failed at.
     pub errors: u64,
-    durations: [u64; BUCKETS],
+    /// Requests that the host answered in the guest's stead.
+    pub refused: u64,
+    /// Requests whose client went away while the guest ran.
+    pub abandoned: u64,
+    answered: Durations,
+    given_up: Durations,
 }
 
 impl RequestStats {
-    /// Counts one request.
-    pub fn count(&self, failed: bool, duration: Duration) {
-        self.requests.fetch_add(1, Ordering::Relaxed);
-        if failed {
-            self.errors.fetch_add(1, Ordering::Relaxed);
-        }
-        if let Some(bucket) = self.durations.get(bucket(duration)) {
-            bucket.fetch_add(1, Ordering::Relaxed);
+    /// Counts one request. `guest_time` is how long the guest ran for it.
+    pub fn count(&self, outcome: Outcome, guest_time: Duration) {
+        match outcome {
+            Outcome::Success => self.answered.count(guest_time),
+            Outcome::GuestFault => {
+                self.faults.fetch_add(1, Ordering::Relaxed);
+                self.answered.count(guest_time);
+            }
+            Outcome::HostRefusal => {
+                self.refused.fetch_add(1, Ordering::Relaxed);
+            }
+            Outcome::ClientGone => self.abandoned.count(guest_time),
         }
     }
 
     /// The figures now.
     pub fn snapshot(&self) -> StatsSnapshot {
-        let mut durations = [0; BUCKETS];
-        for (to, from) in durations.iter_mut().zip(&self.durations) {
-            *to = from.load(Ordering::Relaxed);
-        }
+        let (answered, given_up) = (self.answered.snapshot(), self.abandoned.snapshot());
         StatsSnapshot {
-            requests: self.requests.load(Ordering::Relaxed),
-            errors: self.errors.load(Ordering::Relaxed),
-            durations,
+            requests: answered.total(),
+            errors: self.faults.load(Ordering::Relaxed),
+            refused: self.refused.load(Ordering::Relaxed),
+            abandoned: given_up.total(),
+            answered,
+            given_up,
         }
     }
 }
@@ -57,41 +79,38 @@ impl RequestStats {
 impl StatsSnapshot {
     /// What came between `earlier` and this.
     pub fn since(&self, earlier: &StatsSnapshot) -> StatsSnapshot {
-        let mut durations = self.durations;
-        for (to, from) in durations.iter_mut().zip(&earlier.durations) {
-            *to = to.saturating_sub(*from);
-        }
         StatsSnapshot {
             requests: self.requests.saturating_sub(earlier.requests),
             errors: self.errors.saturating_sub(earlier.errors),
-            durations,
+            refused: self.refused.saturating_sub(earlier.refused),
+            abandoned: self.abandoned.saturating_sub(earlier.abandoned),
+            answered: self.answered.since(&earlier.answered),
+            given_up: self.given_up.since(&earlier.given_up),
         }
     }
 
-    /// The share of requests that failed, from 0 to 1.
+    /// The same where a request that its client gave up after more than `limit` counts as one that the guest failed at:
+    /// nobody knows how long it would have taken.
+    pub fn with_hung(&self, limit: Duration) -> StatsSnapshot {
+        let hung = self.given_up.longer_than(limit);
+        StatsSnapshot {
+            requests: self.requests.saturating_add(hung.total()),
+            errors: self.errors.saturating_add(hung.total()),
+            answered: self.answered.and(&hung),
+            ..self.clone()
+        }
+    }
+
+    /// The share of requests that the guest failed at, from 0 to 1.
     pub fn error_rate(&self) -> f64 {
         if self.requests == 0 { 0.0 } else { self.errors as f64 / self.requests as f64 }
     }
 
-    /// The upper end of the bucket in which the `q`-quantile lies (0.99 for p99); none without requests.
+    /// The time within which the guest was done with this share of the requests (0.99 for p99), to within 10 %; none
+    /// without requests.
     pub fn quantile(&self, q: f64) -> Option<Duration> {
-        let total: u64 = self.durations.iter().sum();
-        let rank = (total as f64 * q).ceil() as u64;
-        let mut seen = 0;
-        for (index, count) in self.durations.iter().enumerate() {
-            seen += count;
-            if *count > 0 && seen >= rank {
-                return Some(Duration::from_micros(FIRST << index));
-            }
-        }
-        None
+        self.answered.quantile(q)
     }
-}
-
-fn bucket(duration: Duration) -> usize {
-    let steps = duration.as_micros() as u64 / FIRST;
-    let index = (u64::BITS - steps.leading_zeros()) as usize;
-    index.min(BUCKETS - 1)
 }
 
 #[cfg(test)]
@@ -99,19 +118,38 @@ mod tests {
     use super::*;
 
     #[test]
-    fn quantiles_and_rates_come_from_what_was_counted() {
+    fn only_what_the_guest_did_is_in_rates_and_quantiles() {
         let stats = RequestStats::default();
         assert_eq!(stats.snapshot().quantile(0.5), None);
         for _ in 0..98 {
-            stats.count(false, Duration::from_micros(100));
+            stats.count(Outcome::Success, Duration::from_millis(1));
+            stats.count(Outcome::HostRefusal, Duration::ZERO);
+            stats.count(Outcome::ClientGone, Duration::from_secs(1));
         }
         let earlier = stats.snapshot();
-        stats.count(true, Duration::from_millis(50));
-        stats.count(true, Duration::from_secs(3600));
+        stats.count(Outcome::GuestFault, Duration::from_millis(50));
+        stats.count(Outcome::GuestFault, Duration::from_secs(3600));
         let now = stats.snapshot();
-        assert_eq!(now.quantile(0.5), Some(Duration::from_micros(128)));
-        assert_eq!(now.quantile(0.99), Some(Duration::from_micros(65_536)));
+        assert_eq!((now.requests, now.errors, now.refused, now.abandoned), (100, 2, 98, 98));
+        let near = |q: f64, milliseconds: f64| {
+            let told = now.quantile(q).unwrap().as_secs_f64() * 1e3;
+            assert!((told / milliseconds - 1.0).abs() < 0.1, "{told}");
+        };
+        near(0.5, 1.0);
+        near(0.99, 50.0);
+        near(1.0, 3_600_000.0);
         assert_eq!(now.error_rate(), 0.02);
         assert_eq!(now.since(&earlier).error_rate(), 1.0);
+    }
+
+    #[test]
+    fn a_request_that_was_given_up_late_counts_as_failed_and_one_given_up_early_does_not() {
+        let stats = RequestStats::default();
+        stats.count(Outcome::Success, Duration::from_millis(1));
+        stats.count(Outcome::ClientGone, Duration::from_millis(1));
+        stats.count(Outcome::ClientGone, Duration::from_secs(2));
+        let judged = stats.snapshot().with_hung(Duration::from_secs(1));
+        assert_eq!((judged.requests, judged.errors), (2, 1));
+        assert!(judged.quantile(1.0).unwrap() > Duration::from_secs(1));
     }
 }

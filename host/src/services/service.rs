@@ -11,7 +11,7 @@ use arc_swap::ArcSwap;
 
 use super::generation::{Generation, Lease};
 use super::request_stats::StatsSnapshot;
-use crate::config::{Origin, Scheme, ServiceName};
+use crate::config::{Origin, Scheme, ServiceConfig, ServiceName};
 use crate::metrics::ServiceMetrics;
 use crate::trace::{self, Resource, TraceId};
 
@@ -45,6 +45,7 @@ pub struct Service {
     pub resource: ArcSwap<Resource>,
     /// Its instruments: those of the generation that serves.
     pub metrics: ArcSwap<ServiceMetrics>,
+    declared: ArcSwap<ServiceConfig>,
     serving: ArcSwap<Serving>,
     in_flight: AtomicUsize,
     waiting: AtomicUsize,
@@ -93,11 +94,32 @@ impl Service {
             name: generation.config.name.clone(),
             resource: ArcSwap::new(generation.resource.clone()),
             metrics: ArcSwap::new(generation.pool.context().metrics.clone()),
+            declared: ArcSwap::from_pointee(generation.config.clone()),
             serving: ArcSwap::from_pointee(Serving { stable: generation, canary: None }),
             in_flight: AtomicUsize::new(0),
             waiting: AtomicUsize::new(0),
             removed: AtomicBool::new(false),
         })
+    }
+
+    /// What the manifest says of it. The next generation runs under it, whatever the one that serves runs under.
+    pub fn declared(&self) -> Arc<ServiceConfig> {
+        self.declared.load_full()
+    }
+
+    /// Notes what the manifest says from now on.
+    pub fn declare(&self, config: ServiceConfig) {
+        self.declared.store(Arc::new(config));
+    }
+
+    /// Where it listens according to the manifest. This is no part of a version: all generations have the same.
+    pub fn listen(&self) -> SocketAddr {
+        self.declared.load().listen
+    }
+
+    /// Whether the generation that serves runs under what the manifest says.
+    pub fn runs_as_declared(&self) -> bool {
+        self.serving.load().stable.config.is_same_version_as(&self.declared.load())
     }
 
     /// What serves now.
@@ -139,9 +161,25 @@ impl Service {
         self.in_flight.load(Ordering::Relaxed)
     }
 
-    /// Marks the service as taken out of the manifest: new requests are turned away.
+    /// Marks the service as taken out of the manifest: it gets no new version any more.
     pub fn remove(&self) {
         self.removed.store(true, Ordering::SeqCst);
+    }
+
+    /// Waits until no request holds what serves.
+    pub async fn drained(&self) {
+        let serving = self.serving();
+        serving.stable.drained().await;
+        if let Some(canary) = &serving.canary {
+            canary.generation.drained().await;
+        }
+    }
+
+    /// Frees the instances of what serves. Nobody asks it for anything any more.
+    pub fn close(&self) {
+        let serving = self.serving();
+        serving.stable.pool.close();
+        serving.canary.iter().for_each(|canary| canary.generation.pool.close());
     }
 
     /// Whether it was taken out of the manifest.
@@ -151,8 +189,7 @@ impl Service {
 
     /// Whether calls to `origin` are calls to this service: `localhost` and the loopback addresses are the same place.
     pub fn serves(&self, origin: &Origin) -> bool {
-        let serving = self.serving.load();
-        reaches(origin, serving.stable.config.listen)
+        reaches(origin, self.listen())
     }
 }
 

@@ -3,6 +3,7 @@
 use thiserror::Error;
 
 use crate::component::ComponentError;
+use crate::services::BuildError;
 
 /// Why a swap did not happen. The version that served goes on serving.
 #[derive(Debug, Error)]
@@ -10,6 +11,9 @@ pub enum SwapError {
     /// The bytes are no component that this host can serve.
     #[error("{0}")]
     Component(#[from] ComponentError),
+    /// The component file cannot be read.
+    #[error("{0}")]
+    Unreadable(#[from] BuildError),
     /// The candidate no longer has routes that callers may be using.
     #[error("the new version drops {}. Pass --allow-dropped-routes if that is meant", .0.join(", "))]
     DroppedRoutes(Vec<String>),
@@ -37,9 +41,12 @@ pub enum SwapError {
     #[error("generation {0} is on trial as a canary. End it with `spandrel promote` or `spandrel abort` first")]
     CanaryRunning(u64),
     /// There is no canary to promote or abort.
-    #[error("no canary is running for this service")]
+    #[error("no canary is running for this service: `spandrel swap SERVICE FILE.wasm --canary 10%` starts one")]
     NoCanary,
     /// There is nothing to go back to.
     #[error("there is no earlier generation to go back to")]
     NoEarlierGeneration,
+    /// The host itself failed in the middle of it.
+    #[error("the swap failed for a fault of the host's own: {0}")]
+    Failed(String),
 }

@@ -1,6 +1,7 @@
 //! The watch over a fresh generation: where it is clearly worse than the one before, the host goes back by itself.
 //!
-//! "Clearly" means more than chance and more than a little: enough requests, and an error rate or a p99 that is both
+//! Only what the guest did counts: what the host refuses in its stead, and clients that leave soon, say nothing of a
+//! version. "Clearly" means more than chance and more than a little: enough requests, and an error rate or a p99 that is both
 //! far from the old one's and far above it. A service that is merely noisy is left alone.
 
 use std::sync::Arc;
@@ -22,6 +23,11 @@ const WORSE_BY: f64 = 0.05;
 const SLOWER_BY: u32 = 4;
 /// How much higher a p99 must be.
 const SLOWER_AT_LEAST: Duration = Duration::from_millis(50);
+/// A request that its client gave up counts as failed where the guest had it for at least so long, and for
+/// [`SLOWER_BY`] times the old p99: people leave for reasons of their own, too.
+const HUNG_AT_LEAST: Duration = Duration::from_millis(250);
+/// The same where nothing is known of the old version.
+const HUNG_AT_LEAST_WHERE_NEW: Duration = Duration::from_secs(1);
 
 /// Watches `new` for `window`, as long as it serves. Says why it is clearly worse than `baseline` as soon as it is.
 pub(super) async fn judge(
@@ -43,7 +49,19 @@ pub(super) async fn judge(
 
 /// Why the new figures are clearly worse than the old ones, if they are.
 fn verdict(old: &StatsSnapshot, new: &StatsSnapshot) -> Option<String> {
-    errors(old, new).or_else(|| slowness(old, new))
+    let limit = hung_after(old);
+    let (old, judged) = (&old.with_hung(limit), &new.with_hung(limit));
+    let hung = judged.requests - new.requests;
+    let reason = errors(old, judged).or_else(|| slowness(old, judged))?;
+    Some(if hung == 0 { reason } else { format!("{reason}; {hung} were given up after more than {limit:?}") })
+}
+
+/// How long the guest may have a request before one that is given up counts as one that it failed at.
+fn hung_after(old: &StatsSnapshot) -> Duration {
+    match old.quantile(0.99) {
+        Some(p99) if old.requests >= REQUESTS_FOR_ERRORS => HUNG_AT_LEAST.max(p99 * SLOWER_BY),
+        _ => HUNG_AT_LEAST_WHERE_NEW,
+    }
 }
 
 fn errors(old: &StatsSnapshot, new: &StatsSnapshot) -> Option<String> {
@@ -72,12 +90,13 @@ fn slowness(old: &StatsSnapshot, new: &StatsSnapshot) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::services::RequestStats;
+    use crate::services::{Outcome, RequestStats};
 
     fn stats(requests: u64, errors: u64, milliseconds: u64) -> StatsSnapshot {
         let stats = RequestStats::default();
         for index in 0..requests {
-            stats.count(index < errors, Duration::from_millis(milliseconds));
+            let outcome = if index < errors { Outcome::GuestFault } else { Outcome::Success };
+            stats.count(outcome, Duration::from_millis(milliseconds));
         }
         stats.snapshot()
     }
@@ -101,5 +120,39 @@ mod tests {
         assert!(verdict(&stats(1000, 0, 2), &stats(1000, 0, 200)).unwrap().contains("p99"));
         assert_eq!(verdict(&stats(1000, 0, 2), &stats(1000, 0, 20)), None);
         assert_eq!(verdict(&stats(1000, 0, 200), &stats(1000, 0, 300)), None);
+    }
+
+    /// Figures with more requests of one outcome.
+    fn with(before: u64, outcome: Outcome, count: u64, milliseconds: u64) -> StatsSnapshot {
+        let stats = RequestStats::default();
+        (0..before).for_each(|_| stats.count(Outcome::Success, Duration::from_millis(1)));
+        (0..count).for_each(|_| stats.count(outcome, Duration::from_millis(milliseconds)));
+        stats.snapshot()
+    }
+
+    #[test]
+    fn what_the_host_refuses_is_no_fault_of_the_version() {
+        let refused = with(0, Outcome::HostRefusal, 1000, 0);
+        assert_eq!(verdict(&stats(1000, 0, 1), &refused), None);
+        assert_eq!(verdict(&stats(0, 0, 1), &refused), None);
+        assert_eq!(verdict(&stats(1000, 0, 1), &with(20, Outcome::HostRefusal, 1000, 0)), None);
+    }
+
+    #[test]
+    fn a_version_that_hangs_until_its_clients_leave_is_clearly_worse() {
+        for old in [stats(1000, 0, 1), stats(0, 0, 1)] {
+            let reason = verdict(&old, &with(0, Outcome::ClientGone, 20, 2000)).unwrap();
+            assert!(reason.contains("20 were given up"), "{reason}");
+        }
+    }
+
+    #[test]
+    fn clients_that_leave_soon_cannot_veto_a_version() {
+        assert_eq!(verdict(&stats(1000, 0, 1), &with(20, Outcome::ClientGone, 1000, 100)), None);
+        assert_eq!(
+            verdict(&stats(1000, 0, 200), &with(20, Outcome::ClientGone, 1000, 500)),
+            None,
+            "it was slow before"
+        );
     }
 }

@@ -15,6 +15,6 @@ mod slot;
 mod swapper;
 
 pub use self::error::SwapError;
-pub use self::outcome::{SwapOptions, Swapped};
+pub use self::outcome::{ComponentSource, SwapOptions, Swapped, parse_share};
 pub use self::report::{CanaryReport, ServiceReport, ServiceState, VersionFigures};
 pub use self::swapper::Swapper;

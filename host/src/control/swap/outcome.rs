@@ -1,9 +1,18 @@
 //! What is asked of a swap, and what came of it.
 
+use std::sync::Arc;
 use std::time::Duration;
 
-use crate::config::ServiceConfig;
 use crate::services::Generation;
+
+/// Where the new version of a component comes from.
+#[derive(Clone, Debug)]
+pub enum ComponentSource {
+    /// From the file that the manifest names when the swap's turn has come.
+    File,
+    /// From somebody who sent it.
+    Bytes(Arc<[u8]>),
+}
 
 /// What a swap should do besides replacing the version.
 #[derive(Clone, Debug, Default)]
@@ -12,8 +21,21 @@ pub struct SwapOptions {
     pub allow_dropped_routes: bool,
     /// Serve only this many of 10,000 traces with the candidate.
     pub canary: Option<u32>,
-    /// The configuration of the new generation, where it is not the old one's.
-    pub config: Option<ServiceConfig>,
+}
+
+/// Reads the share of a canary, such as `10%` or `0.5%`, in ten-thousandths.
+///
+/// # Errors
+///
+/// Says in plain words what is wrong with `text`.
+pub fn parse_share(text: &str) -> Result<u32, String> {
+    match text.strip_suffix('%').unwrap_or(text).trim().parse::<f64>() {
+        Ok(percent) if percent >= 100.0 && percent.is_finite() => {
+            Err(format!("a canary of {text} would be everybody: swap without a canary, or give less than 100%"))
+        }
+        Ok(percent) if percent > 0.0 => Ok((percent * 100.0).round().max(1.0) as u32),
+        _ => Err(format!("`{text}` is no share for a canary: give one above 0 % and below 100 %, such as 10%")),
+    }
 }
 
 /// A swap that happened.
@@ -33,5 +55,23 @@ impl Swapped {
     /// A swap after which `generation` serves. `changed` is false where it served before.
     pub(super) fn new(generation: &Generation, changed: bool, timings: Vec<(&'static str, Duration)>) -> Swapped {
         Swapped { generation: generation.number, digest: generation.digest().as_str().to_owned(), changed, timings }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_share_is_above_nothing_and_below_everybody() {
+        for (text, share) in [("10%", 1000), ("0.5%", 50), ("25", 2500), ("0.001 %", 1)] {
+            assert_eq!(parse_share(text), Ok(share), "{text}");
+        }
+        for text in ["100%", "200%", "1e9%"] {
+            assert!(parse_share(text).unwrap_err().contains("everybody"), "{text}");
+        }
+        for text in ["0", "-1%", "lots", "", "%", "NaN", "inf%", "10%%"] {
+            assert!(parse_share(text).unwrap_err().contains("no share"), "{text}");
+        }
     }
 }

@@ -5,8 +5,9 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use serde::Serialize;
 
 use super::slot::Slot;
-use crate::services::StatsSnapshot;
-use crate::services::{Generation, Service};
+use crate::component::Kind;
+use crate::config::ServiceConfig;
+use crate::services::{Generation, Service, StatsSnapshot};
 
 /// What a service is doing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -20,10 +21,12 @@ pub enum ServiceState {
     Canary,
     /// Taken out of the manifest, finishing what it began.
     Draining,
+    /// In the manifest, but not serving yet: its component, or another one that came with it, is missing or bad.
+    Waiting,
 }
 
 /// How the requests of one version went.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Default, Serialize)]
 pub struct VersionFigures {
     /// The generation.
     pub generation: u64,
@@ -33,15 +36,19 @@ pub struct VersionFigures {
     pub version: String,
     /// Requests that it is serving.
     pub in_flight: usize,
-    /// Requests that it served: all of them or, where a canary runs, since the trial began.
+    /// Requests that the guest answered or failed at: all of them or, where a canary runs, since the trial began.
     pub requests: u64,
+    /// Requests that the host answered in the guest's stead: no such route, at a limit, in a circle.
+    pub refused: u64,
+    /// Requests whose client went away while the guest ran.
+    pub abandoned: u64,
     /// Requests per second over the same time.
     pub rate: f64,
-    /// The share of requests answered with a 5xx, from 0 to 1.
+    /// The share of `requests` that the guest failed at (a 5xx, a trap, no answer in time), from 0 to 1.
     pub error_rate: f64,
-    /// The median duration in milliseconds, to within a factor of two.
+    /// The median of the time that the guest took, in milliseconds, to within 10 %.
     pub p50_ms: Option<f64>,
-    /// The 99th percentile in milliseconds, to within a factor of two.
+    /// The 99th percentile of it, in milliseconds, to within 10 %.
     pub p99_ms: Option<f64>,
 }
 
@@ -86,6 +93,28 @@ pub struct ServiceReport {
     pub canary: Option<CanaryReport>,
 }
 
+impl ServiceReport {
+    /// A service of the manifest that does not serve yet, and why.
+    pub(crate) fn waiting(service: &ServiceConfig, reason: String) -> ServiceReport {
+        let figures = VersionFigures { version: service.version.clone(), ..VersionFigures::default() };
+        ServiceReport {
+            name: service.name.to_string(),
+            kind: Kind::Unknown.to_string(),
+            listen: service.listen.to_string(),
+            generation: 0,
+            digest: String::new(),
+            version: service.version.clone(),
+            state: ServiceState::Waiting,
+            in_flight: 0,
+            swaps: 0,
+            last_error: Some(reason),
+            earlier_generations: Vec::new(),
+            serving: figures,
+            canary: None,
+        }
+    }
+}
+
 pub(super) fn of(service: &Service, slot: &Slot) -> ServiceReport {
     let serving = service.serving();
     let stable = &serving.stable;
@@ -96,7 +125,7 @@ pub(super) fn of(service: &Service, slot: &Slot) -> ServiceReport {
     });
     // Two versions are compared over the same time.
     let (since, before) = match &serving.canary {
-        Some(canary) => (canary.began, canary.before),
+        Some(canary) => (canary.began, canary.before.clone()),
         None => (stable.created, StatsSnapshot::default()),
     };
     let state = match () {
@@ -108,7 +137,7 @@ pub(super) fn of(service: &Service, slot: &Slot) -> ServiceReport {
     ServiceReport {
         name: service.name.to_string(),
         kind: stable.pool.prepared().kind().to_string(),
-        listen: stable.config.listen.to_string(),
+        listen: service.listen().to_string(),
         generation: stable.number,
         digest: stable.digest().as_str().to_owned(),
         version: stable.config.version.clone(),
@@ -132,6 +161,8 @@ fn figures(generation: &Generation, since: SystemTime, before: &StatsSnapshot) -
         version: generation.config.version.clone(),
         in_flight: generation.in_flight(),
         requests: stats.requests,
+        refused: stats.refused,
+        abandoned: stats.abandoned,
         rate: stats.requests as f64 / age.as_secs_f64().max(1.0),
         error_rate: stats.error_rate(),
         p50_ms: milliseconds(0.50),

@@ -121,7 +121,7 @@ impl Slot {
         let mut memory = self.lock();
         memory.swaps += 1;
         // What an automatic rollback said stays to be read until the next good swap.
-        if outcome == "swapped" {
+        if matches!(outcome, "swapped" | "promoted") {
             memory.last_error = None;
         }
     }

@@ -6,7 +6,7 @@ use std::time::{Duration, SystemTime};
 
 use super::differences::differences;
 use super::error::SwapError;
-use super::outcome::{SwapOptions, Swapped};
+use super::outcome::{ComponentSource, SwapOptions, Swapped};
 use super::progress::Progress;
 use super::report::{self, ServiceReport};
 use super::slot::Slot;
@@ -44,14 +44,15 @@ impl Swapper {
         Arc::new(Swapper { builder, dispatcher, pipeline, resource, settings, slots: Mutex::default() })
     }
 
-    /// Replaces the version of a service, or says why not. On return the new version serves; the old one drains on.
+    /// Replaces the version of a service, or says why not. The new version runs under what the manifest says of the
+    /// service when the swap's turn has come. On return it serves; the old one drains on.
     pub async fn swap(
         self: &Arc<Self>,
         service: &Arc<Service>,
-        bytes: Arc<[u8]>,
+        component: ComponentSource,
         options: SwapOptions,
     ) -> Result<Swapped, SwapError> {
-        let slot = self.slot(&service.name);
+        let slot = self.slot(service);
         let ticket = slot.ticket();
         let _turn = slot.turn.lock().await;
         let _busy = slot.busy();
@@ -59,7 +60,7 @@ impl Swapper {
         let candidate = tokio::select! {
             biased;
             () = slot.superseded(ticket) => Err(SwapError::Superseded),
-            candidate = self.candidate(service, &slot, bytes, &options, &mut progress) => candidate,
+            candidate = self.candidate(service, &slot, component, &options, &mut progress) => candidate,
         };
         match candidate {
             _ if service.is_removed() => Err(self.refuse(service, &slot, SwapError::Removed, progress)),
@@ -76,7 +77,7 @@ impl Swapper {
 
     /// Goes back to the generation that served before. A swap that runs is cancelled.
     pub async fn rollback(&self, service: &Arc<Service>) -> Result<Swapped, SwapError> {
-        let slot = self.slot(&service.name);
+        let slot = self.slot(service);
         slot.ticket();
         let _turn = slot.turn.lock().await;
         self.go_back(service, &slot).await
@@ -84,7 +85,7 @@ impl Swapper {
 
     /// Goes back because the guard found `new` clearly worse, unless another generation serves by then.
     async fn roll_back_from(&self, service: &Arc<Service>, new: &Arc<Generation>, reason: &str) {
-        let slot = self.slot(&service.name);
+        let slot = self.slot(service);
         let _turn = slot.turn.lock().await;
         if !Arc::ptr_eq(&service.serving().stable, new) || self.go_back(service, &slot).await.is_err() {
             return;
@@ -105,8 +106,7 @@ impl Swapper {
         let pool = self.builder.pool(earlier.pool.prepared().clone(), earlier.pool.context().clone());
         // Should there be no room for instances now, there may be when requests come.
         progress.step("warm", pool.warm(WARM_INSTANCES)).await.ok();
-        // Where the service listens is no part of a version.
-        let config = ServiceConfig { listen: current.config.listen, ..earlier.config.clone() };
+        let config = earlier.config.clone();
         let earlier = self.builder.generation(earlier.number, config, earlier.resource.clone(), pool);
         let serving = Serving { stable: earlier.clone(), canary: None };
         Ok(self.establish(service, slot, serving, &earlier, "rolled_back", progress))
@@ -114,7 +114,7 @@ impl Swapper {
 
     /// Makes the canary the version that serves everybody.
     pub async fn promote(&self, service: &Arc<Service>) -> Result<Swapped, SwapError> {
-        let slot = self.slot(&service.name);
+        let slot = self.slot(service);
         let _turn = slot.turn.lock().await;
         let (serving, progress) = (service.serving(), self.progress("promote", service));
         let Some(Canary { generation: canary, .. }) = serving.canary.clone() else {
@@ -127,7 +127,7 @@ impl Swapper {
 
     /// Ends the canary; everybody is served by the version that served before.
     pub async fn abort(&self, service: &Arc<Service>) -> Result<Swapped, SwapError> {
-        let slot = self.slot(&service.name);
+        let slot = self.slot(service);
         let _turn = slot.turn.lock().await;
         let (serving, progress) = (service.serving(), self.progress("abort", service));
         if serving.canary.is_none() {
@@ -139,7 +139,7 @@ impl Swapper {
 
     /// What `spandrel status` and the admin API tell of a service.
     pub fn report(&self, service: &Service) -> ServiceReport {
-        report::of(service, &self.slot(&service.name))
+        report::of(service, &self.slot(service))
     }
 
     /// Forgets what is known of a service that was removed, and cancels its swap.
@@ -154,9 +154,14 @@ impl Swapper {
         self.slots.lock().unwrap_or_else(PoisonError::into_inner).values().for_each(|slot| slot.close());
     }
 
-    /// Notes that a service's next version could not even be read.
+    /// Waits for the swap of a service that runs, and for those that wait for their turn now.
+    pub async fn settled(&self, service: &Service) {
+        drop(self.slot(service).turn.lock().await);
+    }
+
+    /// Notes that a swap ended in a way that it could not note itself.
     pub fn note_failure(&self, service: &Service, reason: &str) {
-        self.slot(&service.name).fail(reason.to_owned());
+        self.slot(service).fail(reason.to_owned());
         self.builder.metrics().swap(service.name.as_str(), "refused");
         tracing::warn!(service = %service.name, reason, "swap refused; the old version keeps serving");
         self.progress("swap", service).refused("refused", reason);
@@ -167,14 +172,18 @@ impl Swapper {
         &self,
         service: &Arc<Service>,
         slot: &Slot,
-        bytes: Arc<[u8]>,
+        component: ComponentSource,
         options: &SwapOptions,
         progress: &mut Progress,
     ) -> Result<Option<Arc<Generation>>, SwapError> {
         let serving = service.serving();
         let old = &serving.stable;
-        let config = options.config.clone().unwrap_or_else(|| old.config.clone());
-        if Digest::compute(&bytes).await == *old.digest() && config == old.config {
+        let config = ServiceConfig::clone(&service.declared());
+        let bytes = match component {
+            ComponentSource::Bytes(bytes) => bytes,
+            ComponentSource::File => self.builder.read(&config).await?,
+        };
+        if Digest::compute(&bytes).await == *old.digest() && config.is_same_version_as(&old.config) {
             return Ok(None);
         }
         if let Some(canary) = &serving.canary {
@@ -303,8 +312,12 @@ impl Swapper {
         progress
     }
 
-    fn slot(&self, name: &ServiceName) -> Arc<Slot> {
+    /// What is remembered of a service. Of one that was taken out nothing is: another one of its name may have come.
+    fn slot(&self, service: &Service) -> Arc<Slot> {
         let mut slots = self.slots.lock().unwrap_or_else(PoisonError::into_inner);
-        slots.entry(name.clone()).or_default().clone()
+        if service.is_removed() {
+            return Arc::default();
+        }
+        slots.entry(service.name.clone()).or_default().clone()
     }
 }

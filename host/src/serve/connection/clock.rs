@@ -175,11 +175,8 @@ impl Clock {
 mod tests {
     use super::*;
 
-    const TIMEOUTS: Timeouts = Timeouts {
-        head: Duration::from_secs(10),
-        keep_alive: Duration::from_secs(75),
-        stall: Duration::from_secs(30),
-    };
+    const TIMEOUTS: Timeouts =
+        Timeouts { head: Duration::from_secs(10), keep_alive: Duration::from_secs(75), stall: Duration::from_secs(30) };
 
     async fn overdue(clock: &Clock) -> (Overdue, u64) {
         let began = Instant::now();

@@ -1,0 +1,62 @@
+//! Which file a path leads to, and in which state.
+
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
+
+/// Equal stamps mean that nothing was written. The time of the last change of the file's data or metadata (ctime) cannot
+/// be set, so it tells of a copy that kept the old length and the old time of modification too.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Stamp {
+    device: u64,
+    inode: u64,
+    length: u64,
+    modified: (i64, i64),
+    changed: (i64, i64),
+}
+
+impl Stamp {
+    /// The stamp of the file that a path leads to, through symbolic links; none where there is no file.
+    pub async fn of(path: &Path) -> Option<Stamp> {
+        let metadata = tokio::fs::metadata(path).await.ok()?;
+        Some(Stamp {
+            device: metadata.dev(),
+            inode: metadata.ino(),
+            length: metadata.len(),
+            modified: (metadata.mtime(), metadata.mtime_nsec()),
+            changed: (metadata.ctime(), metadata.ctime_nsec()),
+        })
+    }
+
+    #[cfg(test)]
+    pub fn of_length(length: u64) -> Stamp {
+        Stamp { length, ..Stamp::default() }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs::{self, File, FileTimes};
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_copy_with_the_length_and_time_of_the_old_file_is_another_file() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("component.wasm");
+        fs::write(&path, "one").unwrap();
+        let before = Stamp::of(&path).await.unwrap();
+        let modified = fs::metadata(&path).unwrap().modified().unwrap();
+        // The clock that files are stamped with may stand still for a few milliseconds.
+        while Stamp::of(&path).await == Some(before) {
+            fs::write(&path, "two").unwrap();
+            File::options()
+                .write(true)
+                .open(&path)
+                .unwrap()
+                .set_times(FileTimes::new().set_modified(modified))
+                .unwrap();
+        }
+        let after = Stamp::of(&path).await.unwrap();
+        assert_eq!((after.length, after.modified, after.inode), (before.length, before.modified, before.inode));
+    }
+}

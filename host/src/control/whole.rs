@@ -1,0 +1,52 @@
+//! Whether a component file looks as if somebody were still writing it.
+
+use wasmparser::{Chunk, Parser, Payload};
+
+/// Whether the sections of a WebAssembly file end where the file ends. What is malformed, and what is no WebAssembly, is
+/// as whole as it will ever be.
+pub(super) fn is_whole(bytes: &[u8]) -> bool {
+    let (mut parser, mut rest) = (Parser::new(0), bytes);
+    loop {
+        let (consumed, nested) = match parser.parse(rest, false) {
+            Ok(Chunk::Parsed { consumed, payload }) => (consumed, nested_length(&payload)),
+            // More is wanted: this is the end only where the file may end here.
+            Ok(Chunk::NeedMoreData(_)) => return matches!(parser.parse(rest, true), Ok(Chunk::Parsed { .. })),
+            Err(_) => return true,
+        };
+        let Some(after) = rest.get(consumed.saturating_add(nested)..) else { return false };
+        rest = after;
+    }
+}
+
+/// The bytes of a module or component within the component, which follow its section's head.
+fn nested_length(payload: &Payload<'_>) -> usize {
+    match payload {
+        Payload::ModuleSection { unchecked_range, .. } | Payload::ComponentSection { unchecked_range, .. } => {
+            unchecked_range.len()
+        }
+        _ => 0,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_component_is_whole_when_its_sections_end_with_the_file() {
+        // A custom section, an empty core module within the component, and another custom section.
+        let whole = b"\0asm\x0d\0\x01\0\0\x03\x01ab\x01\x08\0asm\x01\0\0\0\0\x02\x01c";
+        assert!(is_whole(whole));
+        let ends = [8, 13, 23, whole.len()];
+        for length in 0..whole.len() {
+            assert_eq!(is_whole(&whole[..length]), ends.contains(&length), "cut at {length}");
+        }
+    }
+
+    #[test]
+    fn what_is_no_component_is_as_whole_as_it_will_be() {
+        assert!(is_whole(b"not wasm"));
+        assert!(is_whole(b"\0asm\x0d\0\x01\0\xff\x01a"), "no section has this number");
+        assert!(!is_whole(b""));
+    }
+}

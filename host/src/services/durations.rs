@@ -1,0 +1,143 @@
+//! A histogram of durations whose quantiles are within 10 % of the true ones.
+//!
+//! Buckets are logarithmic with linear steps in between, as in HdrHistogram: eight to each doubling, from one microsecond
+//! to hours. Counting is one relaxed addition.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+/// Buckets to each doubling, as a power of two: a bucket is an eighth as wide as its lower end at most.
+const STEPS_LOG2: u32 = 3;
+const STEPS: u64 = 1 << STEPS_LOG2;
+/// The last doubling begins at 2^32 microseconds, more than an hour.
+const LAST_DOUBLING: u32 = 32;
+const BUCKETS: usize = bucket_at(LAST_DOUBLING, STEPS - 1) + 1;
+
+/// Counts durations.
+#[derive(Debug)]
+pub(super) struct DurationCounts([AtomicU64; BUCKETS]);
+
+impl Default for DurationCounts {
+    fn default() -> DurationCounts {
+        DurationCounts([const { AtomicU64::new(0) }; BUCKETS])
+    }
+}
+
+impl DurationCounts {
+    pub fn count(&self, duration: Duration) {
+        if let Some(bucket) = self.0.get(bucket(duration)) {
+            bucket.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    /// The counts now. They are not exact while others count.
+    pub fn snapshot(&self) -> Durations {
+        Durations(self.0.iter().map(|bucket| bucket.load(Ordering::Relaxed)).collect())
+    }
+}
+
+/// Durations counted until one moment. The default is none at all.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Durations(Box<[u64]>);
+
+impl Durations {
+    /// How many there are.
+    pub fn total(&self) -> u64 {
+        self.0.iter().sum()
+    }
+
+    /// What came between `earlier` and this.
+    pub fn since(&self, earlier: &Durations) -> Durations {
+        let before = earlier.0.iter().copied().chain(std::iter::repeat(0));
+        Durations(self.0.iter().zip(before).map(|(now, before)| now.saturating_sub(before)).collect())
+    }
+
+    /// These and others.
+    pub fn and(&self, other: &Durations) -> Durations {
+        let (long, short) = if self.0.len() < other.0.len() { (other, self) } else { (self, other) };
+        let more = short.0.iter().copied().chain(std::iter::repeat(0));
+        Durations(long.0.iter().zip(more).map(|(count, more)| count.saturating_add(more)).collect())
+    }
+
+    /// Those that are surely longer than `limit`.
+    pub fn longer_than(&self, limit: Duration) -> Durations {
+        let last = bucket(limit);
+        let count = |(index, count): (usize, &u64)| if index > last { *count } else { 0 };
+        Durations(self.0.iter().enumerate().map(count).collect())
+    }
+
+    /// The `q`-quantile (0.99 for p99), to within 10 %; none without durations.
+    pub fn quantile(&self, q: f64) -> Option<Duration> {
+        let rank = ((self.total() as f64 * q).ceil() as u64).max(1);
+        let mut seen = 0;
+        let found = self.0.iter().position(|count| {
+            seen += count;
+            seen >= rank
+        });
+        found.map(middle)
+    }
+}
+
+/// The bucket of the `step`-th step after 2^`doubling` microseconds.
+const fn bucket_at(doubling: u32, step: u64) -> usize {
+    ((doubling - STEPS_LOG2 + 1) as u64 * STEPS + step) as usize
+}
+
+fn bucket(duration: Duration) -> usize {
+    let microseconds = u64::try_from(duration.as_micros()).unwrap_or(u64::MAX);
+    match microseconds.checked_ilog2() {
+        Some(doubling) if doubling > LAST_DOUBLING => BUCKETS - 1,
+        Some(doubling) if doubling >= STEPS_LOG2 => {
+            bucket_at(doubling, (microseconds >> (doubling - STEPS_LOG2)) & (STEPS - 1))
+        }
+        _ => microseconds as usize,
+    }
+}
+
+/// The middle of a bucket.
+fn middle(bucket: usize) -> Duration {
+    let (row, step) = (bucket as u64 / STEPS, bucket as u64 % STEPS);
+    match row.checked_sub(1) {
+        None => Duration::from_micros(step),
+        Some(shift) => Duration::from_nanos(((STEPS + step) << shift) * 1000 + 500 * (1 << shift)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn quantiles_are_within_ten_percent() {
+        for microseconds in (0..7_200_000_000_u64).step_by(7_919_993).chain(1..5000) {
+            let counts = DurationCounts::default();
+            counts.count(Duration::from_micros(microseconds));
+            let told = counts.snapshot().quantile(0.5).unwrap().as_secs_f64() * 1e6;
+            let off = (told - microseconds as f64).abs();
+            assert!(off <= 0.1 * microseconds as f64 || off <= 1.0, "{microseconds} is told as {told}");
+        }
+    }
+
+    #[test]
+    fn the_longest_durations_are_counted_too() {
+        let counts = DurationCounts::default();
+        counts.count(Duration::MAX);
+        assert_eq!(counts.snapshot().total(), 1);
+        assert!(counts.snapshot().quantile(0.99).unwrap() > Duration::from_secs(3600));
+    }
+
+    #[test]
+    fn durations_are_added_subtracted_and_cut() {
+        let counts = DurationCounts::default();
+        counts.count(Duration::from_millis(1));
+        let earlier = counts.snapshot();
+        counts.count(Duration::from_secs(1));
+        let now = counts.snapshot();
+        assert_eq!(now.since(&earlier).total(), 1);
+        assert_eq!(now.since(&Durations::default()), now);
+        assert_eq!(Durations::default().and(&now), now);
+        assert_eq!(now.and(&earlier).total(), 3);
+        assert_eq!(now.longer_than(Duration::from_millis(100)).total(), 1);
+        assert_eq!(Durations::default().quantile(0.5), None);
+    }
+}
