@@ -12,6 +12,7 @@ mod hostfn;
 pub mod http;
 pub mod metrics;
 pub mod outbound;
+mod printable;
 pub mod serve;
 pub mod services;
 pub mod state;

@@ -125,6 +125,6 @@ fn print(text: &str) -> ExitCode {
 }
 
 fn fail(error: CommandError) -> ExitCode {
-    eprintln!("error: {error}");
+    eprint!("{}", cli::error_text(&error));
     ExitCode::from(WRONG_INPUT)
 }

@@ -3,7 +3,7 @@
 use http::Version;
 use serde_json::json;
 use testkit::raw::Connection;
-use testkit::{Client, Shop, Span};
+use testkit::{Client, PATIENCE, Shop, Span};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_connection_is_kept_for_the_next_request() {
@@ -184,4 +184,149 @@ async fn answers_without_content_have_none() {
     let head = connection.read_until("\r\n\r\n").await.to_lowercase();
     assert!(head.starts_with("http/1.1 204") && !head.contains("content-length"), "{head}");
     assert!(connection.response().await.0.starts_with("http/1.1 200"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_request_names_one_host() {
+    let shop = Shop::oddities().start().await;
+    for hosts in
+        ["", "host: a\r\nhost: b\r\n", "host: a\r\nhost: a\r\n", "host: me@a\r\n", "host: a b\r\n", "host: a:x\r\n"]
+    {
+        let mut connection = Connection::open(shop.address("oddities")).await;
+        connection.send(format!("GET /health HTTP/1.1\r\n{hosts}\r\n")).await;
+        let (head, body) = connection.response().await;
+        assert!(head.starts_with("http/1.1 400") && head.contains("application/problem+json"), "{hosts}: {head}{body}");
+        connection.send("GET /health HTTP/1.1\r\nhost: a\r\n\r\n").await;
+        assert!(connection.response().await.0.starts_with("http/1.1 200"), "{hosts}: the connection goes on");
+    }
+    let refused = |span: &Span| span.attributes.get("http.response.status_code") == Some(&json!(400));
+    let span = shop.collector().wait_for_span("a refused request", refused).await;
+    assert_eq!(span.name, "GET /health");
+    for (client, host) in [(Client::default(), "me@a"), (Client::h2c(), "other.example"), (Client::h2c(), "me@a")] {
+        let request = client.request("GET", shop.address("oddities"), "/health").header("host", host);
+        request.send().await.assert_problem(400, "");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_absolute_target_says_whom_the_request_asks() {
+    let shop = Shop::oddities().start().await;
+    let mut connection = Connection::open(shop.address("oddities")).await;
+    connection.send("GET http://shop.example:81/echo/a/b?q=1 HTTP/1.1\r\nhost: other\r\n\r\n").await;
+    let (head, body) = connection.response().await;
+    assert!(head.starts_with("http/1.1 200"), "{head}{body}");
+    let seen: serde_json::Value = serde_json::from_str(&body).expect("JSON");
+    assert_eq!((&seen["headers"]["host"], &seen["query"]), (&json!("shop.example:81"), &json!("q=1")));
+    let named = |span: &Span| span.attributes.get("server.address") == Some(&json!("shop.example"));
+    let span = shop.collector().wait_for_span("the request", named).await;
+    assert_eq!((&span.attributes["server.port"], &span.attributes["url.path"]), (&json!(81), &json!("/echo/a/b")));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn options_for_the_server_tell_its_methods() {
+    let shop = Shop::oddities().start().await;
+    let mut connection = Connection::open(shop.address("oddities")).await;
+    connection.send("OPTIONS * HTTP/1.1\r\nhost: a\r\n\r\n").await;
+    let head = connection.read_until("\r\n\r\n").await.to_lowercase();
+    assert!(
+        head.starts_with("http/1.1 204") && head.contains("allow: delete, get, head, options, post, put\r\n"),
+        "{head}"
+    );
+    connection.send("GET * HTTP/1.1\r\nhost: a\r\n\r\n").await;
+    assert!(connection.response().await.0.starts_with("http/1.1 400"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_coding_that_is_not_understood_is_not_taken_for_a_body() {
+    let shop = Shop::oddities().start().await;
+    for coding in ["gzip, chunked", "x-unknown, chunked"] {
+        let mut connection = Connection::open(shop.address("oddities")).await;
+        let head = format!("POST /echo/a/b HTTP/1.1\r\nhost: a\r\ntransfer-encoding: {coding}\r\n\r\n0\r\n\r\n");
+        connection.send(head).await;
+        let (head, body) = connection.response().await;
+        assert!(head.starts_with("http/1.1 501"), "{coding}: {head}{body}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn fields_for_the_next_hop_go_no_further_in_either_direction() {
+    let shop = Shop::oddities().start().await;
+    let mut connection = Connection::open(shop.address("oddities")).await;
+    let fields = "x-test: 1\r\ncontent-type: text/plain\r\nconnection: keep-alive, X-Test\r\n";
+    connection.send(format!("GET /echo/a/b HTTP/1.1\r\nhost: a\r\n{fields}\r\n")).await;
+    let seen: serde_json::Value = serde_json::from_str(&connection.response().await.1).expect("JSON");
+    assert_eq!(seen["headers"]["x-test"], json!(null));
+    assert_eq!(seen["headers"]["content-type"], "text/plain");
+    connection.send("GET /hop-by-hop HTTP/1.1\r\nhost: a\r\n\r\n").await;
+    let (head, _) = connection.response().await;
+    assert!(head.contains("x-end: 1") && !head.contains("x-hop"), "{head}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_answer_without_content_has_none_over_http_2_either() {
+    let shop = Shop::oddities().start().await;
+    let client = Client::h2c();
+    for (method, path, status, length) in [
+        ("HEAD", "/health", 200, "41"),
+        ("HEAD", "/nothing", 404, "100"),
+        ("GET", "/status/204", 204, ""),
+        ("GET", "/status/304", 304, ""),
+        ("HEAD", "/status/204", 204, ""),
+    ] {
+        let answer = client.request(method, shop.address("oddities"), path).send().await;
+        assert_eq!((answer.status.as_u16(), answer.body.len()), (status, 0), "{method} {path}");
+        assert_eq!(answer.header("content-length").len(), length.len(), "{method} {path}: {:?}", answer.headers);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_proxy_that_is_trusted_tells_who_the_client_is() {
+    let shop = Shop::oddities().keys("oddities", "trusted_proxies = [\"127.0.0.0/8\"]").start().await;
+    let forwarded = "for=6.6.6.6, for=\"[2001:db8::1]:4711\";proto=https;host=\"shop.example\", for=127.0.0.2";
+    let answer = shop.request("GET", "oddities", "/health").header("forwarded", forwarded).send().await;
+    let older = shop.request("GET", "oddities", "/health").header("x-forwarded-for", "6.6.6.6, 1.1.1.1");
+    let older = older.header("x-forwarded-proto", "https").send().await;
+    let malformed = shop.request("GET", "oddities", "/health").header("forwarded", "for=nobody").send().await;
+    let told = |span: &Span| {
+        let keys = ["client.address", "network.peer.address", "url.scheme", "server.address", "server.port"];
+        keys.map(|key| span.attribute(key).clone())
+    };
+    let tree = shop.trace(&answer.trace, 1).await;
+    assert_eq!(
+        told(&tree.spans()[0]),
+        [json!("2001:db8::1"), json!("127.0.0.1"), json!("https"), json!("shop.example"), json!(443)]
+    );
+    let tree = shop.trace(&older.trace, 1).await;
+    assert_eq!(told(&tree.spans()[0])[..3], [json!("1.1.1.1"), json!("127.0.0.1"), json!("https")]);
+    let tree = shop.trace(&malformed.trace, 1).await;
+    assert_eq!(told(&tree.spans()[0])[..3], [json!("127.0.0.1"), json!("127.0.0.1"), json!("http")]);
+    let is_https = |metric: &testkit::collector::Metric| {
+        metric.points.iter().any(|point| point.attributes.get("url.scheme") == Some(&json!("https")))
+    };
+    shop.collector().wait_for_metric("http.server.request.duration", is_https).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn strangers_do_not_say_who_they_are() {
+    let shop = Shop::oddities().keys("oddities", "trusted_proxies = [\"10.0.0.0/8\", \"192.0.2.1\"]").start().await;
+    let answer = shop.request("GET", "oddities", "/health").header("x-forwarded-for", "1.1.1.1");
+    let answer = answer.header("x-forwarded-proto", "https").send().await;
+    let tree = shop.trace(&answer.trace, 1).await;
+    let span = &tree.spans()[0];
+    span.assert_attribute("client.address", "127.0.0.1");
+    span.assert_attribute("url.scheme", "http");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_connection_that_is_idle_is_kept_for_as_long_as_the_manifest_says() {
+    let shop = Shop::oddities().head("[limits]\nhead_timeout = \"300ms\"\nkeep_alive = \"2s\"").start().await;
+    let mut connection = Connection::open(shop.address("oddities")).await;
+    for _ in 0..2 {
+        connection.send("GET /health HTTP/1.1\r\nhost: x\r\n\r\n").await;
+        assert!(connection.response().await.0.starts_with("http/1.1 200"));
+        // Longer than a head may take, and shorter than the connection is kept.
+        tokio::time::sleep(std::time::Duration::from_millis(700)).await;
+    }
+    let ended = tokio::time::timeout(PATIENCE, connection.rest()).await.expect("it ends some time");
+    assert_eq!(ended, "");
 }

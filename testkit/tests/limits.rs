@@ -224,6 +224,63 @@ async fn requests_over_the_limit_of_concurrency_get_503_and_retry_after() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_length_over_the_limit_gets_413_before_the_body_is_sent() {
+    let shop = Shop::oddities().limits("oddities", "request_body = \"1KiB\"").start().await;
+    for expect in ["", "expect: 100-continue\r\n"] {
+        let mut connection = Connection::open(shop.address("oddities")).await;
+        connection.send(format!("POST /echo/a/b HTTP/1.1\r\nhost: x\r\n{expect}content-length: 1025\r\n\r\n")).await;
+        let (head, _) = connection.response().await;
+        assert!(head.starts_with("http/1.1 413"), "{expect}: {head}");
+    }
+    let mut connection = Connection::open(shop.address("oddities")).await;
+    let (large, body) = (64 << 20, "x".repeat(4 << 20));
+    connection.send(format!("POST /echo/a/b HTTP/1.1\r\nhost: x\r\ncontent-length: {large}\r\n\r\n{body}")).await;
+    let (head, _) = connection.response().await;
+    assert!(head.starts_with("http/1.1 413"), "a client that goes on sending gets its answer: {head}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn silent_connections_stop_neither_their_port_nor_others_nor_the_console() {
+    let component = testkit::artifacts::component("oddities");
+    let head = "[limits]\nconnections = 50\nhead_timeout = \"2s\"";
+    let shop = Shop::oddities().head(head).service("calm", &component, 8007).with_console().start().await;
+    let mut silent = Vec::new();
+    for start in ["", "P", "PRI * HTTP/2.0\r\n", "GET / HT", "\u{16}\u{3}\u{1}"].iter().cycle().take(100) {
+        let mut connection = Connection::open(shop.address("oddities")).await;
+        connection.send(start).await;
+        silent.push(connection);
+    }
+    let began = Instant::now();
+    assert_eq!(shop.get("calm", "/health").await.status, 200);
+    let healthz = testkit::Client::default().request("GET", shop.console(), "/healthz");
+    assert_eq!(healthz.send().await.status, 200);
+    assert!(began.elapsed() < Duration::from_secs(2), "they waited: {:?}", began.elapsed());
+    assert_eq!(shop.get("oddities", "/health").await.status, 200, "the port is free again after a while");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn header_fields_beyond_measure_are_an_answer_that_is_none() {
+    let shop = Shop::oddities().start().await;
+    assert_eq!(shop.get("oddities", "/fields/90").await.headers.get_all("x-field").iter().count(), 90);
+    for count in [1_025, 24_577, 32_769, 100_000] {
+        shop.get("oddities", &format!("/fields/{count}")).await.assert_problem(500, "more than 1024 header fields");
+    }
+    assert_eq!(shop.get("oddities", "/health").await.status, 200);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_the_host_holds_for_a_guest_counts_against_its_memory() {
+    let shop = Shop::oddities().limits("oddities", "memory = \"32MiB\"").start().await;
+    let left: u32 = shop.get("oddities", "/leave/1000/1000000").await.text().parse().expect("a number");
+    assert!((5..32).contains(&left), "{left} MB");
+    let again: u32 = shop.get("oddities", "/leave/1000/1000000").await.text().parse().expect("a number");
+    assert!((5..32).contains(&again), "what one request left is gone with it: {again} MB");
+    let came = shop.get("oddities", "/many/64/1000000").await.json().as_u64().unwrap_or_default();
+    assert!((1..32).contains(&came), "{came} answers of 1 MB");
+    assert_eq!(shop.get("oddities", "/many/4/1000000").await.json(), 4);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_body_over_the_limit_gets_413() {
     let shop = Shop::oddities().limits("oddities", "request_body = \"1KiB\"").start().await;
     let fits = shop.request("POST", "oddities", "/echo/a/b").body(vec![b'x'; 1024]).send().await;

@@ -13,6 +13,7 @@ use crate::config::{Config, Environment, ServiceConfig};
 use crate::host::Host;
 use crate::metrics::Metrics;
 use crate::outbound;
+use crate::printable::{printable, printable_lines};
 use crate::services::GenerationBuilder;
 use crate::state::StateStore;
 use crate::trace::Propagators;
@@ -47,7 +48,7 @@ fn text_banner(host: &Host, telemetry: &str) -> String {
         let url = format!("http://{}", address.replace("127.0.0.1", "localhost"));
         let digest = service.digest.get(..19).unwrap_or(&service.digest);
         rows.push(row([&service.name, &service.version, &service.kind, &url, digest]));
-        urls.extend(host.examples(&service.name).into_iter().map(|path| format!("  curl {url}{path}\n")));
+        urls.extend(host.examples(&service.name).into_iter().map(|path| format!("  curl {url}{}\n", printable(&path))));
     }
     let mut text = format!("{}\n{telemetry}\n\nTry:\n{}\n", table(&rows), urls.concat());
     // At the end, where it is still seen when the first lines of the log have come.
@@ -155,16 +156,18 @@ fn inspection_text(path: &str, inspection: &Inspection) -> String {
         inspection.digest.as_str(),
     );
     match &inspection.routes {
-        Ok(routes) => text.extend(routes.iter().map(|route| format!("  {:<7} {}\n", route.method, route.template))),
-        Err(error) => text.push_str(&format!("  none: {error}\n")),
+        Ok(routes) => {
+            text.extend(routes.iter().map(|route| format!("  {:<7} {}\n", route.method, printable(&route.template))));
+        }
+        Err(error) => text.push_str(&format!("  none: {}\n", printable_lines(&error.to_string()))),
     }
     text.push_str("\nimports\n");
     for import in &inspection.imports {
         let has = if import.offered { "ok     " } else { "MISSING" };
-        text.push_str(&format!("  {has} {}\n", import.name));
+        text.push_str(&format!("  {has} {}\n", printable(&import.name)));
     }
     text.push_str("\nexports\n");
-    text.extend(inspection.exports.iter().map(|export| format!("  {export}\n")));
+    text.extend(inspection.exports.iter().map(|export| format!("  {}\n", printable(export))));
     text
 }
 

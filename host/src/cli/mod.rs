@@ -20,6 +20,7 @@ pub use self::runtime::runtime;
 use crate::component::{ComponentError, EngineError};
 use crate::config::ConfigError;
 use crate::host::StartError;
+use crate::printable::printable_lines;
 
 /// Why a command failed.
 #[derive(Debug, Error)]
@@ -66,4 +67,20 @@ pub enum CommandError {
     /// The host said no.
     #[error("{0}")]
     Refused(String),
+}
+
+/// What to print of a failure. It may have text of a component or a manifest in it, which is not to control the terminal.
+pub fn error_text(error: &CommandError) -> String {
+    printable_lines(&format!("error: {error}\n")).into_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_failure_does_not_control_the_terminal() {
+        let refused = CommandError::Refused("route `/\u{1b}]0;x\u{7}`\n  help: leave it out".to_owned());
+        assert_eq!(error_text(&refused), "error: route `/\u{241b}]0;x\u{2407}`\n  help: leave it out\n");
+    }
 }

@@ -7,6 +7,7 @@
 //!
 //! `wasmtime` is named here and in `hostfn/`, nowhere else.
 
+pub(crate) mod account;
 pub(crate) mod bindings;
 mod call_metrics;
 pub(crate) mod client_call;

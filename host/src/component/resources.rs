@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use super::account::Held;
 use crate::state::BucketId;
 
 /// A span of a lean guest. Only its handle exists; the span itself is in the request's recorder.
@@ -14,11 +15,17 @@ pub struct GuestCounter;
 pub struct GuestHistogram;
 
 /// An open bucket of `wasi:keyvalue`.
-pub struct Bucket(pub(crate) Arc<BucketId>);
+pub struct Bucket {
+    pub(crate) id: Arc<BucketId>,
+    /// Gives back what the account holds for it.
+    pub(crate) _held: Held,
+}
 
 /// A key of a bucket and what it held when the guest looked: the state of a compare-and-swap.
 pub struct CasSnapshot {
     pub(crate) bucket: Arc<BucketId>,
     pub(crate) key: String,
     pub(crate) seen: Option<Vec<u8>>,
+    /// Gives back what the account holds for it.
+    pub(crate) _held: Held,
 }

@@ -7,10 +7,16 @@ use wasmtime::ResourceLimiter;
 use wasmtime::component::ResourceTable;
 use wasmtime_wasi::{WasiCtx, WasiCtxView, WasiView};
 
+use super::account::Account;
 use super::client_call::ClientCall;
 use super::context::ServiceContext;
 use super::gauge::Gauge;
 use super::invocation::GuestRequest;
+
+/// The most handles of host resources that an instance has at a time.
+const HANDLES: usize = 10_000;
+/// What may be left of what the host held for a request, in bytes. An instance with more is not used again.
+const LEFTOVERS: u64 = 64 * 1024;
 
 /// What host functions work on.
 pub struct StoreData {
@@ -18,7 +24,7 @@ pub struct StoreData {
     pub(crate) table: ResourceTable,
     context: Arc<ServiceContext>,
     gauge: Arc<Gauge>,
-    memory: u64,
+    pub(crate) account: Arc<Account>,
     /// Counts the instance's requests, so that handles of one are not taken for handles of another.
     pub(crate) sequence: u16,
     /// The request being served; none while the component is instantiated or asked for its routes.
@@ -31,13 +37,20 @@ impl StoreData {
     /// The data of a new instance, which counts as live in `gauge` until it is dropped.
     pub(super) fn new(wasi: WasiCtx, context: Arc<ServiceContext>, gauge: Arc<Gauge>) -> StoreData {
         gauge.live.fetch_add(1, Ordering::Relaxed);
-        let (table, calls) = (ResourceTable::new(), Vec::new());
-        StoreData { wasi, table, context, gauge, memory: 0, sequence: 0, request: None, calls }
+        let account = Account::new(context.limits.memory);
+        let (mut table, calls) = (ResourceTable::new(), Vec::new());
+        table.set_max_capacity(HANDLES);
+        StoreData { wasi, table, context, gauge, account, sequence: 0, request: None, calls }
     }
 
     /// Linear memory of the instance in bytes, over all of its memories.
     pub(super) fn memory(&self) -> u64 {
-        self.memory
+        self.account.memory()
+    }
+
+    /// Whether more is left of what the host held for a request than may stay with an idle instance.
+    pub(super) fn has_leftovers(&self) -> bool {
+        self.account.held() > LEFTOVERS
     }
 
     /// Makes `request` the one that host functions work on.
@@ -54,7 +67,7 @@ impl StoreData {
 impl Drop for StoreData {
     fn drop(&mut self) {
         self.gauge.live.fetch_sub(1, Ordering::Relaxed);
-        self.gauge.memory.fetch_sub(self.memory, Ordering::Relaxed);
+        self.gauge.memory.fetch_sub(self.memory(), Ordering::Relaxed);
     }
 }
 
@@ -67,12 +80,11 @@ impl WasiView for StoreData {
 impl ResourceLimiter for StoreData {
     fn memory_growing(&mut self, current: usize, desired: usize, _: Option<usize>) -> wasmtime::Result<bool> {
         // An instance may be made of several memories: what counts is what this one adds.
-        let total = self.memory + (desired - current) as u64;
-        let fits = total <= self.context.limits.memory;
+        let added = desired.saturating_sub(current) as u64;
+        let fits = self.account.grow(added);
         if fits {
-            self.gauge.memory.fetch_add(total - self.memory, Ordering::Relaxed);
-            self.gauge.memory_high_water.fetch_max(total, Ordering::Relaxed);
-            self.memory = total;
+            self.gauge.memory.fetch_add(added, Ordering::Relaxed);
+            self.gauge.memory_high_water.fetch_max(self.memory(), Ordering::Relaxed);
         }
         Ok(fits)
     }

@@ -165,3 +165,27 @@ fn a_place_is_counted_in_characters() {
     );
     check("\r\n\r\n[state]\r\nzz = 1\r\n", "shop/services.toml:4:1: unknown key `zz`");
 }
+
+#[test]
+fn connections_have_limits_of_their_own() {
+    assert_eq!(parse(SERVICE).unwrap().connections, Connections::default());
+    let text = format!("[limits]\nconnections = 7\nhead_timeout = \"2s\"\nkeep_alive = \"1m\"\n{SERVICE}");
+    let expected =
+        Connections { per_port: 7, head_timeout: Duration::from_secs(2), keep_alive: Duration::from_secs(60) };
+    assert_eq!(parse(&text).unwrap().connections, expected);
+    check("[limits]\nkeep_alive = \"0s\"\n", "2:14: with `keep_alive` at zero no client could be answered");
+    check("[limits]\nconnections = 0\n", "`connections` at zero");
+    check("[limits]\nkeepalive = \"1s\"\n", "did you mean `keep_alive`?");
+    check("[limits]\nmemory = \"1MiB\"\n", "unknown key `memory` in [limits]");
+}
+
+#[test]
+fn proxies_are_trusted_by_network_or_address() {
+    assert_eq!(parse(SERVICE).unwrap().services[0].trusted_proxies, []);
+    let text = format!("{SERVICE}trusted_proxies = [\"10.1.2.3/8\", \"192.0.2.1\", \"fd00::/8\", \"::1\"]\n");
+    let shown: Vec<_> = parse(&text).unwrap().services[0].trusted_proxies.iter().map(ToString::to_string).collect();
+    assert_eq!(shown, ["10.0.0.0/8", "192.0.2.1/32", "fd00::/8", "::1/128"]);
+    for bad in ["10.0.0.0/33", "nobody", "10.0.0", "*", "10.0.0.0/8, ::1", ""] {
+        check(&format!("{SERVICE}trusted_proxies = [\"{bad}\"]\n"), &format!("`{bad}` is no network of proxies"));
+    }
+}

@@ -3,6 +3,8 @@
 use std::fmt;
 use std::net::Ipv6Addr;
 
+use crate::http::authority::without_brackets;
+
 /// `http` or `https`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Scheme {
@@ -39,6 +41,11 @@ impl Origin {
             rest => port(rest.strip_prefix(':')?)?,
         };
         Some(Origin { scheme, host: host(authority.host())?, port })
+    }
+
+    /// The host as telemetry names it: an IPv6 address without its brackets.
+    pub fn address(&self) -> &str {
+        without_brackets(&self.host)
     }
 
     /// Reads an origin that is written as a URL without user, path, query and fragment, and without wildcards.
@@ -104,6 +111,9 @@ mod tests {
         ];
         for (text, expected) in shown {
             assert_eq!(Origin::parse(text).unwrap().to_string(), expected);
+        }
+        for (text, address) in [("http://[::1]:80", "::1"), ("http://a", "a"), ("http://127.0.0.1", "127.0.0.1")] {
+            assert_eq!(Origin::parse(text).unwrap().address(), address);
         }
     }
 

@@ -6,10 +6,14 @@ use http::{Request, Response, StatusCode};
 
 use super::{Console, json, with_type};
 use crate::control::Readiness;
+use crate::http::problem;
 use crate::metrics::Exposition;
 
-/// `/healthz` says that the host runs; `/readyz` whether it wants requests.
+/// `/healthz` says that the host runs; `/readyz` whether it wants requests and can keep what services store.
 pub(super) fn answer(console: &Console, ready: bool) -> Response<Bytes> {
+    if ready && !console.control.builder.state().is_healthy() {
+        return problem(StatusCode::SERVICE_UNAVAILABLE, "The state store has failed and is being opened again");
+    }
     let (services, readiness) = (console.control.catalog.services(), console.control.readiness());
     let status = if ready { readiness.as_str() } else { "healthy" };
     let mut answer = json(&serde_json::json!({ "status": status, "service": "spandrel", "services": services.len() }));

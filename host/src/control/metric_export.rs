@@ -16,6 +16,8 @@ impl Control {
         self.pipeline.counters().on_export(self.builder.metrics().exports());
         let engine = self.builder.engine().clone();
         self.builder.metrics().observe_instances(move || engine.instances());
+        let state = self.builder.state().clone();
+        self.builder.metrics().observe_state_failures(move || state.failures());
     }
 
     /// Sends the current metrics once.

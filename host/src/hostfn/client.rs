@@ -6,9 +6,11 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use futures_util::future::join_all;
 use http::{Method, Response, Uri};
+use http_body::Body as _;
 use wasmtime::component::Resource;
 
 use crate::component::StoreData;
+use crate::component::account::{Account, Held};
 use crate::component::bindings::spandrel::service::client::{Error, Host, Limited, Outgoing};
 use crate::component::bindings::spandrel::service::http as wit;
 use crate::component::client_call::ClientCall;
@@ -20,6 +22,9 @@ use crate::http::method::span_name;
 use crate::http::redaction;
 use crate::outbound::{Call, CallError, LocalCalls, Outbound};
 use crate::trace::{Recorder, SpanKind, SpanRef};
+
+/// What a call takes in the host's memory besides its body, in bytes: its span, its task, perhaps a connection.
+const CALL: usize = 16 * 1024;
 
 type Answer = Result<Response<Bytes>, CallError>;
 
@@ -88,14 +93,17 @@ impl StoreData {
         self.calls = started;
         let context = self.context().clone();
         let limits = limits.into_iter().map(|limit| limit.map(|limit| Duration::from_millis(limit.into())));
+        let account = &self.account;
         let sent = calls.into_iter().zip(limits);
-        let sent = sent.map(|(call, limit)| send(&context.outbound, call, locals.clone(), limit));
+        let sent = sent.map(|(call, limit)| send(&context.outbound, call, locals.clone(), limit, account));
         let mut elsewhere = Duration::ZERO;
         let answers = measured(&mut elsewhere, join_all(sent)).await;
         if let Some(request) = &mut self.request {
             request.elsewhere += elsewhere;
         }
         let started = std::mem::take(&mut self.calls);
+        // What was held for the answers is the guest's own from here on.
+        let answers: Vec<_> = answers.into_iter().map(|(answer, ended, _)| (answer, ended)).collect();
         started.iter().zip(answers).map(|(started, (answer, ended))| self.end(started, answer, ended)).collect()
     }
 
@@ -148,13 +156,22 @@ async fn send(
     call: Result<Call, CallError>,
     locals: Arc<dyn LocalCalls>,
     limit: Option<Duration>,
-) -> (Answer, Instant) {
-    let send = async { outbound.send_whole(call?, locals).await };
+    account: &Arc<Account>,
+) -> (Answer, Instant, Held) {
+    let mut held = account.nothing();
+    let send = async {
+        let call = call?;
+        let sent = usize::try_from(call.body.size_hint().lower()).unwrap_or(usize::MAX);
+        if !held.add(sent.saturating_add(CALL)) {
+            return Err(CallError::NoRoom);
+        }
+        outbound.send_whole(call, locals, |bytes| held.add(bytes)).await
+    };
     let answer = match limit {
         Some(limit) => tokio::time::timeout(limit, send).await.unwrap_or(Err(CallError::TimedOut)),
         None => send.await,
     };
-    (answer, Instant::now())
+    (answer, Instant::now(), held)
 }
 
 fn parse_url(url: &str) -> Result<(Uri, Origin), CallError> {
@@ -173,7 +190,7 @@ fn describe(
 ) {
     recorder.set(span, "http.request.method", span_name(method));
     if let Ok((uri, origin)) = target {
-        recorder.set(span, "server.address", &origin.host);
+        recorder.set(span, "server.address", origin.address());
         recorder.set(span, "server.port", i64::from(origin.port));
         recorder.set(span, "url.full", &*redaction::url(url, uri));
     }
@@ -192,6 +209,7 @@ impl From<CallError> for Error {
             CallError::Unreachable(reason) => Error::Unreachable(reason),
             CallError::TimedOut => Error::TimedOut,
             CallError::TooLarge(_) => Error::TooLarge,
+            CallError::NoRoom => Error::Unreachable(error.to_string()),
         }
     }
 }

@@ -9,12 +9,16 @@ use wasmtime::component::Resource;
 use crate::component::StoreData;
 use crate::component::bindings::wasi::keyvalue::{atomics, store};
 use crate::component::resources::{Bucket, CasSnapshot};
-use crate::state::{BucketId, StateError, StateStore, Swap};
+use crate::state::{BucketId, MAX_BUCKET, StateError, StateStore, Swap};
 
 impl From<StateError> for store::Error {
     fn from(error: StateError) -> store::Error {
         store::Error::Other(error.to_string())
     }
+}
+
+fn no_room() -> store::Error {
+    store::Error::Other("the service's memory limit has no room for it".to_owned())
 }
 
 impl StoreData {
@@ -23,15 +27,32 @@ impl StoreData {
         self.context().state.clone()
     }
 
+    /// Keeps what a guest saw at a key, where its memory has room for it.
+    fn snapshot(
+        &mut self,
+        bucket: Arc<BucketId>,
+        key: String,
+        seen: Option<Vec<u8>>,
+    ) -> wasmtime::Result<Result<Resource<CasSnapshot>, store::Error>> {
+        let size = key.len() + seen.as_ref().map_or(0, Vec::len);
+        let Some(held) = self.account.hold(size) else { return Ok(Err(no_room())) };
+        Ok(Ok(self.table.push(CasSnapshot { bucket, key, seen, _held: held })?))
+    }
+
     fn bucket(&self, bucket: &Resource<Bucket>) -> wasmtime::Result<Arc<BucketId>> {
-        Ok(self.table.get(bucket)?.0.clone())
+        Ok(self.table.get(bucket)?.id.clone())
     }
 }
 
 impl store::Host for StoreData {
     fn open(&mut self, identifier: String) -> wasmtime::Result<Result<Resource<Bucket>, store::Error>> {
+        if identifier.len() > MAX_BUCKET {
+            let (size, limit) = (identifier.len(), MAX_BUCKET);
+            return Ok(Err(StateError::TooLarge { what: "a bucket's name", size, limit }.into()));
+        }
+        let Some(held) = self.account.hold(identifier.len()) else { return Ok(Err(no_room())) };
         let id = BucketId { service: self.context().name.clone(), bucket: identifier.into() };
-        Ok(Ok(self.table.push(Bucket(Arc::new(id)))?))
+        Ok(Ok(self.table.push(Bucket { id: Arc::new(id), _held: held })?))
     }
 }
 
@@ -98,12 +119,15 @@ impl atomics::Host for StoreData {
         cas: Resource<CasSnapshot>,
         value: Vec<u8>,
     ) -> wasmtime::Result<Result<(), atomics::CasError>> {
-        let CasSnapshot { bucket, key, seen } = self.table.delete(cas)?;
+        let CasSnapshot { bucket, key, seen, _held: held } = self.table.delete(cas)?;
         match self.store().compare_and_swap(&bucket, &key, seen, value).await {
             Ok(Swap::Stored) => Ok(Ok(())),
             Ok(Swap::Lost(seen)) => {
-                let fresh = self.table.push(CasSnapshot { bucket, key, seen })?;
-                Ok(Err(atomics::CasError::CasFailed(fresh)))
+                drop(held);
+                match self.snapshot(bucket, key, seen)? {
+                    Ok(fresh) => Ok(Err(atomics::CasError::CasFailed(fresh))),
+                    Err(error) => Ok(Err(atomics::CasError::StoreError(error))),
+                }
             }
             Err(error) => Ok(Err(atomics::CasError::StoreError(error.into()))),
         }
@@ -118,7 +142,7 @@ impl atomics::HostCas for StoreData {
     ) -> wasmtime::Result<Result<Resource<CasSnapshot>, store::Error>> {
         let bucket = self.bucket(&bucket)?;
         match self.store().get(&bucket, &key).await {
-            Ok(seen) => Ok(Ok(self.table.push(CasSnapshot { bucket, key, seen })?)),
+            Ok(seen) => self.snapshot(bucket, key, seen),
             Err(error) => Ok(Err(error.into())),
         }
     }

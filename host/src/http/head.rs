@@ -98,7 +98,8 @@ pub fn check(head: &mut Parts) -> Result<(), HeadError> {
         (Some(named), Some(host)) if head.version == Version::HTTP_2 && !named.is_same(&host, &head.uri) => {
             return Err(HeadError::DifferingHosts);
         }
-        // What an absolute target names goes before the field (RFC 9112, 3.2.2).
+        // The field must be there even where an absolute target goes before it (RFC 9112, 3.2 and 3.2.2).
+        (Some(_), None) if head.version == Version::HTTP_11 => return Err(HeadError::NoHost),
         (Some(named), _) => name(&mut head.headers, &named),
         (None, Some(_)) => {}
         (None, None) if head.version <= Version::HTTP_10 => {}
@@ -228,7 +229,7 @@ mod tests {
     fn an_absolute_target_goes_before_the_field() {
         let asked = |target, hosts| asked(Version::HTTP_11, target, hosts);
         assert_eq!(asked("http://a.example:81/x", &["b"]), Ok("a.example:81".to_owned()));
-        assert_eq!(asked("http://a.example/x", &[]), Ok("a.example".to_owned()));
+        assert_eq!(asked("http://a.example/x", &[]), Err(HeadError::NoHost));
         assert!(matches!(asked("http://me@a/", &["a"]), Err(HeadError::MalformedHost(_))));
         assert_eq!(asked("ftp://a/", &["a"]), Err(HeadError::MalformedTarget));
         assert_eq!(asked("a.example:80", &["a.example"]), Err(HeadError::MalformedTarget));

@@ -9,18 +9,12 @@ use http::{HeaderMap, HeaderName};
 pub const FIELDS: usize = 1024;
 
 /// Fields of RFC 9110, 7.6.1, and the length, which the host knows better than a guest.
+const HOP_BY_HOP: [&str; 8] =
+    ["connection", "proxy-connection", "keep-alive", "te", "trailer", "transfer-encoding", "upgrade", "content-length"];
+
+/// Whether a field belongs to a connection.
 pub fn is_hop_by_hop(name: &HeaderName) -> bool {
-    matches!(
-        name.as_str(),
-        "connection"
-            | "proxy-connection"
-            | "keep-alive"
-            | "te"
-            | "trailer"
-            | "transfer-encoding"
-            | "upgrade"
-            | "content-length"
-    )
+    HOP_BY_HOP.contains(&name.as_str())
 }
 
 /// Removes the fields that `Connection` names: they are for the next hop alone (RFC 9110, 7.6.1). `Host` is for the
@@ -33,6 +27,14 @@ pub fn remove_nominated(headers: &mut HeaderMap) {
     let options = options.flat_map(|options| options.split(','));
     let named: HashSet<HeaderName> = options.filter_map(|option| option.trim().parse().ok()).collect();
     for name in named.iter().filter(|name| **name != HOST && !is_hop_by_hop(name)) {
+        headers.remove(name);
+    }
+}
+
+/// Removes what belongs to a connection: the fields that `Connection` names, and those of [`is_hop_by_hop`].
+pub fn remove_all(headers: &mut HeaderMap) {
+    remove_nominated(headers);
+    for name in HOP_BY_HOP {
         headers.remove(name);
     }
 }

@@ -32,12 +32,13 @@ pub struct PipelineStats {
 const EXPORT_BUCKETS: [f64; 11] = [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.5, 1.0, 5.0, 10.0];
 
 type ReadPipeline = dyn Fn() -> PipelineStats + Send + Sync;
-type ReadInstances = dyn Fn() -> u64 + Send + Sync;
+type ReadNumber = dyn Fn() -> u64 + Send + Sync;
 
 #[derive(Default)]
 struct Observed {
     pipeline: ArcSwapOption<Arc<ReadPipeline>>,
-    instances: ArcSwapOption<Arc<ReadInstances>>,
+    instances: ArcSwapOption<Arc<ReadNumber>>,
+    state_failures: ArcSwapOption<Arc<ReadNumber>>,
 }
 
 impl Observed {
@@ -62,6 +63,7 @@ impl HostMetrics {
         observe_queue(&meter, &observed);
         observe_fates(&meter, &observed);
         observe_instances(&meter, &observed);
+        observe_state_failures(&meter, &observed);
         HostMetrics { swaps: service::swaps(&meter), exports: exports(&meter), observed, reader }
     }
 
@@ -81,7 +83,11 @@ impl HostMetrics {
         self.observed.pipeline.store(Some(Arc::new(read)));
     }
 
-    pub(super) fn observe_instances(&self, read: Arc<ReadInstances>) {
+    pub(super) fn observe_state_failures(&self, read: Arc<ReadNumber>) {
+        self.observed.state_failures.store(Some(Arc::new(read)));
+    }
+
+    pub(super) fn observe_instances(&self, read: Arc<ReadNumber>) {
         self.observed.instances.store(Some(Arc::new(read)));
     }
 
@@ -157,6 +163,20 @@ fn observe_instances(meter: &Meter, observed: &Arc<Observed>) {
         .with_callback(move |gauge| {
             if let Some(read) = seen.instances.load().as_ref() {
                 gauge.observe(read(), &[]);
+            }
+        })
+        .build();
+}
+
+fn observe_state_failures(meter: &Meter, observed: &Arc<Observed>) {
+    let seen = Arc::clone(observed);
+    meter
+        .u64_observable_counter("spandrel.state.failures")
+        .with_unit("{failure}")
+        .with_description("Failures of the disk that services keep their values on.")
+        .with_callback(move |counter| {
+            if let Some(read) = seen.state_failures.load().as_ref() {
+                counter.observe(read(), &[]);
             }
         })
         .build();

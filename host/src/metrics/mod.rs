@@ -123,6 +123,11 @@ impl Metrics {
         self.inner.host.observe_instances(Arc::new(read));
     }
 
+    /// Takes from `read`, once per collection, how often the state store has failed since the start.
+    pub fn observe_state_failures(&self, read: impl Fn() -> u64 + Send + Sync + 'static) {
+        self.inner.host.observe_state_failures(Arc::new(read));
+    }
+
     /// Resident memory of the process in MiB, read at most once a second and from a cache otherwise.
     pub fn memory_mb(&self) -> f64 {
         self.inner.process.memory_mb()

@@ -10,14 +10,16 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use futures_util::future::BoxFuture;
 use http::{HeaderMap, Method, Response, Uri};
 use http_body::{Body as HttpBody, Frame, SizeHint};
+use http_body_util::BodyExt;
 use thiserror::Error;
 
 use crate::config::Origin;
-use crate::http::{Body, BodyError};
+use crate::http::head::FIELDS_LIMIT;
+use crate::http::{Body, BodyError, header_rules};
 use crate::trace::{self, Baggage, Propagators, TraceContext};
 
 /// Why a call got no answer.
@@ -38,6 +40,9 @@ pub enum CallError {
     /// The answer is over the caller's `response_body`.
     #[error("the answer is larger than {0} bytes")]
     TooLarge(usize),
+    /// The caller's memory limit has no room for the call or its answer.
+    #[error("the service's memory limit has no room for the call and its answer")]
+    NoRoom,
 }
 
 impl CallError {
@@ -49,6 +54,7 @@ impl CallError {
             CallError::Unreachable(_) => "unreachable",
             CallError::TimedOut => "timeout",
             CallError::TooLarge(_) => "response_too_large",
+            CallError::NoRoom => "memory_limit",
         }
     }
 }
@@ -136,19 +142,33 @@ impl Outbound {
         }
     }
 
-    /// Sends one call and waits for its whole answer, which may have `response_body` bytes.
-    pub async fn send_whole(&self, call: Call, locals: Arc<dyn LocalCalls>) -> Result<Response<Bytes>, CallError> {
+    /// Sends one call and waits for its whole answer, which may have `response_body` bytes. `hold` is asked for room for
+    /// each part of it.
+    pub async fn send_whole(
+        &self,
+        call: Call,
+        locals: Arc<dyn LocalCalls>,
+        mut hold: impl FnMut(usize) -> bool,
+    ) -> Result<Response<Bytes>, CallError> {
         let (parts, body) = self.send(call, locals).await?.into_parts();
         let limit = self.response_limit;
         if body.size_hint().lower() > limit as u64 {
             return Err(CallError::TooLarge(limit));
         }
-        let body = body.bounded(limit, self.idle_timeout).collect().await.map_err(|error| match error {
-            BodyError::TooLarge(_) => CallError::TooLarge(limit),
-            BodyError::Paused(_) => CallError::TimedOut,
-            other => CallError::Unreachable(other.to_string()),
-        })?;
-        Ok(Response::from_parts(parts, body))
+        let mut body = match body.bounded(limit, self.idle_timeout) {
+            Body::Whole(bytes) if hold(bytes.len()) => return Ok(Response::from_parts(parts, bytes)),
+            Body::Whole(_) => return Err(CallError::NoRoom),
+            body => body,
+        };
+        let mut read = BytesMut::new();
+        while let Some(frame) = body.frame().await {
+            let Ok(data) = frame.map_err(|error| of_body(error, limit))?.into_data() else { continue };
+            if !hold(data.len()) {
+                return Err(CallError::NoRoom);
+            }
+            read.extend_from_slice(&data);
+        }
+        Ok(Response::from_parts(parts, read.freeze()))
     }
 
     async fn over_network(&self, call: Call, hops: u32) -> Result<Response<Body>, CallError> {
@@ -163,7 +183,16 @@ impl Outbound {
         *answer.status_mut() = parts.status;
         *answer.version_mut() = parts.version;
         *answer.headers_mut() = parts.headers;
+        header_rules::remove_nominated(answer.headers_mut());
         Ok(answer)
+    }
+}
+
+fn of_body(error: BodyError, limit: usize) -> CallError {
+    match error {
+        BodyError::TooLarge(_) => CallError::TooLarge(limit),
+        BodyError::Paused(_) => CallError::TimedOut,
+        other => CallError::Unreachable(other.to_string()),
     }
 }
 
@@ -205,6 +234,7 @@ pub fn network() -> Result<reqwest::Client, reqwest::Error> {
         .no_proxy()
         .connect_timeout(Duration::from_secs(5))
         .pool_max_idle_per_host(64)
+        .http2_max_header_list_size(FIELDS_LIMIT as u32)
         .build()
 }
 

@@ -80,6 +80,11 @@ impl GenerationBuilder {
         &self.engine
     }
 
+    /// What services keep values in.
+    pub fn state(&self) -> &StateStore {
+        &self.state
+    }
+
     /// The instruments of the host.
     pub fn metrics(&self) -> &Metrics {
         &self.metrics

@@ -19,6 +19,8 @@ pub use self::redb::RedbStore;
 pub const MAX_KEY: usize = 1024;
 /// The largest value that is stored, in bytes.
 pub const MAX_VALUE: usize = 4 * 1024 * 1024;
+/// The longest name of a bucket, in bytes.
+pub const MAX_BUCKET: usize = 256;
 /// How many keys one page of a listing holds.
 pub const PAGE: usize = 1000;
 
@@ -41,13 +43,16 @@ pub enum StateError {
     /// A key or a value over its limit.
     #[error("{what} of {size} bytes is over the limit of {limit} bytes")]
     TooLarge {
-        /// "a key" or "a value".
+        /// "a key", "a value" or "a bucket's name".
         what: &'static str,
         /// Its size in bytes.
         size: usize,
         /// The most that is stored.
         limit: usize,
     },
+    /// The service keeps as much as it may. The limit in bytes.
+    #[error("the service keeps more than {0} bytes already")]
+    Full(usize),
     /// `increment` met a value that is no number, or the sum does not fit 64 bits.
     #[error("the value at `{0}` is no 64-bit number that the increment fits")]
     NotANumber(String),
@@ -102,9 +107,10 @@ impl StateStore {
 
     /// The value at `key`.
     pub async fn get(&self, bucket: &BucketId, key: &str) -> Result<Option<Vec<u8>>, StateError> {
+        check_key(key)?;
         match self {
             StateStore::Memory(store) => Ok(store.get(bucket, key)),
-            StateStore::Redb(store) => store.get(bucket, key),
+            StateStore::Redb(store) => store.get(bucket, key).await,
         }
     }
 
@@ -116,6 +122,7 @@ impl StateStore {
 
     /// Forgets `key`.
     pub async fn delete(&self, bucket: &BucketId, key: &str) -> Result<(), StateError> {
+        check_key(key)?;
         self.update(bucket, key, |_| Ok((None, ()))).await
     }
 
@@ -123,7 +130,7 @@ impl StateStore {
     pub async fn keys(&self, bucket: &BucketId, cursor: Option<&str>) -> Result<KeyPage, StateError> {
         match self {
             StateStore::Memory(store) => Ok(store.keys(bucket, cursor)),
-            StateStore::Redb(store) => store.keys(bucket, cursor),
+            StateStore::Redb(store) => store.keys(bucket, cursor).await,
         }
     }
 
@@ -145,6 +152,7 @@ impl StateStore {
 
     /// Adds `delta` to the decimal number at `key`, taking 0 where there is none, and returns the sum.
     pub async fn increment(&self, bucket: &BucketId, key: &str, delta: i64) -> Result<i64, StateError> {
+        check_key(key)?;
         let name = key.to_owned();
         self.update(bucket, key, move |current| {
             let number = current.map_or(Some(0), |bytes| std::str::from_utf8(bytes).ok()?.parse::<i64>().ok());
@@ -164,24 +172,41 @@ impl StateStore {
     ) -> Result<T, StateError> {
         match self {
             StateStore::Memory(store) => store.update(bucket, key, change),
-            StateStore::Redb(store) => {
-                // A commit waits for the disk, which must hold up no other request.
-                let (store, bucket, key) = (store.clone(), bucket.clone(), key.to_owned());
-                tokio::task::spawn_blocking(move || store.update(&bucket, &key, change))
-                    .await
-                    .unwrap_or_else(|failed| Err(StateError::Backend(failed.to_string())))
-            }
+            StateStore::Redb(store) => store.update(bucket, key, change).await,
+        }
+    }
+
+    /// Whether operations can succeed: false from a failure of the disk until the file could be opened again.
+    pub fn is_healthy(&self) -> bool {
+        match self {
+            StateStore::Memory(_) => true,
+            StateStore::Redb(store) => store.is_healthy(),
+        }
+    }
+
+    /// How often the disk has failed since the start.
+    pub fn failures(&self) -> u64 {
+        match self {
+            StateStore::Memory(_) => 0,
+            StateStore::Redb(store) => store.failures(),
         }
     }
 }
 
 fn check_sizes(key: &str, value: &[u8]) -> Result<(), StateError> {
-    let check = |what, size, limit| match size > limit {
+    check_key(key)?;
+    check_size("a value", value.len(), MAX_VALUE)
+}
+
+fn check_key(key: &str) -> Result<(), StateError> {
+    check_size("a key", key.len(), MAX_KEY)
+}
+
+fn check_size(what: &'static str, size: usize, limit: usize) -> Result<(), StateError> {
+    match size > limit {
         true => Err(StateError::TooLarge { what, size, limit }),
         false => Ok(()),
-    };
-    check("a key", key.len(), MAX_KEY)?;
-    check("a value", value.len(), MAX_VALUE)
+    }
 }
 
 #[cfg(test)]
@@ -215,7 +240,15 @@ mod tests {
         assert_eq!(store.keys(&a, Some("n")).await.unwrap().keys, ["new", "text"]);
         store.delete(&a, "k").await.unwrap();
         assert_eq!(store.get(&a, "k").await.unwrap(), None);
-        assert!(matches!(store.set(&a, &"k".repeat(MAX_KEY + 1), vec![]).await, Err(StateError::TooLarge { .. })));
+        let long = "k".repeat(MAX_KEY + 1);
+        let too_large = |failed: Option<StateError>| assert!(matches!(failed, Some(StateError::TooLarge { .. })));
+        too_large(store.set(&a, &long, vec![]).await.err());
+        too_large(store.set(&a, "k", vec![0; MAX_VALUE + 1]).await.err());
+        too_large(store.get(&a, &long).await.err());
+        too_large(store.delete(&a, &long).await.err());
+        too_large(store.increment(&a, &long, 1).await.err());
+        too_large(store.compare_and_swap(&a, &long, None, vec![]).await.err());
+        assert!(store.is_healthy());
     }
 
     #[tokio::test]

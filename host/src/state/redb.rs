@@ -1,18 +1,34 @@
 //! The store in a file: redb, one table, every change committed before it is answered.
+//!
+//! After the disk has failed once, redb answers nothing any more until the file is opened anew. A thread does that, with
+//! growing pauses, for as long as it takes; meanwhile the store says that it is not healthy. All that may wait for the disk
+//! runs where no request's task is held up.
 
 use std::ops::Bound;
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, PoisonError, RwLock};
+use std::time::Duration;
 
-use redb::{Database, ReadableDatabase, ReadableTable, TableDefinition};
+use redb::{Database, DatabaseError, ReadableDatabase, ReadableTable, TableDefinition};
 
 use super::{BucketId, KeyPage, PAGE, StateError};
 
 /// (service, bucket, key) to value.
 const TABLE: TableDefinition<(&str, &str, &str), &[u8]> = TableDefinition::new("keyvalue");
+/// The first pause before the file is opened again, and the longest.
+const PAUSES: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(30));
+/// How much of the file is kept in memory, in bytes.
+const CACHE: usize = 64 << 20;
+
+type Open = dyn Fn() -> Result<Database, DatabaseError> + Send + Sync;
 
 /// Key-value pairs in a file. Only one host can have the file open.
 pub struct RedbStore {
-    database: Database,
+    /// None from a failure of the disk until the file could be opened again.
+    database: RwLock<Option<Database>>,
+    open: Box<Open>,
+    failures: AtomicU64,
 }
 
 impl RedbStore {
@@ -21,74 +37,292 @@ impl RedbStore {
         if let Some(folder) = path.parent() {
             std::fs::create_dir_all(folder).map_err(|error| fail(error.to_string()))?;
         }
-        let database = Database::create(&path).map_err(|error| fail(error.to_string()))?;
-        let store = RedbStore { database };
-        store.create_table().map_err(|error| fail(error.to_string()))?;
-        Ok(store)
+        let file = path.clone();
+        RedbStore::with(Box::new(move || Database::builder().set_cache_size(CACHE).create(&file))).map_err(fail)
     }
 
-    /// A table exists from its first write on; readers need not care when it was made once at start.
-    fn create_table(&self) -> Result<(), redb::Error> {
-        let write = self.database.begin_write()?;
-        write.open_table(TABLE)?;
-        Ok(write.commit()?)
+    fn with(open: Box<Open>) -> Result<RedbStore, String> {
+        let database = open().map_err(|error| error.to_string())?;
+        create_table(&database).map_err(|error| error.to_string())?;
+        Ok(RedbStore { database: RwLock::new(Some(database)), open, failures: AtomicU64::new(0) })
     }
 
-    pub(super) fn get(&self, bucket: &BucketId, key: &str) -> Result<Option<Vec<u8>>, StateError> {
-        let get = || -> Result<_, redb::Error> {
-            let table = self.database.begin_read()?.open_table(TABLE)?;
-            Ok(table.get((&*bucket.service, &*bucket.bucket, key))?.map(|value| value.value().to_vec()))
-        };
-        get().map_err(backend)
+    pub(super) fn is_healthy(&self) -> bool {
+        // Whoever opens the file holds the lock.
+        self.database.try_read().is_ok_and(|database| database.is_some())
     }
 
-    pub(super) fn keys(&self, bucket: &BucketId, cursor: Option<&str>) -> Result<KeyPage, StateError> {
-        let list = || -> Result<_, redb::Error> {
-            let table = self.database.begin_read()?.open_table(TABLE)?;
-            let start = (&*bucket.service, &*bucket.bucket, cursor.unwrap_or_default());
-            let start = if cursor.is_some() { Bound::Excluded(start) } else { Bound::Included(start) };
-            let mut keys = Vec::new();
-            for entry in table.range::<(&str, &str, &str)>((start, Bound::Unbounded))? {
-                let (key, _) = entry?;
-                let (service, name, key) = key.value();
-                if (service, name) != (&*bucket.service, &*bucket.bucket) || keys.len() > PAGE {
-                    break;
-                }
-                keys.push(key.to_owned());
-            }
-            Ok(keys)
-        };
-        let mut keys = list().map_err(backend)?;
-        let more = keys.len() > PAGE;
-        keys.truncate(PAGE);
-        Ok(KeyPage { cursor: keys.last().filter(|_| more).cloned(), keys })
+    pub(super) fn failures(&self) -> u64 {
+        self.failures.load(Ordering::Relaxed)
     }
 
-    /// Blocks until the change is on disk. redb runs one write transaction at a time, which is what makes it one step.
-    pub(super) fn update<T>(
-        &self,
+    pub(super) async fn get(self: &Arc<Self>, bucket: &BucketId, key: &str) -> Result<Option<Vec<u8>>, StateError> {
+        let (bucket, key) = (bucket.clone(), key.to_owned());
+        self.run(move |database| {
+            let table = database.begin_read().map_err(failed)?.open_table(TABLE).map_err(failed)?;
+            let value = table.get((&*bucket.service, &*bucket.bucket, key.as_str())).map_err(failed)?;
+            Ok(value.map(|value| value.value().to_vec()))
+        })
+        .await
+    }
+
+    pub(super) async fn keys(self: &Arc<Self>, bucket: &BucketId, cursor: Option<&str>) -> Result<KeyPage, StateError> {
+        let (bucket, cursor) = (bucket.clone(), cursor.map(str::to_owned));
+        self.run(move |database| {
+            let mut keys = list(database, &bucket, cursor.as_deref()).map_err(failed)?;
+            let more = keys.len() > PAGE;
+            keys.truncate(PAGE);
+            Ok(KeyPage { cursor: keys.last().filter(|_| more).cloned(), keys })
+        })
+        .await
+    }
+
+    /// Ends when the change is on disk. redb runs one write transaction at a time, which is what makes it one step.
+    pub(super) async fn update<T: Send + 'static>(
+        self: &Arc<Self>,
         bucket: &BucketId,
         key: &str,
-        change: impl FnOnce(Option<&[u8]>) -> Result<(Option<Vec<u8>>, T), StateError>,
+        change: impl FnOnce(Option<&[u8]>) -> Result<(Option<Vec<u8>>, T), StateError> + Send + 'static,
     ) -> Result<T, StateError> {
-        let write = self.database.begin_write().map_err(backend)?;
-        let answer = {
-            let mut table = write.open_table(TABLE).map_err(backend)?;
-            let at = (&*bucket.service, &*bucket.bucket, key);
-            let current = table.get(at).map_err(backend)?.map(|value| value.value().to_vec());
-            let (value, answer) = change(current.as_deref())?;
-            match value {
-                Some(value) if Some(&value) == current.as_ref() => return Ok(answer),
-                Some(value) => drop(table.insert(at, value.as_slice()).map_err(backend)?),
-                None => drop(table.remove(at).map_err(backend)?),
-            }
-            answer
+        let (bucket, key) = (bucket.clone(), key.to_owned());
+        self.run(move |database| {
+            let write = database.begin_write().map_err(failed)?;
+            let answer = {
+                let mut table = write.open_table(TABLE).map_err(failed)?;
+                let at = (&*bucket.service, &*bucket.bucket, key.as_str());
+                let current = table.get(at).map_err(failed)?.map(|value| value.value().to_vec());
+                let (value, answer) = change(current.as_deref()).map_err(Failure::Refused)?;
+                match value {
+                    value if value == current => return Ok(answer),
+                    Some(value) => drop(table.insert(at, value.as_slice()).map_err(failed)?),
+                    None => drop(table.remove(at).map_err(failed)?),
+                }
+                answer
+            };
+            write.commit().map_err(failed)?;
+            Ok(answer)
+        })
+        .await
+    }
+
+    /// Runs an operation where it may wait for the disk.
+    async fn run<T: Send + 'static>(
+        self: &Arc<Self>,
+        operation: impl FnOnce(&Database) -> Result<T, Failure> + Send + 'static,
+    ) -> Result<T, StateError> {
+        let store = self.clone();
+        let ran = tokio::task::spawn_blocking(move || store.run_here(operation)).await;
+        ran.unwrap_or_else(|failed| Err(StateError::Backend(failed.to_string())))
+    }
+
+    fn run_here<T>(self: &Arc<Self>, operation: impl FnOnce(&Database) -> Result<T, Failure>) -> Result<T, StateError> {
+        let database = self.database.read().unwrap_or_else(PoisonError::into_inner);
+        let Some(open) = database.as_ref() else {
+            return Err(StateError::Backend("the disk failed; the file is being opened again".to_owned()));
         };
-        write.commit().map_err(backend)?;
-        Ok(answer)
+        match operation(open) {
+            Ok(answer) => Ok(answer),
+            Err(Failure::Refused(error)) => Err(error),
+            Err(Failure::Disk(error)) => {
+                drop(database);
+                self.close_after(&error);
+                Err(StateError::Backend(error.to_string()))
+            }
+        }
+    }
+
+    /// Closes the file, which can be used no longer, and begins to open it again, unless another operation did so.
+    fn close_after(self: &Arc<Self>, error: &redb::Error) {
+        let closed = self.database.write().unwrap_or_else(PoisonError::into_inner).take();
+        if closed.is_none() {
+            return;
+        }
+        self.failures.fetch_add(1, Ordering::Relaxed);
+        tracing::error!(%error, "the state file failed and is being opened again");
+        drop(closed);
+        let store = self.clone();
+        let started = std::thread::Builder::new().name("state file".to_owned()).spawn(move || store.reopen());
+        if let Err(error) = started {
+            tracing::error!(%error, "no thread opens the state file again");
+        }
+    }
+
+    /// Opens the file and writes to it, until that succeeds or nobody uses the store any more.
+    fn reopen(self: Arc<Self>) {
+        let store = Arc::downgrade(&self);
+        drop(self);
+        let (mut pause, longest) = PAUSES;
+        loop {
+            std::thread::sleep(pause);
+            pause = (2 * pause).min(longest);
+            let Some(store) = store.upgrade() else { return };
+            let opened = (store.open)().map_err(redb::Error::from);
+            match opened.and_then(|database| create_table(&database).map(|()| database)) {
+                Ok(database) => {
+                    *store.database.write().unwrap_or_else(PoisonError::into_inner) = Some(database);
+                    tracing::info!("the state file works again");
+                    return;
+                }
+                Err(error) => tracing::warn!(%error, "the state file still fails; it is tried again in {pause:?}"),
+            }
+        }
     }
 }
 
-fn backend(error: impl Into<redb::Error>) -> StateError {
-    StateError::Backend(error.into().to_string())
+/// Why an operation did not succeed.
+enum Failure {
+    /// It asked for something that is not done.
+    Refused(StateError),
+    /// The file can be used no longer.
+    Disk(redb::Error),
+}
+
+fn failed(error: impl Into<redb::Error>) -> Failure {
+    Failure::Disk(error.into())
+}
+
+/// A table exists from its first write on; readers need not care when it was made once at start. That the file can be
+/// written is seen by it, too.
+fn create_table(database: &Database) -> Result<(), redb::Error> {
+    let write = database.begin_write()?;
+    write.open_table(TABLE)?;
+    Ok(write.commit()?)
+}
+
+fn list(database: &Database, bucket: &BucketId, cursor: Option<&str>) -> Result<Vec<String>, redb::Error> {
+    let table = database.begin_read()?.open_table(TABLE)?;
+    let start = (&*bucket.service, &*bucket.bucket, cursor.unwrap_or_default());
+    let start = if cursor.is_some() { Bound::Excluded(start) } else { Bound::Included(start) };
+    let mut keys = Vec::new();
+    for entry in table.range::<(&str, &str, &str)>((start, Bound::Unbounded))? {
+        let (key, _) = entry?;
+        let (service, name, key) = key.value();
+        if (service, name) != (&*bucket.service, &*bucket.bucket) || keys.len() > PAGE {
+            break;
+        }
+        keys.push(key.to_owned());
+    }
+    Ok(keys)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io;
+    use std::sync::Mutex;
+    use std::sync::atomic::AtomicBool;
+    use std::time::Instant;
+
+    use redb::StorageBackend;
+
+    use super::*;
+    use crate::state::StateStore;
+
+    /// A disk that can be told to fail.
+    #[derive(Clone, Debug, Default)]
+    struct Disk {
+        bytes: Arc<Mutex<Vec<u8>>>,
+        fails: Arc<AtomicBool>,
+    }
+
+    impl Disk {
+        fn check(&self) -> io::Result<()> {
+            match self.fails.load(Ordering::SeqCst) {
+                true => Err(io::Error::from(io::ErrorKind::StorageFull)),
+                false => Ok(()),
+            }
+        }
+    }
+
+    impl StorageBackend for Disk {
+        fn len(&self) -> io::Result<u64> {
+            Ok(self.bytes.lock().unwrap().len() as u64)
+        }
+
+        fn read(&self, offset: u64, out: &mut [u8]) -> io::Result<()> {
+            let offset = offset as usize;
+            out.copy_from_slice(&self.bytes.lock().unwrap()[offset..offset + out.len()]);
+            Ok(())
+        }
+
+        fn set_len(&self, len: u64) -> io::Result<()> {
+            self.check()?;
+            self.bytes.lock().unwrap().resize(len as usize, 0);
+            Ok(())
+        }
+
+        fn sync_data(&self) -> io::Result<()> {
+            self.check()
+        }
+
+        fn write(&self, offset: u64, data: &[u8]) -> io::Result<()> {
+            self.check()?;
+            let offset = offset as usize;
+            self.bytes.lock().unwrap()[offset..offset + data.len()].copy_from_slice(data);
+            Ok(())
+        }
+    }
+
+    fn on(disk: &Disk) -> StateStore {
+        let disk = disk.clone();
+        let open = move || Database::builder().create_with_backend(disk.clone());
+        StateStore::Redb(Arc::new(RedbStore::with(Box::new(open)).unwrap()))
+    }
+
+    fn bucket() -> BucketId {
+        BucketId { service: "a".into(), bucket: "default".into() }
+    }
+
+    async fn healthy(store: &StateStore) {
+        let deadline = Instant::now() + Duration::from_secs(30);
+        while !store.is_healthy() {
+            assert!(Instant::now() < deadline, "the store stays unhealthy");
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn a_disk_that_failed_is_used_again_when_it_works_again() {
+        let disk = Disk::default();
+        let store = on(&disk);
+        store.set(&bucket(), "k", b"kept".to_vec()).await.unwrap();
+        for failures in 1..=2 {
+            disk.fails.store(true, Ordering::SeqCst);
+            assert!(matches!(store.set(&bucket(), "k", b"lost".to_vec()).await, Err(StateError::Backend(_))));
+            assert!(!store.is_healthy());
+            assert_eq!(store.failures(), failures);
+            assert!(store.get(&bucket(), "k").await.is_err(), "what is read of a file that failed may be wrong");
+            assert!(store.increment(&bucket(), "n", 1).await.is_err());
+            assert_eq!(store.failures(), failures, "one failure of the disk is one, whoever asks meanwhile");
+            disk.fails.store(false, Ordering::SeqCst);
+            healthy(&store).await;
+            assert_eq!(store.get(&bucket(), "k").await.unwrap().as_deref(), Some(&b"kept"[..]));
+            assert_eq!(store.increment(&bucket(), "n", 1).await.unwrap(), failures as i64);
+        }
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn what_is_refused_is_no_failure_of_the_disk() {
+        let store = on(&Disk::default());
+        store.set(&bucket(), "k", b"text".to_vec()).await.unwrap();
+        assert!(matches!(store.increment(&bucket(), "k", 1).await, Err(StateError::NotANumber(_))));
+        assert!(store.is_healthy());
+        assert_eq!(store.failures(), 0);
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn many_requests_at_a_failing_disk_leave_one_store_behind() {
+        let disk = Disk::default();
+        let store = on(&disk);
+        disk.fails.store(true, Ordering::SeqCst);
+        let mut running = tokio::task::JoinSet::new();
+        for number in 0..32 {
+            let store = store.clone();
+            running.spawn(async move { store.set(&bucket(), &number.to_string(), vec![1]).await.is_err() });
+        }
+        assert!(running.join_all().await.into_iter().all(|failed| failed));
+        disk.fails.store(false, Ordering::SeqCst);
+        healthy(&store).await;
+        store.set(&bucket(), "k", vec![1]).await.unwrap();
+        assert_eq!(store.keys(&bucket(), None).await.unwrap().keys, ["k"]);
+    }
 }

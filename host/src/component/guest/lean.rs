@@ -22,9 +22,12 @@ use crate::component::invocation::{GuestRequest, Handled, Invocation, Reply};
 use crate::component::store_data::StoreData;
 use crate::component::symbolizer::Symbolizer;
 use crate::http::Body;
-use crate::http::header_rules::is_hop_by_hop;
+use crate::http::header_rules::{self, FIELDS, is_hop_by_hop};
 use crate::http::routes::Route;
 use crate::trace::Recorder;
+
+/// How much of a name that is none is shown, in bytes.
+const SHOWN: usize = 64;
 
 /// A lean component that was compiled and linked.
 pub(in crate::component) type LeanPre = ServicePre<StoreData>;
@@ -67,6 +70,8 @@ impl LeanInstance {
         let data = StoreData::new(wasi, context.clone(), gauge);
         let mut store = Store::new(engine, data);
         store.limiter(|data| data);
+        // What one call hands to the host is in the host's memory, too.
+        store.set_hostcall_fuel(usize::try_from(context.limits.memory).unwrap_or(usize::MAX));
         store.set_epoch_deadline(1);
         // Tokio's own yield, and not Wasmtime's: only after it are timers and sockets looked at before the guest goes on.
         store.epoch_deadline_callback(|_| Ok(UpdateDeadline::YieldCustom(1, Box::pin(tokio::task::yield_now()))));
@@ -111,7 +116,8 @@ impl LeanInstance {
             Ok(Err(trap)) => Err(Failure::Trapped(Exception::from_trap(&trap, &printed.stderr(), &self.symbolizer))),
             Err(_) => Err(Failure::TimedOut),
         };
-        self.healthy = !matches!(result, Err(Failure::Trapped(_) | Failure::TimedOut));
+        let has_leftovers = self.store.data().has_leftovers();
+        self.healthy = !has_leftovers && !matches!(result, Err(Failure::Trapped(_) | Failure::TimedOut));
         let Some((recorder, cost)) = self.end(printed, "timeout") else {
             // Nothing but `end` takes the request out of the state.
             unreachable!("the request left the instance that serves it");
@@ -177,16 +183,19 @@ pub(crate) fn to_wit(headers: &HeaderMap) -> Vec<wit::Header> {
 
 /// Header fields as a guest gave them. The message of an error names the field.
 pub(crate) fn from_wit(fields: Vec<wit::Header>) -> Result<HeaderMap, String> {
+    if fields.len() > FIELDS {
+        return Err(format!("there are more than {FIELDS} header fields"));
+    }
     let mut headers = HeaderMap::with_capacity(fields.len());
     for wit::Header { name, value } in fields {
         let parsed = HeaderName::from_bytes(name.as_bytes());
-        let parsed = parsed.map_err(|_| format!("`{}` is no name of a header field", name.escape_debug()))?;
+        let shown = || name.get(..name.floor_char_boundary(SHOWN)).unwrap_or_default().escape_debug();
+        let parsed = parsed.map_err(|_| format!("`{}` is no name of a header field", shown()))?;
         let value = HeaderValue::from_maybe_shared(Bytes::from(value));
         let value = value.map_err(|_| format!("the header field `{parsed}` has a value that HTTP does not allow"))?;
-        if !is_hop_by_hop(&parsed) {
-            headers.append(parsed, value);
-        }
+        headers.append(parsed, value);
     }
+    header_rules::remove_all(&mut headers);
     Ok(headers)
 }
 

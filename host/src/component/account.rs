@@ -1,0 +1,113 @@
+//! What the host holds in its own memory on a guest's behalf, counted against the guest's memory limit.
+//!
+//! An instance has one account. Linear memory and what is held beside it (open buckets, snapshots, the messages of calls
+//! under way) may have `limits.memory` together. What is held is given back when its owner is dropped.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+/// What is put down for anything that is held, besides its bytes.
+pub(crate) const OVERHEAD: usize = 256;
+
+/// The memory of one instance: its own, and the host's on its behalf.
+pub(crate) struct Account {
+    limit: u64,
+    memory: AtomicU64,
+    held: AtomicU64,
+}
+
+/// Bytes that are held: given back when this is dropped.
+pub(crate) struct Held {
+    account: Arc<Account>,
+    bytes: u64,
+}
+
+impl Account {
+    /// The account of an instance that has nothing yet.
+    pub fn new(limit: u64) -> Arc<Account> {
+        Arc::new(Account { limit, memory: AtomicU64::new(0), held: AtomicU64::new(0) })
+    }
+
+    /// Linear memory in bytes, over all memories of the instance.
+    pub fn memory(&self) -> u64 {
+        self.memory.load(Ordering::Relaxed)
+    }
+
+    /// What is held beside it.
+    pub fn held(&self) -> u64 {
+        self.held.load(Ordering::Relaxed)
+    }
+
+    /// Whether linear memory may grow by so many bytes. If so, it is counted.
+    pub fn grow(&self, bytes: u64) -> bool {
+        let total = self.memory().saturating_add(bytes);
+        let fits = total.saturating_add(self.held()) <= self.limit;
+        if fits {
+            self.memory.store(total, Ordering::Relaxed);
+        }
+        fits
+    }
+
+    /// Nothing, to which more can be added.
+    pub fn nothing(self: &Arc<Self>) -> Held {
+        Held { account: self.clone(), bytes: 0 }
+    }
+
+    /// Holds so many bytes and what goes with them, if there is room.
+    pub fn hold(self: &Arc<Self>, bytes: usize) -> Option<Held> {
+        let mut held = self.nothing();
+        held.add(bytes.saturating_add(OVERHEAD)).then_some(held)
+    }
+}
+
+impl Held {
+    /// Holds more bytes, if there is room.
+    pub fn add(&mut self, bytes: usize) -> bool {
+        let (account, bytes) = (&self.account, bytes as u64);
+        let before = account.held.fetch_add(bytes, Ordering::Relaxed);
+        let fits = before.saturating_add(bytes).saturating_add(account.memory()) <= account.limit;
+        if fits {
+            self.bytes += bytes;
+        } else {
+            account.held.fetch_sub(bytes, Ordering::Relaxed);
+        }
+        fits
+    }
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        self.account.held.fetch_sub(self.bytes, Ordering::Relaxed);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn linear_memory_and_what_is_held_share_one_limit() {
+        let account = Account::new(1_000);
+        assert!(account.grow(600));
+        assert!(account.hold(200).is_none(), "with its overhead it is too much");
+        let held = account.hold(100).unwrap();
+        assert_eq!(account.held(), 356);
+        assert!(!account.grow(100));
+        drop(held);
+        assert_eq!(account.held(), 0);
+        assert!(account.grow(400));
+        assert_eq!(account.memory(), 1_000);
+    }
+
+    #[test]
+    fn what_does_not_fit_is_not_counted() {
+        let account = Account::new(1_000);
+        let mut held = account.nothing();
+        assert!(held.add(999));
+        for bytes in [2, usize::MAX] {
+            assert!(!held.add(bytes));
+        }
+        assert!(held.add(1));
+        assert_eq!(account.held(), 1_000);
+    }
+}

@@ -1,0 +1,72 @@
+//! Text from outside, made safe to show.
+//!
+//! Span names, attributes, route templates and error messages come from requests and guests. On a terminal a control
+//! character in them would move the cursor or retitle the window; in a browser a bidirectional override would reorder
+//! the text around it. Both are replaced by visible characters. Markup is not the concern of this module: the template
+//! engine escapes it.
+
+use std::borrow::Cow;
+
+/// The text on one line: line feeds and tabs are replaced as well.
+pub(crate) fn printable(text: &str) -> Cow<'_, str> {
+    replace(text, |_| false)
+}
+
+/// The text with its line feeds and tabs, for a backtrace in a block of its own.
+pub(crate) fn printable_lines(text: &str) -> Cow<'_, str> {
+    replace(text, |letter| matches!(letter, '\n' | '\t'))
+}
+
+fn replace(text: &str, keep: impl Fn(char) -> bool) -> Cow<'_, str> {
+    let safe = |letter: char| keep(letter) || visible(letter).is_none();
+    if text.chars().all(safe) {
+        return Cow::Borrowed(text);
+    }
+    text.chars().map(|letter| if keep(letter) { letter } else { visible(letter).unwrap_or(letter) }).collect()
+}
+
+/// What is shown instead of a character that must not be sent as it is.
+fn visible(letter: char) -> Option<char> {
+    match letter {
+        // The control pictures stand in the order of the control characters.
+        '\u{0}'..='\u{1f}' => char::from_u32(0x2400 + u32::from(letter)),
+        '\u{7f}' => Some('\u{2421}'),
+        '\u{80}'..='\u{9f}' => Some(char::REPLACEMENT_CHARACTER),
+        // Separators of lines, and characters that have no width or change the direction of their neighbours.
+        '\u{61c}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}' => {
+            Some(char::REPLACEMENT_CHARACTER)
+        }
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn control_characters_become_visible() {
+        assert_eq!(printable("\u{1b}[2Jname\r\n\u{7f}"), "␛[2Jname␍␊␡");
+        assert_eq!(printable("\u{9b}31m"), "\u{fffd}31m", "C1 control sequences start with one character");
+        assert_eq!(printable("a\tb\0"), "a␉b␀");
+    }
+
+    #[test]
+    fn text_cannot_be_reordered() {
+        for letter in ['\u{202e}', '\u{2066}', '\u{200f}', '\u{2028}', '\u{feff}'] {
+            assert_eq!(printable(&format!("a{letter}b")), "a\u{fffd}b", "{letter:?}");
+        }
+    }
+
+    #[test]
+    fn other_text_is_left_alone() {
+        for text in ["GET /users/{user_id}", "größe 値 🦀", ""] {
+            assert!(matches!(printable(text), Cow::Borrowed(same) if same == text));
+        }
+    }
+
+    #[test]
+    fn a_backtrace_keeps_its_lines() {
+        assert_eq!(printable_lines("0: main\n\tat a.rs\u{1b}"), "0: main\n\tat a.rs␛");
+    }
+}
