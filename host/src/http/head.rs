@@ -206,7 +206,7 @@ mod tests {
 
     #[test]
     fn over_http_1_1_exactly_one_host_is_named() {
-        let asked = |target, hosts| asked(Version::HTTP_11, target, hosts);
+        let asked = |target: &str, hosts: &[&str]| asked(Version::HTTP_11, target, hosts);
         for host in ["shop", "shop:80", "127.0.0.1:8000", "[::1]:8000", "shop.", "a_b", ""] {
             assert_eq!(asked("/", &[host]), Ok(host.to_owned()), "{host}");
         }
@@ -227,7 +227,7 @@ mod tests {
 
     #[test]
     fn an_absolute_target_goes_before_the_field() {
-        let asked = |target, hosts| asked(Version::HTTP_11, target, hosts);
+        let asked = |target: &str, hosts: &[&str]| asked(Version::HTTP_11, target, hosts);
         assert_eq!(asked("http://a.example:81/x", &["b"]), Ok("a.example:81".to_owned()));
         assert_eq!(asked("http://a.example/x", &[]), Err(HeadError::NoHost));
         assert!(matches!(asked("http://me@a/", &["a"]), Err(HeadError::MalformedHost(_))));
@@ -237,7 +237,7 @@ mod tests {
 
     #[test]
     fn over_http_2_one_host_is_named_in_either_place() {
-        let asked = |target, hosts| asked(Version::HTTP_2, target, hosts);
+        let asked = |target: &str, hosts: &[&str]| asked(Version::HTTP_2, target, hosts);
         assert_eq!(asked("http://shop:8000/", &[]), Ok("shop:8000".to_owned()));
         assert_eq!(asked("/", &["shop"]), Ok("shop".to_owned()));
         assert_eq!(asked("http://shop/", &["SHOP:80"]), Ok("shop".to_owned()));

@@ -11,6 +11,7 @@ use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
 use redb::{Database, DatabaseError, ReadableDatabase, ReadableTable, TableDefinition};
+use tokio::sync::Semaphore;
 
 use super::{BucketId, KeyPage, PAGE, StateError};
 
@@ -18,6 +19,8 @@ use super::{BucketId, KeyPage, PAGE, StateError};
 const TABLE: TableDefinition<(&str, &str, &str), &[u8]> = TableDefinition::new("keyvalue");
 /// The first pause before the file is opened again, and the longest.
 const PAUSES: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(30));
+/// Operations that run at a time.
+const AT_ONCE: usize = 64;
 /// How much of the file is kept in memory, in bytes.
 const CACHE: usize = 64 << 20;
 
@@ -28,6 +31,8 @@ pub struct RedbStore {
     /// None from a failure of the disk until the file could be opened again.
     database: RwLock<Option<Database>>,
     open: Box<Open>,
+    /// Operations that run now: a disk that hangs must not take all threads that others wait on.
+    running: Arc<Semaphore>,
     failures: AtomicU64,
 }
 
@@ -44,7 +49,8 @@ impl RedbStore {
     fn with(open: Box<Open>) -> Result<RedbStore, String> {
         let database = open().map_err(|error| error.to_string())?;
         create_table(&database).map_err(|error| error.to_string())?;
-        Ok(RedbStore { database: RwLock::new(Some(database)), open, failures: AtomicU64::new(0) })
+        let running = Arc::new(Semaphore::new(AT_ONCE));
+        Ok(RedbStore { database: RwLock::new(Some(database)), open, running, failures: AtomicU64::new(0) })
     }
 
     pub(super) fn is_healthy(&self) -> bool {
@@ -110,8 +116,13 @@ impl RedbStore {
         self: &Arc<Self>,
         operation: impl FnOnce(&Database) -> Result<T, Failure> + Send + 'static,
     ) -> Result<T, StateError> {
+        let place = self.running.clone().acquire_owned().await;
         let store = self.clone();
-        let ran = tokio::task::spawn_blocking(move || store.run_here(operation)).await;
+        let run = move || {
+            let _place = place;
+            store.run_here(operation)
+        };
+        let ran = tokio::task::spawn_blocking(run).await;
         ran.unwrap_or_else(|failed| Err(StateError::Backend(failed.to_string())))
     }
 

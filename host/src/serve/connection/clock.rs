@@ -178,51 +178,49 @@ mod tests {
     const TIMEOUTS: Timeouts =
         Timeouts { head: Duration::from_secs(10), keep_alive: Duration::from_secs(75), stall: Duration::from_secs(30) };
 
-    async fn overdue(clock: &Clock) -> (Overdue, u64) {
-        let began = Instant::now();
-        let overdue = tokio::time::timeout(Duration::from_secs(3600), clock.overdue()).await.expect("a deadline");
-        (overdue, began.elapsed().as_secs())
+    /// What a clock that nothing happens to is overdue for, and after how many seconds.
+    fn overdue(clock: &Clock) -> Option<(Overdue, u64)> {
+        let now = Instant::now();
+        (0..3600).find_map(|seconds| clock.look(now + Duration::from_secs(seconds)).err().map(|what| (what, seconds)))
     }
 
-    #[tokio::test(start_paused = true)]
-    async fn the_first_head_has_its_time_whatever_arrives_of_it() {
+    #[test]
+    fn the_first_head_has_its_time_whatever_arrives_of_it() {
         let clock = Clock::start(TIMEOUTS);
-        assert_eq!(overdue(&clock).await, (Overdue::Head, 10));
-        let clock = Clock::start(TIMEOUTS);
-        tokio::time::sleep(Duration::from_secs(9)).await;
-        clock.received();
-        assert_eq!(overdue(&clock).await, (Overdue::Head, 1));
+        assert_eq!(overdue(&clock), Some((Overdue::Head, 10)));
+        assert_eq!(clock.received(), Some(0));
+        assert_eq!(overdue(&clock), Some((Overdue::Head, 10)));
         let clock = Clock::start(TIMEOUTS);
         clock.multiplexes();
-        clock.received();
-        assert_eq!(overdue(&clock).await, (Overdue::Head, 10));
+        assert_eq!(clock.received(), None);
+        assert_eq!(overdue(&clock), Some((Overdue::Head, 10)));
     }
 
-    #[tokio::test(start_paused = true)]
-    async fn a_connection_is_kept_alive_for_longer_than_a_head_may_take() {
+    #[test]
+    fn a_connection_is_kept_alive_for_longer_than_a_head_may_take() {
         let clock = Clock::start(TIMEOUTS);
         drop(clock.begin());
-        assert_eq!(overdue(&clock).await, (Overdue::KeepAlive, 75));
+        assert_eq!(overdue(&clock), Some((Overdue::KeepAlive, 75)));
         drop(clock.begin());
-        tokio::time::sleep(Duration::from_secs(70)).await;
         assert_eq!(clock.received(), Some(2));
-        assert_eq!(overdue(&clock).await, (Overdue::Head, 10));
+        assert_eq!(overdue(&clock), Some((Overdue::Head, 10)));
     }
 
-    #[tokio::test(start_paused = true)]
+    #[tokio::test]
     async fn a_head_that_begins_while_the_clock_sleeps_is_overdue_in_time() {
-        let clock = Clock::start(TIMEOUTS);
+        let (head, hour) = (Duration::from_millis(200), Duration::from_secs(3600));
+        let clock = Clock::start(Timeouts { head, keep_alive: hour, stall: hour });
         drop(clock.begin());
-        let (watched, began) = (clock.clone(), Instant::now());
+        let watched = clock.clone();
         let watch = tokio::spawn(async move { watched.overdue().await });
-        tokio::time::sleep(Duration::from_secs(7)).await;
+        tokio::time::sleep(head / 2).await;
         clock.received();
-        assert_eq!(watch.await.unwrap(), Overdue::Head);
-        assert_eq!(began.elapsed().as_secs(), 17);
+        let overdue = tokio::time::timeout(Duration::from_secs(30), watch).await;
+        assert_eq!(overdue.expect("it looks again in time").unwrap(), Overdue::Head);
     }
 
-    #[tokio::test(start_paused = true)]
-    async fn what_arrives_over_http_2_between_requests_is_no_head() {
+    #[test]
+    fn what_arrives_over_http_2_between_requests_is_no_head() {
         let clock = Clock::start(TIMEOUTS);
         clock.multiplexes();
         let (first, second) = (clock.begin(), clock.begin());
@@ -230,33 +228,33 @@ mod tests {
         assert_eq!(clock.awaited(), None, "one is still in flight");
         drop(second);
         assert_eq!(clock.received(), None);
-        assert_eq!(overdue(&clock).await, (Overdue::KeepAlive, 75));
+        assert_eq!(overdue(&clock), Some((Overdue::KeepAlive, 75)));
     }
 
-    #[tokio::test(start_paused = true)]
-    async fn requests_in_flight_have_no_deadline_but_a_peer_that_reads_nothing_has() {
+    #[test]
+    fn requests_in_flight_have_no_deadline_but_a_peer_that_reads_nothing_has() {
         let clock = Clock::start(TIMEOUTS);
         let _request = clock.begin();
-        assert!(tokio::time::timeout(Duration::from_secs(3600), clock.overdue()).await.is_err());
+        assert_eq!(overdue(&clock), None);
         clock.stalled(true);
-        assert_eq!(overdue(&clock).await, (Overdue::Peer, 30));
+        assert_eq!(overdue(&clock), Some((Overdue::Peer, 30)));
         clock.stalled(false);
-        assert!(tokio::time::timeout(Duration::from_secs(3600), clock.overdue()).await.is_err());
+        assert_eq!(overdue(&clock), None);
     }
 
-    #[tokio::test(start_paused = true)]
-    async fn a_connection_that_is_told_to_end_does_so_or_is_given_up() {
+    #[test]
+    fn a_connection_that_is_told_to_end_does_so_or_is_given_up() {
         for requests in 0..2 {
             let clock = Clock::start(TIMEOUTS);
             (0..requests).for_each(|_| drop(clock.begin()));
             clock.retire();
-            assert_eq!(overdue(&clock).await, (Overdue::Peer, 2));
+            assert_eq!(overdue(&clock), Some((Overdue::Peer, 2)));
         }
         let clock = Clock::start(TIMEOUTS);
         let request = clock.begin();
         clock.retire();
-        assert!(tokio::time::timeout(Duration::from_secs(60), clock.overdue()).await.is_err());
+        assert_eq!(overdue(&clock), None);
         drop(request);
-        assert_eq!(overdue(&clock).await, (Overdue::Peer, 2));
+        assert_eq!(overdue(&clock), Some((Overdue::Peer, 2)));
     }
 }
