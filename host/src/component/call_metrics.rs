@@ -28,7 +28,7 @@ impl StoreData {
         if context.outbound.allows(origin) {
             context.metrics.client_request(&Called {
                 method: &call.method,
-                address: &origin.host,
+                address: origin.address(),
                 port: origin.port,
                 status,
                 error_type,

@@ -3,6 +3,7 @@
 //! Trace context in, a generation taken, a route found, the body read, the guest called, the answer checked, the spans
 //! handed over. Everything that can refuse a request on the way does so with a [`Rejection`].
 
+use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -180,9 +181,14 @@ fn is_for_the_server(arrival: &Arrival) -> bool {
     arrival.method == Method::OPTIONS && arrival.uri.path() == "*"
 }
 
-/// The methods that there are routes for.
+/// The methods that there are routes for, and those that the host answers without one.
 fn allowed(generation: &Generation) -> Reply {
-    let methods = generation.routes().methods().into_iter().collect::<Vec<_>>().join(", ");
+    let declared = generation.routes().routes().iter().map(|route| route.method.as_str());
+    let mut methods: BTreeSet<_> = declared.chain([Method::OPTIONS.as_str()]).collect();
+    if methods.contains(Method::GET.as_str()) {
+        methods.insert(Method::HEAD.as_str());
+    }
+    let methods = methods.into_iter().collect::<Vec<_>>().join(", ");
     let headers = HeaderValue::from_str(&methods).map(|methods| (ALLOW, methods)).into_iter().collect();
     Reply { status: StatusCode::NO_CONTENT, headers, body: Body::empty() }
 }

@@ -195,7 +195,7 @@ impl Service {
 
 /// Whether somebody who calls `origin` on this machine gets to `listen`.
 fn reaches(origin: &Origin, listen: SocketAddr) -> bool {
-    let name = origin.host.trim_matches(['[', ']']);
+    let name = origin.address();
     let address = name.parse::<IpAddr>().ok();
     let same_place = match address {
         Some(address) => address == listen.ip() || (address.is_loopback() && listen.ip().is_unspecified()),
