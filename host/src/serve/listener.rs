@@ -165,6 +165,7 @@ mod tests {
     use tokio::sync::mpsc;
 
     use super::*;
+    use crate::http::head;
 
     /// Sends a request, over HTTP/2 or 1.1, and waits for as long as an answer takes.
     async fn ask(address: SocketAddr, over_http2: bool) -> hyper::Result<Response<Incoming>> {
@@ -328,7 +329,13 @@ mod tests {
 
     #[tokio::test]
     async fn a_head_that_is_too_long_is_refused_for_what_is_too_long() {
-        let listener = serving(100).await;
+        let bound = bind("a test", SocketAddr::from(([127, 0, 0, 1], 0))).await.unwrap();
+        let check = |request: Request<Incoming>| async {
+            let mut response = Response::new(Body::empty());
+            *response.status_mut() = head::check(&mut request.into_parts().0).unwrap_err().status();
+            response
+        };
+        let listener = bound.serve(admission(100), |_| (), move |request, ()| check(request).boxed());
         for (length, expected) in [(20_000, "414"), (60_000, "414"), (300_000, "414")] {
             let head = format!("GET /{} HTTP/1.1\r\nhost: a\r\n\r\n", "p".repeat(length));
             let came = sent(listener.address, head.as_bytes()).await;
