@@ -251,7 +251,7 @@ mod tests {
             assert!(came.starts_with("HTTP/1.1 408 ") || came.starts_with("HTTP/1.1 400 "), "{start}: {came}");
         }
         assert!(began.elapsed() < Duration::from_secs(8), "{:?}", began.elapsed());
-        assert!(listener.drain(Duration::from_secs(5)).await, "every connection has ended");
+        assert!(listener.drain(tokio::time::sleep(Duration::from_secs(5))).await, "every connection has ended");
     }
 
     #[tokio::test]
@@ -296,7 +296,7 @@ mod tests {
         let mut idle = TcpStream::connect(listener.address).await.unwrap();
         idle.write_all(b"GET / HTTP/1.1\r\nhost: a\r\n\r\n").await.unwrap();
         assert!(within(Duration::from_secs(5), idle.read(&mut [0; 512])).await.unwrap() > 0);
-        assert!(within(Duration::from_secs(5), listener.drain(Duration::from_secs(10))).await);
+        assert!(within(Duration::from_secs(5), listener.drain(tokio::time::sleep(Duration::from_secs(10)))).await);
     }
 
     #[tokio::test]
