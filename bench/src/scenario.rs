@@ -42,7 +42,7 @@ pub(crate) fn chain(effort: Effort) -> Result<()> {
     let mut plans = vec![
         Shop::new()?.chain("spandrel"),
         Shop::new()?.env("OTEL_SDK_DISABLED", "true").chain("spandrel, OTEL_SDK_DISABLED=true"),
-        Shop::new()?.console("recent_spans = 0").chain("spandrel, no store of recent traces"),
+        Shop::new()?.console("traces = 0").chain("spandrel, no store of recent traces"),
         Plan::new("axum, reqwest, stock SDK: three processes", axum),
     ];
     match fastapi::plan() {

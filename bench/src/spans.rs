@@ -124,7 +124,7 @@ fn record_stock(tracer: &SdkTracer, spans: usize) {
 }
 
 async fn ours(spans: usize, collector: &Collector, sampled: bool) -> Result<Cost> {
-    let mut settings = Settings { recent_spans: 0, ..Settings::default() };
+    let mut settings = Settings { store_bytes: 0, ..Settings::default() };
     settings.traces.otlp.endpoint = collector.endpoint();
     settings.metrics.exporters.clear();
     settings.logs.exporters.clear();

@@ -24,6 +24,9 @@ use crate::trace::Keep;
 /// Where the console listens when the manifest does not say.
 const CONSOLE: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 8010);
 
+/// What a span counts as under `recent_spans`, the older form of `traces`, in bytes.
+const SPAN_BYTES: usize = 3 << 10;
+
 type Result<T, E = ConfigError> = std::result::Result<T, E>;
 
 pub(super) fn read(text: &str, manifest: &Path, environment: &Environment) -> Result<Config> {
@@ -42,7 +45,7 @@ pub(super) fn read(text: &str, manifest: &Path, environment: &Environment) -> Re
     let console = console(&console_section, environment)?;
     let mut telemetry_settings = telemetry::settings(environment)?;
     telemetry_settings.keep = keep(&root.section("telemetry", "[telemetry]")?)?;
-    telemetry_settings.recent_spans = recent_spans(&console_section, &console, telemetry_settings.recent_spans)?;
+    telemetry_settings.store_bytes = store_bytes(&console_section, &console, telemetry_settings.store_bytes)?;
     let config = Config {
         manifest: manifest.to_owned(),
         base: base.to_owned(),
@@ -61,7 +64,7 @@ pub(super) fn read(text: &str, manifest: &Path, environment: &Environment) -> Re
 }
 
 fn console(section: &Section<'_>, environment: &Environment) -> Result<ConsoleConfig> {
-    section.only(&["listen", "recent_spans"])?;
+    section.only(&["listen", "traces", "recent_spans"])?;
     let listen = match section.text("listen")? {
         None => Some(CONSOLE),
         Some((text, _)) if text == "off" => None,
@@ -79,9 +82,10 @@ fn console(section: &Section<'_>, environment: &Environment) -> Result<ConsoleCo
 }
 
 /// Without a console nobody could read recent traces, and so none are kept.
-fn recent_spans(section: &Section<'_>, console: &ConsoleConfig, standard: usize) -> Result<usize> {
-    let wanted = section.count("recent_spans")?.unwrap_or(standard);
-    Ok(if console.listen.is_some() { wanted } else { 0 })
+fn store_bytes(section: &Section<'_>, console: &ConsoleConfig, standard: usize) -> Result<usize> {
+    let spans = section.count("recent_spans")?.map(|spans| spans.saturating_mul(SPAN_BYTES));
+    let bytes = section.size("traces")?.map(|bytes| usize::try_from(bytes).unwrap_or(usize::MAX));
+    Ok(if console.listen.is_some() { bytes.or(spans).unwrap_or(standard) } else { 0 })
 }
 
 fn connections(section: &Section<'_>) -> Result<Connections> {

@@ -23,7 +23,6 @@ mod sampler;
 mod segment;
 mod settings;
 mod store;
-mod store_sampler;
 mod tail_sampler;
 mod terminal;
 #[cfg(test)]
@@ -48,5 +47,9 @@ pub use self::segment::{Event, LogRecord, Segment, Severity, Span, SpanRef, Stat
 pub use self::settings::{
     AttributeLimits, Batch, Exporter, Keep, Otlp, Propagator, Protocol, Root, Sampler, Settings, Signal, SpanLimits,
 };
-pub use self::store::{Query, Trace, TraceStore};
+pub use self::store::{
+    AnyValue, Dependency, Measured, Operation, Pairs, RootSpan, ServiceSpans, SpanGroup, StoreStats, StoredEvent,
+    StoredLink, StoredLog, StoredResource, StoredScope, StoredSpan, StoredStatus, StoredTrace, TraceQuery, TraceStore,
+    TraceSummary, parse_trace_id,
+};
 pub use self::tree::render;

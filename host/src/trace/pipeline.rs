@@ -21,7 +21,7 @@ use super::otlp::{ExportQueue, SeriesExemplars, TransportError, Transports};
 use super::propagation::Propagators;
 use super::segment::{Finished, Segment};
 use super::settings::{Exporter, Settings};
-use super::store::TraceStore;
+use super::store::{Held, TraceStore};
 use super::tail_sampler::TailSampler;
 use super::terminal::Terminal;
 
@@ -48,7 +48,7 @@ struct Inner {
     /// Whether anybody reads spans at all.
     wanted: bool,
     tail_sampler: Option<Mutex<TailSampler>>,
-    recent: TraceStore,
+    store: Arc<TraceStore>,
     counters: Arc<Counters>,
     terminal: Option<Terminal>,
     transports: Transports,
@@ -68,11 +68,15 @@ impl Pipeline {
         let transports = Transports::new(&settings, &counters)?;
         let queues = [&transports.spans, &transports.logs].into_iter().flatten();
         let tasks = queues.map(|queue| (queue.clone(), tokio::spawn(queue.clone().run()))).collect();
+        let store = Arc::new(TraceStore::new(settings.store_bytes));
+        if store.is_on() {
+            tokio::spawn(TraceStore::run(Arc::downgrade(&store)));
+        }
         let inner = Inner {
             propagators: Propagators::new(&settings.propagators),
-            wanted: !settings.disabled && (!settings.traces.exporters.is_empty() || settings.recent_spans > 0),
+            wanted: !settings.disabled && (!settings.traces.exporters.is_empty() || settings.store_bytes > 0),
             tail_sampler: settings.keep.map(|rule| Mutex::new(TailSampler::new(rule, settings.batch.queue_size))),
-            recent: TraceStore::new(settings.recent_spans),
+            store,
             counters,
             terminal: prints.then(|| Terminal::start(terminal)).transpose()?,
             transports,
@@ -99,8 +103,8 @@ impl Pipeline {
     }
 
     /// The traces that were finished last.
-    pub fn recent(&self) -> &TraceStore {
-        &self.inner.recent
+    pub fn store(&self) -> &Arc<TraceStore> {
+        &self.inner.store
     }
 
     /// Whether a trace is recorded, decided as its first request here begins.
@@ -189,7 +193,7 @@ impl Inner {
         if let Some(terminal) = &self.terminal {
             terminal.print(&finished);
         }
-        self.recent.add(finished);
+        self.store.add(Held::Local(finished.segment));
     }
 
     fn flush_keeper(&self) {

@@ -162,8 +162,8 @@ pub struct Settings {
     pub keep: Option<Keep>,
     /// How often metrics are exported.
     pub metric_export_interval: Duration,
-    /// Spans that the recent-trace store holds; 0 turns it off.
-    pub recent_spans: usize,
+    /// Bytes that the store of recent traces may hold; 0 turns it off.
+    pub store_bytes: usize,
 }
 
 impl Otlp {
@@ -214,7 +214,7 @@ impl Default for Settings {
             propagators: vec![Propagator::TraceContext, Propagator::Baggage],
             keep: None,
             metric_export_interval: Duration::from_secs(60),
-            recent_spans: 20_000,
+            store_bytes: 64 << 20,
         }
     }
 }

@@ -14,6 +14,7 @@ use super::propagation::Propagators;
 use super::resource::Resource;
 use super::segment::{LogRecord, Segment, Severity, Span, SpanRef, Status};
 use super::settings::{AttributeLimits, Exporter, Keep, Root, Settings, SpanLimits};
+use super::store::TraceQuery;
 
 /// A span that took a millisecond; a parent of 0 is none.
 pub(super) fn span(id: u64, parent: u64, name: &'static str, kind: SpanKind) -> Span {
@@ -54,7 +55,7 @@ pub(super) fn log(severity: Severity, body: &str) -> LogRecord {
 
 /// A pipeline that feeds the store of recent traces alone.
 fn stored(change: impl FnOnce(&mut Settings)) -> Pipeline {
-    let mut settings = Settings { recent_spans: 1000, ..Settings::default() };
+    let mut settings = Settings { store_bytes: 64 << 20, ..Settings::default() };
     for signal in [&mut settings.traces, &mut settings.metrics, &mut settings.logs] {
         signal.exporters.clear();
     }
@@ -73,9 +74,9 @@ fn caller(sampled: bool) -> Incoming {
 
 /// The one segment that a pipeline holds.
 fn only(pipeline: &Pipeline) -> Arc<Segment> {
-    let mut traces = pipeline.recent().find(&super::store::Query::default());
-    assert_eq!(traces.len(), 1);
-    traces.remove(0).segments.remove(0)
+    let mut segments = pipeline.store().segments();
+    assert_eq!(segments.len(), 1);
+    segments.remove(0)
 }
 
 #[tokio::test]
@@ -134,7 +135,7 @@ async fn what_is_not_sampled_leaves_nothing_but_passes_its_context_on() {
     let context = recorder.context_of(span);
     assert!(!context.sampled && context.is_valid() && context.span_id != SpanId::from(9_u64));
     recorder.finish(None);
-    assert!(pipeline.recent().find(&super::store::Query::default()).is_empty());
+    assert!(pipeline.store().segments().is_empty());
 }
 
 #[tokio::test]
@@ -173,7 +174,7 @@ async fn limits_hold_and_what_is_over_them_is_counted_on_the_span() {
 
 #[tokio::test]
 async fn a_request_that_records_without_end_is_cut_off_and_says_so() {
-    let pipeline = stored(|settings| settings.recent_spans = 1 << 20);
+    let pipeline = stored(|settings| settings.store_bytes = 64 << 20);
     let mut recorder = pipeline.record(&shop(), &Incoming::default(), "GET /", SpanKind::Server);
     for _ in 0..10_000 {
         recorder.start("again", SpanKind::Internal, recorder.server());
@@ -234,9 +235,9 @@ async fn a_tail_rule_decides_for_all_services_of_a_trace() {
         inner.finish(None);
         outer.finish(None);
     }
-    let traces = pipeline.recent().find(&super::store::Query::default());
+    let traces = pipeline.store().find(&TraceQuery::default());
     assert_eq!(traces.len(), 1);
-    assert_eq!(traces[0].segments.len(), 2);
+    assert_eq!(traces[0].groups.len(), 2);
 }
 
 /// A terminal that remembers what was printed.
@@ -256,7 +257,7 @@ impl Write for Screen {
 
 #[tokio::test]
 async fn the_terminal_shows_each_trace_once_and_whole() {
-    let mut settings = Settings { recent_spans: 0, ..Settings::default() };
+    let mut settings = Settings { store_bytes: 0, ..Settings::default() };
     for signal in [&mut settings.metrics, &mut settings.logs] {
         signal.exporters.clear();
     }
@@ -310,7 +311,7 @@ async fn a_tail_rule_waits_for_every_request_of_a_trace_that_is_served_here() {
     first.finish(None);
     last.fail(last.server(), "500", "no".to_owned());
     last.finish(None);
-    let traces = pipeline.recent().find(&super::store::Query::default());
+    let traces = pipeline.store().find(&TraceQuery::default());
     assert_eq!(traces.iter().map(|trace| trace.spans().count()).collect::<Vec<_>>(), [2]);
 }
 

@@ -41,7 +41,7 @@ pub(super) fn settings(environment: &Environment) -> Result<Settings> {
         metric_export_interval: read
             .some_millis("OTEL_METRIC_EXPORT_INTERVAL")?
             .unwrap_or(standard.metric_export_interval),
-        recent_spans: standard.recent_spans,
+        store_bytes: standard.store_bytes,
     };
     let signals = [("TRACES", &settings.traces), ("METRICS", &settings.metrics), ("LOGS", &settings.logs)];
     for (name, signal) in signals.into_iter().filter(|_| !settings.disabled) {

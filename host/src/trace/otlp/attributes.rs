@@ -148,6 +148,11 @@ impl Attributes {
         self.written.len()
     }
 
+    /// The memory that they take, in bytes.
+    pub(in crate::trace) fn capacity(&self) -> usize {
+        self.written.capacity()
+    }
+
     /// Writes them as the repeated field `field`, and after them those of `shared` that are not among them.
     pub(super) fn write(&self, writer: &mut Writer, field: u64, shared: &Attributes) {
         let is_distinct = self.marks & shared.marks == 0;

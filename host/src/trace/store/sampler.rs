@@ -1,55 +1,87 @@
-//! Which traces the store of recent traces takes in when more arrive than anybody could look at.
+//! Which traces the store takes in when more arrive than anybody could look at.
 //!
 //! As long as there are few, all. Beyond that a share, drawn by trace id so that a trace is taken whole: the store then
 //! still reaches some seconds back instead of being rewritten many times a second, which costs as much as making the spans.
+//! Of the others those are taken that fail, within a share of their own, with whatever is left of the same trace: callers
+//! end after what they call.
 
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
 use opentelemetry::trace::TraceId;
 
-use super::identity;
+use crate::trace::identity;
 
 /// How far back the store should reach at least.
 const REACH: Duration = Duration::from_secs(5);
 /// How often the share is set anew: a flood that begins has this long until only a share of it is taken.
 const PERIOD: Duration = Duration::from_millis(250);
+/// The part of what is wanted that errors may have beyond their share.
+const ERRORS: u64 = 4;
+/// How many traces are remembered that failed beyond the share.
+const REMEMBERED: usize = 1024;
 
 /// Decides trace by trace. The share follows what came in the period before.
 pub(super) struct StoreSampler {
-    /// Spans that are wanted in a period.
+    /// Bytes that are wanted in a period.
     wanted: u64,
     began: Instant,
     /// The period at hand, counted from `began`.
     period: AtomicU64,
-    /// Spans that came in it.
+    /// Bytes that came in it.
     seen: AtomicU64,
+    /// Bytes of errors that were taken in it beyond the share.
+    errors: AtomicU64,
     /// Traces whose draw is not above this are taken.
     share: AtomicU64,
+    /// Draws of traces that are taken because something in them failed, each at a place that depends on it.
+    failed: Box<[AtomicU64]>,
 }
 
 impl StoreSampler {
-    /// For a store of so many spans.
+    /// For a store of so many bytes.
     pub fn new(capacity: usize) -> StoreSampler {
         StoreSampler {
             wanted: (capacity as u64 * PERIOD.as_millis() as u64 / REACH.as_millis() as u64).max(1),
             began: Instant::now(),
             period: AtomicU64::new(0),
             seen: AtomicU64::new(0),
+            errors: AtomicU64::new(0),
             share: AtomicU64::new(u64::MAX),
+            failed: (0..REMEMBERED).map(|_| AtomicU64::new(0)).collect(),
         }
     }
 
-    /// Whether spans of this trace are taken now.
-    pub fn takes(&self, trace: TraceId, spans: usize, now: Instant) -> bool {
+    /// Whether a part of this trace is taken now.
+    pub fn takes(&self, trace: TraceId, bytes: usize, failed: bool, now: Instant) -> bool {
+        self.turn(now);
+        self.seen.fetch_add(bytes as u64, Relaxed);
+        let draw = identity::draw(trace);
+        draw <= self.share.load(Relaxed) || self.takes_failed(draw, bytes as u64, failed)
+    }
+
+    fn takes_failed(&self, draw: u64, bytes: u64, failed: bool) -> bool {
+        let Some(place) = self.failed.get(draw as usize % REMEMBERED) else { return false };
+        let known = place.load(Relaxed) == draw;
+        if !known && !failed {
+            return false;
+        }
+        let fits = self.errors.fetch_add(bytes, Relaxed) <= self.wanted / ERRORS;
+        if fits && !known {
+            place.store(draw, Relaxed);
+        }
+        fits
+    }
+
+    /// Begins a period, if it is time.
+    fn turn(&self, now: Instant) {
         let period = (now.saturating_duration_since(self.began).as_millis() / PERIOD.as_millis()) as u64;
         let last = self.period.load(Relaxed);
         if period != last && self.period.compare_exchange(last, period, Relaxed, Relaxed).is_ok() {
             let seen = self.seen.swap(0, Relaxed);
+            self.errors.store(0, Relaxed);
             self.share.store(self.share_after(if period == last + 1 { seen } else { 0 }), Relaxed);
         }
-        self.seen.fetch_add(spans as u64, Relaxed);
-        identity::draw(trace) <= self.share.load(Relaxed)
     }
 
     fn share_after(&self, seen: u64) -> u64 {
@@ -63,7 +95,7 @@ mod tests {
 
     fn taken(sampler: &StoreSampler, traces: std::ops::Range<u128>, period: u32) -> usize {
         let now = sampler.began + period * PERIOD;
-        traces.filter(|id| sampler.takes(TraceId::from(*id), 1, now)).count()
+        traces.filter(|id| sampler.takes(TraceId::from(*id), 1, false, now)).count()
     }
 
     #[test]
@@ -86,13 +118,24 @@ mod tests {
     }
 
     #[test]
-    fn segments_of_one_trace_share_its_fate() {
+    fn parts_of_one_trace_share_its_fate() {
         let sampler = StoreSampler::new(20_000);
         taken(&sampler, 1..10_001, 0);
         let now = sampler.began + PERIOD;
         for id in 1..1_000_u128 {
-            let first = sampler.takes(TraceId::from(id), 1, now);
-            assert_eq!(sampler.takes(TraceId::from(id), 10, now), first);
+            let first = sampler.takes(TraceId::from(id), 1, false, now);
+            assert_eq!(sampler.takes(TraceId::from(id), 10, false, now), first);
         }
+    }
+
+    #[test]
+    fn failed_traces_are_taken_beyond_the_share_with_the_rest_of_them_and_not_without_end() {
+        let sampler = StoreSampler::new(20_000);
+        taken(&sampler, 1..1_000_001, 0);
+        let now = sampler.began + PERIOD;
+        let left_out = (1..).map(TraceId::from).find(|id: &TraceId| !sampler.takes(*id, 1, false, now)).unwrap();
+        assert!(sampler.takes(left_out, 1, true, now) && sampler.takes(left_out, 1, false, now));
+        let failed = (2_000_000_u128..2_010_000).filter(|id| sampler.takes(TraceId::from(*id), 1, true, now)).count();
+        assert!((100..600).contains(&failed), "{failed} of a quarter of 1000");
     }
 }

@@ -1,0 +1,52 @@
+//! Which service calls which, counted from parents and children in the held traces.
+
+use std::collections::{BTreeMap, HashMap};
+use std::time::SystemTime;
+
+use opentelemetry::trace::SpanId;
+
+use super::TraceStore;
+use super::held::Held;
+
+/// Traces that are copied out in one go.
+const CHUNK: usize = 256;
+
+/// How often one service has called another.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Dependency {
+    /// The caller.
+    pub parent: String,
+    /// Who is called.
+    pub child: String,
+    /// How often.
+    pub calls: u64,
+}
+
+impl TraceStore {
+    /// Which service called which in the traces that began in this time, in order of name.
+    pub fn dependencies(&self, after: SystemTime, before: SystemTime) -> Vec<Dependency> {
+        self.settle();
+        let (mut calls, mut cursor) = (BTreeMap::new(), Some(u64::MAX));
+        while let Some(from) = cursor {
+            let mut traces = Vec::new();
+            cursor = self.index().walk(from, CHUNK, &mut |summary, parts| {
+                if (after..=before).contains(&summary.start) && summary.services.len() > 1 {
+                    traces.push(parts);
+                }
+            });
+            traces.iter().for_each(|parts| count(parts, &mut calls));
+        }
+        calls.into_iter().map(|((parent, child), calls)| Dependency { parent, child, calls }).collect()
+    }
+}
+
+fn count(parts: &[Held], calls: &mut BTreeMap<(String, String), u64>) {
+    let spans = parts.iter().flat_map(|part| part.spans().map(move |span| (span.span_id(), part.service())));
+    let services: HashMap<SpanId, &str> = spans.collect();
+    for part in parts {
+        let parents = part.spans().filter_map(|span| services.get(&span.parent()).copied());
+        for parent in parents.filter(|parent| *parent != part.service()) {
+            *calls.entry((parent.to_owned(), part.service().to_owned())).or_default() += 1;
+        }
+    }
+}

@@ -1,0 +1,353 @@
+//! What the store holds of a trace: segments of this host as they were recorded, and groups that came by OTLP.
+//!
+//! Both are looked at through the same eyes: the index and searches see spans and tags, decoded one at a time.
+
+use std::fmt::Write;
+use std::hash::BuildHasher;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use opentelemetry::trace::{SpanId, SpanKind, TraceId};
+
+use super::record::{AnyValue, Pairs, SpanGroup, StoredEvent, StoredSpan, StoredStatus};
+use crate::trace::otlp::{Attribute, Attributes, Value};
+use crate::trace::segment::{Segment, Span, Status};
+
+/// What an attribute of a decoded list takes besides its texts.
+const PAIR: usize = size_of::<(String, AnyValue)>();
+
+/// A part of a trace.
+#[derive(Clone, Debug)]
+pub(in crate::trace) enum Held {
+    /// What a request left at a service of this host.
+    Local(Arc<Segment>),
+    /// What came from another process.
+    Foreign(Arc<SpanGroup>),
+}
+
+/// One span of it.
+#[derive(Clone, Copy)]
+pub(super) enum SpanView<'a> {
+    Local(&'a Segment, &'a Span),
+    Foreign(&'a SpanGroup, &'a StoredSpan),
+}
+
+/// Is told each tag: its key and its value as text.
+pub(super) type TagVisitor<'v> = dyn FnMut(&str, &str) + 'v;
+
+impl Held {
+    pub fn trace_id(&self) -> TraceId {
+        match self {
+            Held::Local(segment) => segment.trace_id,
+            Held::Foreign(group) => group.trace_id,
+        }
+    }
+
+    pub(super) fn service(&self) -> &str {
+        match self {
+            Held::Local(segment) => segment.resource.name(),
+            Held::Foreign(group) => &group.resource.service,
+        }
+    }
+
+    pub(super) fn logs(&self) -> usize {
+        match self {
+            Held::Local(segment) => segment.logs.len(),
+            Held::Foreign(group) => group.logs.len(),
+        }
+    }
+
+    pub(super) fn spans(&self) -> impl Iterator<Item = SpanView<'_>> {
+        let (local, foreign) = match self {
+            Held::Local(segment) => (Some(segment), None),
+            Held::Foreign(group) => (None, Some(group)),
+        };
+        let local = local.into_iter().flat_map(|part| part.spans.iter().map(|span| SpanView::Local(part, span)));
+        local.chain(foreign.into_iter().flat_map(|part| part.spans.iter().map(|span| SpanView::Foreign(part, span))))
+    }
+
+    /// The span that the others stand under: of a request its first, else the earliest that has its parent elsewhere.
+    pub(super) fn root(&self) -> Option<SpanView<'_>> {
+        match self {
+            Held::Local(segment) => segment.root().map(|span| SpanView::Local(segment, span)),
+            Held::Foreign(group) => {
+                let outside = |span: &&StoredSpan| !group.spans.iter().any(|other| other.span_id == span.parent);
+                let root = group.spans.iter().take(ROOT_SEARCH).filter(outside);
+                root.min_by_key(|span| (span.parent != SpanId::INVALID, span.start))
+                    .map(|span| SpanView::Foreign(group, span))
+            }
+        }
+    }
+
+    /// With it the part of a trace that ran in this process is over.
+    pub fn ends_trace(&self) -> bool {
+        match self {
+            Held::Local(segment) => segment.is_local_root(),
+            Held::Foreign(group) => group.spans.iter().any(|span| span.parent == SpanId::INVALID),
+        }
+    }
+
+    pub fn has_error(&self) -> bool {
+        match self {
+            Held::Local(segment) => segment.has_error(),
+            Held::Foreign(group) => group.spans.iter().any(StoredSpan::has_failed),
+        }
+    }
+
+    /// The memory that it takes, in bytes.
+    pub fn bytes(&self) -> usize {
+        match self {
+            Held::Local(segment) => segment_bytes(segment),
+            Held::Foreign(group) => group_bytes(group),
+        }
+    }
+
+    /// Its spans and log records, decoded.
+    pub(super) fn read(&self) -> Arc<SpanGroup> {
+        match self {
+            Held::Local(segment) => Arc::new(SpanGroup::of(segment)),
+            Held::Foreign(group) => group.clone(),
+        }
+    }
+
+    /// The hashes of all tags of all spans, each once and in order: what is not among them need not be looked for.
+    pub(super) fn terms(&self) -> Box<[u32]> {
+        let mut terms = Vec::with_capacity(64);
+        let mut add = |key: &str, value: &str| terms.push(term(key, value));
+        self.resource_tags(&mut add);
+        self.spans().for_each(|span| span.tags(&mut add));
+        terms.sort_unstable();
+        terms.dedup();
+        terms.into_boxed_slice()
+    }
+
+    /// The tags that stand on every span, by its Resource.
+    pub(super) fn resource_tags(&self, visit: &mut TagVisitor<'_>) {
+        match self {
+            Held::Local(segment) => {
+                segment.resource.attributes().iter().for_each(|pair| visit(pair.key.as_str(), &pair.value.as_str()));
+            }
+            Held::Foreign(group) => pairs(&group.resource.attributes, visit),
+        }
+    }
+}
+
+/// Among so many spans of a group the root is looked for: the search grows with the square of their number.
+const ROOT_SEARCH: usize = 256;
+
+/// A tag as a number.
+pub(super) fn term(key: &str, value: &str) -> u32 {
+    foldhash::fast::FixedState::with_seed(0).hash_one((key, value)) as u32
+}
+
+impl<'a> SpanView<'a> {
+    pub fn parent(&self) -> SpanId {
+        match self {
+            SpanView::Local(_, span) => span.parent,
+            SpanView::Foreign(_, span) => span.parent,
+        }
+    }
+
+    pub fn span_id(&self) -> SpanId {
+        match self {
+            SpanView::Local(_, span) => span.span_id,
+            SpanView::Foreign(_, span) => span.span_id,
+        }
+    }
+
+    pub fn name(&self) -> &'a str {
+        match self {
+            SpanView::Local(_, span) => &span.name,
+            SpanView::Foreign(_, span) => &span.name,
+        }
+    }
+
+    pub fn kind(&self) -> Option<&'a SpanKind> {
+        match self {
+            SpanView::Local(_, span) => Some(&span.kind),
+            SpanView::Foreign(_, span) => span.kind.as_ref(),
+        }
+    }
+
+    pub fn start(&self) -> SystemTime {
+        match self {
+            SpanView::Local(_, span) => span.start,
+            SpanView::Foreign(_, span) => span.start,
+        }
+    }
+
+    pub fn duration(&self) -> Duration {
+        match self {
+            SpanView::Local(_, span) => span.duration,
+            SpanView::Foreign(_, span) => span.duration,
+        }
+    }
+
+    pub fn has_failed(&self) -> bool {
+        match self {
+            SpanView::Local(_, span) => matches!(span.status, Status::Error(_)),
+            SpanView::Foreign(_, span) => span.has_failed(),
+        }
+    }
+
+    /// An integer attribute.
+    pub fn int(&self, key: &str) -> Option<i64> {
+        match self {
+            SpanView::Local(_, span) => match span.attributes.get(key)? {
+                Value::Int(number) => Some(number),
+                _ => None,
+            },
+            SpanView::Foreign(_, span) => match span.attribute(key)? {
+                AnyValue::Int(number) => Some(*number),
+                _ => None,
+            },
+        }
+    }
+
+    /// Everything by which the span can be found, as Jaeger has it: attributes, events, and what Jaeger makes tags of.
+    pub fn tags(&self, visit: &mut TagVisitor<'_>) {
+        if let Some(kind) = self.kind() {
+            visit("span.kind", kind_name(kind));
+        }
+        match self {
+            SpanView::Local(segment, span) => {
+                visit("otel.scope.name", "spandrel");
+                visit("otel.scope.version", env!("CARGO_PKG_VERSION"));
+                if let Some(state) = &segment.state {
+                    visit("w3c.tracestate", state);
+                }
+                if let Status::Error(message) = &span.status {
+                    failure(message, visit);
+                }
+                let mut text = String::new();
+                let more = segment.shared.iter().filter(|attribute| !span.attributes.contains(attribute.key));
+                span.attributes.iter().chain(more).for_each(|attribute| tag(&attribute, &mut text, visit));
+                for event in &span.events {
+                    visit("event", &event.name);
+                    event.attributes.iter().for_each(|attribute| tag(&attribute, &mut text, visit));
+                }
+            }
+            SpanView::Foreign(group, span) => foreign_tags(group, span, visit),
+        }
+    }
+}
+
+fn foreign_tags(group: &SpanGroup, span: &StoredSpan, visit: &mut TagVisitor<'_>) {
+    for (key, value) in [("otel.scope.name", &group.scope.name), ("otel.scope.version", &group.scope.version)] {
+        if !value.is_empty() {
+            visit(key, value);
+        }
+    }
+    pairs(&group.scope.attributes, visit);
+    if let Some(state) = &span.state {
+        visit("w3c.tracestate", state);
+    }
+    match &span.status {
+        StoredStatus::Unset => {}
+        StoredStatus::Ok => visit("otel.status_code", "OK"),
+        StoredStatus::Error(message) => failure(message, visit),
+    }
+    pairs(&span.attributes, visit);
+    for StoredEvent { name, attributes, .. } in &span.events {
+        visit("event", name);
+        pairs(attributes, visit);
+    }
+}
+
+fn failure(message: &str, visit: &mut TagVisitor<'_>) {
+    visit("error", "true");
+    visit("otel.status_code", "ERROR");
+    if !message.is_empty() {
+        visit("otel.status_description", message);
+    }
+}
+
+fn pairs(pairs: &Pairs, visit: &mut TagVisitor<'_>) {
+    pairs.iter().for_each(|(key, value)| visit(key, &value.as_text()));
+}
+
+/// One tag, its value written into `text` where it is no text.
+fn tag(attribute: &Attribute<'_>, text: &mut String, visit: &mut TagVisitor<'_>) {
+    text.clear();
+    let written = match &attribute.value {
+        Value::Text(value) => return visit(attribute.key, value),
+        Value::Int(number) => write!(text, "{number}"),
+        Value::Double(number) => write!(text, "{number}"),
+        Value::Boolean(truth) => write!(text, "{truth}"),
+        Value::Texts(_) => write!(text, "{}", AnyValue::from(attribute.value.clone())),
+    };
+    if written.is_ok() {
+        visit(attribute.key, text);
+    }
+}
+
+/// The kind as Jaeger writes it.
+pub(super) fn kind_name(kind: &SpanKind) -> &'static str {
+    match kind {
+        SpanKind::Client => "client",
+        SpanKind::Server => "server",
+        SpanKind::Producer => "producer",
+        SpanKind::Consumer => "consumer",
+        SpanKind::Internal => "internal",
+    }
+}
+
+fn segment_bytes(segment: &Segment) -> usize {
+    let name = |name: &std::borrow::Cow<'_, str>| match name {
+        std::borrow::Cow::Borrowed(_) => 0,
+        std::borrow::Cow::Owned(text) => text.capacity(),
+    };
+    let spans = segment.spans.iter().map(|span| {
+        let events = span.events.iter().map(|event| name(&event.name) + event.attributes.capacity());
+        let events = events.sum::<usize>() + span.events.capacity() * size_of::<crate::trace::segment::Event>();
+        let message = match &span.status {
+            Status::Unset => 0,
+            Status::Error(message) => message.capacity(),
+        };
+        name(&span.name) + span.attributes.capacity() + events + message
+    });
+    let logs = segment.logs.iter().map(|log| log.body.capacity() + log.attributes.capacity());
+    size_of::<Segment>()
+        + spans.sum::<usize>()
+        + segment.spans.capacity() * size_of::<Span>()
+        + logs.sum::<usize>()
+        + segment.logs.capacity() * size_of::<crate::trace::segment::LogRecord>()
+        + Attributes::capacity(&segment.shared)
+}
+
+fn group_bytes(group: &SpanGroup) -> usize {
+    let spans = group.spans.iter().map(|span| {
+        let events = span.events.iter().map(|event| event.name.len() + pairs_bytes(&event.attributes));
+        let links = span.links.iter().map(|link| link.state.len() + pairs_bytes(&link.attributes));
+        let links = links.sum::<usize>() + span.links.capacity() * size_of::<super::record::StoredLink>();
+        let events = events.sum::<usize>() + span.events.capacity() * size_of::<StoredEvent>();
+        let message = match &span.status {
+            StoredStatus::Error(message) => message.capacity(),
+            _ => 0,
+        };
+        let state = span.state.as_ref().map_or(0, |state| state.len());
+        span.name.capacity() + pairs_bytes(&span.attributes) + events + links + message + state
+    });
+    let logs = group.logs.iter().map(|log| log.body.len() + log.severity_text.len() + pairs_bytes(&log.attributes));
+    size_of::<SpanGroup>()
+        + spans.sum::<usize>()
+        + group.spans.capacity() * size_of::<StoredSpan>()
+        + logs.sum::<usize>()
+        + group.logs.capacity() * size_of::<super::record::StoredLog>()
+        + pairs_bytes(&group.resource.attributes)
+        + pairs_bytes(&group.scope.attributes)
+}
+
+fn pairs_bytes(pairs: &Pairs) -> usize {
+    pairs.capacity() * PAIR + pairs.iter().map(|(key, value)| key.capacity() + value_bytes(value)).sum::<usize>()
+}
+
+fn value_bytes(value: &AnyValue) -> usize {
+    match value {
+        AnyValue::Text(text) => text.capacity(),
+        AnyValue::Bytes(bytes) => bytes.capacity(),
+        AnyValue::List(values) => values.iter().map(|value| size_of::<AnyValue>() + value_bytes(value)).sum(),
+        AnyValue::Map(pairs) => pairs_bytes(pairs),
+        _ => 0,
+    }
+}

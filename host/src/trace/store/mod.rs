@@ -1,0 +1,365 @@
+//! The store of recent traces, for the console: bounded in bytes, searched through indexes.
+//!
+//! A request leaves its segment in an inbox, which takes a moment whoever else is busy. A task of its own empties the
+//! inbox into the index a few times in a tenth of a second; a query does so too before it looks, so that it sees every
+//! request that has ended. Where the store is full, whole traces go, oldest first; failed and slow ones are kept longer.
+//! Under load only a share of all traces is taken in. What was left out is counted.
+
+mod dependencies;
+mod held;
+mod index;
+mod pace;
+mod query;
+mod record;
+mod sampler;
+mod summary;
+#[cfg(test)]
+mod tests;
+
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError, Weak};
+use std::time::{Duration, Instant};
+
+use opentelemetry::trace::{SpanKind, TraceId};
+use tokio::sync::{Notify, broadcast};
+
+pub use self::dependencies::Dependency;
+pub(super) use self::held::Held;
+pub use self::query::{Measured, TraceQuery, parse_trace_id};
+pub use self::record::{
+    AnyValue, Pairs, SpanGroup, StoredEvent, StoredLink, StoredLog, StoredResource, StoredScope, StoredSpan,
+    StoredStatus, StoredTrace,
+};
+pub use self::summary::{RootSpan, ServiceSpans, TraceSummary};
+
+use self::index::{Added, Candidate, Entry, Index, Worth};
+use self::query::Sieve;
+use self::sampler::StoreSampler;
+
+/// The part of the store's size that may wait in the inbox.
+const INBOX_SHARE: usize = 8;
+/// Parts that are indexed in one go.
+const BATCH: usize = 64;
+/// How long the task lets the inbox fill.
+const PAUSE: Duration = Duration::from_millis(20);
+/// How often those who watch are told.
+const TELL: Duration = Duration::from_millis(200);
+/// Summaries that wait for a watcher. One that is slower misses some.
+const WAITING: usize = 256;
+/// Traces that a search looks at before it lets others have the lock.
+const STEPS: usize = 1024;
+/// Candidates that are looked at span by span without the lock.
+const CANDIDATES: usize = 64;
+
+/// The store of recent traces.
+pub struct TraceStore {
+    /// The most bytes that are held; 0 holds nothing.
+    capacity: usize,
+    sampler: StoreSampler,
+    inbox: Mutex<Inbox>,
+    index: Mutex<Index>,
+    arrived: Arc<Notify>,
+    live: broadcast::Sender<Arc<TraceSummary>>,
+    left_out: LeftOut,
+}
+
+#[derive(Default)]
+struct Inbox {
+    waiting: Vec<Held>,
+    bytes: usize,
+}
+
+/// How many traces were left out.
+#[derive(Default)]
+struct LeftOut {
+    sampled: AtomicU64,
+    overflow: AtomicU64,
+    too_large: AtomicU64,
+    evicted: AtomicU64,
+}
+
+/// What the store holds, and what it does not.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct StoreStats {
+    /// Bytes that it may hold; 0 where it is turned off.
+    pub capacity: usize,
+    /// Bytes that it holds.
+    pub bytes: usize,
+    /// Traces that it holds.
+    pub traces: usize,
+    /// Those of them that failed.
+    pub failed: usize,
+    /// Those of the others that were slow.
+    pub slow: usize,
+    /// Traces that were left out because more arrived than the store takes in under load.
+    pub sampled_out: u64,
+    /// Traces that were left out, or a part of them, because the inbox was full.
+    pub overflowed: u64,
+    /// Traces of which a part was left out because they are too large.
+    pub too_large: u64,
+    /// Traces that had to go for later ones.
+    pub evicted: u64,
+}
+
+/// A span name of a service.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Operation {
+    /// The name.
+    pub name: String,
+    /// The kind, where spans of this name said it.
+    pub kind: Option<SpanKind>,
+}
+
+impl TraceStore {
+    /// A store of so many bytes. Nothing is indexed before it is asked for, unless [`TraceStore::run`] runs.
+    pub(super) fn new(capacity: usize) -> TraceStore {
+        TraceStore {
+            capacity,
+            sampler: StoreSampler::new(capacity),
+            inbox: Mutex::default(),
+            index: Mutex::new(Index::new(capacity)),
+            arrived: Arc::default(),
+            live: broadcast::Sender::new(WAITING),
+            left_out: LeftOut::default(),
+        }
+    }
+
+    /// Whether it holds anything at all.
+    pub fn is_on(&self) -> bool {
+        self.capacity > 0
+    }
+
+    /// Takes a part of a trace, unless there is too much.
+    pub(super) fn add(&self, held: Held) {
+        if self.capacity == 0 {
+            return;
+        }
+        let bytes = held.bytes();
+        if !self.sampler.takes(held.trace_id(), bytes, held.has_error(), Instant::now()) {
+            return count(&self.left_out.sampled, held.ends_trace());
+        }
+        let mut inbox = self.inbox();
+        if inbox.bytes + bytes > (self.capacity / INBOX_SHARE).max(1) && !inbox.waiting.is_empty() {
+            drop(inbox);
+            return count(&self.left_out.overflow, held.ends_trace());
+        }
+        let is_first = inbox.waiting.is_empty();
+        inbox.bytes += bytes;
+        inbox.waiting.push(held);
+        drop(inbox);
+        if is_first {
+            self.arrived.notify_one();
+        }
+    }
+
+    /// Empties the inbox now and then, for as long as there is a store.
+    pub(super) async fn run(store: Weak<TraceStore>) {
+        let Some(arrived) = store.upgrade().map(|store| store.arrived.clone()) else { return };
+        let mut told = Instant::now();
+        loop {
+            arrived.notified().await;
+            loop {
+                tokio::time::sleep(PAUSE).await;
+                let Some(store) = store.upgrade() else { return };
+                // A search has the lock for a moment: a worker must not wait for it.
+                while store.take_in(TryLock) == Took::More {
+                    tokio::task::yield_now().await;
+                }
+                if told.elapsed() >= TELL {
+                    told = Instant::now();
+                    store.tell();
+                }
+                if store.is_quiet() {
+                    break;
+                }
+            }
+        }
+    }
+
+    /// Traces as they come and grow. Whoever reads too slowly misses some. Where many come, not all are told of.
+    pub fn subscribe(&self) -> broadcast::Receiver<Arc<TraceSummary>> {
+        self.live.subscribe()
+    }
+
+    /// The traces that fit a query, the latest first.
+    pub fn search(&self, query: &TraceQuery) -> Vec<TraceSummary> {
+        let mut found: Vec<_> = self.matching(query).into_iter().map(|candidate| candidate.summary).collect();
+        found.sort_by_key(|summary| std::cmp::Reverse(summary.start));
+        found
+    }
+
+    /// The same with all of their spans.
+    pub fn find(&self, query: &TraceQuery) -> Vec<StoredTrace> {
+        let mut found = self.matching(query);
+        found.sort_by_key(|candidate| std::cmp::Reverse(candidate.summary.start));
+        found.into_iter().map(|found| decoded(found.summary.trace_id, &found.parts)).collect()
+    }
+
+    /// One trace.
+    pub fn trace(&self, trace_id: TraceId) -> Option<StoredTrace> {
+        self.settle();
+        let parts = self.index().parts(trace_id);
+        (!parts.is_empty()).then(|| decoded(trace_id, &parts))
+    }
+
+    /// One trace, as a list shows it.
+    pub fn summary(&self, trace_id: TraceId) -> Option<TraceSummary> {
+        self.settle();
+        self.index().summary(trace_id)
+    }
+
+    /// The services that the held traces ran through, in order of name.
+    pub fn services(&self) -> Vec<String> {
+        self.settle();
+        self.index().services()
+    }
+
+    /// The names of a service's spans, of one kind or of any, in order.
+    pub fn operations(&self, service: &str, kind: Option<&SpanKind>) -> Vec<Operation> {
+        self.settle();
+        let named = self.index().operations(service);
+        let named = named.into_iter().filter(|(_, of)| kind.is_none_or(|kind| of.as_ref() == Some(kind)));
+        named.map(|(name, kind)| Operation { name, kind }).collect()
+    }
+
+    /// What it holds, and what it does not.
+    pub fn stats(&self) -> StoreStats {
+        self.settle();
+        let index = self.index();
+        StoreStats {
+            capacity: self.capacity,
+            bytes: index.bytes(),
+            traces: index.len(),
+            failed: index.kept(Worth::Failed).traces.len(),
+            slow: index.kept(Worth::Slow).traces.len(),
+            sampled_out: self.left_out.sampled.load(Relaxed),
+            overflowed: self.left_out.overflow.load(Relaxed),
+            too_large: self.left_out.too_large.load(Relaxed),
+            evicted: self.left_out.evicted.load(Relaxed),
+        }
+    }
+
+    fn matching(&self, query: &TraceQuery) -> Vec<Candidate> {
+        self.settle();
+        let sieve = Sieve::new(query);
+        let limit = if query.limit == 0 { usize::MAX } else { query.limit };
+        let (mut found, mut cursor) = (Vec::new(), Some(u64::MAX));
+        while let Some(from) = cursor
+            && found.len() < limit
+        {
+            let mut candidates = Vec::new();
+            cursor = self.index().candidates(query, &sieve, from, (STEPS, CANDIDATES), &mut candidates);
+            let fits = |found: &Candidate| !sieve.asks_for_spans() || found.likely.iter().any(|part| sieve.holds(part));
+            found.extend(candidates.into_iter().filter(fits));
+        }
+        found.truncate(limit);
+        found
+    }
+
+    /// Enters everything that has arrived.
+    fn settle(&self) {
+        while self.take_in(Wait) == Took::More {}
+    }
+
+    /// Enters some of what has arrived.
+    fn take_in<'s>(&'s self, lock: impl Lock<'s>) -> Took {
+        let Some(mut index) = lock.lock(&self.index) else { return Took::Busy };
+        let (batch, more) = self.inbox().take(BATCH);
+        for held in batch {
+            let first_cut = index.add(held) == Added::TraceFull;
+            count(&self.left_out.too_large, first_cut);
+        }
+        let gone = index.evict();
+        drop(index);
+        self.left_out.evicted.fetch_add(gone.len() as u64, Relaxed);
+        // Freeing takes longer than forgetting, and others wait for the lock.
+        drop::<Vec<Entry>>(gone);
+        if more { Took::More } else { Took::All }
+    }
+
+    /// Tells those who watch.
+    fn tell(&self) {
+        let Some(mut index) = TryLock.lock(&self.index) else { return };
+        let changed = index.changed();
+        drop(index);
+        if self.live.receiver_count() > 0 {
+            changed.into_iter().for_each(|summary| _ = self.live.send(Arc::new(summary)));
+        }
+    }
+
+    /// Whether the task may sleep until something arrives.
+    fn is_quiet(&self) -> bool {
+        self.inbox().waiting.is_empty() && TryLock.lock(&self.index).is_some_and(|index| !index.has_changed())
+    }
+
+    fn inbox(&self) -> MutexGuard<'_, Inbox> {
+        self.inbox.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn index(&self) -> MutexGuard<'_, Index> {
+        self.index.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Drop for TraceStore {
+    fn drop(&mut self) {
+        self.arrived.notify_one();
+    }
+}
+
+/// What became of an attempt to empty the inbox.
+#[derive(PartialEq, Eq)]
+enum Took {
+    All,
+    More,
+    /// Somebody else has the index.
+    Busy,
+}
+
+/// How the index is locked.
+trait Lock<'s>: Copy {
+    fn lock(self, index: &'s Mutex<Index>) -> Option<MutexGuard<'s, Index>>;
+}
+
+#[derive(Clone, Copy)]
+struct Wait;
+
+#[derive(Clone, Copy)]
+struct TryLock;
+
+impl<'s> Lock<'s> for Wait {
+    fn lock(self, index: &'s Mutex<Index>) -> Option<MutexGuard<'s, Index>> {
+        Some(index.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
+impl<'s> Lock<'s> for TryLock {
+    fn lock(self, index: &'s Mutex<Index>) -> Option<MutexGuard<'s, Index>> {
+        match index.try_lock() {
+            Ok(guard) => Some(guard),
+            Err(TryLockError::Poisoned(poisoned)) => Some(poisoned.into_inner()),
+            Err(TryLockError::WouldBlock) => None,
+        }
+    }
+}
+
+impl Inbox {
+    /// Takes the first of what waits, and tells whether there is more.
+    fn take(&mut self, most: usize) -> (Vec<Held>, bool) {
+        if self.waiting.len() <= most {
+            self.bytes = 0;
+            return (std::mem::take(&mut self.waiting), false);
+        }
+        let batch: Vec<_> = self.waiting.drain(..most).collect();
+        self.bytes = self.bytes.saturating_sub(batch.iter().map(Held::bytes).sum());
+        (batch, true)
+    }
+}
+
+fn count(counter: &AtomicU64, happened: bool) {
+    counter.fetch_add(u64::from(happened), Relaxed);
+}
+
+fn decoded(trace_id: TraceId, parts: &[Held]) -> StoredTrace {
+    StoredTrace { trace_id, groups: parts.iter().map(Held::read).collect() }
+}

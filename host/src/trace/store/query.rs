@@ -1,0 +1,156 @@
+//! What is asked of the store, and whether a trace fits.
+
+use std::time::{Duration, SystemTime};
+
+use opentelemetry::trace::{SpanKind, TraceId};
+
+use super::held::{Held, SpanView, term};
+use super::summary::TraceSummary;
+
+/// What the bounds of a search's durations and times are about.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Measured {
+    /// The whole trace.
+    #[default]
+    Trace,
+    /// The span that fits the rest of the search, as Jaeger has it.
+    Span,
+}
+
+/// Which traces are asked for. All that is given must be true of one span, bounds of time and duration as `measured`
+/// says.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct TraceQuery {
+    /// Spans of this service.
+    pub service: Option<String>,
+    /// Spans of this name.
+    pub operation: Option<String>,
+    /// Spans of this kind.
+    pub kind: Option<SpanKind>,
+    /// Spans with all of these attributes, on themselves, their events, their Resource or their scope. Values are
+    /// compared as text. What Jaeger makes tags of counts too: `error`, `span.kind`, `otel.status_code`, `event`.
+    pub tags: Vec<(String, String)>,
+    /// Began at this time or later.
+    pub after: Option<SystemTime>,
+    /// Began at this time or earlier.
+    pub before: Option<SystemTime>,
+    /// Took at least this long.
+    pub min_duration: Option<Duration>,
+    /// Took at most this long.
+    pub max_duration: Option<Duration>,
+    /// What the times and durations are about.
+    pub measured: Measured,
+    /// Traces in which something failed.
+    pub errors_only: bool,
+    /// At most this many, the latest first; 0 is as many as there are.
+    pub limit: usize,
+}
+
+/// A query made ready to be held against many traces.
+pub(super) struct Sieve<'q> {
+    query: &'q TraceQuery,
+    terms: Vec<u32>,
+}
+
+impl<'q> Sieve<'q> {
+    pub fn new(query: &'q TraceQuery) -> Sieve<'q> {
+        Sieve { query, terms: query.tags.iter().map(|(key, value)| term(key, value)).collect() }
+    }
+
+    /// Whether a trace of this summary may fit.
+    pub fn may_fit(&self, summary: &TraceSummary) -> bool {
+        let query = self.query;
+        if query.errors_only && summary.errors == 0 {
+            return false;
+        }
+        match query.measured {
+            Measured::Trace => within(query, summary.start, summary.duration),
+            // A span lies within its trace.
+            Measured::Span => {
+                query.before.is_none_or(|before| summary.start <= before)
+                    && query.after.is_none_or(|after| summary.start + summary.duration >= after)
+                    && query.min_duration.is_none_or(|least| summary.duration >= least)
+            }
+        }
+    }
+
+    /// Whether spans of a part with these terms may fit.
+    pub fn may_hold(&self, terms: &[u32]) -> bool {
+        self.terms.iter().all(|wanted| terms.binary_search(wanted).is_ok())
+    }
+
+    /// Whether a part has to be looked at span by span.
+    pub fn asks_for_spans(&self) -> bool {
+        let query = self.query;
+        let bounds = query.after.is_some() || query.before.is_some();
+        let bounds = bounds || query.min_duration.is_some() || query.max_duration.is_some();
+        query.service.is_some()
+            || query.operation.is_some()
+            || query.kind.is_some()
+            || !query.tags.is_empty()
+            || (query.measured == Measured::Span && bounds)
+    }
+
+    /// Whether one span of this part fits.
+    pub fn holds(&self, part: &Held) -> bool {
+        if self.query.service.as_deref().is_some_and(|service| service != part.service()) {
+            return false;
+        }
+        let mut on_resource = vec![false; self.query.tags.len()];
+        if !self.query.tags.is_empty() {
+            part.resource_tags(&mut |key, value| self.mark(&mut on_resource, key, value));
+        }
+        part.spans().any(|span| self.fits(span, &on_resource))
+    }
+
+    fn fits(&self, span: SpanView<'_>, on_resource: &[bool]) -> bool {
+        let query = self.query;
+        if query.operation.as_deref().is_some_and(|operation| operation != span.name())
+            || query.kind.as_ref().is_some_and(|kind| Some(kind) != span.kind())
+            || (query.measured == Measured::Span && !within(query, span.start(), span.duration()))
+        {
+            return false;
+        }
+        let mut found = on_resource.to_vec();
+        if found.contains(&false) {
+            span.tags(&mut |key, value| self.mark(&mut found, key, value));
+        }
+        !found.contains(&false)
+    }
+
+    fn mark(&self, found: &mut [bool], key: &str, value: &str) {
+        for (found, (wanted, text)) in found.iter_mut().zip(&self.query.tags) {
+            *found = *found || (wanted == key && text == value);
+        }
+    }
+}
+
+fn within(query: &TraceQuery, start: SystemTime, duration: Duration) -> bool {
+    query.after.is_none_or(|after| start >= after)
+        && query.before.is_none_or(|before| start <= before)
+        && query.min_duration.is_none_or(|least| duration >= least)
+        && query.max_duration.is_none_or(|most| duration <= most)
+}
+
+/// A trace id as people write it: up to 32 hexadecimal digits, leading zeros or not.
+pub fn parse_trace_id(text: &str) -> Option<TraceId> {
+    let good = (1..=32).contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_hexdigit());
+    let id = u128::from_str_radix(text, 16).ok().filter(|id| good && *id != 0)?;
+    Some(TraceId::from(id))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn trace_ids_are_read_with_and_without_leading_zeros() {
+        let id = Some(TraceId::from(0xab_u128));
+        assert_eq!(parse_trace_id("ab"), id);
+        assert_eq!(parse_trace_id("AB"), id);
+        assert_eq!(parse_trace_id(&format!("{:032x}", 0xab)), id);
+        for bad in ["", "0", "+1", "-1", "xyz", "0x1", " 1", &"1".repeat(33)] {
+            assert_eq!(parse_trace_id(bad), None, "{bad}");
+        }
+    }
+}

@@ -1,0 +1,300 @@
+use std::time::SystemTime;
+
+use opentelemetry::trace::SpanKind;
+
+use super::*;
+use crate::trace::otlp::Attribute;
+use crate::trace::segment::{Segment, Status};
+use crate::trace::tests::{log, segment, span};
+
+impl TraceStore {
+    /// All segments of this host that are held.
+    pub(in crate::trace) fn segments(&self) -> Vec<Arc<Segment>> {
+        let found = self.matching(&TraceQuery::default());
+        let parts = found.into_iter().flat_map(|candidate| candidate.parts);
+        let local = parts.filter_map(|part| match part {
+            Held::Local(segment) => Some(segment),
+            Held::Foreign(_) => None,
+        });
+        local.collect()
+    }
+}
+
+fn roomy() -> TraceStore {
+    TraceStore::new(64 << 20)
+}
+
+fn add(store: &TraceStore, service: &str, trace: u128, parent: u64, change: impl FnOnce(&mut Segment)) {
+    let mut made = segment(service, trace, vec![span(parent + 1, parent, "GET /", SpanKind::Server)]);
+    change(&mut made);
+    store.add(Held::Local(Arc::new(made)));
+}
+
+fn fail(segment: &mut Segment) {
+    segment.spans[0].status = Status::Error("no".to_owned());
+}
+
+fn number(id: TraceId) -> u128 {
+    u128::from_be_bytes(id.to_bytes())
+}
+
+fn ids(store: &TraceStore, query: &TraceQuery) -> Vec<u128> {
+    store.search(query).into_iter().map(|summary| number(summary.trace_id)).collect()
+}
+
+fn asked(store: &TraceStore, change: impl FnOnce(&mut TraceQuery)) -> Vec<u128> {
+    let mut query = TraceQuery::default();
+    change(&mut query);
+    let mut found = ids(store, &query);
+    found.sort_unstable();
+    found
+}
+
+/// How many bytes one segment of [`add`] takes in the store.
+fn one() -> usize {
+    let store = roomy();
+    add(&store, "user", 1, 0, |_| ());
+    store.stats().bytes
+}
+
+#[test]
+fn parts_of_a_trace_are_found_together_and_the_one_without_a_parent_is_its_root() {
+    let store = roomy();
+    add(&store, "product", 1, 1, |segment| segment.logs.push(log(crate::trace::Severity::Info, "hello")));
+    add(&store, "user", 1, 0, |segment| {
+        segment.spans[0].attributes = [Attribute::new("http.response.status_code", 200)].into_iter().collect();
+    });
+    let trace = store.trace(TraceId::from(1_u128)).unwrap();
+    assert_eq!((trace.spans().count(), trace.logs().count()), (2, 1));
+    let summary = store.summary(TraceId::from(1_u128)).unwrap();
+    let root = summary.root.unwrap();
+    assert_eq!((&*root.service, &*root.name, root.http_status, root.is_whole), ("user", "GET /", Some(200), true));
+    assert_eq!((summary.spans, summary.errors, summary.logs), (2, 0, 1));
+    assert_eq!(store.services(), ["product", "user"]);
+}
+
+#[test]
+fn the_oldest_trace_goes_first_and_whole() {
+    let store = TraceStore::new(one() * 40);
+    for trace in 1..=1000 {
+        add(&store, "product", trace, 1, |_| ());
+        add(&store, "user", trace, 0, |_| ());
+        store.settle();
+    }
+    let (stats, found) = (store.stats(), store.find(&TraceQuery::default()));
+    assert!((15..40).contains(&found.len()), "{stats:?}");
+    assert!(found.iter().all(|trace| trace.groups.len() == 2));
+    assert!(found.iter().all(|trace| number(trace.trace_id) > 950));
+    assert_eq!(stats.evicted + stats.sampled_out + stats.traces as u64, 1000);
+    assert!(stats.bytes <= stats.capacity);
+}
+
+#[test]
+fn failed_and_slow_traces_outlive_plain_ones_but_do_not_fill_the_store() {
+    let store = TraceStore::new(one() * 100);
+    add(&store, "user", 1, 0, fail);
+    add(&store, "user", 2, 0, |segment| segment.spans[0].duration = Duration::from_secs(2));
+    let add_many = |from: u128, change: fn(&mut Segment)| {
+        for trace in from..from + 1000 {
+            add(&store, "user", trace, 0, change);
+            store.settle();
+        }
+    };
+    add_many(1000, |_| ());
+    assert_eq!(asked(&store, |query| query.errors_only = true), [1]);
+    assert_eq!(asked(&store, |query| query.min_duration = Some(Duration::from_secs(1))), [2]);
+    add_many(3000, fail);
+    assert_eq!(store.stats().slow, 1);
+    assert!(store.stats().failed > 20, "{:?}", store.stats());
+    add_many(5000, |_| ());
+    let stats = store.stats();
+    assert!((20..=26).contains(&stats.failed) && stats.traces > 70, "{stats:?}");
+}
+
+#[test]
+fn one_endless_trace_does_not_push_out_all_others() {
+    let store = TraceStore::new(one() * 40);
+    add(&store, "user", 1, 0, |_| ());
+    for _ in 0..200 {
+        add(&store, "user", 2, 0, |_| ());
+        store.settle();
+    }
+    assert!(store.trace(TraceId::from(1_u128)).is_some());
+    let cut = store.summary(TraceId::from(2_u128)).unwrap();
+    assert!(cut.is_cut && (5..40).contains(&cut.spans), "{cut:?}");
+    assert_eq!(store.stats().too_large, 1);
+}
+
+#[test]
+fn queries_choose_by_service_name_kind_duration_time_and_outcome() {
+    let store = roomy();
+    let second = Duration::from_secs(1);
+    add(&store, "user", 1, 0, |segment| segment.spans[0].duration = second);
+    add(&store, "user", 2, 0, fail);
+    add(&store, "product", 3, 0, |segment| {
+        segment.spans[0].start += second;
+        segment.spans[0].kind = SpanKind::Client;
+    });
+    assert_eq!(asked(&store, |query| query.min_duration = Some(Duration::from_millis(500))), [1]);
+    assert_eq!(asked(&store, |query| query.max_duration = Some(Duration::from_millis(500))), [2, 3]);
+    assert_eq!(asked(&store, |query| query.errors_only = true), [2]);
+    assert_eq!(asked(&store, |query| query.service = Some("product".to_owned())), [3]);
+    assert_eq!(asked(&store, |query| query.kind = Some(SpanKind::Client)), [3]);
+    assert!(asked(&store, |query| query.operation = Some("GET /other".to_owned())).is_empty());
+    let later = SystemTime::UNIX_EPOCH + Duration::from_secs(1_700_000_000) + second / 2;
+    assert_eq!(asked(&store, |query| query.after = Some(later)), [3]);
+    assert_eq!(asked(&store, |query| query.before = Some(later)), [1, 2]);
+    assert_eq!(asked(&store, |query| query.limit = 1), [3], "the latest comes first");
+}
+
+#[test]
+fn tags_are_found_on_spans_events_resources_and_what_the_whole_request_shares() {
+    let store = roomy();
+    add(&store, "user", 1, 0, |segment| {
+        let own = [Attribute::new("user.id", 7), Attribute::new("share", 0.5), Attribute::new("vip", true)];
+        segment.spans[0].attributes = own.into_iter().collect();
+        segment.shared = [Attribute::new("session", "s1")].into_iter().collect();
+    });
+    add(&store, "user", 2, 0, fail);
+    let with = |pairs: &[(&str, &str)]| {
+        let tags = pairs.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect();
+        asked(&store, |query| query.tags = tags)
+    };
+    for pair in [("user.id", "7"), ("share", "0.5"), ("vip", "true"), ("session", "s1")] {
+        assert_eq!(with(&[pair]), [1], "{pair:?}");
+    }
+    assert_eq!(with(&[("user.id", "7"), ("session", "s1"), ("service.version", "1.0.0")]), [1]);
+    assert_eq!(with(&[("span.kind", "server"), ("service.name", "user")]), [1, 2]);
+    assert_eq!(with(&[("error", "true")]), [2]);
+    assert_eq!(with(&[("otel.status_code", "ERROR"), ("otel.status_description", "no")]), [2]);
+    assert!(with(&[("user.id", "7"), ("error", "true")]).is_empty(), "no span has both");
+    assert!(with(&[("user.id", "8")]).is_empty());
+}
+
+#[test]
+fn all_that_is_asked_must_be_true_of_one_span() {
+    let store = roomy();
+    add(&store, "user", 1, 0, |segment| {
+        let mut child = span(5, 1, "inner", SpanKind::Internal);
+        child.attributes = [Attribute::new("k", "v")].into_iter().collect();
+        child.duration = Duration::from_micros(10);
+        segment.spans.push(child);
+    });
+    let ask = |operation: &str, measured| {
+        asked(&store, |query| {
+            query.operation = Some(operation.to_owned());
+            query.service = Some("user".to_owned());
+            query.min_duration = Some(Duration::from_micros(500));
+            query.measured = measured;
+        })
+    };
+    assert_eq!(ask("GET /", Measured::Span), [1]);
+    assert!(ask("inner", Measured::Span).is_empty(), "it took 10 µs");
+    assert_eq!(ask("inner", Measured::Trace), [1], "the trace took longer");
+    let tagged = |operation: &str| {
+        asked(&store, |query| {
+            query.operation = Some(operation.to_owned());
+            query.tags = vec![("k".to_owned(), "v".to_owned())];
+        })
+    };
+    assert_eq!((tagged("inner"), tagged("GET /")), (vec![1], vec![]));
+}
+
+#[test]
+fn operations_come_with_their_kinds_and_go_with_the_last_trace_that_has_them() {
+    let store = TraceStore::new(one() * 20);
+    add(&store, "user", 1, 0, |segment| segment.spans.push(span(9, 1, "call", SpanKind::Client)));
+    let names = |kind: Option<&SpanKind>| {
+        store.operations("user", kind).into_iter().map(|operation| operation.name).collect::<Vec<_>>()
+    };
+    assert_eq!(names(None), ["GET /", "call"]);
+    assert_eq!(names(Some(&SpanKind::Client)), ["call"]);
+    assert!(store.operations("nobody", None).is_empty());
+    for trace in 2..100 {
+        add(&store, "user", trace, 0, |_| ());
+        store.settle();
+    }
+    assert_eq!(names(None), ["GET /"]);
+}
+
+#[test]
+fn dependencies_are_counted_from_parents_in_other_services() {
+    let store = roomy();
+    for trace in 1..=3 {
+        add(&store, "product", trace, 1, |_| ());
+        add(&store, "user", trace, 0, |_| ());
+    }
+    let calls = Dependency { parent: "user".to_owned(), child: "product".to_owned(), calls: 3 };
+    let (early, late) = (SystemTime::UNIX_EPOCH, SystemTime::now());
+    assert_eq!(store.dependencies(early, late), [calls]);
+    assert!(store.dependencies(late, late).is_empty());
+}
+
+#[test]
+fn a_store_without_room_holds_nothing() {
+    let store = TraceStore::new(0);
+    add(&store, "user", 1, 0, |_| ());
+    assert!(store.search(&TraceQuery::default()).is_empty());
+}
+
+#[test]
+fn an_inbox_that_nobody_empties_stays_bounded_and_counts() {
+    let store = TraceStore::new(one() * 80);
+    for trace in 1..=100 {
+        add(&store, "user", trace, 0, |_| ());
+    }
+    let stats = store.stats();
+    assert!(stats.overflowed > 50 && stats.traces > 5, "{stats:?}");
+    assert_eq!(stats.overflowed + stats.sampled_out + stats.traces as u64, 100);
+}
+
+#[tokio::test]
+async fn watchers_are_told_of_traces_as_they_come() {
+    let store = Arc::new(roomy());
+    tokio::spawn(TraceStore::run(Arc::downgrade(&store)));
+    let mut watched = store.subscribe();
+    add(&store, "user", 7, 0, |_| ());
+    let told = tokio::time::timeout(Duration::from_secs(10), watched.recv()).await.unwrap().unwrap();
+    assert_eq!(number(told.trace_id), 7);
+    add(&store, "product", 7, 1, |_| ());
+    let told = tokio::time::timeout(Duration::from_secs(10), watched.recv()).await.unwrap().unwrap();
+    assert_eq!(told.spans, 2);
+}
+
+#[test]
+fn ten_thousand_traces_are_searched_in_a_moment() {
+    let store = TraceStore::new(1 << 30);
+    for trace in 1..=10_000_u128 {
+        add(&store, "user", trace, 0, |segment| {
+            let id = trace.to_string();
+            segment.spans[0].attributes = [Attribute::new("user.id", &id)].into_iter().collect();
+            segment.spans.extend((0..20).map(|index| span(index + 100, 1, "inner", SpanKind::Internal)));
+        });
+    }
+    store.settle();
+    let began = Instant::now();
+    assert_eq!(asked(&store, |query| query.tags = vec![("user.id".to_owned(), "17".to_owned())]), [17]);
+    assert!(began.elapsed() < Duration::from_millis(400), "{:?} without optimisation", began.elapsed());
+}
+
+proptest::proptest! {
+    #[test]
+    fn whatever_comes_the_books_balance(
+        parts in proptest::collection::vec((1_u128..40, 0_usize..3, 0_u64..3, 0_usize..6, proptest::bool::ANY), 1..200),
+    ) {
+        let store = TraceStore::new(one() * 25);
+        for (trace, service, parent, more, failed) in parts {
+            add(&store, ["user", "product", "inventory"][service], trace, parent, |segment| {
+                segment.spans.extend((0..more).map(|at| span(at as u64 + 50, 1, "inner", SpanKind::Internal)));
+                if failed {
+                    fail(segment);
+                }
+            });
+            store.settle();
+            store.index().check();
+        }
+        let found = store.find(&TraceQuery::default());
+        proptest::prop_assert_eq!(found.len(), store.stats().traces);
+        proptest::prop_assert!(store.stats().bytes <= store.stats().capacity);
+    }
+}
