@@ -8,6 +8,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::future::join_all;
 use tokio::task::JoinHandle;
 
 use crate::component::{Engine, Prepared};
@@ -37,6 +38,7 @@ pub struct Host {
     control: Arc<Control>,
     tasks: Vec<JoinHandle<()>>,
     console: Option<Listener>,
+    otlp: Option<Listener>,
 }
 
 /// Compiles, links and validates everything that `config` names, without serving. Returns what it found, in the order
@@ -97,6 +99,11 @@ impl Host {
         self.console.as_ref().map(|listener| listener.address)
     }
 
+    /// Where the console takes spans of other processes.
+    pub fn otlp_address(&self) -> Option<SocketAddr> {
+        self.otlp.as_ref().map(|listener| listener.address)
+    }
+
     /// The services with their versions, in the order of the manifest.
     pub fn services(&self) -> Vec<ServiceReport> {
         self.control.reports()
@@ -130,9 +137,8 @@ impl Host {
         }
         let end = tokio::time::Instant::now() + FLUSH_LIMIT;
         let console = async {
-            if let Some(console) = self.console {
-                console.drain(tokio::time::sleep(CONSOLE_LIMIT)).await;
-            }
+            let drains = self.console.into_iter().chain(self.otlp);
+            join_all(drains.map(|listener| listener.drain(tokio::time::sleep(CONSOLE_LIMIT)))).await;
         };
         let flush = self.control.pipeline.shutdown(FLUSH_LIMIT.saturating_sub(METRICS_LIMIT));
         tokio::join!(console, flush);
@@ -167,8 +173,13 @@ async fn bring_up(control: Arc<Control>) -> Result<Host, StartError> {
         Some(address) => Some(listener::bind("the console", control.bindable(address)).await?),
         None => None,
     };
+    let otlp = match config.console.otlp {
+        Some(address) => Some(listener::bind("the receiver of OTLP", control.bindable(address)).await?),
+        None => None,
+    };
     control.arrange(Config::clone(&config), ready, ports);
     let console = console.map(|bound| Console::serve(bound, control.clone()));
+    let otlp = otlp.map(|bound| Console::serve_otlp(bound, &control));
     control.observe();
     let mut tasks = vec![tokio::spawn(metric_export::export_periodically(control.clone()))];
     if config.swap.watch {
@@ -176,5 +187,5 @@ async fn bring_up(control: Arc<Control>) -> Result<Host, StartError> {
         tasks.push(tokio::spawn(watched.watch(control.clone())));
     }
     control.is_up();
-    Ok(Host { control, tasks, console })
+    Ok(Host { control, tasks, console, otlp })
 }

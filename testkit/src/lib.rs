@@ -8,6 +8,7 @@ pub mod artifacts;
 mod client;
 pub mod collector;
 mod diff;
+pub mod jaeger;
 pub mod origin;
 pub mod poll;
 pub mod process;

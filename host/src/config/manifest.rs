@@ -64,7 +64,7 @@ pub(super) fn read(text: &str, manifest: &Path, environment: &Environment) -> Re
 }
 
 fn console(section: &Section<'_>, environment: &Environment) -> Result<ConsoleConfig> {
-    section.only(&["listen", "traces", "recent_spans"])?;
+    section.only(&["listen", "traces", "recent_spans", "otlp", "jaeger_ui"])?;
     let listen = match section.text("listen")? {
         None => Some(CONSOLE),
         Some((text, _)) if text == "off" => None,
@@ -78,7 +78,17 @@ fn console(section: &Section<'_>, environment: &Environment) -> Result<ConsoleCo
         let problem = format!("the console would listen on {address}, where others can reach it, without a token");
         return Err(section.error("listen", problem, "set SPANDREL_ADMIN_TOKEN, or listen on 127.0.0.1"));
     }
-    Ok(ConsoleConfig { listen, admin_token })
+    Ok(ConsoleConfig { listen, admin_token, otlp: otlp(section)?, jaeger_ui: section.path("jaeger_ui")? })
+}
+
+/// Where spans of other processes are taken. Nobody there sends a token, so that only this machine may.
+fn otlp(section: &Section<'_>) -> Result<Option<SocketAddr>> {
+    let Some(address) = section.address("otlp")? else { return Ok(None) };
+    if address.ip().is_loopback() {
+        return Ok(Some(address));
+    }
+    let problem = format!("spans of other machines would be taken on {address}, without a token");
+    Err(section.error("otlp", problem, "use an address of this machine, as in \"127.0.0.1:4327\""))
 }
 
 /// Without a console nobody could read recent traces, and so none are kept.

@@ -110,6 +110,26 @@ fn a_console_for_others_needs_a_token() {
 }
 
 #[test]
+fn the_trace_store_has_a_size_and_none_without_a_console() {
+    let bytes = |keys: &str| parse(&format!("[console]\n{keys}\n")).unwrap().telemetry.store_bytes;
+    assert_eq!(bytes(""), 64 << 20);
+    assert_eq!(bytes("traces = \"1MiB\""), 1 << 20);
+    assert_eq!(bytes("traces = 0"), 0);
+    assert_eq!(bytes("recent_spans = 10"), 30 << 10);
+    assert_eq!(bytes("recent_spans = 10\ntraces = \"2MiB\""), 2 << 20);
+    assert_eq!(bytes("listen = \"off\"\ntraces = \"1MiB\""), 0);
+    check("[console]\ntraces = \"much\"\n", "`traces` is `much`, which is no size");
+}
+
+#[test]
+fn spans_of_other_processes_come_from_this_machine_only() {
+    let config = parse("[console]\notlp = \"127.0.0.1:4327\"\njaeger_ui = \"ui\"\n").unwrap();
+    assert_eq!(config.console.otlp, Some(SocketAddr::from(([127, 0, 0, 1], 4327))));
+    assert_eq!(config.console.jaeger_ui.as_deref(), Some(Path::new("shop/ui")));
+    check("[console]\notlp = \"0.0.0.0:4327\"\n", "use an address of this machine");
+}
+
+#[test]
 fn the_shop_s_own_manifest_is_good() {
     let text = include_str!("../../../services.toml");
     let config = read(text, Path::new("services.toml"), &Environment::default()).unwrap();

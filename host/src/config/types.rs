@@ -80,6 +80,10 @@ pub struct ConsoleConfig {
     pub listen: Option<SocketAddr>,
     /// What callers must send; always there where `listen` is not loopback.
     pub admin_token: Option<AdminToken>,
+    /// Where it takes spans of other processes by OTLP.
+    pub otlp: Option<SocketAddr>,
+    /// A folder with a build of the Jaeger UI.
+    pub jaeger_ui: Option<PathBuf>,
 }
 
 /// `[limits]`: the connections that clients make to this host.

@@ -4,15 +4,18 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::Bytes;
-use http::{Request, Response, StatusCode};
+use axum::Router;
+use axum::body::Body;
+use axum::extract::{Path, Request, State};
+use axum::response::Response;
+use axum::routing::{get, post, put};
+use http::StatusCode;
 use http_body_util::{BodyExt, LengthLimitError, Limited};
-use hyper::body::Incoming;
 use serde::Serialize;
 
-use super::{Console, json};
+use super::Console;
+use super::answer::{json, problem};
 use crate::control::swap::{SwapError, SwapOptions, Swapped, parse_share};
-use crate::http::problem;
 
 /// The largest component that is taken over the network, in bytes.
 const COMPONENT_LIMIT: usize = 128 * 1024 * 1024;
@@ -42,32 +45,57 @@ impl From<Swapped> for Answer {
     }
 }
 
+/// Everything below `/admin` that is about services.
+pub(super) fn routes() -> Router<Arc<Console>> {
+    Router::new()
+        .route("/admin/v1/services", get(services))
+        .route("/admin/v1/services/{name}/component", put(swap))
+        .route("/admin/v1/services/{name}/rollback", post(roll_back))
+        .route("/admin/v1/services/{name}/promote", post(promote))
+        .route("/admin/v1/services/{name}/abort", post(abort))
+}
+
+/// `GET /admin/v1/services`.
+async fn services(State(console): State<Arc<Console>>) -> Response {
+    json(&console.control.reports())
+}
+
 /// `PUT /admin/v1/services/{name}/component`: the body is the component.
-pub(super) async fn swap(console: &Console, name: &str, request: Request<Incoming>) -> Response<Bytes> {
-    let Some(service) = console.control.catalog.find(name) else { return unknown(name) };
+async fn swap(State(console): State<Arc<Console>>, Path(name): Path<String>, request: Request) -> Response {
+    let Some(service) = console.control.catalog.find(&name) else { return unknown(&name) };
     let options = match options(request.uri().query().unwrap_or_default()) {
         Ok(options) => options,
         Err(reason) => return problem(StatusCode::BAD_REQUEST, &reason),
     };
-    let bytes = match read(request).await {
+    let Ok(_room) = console.uploads.try_acquire() else {
+        return problem(StatusCode::SERVICE_UNAVAILABLE, "The console receives other components already");
+    };
+    let bytes = match read(request.into_body()).await {
         Ok(bytes) => bytes,
         Err(response) => return response,
     };
     answer(console.control.swap(&service, bytes, options).await)
 }
 
-/// `POST /admin/v1/services/{name}/{action}`.
-pub(super) async fn act(console: &Console, name: &str, action: &str) -> Response<Bytes> {
-    let Some(service) = console.control.catalog.find(name) else { return unknown(name) };
-    let swapper = &console.control.swapper;
-    answer(match action {
-        "rollback" => swapper.rollback(&service).await,
-        "promote" => swapper.promote(&service).await,
-        _ => swapper.abort(&service).await,
-    })
+/// `POST /admin/v1/services/{name}/rollback`.
+async fn roll_back(State(console): State<Arc<Console>>, Path(name): Path<String>) -> Response {
+    let Some(service) = console.control.catalog.find(&name) else { return unknown(&name) };
+    answer(console.control.swapper.rollback(&service).await)
 }
 
-fn answer(result: Result<Swapped, SwapError>) -> Response<Bytes> {
+/// `POST /admin/v1/services/{name}/promote`.
+async fn promote(State(console): State<Arc<Console>>, Path(name): Path<String>) -> Response {
+    let Some(service) = console.control.catalog.find(&name) else { return unknown(&name) };
+    answer(console.control.swapper.promote(&service).await)
+}
+
+/// `POST /admin/v1/services/{name}/abort`.
+async fn abort(State(console): State<Arc<Console>>, Path(name): Path<String>) -> Response {
+    let Some(service) = console.control.catalog.find(&name) else { return unknown(&name) };
+    answer(console.control.swapper.abort(&service).await)
+}
+
+fn answer(result: Result<Swapped, SwapError>) -> Response {
     match result {
         Ok(swapped) => json(&Answer::from(swapped)),
         Err(error) => problem(status(&error), &error.to_string()),
@@ -90,12 +118,12 @@ fn status(error: &SwapError) -> StatusCode {
     }
 }
 
-fn unknown(name: &str) -> Response<Bytes> {
+fn unknown(name: &str) -> Response {
     problem(StatusCode::NOT_FOUND, &format!("There is no service `{name}`"))
 }
 
-async fn read(request: Request<Incoming>) -> Result<Arc<[u8]>, Response<Bytes>> {
-    let body = Limited::new(request.into_body(), COMPONENT_LIMIT).collect();
+async fn read(body: Body) -> Result<Arc<[u8]>, Response> {
+    let body = Limited::new(body, COMPONENT_LIMIT).collect();
     let body = tokio::time::timeout(UPLOAD_TIMEOUT, body).await;
     let body = body.map_err(|_| problem(StatusCode::REQUEST_TIMEOUT, "The component did not arrive in time"))?;
     let body = body.map_err(|error| match error.is::<LengthLimitError>() {

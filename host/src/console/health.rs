@@ -1,35 +1,47 @@
 //! The host's own health and its metrics.
 
-use bytes::Bytes;
-use http::header::ACCEPT;
-use http::{Request, Response, StatusCode};
+use std::sync::Arc;
 
-use super::{Console, json, with_type};
+use axum::extract::State;
+use axum::response::Response;
+use http::header::ACCEPT;
+use http::{HeaderMap, StatusCode};
+
+use super::{Console, answer};
 use crate::control::Readiness;
-use crate::http::problem;
 use crate::metrics::Exposition;
 
-/// `/healthz` says that the host runs; `/readyz` whether it wants requests and can keep what services store.
-pub(super) fn answer(console: &Console, ready: bool) -> Response<Bytes> {
-    if ready && !console.control.builder.state().is_healthy() {
-        return problem(StatusCode::SERVICE_UNAVAILABLE, "The state store has failed and is being opened again");
+/// `/healthz` says that the host runs.
+pub(super) async fn healthy(State(console): State<Arc<Console>>) -> Response {
+    status(&console, "healthy")
+}
+
+/// `/readyz` says whether the host wants requests and can keep what services store.
+pub(super) async fn ready(State(console): State<Arc<Console>>) -> Response {
+    if !console.control.builder.state().is_healthy() {
+        let detail = "The state store has failed and is being opened again";
+        return answer::problem(StatusCode::SERVICE_UNAVAILABLE, detail);
     }
-    let (services, readiness) = (console.control.catalog.services(), console.control.readiness());
-    let status = if ready { readiness.as_str() } else { "healthy" };
-    let mut answer = json(&serde_json::json!({ "status": status, "service": "spandrel", "services": services.len() }));
-    if ready && readiness != Readiness::Ready {
+    let readiness = console.control.readiness();
+    let mut answer = status(&console, readiness.as_str());
+    if readiness != Readiness::Ready {
         *answer.status_mut() = StatusCode::SERVICE_UNAVAILABLE;
     }
     answer
 }
 
+fn status(console: &Console, status: &str) -> Response {
+    let services = console.control.catalog.services();
+    answer::json(&serde_json::json!({ "status": status, "service": "spandrel", "services": services.len() }))
+}
+
 /// Prometheus' text format, or OpenMetrics for a scraper that asks for it.
-pub(super) fn metrics<B>(console: &Console, request: &Request<B>) -> Response<Bytes> {
-    let accept = request.headers().get(ACCEPT).and_then(|accept| accept.to_str().ok()).unwrap_or_default();
+pub(super) async fn metrics(State(console): State<Arc<Console>>, headers: HeaderMap) -> Response {
+    let accept = headers.get(ACCEPT).and_then(|accept| accept.to_str().ok()).unwrap_or_default();
     let format = match accept.contains("application/openmetrics-text") {
         true => Exposition::OpenMetrics,
         false => Exposition::Prometheus,
     };
     let page = console.control.builder.metrics().exposition(format);
-    with_type(page.into(), format.content_type())
+    answer::with_type(page.into(), format.content_type())
 }

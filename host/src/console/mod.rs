@@ -1,87 +1,121 @@
-//! The console: health, metrics and administration on one listener of its own.
+//! The console: health, metrics, administration and the traces of the store on one listener of its own.
 //!
 //! It listens on loopback, and on any other address only with a token that every caller must then send. Without a token
-//! it answers nobody who came through a web page: `Host` must name this machine and `Origin`, where there is one, must
-//! be the console itself.
+//! it answers nobody who came through another site's page. What takes longer than a moment is done on threads of their
+//! own, a few at a time, so that the console does not take the cores from the services.
 
 mod admin;
+mod answer;
 mod auth;
 mod health;
+mod jaeger;
+mod timestamp;
+mod traces;
 
 use std::sync::Arc;
+use std::time::Duration;
 
-use bytes::Bytes;
-use http::header::{CACHE_CONTROL, CONTENT_TYPE, X_CONTENT_TYPE_OPTIONS};
-use http::{HeaderValue, Method, Request, Response, StatusCode};
+use axum::Router;
+use axum::middleware::from_fn_with_state;
+use axum::response::{IntoResponse, Response};
+use axum::routing::get;
+use http::{Request, StatusCode};
 use hyper::body::Incoming;
-use serde::Serialize;
+use thiserror::Error;
+use tokio::sync::Semaphore;
+use tower::ServiceExt;
 
 use self::auth::AdminAuth;
 use crate::control::Control;
-use crate::http::{Body, problem};
+use crate::http::Body;
 use crate::serve::admission::Admission;
 use crate::serve::listener::{Bound, Listener};
+use crate::trace::{TraceStore, otlp_receiver};
+
+/// Searches of the store that run at the same time.
+const QUERIES: usize = 2;
+/// Components that are received at the same time: each is held in memory as a whole.
+const UPLOADS: usize = 2;
+/// How long a search may wait for its turn.
+const QUERY_WAIT: Duration = Duration::from_secs(10);
 
 /// Everything that the console's handlers need.
 pub(crate) struct Console {
     control: Arc<Control>,
     auth: AdminAuth,
+    queries: Semaphore,
+    uploads: Semaphore,
 }
+
+/// So many searches wait already that one more would not be answered in time.
+#[derive(Clone, Copy, Debug, Error)]
+#[error("the console is busy with other searches")]
+struct Busy;
 
 impl Console {
     /// Answers on a port that was taken for the console.
     pub(crate) fn serve(bound: Bound, control: Arc<Control>) -> Listener {
-        let timeouts = control.admission.timeouts;
-        let auth = AdminAuth::new(control.config.load().console.admin_token.clone(), bound.address);
-        let console = Arc::new(Console { control, auth });
-        bound.serve(
-            Admission::console(timeouts),
-            |_| (),
-            move |request, ()| {
-                let console = console.clone();
-                Box::pin(async move { console.answer(request).await.map(Body::Whole) })
-            },
-        )
+        let admission = Admission::console(control.admission.timeouts);
+        let config = control.config.load_full();
+        let auth = AdminAuth::new(config.console.admin_token.clone(), bound.address);
+        let console =
+            Arc::new(Console { control, auth, queries: Semaphore::new(QUERIES), uploads: Semaphore::new(UPLOADS) });
+        let ui = config.console.jaeger_ui.as_deref().map(jaeger::ui_routes).unwrap_or_default();
+        let router = router(&console, ui).with_state(console);
+        bound.serve(admission, |_| (), move |request, ()| Box::pin(respond(router.clone(), request)))
     }
 
-    async fn answer(&self, request: Request<Incoming>) -> Response<Bytes> {
-        let path = request.uri().path().to_owned();
-        let parts: Vec<_> = path.trim_matches('/').split('/').collect();
-        if let ["healthz" | "readyz"] = parts.as_slice() {
-            return health::answer(self, parts.contains(&"readyz"));
-        }
-        if let Err(refusal) = self.auth.admit(&request) {
-            return refusal.response();
-        }
-        let method = request.method().clone();
-        match (method.as_str(), parts.as_slice()) {
-            ("GET" | "HEAD", ["metrics"]) => health::metrics(self, &request),
-            ("GET" | "HEAD", ["admin", "v1", "services"]) => json(&self.control.reports()),
-            ("PUT", ["admin", "v1", "services", name, "component"]) => admin::swap(self, name, request).await,
-            ("POST", ["admin", "v1", "services", name, action @ ("rollback" | "promote" | "abort")]) => {
-                admin::act(self, name, action).await
-            }
-            (_, ["metrics" | "admin", ..]) if method != Method::GET => {
-                problem(StatusCode::METHOD_NOT_ALLOWED, "The console does not answer this method here")
-            }
-            _ => problem(StatusCode::NOT_FOUND, "The console has nothing here"),
-        }
+    /// Takes spans of other processes on a port of their own.
+    pub(crate) fn serve_otlp(bound: Bound, control: &Control) -> Listener {
+        let admission = Admission::console(control.admission.timeouts);
+        let router = otlp_receiver(control.pipeline.store().clone());
+        bound.serve(admission, |_| (), move |request, ()| Box::pin(respond(router.clone(), request)))
+    }
+
+    /// Asks the store, on a thread where that holds nobody up.
+    async fn query<T: Send + 'static>(&self, ask: impl FnOnce(&TraceStore) -> T + Send + 'static) -> Result<T, Busy> {
+        let turn = tokio::time::timeout(QUERY_WAIT, self.queries.acquire()).await;
+        let Ok(Ok(_turn)) = turn else { return Err(Busy) };
+        let store = self.control.pipeline.store().clone();
+        tokio::task::spawn_blocking(move || ask(&store)).await.map_err(|_| Busy)
     }
 }
 
-/// A JSON answer that nothing on the way may keep.
-fn json(value: &impl Serialize) -> Response<Bytes> {
-    match serde_json::to_vec(value) {
-        Ok(body) => with_type(body.into(), "application/json"),
-        Err(error) => problem(StatusCode::INTERNAL_SERVER_ERROR, &error.to_string()),
+async fn respond(router: Router, request: Request<Incoming>) -> http::Response<Body> {
+    let answered = router.oneshot(request).await.unwrap_or_else(|never| match never {});
+    answered.map(Body::from_transport)
+}
+
+impl IntoResponse for Busy {
+    fn into_response(self) -> Response {
+        answer::problem(StatusCode::SERVICE_UNAVAILABLE, &self.to_string())
     }
 }
 
-fn with_type(body: Bytes, content_type: &'static str) -> Response<Bytes> {
-    let mut response = Response::new(body);
-    let headers = response.headers_mut();
-    headers.insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
-    headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
-    headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
-    response
+/// Every path that the console has, each with the methods that it answers.
+fn router(console: &Arc<Console>, ui: Router<Arc<Console>>) -> Router<Arc<Console>> {
+    let guarded = Router::new()
+        .route("/metrics", get(health::metrics))
+        .merge(admin::routes())
+        .merge(traces::routes())
+        .merge(jaeger::routes())
+        .merge(ui)
+        .fallback(nothing_here)
+        .method_not_allowed_fallback(other_method)
+        .layer(from_fn_with_state(console.clone(), auth::guard));
+    let open = Router::new()
+        .route("/healthz", get(health::healthy))
+        .route("/readyz", get(health::ready))
+        .merge(auth::routes())
+        .method_not_allowed_fallback(other_method);
+    open.merge(guarded)
+}
+
+async fn nothing_here() -> Response {
+    answer::problem(StatusCode::NOT_FOUND, "The console has nothing here")
+}
+
+/// The router adds `Allow`.
+async fn other_method() -> Response {
+    answer::problem(StatusCode::METHOD_NOT_ALLOWED, "The console does not answer this method here")
 }

@@ -17,6 +17,7 @@ mod pipeline;
 mod plain;
 mod propagation;
 mod queue;
+mod receive;
 mod recorder;
 mod resource;
 mod sampler;
@@ -41,6 +42,7 @@ pub use self::otlp::{
 };
 pub use self::pipeline::{Pipeline, PipelineError};
 pub use self::propagation::{Propagators, remove_baggage};
+pub use self::receive::receiver as otlp_receiver;
 pub use self::recorder::Recorder;
 pub use self::resource::Resource;
 pub use self::segment::{Event, LogRecord, Segment, Severity, Span, SpanRef, Status};

@@ -6,6 +6,7 @@ mod jaeger;
 mod load;
 mod opensearch;
 mod running;
+mod same_answers;
 mod shop;
 
 use std::io::Write;
@@ -79,13 +80,25 @@ async fn the_documented_walk_holds_with_the_real_programs() {
     }
 }
 
-/// Gets them, or says why not, past the test harness, which would swallow it.
+/// The console and the real Jaeger, which keeps its traces in memory here: its own index is not what is compared.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_console_and_jaeger_give_the_same_answers_over_the_same_spans() {
+    if let Some(programs) = programs() {
+        same_answers::compare(&programs).await;
+    }
+}
+
 fn programs_can_be_had() -> bool {
+    programs().is_some()
+}
+
+/// Gets them, or says why not, past the test harness, which would swallow it.
+fn programs() -> Option<String> {
     let fetched = running::fetch();
     if let Err(reason) = &fetched {
         writeln!(std::io::stderr(), "SKIPPED, the real programs cannot be had: {reason}").ok();
     }
-    fetched.is_ok()
+    fetched.ok()
 }
 
 /// The pace of polling.

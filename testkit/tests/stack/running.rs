@@ -28,15 +28,15 @@ pub fn root() -> PathBuf {
     package.parent().expect("the package lies in the checkout").to_owned()
 }
 
-/// Gets the programs, or says why this machine cannot have them.
-pub fn fetch() -> Result<(), String> {
+/// Gets the programs, or says why this machine cannot have them. Tells where they are, one on each line.
+pub fn fetch() -> Result<String, String> {
     let ended = xtask().args(["stack", "--fetch-only"]).output().expect("xtask can be run");
     let said = String::from_utf8_lossy(&ended.stderr).into_owned();
     match said.lines().find(|line| line.contains("the stack cannot run here")) {
         Some(reason) if !ended.status.success() => Err(reason.to_owned()),
         _ => {
             assert!(ended.status.success(), "the programs could not be got:\n{said}");
-            Ok(())
+            Ok(String::from_utf8_lossy(&ended.stdout).into_owned())
         }
     }
 }

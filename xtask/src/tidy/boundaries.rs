@@ -7,7 +7,7 @@ const WASMTIME: [&str; 4] = ["wasmtime", "wasmtime_wasi", "wasmtime_wasi_http", 
 const WASMTIME_ROOMS: [&str; 2] = ["host/src/component/", "host/src/hostfn/"];
 
 const OTLP: [&str; 2] = ["opentelemetry_proto", "opentelemetry_otlp"];
-const OTLP_ROOMS: [&str; 2] = ["host/src/trace/otlp/", "host/src/trace/otlp.rs"];
+const OTLP_ROOMS: [&str; 2] = ["host/src/trace/otlp/", "host/src/trace/receive/"];
 
 const TRACE: [&str; 2] = ["host/src/trace/", "host/src/trace.rs"];
 
@@ -34,7 +34,7 @@ pub(crate) fn wasmtime_stays_in_its_rooms(source: &Source) -> Vec<Finding> {
     confine(source, &WASMTIME, &WASMTIME_ROOMS)
 }
 
-/// Only the exporter speaks OTLP; everything else speaks of spans.
+/// Only the exporter and the receiver speak OTLP; everything else speaks of spans.
 pub(crate) fn otlp_stays_in_its_room(source: &Source) -> Vec<Finding> {
     confine(source, &OTLP, &OTLP_ROOMS)
 }
@@ -125,10 +125,11 @@ mod tests {
     }
 
     #[test]
-    fn otlp_is_found_outside_the_exporter() {
+    fn otlp_is_found_outside_the_exporter_and_the_receiver() {
         let text = "use opentelemetry_proto::tonic;\n";
         assert_eq!(lines(otlp_stays_in_its_room, "host/src/trace/store.rs", text), [1]);
         assert!(lines(otlp_stays_in_its_room, "host/src/trace/otlp/batch.rs", text).is_empty());
+        assert!(lines(otlp_stays_in_its_room, "host/src/trace/receive/decode.rs", text).is_empty());
     }
 
     #[test]

@@ -1,4 +1,5 @@
-//! Which service calls which, counted from parents and children in the held traces.
+//! Which service calls which, counted from parents and children in the held traces: calls within a service too, as Jaeger
+//! counts them.
 
 use std::collections::{BTreeMap, HashMap};
 use std::time::SystemTime;
@@ -11,7 +12,7 @@ use super::held::Held;
 /// Traces that are copied out in one go.
 const CHUNK: usize = 256;
 
-/// How often one service has called another.
+/// How often spans of one service have children in another, or in the same one.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Dependency {
     /// The caller.
@@ -23,14 +24,14 @@ pub struct Dependency {
 }
 
 impl TraceStore {
-    /// Which service called which in the traces that began in this time, in order of name.
+    /// Which service called which in the traces that lie within this time, in order of name.
     pub fn dependencies(&self, after: SystemTime, before: SystemTime) -> Vec<Dependency> {
         self.settle();
         let (mut calls, mut cursor) = (BTreeMap::new(), Some(u64::MAX));
         while let Some(from) = cursor {
             let mut traces = Vec::new();
             cursor = self.index().walk(from, CHUNK, &mut |summary, parts| {
-                if (after..=before).contains(&summary.start) && summary.services.len() > 1 {
+                if summary.start > after && summary.start + summary.duration < before {
                     traces.push(parts);
                 }
             });
@@ -44,8 +45,7 @@ fn count(parts: &[Held], calls: &mut BTreeMap<(String, String), u64>) {
     let spans = parts.iter().flat_map(|part| part.spans().map(move |span| (span.span_id(), part.service())));
     let services: HashMap<SpanId, &str> = spans.collect();
     for part in parts {
-        let parents = part.spans().filter_map(|span| services.get(&span.parent()).copied());
-        for parent in parents.filter(|parent| *parent != part.service()) {
+        for parent in part.spans().filter_map(|span| services.get(&span.parent()).copied()) {
             *calls.entry((parent.to_owned(), part.service().to_owned())).or_default() += 1;
         }
     }

@@ -216,8 +216,10 @@ impl<'a> SpanView<'a> {
                 if let Some(state) = &segment.state {
                     visit("w3c.tracestate", state);
                 }
-                if let Status::Error(message) = &span.status {
-                    failure(message, visit);
+                match &span.status {
+                    Status::Unset => {}
+                    Status::Ok => visit("otel.status_code", "OK"),
+                    Status::Error(message) => failure(message, visit),
                 }
                 let mut text = String::new();
                 let more = segment.shared.iter().filter(|attribute| !span.attributes.contains(attribute.key));
@@ -301,7 +303,7 @@ fn segment_bytes(segment: &Segment) -> usize {
         let events = span.events.iter().map(|event| name(&event.name) + event.attributes.capacity());
         let events = events.sum::<usize>() + span.events.capacity() * size_of::<crate::trace::segment::Event>();
         let message = match &span.status {
-            Status::Unset => 0,
+            Status::Unset | Status::Ok => 0,
             Status::Error(message) => message.capacity(),
         };
         name(&span.name) + span.attributes.capacity() + events + message

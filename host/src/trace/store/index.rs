@@ -95,6 +95,7 @@ struct Operation {
 /// A candidate for a search, shared so that it can be looked at without the lock.
 pub(super) struct Candidate {
     pub summary: TraceSummary,
+    pub bytes: usize,
     pub parts: Vec<Held>,
     /// Those parts that may hold the span that is looked for.
     pub likely: Vec<Held>,
@@ -332,7 +333,12 @@ impl Entry {
         }
         let likely = self.parts.iter().filter(|part| sieve.may_hold(&part.terms));
         let likely: Vec<_> = likely.map(|part| part.held.clone()).collect();
-        (!likely.is_empty()).then(|| Candidate { summary: self.summary.clone(), parts: self.parts(), likely })
+        (!likely.is_empty()).then(|| Candidate {
+            summary: self.summary.clone(),
+            bytes: self.bytes,
+            parts: self.parts(),
+            likely,
+        })
     }
 }
 

@@ -48,6 +48,8 @@ const TELL: Duration = Duration::from_millis(200);
 const WAITING: usize = 256;
 /// Traces that a search looks at before it lets others have the lock.
 const STEPS: usize = 1024;
+/// The bytes of the traces that are decoded for one answer, unless one alone has more.
+const FOUND: usize = 16 << 20;
 /// Candidates that are looked at span by span without the lock.
 const CANDIDATES: usize = 64;
 
@@ -188,10 +190,18 @@ impl TraceStore {
         found
     }
 
-    /// The same with all of their spans.
+    /// The same with all of their spans, and without the earliest where they would be too much to decode at once.
     pub fn find(&self, query: &TraceQuery) -> Vec<StoredTrace> {
         let mut found = self.matching(query);
         found.sort_by_key(|candidate| std::cmp::Reverse(candidate.summary.start));
+        let mut bytes = 0_usize;
+        let fitting = found.iter().take_while(|candidate| {
+            let is_first = bytes == 0;
+            bytes += candidate.bytes;
+            is_first || bytes <= FOUND
+        });
+        let fitting = fitting.count();
+        found.truncate(fitting);
         found.into_iter().map(|found| decoded(found.summary.trace_id, &found.parts)).collect()
     }
 

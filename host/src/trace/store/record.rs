@@ -246,6 +246,7 @@ impl StoredSpan {
             links: Vec::new(),
             status: match &span.status {
                 Status::Unset => StoredStatus::Unset,
+                Status::Ok => StoredStatus::Ok,
                 Status::Error(message) => StoredStatus::Error(message.clone()),
             },
         }

@@ -218,15 +218,15 @@ fn operations_come_with_their_kinds_and_go_with_the_last_trace_that_has_them() {
 }
 
 #[test]
-fn dependencies_are_counted_from_parents_in_other_services() {
+fn dependencies_are_counted_from_parents() {
     let store = roomy();
     for trace in 1..=3 {
         add(&store, "product", trace, 1, |_| ());
-        add(&store, "user", trace, 0, |_| ());
+        add(&store, "user", trace, 0, |segment| segment.spans.push(span(50, 1, "inner", SpanKind::Internal)));
     }
-    let calls = Dependency { parent: "user".to_owned(), child: "product".to_owned(), calls: 3 };
+    let calls = |child: &str| Dependency { parent: "user".to_owned(), child: child.to_owned(), calls: 3 };
     let (early, late) = (SystemTime::UNIX_EPOCH, SystemTime::now());
-    assert_eq!(store.dependencies(early, late), [calls]);
+    assert_eq!(store.dependencies(early, late), [calls("product"), calls("user")]);
     assert!(store.dependencies(late, late).is_empty());
 }
 

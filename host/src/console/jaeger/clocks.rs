@@ -1,0 +1,132 @@
+//! What Jaeger says of clocks that disagree. It comes with their adjustment turned off, and only says what it would do.
+
+use std::collections::{HashMap, HashSet};
+
+use super::duration;
+
+/// When and where a span was. Times are nanoseconds.
+pub(super) struct Placed {
+    pub id: u64,
+    pub parent: Option<u64>,
+    pub start: u64,
+    pub duration: u64,
+    /// The host by which spans have the same clock; empty where that is not known.
+    pub host: String,
+}
+
+/// A difference between two clocks, and the host that it was found for.
+#[derive(Clone, Copy)]
+struct Skew<'s> {
+    nanos: i64,
+    host: &'s str,
+}
+
+/// The warnings for each span; `missing` words the one for a parent that is not there.
+pub(super) fn warnings(spans: &[Placed], missing: impl Fn(u64) -> String) -> Vec<Vec<String>> {
+    let mut said = vec![Vec::new(); spans.len()];
+    let (mut by_id, mut seen) = (HashMap::new(), HashSet::new());
+    for ((index, span), said) in spans.iter().enumerate().zip(&mut said) {
+        if seen.insert(span.id) {
+            by_id.insert(span.id, (index, span));
+        } else {
+            said.push("duplicate span IDs; skipping clock skew adjustment".to_owned());
+        }
+    }
+    let (mut children, mut roots) = (HashMap::<u64, Vec<usize>>::new(), Vec::new());
+    for (index, span) in by_id.values() {
+        match span.parent {
+            Some(parent) if by_id.contains_key(&parent) => children.entry(parent).or_default().push(*index),
+            parent => {
+                roots.push(*index);
+                if let (Some(parent), Some(said)) = (parent, said.get_mut(*index)) {
+                    said.push(missing(parent));
+                }
+            }
+        }
+    }
+    for (index, nanos) in skews(spans, &children, roots) {
+        if let Some(said) = said.get_mut(index) {
+            let delta = duration::text(nanos);
+            said.push(format!("clock skew adjustment disabled; not applying calculated delta of {delta}"));
+        }
+    }
+    said
+}
+
+/// From the roots down, without recursion: a trace may be as deep as it likes.
+fn skews(spans: &[Placed], children: &HashMap<u64, Vec<usize>>, roots: Vec<usize>) -> Vec<(usize, i64)> {
+    let mut found = Vec::new();
+    let mut open: Vec<(usize, Option<(&Placed, Skew<'_>)>)> = roots.into_iter().map(|root| (root, None)).collect();
+    while let Some((index, above)) = open.pop() {
+        let Some(span) = spans.get(index) else { continue };
+        let skew = match above {
+            None => Skew { nanos: 0, host: &span.host },
+            Some((_, skew)) if !span.host.is_empty() && span.host == skew.host => skew,
+            Some((parent, _)) => Skew { nanos: difference(span, parent), host: &span.host },
+        };
+        if skew.nanos != 0 {
+            found.push((index, skew.nanos));
+        }
+        let below = children.get(&span.id).map(Vec::as_slice).unwrap_or_default();
+        open.extend(below.iter().map(|child| (*child, Some((span, skew)))));
+    }
+    found
+}
+
+/// By how much the clock of a child seems to be off.
+fn difference(child: &Placed, parent: &Placed) -> i64 {
+    let (child_start, parent_start) = (child.start as i64, parent.start as i64);
+    let (child_took, parent_took) = (child.duration as i64, parent.duration as i64);
+    if child_took > parent_took {
+        return parent_start.saturating_sub(child_start).max(0);
+    }
+    let ends_within = child_start.saturating_add(child_took) <= parent_start.saturating_add(parent_took);
+    if child_start >= parent_start && ends_within {
+        return 0;
+    }
+    parent_start.saturating_add((parent_took - child_took) / 2).saturating_sub(child_start)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn placed(id: u64, parent: Option<u64>, start: u64, duration: u64, host: &str) -> Placed {
+        Placed { id, parent, start, duration, host: host.to_owned() }
+    }
+
+    fn said(spans: &[Placed]) -> Vec<Vec<String>> {
+        warnings(spans, |parent| format!("no {parent}"))
+    }
+
+    #[test]
+    fn spans_that_fit_into_their_parents_are_passed_over() {
+        let spans = [placed(1, None, 100, 100, ""), placed(2, Some(1), 120, 50, ""), placed(3, Some(2), 130, 5, "")];
+        assert_eq!(said(&spans), [[""; 0]; 3].map(|none| none.map(str::to_owned).to_vec()));
+    }
+
+    #[test]
+    fn a_child_outside_of_its_parent_is_warned_of_with_the_difference() {
+        let spans = [placed(1, None, 100, 100, ""), placed(2, Some(1), 50, 60, ""), placed(3, Some(1), 90, 200, "")];
+        let text = |delta: &str| format!("clock skew adjustment disabled; not applying calculated delta of {delta}");
+        assert_eq!(said(&spans), [vec![], vec![text("70ns")], vec![text("10ns")]]);
+    }
+
+    #[test]
+    fn spans_of_one_host_share_one_clock() {
+        let spans = [placed(1, None, 100, 100, "a"), placed(2, Some(1), 50, 60, "a"), placed(3, Some(2), 55, 5, "a")];
+        assert!(said(&spans).concat().is_empty());
+    }
+
+    #[test]
+    fn doubles_strangers_and_circles_are_borne() {
+        let spans = [placed(1, None, 0, 9, ""), placed(1, None, 0, 9, ""), placed(2, Some(7), 0, 9, "")];
+        let double = "duplicate span IDs; skipping clock skew adjustment".to_owned();
+        assert_eq!(said(&spans), [vec![], vec![double], vec!["no 7".to_owned()]]);
+        assert!(
+            said(&[placed(1, Some(2), 0, 9, ""), placed(2, Some(1), 50, 9, ""), placed(3, Some(3), 0, 1, "")])
+                .concat()
+                .is_empty()
+        );
+    }
+}

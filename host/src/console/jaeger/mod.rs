@@ -1,0 +1,52 @@
+//! Jaeger's query API over the trace store: v1, which its UI and Grafana read, and v3, which is OTLP JSON.
+//!
+//! Parameters, answers, errors and their statuses are Jaeger's, so that what was written for it works here. Times and
+//! durations of a search are about single spans, as Jaeger has it.
+
+mod adjust;
+mod clocks;
+mod duration;
+mod model;
+mod query;
+mod span;
+mod trace;
+mod ui;
+mod v1;
+mod v3;
+mod v3_query;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use axum::routing::get;
+
+use super::Console;
+
+pub(super) use self::ui::routes as ui_routes;
+
+/// Everything below `/api`.
+pub(super) fn routes() -> Router<Arc<Console>> {
+    Router::new().nest("/api", api())
+}
+
+/// The API, wherever it is put.
+fn api() -> Router<Arc<Console>> {
+    Router::new()
+        .route("/services", get(v1::services))
+        .route("/services/{service}/operations", get(v1::operations_of))
+        .route("/operations", get(v1::operations))
+        .route("/traces", get(v1::search))
+        .route("/traces/{id}", get(v1::trace))
+        .route("/dependencies", get(v1::dependencies))
+        .route("/v3/services", get(v3_query::services))
+        .route("/v3/operations", get(v3_query::operations))
+        .route("/v3/traces", get(v3_query::search))
+        .route("/v3/traces/{id}", get(v3_query::trace))
+}
+
+/// A duration of a search, as Jaeger's clients write them.
+pub(super) fn parse_duration(text: &str) -> Result<Duration, String> {
+    let nanos = duration::parse(text)?;
+    u64::try_from(nanos).map(Duration::from_nanos).map_err(|_| format!("the duration {text:?} is below zero"))
+}

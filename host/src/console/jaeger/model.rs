@@ -1,0 +1,118 @@
+//! Jaeger's JSON (`internal/uimodel` of Jaeger): what its UI and Grafana read.
+
+use std::collections::BTreeMap;
+
+use serde::Serialize;
+use serde_json::Value;
+
+/// What every answer is wrapped in.
+#[derive(Debug, Serialize)]
+pub(super) struct Structured<T> {
+    pub data: T,
+    pub total: usize,
+    pub limit: usize,
+    pub offset: usize,
+    pub errors: Option<Vec<StructuredError>>,
+}
+
+/// One thing that went wrong.
+#[derive(Debug, Serialize)]
+pub(super) struct StructuredError {
+    #[serde(skip_serializing_if = "is_zero")]
+    pub code: u16,
+    pub msg: String,
+    #[serde(rename = "traceID", skip_serializing_if = "String::is_empty")]
+    pub trace_id: String,
+}
+
+fn is_zero(code: &u16) -> bool {
+    *code == 0
+}
+
+/// A trace.
+#[derive(Debug, Serialize)]
+pub(super) struct Trace {
+    #[serde(rename = "traceID")]
+    pub trace_id: String,
+    pub spans: Vec<Span>,
+    pub processes: BTreeMap<String, Process>,
+    pub warnings: Option<Vec<String>>,
+}
+
+/// A span. Times are microseconds.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct Span {
+    #[serde(rename = "traceID")]
+    pub trace_id: String,
+    #[serde(rename = "spanID")]
+    pub span_id: String,
+    pub operation_name: String,
+    pub references: Vec<Reference>,
+    pub start_time: u64,
+    pub duration: u64,
+    pub tags: Vec<KeyValue>,
+    pub logs: Vec<Log>,
+    #[serde(rename = "processID")]
+    pub process_id: String,
+    pub warnings: Option<Vec<String>>,
+}
+
+/// A span that this one has to do with.
+#[derive(Debug, Serialize)]
+pub(super) struct Reference {
+    #[serde(rename = "refType")]
+    pub kind: &'static str,
+    #[serde(rename = "traceID")]
+    pub trace_id: String,
+    #[serde(rename = "spanID")]
+    pub span_id: String,
+}
+
+/// Where spans come from.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct Process {
+    pub service_name: String,
+    pub tags: Vec<KeyValue>,
+}
+
+/// An event.
+#[derive(Debug, Serialize)]
+pub(super) struct Log {
+    pub timestamp: u64,
+    pub fields: Vec<KeyValue>,
+}
+
+/// An attribute.
+#[derive(Debug, Serialize)]
+pub(super) struct KeyValue {
+    pub key: String,
+    #[serde(rename = "type")]
+    pub kind: &'static str,
+    pub value: Value,
+}
+
+/// A span name of a service.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct Operation {
+    pub name: String,
+    pub span_kind: &'static str,
+}
+
+/// How often one service has called another.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct DependencyLink {
+    pub parent: String,
+    pub child: String,
+    pub call_count: u64,
+}
+
+impl<T> Structured<T> {
+    /// An answer without errors.
+    pub fn of(data: T, total: usize) -> Structured<T> {
+        Structured { data, total, limit: 0, offset: 0, errors: None }
+    }
+}

@@ -1,0 +1,62 @@
+//! `/jaeger/`: a build of Jaeger's own UI, from a folder, over the traces of the store.
+//!
+//! It is one page that asks the API below its own base path; that path is written into `index.html`, as Jaeger does it.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use axum::Router;
+use axum::response::{Redirect, Response};
+use axum::routing::get;
+use http::StatusCode;
+use tower_http::services::ServeDir;
+
+use super::api;
+use crate::console::{Console, answer};
+
+/// Where the UI is.
+const BASE: &str = "/jaeger";
+/// The largest `index.html` that is read.
+const PAGE: u64 = 1 << 20;
+
+/// Serves the files in `folder`. Any other path there is the page itself, which knows what it means.
+pub(in crate::console) fn routes(folder: &Path) -> Router<Arc<Console>> {
+    let page = folder.join("index.html");
+    let index = move || index(page.clone());
+    let files = ServeDir::new(folder).append_index_html_on_directories(false).fallback(get(index.clone()));
+    let below = Router::new().route("/", get(index.clone())).route("/index.html", get(index)).nest("/api", api());
+    let to_slash = get(|| async { Redirect::permanent("/jaeger/") });
+    Router::new().route(BASE, to_slash).nest("/jaeger/", below.fallback_service(files))
+}
+
+async fn index(page: PathBuf) -> Response {
+    match read(&page).await {
+        Ok(text) => answer::with_type(rebased(&text).into(), "text/html; charset=utf-8"),
+        Err(error) => {
+            answer::problem(StatusCode::NOT_FOUND, &format!("The folder of the Jaeger UI has no index.html: {error}"))
+        }
+    }
+}
+
+async fn read(page: &Path) -> std::io::Result<String> {
+    if tokio::fs::metadata(page).await?.len() > PAGE {
+        return Err(std::io::ErrorKind::FileTooLarge.into());
+    }
+    tokio::fs::read_to_string(page).await
+}
+
+/// The page with the base path that it is served at.
+fn rebased(page: &str) -> String {
+    page.replace("<base href=\"/\"", &format!("<base href=\"{BASE}/\""))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_page_learns_where_it_is() {
+        let page = "<base href=\"/\" data-inject-target=\"BASE_URL\" /><script src=\"./static/a.js\">";
+        assert!(rebased(page).starts_with("<base href=\"/jaeger/\" data-inject-target=\"BASE_URL\" />"));
+    }
+}

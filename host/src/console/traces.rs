@@ -1,0 +1,182 @@
+//! `/admin/v1/traces`: the store's traces in short, for the command line and for scripts.
+
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use axum::Router;
+use axum::extract::{Query, State};
+use axum::response::{IntoResponse, Response};
+use axum::routing::get;
+use http::StatusCode;
+use serde::{Deserialize, Serialize};
+
+use super::jaeger::parse_duration;
+use super::{Console, answer, timestamp};
+use crate::trace::{ServiceSpans, TraceQuery, TraceSummary};
+
+/// How many traces are listed where nobody says.
+const LIMIT: usize = 20;
+/// The most that are.
+const MOST: usize = 10_000;
+
+/// What may be asked.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Asked {
+    service: Option<String>,
+    operation: Option<String>,
+    /// As in `250ms`.
+    min_duration: Option<String>,
+    max_duration: Option<String>,
+    /// As in `1h`, or `all`.
+    lookback: Option<String>,
+    #[serde(default)]
+    errors: bool,
+    limit: Option<usize>,
+}
+
+/// One trace.
+#[derive(Serialize)]
+struct Listed<'s> {
+    trace_id: String,
+    start: String,
+    duration_ms: f64,
+    service: Option<&'s str>,
+    operation: Option<&'s str>,
+    http_status: Option<i64>,
+    services: Vec<ListedService<'s>>,
+    spans: usize,
+    errors: usize,
+    logs: usize,
+}
+
+/// A service's part in it.
+#[derive(Serialize)]
+struct ListedService<'s> {
+    name: &'s str,
+    spans: usize,
+    errors: usize,
+}
+
+/// What the store holds and what it left out.
+#[derive(Serialize)]
+struct Held {
+    capacity_bytes: usize,
+    bytes: usize,
+    traces: usize,
+    failed: usize,
+    slow: usize,
+    left_out: LeftOut,
+}
+
+/// Traces that are not there, by reason.
+#[derive(Serialize)]
+struct LeftOut {
+    sampled: u64,
+    overflow: u64,
+    too_large: u64,
+    evicted: u64,
+}
+
+pub(super) fn routes() -> Router<Arc<Console>> {
+    Router::new().route("/admin/v1/traces", get(traces)).route("/admin/v1/store", get(store))
+}
+
+/// `GET /admin/v1/traces`.
+async fn traces(State(console): State<Arc<Console>>, Query(asked): Query<Asked>) -> Response {
+    let query = match asked.query(SystemTime::now()) {
+        Ok(query) => query,
+        Err(reason) => return answer::problem(StatusCode::BAD_REQUEST, &reason),
+    };
+    let found = console.query(move |store| {
+        let found = store.search(&query);
+        answer::json(&found.iter().map(Listed::of).collect::<Vec<_>>())
+    });
+    found.await.into_response()
+}
+
+/// `GET /admin/v1/store`.
+async fn store(State(console): State<Arc<Console>>) -> Response {
+    let stats = console.query(|store| {
+        let stats = store.stats();
+        answer::json(&Held {
+            capacity_bytes: stats.capacity,
+            bytes: stats.bytes,
+            traces: stats.traces,
+            failed: stats.failed,
+            slow: stats.slow,
+            left_out: LeftOut {
+                sampled: stats.sampled_out,
+                overflow: stats.overflowed,
+                too_large: stats.too_large,
+                evicted: stats.evicted,
+            },
+        })
+    });
+    stats.await.into_response()
+}
+
+impl Asked {
+    fn query(self, now: SystemTime) -> Result<TraceQuery, String> {
+        let bound = |text: Option<String>| text.as_deref().map(parse_duration).transpose();
+        let after = match self.lookback.as_deref() {
+            None | Some("all") => None,
+            Some(text) => now.checked_sub(parse_duration(text)?),
+        };
+        Ok(TraceQuery {
+            service: self.service.filter(|service| !service.is_empty()),
+            operation: self.operation.filter(|operation| !operation.is_empty()),
+            min_duration: bound(self.min_duration)?,
+            max_duration: bound(self.max_duration)?,
+            after,
+            errors_only: self.errors,
+            limit: self.limit.filter(|limit| *limit > 0).unwrap_or(LIMIT).min(MOST),
+            ..TraceQuery::default()
+        })
+    }
+}
+
+impl Listed<'_> {
+    fn of(summary: &TraceSummary) -> Listed<'_> {
+        let root = summary.root.as_ref();
+        Listed {
+            trace_id: format!("{:032x}", summary.trace_id),
+            start: timestamp::text(summary.start),
+            duration_ms: summary.duration.as_secs_f64() * 1e3,
+            service: root.map(|root| &*root.service),
+            operation: root.map(|root| root.name.as_str()),
+            http_status: root.and_then(|root| root.http_status),
+            services: summary.services.iter().map(ListedService::of).collect(),
+            spans: summary.spans,
+            errors: summary.errors,
+            logs: summary.logs,
+        }
+    }
+}
+
+impl ListedService<'_> {
+    fn of(part: &ServiceSpans) -> ListedService<'_> {
+        ListedService { name: &part.service, spans: part.spans, errors: part.errors }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::{Duration, UNIX_EPOCH};
+
+    use super::*;
+
+    #[test]
+    fn a_list_is_bounded_whatever_is_asked() {
+        let limit = |limit| Asked { limit, ..Asked::default() }.query(UNIX_EPOCH).unwrap().limit;
+        assert_eq!([limit(None), limit(Some(0)), limit(Some(5)), limit(Some(usize::MAX))], [20, 20, 5, MOST]);
+    }
+
+    #[test]
+    fn durations_are_read_or_refused() {
+        let asked = |text: &str| Asked { min_duration: Some(text.to_owned()), ..Asked::default() }.query(UNIX_EPOCH);
+        assert_eq!(asked("1.5s").unwrap().min_duration, Some(Duration::from_millis(1500)));
+        assert!(asked("5").unwrap_err().contains("missing unit"));
+        assert!(asked("-5s").is_err());
+    }
+}
