@@ -33,7 +33,7 @@ pub fn parse_share(text: &str) -> Result<u32, String> {
         Ok(percent) if percent >= 100.0 && percent.is_finite() => {
             Err(format!("a canary of {text} would be everybody: swap without a canary, or give less than 100%"))
         }
-        Ok(percent) if percent > 0.0 => Ok((percent * 100.0).round().max(1.0) as u32),
+        Ok(percent) if percent > 0.0 && percent.is_finite() => Ok((percent * 100.0).round().max(1.0) as u32),
         _ => Err(format!("`{text}` is no share for a canary: give one above 0 % and below 100 %, such as 10%")),
     }
 }
