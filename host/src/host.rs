@@ -114,7 +114,7 @@ impl Host {
         let Some(service) = self.control.catalog.find(service) else { return Vec::new() };
         let serving = service.serving();
         let routes = serving.stable.routes().routes().iter();
-        let plain = routes.filter(|route| route.method == http::Method::GET);
+        let plain = routes.filter(|route| route.method == http::Method::GET && !route.template.ends_with("**"));
         plain.map(|route| example(&route.template)).collect()
     }
 

@@ -1,6 +1,7 @@
-//! From bytes to a [`Prepared`] component: read its kind, compile, link, ask for its routes.
+//! From bytes to a [`Prepared`] component: read what it is, compile, link, ask for its routes.
 //!
-//! Compiling takes up to seconds and happens on threads of low priority, so that a host that serves goes on serving.
+//! Compiling takes up to half a minute and happens on threads of low priority, so that a host that serves goes on
+//! serving. What was compiled once is shared by all services of the same component for as long as one of them serves.
 
 use std::sync::Arc;
 
@@ -8,128 +9,152 @@ use tokio::sync::oneshot;
 use wasmtime::component::Component;
 
 use super::context::ServiceContext;
-use super::contract::{self, Kind};
+use super::contract::{Contract, HttpWorld, Kind};
 use super::digest::Digest;
 use super::engine::Engine;
 use super::error::ComponentError;
-use super::guest::{Instance, Linked, lean};
+use super::guest::lean::LeanInstance;
+use super::guest::standard::StandardInstance;
+use super::guest::{Guest as _, Linked, lean, standard};
 use super::symbolizer::Symbolizer;
-use crate::http::routes::RouteTable;
+use crate::http::routes::{Route, RouteTable};
 
-/// A component that was compiled and linked, and whose imports and exports fit the host.
-pub struct Candidate {
-    pub(super) digest: Digest,
-    pub(super) size: usize,
-    pub(super) linked: Linked,
-    pub(super) symbolizer: Arc<Symbolizer>,
-    pub(super) imports: Vec<String>,
+/// A component that was compiled and linked, and whose imports and exports fit the host. Never changed.
+pub(super) struct Compiled {
+    pub digest: Digest,
+    pub size: usize,
+    pub kind: Kind,
+    pub linked: Linked,
+    pub symbolizer: Arc<Symbolizer>,
+    pub imports: Vec<String>,
 }
+
+/// A component that was compiled and linked, and was not asked yet whether it runs.
+pub struct Candidate(pub(super) Arc<Compiled>);
 
 /// A component that can serve: compiled, linked, its routes known. Never changed.
 pub struct Prepared {
-    pub(super) digest: Digest,
-    pub(super) size: usize,
-    pub(super) linked: Linked,
-    pub(super) symbolizer: Arc<Symbolizer>,
-    pub(super) imports: Vec<String>,
+    pub(super) compiled: Arc<Compiled>,
     pub(super) routes: RouteTable,
 }
 
 impl Prepared {
     /// The digest of the component's bytes.
     pub fn digest(&self) -> &Digest {
-        &self.digest
+        &self.compiled.digest
     }
 
     /// The component's size in bytes.
     pub fn size(&self) -> usize {
-        self.size
+        self.compiled.size
     }
 
-    /// Its endpoints.
+    /// Its endpoints: those that a lean component declares, or those that the manifest names.
     pub fn routes(&self) -> &RouteTable {
         &self.routes
     }
 
     /// The interfaces that it needs of the host.
     pub fn imports(&self) -> &[String] {
-        &self.imports
+        &self.compiled.imports
     }
 
-    /// What it is. Only lean components are prepared.
+    /// What it is.
     pub fn kind(&self) -> Kind {
-        Kind::Lean
+        self.compiled.kind
     }
 }
 
 impl Engine {
-    /// Compiles and links, on a thread of low priority. Where the caller goes away before its turn has come, nothing is
-    /// done; what has begun is finished for the cache.
+    /// Compiles and links, on a thread of low priority, what was not compiled before. Where the caller goes away before
+    /// its turn has come, nothing is done; what has begun is finished for the cache.
     pub async fn compile(&self, bytes: Arc<[u8]>) -> Result<Candidate, ComponentError> {
+        let digest = Digest::compute(&bytes).await;
+        let slot = self.compiled.slot(&digest);
+        // Whoever wants the same component waits for the one that compiles it.
+        let mut slot = slot.lock().await;
+        if let Some(compiled) = slot.upgrade() {
+            return Ok(Candidate(compiled));
+        }
         let engine = self.clone();
         let (done, compiled) = oneshot::channel();
         self.compilers.spawn(move || {
             if !done.is_closed() {
-                done.send(engine.compile_now(&bytes)).ok();
+                done.send(engine.compile_now(digest, &bytes)).ok();
             }
         });
-        compiled.await.unwrap_or_else(|_| Err(ComponentError::Invalid("the compiler gave up".to_owned())))
+        let compiled = compiled.await;
+        let compiled = compiled.unwrap_or_else(|_| Err(ComponentError::Invalid("the compiler gave up".to_owned())));
+        let compiled = Arc::new(compiled?);
+        *slot = Arc::downgrade(&compiled);
+        Ok(Candidate(compiled))
     }
 
-    /// Asks a candidate for its routes, in an instance that runs under the service's own limits.
+    /// Instantiates a candidate under the service's own limits, and asks one that is lean for its routes.
     pub async fn verify(
         &self,
         candidate: Candidate,
         context: &Arc<ServiceContext>,
     ) -> Result<Prepared, ComponentError> {
-        let Candidate { digest, size, linked, symbolizer, imports } = candidate;
-        let asked = async {
-            let mut instance = Instance::new(&self.engine, (&linked, &symbolizer), context, Arc::default()).await?;
-            instance.routes().await
-        };
-        let routes = tokio::time::timeout(context.limits.request_timeout, asked).await;
-        let routes = match routes {
-            Ok(routes) => routes.map_err(|error| ComponentError::RoutesFailed(error.root_cause().to_string()))?,
-            Err(_) => {
-                let limit = context.limits.request_timeout;
-                return Err(ComponentError::RoutesFailed(format!("no answer within {limit:?}")));
+        let Candidate(compiled) = candidate;
+        let routes = match &compiled.linked {
+            Linked::Lean(pre) => RouteTable::new(lean_routes(pre, &compiled.symbolizer, context).await?)?,
+            Linked::Standard(pre) => {
+                let made = StandardInstance::instantiate((pre, &compiled.symbolizer), context, Arc::default()).await;
+                made.map_err(|error| ComponentError::DoesNotStart(error.root_cause().to_string()))?;
+                RouteTable::declared(context.routes.clone())?
             }
         };
-        let routes = RouteTable::new(routes)?;
-        Ok(Prepared { digest, size, linked, symbolizer, imports, routes })
+        Ok(Prepared { compiled, routes })
     }
 
-    fn compile_now(&self, bytes: &[u8]) -> Result<Candidate, ComponentError> {
-        contract::check_header(bytes)?;
-        let component = self.component(bytes)?;
-        self.check_exports(&component)?;
-        let unknown = contract::unknown_imports(&self.engine, &component);
-        if !unknown.is_empty() {
-            return Err(ComponentError::UnknownImports { imports: unknown });
-        }
-        let mismatch = |error: wasmtime::Error| ComponentError::Mismatch(format!("{error:#}"));
-        let linked = Linked::Lean(lean::link(&self.linker, &component).map_err(mismatch)?);
-        let imports = contract::import_names(&self.engine, &component);
+    fn compile_now(&self, digest: Digest, bytes: &[u8]) -> Result<Compiled, ComponentError> {
+        let contract = Contract::read(bytes)?;
+        let kind = contract.check()?;
+        let linked = self.link(bytes, kind, contract.exports)?;
+        let (size, imports) = (bytes.len(), contract.imports);
         let symbolizer = Arc::new(Symbolizer::of(bytes));
-        Ok(Candidate { digest: Digest::of(bytes), size: bytes.len(), linked, symbolizer, imports })
+        Ok(Compiled { digest, size, kind, linked, symbolizer, imports })
     }
 
-    /// Compiles without looking at what the component is for.
-    pub(super) fn component(&self, bytes: &[u8]) -> Result<Component, ComponentError> {
-        let compile = || Component::new(&self.engine, bytes);
-        let compiled = self.compilers.install(compile);
-        compiled.map_err(|error| ComponentError::Invalid(error.root_cause().to_string()))
-    }
-
-    fn check_exports(&self, component: &Component) -> Result<(), ComponentError> {
-        let exports = contract::export_names(&self.engine, component);
-        match contract::kind(&exports) {
-            Kind::Lean => Ok(()),
-            Kind::Standard => {
-                let standard = exports.iter().find(|name| contract::is_standard(name));
-                Err(ComponentError::Standard { export: standard.cloned().unwrap_or_default() })
+    fn link(&self, bytes: &[u8], kind: Kind, exports: Vec<String>) -> Result<Linked, ComponentError> {
+        let mismatch = |error: wasmtime::Error| ComponentError::Mismatch(format!("{error:#}"));
+        match kind {
+            Kind::Lean => {
+                let component = self.component(&self.sequential.engine, bytes)?;
+                lean::link(&self.sequential.lean, &component).map(Linked::Lean).map_err(mismatch)
+            }
+            Kind::Standard(HttpWorld::P2) => {
+                let component = self.component(&self.sequential.engine, bytes)?;
+                standard::link(&self.sequential.p2, &component, HttpWorld::P2).map(Linked::Standard).map_err(mismatch)
+            }
+            Kind::Standard(HttpWorld::P3) => {
+                let component = self.component(&self.concurrent.engine, bytes)?;
+                standard::link(&self.concurrent.p3, &component, HttpWorld::P3).map(Linked::Standard).map_err(mismatch)
             }
             Kind::Unknown => Err(ComponentError::MissingExport { exports }),
         }
+    }
+
+    fn component(&self, engine: &wasmtime::Engine, bytes: &[u8]) -> Result<Component, ComponentError> {
+        let compile = || Component::new(engine, bytes);
+        let compiled = self.compilers.install(compile);
+        compiled.map_err(|error| ComponentError::Invalid(error.root_cause().to_string()))
+    }
+}
+
+async fn lean_routes(
+    pre: &lean::LeanPre,
+    symbolizer: &Arc<Symbolizer>,
+    context: &Arc<ServiceContext>,
+) -> Result<Vec<Route>, ComponentError> {
+    let asked = async {
+        let mut instance = LeanInstance::instantiate((pre, symbolizer), context, Arc::default()).await?;
+        instance.routes().await
+    };
+    let limit = context.limits.request_timeout;
+    match tokio::time::timeout(limit, asked).await {
+        Ok(routes) => routes.map_err(|error| ComponentError::RoutesFailed(error.root_cause().to_string())),
+        Err(_) => Err(ComponentError::RoutesFailed(format!("no answer within {limit:?}"))),
     }
 }

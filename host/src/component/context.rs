@@ -3,7 +3,8 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use crate::config::{Isolation, Limits};
+use crate::config::{Folder, Isolation, Limits};
+use crate::http::routes::Route;
 use crate::metrics::{Metrics, ServiceMetrics};
 use crate::outbound::Outbound;
 use crate::state::StateStore;
@@ -16,8 +17,16 @@ pub struct ServiceContext {
     pub config: BTreeMap<String, String>,
     /// What the service may use up.
     pub limits: Limits,
-    /// Whether instances are reused.
-    pub isolation: Isolation,
+    /// Whether instances are reused; where the manifest does not say, the kind of component does.
+    pub isolation: Option<Isolation>,
+    /// How many requests one instance serves before it is replaced, where the manifest says so.
+    pub requests_per_instance: Option<u32>,
+    /// The environment variables of a component.
+    pub env: BTreeMap<String, String>,
+    /// The folders that a component sees.
+    pub files: Vec<Folder>,
+    /// The routes that the manifest gives a standard component.
+    pub routes: Vec<Route>,
     /// What `wasi:keyvalue` is backed by.
     pub state: StateStore,
     /// The way out.

@@ -1,24 +1,34 @@
-//! What a component says of itself before it runs: its kind, its imports and its exports, and what the host offers.
+//! What a component says of itself before it is compiled: its kind, its imports and its exports, and what of it the
+//! host offers.
+//!
+//! A component of many megabytes takes half a minute to compile. Whether it could serve here is known at once.
 
 use std::fmt;
 
-use wasmtime::Engine;
-use wasmtime::component::Component;
-use wasmtime::component::types::ComponentItem;
+use wasmparser::{ComponentTypeRef, Parser, Payload};
 
 use super::error::ComponentError;
 
 /// The export that makes a component lean.
 const HANDLER: &str = "spandrel:service/handler@";
-/// The exports that make a component standard: `wasi:http` 0.2 and 0.3.
-const STANDARD: [&str; 2] = ["wasi:http/incoming-handler@", "wasi:http/handler@"];
-/// Interfaces that the host has, by package and interface, with the versions that fit.
-const OFFERED: [(&str, &[&str]); 5] = [
-    ("spandrel:service/http@0.1.", &[]),
-    ("spandrel:service/", &["tracing@0.1.", "client@0.1.", "metrics@0.1."]),
+/// The exports that make a component standard.
+const HTTP_P2: &str = "wasi:http/incoming-handler@0.2.";
+const HTTP_P3: &str = "wasi:http/handler@0.3.";
+/// Interfaces that the host has for components of every kind, by package and interface, with the versions that fit.
+const OFFERED: [(&str, &[&str]); 3] = [
     ("wasi:config/", &["store@0.2.0-rc.1"]),
     ("wasi:keyvalue/", &["store@0.2.0-draft2", "atomics@0.2.0-draft2"]),
     ("wasi:", &["cli/", "clocks/", "filesystem/", "io/", "random/", "sockets/"]),
+];
+/// Those for lean components alone.
+const LEAN: [(&str, &[&str]); 2] =
+    [("spandrel:service/http@0.1.", &[]), ("spandrel:service/", &["tracing@0.1.", "client@0.1.", "metrics@0.1."])];
+/// Those for standard components alone.
+const STANDARD: [(&str, &[&str]); 4] = [
+    ("wasi:keyvalue/", &["store@0.2.0-draft", "atomics@0.2.0-draft", "batch@0.2.0-draft", "batch@0.2.0-draft2"]),
+    ("wasi:logging/", &["logging@0.1.0-draft"]),
+    ("wasi:otel/", &["types@0.2.0-rc.2", "tracing@0.2.0-rc.2", "metrics@0.2.0-rc.2", "logs@0.2.0-rc.2"]),
+    ("wasi:", &["http/"]),
 ];
 
 /// What a component is, read off its exports.
@@ -27,19 +37,110 @@ pub enum Kind {
     /// Exports `spandrel:service/handler`.
     Lean,
     /// Exports a `wasi:http` handler.
-    Standard,
+    Standard(HttpWorld),
     /// Neither.
     Unknown,
+}
+
+/// Which `wasi:http` handler a standard component exports.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum HttpWorld {
+    /// `wasi:http/incoming-handler@0.2`.
+    P2,
+    /// `wasi:http/handler@0.3`.
+    P3,
 }
 
 impl fmt::Display for Kind {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         formatter.write_str(match self {
             Kind::Lean => "lean",
-            Kind::Standard => "standard",
+            Kind::Standard(_) => "standard",
             Kind::Unknown => "unknown",
         })
     }
+}
+
+/// Imports and exports of a component, by name.
+#[derive(Debug, Default)]
+pub(super) struct Contract {
+    pub imports: Vec<String>,
+    pub exports: Vec<String>,
+}
+
+impl Contract {
+    /// Reads the outermost layer of a component and compiles nothing.
+    pub fn read(bytes: &[u8]) -> Result<Contract, ComponentError> {
+        check_header(bytes)?;
+        let invalid = |error: wasmparser::BinaryReaderError| ComponentError::Invalid(error.message().to_owned());
+        let mut contract = Contract::default();
+        let mut depth = 0_usize;
+        for payload in Parser::new(0).parse_all(bytes) {
+            match payload.map_err(invalid)? {
+                Payload::ModuleSection { .. } | Payload::ComponentSection { .. } => depth += 1,
+                Payload::End(_) => depth = depth.saturating_sub(1),
+                Payload::ComponentImportSection(section) if depth == 0 => {
+                    for import in section {
+                        let import = import.map_err(invalid)?;
+                        if !matches!(import.ty, ComponentTypeRef::Type(_)) {
+                            contract.imports.push(import.name.name.to_owned());
+                        }
+                    }
+                }
+                Payload::ComponentExportSection(section) if depth == 0 => {
+                    for export in section {
+                        contract.exports.push(export.map_err(invalid)?.name.name.to_owned());
+                    }
+                }
+                _ => {}
+            }
+        }
+        Ok(contract)
+    }
+
+    /// The component's kind. Exports beside the handler do not matter.
+    pub fn kind(&self) -> Kind {
+        let exports = |prefix| self.exports.iter().any(|name| is_release(name, prefix));
+        if self.exports.iter().any(|name| name.starts_with(HANDLER)) {
+            Kind::Lean
+        } else if exports(HTTP_P3) {
+            Kind::Standard(HttpWorld::P3)
+        } else if exports(HTTP_P2) {
+            Kind::Standard(HttpWorld::P2)
+        } else {
+            Kind::Unknown
+        }
+    }
+
+    /// The imports with whether the host has them.
+    pub fn offers(&self) -> impl Iterator<Item = (&str, bool)> {
+        let kind = self.kind();
+        self.imports.iter().map(move |name| (name.as_str(), offers(kind, name)))
+    }
+
+    /// Refuses a component that could not serve here, and says what it is.
+    pub fn check(&self) -> Result<Kind, ComponentError> {
+        let kind = self.kind();
+        let candidates = self.exports.iter().chain(&self.imports);
+        if let Some(candidate) = candidates.clone().find(|name| is_candidate(name)) {
+            return Err(ComponentError::ReleaseCandidate { interface: candidate.clone() });
+        }
+        if kind == Kind::Unknown {
+            return Err(ComponentError::MissingExport { exports: self.exports.clone() });
+        }
+        let unknown: Vec<_> = self.offers().filter(|(_, offered)| !offered).map(|(name, _)| name.to_owned()).collect();
+        if unknown.is_empty() { Ok(kind) } else { Err(ComponentError::UnknownImports { imports: unknown }) }
+    }
+}
+
+/// Whether `name` is `prefix` with the rest of a released version.
+fn is_release(name: &str, prefix: &str) -> bool {
+    name.strip_prefix(prefix).is_some_and(|rest| !rest.contains('-'))
+}
+
+/// Whether `name` is an interface of a WASI 0.3 that was not released yet.
+fn is_candidate(name: &str) -> bool {
+    name.starts_with("wasi:") && name.split_once("@0.3.").is_some_and(|(_, rest)| rest.contains('-'))
 }
 
 /// Tells a component from a core module and from anything else by its first eight bytes.
@@ -52,67 +153,103 @@ pub(super) fn check_header(bytes: &[u8]) -> Result<(), ComponentError> {
     }
 }
 
-pub(super) fn export_names(engine: &Engine, component: &Component) -> Vec<String> {
-    let exports = component.component_type();
-    exports.exports(engine).map(|(name, _)| name.to_owned()).collect()
-}
-
-pub(super) fn import_names(engine: &Engine, component: &Component) -> Vec<String> {
-    let imports = component.component_type();
-    let functions = imports.imports(engine).filter(|(_, item)| !is_type(&item.ty));
-    functions.map(|(name, _)| name.to_owned()).collect()
-}
-
-fn is_type(item: &ComponentItem) -> bool {
-    matches!(item, ComponentItem::Type(_))
-}
-
-pub(super) fn kind(exports: &[String]) -> Kind {
-    if exports.iter().any(|name| name.starts_with(HANDLER)) {
-        Kind::Lean
-    } else if exports.iter().any(|name| is_standard(name)) {
-        Kind::Standard
-    } else {
-        Kind::Unknown
+fn offers(kind: Kind, import: &str) -> bool {
+    let among = |offered: &[(&str, &[&str])], releases: &[&str]| {
+        offered.iter().any(|(prefix, rest)| match import.strip_prefix(prefix) {
+            Some(_) if rest.is_empty() => true,
+            Some(tail) if *prefix == "wasi:" => {
+                let version = tail.split_once('@').map_or("", |(_, version)| version);
+                let is_release = releases.iter().any(|release| version.starts_with(release)) && !version.contains('-');
+                rest.iter().any(|name| tail.starts_with(name)) && is_release
+            }
+            Some(tail) if *prefix == "spandrel:service/" => rest.iter().any(|name| tail.starts_with(name)),
+            Some(tail) => rest.contains(&tail),
+            None => false,
+        })
+    };
+    match kind {
+        Kind::Lean => among(&OFFERED, &["0.2."]) || among(&LEAN, &[]),
+        Kind::Standard(HttpWorld::P2) => among(&OFFERED, &["0.2."]) || among(&STANDARD, &["0.2."]),
+        Kind::Standard(HttpWorld::P3) => among(&OFFERED, &["0.2.", "0.3."]) || among(&STANDARD, &["0.2.", "0.3."]),
+        Kind::Unknown => false,
     }
-}
-
-pub(super) fn is_standard(export: &str) -> bool {
-    STANDARD.iter().any(|prefix| export.starts_with(prefix))
-}
-
-/// The imports of a component that the host does not have.
-pub(super) fn unknown_imports(engine: &Engine, component: &Component) -> Vec<String> {
-    import_names(engine, component).into_iter().filter(|name| !offers(name)).collect()
-}
-
-pub(super) fn offers(import: &str) -> bool {
-    OFFERED.iter().any(|(prefix, rest)| match import.strip_prefix(prefix) {
-        Some(_) if rest.is_empty() => true,
-        Some(tail) if *prefix == "wasi:" => rest.iter().any(|name| tail.starts_with(name)) && tail.contains("@0.2."),
-        Some(tail) => rest.iter().any(|name| tail.starts_with(name)),
-        None => false,
-    })
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    const LEAN: Kind = Kind::Lean;
+    const P2: Kind = Kind::Standard(HttpWorld::P2);
+    const P3: Kind = Kind::Standard(HttpWorld::P3);
+
+    fn contract(imports: &[&str], exports: &[&str]) -> Contract {
+        let owned = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect();
+        Contract { imports: owned(imports), exports: owned(exports) }
+    }
+
     #[test]
-    fn the_host_knows_what_it_offers() {
-        for name in [
-            "spandrel:service/tracing@0.1.0",
-            "spandrel:service/http@0.1.0",
-            "spandrel:service/metrics@0.1.0",
-            "wasi:keyvalue/atomics@0.2.0-draft2",
-            "wasi:io/streams@0.2.6",
+    fn the_host_knows_what_it_offers_to_each_kind() {
+        for (kind, name) in [
+            (LEAN, "spandrel:service/tracing@0.1.0"),
+            (LEAN, "spandrel:service/http@0.1.0"),
+            (LEAN, "spandrel:service/metrics@0.1.0"),
+            (LEAN, "wasi:keyvalue/atomics@0.2.0-draft2"),
+            (LEAN, "wasi:io/streams@0.2.6"),
+            (P2, "wasi:http/types@0.2.0"),
+            (P2, "wasi:http/outgoing-handler@0.2.12"),
+            (P2, "wasi:clocks/monotonic-clock@0.2.12"),
+            (P2, "wasi:keyvalue/store@0.2.0-draft"),
+            (P2, "wasi:keyvalue/batch@0.2.0-draft2"),
+            (P2, "wasi:logging/logging@0.1.0-draft"),
+            (P3, "wasi:http/client@0.3.2"),
+            (P3, "wasi:cli/environment@0.2.6"),
+            (P3, "wasi:sockets/types@0.3.0"),
+            (P3, "wasi:otel/tracing@0.2.0-rc.2"),
         ] {
-            assert!(offers(name), "{name}");
+            assert!(offers(kind, name), "{kind:?} {name}");
         }
-        for name in ["spandrel:service/files@0.1.0", "wasi:keyvalue/batch@0.2.0-draft2", "wasi:io/streams@0.3.0", "env"]
-        {
-            assert!(!offers(name), "{name}");
+        for (kind, name) in [
+            (LEAN, "spandrel:service/files@0.1.0"),
+            (LEAN, "wasi:keyvalue/batch@0.2.0-draft2"),
+            (LEAN, "wasi:io/streams@0.3.0"),
+            (LEAN, "wasi:http/types@0.2.0"),
+            (LEAN, "env"),
+            (P2, "spandrel:service/tracing@0.1.0"),
+            (P2, "wasi:http/types@0.3.0"),
+            (P2, "wasi:keyvalue/store@0.2.0-draft3"),
+            (P2, "fermyon:spin/mysql"),
+            (P2, "wasi:blobstore/blobstore@0.2.0-draft"),
+            (P3, "wasi:http/types@0.3.0-rc-2026-01-06"),
+        ] {
+            assert!(!offers(kind, name), "{kind:?} {name}");
         }
+    }
+
+    #[test]
+    fn exports_beside_the_handler_do_not_matter() {
+        let handler = "wasi:http/incoming-handler@0.2.3";
+        assert_eq!(contract(&[], &["exports", "wasi:cli/run@0.2.0", handler]).check().unwrap(), P2);
+        assert_eq!(contract(&[], &["wasi:http/handler@0.3.2", "init"]).check().unwrap(), P3);
+    }
+
+    #[test]
+    fn a_release_candidate_is_refused_by_its_name() {
+        let name = "wasi:http/handler@0.3.0-rc-2026-01-06";
+        let refused = contract(&[], &[name]).check().unwrap_err().to_string();
+        assert!(refused.contains(name) && refused.contains("release candidate"), "{refused}");
+    }
+
+    #[test]
+    fn what_cannot_serve_is_told_by_name() {
+        let handler = "wasi:http/incoming-handler@0.2.3";
+        let refused = contract(&["fermyon:spin/mysql", "wasi:io/poll@0.2.0"], &[handler]).check().unwrap_err();
+        assert!(refused.to_string().contains("`fermyon:spin/mysql`"), "{refused}");
+        assert!(!refused.to_string().contains("wasi:io"), "{refused}");
+        let refused = contract(&[], &["wasi:cli/run@0.2.0"]).check().unwrap_err().to_string();
+        assert!(
+            refused.contains("`wasi:cli/run@0.2.0`") && refused.contains("wasi:http/incoming-handler"),
+            "{refused}"
+        );
     }
 }

@@ -44,7 +44,7 @@ const LINE_TABLE_HEAD: u64 = 1 << 20;
 
 /// A function in the source, and where in it.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Location {
+pub struct Location {
     /// Its name, as far as the debug information has one.
     pub function: Option<String>,
     /// The file.

@@ -1,4 +1,4 @@
-//! The Wasmtime engine with its settings, its linker, and the threads that compile.
+//! The Wasmtime engines with their settings, their linkers, and the threads that compile.
 
 use std::num::NonZeroUsize;
 use std::path::Path;
@@ -8,18 +8,25 @@ use thiserror::Error;
 use wasmtime::component::Linker;
 use wasmtime::{Cache, CacheConfig, Config, PoolingAllocationConfig, WasmBacktraceDetails};
 
+use super::compiled::CompiledComponents;
+use super::contract::HttpWorld;
 use super::epoch::Ticker;
-use super::guest::lean;
-use super::store_data::StoreData;
+use super::guest::{lean, standard};
+use super::idle::IdleInstances;
+use super::store_data::{StoreData, TABLE_ELEMENTS};
 
-/// The most instances that exist at one time, over all services and their generations.
+/// The most instances that exist at one time in either engine, over all services and their generations.
 ///
 /// Each reserves 4 GiB of address space, of which a process has 128 TiB.
-const MAX_INSTANCES: u32 = 3072;
+const SEQUENTIAL_INSTANCES: u32 = 3072;
+const CONCURRENT_INSTANCES: u32 = 1024;
 /// The `nice` value of the threads that compile.
 const COMPILER_NICENESS: i32 = 10;
-/// Core instances that one component may be made of; one with a WASI adapter has four.
-const CORE_INSTANCES: u32 = 16;
+/// Core instances that one component may be made of: one with a WASI adapter has four, a Python interpreter with its
+/// libraries some dozens.
+const CORE_INSTANCES: u32 = 256;
+/// Tables that one component may have.
+const TABLES: u32 = 64;
 /// Frames that the backtrace of a trap shows.
 const MAX_FRAMES: Option<NonZeroUsize> = NonZeroUsize::new(40);
 /// Bytes of a freed instance's memory that are cleared by hand and kept, which is cheaper than giving the pages back.
@@ -37,29 +44,75 @@ pub enum EngineError {
     Unsupported(String),
 }
 
-/// Compiles and links components. One for the whole host; a clone is a handle to the same engine.
+/// Compiles and links components. One for the whole host; a clone is a handle to the same engines.
 #[derive(Clone)]
 pub struct Engine {
-    pub(super) engine: wasmtime::Engine,
-    pub(super) linker: Arc<Linker<StoreData>>,
+    pub(super) sequential: Arc<Sequential>,
+    pub(super) concurrent: Arc<Concurrent>,
     pub(super) compilers: Arc<rayon::ThreadPool>,
-    _ticker: Arc<Ticker>,
+    pub(super) compiled: CompiledComponents,
+    pub(super) idle: IdleInstances,
+    _tickers: Arc<[Ticker; 2]>,
+}
+
+/// Runs what never has two tasks in one instance: lean components and those of WASI 0.2. An engine that knows it is
+/// markedly faster.
+pub(super) struct Sequential {
+    pub engine: wasmtime::Engine,
+    pub lean: Linker<StoreData>,
+    pub p2: Linker<StoreData>,
+}
+
+/// Runs components of WASI 0.3.
+pub(super) struct Concurrent {
+    pub engine: wasmtime::Engine,
+    pub p3: Linker<StoreData>,
 }
 
 impl Engine {
-    /// Makes the engine. Compiled code is kept in `cache` and found again by the component's digest. A folder that is of
+    /// Makes the engines. Compiled code is kept in `cache` and found again by the component's digest. A folder that is of
     /// no use is done without: it only saves time.
     pub fn new(cache: Option<&Path>) -> Result<Engine, EngineError> {
-        let engine = wasmtime::Engine::new(&settings(cache)?).map_err(unsupported)?;
-        let linker = lean::linker(&engine).map_err(unsupported)?;
-        let ticker = Ticker::start(engine.clone());
-        let compilers = Arc::new(compilers()?);
-        Ok(Engine { engine, linker: Arc::new(linker), compilers, _ticker: Arc::new(ticker) })
+        let cache = cache.and_then(usable_cache);
+        let sequential = Sequential::new(cache.clone()).map_err(unsupported)?;
+        let concurrent = Concurrent::new(cache).map_err(unsupported)?;
+        let tickers = [&sequential.engine, &concurrent.engine].map(|engine| Ticker::start(engine.clone()));
+        Ok(Engine {
+            sequential: Arc::new(sequential),
+            concurrent: Arc::new(concurrent),
+            compilers: Arc::new(compilers()?),
+            compiled: CompiledComponents::default(),
+            idle: IdleInstances::watched(),
+            _tickers: Arc::new(tickers),
+        })
     }
 
     /// How many instances there are, of all components and all their generations.
     pub fn instances(&self) -> u64 {
-        self.engine.pooling_allocator_metrics().map_or(0, |metrics| metrics.component_instances())
+        let engines = [&self.sequential.engine, &self.concurrent.engine].into_iter();
+        engines.filter_map(|engine| Some(engine.pooling_allocator_metrics()?.component_instances())).sum()
+    }
+}
+
+impl Sequential {
+    fn new(cache: Option<Cache>) -> wasmtime::Result<Sequential> {
+        let mut config = settings(cache, SEQUENTIAL_INSTANCES);
+        config.concurrency_support(false);
+        let engine = wasmtime::Engine::new(&config)?;
+        let (lean, p2) = (lean::linker(&engine)?, standard::linker(&engine, HttpWorld::P2)?);
+        Ok(Sequential { engine, lean, p2 })
+    }
+}
+
+impl Concurrent {
+    fn new(cache: Option<Cache>) -> wasmtime::Result<Concurrent> {
+        let mut config = settings(cache, CONCURRENT_INSTANCES);
+        config.wasm_component_model_async(true);
+        config.wasm_component_model_async_stackful(true);
+        config.wasm_component_model_more_async_builtins(true);
+        let engine = wasmtime::Engine::new(&config)?;
+        let p3 = standard::linker(&engine, HttpWorld::P3)?;
+        Ok(Concurrent { engine, p3 })
     }
 }
 
@@ -67,28 +120,15 @@ fn unsupported(error: wasmtime::Error) -> EngineError {
     EngineError::Unsupported(format!("{error:#}"))
 }
 
-fn settings(cache: Option<&Path>) -> Result<Config, EngineError> {
+fn settings(cache: Option<Cache>, instances: u32) -> Config {
     let mut config = Config::new();
     config.epoch_interruption(true);
-    // Lean guests never run two tasks in one instance, and an engine that knows it is markedly faster.
-    config.concurrency_support(false);
     config.wasm_backtrace_max_frames(MAX_FRAMES);
     // Locations in the source are for `symbolizer` to find.
     config.wasm_backtrace_details(WasmBacktraceDetails::Disable);
-    config.allocation_strategy(pooling());
-    if let Some(folder) = cache {
-        match open_cache(folder) {
-            Ok(cache) => {
-                config.cache(Some(cache));
-            }
-            Err(reason) => tracing::warn!(
-                folder = %folder.display(),
-                reason,
-                "compiled components are not kept: the next start compiles them again"
-            ),
-        }
-    }
-    Ok(config)
+    config.allocation_strategy(pooling(instances));
+    config.cache(cache);
+    config
 }
 
 /// The threads that compile. They give way to those that serve.
@@ -105,21 +145,21 @@ fn compilers() -> Result<rayon::ThreadPool, EngineError> {
     pool.map_err(|error| EngineError::Unsupported(error.to_string()))
 }
 
-/// Room for [`MAX_INSTANCES`]. The sizes reserve address space, not memory.
-fn pooling() -> PoolingAllocationConfig {
+/// Room for so many instances. The sizes reserve address space, not memory.
+fn pooling(instances: u32) -> PoolingAllocationConfig {
     let mut pooling = PoolingAllocationConfig::default();
     pooling
-        .total_component_instances(MAX_INSTANCES)
-        .total_core_instances(MAX_INSTANCES * 4)
+        .total_component_instances(instances)
+        .total_core_instances(instances * 4)
         .max_core_instances_per_component(CORE_INSTANCES)
-        .total_memories(MAX_INSTANCES)
-        .total_tables(MAX_INSTANCES * 2)
-        .max_tables_per_component(CORE_INSTANCES)
-        .total_stacks(MAX_INSTANCES)
+        .total_memories(instances)
+        .total_tables(instances * 2)
+        .max_tables_per_component(TABLES)
+        .total_stacks(instances)
         .max_component_instance_size(4 << 20)
         .max_core_instance_size(4 << 20)
         .max_memory_size(4 << 30)
-        .table_elements(40_000)
+        .table_elements(TABLE_ELEMENTS)
         .linear_memory_keep_resident(KEEP_RESIDENT)
         .table_keep_resident(16 * 1024)
         .max_unused_warm_slots(WARM_SLOTS);
@@ -127,6 +167,18 @@ fn pooling() -> PoolingAllocationConfig {
 }
 
 /// Opens the cache in a folder that can be written.
+/// The cache in a folder, if it can be used.
+fn usable_cache(folder: &Path) -> Option<Cache> {
+    match open_cache(folder) {
+        Ok(cache) => Some(cache),
+        Err(reason) => {
+            let folder = folder.display();
+            tracing::warn!(%folder, reason, "compiled components are not kept: the next start compiles them again");
+            None
+        }
+    }
+}
+
 fn open_cache(folder: &Path) -> Result<Cache, String> {
     std::fs::create_dir_all(folder).map_err(|error| error.to_string())?;
     // Wasmtime would only notice in a thread of its own, and say nothing of it.

@@ -23,16 +23,16 @@ pub enum ComponentError {
     /// Bytes that look like a component but are broken, for example cut off.
     #[error("the component is not valid: {0}. Was the file written to the end? Build it again")]
     Invalid(String),
-    /// A component that serves `wasi:http`.
+    /// A component that was built for a WASI 0.3 that was not released yet.
     #[error(
-        "this is a standard component (it exports {export}); this host serves lean components, which export `spandrel:service/handler@0.1.0`"
+        "the component uses `{interface}`, a release candidate of WASI 0.3, which this host does not have. Build it again with tools that know the released 0.3.0"
     )]
-    Standard {
-        /// The export that says so.
-        export: String,
+    ReleaseCandidate {
+        /// The first interface that says so.
+        interface: String,
     },
     /// The export that every service has is not there.
-    #[error("the component does not export `spandrel:service/handler@0.1.0`{}. Implement the world `service` of wit/service.wit, for example with `guest::serve!`", listing("; it exports ", .exports))]
+    #[error("the component does not export `spandrel:service/handler@0.1.0`, `wasi:http/incoming-handler@0.2` or `wasi:http/handler@0.3`, and so it is no service{}", listing("; this one exports ", .exports))]
     MissingExport {
         /// What it exports instead.
         exports: Vec<String>,
@@ -49,6 +49,9 @@ pub enum ComponentError {
     /// The routes that it declares make no sense.
     #[error("the component's routes are of no use: {0}")]
     Routes(#[from] RouteError),
+    /// It could not be instantiated.
+    #[error("the component does not start: {0}")]
+    DoesNotStart(String),
     /// It could not say which routes it has.
     #[error("the component failed when asked for its routes: {0}")]
     RoutesFailed(String),

@@ -9,7 +9,7 @@ const MAX_NAME: usize = 512;
 const MAX_SYMBOL: usize = 8 << 10;
 
 /// Why a request got no answer from its guest.
-#[derive(Debug, thiserror::Error)]
+#[derive(Clone, Debug, thiserror::Error)]
 pub enum Failure {
     /// The guest trapped; its instance is gone.
     #[error("trapped: {}", .0.message)]
@@ -29,10 +29,31 @@ pub enum Failure {
         /// Its size in bytes.
         size: usize,
     },
+    /// The guest came to its end without an answer.
+    #[error("ended without a response")]
+    NoResponse,
+    /// The guest gave an error code of `wasi:http` in place of a response.
+    #[error("gave an error in place of a response: {0}")]
+    ErrorCode(String),
+}
+
+impl Failure {
+    /// The value of `error.type`.
+    pub fn error_type(&self) -> &'static str {
+        match self {
+            Failure::Trapped(_) => "wasm_trap",
+            Failure::TimedOut => "timeout",
+            Failure::Saturated(_) => "no_instance",
+            Failure::InvalidResponse(_) => "invalid_response",
+            Failure::ResponseTooLarge { .. } => "response_too_large",
+            Failure::NoResponse => "no_response",
+            Failure::ErrorCode(_) => "error_code",
+        }
+    }
 }
 
 /// An exception as the OpenTelemetry semantic conventions describe one.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Exception {
     /// `exception.type`: the kind of trap, or `panic`.
     pub kind: &'static str,

@@ -17,7 +17,7 @@ pub struct PoolStats {
 
 /// Counts the instances of one pool, those that are out included. Each instance keeps it true by itself.
 #[derive(Debug, Default)]
-pub(super) struct Gauge {
+pub struct Gauge {
     pub live: AtomicUsize,
     pub memory: AtomicU64,
     pub memory_high_water: AtomicU64,

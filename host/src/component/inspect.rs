@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::context::ServiceContext;
-use super::contract::{self, Kind};
+use super::contract::{Contract, Kind};
 use super::digest::Digest;
 use super::engine::Engine;
 use super::error::ComponentError;
@@ -41,22 +41,19 @@ pub async fn inspect(
     bytes: Arc<[u8]>,
     context: &Arc<ServiceContext>,
 ) -> Result<Inspection, ComponentError> {
-    contract::check_header(&bytes)?;
-    let component = engine.component(&bytes)?;
-    let exports = contract::export_names(&engine.engine, &component);
-    let imports = contract::import_names(&engine.engine, &component).into_iter();
-    let imports = imports.map(|name| Import { offered: contract::offers(&name), name });
+    let contract = Contract::read(&bytes)?;
+    let imports = contract.offers().map(|(name, offered)| Import { name: name.to_owned(), offered }).collect();
     let routes = async {
         let candidate = engine.compile(bytes.clone()).await?;
         let prepared = engine.verify(candidate, context).await?;
         Ok(prepared.routes().routes().to_vec())
     };
     Ok(Inspection {
-        kind: contract::kind(&exports),
+        kind: contract.kind(),
         digest: Digest::of(&bytes),
         size: bytes.len(),
-        imports: imports.collect(),
-        exports,
+        imports,
+        exports: contract.exports,
         routes: routes.await,
     })
 }

@@ -1,48 +1,81 @@
-//! The warm instances of one generation.
+//! The instances of one generation.
 //!
-//! An instance is taken for one request and given back after it. The one given back last is taken first: its memory is
-//! still in the caches. Instances of a service with `isolation = "request"` are never given back, and neither is one
-//! that has served its share, so that a slow leak in a guest cannot grow for ever.
+//! An instance is taken for one request and given back after it. Instances of a service with `isolation = "request"` are
+//! never given back, and neither is one that has served its share, so that a slow leak in a guest cannot grow for ever.
 
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use super::compile::Prepared;
 use super::context::ServiceContext;
+use super::contract::HttpWorld;
 use super::engine::Engine;
 use super::failure::Failure;
 use super::gauge::{Gauge, PoolStats};
-use super::guest::Instance;
+use super::guest::lean::LeanInstance;
+use super::guest::standard::{HttpHandled, HttpInvocation, Run, StandardInstance};
+use super::guest::{Guest, Linked};
+use super::idle::{Idle, IdleInstances};
 use super::invocation::{Handled, Invocation};
 use crate::config::Isolation;
 
-/// How many requests one instance serves before it is replaced.
-const REQUESTS_PER_INSTANCE: u32 = 100_000;
-/// How many idle instances are kept. More come and go with the load.
-const IDLE: usize = 256;
+/// How many requests one lean instance serves before it is replaced, and one of a standard component.
+const LEAN_REQUESTS: u32 = 100_000;
+const STANDARD_REQUESTS: u32 = 1_000;
 
 /// Makes, keeps and hands out instances of one prepared component.
 pub struct Pool {
-    engine: Engine,
     prepared: Arc<Prepared>,
     context: Arc<ServiceContext>,
-    idle: Mutex<Idle>,
     gauge: Arc<Gauge>,
+    guests: Guests,
 }
 
-/// The instances that wait for a request.
-#[derive(Default)]
-struct Idle {
-    instances: Vec<Instance>,
-    /// Nothing is kept any more: the generation no longer serves.
-    closed: bool,
+/// The instances, by the kind of guest.
+pub enum Guests {
+    /// Of a component that exports `spandrel:service/handler`.
+    Lean(LeanPool),
+    /// Of a component that exports a `wasi:http` handler.
+    Standard(StandardPool),
+}
+
+/// Instances of a lean component.
+pub type LeanPool = Instances<LeanInstance>;
+/// Instances of a standard component.
+pub type StandardPool = Instances<StandardInstance>;
+
+/// The instances of one generation that are of one kind.
+pub struct Instances<G: Guest> {
+    pre: G::Pre,
+    prepared: Arc<Prepared>,
+    context: Arc<ServiceContext>,
+    gauge: Arc<Gauge>,
+    idle: Arc<Idle<G>>,
+    host: IdleInstances,
+    isolation: Isolation,
+    requests: u32,
 }
 
 impl Pool {
     /// An empty pool.
-    pub fn new(engine: Engine, prepared: Arc<Prepared>, context: Arc<ServiceContext>) -> Pool {
-        Pool { engine, prepared, context, idle: Mutex::default(), gauge: Arc::default() }
+    pub fn new(engine: &Engine, prepared: Arc<Prepared>, context: Arc<ServiceContext>) -> Pool {
+        let gauge = Arc::<Gauge>::default();
+        let parts = (&prepared, &context, &gauge);
+        let guests = match &prepared.compiled.linked {
+            Linked::Lean(pre) => {
+                Guests::Lean(Instances::new(engine, pre.clone(), parts, (Isolation::Instance, LEAN_REQUESTS)))
+            }
+            Linked::Standard(pre) => {
+                // An instance of 0.2 is made for one request, as other hosts do it; one of 0.3 expects more.
+                let isolation = match pre.world() {
+                    HttpWorld::P2 => Isolation::Request,
+                    HttpWorld::P3 => Isolation::Instance,
+                };
+                Guests::Standard(Instances::new(engine, pre.clone(), parts, (isolation, STANDARD_REQUESTS)))
+            }
+        };
+        Pool { prepared, context, gauge, guests }
     }
 
     /// The component that the instances are of.
@@ -55,86 +88,136 @@ impl Pool {
         &self.context
     }
 
-    /// Makes instances ahead of the first requests.
-    pub async fn warm(&self, count: usize) -> Result<(), Failure> {
-        for _ in 0..count {
-            let instance = self.instantiate().await?;
-            self.lock().instances.push(instance);
-        }
-        Ok(())
+    /// The instances.
+    pub fn guests(&self) -> &Guests {
+        &self.guests
     }
 
-    /// Answers one request. When the caller gives up and drops the future, the instance goes with it.
-    pub async fn handle(&self, invocation: Invocation) -> Handled {
-        let warm = match self.context.isolation {
-            Isolation::Instance => self.lock().instances.pop(),
-            Isolation::Request => None,
-        };
-        let mut instance = match warm {
-            Some(instance) => {
-                self.context.metrics.pool_wait(Duration::ZERO);
-                instance
-            }
-            None => {
-                let began = Instant::now();
-                let made = self.instantiate().await;
-                self.context.metrics.pool_wait(began.elapsed());
-                match made {
-                    Ok(instance) => instance,
-                    Err(failure) => return Handled::without_instance(invocation, failure),
-                }
-            }
-        };
-        let handled = instance.handle(invocation).await;
-        self.give_back(instance);
-        handled
+    /// Makes instances ahead of the first requests.
+    pub async fn warm(&self, count: usize) -> Result<(), Failure> {
+        match &self.guests {
+            Guests::Lean(instances) => instances.warm(count).await,
+            Guests::Standard(instances) => instances.warm(count).await,
+        }
     }
 
     /// Throws the idle instances away and keeps none from here on, when the generation no longer serves.
     pub fn close(&self) {
-        let idle = std::mem::replace(&mut *self.lock(), Idle { instances: Vec::new(), closed: true });
-        drop(idle);
+        match &self.guests {
+            Guests::Lean(instances) => instances.idle.close(),
+            Guests::Standard(instances) => instances.idle.close(),
+        }
     }
 
     /// How many instances there are.
     pub fn stats(&self) -> PoolStats {
+        let idle = match &self.guests {
+            Guests::Lean(instances) => instances.idle.len(),
+            Guests::Standard(instances) => instances.idle.len(),
+        };
         PoolStats {
             live: self.gauge.live.load(Ordering::Relaxed),
-            idle: self.lock().instances.len(),
+            idle,
             memory: self.gauge.memory.load(Ordering::Relaxed),
             memory_high_water: self.gauge.memory_high_water.load(Ordering::Relaxed),
         }
     }
+}
 
-    async fn instantiate(&self) -> Result<Instance, Failure> {
-        let made = Instance::new(
-            &self.engine.engine,
-            (&self.prepared.linked, &self.prepared.symbolizer),
-            &self.context,
-            self.gauge.clone(),
-        )
-        .await;
-        let instance = made.map_err(|error| Failure::Saturated(error.root_cause().to_string()))?;
-        self.context.metrics.instantiated();
-        Ok(instance)
-    }
-
-    fn give_back(&self, instance: Instance) {
-        let keep = self.context.isolation == Isolation::Instance
-            && instance.is_healthy()
-            && instance.served() < REQUESTS_PER_INSTANCE;
-        let mut idle = self.lock();
-        if keep && !idle.closed && idle.instances.len() < IDLE {
-            idle.instances.push(instance);
-            return;
+impl<G: Guest> Instances<G> {
+    fn new(
+        engine: &Engine,
+        pre: G::Pre,
+        (prepared, context, gauge): (&Arc<Prepared>, &Arc<ServiceContext>, &Arc<Gauge>),
+        (isolation, requests): (Isolation, u32),
+    ) -> Instances<G> {
+        let idle = Arc::default();
+        engine.idle.add(&idle);
+        Instances {
+            pre,
+            prepared: prepared.clone(),
+            context: context.clone(),
+            gauge: gauge.clone(),
+            idle,
+            host: engine.idle.clone(),
+            isolation: context.isolation.unwrap_or(isolation),
+            requests: context.requests_per_instance.unwrap_or(requests),
         }
-        // An instance takes a while to take down, and others need the lock.
-        drop(idle);
-        drop(instance);
     }
 
-    /// A list of instances is as good after a panic as before it.
-    fn lock(&self) -> MutexGuard<'_, Idle> {
-        self.idle.lock().unwrap_or_else(PoisonError::into_inner)
+    async fn warm(&self, count: usize) -> Result<(), Failure> {
+        for _ in 0..count {
+            self.idle.keep(self.instantiate().await?);
+        }
+        Ok(())
+    }
+
+    async fn take(&self) -> Result<G, Failure> {
+        let warm = match self.isolation {
+            Isolation::Instance => self.idle.take(),
+            Isolation::Request => None,
+        };
+        if let Some(instance) = warm {
+            self.context.metrics.pool_wait(Duration::ZERO);
+            return Ok(instance);
+        }
+        let began = Instant::now();
+        let made = self.instantiate().await;
+        self.context.metrics.pool_wait(began.elapsed());
+        made
+    }
+
+    /// Makes an instance, if need be in the slot of one that is idle somewhere.
+    async fn instantiate(&self) -> Result<G, Failure> {
+        let symbolizer = &self.prepared.compiled.symbolizer;
+        loop {
+            let made = G::instantiate((&self.pre, symbolizer), &self.context, self.gauge.clone()).await;
+            match made {
+                Ok(instance) => {
+                    self.context.metrics.instantiated();
+                    return Ok(instance);
+                }
+                Err(error) if error.is::<wasmtime::PoolConcurrencyLimitError>() && self.host.reclaim() => {}
+                Err(error) => return Err(Failure::Saturated(error.root_cause().to_string())),
+            }
+        }
+    }
+
+    fn is_worth_keeping(&self, instance: &G) -> bool {
+        self.isolation == Isolation::Instance && instance.is_healthy() && instance.served() < self.requests
+    }
+}
+
+impl LeanPool {
+    /// Answers one request. When the caller gives up and drops the future, the instance goes with it.
+    pub async fn handle(&self, invocation: Invocation) -> Handled {
+        let mut instance = match self.take().await {
+            Ok(instance) => instance,
+            Err(failure) => return Handled::without_instance(invocation, failure),
+        };
+        let handled = instance.handle(invocation).await;
+        if self.is_worth_keeping(&instance) {
+            self.idle.keep(instance);
+        }
+        handled
+    }
+}
+
+impl StandardPool {
+    /// Answers one request. When the caller gives up before there is an answer and drops the future, the instance goes
+    /// with it; later, the guest is told that nobody reads its body.
+    pub async fn handle(&self, invocation: HttpInvocation) -> HttpHandled {
+        let instance = match self.take().await {
+            Ok(instance) => instance,
+            Err(failure) => return HttpHandled { result: Err(failure), run: Arc::new(Run::default()) },
+        };
+        let keeps = self.isolation == Isolation::Instance && instance.served() + 1 < self.requests;
+        let idle = keeps.then(|| Arc::downgrade(&self.idle));
+        let give_back = Box::new(move |instance: StandardInstance| {
+            if let Some(idle) = idle.and_then(|idle| idle.upgrade()).filter(|_| instance.is_healthy()) {
+                idle.keep(instance);
+            }
+        });
+        instance.handle(invocation, give_back).await
     }
 }

@@ -6,12 +6,17 @@ use std::sync::atomic::Ordering;
 use wasmtime::ResourceLimiter;
 use wasmtime::component::ResourceTable;
 use wasmtime_wasi::{WasiCtx, WasiCtxView, WasiView};
+use wasmtime_wasi_http::{WasiHttpCtxView, WasiHttpView};
 
 use super::account::Account;
 use super::client_call::ClientCall;
 use super::context::ServiceContext;
 use super::gauge::Gauge;
 use super::invocation::GuestRequest;
+use crate::hostfn::outgoing::HttpState;
+
+/// The most elements of one table. Interpreters for other languages have large ones.
+pub(super) const TABLE_ELEMENTS: usize = 100_000;
 
 /// The most handles of host resources that an instance has at a time.
 const HANDLES: usize = 10_000;
@@ -31,6 +36,8 @@ pub struct StoreData {
     pub(crate) request: Option<GuestRequest>,
     /// The calls to other services that are under way.
     pub(crate) calls: Vec<ClientCall>,
+    /// What `wasi:http` works on, with the request that a standard guest is serving.
+    pub(crate) http: HttpState,
 }
 
 impl StoreData {
@@ -40,7 +47,8 @@ impl StoreData {
         let account = Account::new(context.limits.memory);
         let (mut table, calls) = (ResourceTable::new(), Vec::new());
         table.set_max_capacity(HANDLES);
-        StoreData { wasi, table, context, gauge, account, sequence: 0, request: None, calls }
+        let http = HttpState::new(context.clone());
+        StoreData { wasi, table, context, gauge, account, sequence: 0, request: None, calls, http }
     }
 
     /// Linear memory of the instance in bytes, over all of its memories.
@@ -77,6 +85,13 @@ impl WasiView for StoreData {
     }
 }
 
+impl WasiHttpView for StoreData {
+    fn http(&mut self) -> WasiHttpCtxView<'_> {
+        let HttpState { context, outgoing, .. } = &mut self.http;
+        WasiHttpCtxView { ctx: context, table: &mut self.table, hooks: outgoing }
+    }
+}
+
 impl ResourceLimiter for StoreData {
     fn memory_growing(&mut self, current: usize, desired: usize, _: Option<usize>) -> wasmtime::Result<bool> {
         // An instance may be made of several memories: what counts is what this one adds.
@@ -85,11 +100,15 @@ impl ResourceLimiter for StoreData {
         if fits {
             self.gauge.memory.fetch_add(added, Ordering::Relaxed);
             self.gauge.memory_high_water.fetch_max(self.memory(), Ordering::Relaxed);
+            let total = self.memory();
+            if let Some(request) = self.http.request() {
+                request.run.set_memory(total);
+            }
         }
         Ok(fits)
     }
 
     fn table_growing(&mut self, _: usize, desired: usize, _: Option<usize>) -> wasmtime::Result<bool> {
-        Ok(desired <= 40_000)
+        Ok(desired <= TABLE_ELEMENTS)
     }
 }

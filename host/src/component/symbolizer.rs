@@ -29,7 +29,7 @@ type Locations = Arc<[Location]>;
 
 /// What is known of the source of a component.
 #[derive(Default)]
-pub(super) struct Symbolizer {
+pub struct Symbolizer {
     modules: Vec<Module>,
     known: Mutex<Known>,
 }

@@ -14,6 +14,7 @@ use super::error::ConfigError;
 use super::origin::Origin;
 use super::quantity::{SIZE_HELP, duration};
 use super::section::{Placed, Reader, Section};
+use super::standard;
 use super::telemetry;
 use super::types::{
     Bind, Config, Connections, ConsoleConfig, DEFAULT_VERSION, Isolation, Limits, OutboundConfig, ServiceConfig,
@@ -248,8 +249,12 @@ fn service(section: &Section<'_>) -> Result<ServiceConfig> {
         "listen",
         "trusted_proxies",
         "isolation",
+        "requests_per_instance",
+        "routes",
         "probe",
         "config",
+        "env",
+        "files",
         "outbound",
         "limits",
     ])?;
@@ -267,6 +272,10 @@ fn service(section: &Section<'_>) -> Result<ServiceConfig> {
         listen,
         trusted_proxies: trusted_proxies(section)?,
         isolation: isolation(section)?,
+        requests_per_instance: standard::requests_per_instance(section)?,
+        routes: standard::routes(section)?,
+        env: standard::env(&section.section("env", "[service.env]")?)?,
+        files: standard::files(section)?,
         config: settings(&section.section("config", "[service.config]")?)?,
         outbound: outbound(&section.section("outbound", "[service.outbound]")?)?,
         limits: limits(&section.section("limits", "[service.limits]")?)?,
@@ -289,10 +298,11 @@ fn trusted_proxies(section: &Section<'_>) -> Result<Vec<IpNet>> {
     section.texts("trusted_proxies")?.unwrap_or_default().into_iter().map(network).collect()
 }
 
-fn isolation(section: &Section<'_>) -> Result<Isolation> {
+fn isolation(section: &Section<'_>) -> Result<Option<Isolation>> {
     match section.text("isolation")?.as_ref().map(|(text, _)| text.as_str()) {
-        None | Some("instance") => Ok(Isolation::Instance),
-        Some("request") => Ok(Isolation::Request),
+        None => Ok(None),
+        Some("instance") => Ok(Some(Isolation::Instance)),
+        Some("request") => Ok(Some(Isolation::Request)),
         Some(other) => {
             let problem = format!("`{other}` is no kind of isolation");
             Err(section.error("isolation", problem, "write \"instance\" or \"request\""))

@@ -11,6 +11,7 @@ mod nearest;
 mod origin;
 mod quantity;
 mod section;
+mod standard;
 pub mod telemetry;
 mod types;
 
@@ -19,6 +20,7 @@ use std::path::Path;
 pub use self::environment::Environment;
 pub use self::error::ConfigError;
 pub use self::origin::{Origin, Scheme};
+pub use self::standard::{Access, Folder};
 pub use self::types::{
     AdminToken, Bind, Config, Connections, ConsoleConfig, Isolation, Limits, OutboundConfig, ServiceConfig,
     ServiceName, ShutdownConfig, StateConfig, SwapConfig,

@@ -10,6 +10,8 @@ use std::time::Duration;
 use ipnet::IpNet;
 
 use super::origin::Origin;
+use super::standard::Folder;
+use crate::http::routes::Route;
 use crate::trace::Settings;
 
 /// Everything that a host is told.
@@ -187,8 +189,16 @@ pub struct ServiceConfig {
     pub listen: SocketAddr,
     /// `trusted_proxies`: whose `Forwarded` and `X-Forwarded-*` are believed.
     pub trusted_proxies: Vec<IpNet>,
-    /// `isolation`.
-    pub isolation: Isolation,
+    /// `isolation`, where the manifest names it; else the kind of component decides.
+    pub isolation: Option<Isolation>,
+    /// `requests_per_instance`.
+    pub requests_per_instance: Option<u32>,
+    /// `routes`: the endpoints of a standard component.
+    pub routes: Vec<Route>,
+    /// `[service.env]`.
+    pub env: BTreeMap<String, String>,
+    /// `[[service.files]]`.
+    pub files: Vec<Folder>,
     /// `[service.config]`.
     pub config: BTreeMap<String, String>,
     /// `[service.outbound]`.
@@ -213,7 +223,11 @@ impl ServiceConfig {
             component: component.to_owned(),
             listen: SocketAddr::from(([127, 0, 0, 1], 0)),
             trusted_proxies: Vec::new(),
-            isolation: Isolation::Instance,
+            isolation: None,
+            requests_per_instance: None,
+            routes: Vec::new(),
+            env: BTreeMap::new(),
+            files: Vec::new(),
             config: BTreeMap::new(),
             outbound: OutboundConfig::default(),
             limits: Limits::default(),

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use wasmtime::component::Resource;
 
 use crate::component::StoreData;
-use crate::component::bindings::wasi::keyvalue::{atomics, store};
+use crate::component::bindings::wasi::keyvalue0_2_0_draft2::{atomics, store};
 use crate::component::resources::{Bucket, CasSnapshot};
 use crate::state::{BucketId, MAX_BUCKET, StateError, StateStore, Swap};
 
@@ -23,7 +23,7 @@ fn no_room() -> store::Error {
 
 impl StoreData {
     /// A handle of its own, because the state may not be borrowed while the store is waited for.
-    fn store(&self) -> StateStore {
+    pub(super) fn store(&self) -> StateStore {
         self.context().state.clone()
     }
 
@@ -39,7 +39,7 @@ impl StoreData {
         Ok(Ok(self.table.push(CasSnapshot { bucket, key, seen, _held: held })?))
     }
 
-    fn bucket(&self, bucket: &Resource<Bucket>) -> wasmtime::Result<Arc<BucketId>> {
+    pub(super) fn bucket(&self, bucket: &Resource<Bucket>) -> wasmtime::Result<Arc<BucketId>> {
         Ok(self.table.get(bucket)?.id.clone())
     }
 }

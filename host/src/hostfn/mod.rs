@@ -6,5 +6,9 @@
 mod client;
 mod config;
 mod keyvalue;
+mod keyvalue_draft;
+mod logging;
 mod metrics;
+mod otel;
+pub(crate) mod outgoing;
 mod tracing;

@@ -29,6 +29,11 @@ pub fn told(headers: &HeaderMap) -> u32 {
     told.and_then(|(hops, _)| hops.parse().ok()).unwrap_or(0)
 }
 
+/// Takes away what was told, which is no concern of a guest.
+pub fn forget(headers: &mut HeaderMap) {
+    headers.remove(HOPS);
+}
+
 /// Tells it to `origin`, where that is on this machine. What a guest or a client wrote there goes.
 pub(super) fn tell(hops: u32, origin: &Origin, headers: &mut HeaderMap) {
     headers.remove(HOPS);

@@ -119,6 +119,11 @@ impl Outbound {
         }
     }
 
+    /// The formats in which trace context travels.
+    pub fn propagators(&self) -> &Propagators {
+        &self.propagators
+    }
+
     /// Whether the manifest allows calls to `origin`.
     pub fn allows(&self, origin: &Origin) -> bool {
         self.allow.contains(origin)

@@ -1,9 +1,12 @@
 //! A request as it arrives at a service, and the reading of its body.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 
 use bytes::{Bytes, BytesMut};
-use http::{HeaderMap, Method, Uri, Version};
+use http::header::HOST;
+use http::uri::{self, Authority, PathAndQuery};
+use http::{HeaderMap, Method, Request, Uri, Version};
 use http_body::Body as _;
 use http_body_util::BodyExt;
 use ipnet::IpNet;
@@ -13,6 +16,7 @@ use super::rejection::Rejection;
 use crate::config::Limits;
 use crate::http::forwarded::Forwarded;
 use crate::http::{Body, BodyError, SCHEME};
+use crate::outbound::hops;
 use crate::services::Service;
 
 /// A request as it arrives at a service.
@@ -47,6 +51,30 @@ impl Arrival {
     /// The scheme that the client used.
     pub(super) fn scheme(&self) -> &'static str {
         self.forwarded().and_then(|forwarded| forwarded.scheme).unwrap_or(SCHEME)
+    }
+
+    /// The request as a standard guest sees it: with the scheme and the authority that the client used, and with a body
+    /// within the service's limits. `listen` stands for a client that named no host.
+    pub fn into_request(self, listen: SocketAddr, limits: &Limits) -> Result<Request<Body>, Rejection> {
+        let scheme = self.scheme();
+        let Arrival { method, uri, version, mut headers, body, .. } = self;
+        if body.size_hint().lower() > limits.request_body as u64 {
+            return Err(Rejection::BodyTooLarge(limits.request_body));
+        }
+        let named = || headers.get(HOST)?.to_str().ok()?.parse().ok();
+        let authority: Option<Authority> = uri.authority().cloned().or_else(named);
+        let mut parts = uri::Parts::default();
+        parts.scheme = scheme.parse().ok();
+        parts.authority = authority.or_else(|| listen.to_string().parse().ok());
+        parts.path_and_query = uri.path_and_query().cloned().or_else(|| Some(PathAndQuery::from_static("/")));
+        hops::forget(&mut headers);
+        let mut request = Request::new(body.bounded(limits.request_body, limits.idle_timeout));
+        *request.method_mut() = method;
+        // What it is made of was taken from a URI.
+        *request.uri_mut() = Uri::from_parts(parts).unwrap_or(uri);
+        *request.version_mut() = version;
+        *request.headers_mut() = headers;
+        Ok(request)
     }
 }
 

@@ -15,8 +15,8 @@ use http::{HeaderMap, HeaderValue, Method, Response, StatusCode, Version};
 use super::arrival::{Arrival, read_whole};
 use super::exchange::Exchange;
 use super::rejection::Rejection;
-use super::request_attributes;
-use crate::component::{Failure, GuestRequest, Handled, Invocation, Reply};
+use super::{request_attributes, standard};
+use crate::component::{Failure, GuestRequest, Guests, Handled, Invocation, Reply};
 use crate::config::ServiceName;
 use crate::http::Body;
 use crate::http::method::span_name;
@@ -67,14 +67,20 @@ impl Dispatcher {
         recorder: Recorder,
         path: &str,
     ) -> Result<StatusCode, Failure> {
+        let chain = Chain { dispatcher: self.clone(), pins: Arc::default(), hops: 1 };
+        let instances = match generation.pool.guests() {
+            Guests::Lean(instances) => instances,
+            Guests::Standard(instances) => {
+                return standard::probe((generation, instances), recorder, path, Arc::new(chain)).await;
+            }
+        };
         let Match::Found { index: route, params } = generation.routes().find(&Method::GET, path) else {
             return Ok(StatusCode::NOT_FOUND);
         };
-        let chain = Chain { dispatcher: self.clone(), pins: Arc::default(), hops: 1 };
         let active = GuestRequest { recorder, locals: Arc::new(chain), elsewhere: Duration::ZERO };
         let (query, headers, body) = (None, HeaderMap::new(), Bytes::new());
         let invocation = Invocation { route, params, query, headers, body, active };
-        let Handled { result, recorder, .. } = generation.pool.handle(invocation).await;
+        let Handled { result, recorder, .. } = instances.handle(invocation).await;
         recorder.finish(None);
         result.map(|reply| reply.status)
     }
@@ -151,6 +157,13 @@ impl Chain {
         if self.hops > HOP_BUDGET {
             return Err(Rejection::LoopDetected);
         }
+        let instances = match generation.pool.guests() {
+            Guests::Lean(instances) => instances,
+            Guests::Standard(instances) => {
+                let locals = Arc::new(self);
+                return standard::answer(service, (generation, instances), (arrival, found), locals, exchange).await;
+            }
+        };
         if is_for_the_server(&arrival) {
             return Ok(allowed(generation));
         }
@@ -168,7 +181,7 @@ impl Chain {
         let active = GuestRequest { recorder, locals: Arc::new(self), elsewhere: Duration::ZERO };
         let invocation = Invocation { route, params, query, headers: arrival.headers, body, active };
         exchange.guest_begins();
-        let Handled { result, recorder, cost } = generation.pool.handle(invocation).await;
+        let Handled { result, recorder, cost } = instances.handle(invocation).await;
         exchange.guest_ends();
         exchange.recorder = recorder;
         exchange.cost = Some(cost);

@@ -15,12 +15,12 @@ use super::arrival::Arrival;
 use super::rejection::Rejection;
 use super::response_body::ResponseBody;
 use super::server_span;
-use crate::component::{Cost, Failure, Reply};
+use crate::component::{Cost, Failure, Reply, Run};
 use crate::http::routes::{Match, RouteIndex};
 use crate::http::{Body, BodyError, FRAME};
 use crate::metrics::{ActiveRequestGuard, Served};
 use crate::services::{Generation, Lease, Outcome, Permit, Service};
-use crate::trace::{Pipeline, Recorder, SpanId, TraceId};
+use crate::trace::{Abort, Pipeline, Recorder, SharedRecorder, SpanId, TraceId};
 
 /// One request at one service. One that is dropped before it has ended is a request whose caller went away; it is counted
 /// as that.
@@ -38,6 +38,8 @@ pub(super) struct Exchange {
     version: Option<Version>,
     began: Instant,
     pub recorder: Recorder,
+    /// What a standard guest still records, and what it costs.
+    pub standard: Option<(SharedRecorder, Arc<Run>)>,
     route: Option<RouteIndex>,
     pub cost: Option<Cost>,
     guest: GuestTime,
@@ -97,6 +99,7 @@ impl Exchange {
             version: arrival.connection.is_some().then_some(arrival.version),
             began,
             recorder,
+            standard: None,
             route: None,
             cost: None,
             guest: GuestTime::None,
@@ -148,7 +151,8 @@ impl Exchange {
     pub fn respond(mut self, answered: Result<Reply, Rejection>) -> Response<Body> {
         let rejection = answered.as_ref().err();
         let status = answered.as_ref().map_or_else(Rejection::status, |reply| reply.status);
-        server_span::server_response(&mut self.recorder, status, rejection, self.cost.as_ref());
+        let cost = self.cost;
+        self.record(|recorder| server_span::server_response(recorder, status, rejection, cost.as_ref()));
         if matches!(rejection, Some(Rejection::Busy)) {
             self.service.metrics.load().rejected("concurrency_limit");
         }
@@ -187,28 +191,53 @@ impl Exchange {
     pub fn end(mut self, end: BodyEnd, sent: u64) {
         let Some(Head { status, error_type, mut abort, outcome }) = self.head.take() else { return };
         self.has_ended = true;
-        let server = self.recorder.server();
-        self.recorder.set(server, "http.response.body.size", i64::try_from(sent).unwrap_or(i64::MAX));
         let cut = match &end {
             BodyEnd::Complete => None,
             BodyEnd::Cancelled => Some(("cancelled", String::from("the client went away before the end of the body"))),
             BodyEnd::Failed(error) => Some((error.error_type(), error.to_string())),
         };
         if let Some((error_type, message)) = &cut {
-            self.recorder.fail(server, error_type, message.clone());
             abort.get_or_insert((error_type, message.clone()));
         }
-        let duration = self.began.elapsed();
+        let (duration, pipeline, run) = (self.began.elapsed(), self.pipeline.clone(), self.run());
         let has_failed = status.is_server_error() || matches!(end, BodyEnd::Failed(_));
+        let trace = self.record(|recorder| {
+            let server = recorder.server();
+            recorder.set(server, "http.response.body.size", i64::try_from(sent).unwrap_or(i64::MAX));
+            if let Some(run) = &run {
+                server_span::guest_ended(recorder, run, matches!(end, BodyEnd::Failed(_)));
+            }
+            if let Some((error_type, message)) = &cut {
+                recorder.fail(server, error_type, message.clone());
+            }
+            // An exemplar names a trace that can be looked up.
+            let is_kept = recorder.is_recording() && pipeline.is_sure_to_keep(has_failed, duration);
+            is_kept.then(|| (recorder.trace_id(), recorder.server_id()))
+        });
         let outcome = if matches!(end, BodyEnd::Failed(_)) { Outcome::GuestFault } else { outcome };
         self.lease.generation().stats.count(outcome, self.guest_time());
-        // An exemplar names a trace that can be looked up.
-        let is_kept = self.recorder.is_recording() && self.pipeline.is_sure_to_keep(has_failed, duration);
-        let trace = is_kept.then(|| (self.recorder.trace_id(), self.recorder.server_id()));
         let error_type = cut.as_ref().map(|(error_type, _)| *error_type).or(error_type);
         self.count(status.as_u16(), error_type, duration, trace);
-        let recorder = std::mem::replace(&mut self.recorder, Recorder::detached());
-        recorder.finish(abort.as_ref().map(|(kind, message)| (*kind, message.as_str())));
+        match self.standard.take() {
+            // The guest may go on, and what it records from here on is kept as well.
+            Some((recorder, _)) => recorder.end(abort.map(|(kind, message)| Abort { kind, message })),
+            None => {
+                let recorder = std::mem::replace(&mut self.recorder, Recorder::detached());
+                recorder.finish(abort.as_ref().map(|(kind, message)| (*kind, message.as_str())));
+            }
+        }
+    }
+
+    /// Records something, wherever the request's spans are.
+    fn record<T>(&mut self, record: impl FnOnce(&mut Recorder) -> T) -> T {
+        match &self.standard {
+            Some((recorder, _)) => recorder.with(record),
+            None => record(&mut self.recorder),
+        }
+    }
+
+    fn run(&self) -> Option<Arc<Run>> {
+        self.standard.as_ref().map(|(_, run)| run.clone())
     }
 
     fn count(

@@ -12,3 +12,4 @@ mod rejection;
 mod request_attributes;
 mod response_body;
 pub mod server_span;
+mod standard;

@@ -82,11 +82,7 @@ impl Rejection {
             Rejection::Busy => Some("concurrency_limit"),
             Rejection::TooMuchWaiting => Some("waiting_bodies"),
             Rejection::LoopDetected => Some("loop_detected"),
-            Rejection::Failed(Failure::Trapped(_)) => Some("wasm_trap"),
-            Rejection::Failed(Failure::TimedOut) => Some("timeout"),
-            Rejection::Failed(Failure::Saturated(_)) => Some("no_instance"),
-            Rejection::Failed(Failure::InvalidResponse(_)) => Some("invalid_response"),
-            Rejection::Failed(Failure::ResponseTooLarge { .. }) => Some("response_too_large"),
+            Rejection::Failed(failure) => Some(failure.error_type()),
             _ => None,
         }
     }
@@ -110,6 +106,8 @@ impl Rejection {
             Rejection::Failed(Failure::InvalidResponse(reason)) => {
                 format!("The service answered with something that is no HTTP response: {reason}")
             }
+            Rejection::Failed(Failure::NoResponse) => "The service ended without a response".to_owned(),
+            Rejection::Failed(Failure::ErrorCode(_)) => "The service gave an error in place of a response".to_owned(),
             Rejection::Failed(Failure::ResponseTooLarge { size }) => {
                 format!("The service's answer of {size} bytes is over its limit")
             }

@@ -7,7 +7,7 @@ use http::{Method, StatusCode, Version, header};
 
 use super::arrival::Arrival;
 use super::rejection::Rejection;
-use crate::component::{Cost, Exception, Failure};
+use crate::component::{Cost, Exception, Failure, Run};
 use crate::http::SCHEME;
 use crate::http::authority::Authority;
 use crate::http::method::span_name;
@@ -89,6 +89,16 @@ pub fn server_response(
     }
 }
 
+/// What a standard guest cost until its response had left, and what it failed with meanwhile.
+pub fn guest_ended(recorder: &mut Recorder, run: &Run, has_failed: bool) {
+    if let Some(Failure::Trapped(exception)) = run.failure().filter(|_| has_failed) {
+        record_exception(recorder, exception);
+    }
+    if recorder.is_recording() {
+        run.cost().record(recorder);
+    }
+}
+
 /// An exception is an event of the server span, and a log record for those who look at logs.
 fn record_exception(recorder: &mut Recorder, exception: &Exception) {
     let server = recorder.server();
@@ -104,6 +114,7 @@ fn record_exception(recorder: &mut Recorder, exception: &Exception) {
 fn description(rejection: &Rejection) -> String {
     match rejection {
         Rejection::Failed(Failure::Trapped(exception)) => exception.message.clone(),
+        Rejection::Failed(Failure::ErrorCode(reason)) => reason.clone(),
         other => other.detail(),
     }
 }

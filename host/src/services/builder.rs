@@ -8,8 +8,9 @@ use std::sync::Arc;
 use thiserror::Error;
 
 use super::generation::{self, Generation};
-use crate::component::{ComponentError, Engine, Pool, Prepared, ServiceContext};
+use crate::component::{ComponentError, Engine, Kind, Pool, Prepared, ServiceContext};
 use crate::config::ServiceConfig;
+use crate::http::routes::Match;
 use crate::metrics::Metrics;
 use crate::outbound::Outbound;
 use crate::state::StateStore;
@@ -108,6 +109,10 @@ impl GenerationBuilder {
             config: config.config.clone(),
             limits: config.limits.clone(),
             isolation: config.isolation,
+            requests_per_instance: config.requests_per_instance,
+            env: config.env.clone(),
+            files: config.files.clone(),
+            routes: config.routes.clone(),
             state: self.state.clone(),
             outbound,
             metrics: self.metrics.service(config.name.as_str(), resource.attributes().to_vec()),
@@ -117,7 +122,7 @@ impl GenerationBuilder {
 
     /// An empty pool of instances.
     pub fn pool(&self, prepared: Arc<Prepared>, context: Arc<ServiceContext>) -> Pool {
-        Pool::new(self.engine.clone(), prepared, context)
+        Pool::new(&self.engine, prepared, context)
     }
 
     /// A generation that serves nobody yet.
@@ -167,10 +172,11 @@ impl GenerationBuilder {
         Ok(bytes.into())
     }
 
+    /// A standard component answers for every path, whether or not the manifest names a route for it.
     fn check_probe(&self, config: &ServiceConfig, prepared: &Prepared) -> Result<(), BuildError> {
         let Some(probe) = &config.probe else { return Ok(()) };
-        match prepared.routes().find(&http::Method::GET, probe) {
-            crate::http::routes::Match::Found { .. } => Ok(()),
+        match (prepared.kind(), prepared.routes().find(&http::Method::GET, probe)) {
+            (Kind::Standard(_), _) | (_, Match::Found { .. }) => Ok(()),
             _ => Err(BuildError::NoProbe {
                 service: config.name.to_string(),
                 probe: probe.clone(),

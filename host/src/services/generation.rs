@@ -9,7 +9,7 @@ use std::time::SystemTime;
 use tokio::sync::Notify;
 
 use super::request_stats::RequestStats;
-use crate::component::{Digest, Pool};
+use crate::component::{Digest, Kind, Pool};
 use crate::config::ServiceConfig;
 use crate::http::SCHEME;
 use crate::http::method::span_name;
@@ -61,6 +61,11 @@ impl Generation {
     /// The digest of its component.
     pub fn digest(&self) -> &Digest {
         self.pool.prepared().digest()
+    }
+
+    /// What its component is.
+    pub fn kind(&self) -> Kind {
+        self.pool.prepared().kind()
     }
 
     /// Its endpoints.

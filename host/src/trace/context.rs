@@ -94,7 +94,7 @@ impl TraceContext {
     }
 
     /// Whether it names a span.
-    pub(super) fn is_valid(&self) -> bool {
+    pub fn is_valid(&self) -> bool {
         self.trace_id != TraceId::INVALID && self.span_id != SpanId::INVALID
     }
 

@@ -10,6 +10,8 @@
 mod baggage;
 mod context;
 mod counters;
+mod ended_span;
+mod guest_metrics;
 mod identity;
 mod limits;
 mod otlp;
@@ -23,6 +25,7 @@ mod resource;
 mod sampler;
 mod segment;
 mod settings;
+mod shared;
 mod store;
 mod tail_sampler;
 mod terminal;
@@ -36,6 +39,10 @@ pub use opentelemetry::trace::{SpanId, SpanKind, TraceId};
 pub use self::baggage::Baggage;
 pub use self::context::{Incoming, TraceContext};
 pub use self::counters::{Counters, DropReason, ExportOutcome, SignalKind};
+pub use self::ended_span::{EndedSpan, EndedSpanEvent};
+pub use self::guest_metrics::{
+    Exponential, GuestPoint, Histogram, InstanceMetrics, Measured as GuestMeasured, Number, SeriesKey, Totals,
+};
 pub(crate) use self::identity::draw;
 pub use self::otlp::{
     Attribute, Attributes, MetricExemplar, SeriesExemplars, TransportError, Value, decode_attributes,
@@ -49,6 +56,7 @@ pub use self::segment::{Event, LogRecord, Segment, Severity, Span, SpanRef, Stat
 pub use self::settings::{
     AttributeLimits, Batch, Exporter, Keep, Otlp, Propagator, Protocol, Root, Sampler, Settings, Signal, SpanLimits,
 };
+pub use self::shared::{Abort, SharedRecorder};
 pub use self::store::{
     AnyValue, Dependency, Measured, Operation, Pairs, RootSpan, ServiceSpans, SpanGroup, StoreStats, StoredEvent,
     StoredLink, StoredLog, StoredResource, StoredScope, StoredSpan, StoredStatus, StoredTrace, TraceQuery, TraceStore,

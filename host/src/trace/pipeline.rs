@@ -16,9 +16,11 @@ use tokio::task::JoinHandle;
 
 use super::context::TraceContext;
 use super::counters::{Counters, DropReason, SignalKind};
+use super::guest_metrics::{GuestMetrics, GuestPoint};
 use super::limits::RecordLimits;
 use super::otlp::{ExportQueue, SeriesExemplars, TransportError, Transports};
 use super::propagation::Propagators;
+use super::resource::Resource;
 use super::segment::{Finished, Segment};
 use super::settings::{Exporter, Settings};
 use super::store::{Held, TraceStore};
@@ -49,6 +51,7 @@ struct Inner {
     wanted: bool,
     tail_sampler: Option<Mutex<TailSampler>>,
     store: Arc<TraceStore>,
+    guest_metrics: GuestMetrics,
     counters: Arc<Counters>,
     terminal: Option<Terminal>,
     transports: Transports,
@@ -77,6 +80,7 @@ impl Pipeline {
             wanted: !settings.disabled && (!settings.traces.exporters.is_empty() || settings.store_bytes > 0),
             tail_sampler: settings.keep.map(|rule| Mutex::new(TailSampler::new(rule, settings.batch.queue_size))),
             store,
+            guest_metrics: GuestMetrics::default(),
             counters,
             terminal: prints.then(|| Terminal::start(terminal)).transpose()?,
             transports,
@@ -123,7 +127,8 @@ impl Pipeline {
 
     /// Sends metrics, unless that is turned off.
     pub async fn export_metrics(&self, collected: Vec<ResourceMetrics>, exemplars: Vec<SeriesExemplars>) {
-        self.inner.transports.send_metrics(&collected, exemplars, &self.inner.counters).await;
+        let guests = self.inner.guest_metrics.collect();
+        self.inner.transports.send_metrics((&collected, guests), exemplars, &self.inner.counters).await;
     }
 
     /// Sends what waits, within `limit`. What does not get out is counted. Requests that end later are, too.
@@ -151,6 +156,11 @@ impl Pipeline {
     /// is a tail rule, what it keeps by chance or for another request's sake is not certain.
     pub fn is_sure_to_keep(&self, failed: bool, duration: Duration) -> bool {
         self.inner.settings.keep.is_none_or(|rule| rule.keeps(failed, duration))
+    }
+
+    /// Adds what is new in the metrics of guests.
+    pub(super) fn add_guest_metrics(&self, resource: &Arc<Resource>, news: Vec<GuestPoint>) {
+        self.inner.guest_metrics.add(resource, news);
     }
 
     /// What one request may record.

@@ -11,6 +11,8 @@ use opentelemetry::trace::{SpanId, SpanKind, TraceId};
 
 use super::baggage::Baggage;
 use super::context::{Incoming, TraceContext};
+use super::ended_span::{EndedSpan, EndedSpanEvent};
+use super::guest_metrics::GuestPoint;
 use super::identity;
 use super::limits::RecordLimits;
 use super::otlp::{Attribute, Attributes, Value};
@@ -198,14 +200,69 @@ impl Recorder {
         if !self.segment.sampled {
             return SpanRef::NONE;
         }
+        // A parent that was dropped for want of room: its child goes where it would have gone.
+        let parent = self.span(parent).map_or(self.server, |span| span.span_id);
+        self.push_now(name.into(), kind, parent)
+    }
+
+    /// Starts a span under one that need not be recorded here: a guest's own SDK may have made it.
+    pub fn start_under(&mut self, name: impl Into<Cow<'static, str>>, kind: SpanKind, parent: SpanId) -> SpanRef {
+        if !self.segment.sampled {
+            return SpanRef::NONE;
+        }
+        self.push_now(name.into(), kind, parent)
+    }
+
+    fn push_now(&mut self, name: Cow<'static, str>, kind: SpanKind, parent: SpanId) -> SpanRef {
         if self.segment.spans.len() >= SPANS || !self.room.take(size_of::<Span>()) {
             self.dropped_spans += 1;
             return SpanRef::NONE;
         }
-        // A parent that was dropped for want of room: its child goes where it would have gone.
-        let parent = self.span(parent).map_or(self.server, |span| span.span_id);
         let start = self.now();
-        self.push(identity::span_id(), parent, start, name.into(), kind)
+        self.push(identity::span_id(), parent, start, name, kind)
+    }
+
+    /// Whether a span of this id is recorded here.
+    pub fn knows(&self, span: SpanId) -> bool {
+        self.segment.spans.iter().any(|known| known.span_id == span)
+    }
+
+    /// Adds a span that a guest measured by itself, within the span limits.
+    pub fn add_ended<'a, A, B>(&mut self, ended: EndedSpan<A, impl IntoIterator<Item = EndedSpanEvent<B>>>)
+    where
+        A: IntoIterator<Item = Attribute<'a>>,
+        B: IntoIterator<Item = Attribute<'a>>,
+    {
+        let EndedSpan { span_id, parent, name, kind, start, end, attributes, events, status, .. } = ended;
+        if !self.segment.sampled {
+            return;
+        }
+        if self.segment.spans.len() >= SPANS || !self.room.take(size_of::<Span>()) {
+            self.dropped_spans += 1;
+            return;
+        }
+        let span = self.push(span_id, parent, start, name.into(), kind);
+        self.set_all(span, attributes);
+        for EndedSpanEvent { name, time, attributes } in events {
+            self.event_at(span, name, attributes, time);
+        }
+        let status = match status {
+            Status::Error(message) => Status::Error(self.room.message(message)),
+            status => status,
+        };
+        if let Some(span) = self.segment.spans.get_mut(span.index() as usize) {
+            span.duration = end.duration_since(start).unwrap_or_default();
+            span.dropped_attributes = span.dropped_attributes.saturating_add(ended.dropped_attributes);
+            span.dropped_events = span.dropped_events.saturating_add(ended.dropped_events);
+            span.status = status;
+        }
+    }
+
+    /// Adds what is new in the metrics of a guest's own SDK.
+    pub fn add_guest_metrics(&self, news: Vec<GuestPoint>) {
+        if let Some(pipeline) = &self.pipeline {
+            pipeline.add_guest_metrics(&self.segment.resource, news);
+        }
     }
 
     /// Gives a span another name.
@@ -248,7 +305,16 @@ impl Recorder {
         name: impl Into<Cow<'static, str>>,
         attributes: impl IntoIterator<Item = Attribute<'a>>,
     ) {
-        let time = self.now();
+        self.event_at(span, name, attributes, self.now());
+    }
+
+    fn event_at<'a>(
+        &mut self,
+        span: SpanRef,
+        name: impl Into<Cow<'static, str>>,
+        attributes: impl IntoIterator<Item = Attribute<'a>>,
+        time: SystemTime,
+    ) {
         let Some(span) = self.segment.spans.get_mut(span.index() as usize) else { return };
         if span.events.len() >= self.room.events() || !self.room.take(size_of::<Event>()) {
             span.dropped_events += 1;
@@ -366,11 +432,23 @@ impl Recorder {
         attributes: impl IntoIterator<Item = Attribute<'a>>,
         time: SystemTime,
     ) {
+        let span_id = self.span(span).map_or(self.server, |span| span.span_id);
+        self.log_under(span_id, severity, body, attributes, time);
+    }
+
+    /// The same for a span that need not be recorded here: a guest's own SDK may have made it.
+    pub fn log_under<'a>(
+        &mut self,
+        span_id: SpanId,
+        severity: Severity,
+        body: String,
+        attributes: impl IntoIterator<Item = Attribute<'a>>,
+        time: SystemTime,
+    ) {
         if self.segment.logs.len() >= LOGS || !self.room.take(size_of::<LogRecord>() + body.len()) {
             self.dropped_logs += 1;
             return;
         }
-        let span_id = self.span(span).map_or(self.server, |span| span.span_id);
         let limits = self.room.of_log();
         let (attributes, dropped_attributes) = self.room.fit(attributes, limits);
         self.segment.logs.push(LogRecord { time, severity, body, attributes, dropped_attributes, span_id });

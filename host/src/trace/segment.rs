@@ -95,6 +95,8 @@ pub enum Severity {
     Warn,
     /// Wrong.
     Error,
+    /// Wrong, and nothing goes on.
+    Fatal,
 }
 
 impl Severity {
@@ -106,6 +108,7 @@ impl Severity {
             Severity::Info => 9,
             Severity::Warn => 13,
             Severity::Error => 17,
+            Severity::Fatal => 21,
         }
     }
 
@@ -117,6 +120,7 @@ impl Severity {
             Severity::Info => "INFO",
             Severity::Warn => "WARN",
             Severity::Error => "ERROR",
+            Severity::Fatal => "FATAL",
         }
     }
 }

@@ -75,14 +75,46 @@ impl RouteTable {
         if routes.is_empty() {
             return Err(RouteError::Empty);
         }
-        let entry =
-            |route: &Route| Ok(Entry { span_name: route.span_name().into(), segments: parse(&route.template)? });
+        RouteTable::declared(routes)
+    }
+
+    /// The same for routes that only name what is served: there may be none, and `**` at the end of a template takes the
+    /// rest of a path, if only nothing.
+    ///
+    /// # Errors
+    /// Where a template is malformed, or two of them match the same requests.
+    pub fn declared(routes: Vec<Route>) -> Result<RouteTable, RouteError> {
+        let entry = |route: &Route| {
+            let segments = match before_rest(&route.template) {
+                Some(before) => parse(&format!("{before}{{*rest}}"))?,
+                None => parse(&route.template)?,
+            };
+            Ok(Entry { span_name: route.span_name().into(), segments })
+        };
         let entries = routes.iter().map(entry).collect::<Result<Vec<_>, _>>()?;
         let mut table = RouteTable { entries, routes, matchers: Vec::new() };
         for index in 0..table.routes.len() {
             table.insert(index)?;
         }
+        table.insert_empty_rests();
         Ok(table)
+    }
+
+    /// Where nothing is left of a path, the route that takes the rest has it, unless another one has.
+    fn insert_empty_rests(&mut self) {
+        for (index, route) in (0..).zip(&self.routes) {
+            let Some(before) = before_rest(&route.template) else { continue };
+            let Some((_, matcher)) = self.matchers.iter_mut().find(|(method, _)| *method == route.method) else {
+                continue;
+            };
+            let Ok(segments) = parse(before.trim_end_matches('/')).or_else(|_| parse("/")) else { continue };
+            let shortest = pattern(&segments);
+            let with_slash = format!("{}/", shortest.trim_end_matches('/'));
+            for pattern in [shortest, with_slash] {
+                // One that is there belongs to a route that says more.
+                let _ = matcher.insert(pattern, index);
+            }
+        }
     }
 
     fn insert(&mut self, position: usize) -> Result<(), RouteError> {
@@ -196,8 +228,12 @@ impl RouteTable {
         params
     }
 
-    /// The routes of `self` that `newer` no longer has: what a swap would take away from callers.
+    /// The routes of `self` that `newer` no longer has: what a swap would take away from callers. A table without routes
+    /// says nothing of what is served, and so nothing is taken away.
     pub fn dropped_by(&self, newer: &RouteTable) -> Vec<String> {
+        if newer.routes.is_empty() {
+            return Vec::new();
+        }
         let kept: BTreeSet<_> = (0..newer.routes.len()).filter_map(|position| newer.shape(position)).collect();
         let dropped = (0..self.routes.len()).filter(|at| self.shape(*at).is_none_or(|shape| !kept.contains(&shape)));
         dropped.filter_map(|at| self.entries.get(at)).map(|entry| entry.span_name.to_string()).collect()
@@ -223,6 +259,11 @@ impl std::fmt::Debug for RouteTable {
     fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         formatter.debug_list().entries(self.entries.iter().map(|entry| &entry.span_name)).finish()
     }
+}
+
+/// What stands before the `**` of a template that ends with it.
+fn before_rest(template: &str) -> Option<&str> {
+    template.strip_suffix("**").filter(|before| before.ends_with('/'))
 }
 
 /// A template as the matcher takes it.

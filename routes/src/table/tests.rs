@@ -125,3 +125,26 @@ fn dropped_routes_are_found_whatever_their_parameters_are_called() {
     let new = table(&[("GET", "/a/{other}"), ("GET", "/b"), ("GET", "/c"), ("GET", "/f/{path}")]);
     assert_eq!(old.dropped_by(&new), ["POST /b", "GET /f/{*path}"]);
 }
+
+#[test]
+fn declared_routes_may_take_the_rest_of_a_path_if_only_nothing() {
+    let routes = ["GET /**", "GET /links/{code}", "GET /links", "GET /files/**"].map(|route| {
+        let (method, template) = route.split_once(' ').unwrap();
+        Route { method: method.parse().unwrap(), template: template.into() }
+    });
+    let table = RouteTable::declared(routes.to_vec()).unwrap();
+    let found = |path: &str| match table.find(&Method::GET, path) {
+        Match::Found { index, .. } => Some(index),
+        _ => None,
+    };
+    let paths = ["/", "/a/b", "/links/7", "/links", "/files", "/files/", "/files/a/b"];
+    assert_eq!(paths.map(found), [0, 0, 1, 2, 3, 3, 3].map(Some));
+}
+
+#[test]
+fn a_table_without_routes_takes_nothing_away() {
+    let empty = RouteTable::declared(Vec::new()).unwrap();
+    assert_eq!(empty.find(&Method::GET, "/"), Match::NotFound);
+    let table = RouteTable::new(vec![Route { method: Method::GET, template: "/".into() }]).unwrap();
+    assert!(table.dropped_by(&empty).is_empty());
+}

@@ -8,10 +8,11 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
+use wasmtime::Store;
 use wasmtime::component::{Component, HasSelf, Linker};
-use wasmtime::{Store, UpdateDeadline};
-use wasmtime_wasi::WasiCtx;
 
+use super::Guest;
+use super::store::new_store;
 use crate::component::bindings::{Service, ServicePre, spandrel::service::http as wit};
 use crate::component::context::ServiceContext;
 use crate::component::cost::{Cost, measured};
@@ -30,7 +31,7 @@ use crate::trace::Recorder;
 const SHOWN: usize = 64;
 
 /// A lean component that was compiled and linked.
-pub(in crate::component) type LeanPre = ServicePre<StoreData>;
+pub type LeanPre = ServicePre<StoreData>;
 
 /// The host functions that lean components may import.
 pub(in crate::component) fn linker(engine: &wasmtime::Engine) -> wasmtime::Result<Linker<StoreData>> {
@@ -46,7 +47,7 @@ pub(in crate::component) fn link(linker: &Linker<StoreData>, component: &Compone
 }
 
 /// A guest that was instantiated.
-pub(in crate::component) struct LeanInstance {
+pub struct LeanInstance {
     store: Store<StoreData>,
     guest: Service,
     symbolizer: Arc<Symbolizer>,
@@ -58,23 +59,16 @@ pub(in crate::component) struct LeanInstance {
     healthy: bool,
 }
 
-impl LeanInstance {
-    pub(in crate::component) async fn new(
-        engine: &wasmtime::Engine,
+impl Guest for LeanInstance {
+    type Pre = LeanPre;
+
+    async fn instantiate(
         (pre, symbolizer): (&LeanPre, &Arc<Symbolizer>),
         context: &Arc<ServiceContext>,
         gauge: Arc<Gauge>,
     ) -> wasmtime::Result<LeanInstance> {
         let (stdout, stderr) = (GuestOutput::default(), GuestOutput::default());
-        let wasi = WasiCtx::builder().stdout(stdout.clone()).stderr(stderr.clone()).build();
-        let data = StoreData::new(wasi, context.clone(), gauge);
-        let mut store = Store::new(engine, data);
-        store.limiter(|data| data);
-        // What one call hands to the host is in the host's memory, too.
-        store.set_hostcall_fuel(usize::try_from(context.limits.memory).unwrap_or(usize::MAX));
-        store.set_epoch_deadline(1);
-        // Tokio's own yield, and not Wasmtime's: only after it are timers and sockets looked at before the guest goes on.
-        store.epoch_deadline_callback(|_| Ok(UpdateDeadline::YieldCustom(1, Box::pin(tokio::task::yield_now()))));
+        let mut store = new_store(pre.engine(), (&stdout, &stderr), context, gauge)?;
         let limit = context.limits.request_timeout;
         let guest = tokio::time::timeout(limit, pre.instantiate_async(&mut store)).await;
         let guest = guest.map_err(|_| wasmtime::format_err!("the component did not start within {limit:?}"))??;
@@ -82,19 +76,20 @@ impl LeanInstance {
         Ok(LeanInstance { store, guest, symbolizer, stdout, stderr, busy: Duration::ZERO, served: 0, healthy: true })
     }
 
+    fn is_healthy(&self) -> bool {
+        self.healthy
+    }
+
+    fn served(&self) -> u32 {
+        self.served
+    }
+}
+
+impl LeanInstance {
     /// Asks the guest for its endpoints.
     pub(in crate::component) async fn routes(&mut self) -> wasmtime::Result<Vec<Route>> {
         let routes = self.guest.spandrel_service_handler().call_routes(&mut self.store).await?;
         Ok(routes.into_iter().map(Into::into).collect())
-    }
-
-    /// Whether the last call ended as calls should. An instance that is not healthy must not serve again.
-    pub(in crate::component) fn is_healthy(&self) -> bool {
-        self.healthy
-    }
-
-    pub(in crate::component) fn served(&self) -> u32 {
-        self.served
     }
 
     /// The linear memory in bytes.

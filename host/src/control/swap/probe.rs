@@ -8,6 +8,7 @@ use std::sync::Arc;
 use http::Method;
 
 use super::error::SwapError;
+use crate::component::Kind;
 use crate::http::routes::Match;
 use crate::serve::dispatch::Dispatcher;
 use crate::services::Generation;
@@ -25,11 +26,14 @@ pub(super) async fn ask(
 ) -> Result<(), SwapError> {
     let path = candidate.config.probe.as_deref().unwrap_or(HEALTH);
     let refusal = |reason: String| Err(SwapError::Probe { path: path.to_owned(), reason });
-    if !matches!(candidate.routes().find(&Method::GET, path), Match::Found { .. }) {
-        return match candidate.config.probe {
-            Some(_) => refusal("has no route".to_owned()),
-            None => Ok(()),
-        };
+    let is_found = matches!(candidate.routes().find(&Method::GET, path), Match::Found { .. });
+    match (&candidate.config.probe, candidate.kind()) {
+        _ if is_found => {}
+        // Whether a standard component has such a path, only asking tells.
+        (Some(_), Kind::Standard(_)) => {}
+        (Some(_), _) => return refusal("has no route".to_owned()),
+        // That it can be instantiated is known.
+        (None, _) => return Ok(()),
     }
     let probe = |generation: Arc<Generation>| async move {
         let (incoming, name) = (Incoming::default(), format!("probe {path}"));

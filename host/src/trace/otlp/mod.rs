@@ -9,6 +9,7 @@ mod batch;
 mod encode;
 mod export_queue;
 mod grpc;
+mod guest_metrics;
 mod http;
 mod metrics;
 mod outage;

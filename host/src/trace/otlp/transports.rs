@@ -8,6 +8,7 @@ use prost::Message;
 
 use super::batch::Body;
 use super::export_queue::ExportQueue;
+use super::guest_metrics;
 use super::metrics::{self, SeriesExemplars};
 use super::outage::Outage;
 use super::transport::Transport;
@@ -15,6 +16,8 @@ use super::transport_error::TransportError;
 use super::verdict::Verdict;
 use super::{grpc, http};
 use crate::trace::counters::{Counters, ExportOutcome, SignalKind};
+use crate::trace::guest_metrics::GuestSeries;
+use crate::trace::resource::Resource;
 use crate::trace::settings::{Exporter, Otlp, Protocol, Settings, Signal};
 
 /// The ways out for all signals. Signals with the same settings share one channel.
@@ -54,12 +57,15 @@ impl Transports {
     /// Sends metrics once: the next collection holds the same totals, so there is nothing to keep.
     pub async fn send_metrics(
         &self,
-        collected: &[ResourceMetrics],
+        (collected, guests): (&[ResourceMetrics], Vec<(Arc<Resource>, Vec<GuestSeries>)>),
         exemplars: Vec<SeriesExemplars>,
         counters: &Counters,
     ) {
         let Some((transport, outage)) = self.metrics.as_ref().filter(|_| !collected.is_empty()) else { return };
-        let body = Body::from(metrics::encode(collected, exemplars).encode_to_vec());
+        let mut request = metrics::encode(collected, exemplars);
+        let guests = guests.into_iter().map(|(resource, series)| guest_metrics::encode(&resource, series));
+        request.resource_metrics.extend(guests);
+        let body = Body::from(request.encode_to_vec());
         let began = Instant::now();
         let outcome = match transport.send(SignalKind::Metrics, body).await {
             Verdict::Accepted { rejected, message } => {

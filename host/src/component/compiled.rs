@@ -1,0 +1,28 @@
+//! Compiled components by digest, for as long as somebody uses them.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError, Weak};
+
+use super::compile::Compiled;
+use super::digest::Digest;
+
+/// The place of one component. Whoever compiles it holds the lock meanwhile.
+type Slot = Arc<tokio::sync::Mutex<Weak<Compiled>>>;
+
+/// The components that are compiled or being compiled. Clones are the same.
+#[derive(Clone, Default)]
+pub(super) struct CompiledComponents(Arc<Mutex<HashMap<Digest, Slot>>>);
+
+impl CompiledComponents {
+    /// The place of the component with this digest.
+    pub fn slot(&self, digest: &Digest) -> Slot {
+        let mut slots = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        slots.retain(|_, slot| is_in_use(slot));
+        slots.entry(digest.clone()).or_default().clone()
+    }
+}
+
+fn is_in_use(slot: &Slot) -> bool {
+    // One that is locked is being compiled.
+    Arc::strong_count(slot) > 1 || slot.try_lock().map_or(true, |compiled| compiled.strong_count() > 0)
+}

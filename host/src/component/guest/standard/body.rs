@@ -1,0 +1,193 @@
+//! Bodies on their way into a standard guest and out of it.
+
+use std::collections::VecDeque;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, Waker, ready};
+
+use bytes::{Bytes, BytesMut};
+use http::header::{CONTENT_LENGTH, TRAILER};
+use http::{HeaderMap, HeaderName, HeaderValue};
+use http_body::{Body as _, Frame, SizeHint};
+use wasmtime_wasi_http::{Error, WasiBody};
+
+use super::run::Run;
+use crate::component::failure::Failure;
+use crate::http::{Body, BodyError};
+
+/// The most data that is gathered of a body whose guest has ended. More of it streams.
+const GATHERED: usize = 1 << 20;
+
+/// A request body as a guest reads it.
+pub(super) struct GuestRequestBody(Body);
+
+impl GuestRequestBody {
+    pub fn new(body: Body) -> GuestRequestBody {
+        GuestRequestBody(body)
+    }
+}
+
+impl http_body::Body for GuestRequestBody {
+    type Data = Bytes;
+    type Error = Error;
+
+    fn poll_frame(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Error>>> {
+        let frame = ready!(Pin::new(&mut self.0).poll_frame(context));
+        Poll::Ready(frame.map(|frame| frame.map_err(|error| to_guest(&error))))
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.0.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.0.size_hint()
+    }
+}
+
+/// What a guest is told of a body that broke off.
+pub(crate) fn to_guest(error: &BodyError) -> Error {
+    match error {
+        BodyError::TooLarge(limit) => Error::HttpRequestBodySize(Some(*limit)),
+        BodyError::Paused(_) => Error::ConnectionReadTimeout,
+        _ => Error::ConnectionTerminated,
+    }
+}
+
+/// A response body as it comes out of a guest. Ends as an error where the guest failed while it streamed.
+pub(super) struct ResponseBody {
+    inner: WasiBody,
+    run: Arc<Run>,
+    /// What is left of the length that the guest gave. A transport that knows it asks for nothing beyond.
+    left: Option<u64>,
+    /// Frames that are here already.
+    gathered: VecDeque<Result<Frame<Bytes>, Error>>,
+    /// Nothing more comes out of `inner`.
+    has_ended: bool,
+    /// The end was told.
+    is_over: bool,
+}
+
+impl ResponseBody {
+    pub fn new(inner: WasiBody, run: Arc<Run>, headers: &HeaderMap) -> ResponseBody {
+        let length = headers.get(CONTENT_LENGTH).and_then(|length| length.to_str().ok());
+        let left = length.and_then(|length| length.parse().ok());
+        ResponseBody { inner, run, left, gathered: VecDeque::new(), has_ended: false, is_over: false }
+    }
+
+    /// The body as it comes.
+    pub fn streamed(self) -> Body {
+        Body::stream(self)
+    }
+
+    /// The body of a guest that has ended, as one piece where all of it is here and the guest gave its length: else it
+    /// leaves in chunks, as the guest wrote it. Trailers that came meanwhile are announced in `headers` to a client that
+    /// takes trailers: HTTP/1.1 sends no others.
+    pub fn gathered(mut self, mut headers: HeaderMap, takes_trailers: bool) -> (Body, HeaderMap) {
+        let mut context = Context::from_waker(Waker::noop());
+        let (mut size, mut is_plain) = (0, headers.contains_key(CONTENT_LENGTH));
+        while size <= GATHERED
+            && let Poll::Ready(frame) = Pin::new(&mut self.inner).poll_frame(&mut context)
+        {
+            let Some(frame) = frame else {
+                self.has_ended = true;
+                break;
+            };
+            match &frame {
+                Ok(frame) if let Some(trailers) = frame.trailers_ref() => {
+                    if takes_trailers {
+                        announce(trailers, &mut headers);
+                    }
+                    is_plain = false;
+                }
+                Ok(frame) => size += frame.data_ref().map_or(0, Bytes::len),
+                Err(_) => is_plain = false,
+            }
+            self.gathered.push_back(frame);
+        }
+        if !is_plain || !self.has_ended || self.run.failure().is_some() {
+            return (Body::stream(self), headers);
+        }
+        (Body::Whole(self.take_data(size)), headers)
+    }
+
+    fn take_data(&mut self, size: usize) -> Bytes {
+        let mut frames =
+            std::mem::take(&mut self.gathered).into_iter().flatten().filter_map(|frame| frame.into_data().ok());
+        let first = frames.next().unwrap_or_default();
+        if first.len() == size {
+            return first;
+        }
+        let mut data = BytesMut::with_capacity(size);
+        data.extend_from_slice(&first);
+        frames.for_each(|frame| data.extend_from_slice(&frame));
+        data.freeze()
+    }
+
+    fn cut(&self, error: Error) -> BodyError {
+        let failure = self.run.failure().cloned();
+        told(&failure.unwrap_or_else(|| Failure::InvalidResponse(error.to_string())))
+    }
+}
+
+/// What those who read the body are told of the guest.
+fn told(failure: &Failure) -> BodyError {
+    BodyError::Failed { error_type: failure.error_type(), message: failure.to_string() }
+}
+
+fn announce(trailers: &HeaderMap, headers: &mut HeaderMap) {
+    if headers.contains_key(TRAILER) {
+        return;
+    }
+    let names: Vec<_> = trailers.keys().map(HeaderName::as_str).collect();
+    if let Ok(names) = HeaderValue::from_str(&names.join(", ")) {
+        headers.insert(TRAILER, names);
+    }
+}
+
+impl http_body::Body for ResponseBody {
+    type Data = Bytes;
+    type Error = BodyError;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        let frame = match self.gathered.pop_front() {
+            Some(frame) => Some(frame),
+            None if self.has_ended => None,
+            None => ready!(Pin::new(&mut self.inner).poll_frame(context)),
+        };
+        Poll::Ready(match frame {
+            Some(Ok(frame)) => {
+                let size = frame.data_ref().map_or(0, Bytes::len) as u64;
+                self.left = self.left.map(|left| left.saturating_sub(size));
+                Some(Ok(frame))
+            }
+            Some(Err(error)) => {
+                (self.has_ended, self.is_over) = (true, true);
+                Some(Err(self.cut(error)))
+            }
+            // A store that is gone leaves a body that seems to end well. Why it is gone was said before.
+            None => {
+                let is_new = !std::mem::replace(&mut self.is_over, true);
+                self.has_ended = true;
+                self.run.failure().filter(|_| is_new).map(|failure| Err(told(failure)))
+            }
+        })
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.is_over || self.left == Some(0)
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        if self.gathered.is_empty() { self.inner.size_hint() } else { SizeHint::default() }
+    }
+}
+
+impl Drop for ResponseBody {
+    fn drop(&mut self) {
+        self.run.end_body();
+    }
+}

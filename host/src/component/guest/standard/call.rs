@@ -1,0 +1,112 @@
+//! One call of a guest's handler, as WASI 0.2 and as WASI 0.3 make it.
+
+use std::future::poll_fn;
+use std::sync::Arc;
+
+use http::{Request, Response};
+use tokio::sync::oneshot;
+use wasmtime::Store;
+use wasmtime_wasi_http::p2::bindings::http::types::Scheme;
+use wasmtime_wasi_http::{Error, FieldMap, WasiBody, WasiHttpView as _};
+use wasmtime_wasi_http::{p2, p3};
+
+use super::body::GuestRequestBody;
+use super::linker::StandardPre;
+use crate::component::store_data::StoreData;
+use crate::http::Body;
+use crate::outbound::LocalCalls;
+use crate::trace::SharedRecorder;
+
+/// A request on its way into a standard guest.
+pub struct HttpInvocation {
+    /// With an absolute URI, and the header fields that the guest is to see.
+    pub request: Request<Body>,
+    /// The request's spans.
+    pub recorder: SharedRecorder,
+    /// The services of this host that the guest may call without a socket.
+    pub locals: Arc<dyn LocalCalls>,
+}
+
+/// The head of the guest's response and its body, or the error code that it gave instead.
+pub(super) type Answer = Result<Response<WasiBody>, Error>;
+
+/// An instance's handler.
+pub(super) enum Handler {
+    P2(p2::bindings::Proxy),
+    P3(p3::bindings::Service),
+}
+
+impl Handler {
+    /// Instantiates a component.
+    pub async fn instantiate(pre: &StandardPre, store: &mut Store<StoreData>) -> wasmtime::Result<Handler> {
+        match pre {
+            StandardPre::P2(pre) => pre.instantiate_async(store).await.map(Handler::P2),
+            StandardPre::P3(pre) => pre.instantiate_async(store).await.map(Handler::P3),
+        }
+    }
+
+    /// Calls the handler. The answer goes out as soon as it is there; the call ends with the guest's work.
+    pub async fn call(
+        &self,
+        store: &mut Store<StoreData>,
+        request: Request<GuestRequestBody>,
+        answer: oneshot::Sender<Answer>,
+    ) -> wasmtime::Result<()> {
+        match self {
+            Handler::P2(guest) => call_p2(guest, store, request, answer).await,
+            Handler::P3(guest) => call_p3(guest, store, request, answer).await,
+        }
+    }
+}
+
+async fn call_p2(
+    guest: &p2::bindings::Proxy,
+    store: &mut Store<StoreData>,
+    request: Request<GuestRequestBody>,
+    answer: oneshot::Sender<Answer>,
+) -> wasmtime::Result<()> {
+    let mut view = store.data_mut().http();
+    let scheme = if request.uri().scheme_str() == Some("https") { Scheme::Https } else { Scheme::Http };
+    let request = view.new_incoming_request(scheme, request)?;
+    let answer = move |value: Result<_, p2::bindings::http::types::ErrorCode>| {
+        // Where nobody waits any more, the guest goes on without knowing it.
+        let _ = answer.send(value.map_err(Error::from));
+    };
+    let outparam = view.new_response_outparam_from_callback(answer)?;
+    guest.wasi_http_incoming_handler().call_handle(store, request, outparam).await
+}
+
+async fn call_p3(
+    guest: &p3::bindings::Service,
+    store: &mut Store<StoreData>,
+    request: Request<GuestRequestBody>,
+    answer: oneshot::Sender<Answer>,
+) -> wasmtime::Result<()> {
+    let call = async |accessor: &wasmtime::component::Accessor<StoreData>| {
+        let (request, sent) = accessor.with(|mut access| {
+            let view = access.data_mut().http();
+            let (head, body) = request.into_parts();
+            let uri = head.uri.into_parts();
+            let headers = FieldMap::new_immutable(view.hooks, head.headers);
+            let (scheme, authority, path) = (uri.scheme, uri.authority, uri.path_and_query);
+            let (request, sent) = p3::Request::new(head.method, scheme, authority, path, headers, None, body);
+            wasmtime::error::Ok((view.table.push(request)?, sent))
+        })?;
+        let answered = guest.wasi_http_handler().call_handle(accessor, request).await?;
+        let response = answered.map_err(Error::from).map(|response| {
+            accessor.with(|mut access| {
+                let response = access.data_mut().http().table.delete(response)?;
+                response.into_http(&mut access, sent)
+            })
+        });
+        let response = match response {
+            Ok(response) => Ok(response?),
+            Err(error) => Err(error),
+        };
+        let _ = answer.send(response);
+        // The body and whatever else the guest has started.
+        poll_fn(|context| accessor.poll_no_interesting_tasks(context)).await;
+        wasmtime::error::Ok(())
+    };
+    store.run_concurrent(call).await?
+}

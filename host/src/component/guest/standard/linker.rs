@@ -1,0 +1,84 @@
+//! The host functions of standard components, and linking against them.
+//!
+//! Everything of WASI is there for every component: language runtimes import far more than they use. What a service
+//! may do with it is for its manifest to say: no sockets, no folders and no environment unless given.
+
+use wasmtime::component::{Component, HasSelf, Linker};
+use wasmtime_wasi_http::{p2, p3};
+
+use crate::component::bindings::wasi as lean;
+use crate::component::contract::HttpWorld;
+use crate::component::standard_bindings::wasi as proposals;
+use crate::component::store_data::StoreData;
+
+/// A standard component that was compiled and linked.
+#[derive(Clone)]
+pub enum StandardPre {
+    /// Exports `wasi:http/incoming-handler@0.2`.
+    P2(p2::bindings::ProxyPre<StoreData>),
+    /// Exports `wasi:http/handler@0.3`.
+    P3(p3::bindings::ServicePre<StoreData>),
+}
+
+impl StandardPre {
+    /// The engine that it was compiled by.
+    pub fn engine(&self) -> &wasmtime::Engine {
+        match self {
+            StandardPre::P2(pre) => pre.engine(),
+            StandardPre::P3(pre) => pre.engine(),
+        }
+    }
+
+    /// Which handler it exports.
+    pub fn world(&self) -> HttpWorld {
+        match self {
+            StandardPre::P2(_) => HttpWorld::P2,
+            StandardPre::P3(_) => HttpWorld::P3,
+        }
+    }
+}
+
+/// The host functions that a component of `world` may import. Components of 0.3 import 0.2 as well: language runtimes
+/// still use it.
+pub(in crate::component) fn linker(engine: &wasmtime::Engine, world: HttpWorld) -> wasmtime::Result<Linker<StoreData>> {
+    let mut linker = Linker::new(engine);
+    let mut options = wasmtime_wasi::p2::bindings::LinkOptions::default();
+    options.network_error_code(true);
+    wasmtime_wasi::p2::add_to_linker_with_options_async(&mut linker, &options)?;
+    p2::add_only_http_to_linker_async(&mut linker)?;
+    if world == HttpWorld::P3 {
+        wasmtime_wasi::p3::add_to_linker(&mut linker)?;
+        p3::add_to_linker(&mut linker)?;
+    }
+    add_proposals(&mut linker)?;
+    Ok(linker)
+}
+
+fn add_proposals(linker: &mut Linker<StoreData>) -> wasmtime::Result<()> {
+    type Own = HasSelf<StoreData>;
+    lean::config::store::add_to_linker::<StoreData, Own>(linker, |data| data)?;
+    lean::keyvalue0_2_0_draft2::store::add_to_linker::<StoreData, Own>(linker, |data| data)?;
+    lean::keyvalue0_2_0_draft2::atomics::add_to_linker::<StoreData, Own>(linker, |data| data)?;
+    proposals::keyvalue0_2_0_draft2::batch::add_to_linker::<StoreData, Own>(linker, |data| data)?;
+    proposals::keyvalue0_2_0_draft::store::add_to_linker::<StoreData, Own>(linker, |data| data)?;
+    proposals::keyvalue0_2_0_draft::atomics::add_to_linker::<StoreData, Own>(linker, |data| data)?;
+    proposals::keyvalue0_2_0_draft::batch::add_to_linker::<StoreData, Own>(linker, |data| data)?;
+    proposals::logging::logging::add_to_linker::<StoreData, Own>(linker, |data| data)?;
+    proposals::otel::types::add_to_linker::<StoreData, Own>(linker, |data| data)?;
+    proposals::otel::tracing::add_to_linker::<StoreData, Own>(linker, |data| data)?;
+    proposals::otel::metrics::add_to_linker::<StoreData, Own>(linker, |data| data)?;
+    proposals::otel::logs::add_to_linker::<StoreData, Own>(linker, |data| data)
+}
+
+/// Links a component against the host functions.
+pub(in crate::component) fn link(
+    linker: &Linker<StoreData>,
+    component: &Component,
+    world: HttpWorld,
+) -> wasmtime::Result<StandardPre> {
+    let pre = linker.instantiate_pre(component)?;
+    match world {
+        HttpWorld::P2 => p2::bindings::ProxyPre::new(pre).map(StandardPre::P2),
+        HttpWorld::P3 => p3::bindings::ServicePre::new(pre).map(StandardPre::P3),
+    }
+}

@@ -1,0 +1,230 @@
+//! A standard guest: an instance of a component that exports a `wasi:http` handler of WASI 0.2 or 0.3.
+//!
+//! The guest answers with a head, and may go on: its body streams while it runs, and it may work after its response.
+//! Until the head is there it runs within the task of its request. What is left to do then moves to a task of its
+//! own, which ends with the guest, or `request_timeout` after the body has ended. An instance that came to its end
+//! well is given back.
+
+mod body;
+mod call;
+mod linker;
+mod run;
+
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use http::header::TE;
+use http::{HeaderMap, Response};
+use tokio::sync::oneshot::{self, error::TryRecvError};
+use wasmtime::Store;
+use wasmtime_wasi::I32Exit;
+use wasmtime_wasi_http::Error;
+
+use self::body::{GuestRequestBody, ResponseBody};
+pub use self::call::HttpInvocation;
+use self::call::{Answer, Handler};
+pub use self::linker::StandardPre;
+pub(in crate::component) use self::linker::{link, linker};
+pub use self::run::Run;
+use super::Guest;
+use super::store::new_store;
+use crate::component::context::ServiceContext;
+use crate::component::failure::{Exception, Failure};
+use crate::component::gauge::Gauge;
+use crate::component::guest_output::{GuestOutput, Printed};
+use crate::component::invocation::Reply;
+use crate::component::store_data::StoreData;
+use crate::component::symbolizer::Symbolizer;
+use crate::hostfn::outgoing::HttpGuestRequest;
+
+/// Where an instance goes that came to its end well.
+pub(in crate::component) type GiveBack = Box<dyn FnOnce(StandardInstance) + Send>;
+
+/// A guest that was instantiated.
+pub struct StandardInstance {
+    store: Store<StoreData>,
+    handler: Handler,
+    symbolizer: Arc<Symbolizer>,
+    stdout: GuestOutput,
+    stderr: GuestOutput,
+    served: u32,
+}
+
+/// The answer to a request, and what is to be known of the guest that gave it.
+pub struct HttpHandled {
+    /// The answer or what went wrong.
+    pub result: Result<Reply, Failure>,
+    /// What the request costs, until its guest has ended.
+    pub(crate) run: Arc<Run>,
+}
+
+/// A guest at work on a request.
+type Work = Pin<Box<dyn Future<Output = ()> + Send>>;
+
+impl Guest for StandardInstance {
+    type Pre = StandardPre;
+
+    async fn instantiate(
+        (pre, symbolizer): (&StandardPre, &Arc<Symbolizer>),
+        context: &Arc<ServiceContext>,
+        gauge: Arc<Gauge>,
+    ) -> wasmtime::Result<StandardInstance> {
+        let (stdout, stderr) = (GuestOutput::default(), GuestOutput::default());
+        let mut store = new_store(pre.engine(), (&stdout, &stderr), context, gauge)?;
+        let limit = context.limits.request_timeout;
+        let handler = tokio::time::timeout(limit, Handler::instantiate(pre, &mut store)).await;
+        let handler = handler.map_err(|_| wasmtime::format_err!("the component did not start within {limit:?}"))??;
+        Ok(StandardInstance { store, handler, symbolizer: symbolizer.clone(), stdout, stderr, served: 0 })
+    }
+
+    /// One that did not end well is never given back.
+    fn is_healthy(&self) -> bool {
+        !self.store.data().has_leftovers()
+    }
+
+    fn served(&self) -> u32 {
+        self.served
+    }
+}
+
+impl StandardInstance {
+    /// Runs the guest until it has answered, and leaves the rest of its work to a task.
+    pub async fn handle(self, invocation: HttpInvocation, give_back: GiveBack) -> HttpHandled {
+        let run = Arc::new(Run::default());
+        let takes_trailers = takes_trailers(invocation.request.headers());
+        run.set_memory(self.store.data().memory());
+        run.set_reused(self.served > 0);
+        let limit = self.store.data().context().limits.request_timeout;
+        let (answer, mut answered) = oneshot::channel();
+        let mut work: Work = Box::pin(self.work(invocation, answer, run.clone(), give_back));
+        let answer = tokio::time::timeout(limit, first_answer(&mut work, &mut answered)).await;
+        let result = match answer {
+            Ok((Some(answer), rest)) => {
+                let is_done = matches!(rest, Rest::Nothing);
+                if let Rest::Work = rest {
+                    tokio::spawn(finish(work, run.clone(), limit));
+                }
+                check(answer, (is_done, takes_trailers), &run)
+            }
+            Ok((None, _)) => Err(no_answer(&run)),
+            // The guest goes with its work.
+            Err(_) => Err(Failure::TimedOut),
+        };
+        HttpHandled { result, run }
+    }
+
+    async fn work(
+        mut self,
+        invocation: HttpInvocation,
+        answer: oneshot::Sender<Answer>,
+        run: Arc<Run>,
+        give_back: GiveBack,
+    ) {
+        let HttpInvocation { request, recorder, locals } = invocation;
+        self.store.set_epoch_deadline(1);
+        self.store.data_mut().http.begin(HttpGuestRequest { recorder, locals, run: run.clone() });
+        let request = request.map(GuestRequestBody::new);
+        let ended = run.measured(self.handler.call(&mut self.store, request, answer)).await;
+        self.served += 1;
+        match ended {
+            Ok(()) => {
+                self.end();
+                give_back(self);
+            }
+            // The guest said that it is done, and so it is.
+            Err(error) if error.downcast_ref::<I32Exit>().is_some_and(|exit| exit.0 == 0) => {}
+            Err(trap) => {
+                let printed = Printed::take(&self.stdout, &self.stderr);
+                let exception = Exception::from_trap(&trap, &printed.stderr(), &self.symbolizer);
+                self.log(printed);
+                run.fail(Failure::Trapped(exception));
+            }
+        }
+    }
+
+    /// Logs what the guest printed and forgets the request.
+    fn end(&mut self) {
+        let printed = Printed::take(&self.stdout, &self.stderr);
+        self.log(printed);
+        self.store.data_mut().http.end();
+    }
+
+    fn log(&mut self, printed: Printed) {
+        if let Some(request) = self.store.data().http.request() {
+            request.recorder.with(|recorder| printed.log(recorder));
+        }
+    }
+}
+
+/// What a guest printed until its request was given up goes with the request's spans.
+impl Drop for StandardInstance {
+    fn drop(&mut self) {
+        self.end();
+    }
+}
+
+/// Whether there is something left for a guest to do after its answer.
+enum Rest {
+    Nothing,
+    Work,
+}
+
+/// Lets the guest work until it has answered or has ended. The guest goes first: one that needs not wait for anything
+/// is then done when its answer goes out.
+async fn first_answer(work: &mut Work, answered: &mut oneshot::Receiver<Answer>) -> (Option<Answer>, Rest) {
+    tokio::select! {
+        biased;
+        () = &mut *work => match answered.try_recv() {
+            Ok(answer) => (Some(answer), Rest::Nothing),
+            Err(TryRecvError::Empty | TryRecvError::Closed) => (None, Rest::Nothing),
+        },
+        answer = &mut *answered => match answer {
+            Ok(answer) => (Some(answer), Rest::Work),
+            // The guest threw away what it was to answer with, and may yet trap or end.
+            Err(_) => {
+                work.await;
+                (None, Rest::Nothing)
+            }
+        },
+    }
+}
+
+/// Lets the guest work until it has ended, or for so long after the response body has.
+async fn finish(work: Work, run: Arc<Run>, limit: Duration) {
+    let overtime = async {
+        run.body_over().await;
+        tokio::time::sleep(limit).await;
+    };
+    tokio::select! {
+        () = work => {}
+        () = overtime => tracing::debug!("a guest was stopped that went on too long after its response"),
+    }
+}
+
+fn check(answer: Answer, (is_done, takes_trailers): (bool, bool), run: &Arc<Run>) -> Result<Reply, Failure> {
+    let response = answer.map_err(|error| error_code(&error))?;
+    if response.status().is_informational() {
+        return Err(Failure::InvalidResponse(format!("{} is no status of a final response", response.status())));
+    }
+    let (head, body) = Response::into_parts(response);
+    let body = ResponseBody::new(body, run.clone(), &head.headers);
+    let (body, headers) =
+        if is_done { body.gathered(head.headers, takes_trailers) } else { (body.streamed(), head.headers) };
+    Ok(Reply { status: head.status, headers, body })
+}
+
+/// Whether the client takes trailers (RFC 9110, 10.1.4).
+fn takes_trailers(headers: &HeaderMap) -> bool {
+    let fields = headers.get_all(TE).into_iter().filter_map(|field| field.to_str().ok());
+    fields.flat_map(|field| field.split(',')).any(|coding| coding.trim().eq_ignore_ascii_case("trailers"))
+}
+
+/// Why a guest that has ended gave no answer.
+fn no_answer(run: &Run) -> Failure {
+    run.failure().cloned().unwrap_or(Failure::NoResponse)
+}
+
+fn error_code(error: &Error) -> Failure {
+    Failure::ErrorCode(error.to_string())
+}

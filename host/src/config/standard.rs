@@ -1,0 +1,171 @@
+//! What the manifest says for standard components: routes, environment, folders, and how long instances are reused.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use http::Method;
+
+use super::error::ConfigError;
+use super::section::{Placed, Section};
+use crate::http::routes::{Route, RouteTable};
+
+type Result<T, E = ConfigError> = std::result::Result<T, E>;
+
+/// The methods of a route that names none. A route for GET answers HEAD, too.
+const METHODS: [Method; 6] = [Method::GET, Method::POST, Method::PUT, Method::PATCH, Method::DELETE, Method::OPTIONS];
+const ROUTE_HELP: &str =
+    "write a method and a template, as in \"GET /links/{code}\", or a template alone; `/**` takes the rest of a path";
+
+/// A folder of the host that a component sees.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Folder {
+    /// `host`: where it is.
+    pub host: PathBuf,
+    /// `guest`: where the component finds it.
+    pub guest: String,
+    /// `access`.
+    pub access: Access,
+}
+
+/// What a component may do in a folder.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Access {
+    /// `read-only`.
+    #[default]
+    Read,
+    /// `read-write`.
+    Write,
+}
+
+/// `routes`.
+pub(super) fn routes(section: &Section<'_>) -> Result<Vec<Route>> {
+    let Some(texts) = section.texts("routes")? else { return Ok(Vec::new()) };
+    let mut routes: Vec<Route> = Vec::new();
+    let (with_method, without): (Vec<_>, Vec<_>) = texts.into_iter().partition(|(text, _)| !text.starts_with('/'));
+    for (text, place) in with_method {
+        let route = text.split_once(' ').and_then(|(method, template)| {
+            let method =
+                method.parse::<Method>().ok().filter(|_| method.bytes().all(|byte| byte.is_ascii_uppercase()))?;
+            Some(Route { method, template: template.trim().into() })
+        });
+        let error = || section.reader.error(place.clone(), format!("`{text}` is no route"), ROUTE_HELP);
+        add(section, &mut routes, route.ok_or_else(error)?, &place)?;
+    }
+    for (text, place) in without {
+        for method in METHODS {
+            // A route that names its method goes before one that names none.
+            if !routes.iter().any(|route| route.method == method && *route.template == *text) {
+                add(section, &mut routes, Route { method, template: text.as_str().into() }, &place)?;
+            }
+        }
+    }
+    Ok(routes)
+}
+
+fn add(section: &Section<'_>, routes: &mut Vec<Route>, route: Route, place: &std::ops::Range<usize>) -> Result<()> {
+    routes.push(route);
+    match RouteTable::declared(routes.clone()) {
+        Ok(_) => Ok(()),
+        Err(error) => Err(section.reader.error(place.clone(), error.to_string(), ROUTE_HELP)),
+    }
+}
+
+/// `[service.env]`.
+pub(super) fn env(section: &Section<'_>) -> Result<BTreeMap<String, String>> {
+    let keys = section.table.into_iter().flatten().map(|(key, _)| key.get_ref().to_string());
+    let mut env = BTreeMap::new();
+    for key in keys {
+        if let Some((value, place)) = section.text(&key)? {
+            if key.is_empty() || key.contains(['=', '\0']) || value.contains('\0') {
+                let problem = format!("`{}` cannot be an environment variable", key.escape_debug());
+                return Err(section.reader.error(place, problem, "use a name without `=`"));
+            }
+            env.insert(key, value);
+        }
+    }
+    Ok(env)
+}
+
+/// `[[service.files]]`.
+pub(super) fn files(section: &Section<'_>) -> Result<Vec<Folder>> {
+    let Some(value) = section.get("files") else { return Ok(Vec::new()) };
+    let Some(tables) = value.get_ref().as_array() else {
+        return Err(section.error("files", "`files` is no list of tables".to_owned(), "write `[[service.files]]`"));
+    };
+    tables.iter().map(|table| folder(&section.reader.table(table, "[[service.files]]")?)).collect()
+}
+
+fn folder(section: &Section<'_>) -> Result<Folder> {
+    section.only(&["host", "guest", "access"])?;
+    let host = section.required(section.path("host")?, "host", "host = \"data\"")?;
+    let guest = section.required(section.text("guest")?, "guest", "guest = \"/data\"")?;
+    let access = match section.text("access")?.as_ref().map(|(text, _)| text.as_str()) {
+        None | Some("read-only") => Access::Read,
+        Some("read-write") => Access::Write,
+        Some(other) => {
+            let problem = format!("`{other}` is no kind of access");
+            return Err(section.error("access", problem, "write \"read-only\" or \"read-write\""));
+        }
+    };
+    let (guest, place): Placed = guest;
+    if !host.is_dir() {
+        let problem = format!("{} is no folder", host.display());
+        return Err(section.reader.error(place, problem, "make it, or correct `host`"));
+    }
+    Ok(Folder { host, guest, access })
+}
+
+/// `requests_per_instance`.
+pub(super) fn requests_per_instance(section: &Section<'_>) -> Result<Option<u32>> {
+    let Some(count) = section.count("requests_per_instance")? else { return Ok(None) };
+    match u32::try_from(count) {
+        Ok(count) if count > 0 => Ok(Some(count)),
+        _ => {
+            let problem = format!("`requests_per_instance` is `{count}`, which is no count of requests");
+            Err(section.error("requests_per_instance", problem, "write a whole number above 0"))
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::manifest::read;
+    use super::*;
+    use crate::config::{Config, Environment};
+
+    fn config(service: &str) -> Result<Config> {
+        let text = format!("[[service]]\nname = \"s\"\ncomponent = \"s.wasm\"\nlisten = \"127.0.0.1:0\"\n{service}\n");
+        read(&text, std::path::Path::new("services.toml"), &Environment::default())
+    }
+
+    fn names(service: &str) -> Vec<String> {
+        config(service).unwrap().services[0].routes.iter().map(Route::span_name).collect()
+    }
+
+    #[test]
+    fn a_route_without_a_method_stands_for_all_that_no_other_route_names() {
+        assert_eq!(names("routes = [\"GET /links/{code}\"]"), ["GET /links/{code}"]);
+        assert_eq!(
+            names("routes = [\"/**\", \"POST /**\"]"),
+            ["POST /**", "GET /**", "PUT /**", "PATCH /**", "DELETE /**", "OPTIONS /**"]
+        );
+    }
+
+    #[test]
+    fn a_route_that_is_none_is_named() {
+        for route in ["GET", "get /x", "GET x", "/x/{", "GET /**/x", "GET /a\", \"GET /a"] {
+            assert!(config(&format!("routes = [\"{route}\"]")).is_err(), "{route}");
+        }
+    }
+
+    #[test]
+    fn environment_and_folders_are_what_the_manifest_gives() {
+        let text = "[service.env]\nMODE = \"fast\"\n[[service.files]]\nhost = \"/\"\nguest = \"/data\"\n";
+        let service = config(text).unwrap().services.remove(0);
+        assert_eq!(service.env, BTreeMap::from([("MODE".to_owned(), "fast".to_owned())]));
+        assert_eq!(service.files, [Folder { host: "/".into(), guest: "/data".into(), access: Access::Read }]);
+        let text = "[[service.files]]\nhost = \"/\"\nguest = \"/data\"\naccess = \"read-write\"\n";
+        assert_eq!(config(text).unwrap().services[0].files[0].access, Access::Write);
+        assert!(config("[[service.files]]\nhost = \"/no/such/folder\"\nguest = \"/data\"\n").is_err());
+    }
+}

@@ -1,0 +1,33 @@
+//! `wasi:logging`: log records of the request that the instance is serving.
+
+use crate::component::StoreData;
+use crate::component::standard_bindings::wasi::logging::logging::{Host, Level};
+use crate::trace::{Attribute, Severity};
+
+/// The attribute that holds the context, a text that groups similar messages.
+const CONTEXT: &str = "log.context";
+
+impl From<Level> for Severity {
+    fn from(level: Level) -> Severity {
+        match level {
+            Level::Trace => Severity::Trace,
+            Level::Debug => Severity::Debug,
+            Level::Info => Severity::Info,
+            Level::Warn => Severity::Warn,
+            Level::Error => Severity::Error,
+            Level::Critical => Severity::Fatal,
+        }
+    }
+}
+
+impl Host for StoreData {
+    fn log(&mut self, level: Level, context: String, message: String) -> wasmtime::Result<()> {
+        // Outside a request there is no trace that the record could belong to.
+        let Some(request) = self.http.request() else { return Ok(()) };
+        request.recorder.with(|recorder| {
+            let context = (!context.is_empty()).then(|| Attribute::new(CONTEXT, context.as_str()));
+            recorder.log(recorder.server(), level.into(), message, context);
+        });
+        Ok(())
+    }
+}

@@ -1,0 +1,119 @@
+//! `wasi:otel/metrics` as the host adds it up.
+
+use opentelemetry::KeyValue;
+
+use super::value::GivenAttributes;
+use crate::component::StoreData;
+use crate::component::standard_bindings::wasi::otel::metrics as wit;
+use crate::trace::{Exponential, GuestMeasured as Measured, GuestPoint, Histogram, Number, SeriesKey, Totals};
+
+/// The most points that one export may hold.
+const POINTS: usize = 10_000;
+
+impl wit::Host for StoreData {
+    /// The Resource is the service's, whatever the guest says of it.
+    fn export(&mut self, metrics: wit::ResourceMetrics) -> wasmtime::Result<Result<(), String>> {
+        let mut points = Vec::new();
+        for scope in metrics.scope_metrics {
+            for metric in scope.metrics {
+                read(&scope.scope.name, metric, &mut points);
+            }
+        }
+        if points.len() > POINTS {
+            return Ok(Err(format!("an export holds at most {POINTS} points")));
+        }
+        if let Some(request) = self.http.request() {
+            let (recorder, news) = (request.recorder.clone(), self.http.metrics.news(points));
+            recorder.with(|recorder| recorder.add_guest_metrics(news));
+        }
+        Ok(Ok(()))
+    }
+}
+
+fn read(scope: &str, metric: wit::Metric, points: &mut Vec<GuestPoint>) {
+    use wit::MetricData;
+    let wit::Metric { name, description, unit, data } = metric;
+    let mut add = |attributes, measured, is_delta| {
+        let attributes = GivenAttributes::parse(attributes);
+        let key = SeriesKey {
+            scope: scope.to_owned(),
+            name: name.clone(),
+            unit: unit.clone(),
+            attributes: attributes.sorted_text(),
+        };
+        let (description, attributes) = (description.clone(), attributes.into_key_values());
+        points.push(GuestPoint { key, description, attributes, measured, is_delta });
+    };
+    match data {
+        MetricData::F64Gauge(gauge) | MetricData::U64Gauge(gauge) | MetricData::S64Gauge(gauge) => {
+            gauge.data_points.into_iter().for_each(|point| {
+                add(point.attributes, Measured::Gauge(number(point.value)), false);
+            });
+        }
+        MetricData::F64Sum(sum) | MetricData::U64Sum(sum) | MetricData::S64Sum(sum) => {
+            let (is_monotonic, is_delta) = (sum.is_monotonic, is_delta(sum.temporality));
+            sum.data_points.into_iter().for_each(|point| {
+                add(point.attributes, Measured::Sum { value: number(point.value), is_monotonic }, is_delta);
+            });
+        }
+        MetricData::F64Histogram(data) | MetricData::U64Histogram(data) | MetricData::S64Histogram(data) => {
+            let is_delta = is_delta(data.temporality);
+            for point in data.data_points {
+                let totals = totals(point.count, point.sum, (point.min, point.max));
+                let histogram = Histogram { totals, bounds: point.bounds, buckets: point.bucket_counts };
+                if histogram.is_sound() {
+                    add(point.attributes, Measured::Histogram(histogram), is_delta);
+                }
+            }
+        }
+        MetricData::F64ExponentialHistogram(data)
+        | MetricData::U64ExponentialHistogram(data)
+        | MetricData::S64ExponentialHistogram(data) => {
+            let is_delta = is_delta(data.temporality);
+            for point in data.data_points {
+                let exponential = Exponential {
+                    totals: totals(point.count, point.sum, (point.min, point.max)),
+                    scale: point.scale.into(),
+                    zeros: point.zero_count,
+                    zero_threshold: point.zero_threshold,
+                    positive: (point.positive_bucket.offset, point.positive_bucket.counts),
+                    negative: (point.negative_bucket.offset, point.negative_bucket.counts),
+                };
+                if exponential.is_sound() {
+                    add(point.attributes, Measured::Exponential(exponential), is_delta);
+                }
+            }
+        }
+    }
+}
+
+/// A counter of an SDK that saves memory forgets what it has said.
+fn is_delta(temporality: wit::Temporality) -> bool {
+    match temporality {
+        wit::Temporality::Cumulative => false,
+        wit::Temporality::Delta | wit::Temporality::LowMemory => true,
+    }
+}
+
+fn number(number: wit::MetricNumber) -> Number {
+    match number {
+        wit::MetricNumber::F64(number) => Number::Double(number),
+        wit::MetricNumber::S64(number) => Number::Int(number),
+        wit::MetricNumber::U64(number) => Number::Int(i64::try_from(number).unwrap_or(i64::MAX)),
+    }
+}
+
+fn totals(
+    count: u64,
+    sum: wit::MetricNumber,
+    (min, max): (Option<wit::MetricNumber>, Option<wit::MetricNumber>),
+) -> Totals {
+    let double = |value: wit::MetricNumber| number(value).as_f64();
+    Totals { count, sum: double(sum), min: min.map(double), max: max.map(double) }
+}
+
+impl GivenAttributes {
+    fn into_key_values(self) -> Vec<KeyValue> {
+        self.into_iter().map(|(key, value)| KeyValue::new(key, value.into_opentelemetry())).collect()
+    }
+}

@@ -1,0 +1,183 @@
+//! `wasi:otel`: spans, log records and metrics that a guest's own SDK made.
+//!
+//! They leave under the service's Resource and within the limits that hold for guests. Spans stand in the request's trace:
+//! one whose parent the guest did not name, or named in a trace of its own, stands under the server span. A span is
+//! recorded when the guest ends it, and is kept whatever happens to the guest after that.
+
+mod metrics;
+mod value;
+
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use self::value::{Given, GivenAttributes};
+use crate::component::StoreData;
+use crate::component::standard_bindings::wasi::clocks::wall_clock::Datetime;
+use crate::component::standard_bindings::wasi::otel::{logs, tracing, types};
+use crate::trace::{EndedSpan, EndedSpanEvent, Recorder, Severity, SpanId, SpanKind, Status, TraceId};
+
+impl types::Host for StoreData {}
+
+impl tracing::Host for StoreData {
+    /// What began is of no use without its name, which comes with the end.
+    fn on_start(&mut self, _: tracing::SpanContext) -> wasmtime::Result<()> {
+        Ok(())
+    }
+
+    fn on_end(&mut self, span: tracing::SpanData) -> wasmtime::Result<()> {
+        if let Some(request) = self.http.request() {
+            request.recorder.with(|recorder| record(recorder, span));
+        }
+        Ok(())
+    }
+
+    fn outer_span_context(&mut self) -> wasmtime::Result<tracing::SpanContext> {
+        let context = self.http.request().map(|request| {
+            request.recorder.with(|recorder| {
+                let context = recorder.context_of(recorder.server());
+                let members = context.state.as_deref().unwrap_or_default().split(',');
+                let members = members.filter_map(|member| member.trim().split_once('='));
+                tracing::SpanContext {
+                    trace_id: context.trace_id.to_string(),
+                    span_id: context.span_id.to_string(),
+                    trace_flags: flags(context.sampled),
+                    is_remote: true,
+                    trace_state: members.map(|(key, value)| (key.to_owned(), value.to_owned())).collect(),
+                }
+            })
+        });
+        Ok(context.unwrap_or_else(|| tracing::SpanContext {
+            trace_id: TraceId::INVALID.to_string(),
+            span_id: SpanId::INVALID.to_string(),
+            trace_flags: flags(false),
+            is_remote: false,
+            trace_state: Vec::new(),
+        }))
+    }
+
+    fn current_span_context(&mut self) -> wasmtime::Result<tracing::SpanContext> {
+        self.outer_span_context()
+    }
+}
+
+fn flags(sampled: bool) -> tracing::TraceFlags {
+    if sampled { tracing::TraceFlags::SAMPLED } else { tracing::TraceFlags::empty() }
+}
+
+fn record(recorder: &mut Recorder, span: tracing::SpanData) {
+    let context = &span.span_context;
+    let Some(span_id) = span_id(&context.span_id) else { return };
+    let is_same_trace = trace_id(&context.trace_id) == Some(recorder.trace_id());
+    // In a trace of its own, the guest's parent may be another of its spans, which stands here as well.
+    let parent = self::span_id(&span.parent_span_id).filter(|parent| is_same_trace || recorder.knows(*parent));
+    let attributes = GivenAttributes::parse(span.attributes);
+    let events: Vec<_> = span
+        .events
+        .into_iter()
+        .map(|event| (event.name, time(event.time), GivenAttributes::parse(event.attributes)))
+        .collect();
+    recorder.add_ended(EndedSpan {
+        span_id,
+        parent: parent.unwrap_or(recorder.server_id()),
+        name: span.name,
+        kind: kind(span.span_kind),
+        start: time(span.start_time),
+        end: time(span.end_time),
+        attributes: attributes.lend(),
+        dropped_attributes: span.dropped_attributes,
+        events: events.iter().map(|(name, time, attributes)| EndedSpanEvent {
+            name: name.clone(),
+            time: *time,
+            attributes: attributes.lend(),
+        }),
+        dropped_events: span.dropped_events,
+        status: match span.status {
+            tracing::Status::Unset => Status::Unset,
+            tracing::Status::Ok => Status::Ok,
+            tracing::Status::Error(message) => Status::Error(message),
+        },
+    });
+}
+
+fn kind(kind: tracing::SpanKind) -> SpanKind {
+    match kind {
+        tracing::SpanKind::Client => SpanKind::Client,
+        tracing::SpanKind::Server => SpanKind::Server,
+        tracing::SpanKind::Producer => SpanKind::Producer,
+        tracing::SpanKind::Consumer => SpanKind::Consumer,
+        tracing::SpanKind::Internal => SpanKind::Internal,
+    }
+}
+
+/// Ids may lack their leading zeros: one SDK formats them as numbers.
+fn span_id(text: &str) -> Option<SpanId> {
+    let id = u64::from_str_radix(text, 16).ok().map(SpanId::from)?;
+    (id != SpanId::INVALID).then_some(id)
+}
+
+fn trace_id(text: &str) -> Option<TraceId> {
+    let id = u128::from_str_radix(text, 16).ok().map(TraceId::from)?;
+    (id != TraceId::INVALID).then_some(id)
+}
+
+/// A time that no clock can show is the beginning of time.
+fn time(time: Datetime) -> SystemTime {
+    UNIX_EPOCH.checked_add(Duration::new(time.seconds, time.nanoseconds.min(999_999_999))).unwrap_or(UNIX_EPOCH)
+}
+
+impl logs::Host for StoreData {
+    fn on_emit(&mut self, record: logs::LogRecord) -> wasmtime::Result<()> {
+        let Some(request) = self.http.request() else { return Ok(()) };
+        let time = record.timestamp.or(record.observed_timestamp).map_or_else(SystemTime::now, time);
+        let severity = severity(record.severity_number, record.severity_text.as_deref());
+        let body = record.body.map(|body| Given::parse(body).into_text()).unwrap_or_default();
+        let mut attributes = GivenAttributes::parse(record.attributes.unwrap_or_default());
+        if let Some(name) = record.event_name.filter(|name| !name.is_empty()) {
+            attributes.add("event.name", name);
+        }
+        let span = record.span_id.as_deref().and_then(span_id);
+        request.recorder.with(|recorder| {
+            let span = span.unwrap_or(recorder.server_id());
+            recorder.log_under(span, severity, body, attributes.lend(), time);
+        });
+        Ok(())
+    }
+}
+
+/// `SeverityNumber` in steps of four, or else the text.
+fn severity(number: Option<u8>, text: Option<&str>) -> Severity {
+    match (number, text.map(str::to_ascii_uppercase).as_deref()) {
+        (Some(1..=4), _) | (_, Some("TRACE")) => Severity::Trace,
+        (Some(5..=8), _) | (_, Some("DEBUG")) => Severity::Debug,
+        (Some(9..=12), _) => Severity::Info,
+        (Some(13..=16), _) | (_, Some("WARN" | "WARNING")) => Severity::Warn,
+        (Some(17..=20), _) | (_, Some("ERROR")) => Severity::Error,
+        (Some(21..), _) | (_, Some("FATAL")) => Severity::Fatal,
+        _ => Severity::Info,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ids_are_read_without_their_leading_zeros_too() {
+        assert_eq!(span_id("00f067aa0ba902b7"), span_id("f067aa0ba902b7"));
+        assert_eq!(trace_id("0af7651916cd43dd8448eb211c80319c"), trace_id("af7651916cd43dd8448eb211c80319c"));
+        for none in ["", "0", "0000000000000000", "x", "0123456789abcdef0"] {
+            assert_eq!(span_id(none), None, "{none}");
+        }
+    }
+
+    #[test]
+    fn a_severity_is_read_off_its_number_or_its_text() {
+        assert_eq!(severity(Some(18), None), Severity::Error);
+        assert_eq!(severity(None, Some("warn")), Severity::Warn);
+        assert_eq!(severity(None, None), Severity::Info);
+    }
+
+    #[test]
+    fn a_time_that_no_clock_can_show_is_no_reason_to_fail() {
+        assert_eq!(time(Datetime { seconds: u64::MAX, nanoseconds: u32::MAX }), UNIX_EPOCH);
+    }
+}

@@ -1,0 +1,120 @@
+//! Values of `wasi:otel`, which come as JSON text, as the host records them.
+
+use serde_json::Value as Json;
+
+use crate::component::standard_bindings::wasi::otel::types::KeyValue;
+use crate::trace::{Attribute, Value};
+
+/// A value that a guest gave.
+#[derive(Debug, PartialEq)]
+pub(super) enum Given {
+    Text(String),
+    Int(i64),
+    Double(f64),
+    Boolean(bool),
+    Texts(Vec<String>),
+}
+
+/// Attributes that a guest gave.
+pub(super) struct GivenAttributes(Vec<(String, Given)>);
+
+impl Given {
+    /// Reads JSON. What is none is taken as the text that it is: no SDK's slip may lose data.
+    pub fn parse(text: String) -> Given {
+        match serde_json::from_str(&text) {
+            Ok(Json::String(text)) => Given::Text(text),
+            Ok(Json::Bool(truth)) => Given::Boolean(truth),
+            Ok(Json::Number(number)) => match number.as_i64() {
+                Some(number) => Given::Int(number),
+                None => number.as_f64().map_or(Given::Text(text), Given::Double),
+            },
+            Ok(Json::Array(items)) if items.iter().all(Json::is_string) => {
+                Given::Texts(items.iter().filter_map(|item| item.as_str().map(str::to_owned)).collect())
+            }
+            _ => Given::Text(text),
+        }
+    }
+
+    /// The value as text, for where only text can stand.
+    pub fn into_text(self) -> String {
+        match self {
+            Given::Text(text) => text,
+            Given::Int(number) => number.to_string(),
+            Given::Double(number) => number.to_string(),
+            Given::Boolean(truth) => truth.to_string(),
+            Given::Texts(texts) => Json::from(texts).to_string(),
+        }
+    }
+
+    /// The value as the metrics SDK has it.
+    pub fn into_opentelemetry(self) -> opentelemetry::Value {
+        match self {
+            Given::Text(text) => text.into(),
+            Given::Int(number) => number.into(),
+            Given::Double(number) => number.into(),
+            Given::Boolean(truth) => truth.into(),
+            Given::Texts(texts) => {
+                opentelemetry::Value::Array(opentelemetry::Array::String(texts.into_iter().map(Into::into).collect()))
+            }
+        }
+    }
+
+    fn lend(&self) -> Value<'_> {
+        match self {
+            Given::Text(text) => Value::Text(text),
+            Given::Int(number) => Value::Int(*number),
+            Given::Double(number) => Value::Double(*number),
+            Given::Boolean(truth) => Value::Boolean(*truth),
+            Given::Texts(texts) => Value::Texts(texts.iter().map(String::as_str).collect()),
+        }
+    }
+}
+
+impl GivenAttributes {
+    pub fn parse(pairs: Vec<KeyValue>) -> GivenAttributes {
+        GivenAttributes(pairs.into_iter().map(|pair| (pair.key, Given::parse(pair.value))).collect())
+    }
+
+    /// Adds one that the host knows.
+    pub fn add(&mut self, key: &str, value: String) {
+        self.0.push((key.to_owned(), Given::Text(value)));
+    }
+
+    /// Keys and values in the order of the keys: the same text for the same attributes.
+    pub fn sorted_text(&self) -> String {
+        let mut pairs: Vec<_> = self.0.iter().map(|(key, value)| (key, format!("{value:?}"))).collect();
+        pairs.sort();
+        Json::from_iter(
+            pairs.into_iter().map(|(key, value)| Json::from(vec![Json::from(key.as_str()), Json::from(value)])),
+        )
+        .to_string()
+    }
+
+    pub fn into_iter(self) -> impl Iterator<Item = (String, Given)> {
+        self.0.into_iter()
+    }
+
+    /// The attributes, lent to whoever writes them down.
+    pub fn lend(&self) -> impl Iterator<Item = Attribute<'_>> {
+        self.0.iter().map(|(key, value)| Attribute { key, value: value.lend() })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn values_come_as_json_text() {
+        let check = |text: &str, expected| assert_eq!(Given::parse(text.to_owned()), expected, "{text}");
+        check("\"v\"", Given::Text("v".to_owned()));
+        check("7", Given::Int(7));
+        check("7.5", Given::Double(7.5));
+        check("true", Given::Boolean(true));
+        check("[\"a\",\"b\"]", Given::Texts(vec!["a".to_owned(), "b".to_owned()]));
+        check("[1,2]", Given::Text("[1,2]".to_owned()));
+        check("{\"a\":1}", Given::Text("{\"a\":1}".to_owned()));
+        check("no json", Given::Text("no json".to_owned()));
+        check("", Given::Text(String::new()));
+    }
+}

@@ -1,0 +1,67 @@
+//! A request at a standard component, which finds its own way from path to handler: a route only names the request.
+
+use std::sync::Arc;
+
+use http::{HeaderMap, Method, StatusCode, Version};
+
+use super::arrival::Arrival;
+use super::exchange::Exchange;
+use super::rejection::Rejection;
+use super::request_attributes;
+use crate::component::{Failure, HttpHandled, HttpInvocation, Reply, StandardPool};
+use crate::http::Body;
+use crate::http::routes::Match;
+use crate::outbound::LocalCalls;
+use crate::services::{Generation, Service};
+use crate::trace::{Recorder, SharedRecorder};
+
+/// Asks the component. Both bodies stream.
+pub(super) async fn answer(
+    service: &Arc<Service>,
+    (generation, instances): (&Generation, &StandardPool),
+    (arrival, found): (Arrival, Match),
+    locals: Arc<dyn LocalCalls>,
+    exchange: &mut Exchange,
+) -> Result<Reply, Rejection> {
+    let limits = &generation.config.limits;
+    let (route, params) = match found {
+        Match::Found { index, params } => (Some(index), params),
+        Match::WrongMethod(_) | Match::NotFound => (None, Vec::new()),
+    };
+    let names = route.into_iter().flat_map(|route| generation.routes().parameter_names(route));
+    request_attributes::attach(&mut exchange.recorder, &arrival.headers, arrival.uri.query(), names.zip(&params));
+    exchange.permit = Some(service.permit(limits.concurrency).ok_or(Rejection::Busy)?);
+    let mut request = arrival.into_request(generation.config.listen, limits)?;
+    let recorder = std::mem::replace(&mut exchange.recorder, Recorder::detached());
+    // A guest's own SDK finds its parent where one that was called over the network finds it.
+    let (server, baggage) = (recorder.context_of(recorder.server()), recorder.baggage());
+    generation.pool.context().outbound.propagators().inject(&server, Some(baggage), request.headers_mut());
+    let recorder = SharedRecorder::new(recorder);
+    let invocation = HttpInvocation { request, recorder: recorder.clone(), locals };
+    exchange.guest_begins();
+    let HttpHandled { result, run } = instances.handle(invocation).await;
+    exchange.guest_ends();
+    exchange.standard = Some((recorder, run));
+    result.map_err(Rejection::Failed)
+}
+
+/// Asks a component that serves nobody yet for `GET path`, and tells the status of its answer.
+pub(super) async fn probe(
+    (generation, instances): (&Generation, &StandardPool),
+    recorder: Recorder,
+    path: &str,
+    locals: Arc<dyn LocalCalls>,
+) -> Result<StatusCode, Failure> {
+    let Ok(uri) = path.parse() else { return Ok(StatusCode::NOT_FOUND) };
+    let (method, version, headers) = (Method::GET, Version::HTTP_11, HeaderMap::new());
+    let arrival = Arrival { method, uri, version, headers, body: Body::empty(), connection: None };
+    let limits = &generation.config.limits;
+    let Ok(request) = arrival.into_request(generation.config.listen, limits) else {
+        return Ok(StatusCode::PAYLOAD_TOO_LARGE);
+    };
+    let recorder = SharedRecorder::new(recorder);
+    let invocation = HttpInvocation { request, recorder: recorder.clone(), locals };
+    let HttpHandled { result, .. } = instances.handle(invocation).await;
+    recorder.end(None);
+    result.map(|reply| reply.status)
+}
