@@ -24,7 +24,7 @@ use crate::serve::dispatch::Dispatcher;
 use crate::serve::listener::{self, Listener};
 use crate::services::{Catalog, GenerationBuilder};
 use crate::state::{StateError, StateStore};
-use crate::trace::{KeyValue, Pipeline, Propagators, Resource};
+use crate::trace::{KeyValue, Pipeline, Propagators, Resource, TraceStore};
 
 /// How long the last spans, log records and metrics may take to leave, all together.
 const FLUSH_LIMIT: Duration = Duration::from_secs(4);
@@ -99,9 +99,9 @@ impl Host {
         self.console.as_ref().map(|listener| listener.address)
     }
 
-    /// Where the console takes spans of other processes.
-    pub fn otlp_address(&self) -> Option<SocketAddr> {
-        self.otlp.as_ref().map(|listener| listener.address)
+    /// The store of recent traces.
+    pub fn traces(&self) -> &Arc<TraceStore> {
+        self.control.pipeline.store()
     }
 
     /// The services with their versions, in the order of the manifest.
@@ -111,11 +111,8 @@ impl Host {
 
     /// Paths of a service that can be tried with a plain `curl`: its GET routes, with 1 for every parameter.
     pub fn examples(&self, service: &str) -> Vec<String> {
-        let Some(service) = self.control.catalog.find(service) else { return Vec::new() };
-        let serving = service.serving();
-        let routes = serving.stable.routes().routes().iter();
-        let plain = routes.filter(|route| route.method == http::Method::GET && !route.template.ends_with("**"));
-        plain.map(|route| example(&route.template)).collect()
+        let service = self.control.catalog.find(service);
+        service.map(|service| service.serving().stable.routes().examples()).unwrap_or_default()
     }
 
     /// Reads the manifest again, as the watcher does when it has changed.
@@ -146,12 +143,6 @@ impl Host {
             tracing::warn!("the collector did not take the last metrics in time");
         }
     }
-}
-
-/// A path that a template matches: every parameter is 1.
-fn example(template: &str) -> String {
-    let segments = template.split('/').map(|segment| if segment.starts_with('{') { "1" } else { segment });
-    segments.collect::<Vec<_>>().join("/")
 }
 
 fn open_state(config: &StateConfig) -> Result<StateStore, StateError> {

@@ -33,6 +33,9 @@ fn main() -> ExitCode {
             Command::Check(arguments) => cli::check(arguments, &environment).await,
             Command::Inspect(arguments) => cli::inspect(arguments).await,
             Command::Status(arguments) => cli::status(arguments, &environment).await,
+            Command::Top(arguments) => cli::top(arguments, &environment).await,
+            Command::Traces(arguments) => cli::traces(arguments, &environment).await,
+            Command::Trace(arguments) => cli::trace(arguments, &environment).await,
             Command::Swap(arguments) => cli::swap(arguments, &environment).await,
             Command::Rollback(arguments) => cli::act("rollback", arguments, &environment).await,
             Command::Promote(arguments) => cli::act("promote", arguments, &environment).await,
@@ -62,6 +65,7 @@ async fn run(arguments: RunArguments, environment: Environment) -> Result<(), Co
         started = started => started.map_err(std::io::Error::other)??,
     };
     log.print(&cli::banner(&host, &telemetry, arguments.log_format));
+    cli::link_first_trace(&host, &log, arguments.log_format);
     while signals.next().await == Asked::Reload {
         tracing::info!("reading the manifest again");
         host.reload();

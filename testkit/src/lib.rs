@@ -5,6 +5,7 @@
 
 mod admin;
 pub mod artifacts;
+pub mod browser;
 mod client;
 pub mod collector;
 mod diff;

@@ -24,6 +24,12 @@ pub enum Command {
     Inspect(InspectArguments),
     /// Show the services of a running host, with both versions where a canary runs
     Status(StatusArguments),
+    /// Watch the services and the latest traces of a running host
+    Top(TopArguments),
+    /// List the latest traces of a running host
+    Traces(TracesArguments),
+    /// Show one trace as a tree with a time line
+    Trace(TraceArguments),
     /// Replace a service's component while it serves
     Swap(SwapArguments),
     /// Go back to the generation that served before
@@ -95,6 +101,54 @@ pub struct StatusArguments {
     #[command(flatten)]
     pub target: Target,
     /// Print JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// `spandrel top`.
+#[derive(Debug, Args)]
+pub struct TopArguments {
+    /// Which host.
+    #[command(flatten)]
+    pub target: Target,
+    /// Print what would be shown as JSON, once
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// `spandrel traces`.
+#[derive(Debug, Args)]
+pub struct TracesArguments {
+    /// Only traces that ran through this service
+    #[arg(long, value_name = "NAME")]
+    pub service: Option<String>,
+    /// Only traces in which something failed
+    #[arg(long)]
+    pub errors: bool,
+    /// Only traces that took at least this long, as in 250ms
+    #[arg(long, value_name = "DURATION")]
+    pub slower_than: Option<String>,
+    /// At most this many, the latest first
+    #[arg(long, default_value = "20", value_name = "NUMBER", value_parser = clap::value_parser!(u16).range(1..=500))]
+    pub limit: u16,
+    /// Which host.
+    #[command(flatten)]
+    pub target: Target,
+    /// Print JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// `spandrel trace`.
+#[derive(Debug, Args)]
+pub struct TraceArguments {
+    /// The id of the trace
+    #[arg(value_name = "ID")]
+    pub id: String,
+    /// Which host.
+    #[command(flatten)]
+    pub target: Target,
+    /// Print JSON, as Jaeger's query API has it
     #[arg(long)]
     pub json: bool,
 }

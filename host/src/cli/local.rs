@@ -10,6 +10,7 @@ use super::table::{row, table};
 use super::{CheckArguments, CommandError, InspectArguments, LogFormat};
 use crate::component::{self, Engine, Inspection, Kind};
 use crate::config::{Config, Environment, ServiceConfig};
+use crate::console::address_url;
 use crate::host::Host;
 use crate::metrics::Metrics;
 use crate::outbound;
@@ -44,8 +45,7 @@ fn text_banner(host: &Host, telemetry: &str) -> String {
     let mut rows = vec![row(["SERVICE", "VERSION", "KIND", "URL", "DIGEST"])];
     let mut urls = Vec::new();
     for service in host.services() {
-        let address = host.address(&service.name).map(|address| address.to_string()).unwrap_or_default();
-        let url = format!("http://{}", address.replace("127.0.0.1", "localhost"));
+        let url = host.address(&service.name).map(address_url).unwrap_or_default();
         let digest = service.digest.get(..19).unwrap_or(&service.digest);
         rows.push(row([&service.name, &service.version, &service.kind, &url, digest]));
         urls.extend(host.examples(&service.name).into_iter().map(|path| format!("  curl {url}{}\n", printable(&path))));
@@ -53,7 +53,7 @@ fn text_banner(host: &Host, telemetry: &str) -> String {
     let mut text = format!("{}\n{telemetry}\n\nTry:\n{}\n", table(&rows), urls.concat());
     // At the end, where it is still seen when the first lines of the log have come.
     if let Some(console) = host.console_address() {
-        let written = writeln!(text, "console: http://{}", console.to_string().replace("127.0.0.1", "localhost"));
+        let written = writeln!(text, "console: {}", address_url(console));
         debug_assert!(written.is_ok(), "writing to a string cannot fail");
     }
     text

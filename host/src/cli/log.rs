@@ -68,6 +68,12 @@ impl Log {
         Ok(Log { lines: Lines { sender, lost } })
     }
 
+    /// The way to put texts between the lines of the log from elsewhere.
+    pub(super) fn printer(&self) -> impl Fn(&str) + Send + 'static + use<> {
+        let lines = self.lines.clone();
+        move |text| lines.put(text.as_bytes())
+    }
+
     /// Puts a text between the lines of the log.
     pub fn print(&self, text: &str) {
         self.lines.put(text.as_bytes());

@@ -1,22 +1,30 @@
 //! The subcommands: each takes its arguments and gives back the text to print or one clear error.
 
 mod arguments;
+mod first_trace;
+mod jaeger;
 mod local;
 mod log;
 mod remote;
 mod runtime;
 mod table;
+mod top;
+mod traces;
+mod waterfall;
 
 use thiserror::Error;
 
 pub use self::arguments::{
     ActArguments, Arguments, CheckArguments, Command, InspectArguments, LogFormat, RunArguments, StatusArguments,
-    SwapArguments,
+    SwapArguments, TopArguments, TraceArguments, TracesArguments,
 };
+pub use self::first_trace::link_first_trace;
 pub use self::local::{banner, check, inspect, telemetry_line};
 pub use self::log::{Log, start_log, terminal};
 pub use self::remote::{act, status, swap};
 pub use self::runtime::runtime;
+pub use self::top::top;
+pub use self::traces::{trace, traces};
 use crate::component::{ComponentError, EngineError};
 use crate::config::ConfigError;
 use crate::host::StartError;
@@ -64,6 +72,9 @@ pub enum CommandError {
     /// The manifest turns the console off.
     #[error("the manifest has no console to talk to: set `listen` under [console], or pass --console URL")]
     NoConsole,
+    /// Standard output is a file or a pipe.
+    #[error("`spandrel top` needs a terminal; `spandrel top --json` and `spandrel status` do not")]
+    NoTerminal,
     /// The host said no.
     #[error("{0}")]
     Refused(String),

@@ -8,16 +8,17 @@ use super::table::{row, table};
 use super::{ActArguments, CommandError, StatusArguments, SwapArguments, local};
 use crate::config::{Config, Environment};
 use crate::control::swap::parse_share;
+use crate::printable::printable;
 
-/// The admin API of one host.
-struct Remote {
+/// The console of one host.
+pub(super) struct Remote {
     client: Client,
     url: String,
     token: Option<String>,
 }
 
 impl Remote {
-    fn new(target: &Target, environment: &Environment) -> Result<Remote, CommandError> {
+    pub(super) fn new(target: &Target, environment: &Environment) -> Result<Remote, CommandError> {
         let url = match &target.console {
             Some(url) => url.trim_end_matches('/').to_owned(),
             None => {
@@ -31,8 +32,22 @@ impl Remote {
         Ok(Remote { client, url, token })
     }
 
+    /// Where it is.
+    pub(super) fn url(&self) -> &str {
+        &self.url
+    }
+
+    /// What it answers to a plain question.
+    pub(super) async fn get(&self, path: &str) -> Result<Value, CommandError> {
+        self.send(self.request(Method::GET, path)).await
+    }
+
+    fn service_request(&self, method: Method, path: &str) -> RequestBuilder {
+        self.request(method, &format!("/admin/v1/services{path}"))
+    }
+
     fn request(&self, method: Method, path: &str) -> RequestBuilder {
-        let request = self.client.request(method, format!("{}/admin/v1/services{path}", self.url));
+        let request = self.client.request(method, format!("{}{path}", self.url));
         match &self.token {
             Some(token) => request.bearer_auth(token),
             None => request,
@@ -48,8 +63,10 @@ impl Remote {
         match status.is_success() {
             true => Ok(value),
             false => {
-                let detail = value.get("detail").and_then(Value::as_str).unwrap_or("no reason was given");
-                Err(CommandError::Refused(format!("{status}: {detail}")))
+                // Jaeger's API has errors of its own shape.
+                let detail = value["detail"].as_str().or_else(|| value["errors"][0]["msg"].as_str());
+                let detail = detail.unwrap_or("no reason was given");
+                Err(CommandError::Refused(format!("{status}: {}", printable(detail))))
             }
         }
     }
@@ -58,7 +75,7 @@ impl Remote {
 /// `spandrel status`.
 pub async fn status(arguments: StatusArguments, environment: &Environment) -> Result<String, CommandError> {
     let remote = Remote::new(&arguments.target, environment)?;
-    let services = remote.send(remote.request(Method::GET, "")).await?;
+    let services = remote.get("/admin/v1/services").await?;
     if arguments.json {
         return Ok(format!("{services:#}\n"));
     }
@@ -73,7 +90,7 @@ pub async fn status(arguments: StatusArguments, environment: &Environment) -> Re
             rows.push(version_row(service, &service["canary"], share));
         }
         if let Some(error) = service["last_error"].as_str() {
-            errors.push_str(&format!("{}: {error}\n", text(&service["name"])));
+            errors.push_str(&format!("{}: {}\n", printable(&text(&service["name"])), printable(error)));
         }
     }
     Ok(format!("{}{errors}", table(&rows)))
@@ -120,7 +137,7 @@ pub async fn swap(arguments: SwapArguments, environment: &Environment) -> Result
     query.extend(arguments.canary.clone().map(|share| ("canary", share)));
     let query: Vec<_> = query.iter().map(|(key, value)| format!("{key}={}", value.replace('%', "%25"))).collect();
     let path = format!("/{}/component?{}", arguments.service, query.join("&"));
-    let answer = remote.send(remote.request(Method::PUT, &path).body(bytes.to_vec())).await?;
+    let answer = remote.send(remote.service_request(Method::PUT, &path).body(bytes.to_vec())).await?;
     if arguments.json {
         return Ok(format!("{answer:#}\n"));
     }
@@ -137,7 +154,7 @@ pub async fn swap(arguments: SwapArguments, environment: &Environment) -> Result
 pub async fn act(action: &str, arguments: ActArguments, environment: &Environment) -> Result<String, CommandError> {
     let remote = Remote::new(&arguments.target, environment)?;
     let path = format!("/{}/{action}", arguments.service);
-    let answer = remote.send(remote.request(Method::POST, &path)).await?;
+    let answer = remote.send(remote.service_request(Method::POST, &path)).await?;
     Ok(match arguments.json {
         true => format!("{answer:#}\n"),
         false => format!("{} now serves {}\n", arguments.service, outcome(&answer)),

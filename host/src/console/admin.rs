@@ -15,7 +15,8 @@ use serde::Serialize;
 
 use super::Console;
 use super::answer::{json, problem};
-use crate::control::swap::{SwapError, SwapOptions, Swapped, parse_share};
+use super::history::{History, Recent};
+use crate::control::swap::{ServiceReport, SwapError, SwapOptions, Swapped, parse_share};
 
 /// The largest component that is taken over the network, in bytes.
 const COMPONENT_LIMIT: usize = 128 * 1024 * 1024;
@@ -45,6 +46,21 @@ impl From<Swapped> for Answer {
     }
 }
 
+/// A service, and how it did in the last minute.
+#[derive(Serialize)]
+struct Status {
+    #[serde(flatten)]
+    report: ServiceReport,
+    recent: Recent,
+}
+
+impl Status {
+    fn of(report: ServiceReport, history: &History) -> Status {
+        let recent = history.recent(&report.name);
+        Status { report, recent }
+    }
+}
+
 /// Everything below `/admin` that is about services.
 pub(super) fn routes() -> Router<Arc<Console>> {
     Router::new()
@@ -57,7 +73,8 @@ pub(super) fn routes() -> Router<Arc<Console>> {
 
 /// `GET /admin/v1/services`.
 async fn services(State(console): State<Arc<Console>>) -> Response {
-    json(&console.control.reports())
+    let reports = console.control.reports().into_iter();
+    json(&reports.map(|report| Status::of(report, &console.web.history)).collect::<Vec<_>>())
 }
 
 /// `PUT /admin/v1/services/{name}/component`: the body is the component.

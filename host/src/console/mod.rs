@@ -8,9 +8,12 @@ mod admin;
 mod answer;
 mod auth;
 mod health;
+mod history;
 mod jaeger;
+mod pages;
 mod timestamp;
 mod traces;
+mod web;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -26,6 +29,11 @@ use tokio::sync::Semaphore;
 use tower::ServiceExt;
 
 use self::auth::AdminAuth;
+#[cfg(test)]
+pub(crate) use self::pages::sample;
+pub(crate) use self::pages::{Attribute, Kind, Node, Span, Trace, Value, find, units};
+use self::web::Web;
+pub(crate) use self::web::address_url;
 use crate::control::Control;
 use crate::http::Body;
 use crate::serve::admission::Admission;
@@ -45,6 +53,7 @@ pub(crate) struct Console {
     auth: AdminAuth,
     queries: Semaphore,
     uploads: Semaphore,
+    web: Web,
 }
 
 /// So many searches wait already that one more would not be answered in time.
@@ -58,8 +67,9 @@ impl Console {
         let admission = Admission::console(control.admission.timeouts);
         let config = control.config.load_full();
         let auth = AdminAuth::new(config.console.admin_token.clone(), bound.address);
-        let console =
-            Arc::new(Console { control, auth, queries: Semaphore::new(QUERIES), uploads: Semaphore::new(UPLOADS) });
+        let web = Web::start(Arc::downgrade(&control));
+        let (queries, uploads) = (Semaphore::new(QUERIES), Semaphore::new(UPLOADS));
+        let console = Arc::new(Console { control, auth, queries, uploads, web });
         let ui = config.console.jaeger_ui.as_deref().map(jaeger::ui_routes).unwrap_or_default();
         let router = router(&console, ui).with_state(console);
         bound.serve(admission, |_| (), move |request, ()| Box::pin(respond(router.clone(), request)))
@@ -98,6 +108,7 @@ fn router(console: &Arc<Console>, ui: Router<Arc<Console>>) -> Router<Arc<Consol
         .route("/metrics", get(health::metrics))
         .merge(admin::routes())
         .merge(traces::routes())
+        .merge(web::routes())
         .merge(jaeger::routes())
         .merge(ui)
         .fallback(nothing_here)

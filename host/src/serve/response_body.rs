@@ -29,6 +29,7 @@ struct Shared {
     exchange: Option<Exchange>,
     sent: u64,
     limit: u64,
+    idle_timeout: Duration,
     /// When a frame passed last.
     passed: Instant,
     /// The transport, while it waits for a frame.
@@ -41,7 +42,8 @@ impl ResponseBody {
     /// A body of at most `limit` bytes, none of whose pauses is longer than `idle_timeout`.
     pub fn new(exchange: Exchange, body: Body, limit: u64, idle_timeout: Duration) -> ResponseBody {
         let (passed, sent) = (Instant::now(), 0);
-        let shared = Shared { body, exchange: Some(exchange), sent, limit, passed, waker: None, error: None };
+        let (exchange, waker, error) = (Some(exchange), None, None);
+        let shared = Shared { body, exchange, sent, limit, idle_timeout, passed, waker, error };
         let shared = Arc::new(Mutex::new(shared));
         let watchdog = tokio::spawn(watch(shared.clone(), idle_timeout)).abort_handle();
         ResponseBody { shared, watchdog }
@@ -74,6 +76,17 @@ impl Shared {
     fn end(&mut self, end: BodyEnd) {
         if let Some(exchange) = self.exchange.take() {
             exchange.end(end, self.sent);
+        }
+    }
+
+    /// How a body that nobody takes any more ended. The connection may have noticed a pause a moment before the watchdog.
+    fn end_of_dropped(&self) -> BodyEnd {
+        if self.body.is_end_stream() {
+            BodyEnd::Complete
+        } else if self.passed.elapsed() >= self.idle_timeout.mul_f64(0.9) {
+            BodyEnd::Failed(BodyError::Paused(self.idle_timeout))
+        } else {
+            BodyEnd::Cancelled
         }
     }
 
@@ -135,7 +148,7 @@ impl Drop for ResponseBody {
     fn drop(&mut self) {
         self.watchdog.abort();
         let mut shared = lock(&self.shared);
-        let end = if shared.body.is_end_stream() { BodyEnd::Complete } else { BodyEnd::Cancelled };
+        let end = shared.end_of_dropped();
         shared.end(end);
     }
 }

@@ -101,6 +101,18 @@ impl StatsSnapshot {
         }
     }
 
+    /// What this and `other` counted together.
+    pub fn plus(&self, other: &StatsSnapshot) -> StatsSnapshot {
+        StatsSnapshot {
+            requests: self.requests.saturating_add(other.requests),
+            errors: self.errors.saturating_add(other.errors),
+            refused: self.refused.saturating_add(other.refused),
+            abandoned: self.abandoned.saturating_add(other.abandoned),
+            answered: self.answered.and(&other.answered),
+            given_up: self.given_up.and(&other.given_up),
+        }
+    }
+
     /// The share of requests that the guest failed at, from 0 to 1.
     pub fn error_rate(&self) -> f64 {
         if self.requests == 0 { 0.0 } else { self.errors as f64 / self.requests as f64 }

@@ -157,6 +157,12 @@ impl RouteTable {
         }
     }
 
+    /// Paths that can be tried with a plain GET request: those of the GET routes, with 1 for every parameter.
+    pub fn examples(&self) -> Vec<String> {
+        let plain = self.routes.iter().filter(|route| route.method == Method::GET && !route.template.ends_with("**"));
+        plain.map(|route| example(&route.template)).collect()
+    }
+
     /// The routes in the order in which the component gave them.
     pub fn routes(&self) -> &[Route] {
         &self.routes
@@ -294,6 +300,12 @@ fn normalize(path: &str) -> Cow<'_, str> {
 /// no UTF-8, which no template contains either.
 fn opaque(segment: &str) -> String {
     segment.replace('/', "\u{fffd}")
+}
+
+/// A path that a template matches: every parameter is 1.
+fn example(template: &str) -> String {
+    let segments = template.split('/').map(|segment| if segment.starts_with('{') { "1" } else { segment });
+    segments.collect::<Vec<_>>().join("/")
 }
 
 #[cfg(test)]

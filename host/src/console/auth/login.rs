@@ -11,7 +11,7 @@ use http::{HeaderMap, HeaderValue, Method, StatusCode, Uri};
 use serde::Deserialize;
 
 use super::{COOKIE_NAME, host, same, same_site};
-use crate::console::{Console, answer};
+use crate::console::{Console, answer, pages, web};
 
 /// The most bytes of a form.
 const FORM: usize = 16 * 1024;
@@ -41,7 +41,7 @@ pub(in crate::console) fn routes() -> Router<Arc<Console>> {
 
 async fn form(State(console): State<Arc<Console>>, Query(target): Query<Target>) -> Response {
     match &console.auth.token {
-        Some(_) => page(StatusCode::OK, false, place(&target.next)),
+        Some(_) => web::page(StatusCode::OK, pages::login(false, place(&target.next))),
         None => answer::see_other(place(&target.next)),
     }
 }
@@ -62,7 +62,7 @@ async fn log_in(
             Some(session) => with_cookie(answer::see_other(next), session),
             None => answer::problem(StatusCode::SERVICE_UNAVAILABLE, "There is no randomness to make a session of"),
         },
-        Some(_) => page(StatusCode::UNAUTHORIZED, true, next),
+        Some(_) => web::page(StatusCode::UNAUTHORIZED, pages::login(true, next)),
     }
 }
 
@@ -79,26 +79,6 @@ fn with_cookie(mut response: Response, value: &str) -> Response {
         response.headers_mut().insert(SET_COOKIE, cookie);
     }
     response
-}
-
-/// The login form. `next` is where it leads.
-fn page(status: StatusCode, refused: bool, next: &str) -> Response {
-    let said = if refused { "<p role=\"alert\">This is not the token.</p>" } else { "" };
-    let next = escaped(next);
-    let form = format!(
-        "<!doctype html><html lang=\"en\"><meta charset=\"utf-8\"><title>Sign in</title><h1>Sign in</h1>{said}\
-         <form method=\"post\" action=\"/login\"><input type=\"hidden\" name=\"next\" value=\"{next}\"><label>Admin token \
-         <input name=\"token\" type=\"password\" autocomplete=\"current-password\" required autofocus></label> \
-         <button>Sign in</button></form></html>"
-    );
-    let mut response = answer::with_type(form.into(), "text/html; charset=utf-8");
-    *response.status_mut() = status;
-    response
-}
-
-/// Text as it may stand in an attribute.
-fn escaped(text: &str) -> String {
-    text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;").replace('"', "&quot;").replace('\'', "&#39;")
 }
 
 /// A place on this console, and nowhere else.

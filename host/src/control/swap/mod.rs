@@ -7,6 +7,7 @@
 mod differences;
 mod error;
 mod guard;
+mod history;
 mod outcome;
 mod probe;
 mod progress;
@@ -15,6 +16,7 @@ mod slot;
 mod swapper;
 
 pub use self::error::SwapError;
+pub use self::history::SwapRecord;
 pub use self::outcome::{ComponentSource, SwapOptions, Swapped, parse_share};
 pub use self::report::{CanaryReport, ServiceReport, ServiceState, VersionFigures};
 pub use self::swapper::Swapper;

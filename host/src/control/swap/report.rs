@@ -4,6 +4,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use serde::Serialize;
 
+use super::history::SwapRecord;
 use super::slot::Slot;
 use crate::component::Kind;
 use crate::config::ServiceConfig;
@@ -85,6 +86,8 @@ pub struct ServiceReport {
     pub swaps: u64,
     /// Why the last swap was refused or rolled back; null after a good one.
     pub last_error: Option<String>,
+    /// The last swaps, the latest first.
+    pub swap_history: Vec<SwapRecord>,
     /// Earlier generations to go back to, the latest last.
     pub earlier_generations: Vec<u64>,
     /// How the version that serves does.
@@ -108,6 +111,7 @@ impl ServiceReport {
             in_flight: 0,
             swaps: 0,
             last_error: Some(reason),
+            swap_history: Vec::new(),
             earlier_generations: Vec::new(),
             serving: figures,
             canary: None,
@@ -118,7 +122,7 @@ impl ServiceReport {
 pub(super) fn of(service: &Service, slot: &Slot) -> ServiceReport {
     let serving = service.serving();
     let stable = &serving.stable;
-    let (swaps, last_error) = slot.history();
+    let (swaps, last_error, swap_history) = slot.history();
     let canary = serving.canary.as_ref().map(|canary| CanaryReport {
         share_percent: f64::from(canary.share) / 100.0,
         figures: figures(&canary.generation, canary.began, &StatsSnapshot::default()),
@@ -145,6 +149,7 @@ pub(super) fn of(service: &Service, slot: &Slot) -> ServiceReport {
         in_flight: service.in_flight(),
         swaps,
         last_error,
+        swap_history,
         earlier_generations: slot.earlier(),
         serving: figures(stable, since, &before),
         canary,

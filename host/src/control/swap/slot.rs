@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::watch;
 
+use super::history::{SwapHistory, SwapRecord};
 use crate::services::Generation;
 
 /// One per service, for as long as the service is in the manifest.
@@ -24,6 +25,7 @@ struct Memory {
     earlier: VecDeque<Arc<Generation>>,
     swaps: u64,
     last_error: Option<String>,
+    history: SwapHistory,
 }
 
 impl Default for Slot {
@@ -117,23 +119,36 @@ impl Slot {
     }
 
     /// Counts a swap that happened.
-    pub fn count(&self, outcome: &str) {
+    pub fn done(&self, record: SwapRecord) {
         let mut memory = self.lock();
         memory.swaps += 1;
         // What an automatic rollback said stays to be read until the next good swap.
-        if matches!(outcome, "swapped" | "promoted") {
+        if matches!(record.outcome, "swapped" | "promoted") {
             memory.last_error = None;
         }
+        memory.history.add(record);
     }
 
-    /// Notes why a swap did not happen.
-    pub fn fail(&self, reason: String) {
-        self.lock().last_error = Some(reason);
+    /// Notes why a swap did not happen. That a newer one came is no error.
+    pub fn not_done(&self, record: SwapRecord) {
+        let mut memory = self.lock();
+        if record.outcome != "superseded" {
+            memory.last_error.clone_from(&record.reason);
+        }
+        memory.history.add(record);
     }
 
-    pub fn history(&self) -> (u64, Option<String>) {
+    /// Notes why the swap that was just done had to be.
+    pub fn explain(&self, reason: String) {
+        let mut memory = self.lock();
+        memory.history.explain(&reason);
+        memory.last_error = Some(reason);
+    }
+
+    /// How many swaps there were, why the last one was refused or rolled back, and the last ones.
+    pub fn history(&self) -> (u64, Option<String>, Vec<SwapRecord>) {
         let memory = self.lock();
-        (memory.swaps, memory.last_error.clone())
+        (memory.swaps, memory.last_error.clone(), memory.history.records())
     }
 
     fn lock(&self) -> MutexGuard<'_, Memory> {

@@ -1,11 +1,13 @@
 //! The steps of a swap, one service at a time, and the ways back.
 
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
 
 use super::differences::differences;
 use super::error::SwapError;
+use super::history::SwapRecord;
 use super::outcome::{ComponentSource, SwapOptions, Swapped};
 use super::progress::Progress;
 use super::report::{self, ServiceReport};
@@ -30,6 +32,7 @@ pub struct Swapper {
     resource: Arc<Resource>,
     settings: SwapConfig,
     slots: Mutex<BTreeMap<ServiceName, Arc<Slot>>>,
+    stopped: AtomicBool,
 }
 
 impl Swapper {
@@ -41,7 +44,8 @@ impl Swapper {
         resource: Arc<Resource>,
         settings: SwapConfig,
     ) -> Arc<Swapper> {
-        Arc::new(Swapper { builder, dispatcher, pipeline, resource, settings, slots: Mutex::default() })
+        let (slots, stopped) = (Mutex::default(), AtomicBool::new(false));
+        Arc::new(Swapper { builder, dispatcher, pipeline, resource, settings, slots, stopped })
     }
 
     /// Replaces the version of a service, or says why not. The new version runs under what the manifest says of the
@@ -93,7 +97,7 @@ impl Swapper {
         let number = new.number;
         let message = format!("generation {number} was rolled back: {reason}");
         tracing::warn!(service = %service.name, generation = number, reason, "rolled back by the guard");
-        slot.fail(message);
+        slot.explain(message);
     }
 
     /// Serves with the generation before, with instances of its own: those that it had are gone, or on their way.
@@ -151,7 +155,13 @@ impl Swapper {
 
     /// Cancels what runs, because the host stops.
     pub fn stop(&self) {
+        self.stopped.store(true, Ordering::Relaxed);
         self.slots.lock().unwrap_or_else(PoisonError::into_inner).values().for_each(|slot| slot.close());
+    }
+
+    /// Whether the host stops.
+    pub fn is_stopped(&self) -> bool {
+        self.stopped.load(Ordering::Relaxed)
     }
 
     /// Waits for the swap of a service that runs, and for those that wait for their turn now.
@@ -161,7 +171,7 @@ impl Swapper {
 
     /// Notes that a swap ended in a way that it could not note itself.
     pub fn note_failure(&self, service: &Service, reason: &str) {
-        self.slot(service).fail(reason.to_owned());
+        self.slot(service).not_done(SwapRecord::not_done("refused", reason, Duration::ZERO));
         self.builder.metrics().swap(service.name.as_str(), "refused");
         tracing::warn!(service = %service.name, reason, "swap refused; the old version keeps serving");
         self.progress("swap", service).refused("refused", reason);
@@ -259,11 +269,11 @@ impl Swapper {
         mut progress: Progress,
     ) -> Swapped {
         let retired = self.replace(service, serving, &mut progress);
-        slot.count(outcome);
         self.builder.metrics().swap(service.name.as_str(), outcome);
         let swapped = Swapped::new(shown, true, progress.timings());
         let took: Duration = swapped.timings.iter().map(|(_, duration)| *duration).sum();
         let Swapped { generation, digest, .. } = &swapped;
+        slot.done(SwapRecord::done(outcome, *generation, digest, took));
         tracing::info!(service = %service.name, generation, digest, ?took, "{outcome}");
         progress.succeeded(outcome, &swapped);
         progress.drain(retired, self.settings.drain);
@@ -296,11 +306,10 @@ impl Swapper {
         self.builder.metrics().swap(service.name.as_str(), outcome);
         match superseded {
             true => tracing::info!(service = %service.name, "swap given up for a newer one"),
-            false => {
-                tracing::warn!(service = %service.name, reason, "swap refused; the old version keeps serving");
-                slot.fail(reason.clone());
-            }
+            false => tracing::warn!(service = %service.name, reason, "swap refused; the old version keeps serving"),
         }
+        let took = progress.timings().iter().map(|(_, duration)| *duration).sum();
+        slot.not_done(SwapRecord::not_done(outcome, &reason, took));
         progress.refused(outcome, &reason);
         error
     }

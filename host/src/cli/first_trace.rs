@@ -1,0 +1,51 @@
+//! The line with a link to the first trace of a run: where to look is worth telling once, when there is something to see.
+
+use std::net::SocketAddr;
+
+use serde_json::json;
+use tokio::sync::broadcast::error::RecvError;
+
+use super::{Log, LogFormat};
+use crate::console::address_url;
+use crate::host::Host;
+
+/// The service that the host's own traces belong to, such as those of swaps.
+const OWN: &str = "spandrel";
+
+/// Prints the link when the first request has been traced, unless there is no console to look at it.
+pub fn link_first_trace(host: &Host, log: &Log, format: LogFormat) {
+    let Some(console) = host.console_address() else { return };
+    let (mut traces, print) = (host.traces().subscribe(), log.printer());
+    tokio::spawn(async move {
+        loop {
+            match traces.recv().await {
+                Ok(trace) if trace.root.as_ref().is_some_and(|root| &*root.service != OWN) => {
+                    return print(&line(console, &trace.trace_id.to_string(), format));
+                }
+                Ok(_) | Err(RecvError::Lagged(_)) => {}
+                Err(RecvError::Closed) => return,
+            }
+        }
+    });
+}
+
+fn line(console: SocketAddr, id: &str, format: LogFormat) -> String {
+    let url = format!("{}/traces/{id}", address_url(console));
+    match format {
+        LogFormat::Text => format!("first trace: {url}\n"),
+        LogFormat::Json => format!("{}\n", json!({ "level": "INFO", "message": "first trace", "url": url })),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_link_leads_to_the_page_of_the_trace() {
+        let console = "127.0.0.1:8010".parse().unwrap();
+        assert_eq!(line(console, "ab", LogFormat::Text), "first trace: http://localhost:8010/traces/ab\n");
+        let json: serde_json::Value = serde_json::from_str(&line(console, "ab", LogFormat::Json)).unwrap();
+        assert_eq!(json["url"], "http://localhost:8010/traces/ab");
+    }
+}

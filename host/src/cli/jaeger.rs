@@ -1,0 +1,111 @@
+//! A trace as Jaeger's query API (v1) tells it, read for the terminal.
+//!
+//! What is missing or of another type is left out: the answer may come from another version of the host.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use serde_json::Value as Json;
+
+use crate::console::{Attribute, Kind, Span, Trace, Value, find};
+
+/// The first trace of an answer; none where there is no span in it.
+pub(super) fn trace(answer: &Json) -> Option<Trace> {
+    let data = answer["data"].get(0)?;
+    let services = data["processes"].as_object().into_iter().flatten();
+    let services: HashMap<&str, &str> =
+        services.map(|(id, process)| (id.as_str(), process["serviceName"].as_str().unwrap_or("-"))).collect();
+    let spans: Vec<_> = data["spans"].as_array()?.iter().filter_map(|one| span(one, &services)).collect();
+    let id = data["traceID"].as_str()?.to_owned();
+    (!spans.is_empty()).then(|| Trace::new(id, spans, Vec::new()))
+}
+
+fn span(span: &Json, services: &HashMap<&str, &str>) -> Option<Span> {
+    let attributes = attributes(&span["tags"]);
+    let told = |key| find(&attributes, key).map(Value::to_string);
+    let failed = told("error").as_deref() == Some("true");
+    Some(Span {
+        id: span["spanID"].as_str()?.to_owned(),
+        parent: parent(span),
+        service: services.get(span["processID"].as_str()?).copied().unwrap_or("-").to_owned(),
+        name: span["operationName"].as_str().unwrap_or_default().to_owned(),
+        kind: kind(told("span.kind").as_deref()),
+        start: SystemTime::UNIX_EPOCH + Duration::from_micros(span["startTime"].as_u64().unwrap_or_default()),
+        duration: Duration::from_micros(span["duration"].as_u64().unwrap_or_default()),
+        error: failed.then(|| told("otel.status_description").unwrap_or_default()),
+        attributes,
+        dropped: 0,
+        events: Vec::new(),
+        links: Vec::new(),
+        resource: Arc::default(),
+    })
+}
+
+fn parent(span: &Json) -> Option<String> {
+    let references = span["references"].as_array()?;
+    let parent = references.iter().find(|reference| reference["refType"] == "CHILD_OF")?;
+    Some(parent["spanID"].as_str()?.to_owned())
+}
+
+fn attributes(tags: &Json) -> Vec<Attribute> {
+    let tag = |tag: &Json| {
+        let value = match &tag["value"] {
+            Json::String(text) => Value::Text(text.clone()),
+            Json::Bool(truth) => Value::Bool(*truth),
+            Json::Number(number) => match number.as_i64() {
+                Some(number) => Value::Int(number),
+                None => Value::Double(number.as_f64()?),
+            },
+            _ => return None,
+        };
+        Some(Attribute { key: tag["key"].as_str()?.to_owned(), value })
+    };
+    tags.as_array().into_iter().flatten().filter_map(tag).collect()
+}
+
+fn kind(name: Option<&str>) -> Kind {
+    match name {
+        Some("server") => Kind::Server,
+        Some("client") => Kind::Client,
+        Some("producer") => Kind::Producer,
+        Some("consumer") => Kind::Consumer,
+        _ => Kind::Internal,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn spans_are_read_with_their_services_parents_and_outcomes() {
+        let tag = |key: &str, value: Json| json!({"key": key, "type": "string", "value": value});
+        let answer = json!({"data": [{
+            "traceID": "ab",
+            "processes": {"p1": {"serviceName": "user"}, "p2": {"serviceName": "product"}},
+            "spans": [
+                {"spanID": "2", "operationName": "GET", "processID": "p2", "startTime": 5, "duration": 3,
+                 "references": [{"refType": "CHILD_OF", "traceID": "ab", "spanID": "1"}],
+                 "tags": [tag("span.kind", json!("client")), tag("error", json!(true)),
+                          tag("otel.status_description", json!("timeout"))]},
+                {"spanID": "1", "operationName": "GET /", "processID": "p1", "startTime": 1, "duration": 9,
+                 "references": [], "tags": []},
+            ],
+        }]});
+        let trace = trace(&answer).unwrap();
+        let [root, call] = trace.nodes.as_slice() else { panic!("{trace:?}") };
+        assert_eq!((root.span.service.as_str(), root.depth), ("user", 0));
+        assert_eq!((call.span.service.as_str(), call.depth, call.span.kind), ("product", 1, Kind::Client));
+        assert_eq!(call.span.error.as_deref(), Some("timeout"));
+    }
+
+    #[test]
+    fn an_answer_of_another_shape_is_no_trace() {
+        for answer in [json!({}), json!({"data": []}), json!({"data": [{"traceID": "ab", "spans": []}]}), json!(1)] {
+            assert!(trace(&answer).is_none(), "{answer}");
+        }
+    }
+}

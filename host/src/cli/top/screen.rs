@@ -1,0 +1,141 @@
+//! Draws `spandrel top`.
+
+use ratatui::Frame;
+use ratatui::layout::{Alignment, Constraint, Layout, Rect};
+use ratatui::style::{Color, Modifier, Style};
+use ratatui::text::{Line, Span};
+use ratatui::widgets::{Cell, Paragraph, Row, Table, TableState};
+
+use super::state::{ServiceLine, State, TraceLine};
+use crate::cli::waterfall;
+
+const QUIET: Style = Style::new().fg(Color::DarkGray);
+const HEAD: Style = Style::new().fg(Color::Cyan).add_modifier(Modifier::BOLD);
+const BAD: Style = Style::new().fg(Color::Red);
+/// Heights of a bar of one character.
+const BARS: [char; 8] = ['▁', '▂', '▃', '▄', '▅', '▆', '▇', '█'];
+
+/// The whole screen.
+pub(super) fn draw(frame: &mut Frame<'_>, state: &State) {
+    let services = u16::try_from(state.services.len()).unwrap_or(u16::MAX).saturating_add(2);
+    let most = frame.area().height / 2;
+    let parts =
+        [Constraint::Length(1), Constraint::Length(services.min(most)), Constraint::Min(3), Constraint::Length(1)];
+    let [title, above, below, foot] = Layout::vertical(parts).areas(frame.area());
+    frame.render_widget(head(state), title);
+    draw_services(frame, above, &state.services);
+    match &state.open {
+        Some((trace, top)) => draw_trace(frame, below, trace, *top),
+        None => draw_traces(frame, below, state),
+    }
+    frame.render_widget(keys(state), foot);
+}
+
+fn head(state: &State) -> Paragraph<'_> {
+    let mut line = vec![Span::styled("spandrel ", HEAD), Span::raw(&state.url)];
+    if state.is_paused() {
+        line.push(Span::styled("  paused", Style::new().fg(Color::Yellow)));
+    }
+    if state.errors_only() {
+        line.push(Span::styled("  errors only", BAD));
+    }
+    if let Some(note) = &state.note {
+        line.push(Span::styled(format!("  {note}"), BAD));
+    }
+    Paragraph::new(Line::from(line))
+}
+
+fn keys(state: &State) -> Paragraph<'static> {
+    let keys = match state.open {
+        Some(_) => "↑↓ scroll  Esc back  q quit",
+        None => "↑↓ choose  Enter open  e errors only  p pause  q quit",
+    };
+    Paragraph::new(keys).style(QUIET)
+}
+
+fn draw_services(frame: &mut Frame<'_>, area: Rect, services: &[ServiceLine]) {
+    let heads =
+        ["SERVICE", "VERSION", "GEN", "IN FLIGHT", "RATE/S", "ERRORS", "P50", "P99", "DIGEST", "STATE", "LAST MINUTES"];
+    let widths = [20, 9, 5, 9, 9, 9, 9, 9, 12, 12, 24].map(Constraint::Length);
+    let rows = services.iter().map(|service| {
+        let cells = service.cells.iter().map(|cell| Cell::from(cell.as_str()));
+        let style = if service.failing { BAD } else { Style::new() };
+        let more = [Cell::from(service.state.as_str()), Cell::from(sparkline(&service.rates)).style(QUIET)];
+        Row::new(cells.chain(more)).style(style)
+    });
+    frame.render_widget(Table::new(rows, widths).header(Row::new(heads).style(HEAD)), area);
+}
+
+fn sparkline(rates: &[u64]) -> String {
+    let most = rates.iter().copied().max().unwrap_or(0).max(1);
+    let bar = |rate: &u64| if *rate == 0 { ' ' } else { BARS[(rate * 7 / most) as usize % BARS.len()] };
+    rates.iter().map(bar).collect()
+}
+
+fn draw_traces(frame: &mut Frame<'_>, area: Rect, state: &State) {
+    let heads = ["WHEN (UTC)", "SERVICE", "OPERATION", "SPANS", "ERRORS", "DURATION"];
+    let widths = [
+        Constraint::Length(13),
+        Constraint::Length(20),
+        Constraint::Min(20),
+        Constraint::Length(6),
+        Constraint::Length(7),
+        Constraint::Length(10),
+    ];
+    let rows = state.traces.iter().map(|TraceLine { cells, failed, .. }| {
+        Row::new(cells.iter().map(String::as_str)).style(if *failed { BAD } else { Style::new() })
+    });
+    let table = Table::new(rows, widths).header(Row::new(heads).style(HEAD));
+    let table = table.row_highlight_style(Style::new().add_modifier(Modifier::REVERSED));
+    let mut at = TableState::new().with_selected(state.position());
+    frame.render_stateful_widget(table, area, &mut at);
+}
+
+fn draw_trace(frame: &mut Frame<'_>, area: Rect, trace: &crate::console::Trace, top: usize) {
+    let mut lines = vec![Line::styled(waterfall::head(trace), HEAD)];
+    lines.extend(waterfall::lines(trace).into_iter().skip(top).map(|line| {
+        let style = if line.failure.is_some() { BAD } else { Style::new() };
+        let failure = line.failure.unwrap_or_default();
+        Line::styled(format!("{} {} {:>9}  {failure}", line.left, line.bar, line.took), style)
+    }));
+    frame.render_widget(Paragraph::new(lines).alignment(Alignment::Left), area);
+}
+
+#[cfg(test)]
+mod tests {
+    use ratatui::Terminal;
+    use ratatui::backend::TestBackend;
+
+    use super::*;
+    use crate::cli::top::state::tests::filled;
+    use crate::console::sample::{span, trace};
+
+    fn shown(state: &State) -> String {
+        let mut terminal = Terminal::new(TestBackend::new(150, 20)).unwrap();
+        terminal.draw(|frame| draw(frame, state)).unwrap();
+        terminal.backend().to_string()
+    }
+
+    #[test]
+    fn services_and_traces_are_on_the_screen_and_nothing_controls_it() {
+        let screen = shown(&filled());
+        for words in ["12.5", "25.0 %", "1.50 ms", "canary 10 %", "18:00:00.123", "4.80 ms", "GET /", "abcdef012345"] {
+            assert!(screen.contains(words), "{words} is not in\n{screen}");
+        }
+        assert!(!screen.contains(['\u{1b}', '\u{9b}']));
+    }
+
+    #[test]
+    fn an_open_trace_is_shown_as_a_tree() {
+        let mut state = filled();
+        state.show(trace(vec![span(1, 0, "user", "root", 0, 9), span(2, 1, "user", "inner", 1, 2)]));
+        let screen = shown(&state);
+        assert!(screen.contains("user    inner") && screen.contains("2 spans in 1 service"), "{screen}");
+    }
+
+    #[test]
+    fn a_tiny_terminal_is_no_reason_to_panic() {
+        let mut terminal = Terminal::new(TestBackend::new(3, 1)).unwrap();
+        terminal.draw(|frame| draw(frame, &filled())).unwrap();
+    }
+}

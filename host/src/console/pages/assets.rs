@@ -1,0 +1,54 @@
+//! The stylesheet, the script and the icon, and the headers under which pages are served.
+
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::sync::LazyLock;
+
+/// What a page may load: the console's own assets, and nothing inline.
+pub(in crate::console) const CONTENT_SECURITY_POLICY: &str = "default-src 'none'; style-src 'self'; \
+    script-src 'self'; img-src 'self'; connect-src 'self'; form-action 'self'; base-uri 'none'; \
+    frame-ancestors 'none'";
+
+const STYLE: &str = include_str!("console.css");
+const SCRIPT: &str = include_str!("console.js");
+const ICON: &str = include_str!("icon.svg");
+
+/// Of the assets' content, so that a browser never combines the assets of two versions of the host.
+static VERSION: LazyLock<String> = LazyLock::new(|| {
+    let mut hasher = DefaultHasher::new();
+    (STYLE, SCRIPT, ICON).hash(&mut hasher);
+    format!("{:016x}", hasher.finish())
+});
+
+/// The address of an asset. It changes with the content.
+pub(super) fn path(name: &str) -> String {
+    format!("/assets/{}/{name}", *VERSION)
+}
+
+/// An asset with its content type.
+pub(in crate::console) fn find(name: &str) -> Option<(&'static str, &'static str)> {
+    match name {
+        "console.css" => Some(("text/css; charset=utf-8", STYLE)),
+        "console.js" => Some(("text/javascript; charset=utf-8", SCRIPT)),
+        "icon.svg" => Some(("image/svg+xml", ICON)),
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn assets_load_nothing_from_elsewhere() {
+        for name in ["console.css", "console.js", "icon.svg"] {
+            let (_, content) = find(name).unwrap();
+            let foreign = content.replace("http://www.w3.org/", "");
+            assert!(!foreign.contains("://") && !foreign.contains("@import"), "{name}");
+        }
+    }
+
+    #[test]
+    fn the_policy_allows_nothing_inline() {
+        assert!(!CONTENT_SECURITY_POLICY.contains("unsafe"));
+    }
+}

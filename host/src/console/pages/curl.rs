@@ -1,0 +1,113 @@
+//! The request of a trace as a command to send it again.
+
+use std::fmt::Write;
+
+use super::model::{Kind, Span, Value, find};
+
+/// What was left out of a URL before it was recorded stands there as this.
+const REDACTED: &str = "REDACTED";
+
+/// A command, and whether parts of the URL were kept out of the trace.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Curl {
+    pub command: String,
+    pub redacted: bool,
+}
+
+/// The command for a server span that says what was asked.
+pub(super) fn of(span: &Span) -> Option<Curl> {
+    let text = |key| match find(&span.attributes, key) {
+        Some(Value::Text(text)) => Some(text.as_str()),
+        _ => None,
+    };
+    if span.kind != Kind::Server {
+        return None;
+    }
+    let method = text("http.request.method_original").or_else(|| text("http.request.method"))?;
+    let mut url = format!("{}://{}", text("url.scheme").unwrap_or("http"), text("server.address")?);
+    if let Some(Value::Int(port)) = find(&span.attributes, "server.port") {
+        let written = write!(url, ":{port}");
+        debug_assert!(written.is_ok(), "writing to a string cannot fail");
+    }
+    url.push_str(text("url.path")?);
+    let query = text("url.query").unwrap_or_default();
+    if !query.is_empty() {
+        url.push('?');
+        url.push_str(query);
+    }
+    let redacted = url.contains(REDACTED);
+    let url = quoted(&address(&url));
+    let command = match method {
+        "GET" => format!("curl {url}"),
+        "HEAD" => format!("curl --head {url}"),
+        method => format!("curl --request {} {url}", quoted(method)),
+    };
+    Some(Curl { command, redacted })
+}
+
+/// A URL of printable ASCII: whatever else came over the wire is percent-encoded.
+fn address(url: &str) -> String {
+    let plain = |byte: u8| byte.is_ascii_graphic();
+    url.bytes().map(|byte| if plain(byte) { char::from(byte).to_string() } else { format!("%{byte:02X}") }).collect()
+}
+
+/// One word for a POSIX shell. Square brackets and braces are taken literally by a shell between quotes, but curl
+/// reads them as a pattern, so such words need no globbing.
+fn quoted(word: &str) -> String {
+    let plain = |letter: char| letter.is_ascii_alphanumeric() || "-._~/:".contains(letter);
+    let globbed = word.contains(['[', ']', '{', '}']);
+    match word.chars().all(plain) {
+        true => word.to_owned(),
+        false => format!("{}'{}'", if globbed { "--globoff " } else { "" }, word.replace('\'', "'\\''")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::console::pages::model::Attribute;
+    use crate::console::pages::tree::tests::span;
+
+    fn server(attributes: &[(&str, &str)]) -> Span {
+        let mut made = span(1, 0, "shop", "GET /", 0, 1);
+        made.kind = Kind::Server;
+        let base = [("http.request.method", "GET"), ("server.address", "localhost"), ("url.path", "/")];
+        let given = base.iter().filter(|(key, _)| attributes.iter().all(|(other, _)| key != other)).chain(attributes);
+        let text =
+            |(key, value): &(&str, &str)| Attribute { key: (*key).to_owned(), value: Value::Text((*value).to_owned()) };
+        made.attributes = given.map(text).collect();
+        made.attributes.push(Attribute { key: "server.port".to_owned(), value: Value::Int(8000) });
+        made
+    }
+
+    fn check(attributes: &[(&str, &str)], expected: &str) {
+        assert_eq!(of(&server(attributes)).unwrap().command, expected);
+    }
+
+    #[test]
+    fn a_request_can_be_sent_again() {
+        check(&[("url.path", "/users/1")], "curl http://localhost:8000/users/1");
+        check(&[("url.query", "a=1&b=2")], "curl 'http://localhost:8000/?a=1&b=2'");
+        check(&[("http.request.method", "POST")], "curl --request POST http://localhost:8000/");
+        check(&[("http.request.method", "HEAD")], "curl --head http://localhost:8000/");
+    }
+
+    #[test]
+    fn a_shell_runs_nothing_of_what_came_over_the_wire() {
+        check(&[("url.path", "/$(rm)`id`;x'y")], "curl 'http://localhost:8000/$(rm)`id`;x'\\''y'");
+        check(&[("url.path", "/a\n\u{1b}b ü")], "curl 'http://localhost:8000/a%0A%1Bb%20%C3%BC'");
+        check(&[("http.request.method_original", "P;ls")], "curl --request 'P;ls' http://localhost:8000/");
+        check(&[("url.path", "/{a}[1-9]")], "curl --globoff 'http://localhost:8000/{a}[1-9]'");
+    }
+
+    #[test]
+    fn what_was_redacted_is_told() {
+        assert!(of(&server(&[("url.query", "sig=REDACTED")])).unwrap().redacted);
+        assert!(!of(&server(&[])).unwrap().redacted);
+    }
+
+    #[test]
+    fn spans_that_are_no_requests_have_none() {
+        assert_eq!(of(&span(1, 0, "shop", "work", 0, 1)), None);
+    }
+}

@@ -1,0 +1,28 @@
+//! The form for the admin token.
+
+use maud::{Markup, html};
+
+use super::layout::{Here, Updates, page};
+
+/// The form; `refused` says that the token given before was wrong, `next` is where to go afterwards.
+pub(in crate::console) fn login(refused: bool, next: &str) -> Markup {
+    page(
+        "Sign in",
+        Here::Elsewhere,
+        Updates::Fixed,
+        &html! {
+            form.login method="post" action="/login" {
+                h1 { "Sign in" }
+                p { "This console needs the admin token: the value of " code { "SPANDREL_ADMIN_TOKEN" } "." }
+                @if refused {
+                    p.error role="alert" #refused { "This is not the token." }
+                }
+                input type="hidden" name="next" value=(next);
+                label for="token" { "Admin token" }
+                input #token name="token" type="password" autocomplete="current-password" required autofocus
+                    aria-describedby=[refused.then_some("refused")];
+                button.primary { "Sign in" }
+            }
+        },
+    )
+}

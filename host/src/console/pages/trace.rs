@@ -1,0 +1,389 @@
+//! `/traces/{id}`: one trace as a waterfall.
+
+use std::time::Duration;
+
+use maud::{Markup, html};
+
+use super::colour::Colours;
+use super::layout::{Here, Updates, page};
+use super::model::{Kind, TraceRow, Value, find};
+use super::services::{command, digest};
+use super::tree::{Node, Trace};
+use super::{chart, curl, map, span, text, traces, units};
+
+/// The most spans that are drawn. The rest is in the JSON.
+const SPANS: usize = 1000;
+/// The most bytes of what stands in the opened spans together; past it, spans say that the JSON has more.
+const DETAILS: usize = 4 * 1024 * 1024;
+/// The deepest indentation. What is deeper stands below it.
+const DEPTH: usize = 24;
+/// The most log records that are shown.
+const LOGS: usize = 500;
+/// The width of a bar's drawing.
+const WIDTH: f64 = 1000.0;
+
+/// What the page shows.
+pub(in crate::console) struct TracePage {
+    pub trace: Trace,
+    /// Traces of the same root, to compare with.
+    pub similar: Vec<TraceRow>,
+}
+
+/// The page.
+pub(in crate::console) fn trace(view: &TracePage) -> Markup {
+    let trace = &view.trace;
+    let colours = Colours::of(trace.services());
+    let name = trace.root().map(|span| span.name.clone()).unwrap_or_default();
+    let logs: Vec<_> = trace.logs.iter().take(LOGS).collect();
+    page(
+        &name,
+        Here::Traces,
+        Updates::Fixed,
+        &html! {
+            (heading(trace, &colours))
+            (actions(view))
+            (waterfall(trace, &colours))
+            div.below {
+                section aria-labelledby="by-service" { h2 #by-service { "Services" } (by_service(trace, &colours)) }
+                section aria-labelledby="service-map" {
+                    h2 #service-map { "Service map" }
+                    div.scroll tabindex="0" role="region" aria-labelledby="service-map" { (map::map(trace, &colours)) }
+                }
+            }
+            @if !logs.is_empty() {
+                section aria-labelledby="logs" {
+                    h2 #logs { "Log records" }
+                    (span::records(&logs, trace.start, true))
+                    @if trace.logs.len() > LOGS { p.note { "Only the first " (LOGS) " are shown." } }
+                }
+            }
+        },
+    )
+}
+
+fn heading(trace: &Trace, colours: &Colours) -> Markup {
+    let errors = trace.errors();
+    html! {
+        div.title {
+            h1 {
+                @if let Some(root) = trace.root() {
+                    span.service.(colours.class(&root.service)) { (text(&root.service)) }
+                    " " span.operation { (text(&root.name)) }
+                }
+            }
+            p.summary {
+                code.id { (text(&trace.id)) }
+                span { (traces::time(trace.start)) }
+                span { b { (units::duration(trace.duration)) } }
+                span { (units::counted(trace.nodes.len(), "span")) }
+                span { (units::counted(trace.services().len(), "service")) }
+                @if errors > 0 { a.bad href="#first-error" data-error { (units::counted(errors, "error")) } }
+            }
+        }
+    }
+}
+
+fn actions(view: &TracePage) -> Markup {
+    let trace = &view.trace;
+    let curl = trace.root().and_then(curl::of);
+    html! {
+        div.actions.bar {
+            @if let Some(curl) = &curl {
+                details {
+                    summary { "Copy as curl" }
+                    div.popup {
+                        (command(&curl.command))
+                        @if curl.redacted { p.note { "Parts of the URL were kept out of the trace." } }
+                    }
+                }
+            }
+            a.button href={"/api/traces/" (trace.id)} download={"trace-" (trace.id) ".json"} { "Download JSON" }
+            button type="button" hidden data-copy-address { "Copy link" }
+            details {
+                summary { "Compare…" }
+                form.popup action="/compare" {
+                    input type="hidden" name="a" value=(trace.id);
+                    label for="other" { "With trace" }
+                    input #other name="b" list="similar" required placeholder="trace id" autocomplete="off";
+                    datalist #similar {
+                        @for row in &view.similar {
+                            option value=(row.id) { (units::clock(row.start)) " · " (units::duration(row.duration)) }
+                        }
+                    }
+                    button.primary { "Compare" }
+                    @if !view.similar.is_empty() {
+                        ul {
+                            @for row in view.similar.iter().take(6) {
+                                li {
+                                    a href={"/compare?a=" (trace.id) "&b=" (row.id)} {
+                                        (traces::time(row.start)) " · " (units::duration(row.duration))
+                                        @if row.errors > 0 { " · " (units::counted(row.errors, "error")) }
+                                    }
+                                }
+                            }
+                        }
+                    }
+                }
+            }
+        }
+    }
+}
+
+fn waterfall(trace: &Trace, colours: &Colours) -> Markup {
+    let first_error = trace.nodes.iter().position(|node| node.span.error.is_some());
+    let mut room = DETAILS;
+    html! {
+        section.waterfall aria-label="Spans" {
+            div.ruler aria-hidden="true" {
+                span.legend { i.critical {} "critical path" }
+                div.ticks { @for share in 0..5_u32 { span { (units::duration(trace.duration * share / 4)) } } }
+            }
+            ol.spans {
+                @for (at, node) in trace.nodes.iter().enumerate().take(SPANS) {
+                    @let opened = span::details(trace, node);
+                    @let fits = spend(&mut room, opened.0.len());
+                    li id={"s" (node.span.id)} data-depth=(node.depth) {
+                        @if Some(at) == first_error { a #first-error {} }
+                        @if node.descendants > 0 {
+                            button.fold type="button" hidden aria-expanded="true"
+                                aria-label={"Spans below " (text(&node.span.name))} {}
+                        }
+                        details.span.failed[node.span.error.is_some()] {
+                            summary data-row { (row(trace, node, colours)) }
+                            div.details {
+                                @if fits { (opened) } @else { p.note { "This trace is large: its JSON has the rest." } }
+                            }
+                        }
+                    }
+                }
+            }
+            @if trace.nodes.len() > SPANS {
+                p.note { "And " (units::counted(trace.nodes.len() - SPANS, "more span")) ": the JSON has all of them." }
+            }
+        }
+    }
+}
+
+/// Takes from what may still be written, where there is enough.
+fn spend(room: &mut usize, bytes: usize) -> bool {
+    let fits = *room >= bytes;
+    *room = room.saturating_sub(bytes);
+    fits
+}
+
+fn row(trace: &Trace, node: &Node, colours: &Colours) -> Markup {
+    let span = &node.span;
+    let parent = node.parent.and_then(|parent| trace.nodes.get(parent));
+    let new = parent.is_none_or(|parent| parent.span.service != span.service);
+    html! {
+        span.label {
+            (guide(node.depth))
+            i.swatch.(colours.class(&span.service)) {}
+            @if new { span.service { (text(&span.service)) } }
+            @else { span.sr { (text(&span.service)) } }
+            span.operation.entry[span.kind == Kind::Server] { (text(&span.name)) }
+            @if let Some(hint) = hint(node) { span.hint { (text(&hint)) } }
+            @if span.error.is_some() { span.bad { "error" } }
+        }
+        (bar(trace, node, colours))
+        span.took { (units::duration(span.duration)) }
+    }
+}
+
+/// What tells one call from the next: where it went, and what came back.
+fn hint(node: &Node) -> Option<String> {
+    let attribute = |key| find(&node.span.attributes, key);
+    let status = attribute("http.response.status_code").map(|status| format!(" {status}")).unwrap_or_default();
+    match (attribute("url.path"), attribute("url.full")) {
+        (Some(path), _) => Some(format!("{path}{status}")),
+        (None, Some(Value::Text(url))) => {
+            let rest = url.split_once("://").map_or(url.as_str(), |(_, rest)| rest);
+            Some(format!("{rest}{status}"))
+        }
+        _ => None,
+    }
+}
+
+/// Lines that lead from a span up to its ancestors.
+fn guide(depth: usize) -> Markup {
+    let levels = depth.min(DEPTH);
+    let path: String = (0..levels).map(|level| format!("M{}.5 0V24", level * 14 + 6)).collect();
+    html! {
+        @if levels > 0 {
+            svg.guide width=(levels * 14) height="24" viewBox={"0 0 " (levels * 14) " 24"} preserveAspectRatio="none"
+                aria-hidden="true" { path d=(path) {} }
+        }
+    }
+}
+
+fn bar(trace: &Trace, node: &Node, colours: &Colours) -> Markup {
+    let whole = trace.duration.as_secs_f64().max(1e-9);
+    let place = |time: Duration| chart::round((time.as_secs_f64() / whole * WIDTH).clamp(0.0, WIDTH));
+    let x = place(node.offset).min(WIDTH - 2.0);
+    let width = (place(node.end()) - x).max(2.0);
+    let events = node.span.events.iter().take(50);
+    let events = events.map(|event| place(event.time.duration_since(trace.start).unwrap_or_default()));
+    html! {
+        svg.bar viewBox="0 0 1000 24" preserveAspectRatio="none" aria-hidden="true" {
+            @for quarter in 0..5 { line.grid x1=(quarter * 250) x2=(quarter * 250) y1="0" y2="24" {} }
+            rect class=(colours.class(&node.span.service)) x=(x) width=(width) y="6" height="11" {}
+            @if node.span.error.is_some() { rect.failed x=(x) width=(width) y="6" height="11" {} }
+            @for (from, to) in &node.critical {
+                rect.critical x=(place(*from).min(WIDTH - 1.0)) width=((place(*to) - place(*from)).max(1.0)) y="18.5"
+                    height="2.5" {}
+            }
+            @for at in events { line.event x1=(at) x2=(at) y1="4" y2="19" {} }
+        }
+    }
+}
+
+/// What one version of a service did for a trace, and what it cost.
+#[derive(Default)]
+struct Share {
+    version: Option<String>,
+    spans: usize,
+    errors: usize,
+    self_time: Duration,
+    cpu: Duration,
+    memory: u64,
+    digest: Option<String>,
+}
+
+fn by_service(trace: &Trace, colours: &Colours) -> Markup {
+    let shares = shares(trace);
+    let whole: f64 = shares.values().map(|share| share.self_time.as_secs_f64()).sum();
+    html! {
+        div.scroll {
+            table.shares {
+                thead {
+                    tr {
+                        th scope="col" { "Service" } th scope="col" { "Served by" }
+                        th.number scope="col" { "Spans" } th.number scope="col" { "Self time" }
+                        th.number scope="col" { "Guest CPU" } th.number scope="col" { "Memory" }
+                    }
+                }
+                tbody {
+                    @for ((service, generation), share) in &shares {
+                        tr {
+                            td { i.swatch.(colours.class(service)) {} (text(service)) }
+                            td {
+                                @if let Some(generation) = generation { "generation " b { (text(generation)) } " " }
+                                @if let Some(version) = &share.version { span.hint { (text(version)) } " " }
+                                @if let Some(of) = &share.digest { (digest(of)) }
+                            }
+                            td.number {
+                                (share.spans)
+                                @if share.errors > 0 { " " span.bad { (units::counted(share.errors, "error")) } }
+                            }
+                            td.number {
+                                (units::duration(share.self_time))
+                                span.unit { (units::percent(share.self_time.as_secs_f64() / whole.max(1e-9))) }
+                            }
+                            td.number { @if share.cpu.is_zero() { "–" } @else { (units::duration(share.cpu)) } }
+                            td.number { @if share.memory == 0 { "–" } @else { (units::bytes(share.memory)) } }
+                        }
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// By service and generation. Times of requests that run at once are added up; of their memory the largest is shown.
+fn shares(trace: &Trace) -> std::collections::BTreeMap<(String, Option<String>), Share> {
+    let mut shares = std::collections::BTreeMap::new();
+    for node in &trace.nodes {
+        let generation = trace.served(node, "spandrel.component.generation").map(Value::to_string);
+        let share: &mut Share = shares.entry((node.span.service.clone(), generation)).or_default();
+        share.spans += 1;
+        share.errors += usize::from(node.span.error.is_some());
+        share.self_time += node.self_time;
+        let attribute = |key| find(&node.span.attributes, key);
+        if let Some(Value::Double(seconds)) = attribute("spandrel.guest.cpu_time") {
+            share.cpu += Duration::try_from_secs_f64(*seconds).unwrap_or_default();
+        }
+        if let Some(Value::Int(bytes)) = attribute("spandrel.guest.memory") {
+            share.memory = share.memory.max(u64::try_from(*bytes).unwrap_or_default());
+        }
+        let shown = |value: Option<&Value>| value.map(Value::to_string);
+        share.digest = share.digest.take().or_else(|| shown(trace.served(node, "spandrel.component.digest")));
+        share.version = share.version.take().or_else(|| shown(find(&node.span.resource, "service.version")));
+    }
+    shares
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::console::pages::model::{Attribute, Event, Log, Span};
+    use crate::console::pages::tree::tests::{self, span};
+
+    fn shown(spans: Vec<Span>) -> String {
+        trace(&TracePage { trace: tests::trace(spans), similar: Vec::new() }).into_string()
+    }
+
+    fn attribute(key: &str, value: Value) -> Attribute {
+        Attribute { key: key.to_owned(), value }
+    }
+
+    #[test]
+    fn a_span_says_which_generation_served_it_and_what_it_cost() {
+        let mut server = span(1, 0, "user", "GET /users", 0, 9);
+        server.kind = Kind::Server;
+        server.attributes = vec![
+            attribute("spandrel.component.generation", Value::Int(7)),
+            attribute("spandrel.component.digest", Value::Text("sha256:abcdef0123456789".to_owned())),
+            attribute("spandrel.guest.cpu_time", Value::Double(0.0015)),
+            attribute("spandrel.guest.memory", Value::Int(1_179_648)),
+        ];
+        let page = shown(vec![server, span(2, 1, "user", "inner", 1, 2)]);
+        assert_eq!(page.matches("<dd>generation <b>7</b>").count(), 2, "the inner span is served by the same");
+        for words in ["abcdef012345", "1.50 ms", "1152.0 KiB"] {
+            assert!(page.contains(words), "{words}");
+        }
+    }
+
+    #[test]
+    fn nothing_that_a_guest_recorded_is_markup() {
+        let hostile = "<script>alert(1)</script>\" onload=\"\u{1b}[2J";
+        let mut span = span(1, 0, hostile, hostile, 0, 9);
+        span.error = Some(hostile.to_owned());
+        span.attributes = vec![attribute(hostile, Value::Text(hostile.to_owned()))];
+        let attributes = vec![attribute("exception.stacktrace", Value::Text(format!("0: a\n1: {hostile}")))];
+        span.events = vec![Event { name: hostile.to_owned(), time: span.start, attributes }];
+        let log = Log {
+            time: span.start,
+            severity: hostile.to_owned(),
+            service: hostile.to_owned(),
+            span: span.id.clone(),
+            body: hostile.to_owned(),
+            attributes: span.attributes.clone(),
+        };
+        let made = Trace::new("1".repeat(32), vec![span], vec![log]);
+        let page = trace(&TracePage { trace: made, similar: Vec::new() }).into_string();
+        assert!(!page.contains("<script>alert") && !page.contains("\" onload=\"") && !page.contains('\u{1b}'));
+        assert!(page.contains("0: a\n1: &lt;script&gt;"), "a backtrace keeps its lines");
+    }
+
+    #[test]
+    fn a_large_trace_is_cut_and_says_so() {
+        let spans = (1..=1500).map(|id| span(id, id - 1, "s", "deeper", 0, 1500)).collect();
+        let page = shown(spans);
+        assert!(page.contains("And 500 more spans"));
+        let mut loud = Vec::new();
+        for id in 1..=900 {
+            let mut span = span(id, 0, "s", "loud", 0, 1);
+            span.attributes = vec![attribute("text", Value::Text("x".repeat(10_000)))];
+            loud.push(span);
+        }
+        let page = shown(loud);
+        assert!(page.len() < DETAILS + 2 * 1024 * 1024, "{}", page.len());
+        assert!(page.contains("its JSON has the rest"));
+    }
+
+    #[test]
+    fn nothing_in_the_page_is_inline() {
+        let page = shown(vec![span(1, 0, "s", "a", 0, 9)]);
+        assert!(!page.contains(" style=") && !page.contains("<style") && !page.contains("onclick"));
+    }
+}

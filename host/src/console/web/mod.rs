@@ -1,0 +1,233 @@
+//! The web pages as answers to requests: makes view models of what runs and of what the store holds.
+
+mod events;
+mod form;
+mod stored;
+mod view;
+
+use std::sync::{Arc, Weak};
+
+use axum::Router;
+use axum::extract::{Path, Query, State};
+use axum::http::header::{
+    CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE, LOCATION, ORIGIN, REFERRER_POLICY, X_CONTENT_TYPE_OPTIONS,
+};
+use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
+use axum::response::{IntoResponse, Response};
+use axum::routing::{get, post};
+use maud::Markup;
+use serde::Deserialize;
+use tokio::sync::Semaphore;
+
+use self::form::Params;
+pub(crate) use self::view::address_url;
+use super::Console;
+use super::history::{self, History};
+use super::pages::{self, assets};
+use crate::control::Control;
+use crate::trace::{TraceQuery, TraceStore, parse_trace_id};
+
+/// Pages that follow what happens at the same time.
+const WATCHERS: usize = 32;
+/// Traces on the first page.
+const LATEST: usize = 20;
+/// Traces that a trace can be compared with in one step.
+const SIMILAR: usize = 10;
+
+/// What the pages keep between requests.
+pub(super) struct Web {
+    pub(super) history: Arc<History>,
+    /// Room for pages that follow what happens.
+    watchers: Arc<Semaphore>,
+}
+
+impl Web {
+    /// Begins to take samples of the services.
+    pub(super) fn start(control: Weak<Control>) -> Web {
+        let history = Arc::new(History::default());
+        tokio::spawn(history.clone().run(control));
+        Web { history, watchers: Arc::new(Semaphore::new(WATCHERS)) }
+    }
+}
+
+/// Everything below `/` that is for browsers.
+pub(super) fn routes() -> Router<Arc<Console>> {
+    Router::new()
+        .route("/", get(services))
+        .route("/services/{name}/{action}", post(act))
+        .route("/traces", get(search))
+        .route("/traces/{id}", get(trace))
+        .route("/compare", get(compare))
+        .route("/events", get(events::follow))
+        .route("/assets/{version}/{name}", get(asset))
+}
+
+/// A page under the headers that keep it to itself.
+pub(super) fn page(status: StatusCode, markup: Markup) -> Response {
+    const OPENER: HeaderName = HeaderName::from_static("cross-origin-opener-policy");
+    let fixed = [
+        (CONTENT_TYPE, "text/html; charset=utf-8"),
+        (CONTENT_SECURITY_POLICY, assets::CONTENT_SECURITY_POLICY),
+        // Forms have to say where they come from, other sites need not know.
+        (REFERRER_POLICY, "same-origin"),
+        (X_CONTENT_TYPE_OPTIONS, "nosniff"),
+        (CACHE_CONTROL, "no-store"),
+        (OPENER, "same-origin"),
+    ];
+    (status, fixed, markup.into_string()).into_response()
+}
+
+fn problem(status: StatusCode, detail: &str) -> Response {
+    page(status, pages::problem(status.canonical_reason().unwrap_or("Error"), detail))
+}
+
+async fn asset(Path((_, name)): Path<(String, String)>) -> Response {
+    let Some((kind, content)) = assets::find(&name) else {
+        return problem(StatusCode::NOT_FOUND, "There is no such asset");
+    };
+    let headers = [
+        (CONTENT_TYPE, kind),
+        // The address changes with the content.
+        (CACHE_CONTROL, "private, max-age=31536000, immutable"),
+        (X_CONTENT_TYPE_OPTIONS, "nosniff"),
+    ];
+    (headers, content).into_response()
+}
+
+/// What the first page is asked.
+#[derive(Deserialize)]
+struct Opened {
+    /// A service whose swaps are shown at once.
+    opened: Option<String>,
+}
+
+async fn services(State(console): State<Arc<Console>>, Query(Opened { opened }): Query<Opened>) -> Response {
+    let latest = |store: &TraceStore| {
+        let found = store.search(&TraceQuery { limit: LATEST, ..TraceQuery::default() });
+        (store.is_on(), found)
+    };
+    let Ok((traced, found)) = console.query(latest).await else { return busy() };
+    let shown = pages::services::Services {
+        services: view::services(&console.control, &console.web.history),
+        traces: found.iter().map(stored::row).collect(),
+        traced,
+        slots: history::SAMPLES,
+        interval: history::INTERVAL.as_secs(),
+        opened,
+    };
+    page(StatusCode::OK, pages::services::services(&shown))
+}
+
+async fn search(State(console): State<Arc<Console>>, Query(params): Query<Params>) -> Response {
+    let (form, query) = form::read(params);
+    let wrong = query.as_ref().err().cloned().unwrap_or_default();
+    let service = form.service.clone();
+    let look = move |store: &TraceStore| {
+        let services = store.services();
+        let mut operations: Vec<_> = match service.is_empty() {
+            true => services.iter().flat_map(|service| store.operations(service, None)).collect(),
+            false => store.operations(&service, None),
+        };
+        operations.sort_by(|one, other| one.name.cmp(&other.name));
+        operations.dedup_by(|one, other| one.name == other.name);
+        operations.truncate(form::OPERATIONS);
+        let found = query.map(|query| store.search(&query)).unwrap_or_default();
+        (services, operations, found, store.stats())
+    };
+    let Ok((services, operations, found, stats)) = console.query(look).await else { return busy() };
+    let status = if wrong.is_empty() { StatusCode::OK } else { StatusCode::BAD_REQUEST };
+    let shown = pages::search::Search {
+        form,
+        wrong,
+        services,
+        operations: operations.into_iter().map(|operation| operation.name).collect(),
+        found: found.iter().map(stored::row).collect(),
+        note: view::store(&stats),
+    };
+    page(status, pages::search::search(&shown))
+}
+
+async fn trace(State(console): State<Arc<Console>>, Path(id): Path<String>) -> Response {
+    let Some(id) = parse_trace_id(&id) else { return no_trace(&id) };
+    let look = move |store: &TraceStore| {
+        let found = store.trace(id)?;
+        let root = store.summary(id).and_then(|summary| summary.root);
+        let similar = root.map(|root| TraceQuery {
+            service: Some(root.service.to_string()),
+            operation: Some(root.name),
+            limit: SIMILAR + 1,
+            ..TraceQuery::default()
+        });
+        let mut similar = similar.map(|query| store.search(&query)).unwrap_or_default();
+        similar.retain(|other| other.trace_id != id);
+        Some((found, similar))
+    };
+    let Ok(found) = console.query(look).await else { return busy() };
+    let Some((found, similar)) = found else { return no_trace(&id.to_string()) };
+    let similar = similar.iter().map(stored::row).collect();
+    page(StatusCode::OK, pages::trace::trace(&pages::trace::TracePage { trace: stored::trace(&found), similar }))
+}
+
+/// Which traces are compared.
+#[derive(Deserialize)]
+struct Pair {
+    #[serde(default)]
+    a: String,
+    #[serde(default)]
+    b: String,
+}
+
+async fn compare(State(console): State<Arc<Console>>, Query(Pair { a, b }): Query<Pair>) -> Response {
+    let mut traces = Vec::new();
+    for text in [a, b] {
+        let text = text.trim().to_owned();
+        let Some(id) = parse_trace_id(&text) else { return no_trace(&text) };
+        let Ok(found) = console.query(move |store| store.trace(id)).await else { return busy() };
+        let Some(found) = found else { return no_trace(&text) };
+        traces.push(stored::trace(&found));
+    }
+    let [a, b] = traces.as_slice() else { return no_trace("") };
+    page(StatusCode::OK, pages::compare::compare(a, b))
+}
+
+/// A rollback, promotion or abort that a form asks for. How it went stands in the swaps of the service, which the page
+/// that comes next shows.
+async fn act(
+    State(console): State<Arc<Console>>,
+    Path((name, action)): Path<(String, String)>,
+    headers: HeaderMap,
+) -> Response {
+    // A browser says where a form comes from. That it is this console was checked before.
+    if !headers.contains_key(ORIGIN) {
+        return problem(StatusCode::FORBIDDEN, "This form must be sent from the console's own page");
+    }
+    let Some(service) = console.control.catalog.find(&name) else {
+        return problem(StatusCode::NOT_FOUND, "There is no such service");
+    };
+    let swapper = &console.control.swapper;
+    let done = match action.as_str() {
+        "rollback" => swapper.rollback(&service).await,
+        "promote" => swapper.promote(&service).await,
+        "abort" => swapper.abort(&service).await,
+        _ => return problem(StatusCode::NOT_FOUND, "There is no such action"),
+    };
+    // Why it was refused was noted.
+    drop(done);
+    let name = pages::services::encoded(&name);
+    match HeaderValue::from_str(&format!("/?opened={name}#service-{name}")) {
+        Ok(location) => (StatusCode::SEE_OTHER, [(LOCATION, location)]).into_response(),
+        Err(_) => problem(StatusCode::BAD_REQUEST, "This is no name of a service"),
+    }
+}
+
+fn no_trace(id: &str) -> Response {
+    let detail = format!(
+        "No trace `{id}` is kept. The store holds the latest traces in memory: this one may have gone for later ones, \
+         or was never recorded here."
+    );
+    page(StatusCode::NOT_FOUND, pages::problem("Trace not found", &detail))
+}
+
+fn busy() -> Response {
+    problem(StatusCode::SERVICE_UNAVAILABLE, "The console is busy with other searches; try again")
+}

@@ -1,0 +1,103 @@
+//! How the last swaps of a service went.
+
+use std::collections::VecDeque;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use serde::{Serialize, Serializer};
+
+/// Swaps that are remembered of each service.
+const REMEMBERED: usize = 20;
+
+/// A swap, rollback, promotion or abort, done or not.
+#[derive(Clone, Debug, Serialize)]
+pub struct SwapRecord {
+    /// When it ended, in milliseconds since 1970-01-01.
+    #[serde(rename = "time_ms", serialize_with = "milliseconds")]
+    pub time: SystemTime,
+    /// What came of it, as in the metric of swaps: `swapped`, `rolled_back`, `promoted`, `aborted`, `refused`,
+    /// `superseded`.
+    pub outcome: &'static str,
+    /// The generation that it was about, where there was one.
+    pub generation: Option<u64>,
+    /// The digest of its component.
+    pub digest: Option<String>,
+    /// Why there was no swap, or why the guard went back.
+    pub reason: Option<String>,
+    /// How long its steps took.
+    #[serde(rename = "duration_ms", serialize_with = "fraction")]
+    pub duration: Duration,
+}
+
+impl SwapRecord {
+    /// A swap after which a generation serves.
+    pub(super) fn done(outcome: &'static str, generation: u64, digest: &str, duration: Duration) -> SwapRecord {
+        let (generation, digest) = (Some(generation), Some(digest.to_owned()));
+        SwapRecord { time: SystemTime::now(), outcome, generation, digest, reason: None, duration }
+    }
+
+    /// A swap that did not happen.
+    pub(super) fn not_done(outcome: &'static str, reason: &str, duration: Duration) -> SwapRecord {
+        let reason = Some(reason.to_owned());
+        SwapRecord { time: SystemTime::now(), outcome, generation: None, digest: None, reason, duration }
+    }
+}
+
+/// The last swaps.
+#[derive(Debug, Default)]
+pub(super) struct SwapHistory(VecDeque<SwapRecord>);
+
+impl SwapHistory {
+    /// Adds a swap and forgets the oldest where there are too many.
+    pub fn add(&mut self, record: SwapRecord) {
+        self.0.push_front(record);
+        self.0.truncate(REMEMBERED);
+    }
+
+    /// Says why the latest swap was done.
+    pub fn explain(&mut self, reason: &str) {
+        if let Some(latest) = self.0.front_mut() {
+            latest.reason = Some(reason.to_owned());
+        }
+    }
+
+    /// The swaps, the latest first.
+    pub fn records(&self) -> Vec<SwapRecord> {
+        self.0.iter().cloned().collect()
+    }
+}
+
+fn milliseconds<S: Serializer>(time: &SystemTime, serializer: S) -> Result<S::Ok, S::Error> {
+    let since = time.duration_since(UNIX_EPOCH).unwrap_or_default();
+    serializer.serialize_u64(u64::try_from(since.as_millis()).unwrap_or(u64::MAX))
+}
+
+fn fraction<S: Serializer>(duration: &Duration, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_f64(duration.as_secs_f64() * 1e3)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_the_last_swaps_are_remembered() {
+        let mut history = SwapHistory::default();
+        for generation in 2..100 {
+            history.add(SwapRecord::done("swapped", generation, "sha256:00", Duration::from_millis(3)));
+        }
+        let records = history.records();
+        assert_eq!(records.len(), REMEMBERED);
+        assert_eq!(records[0].generation, Some(99), "the latest comes first");
+    }
+
+    #[test]
+    fn a_rollback_can_say_why_it_was_done() {
+        let mut history = SwapHistory::default();
+        history.explain("nothing is there to explain");
+        history.add(SwapRecord::done("rolled_back", 1, "sha256:00", Duration::ZERO));
+        history.explain("half of the requests failed");
+        let told = serde_json::to_value(history.records()).unwrap();
+        assert_eq!(told[0]["reason"], "half of the requests failed");
+        assert_eq!(told[0]["duration_ms"], 0.0);
+    }
+}

@@ -1,0 +1,255 @@
+//! A real browser, driven over WebDriver: Debian's Chromium and its driver.
+//!
+//! WebDriver is a handful of JSON requests, so there is no crate for it here. Where there is no browser, tests say so
+//! and pass.
+
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{SocketAddr, TcpStream};
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use serde_json::{Value, json};
+use tempfile::TempDir;
+
+use crate::{Client, PATIENCE};
+
+/// The key under which WebDriver names an element.
+const ELEMENT: &str = "element-6066-11e4-a52e-4f735466cecf";
+/// How long the driver may take to start.
+const START: Duration = Duration::from_secs(60);
+
+/// A window of a browser with a profile of its own. It is closed when it is dropped.
+pub struct Browser {
+    driver: Child,
+    address: SocketAddr,
+    session: String,
+    client: Client,
+    /// Goes after the browser.
+    _profile: TempDir,
+}
+
+impl Browser {
+    /// Starts a browser, or says on standard output that there is none.
+    pub async fn start() -> Option<Browser> {
+        let found =
+            |name: &str| Command::new(name).arg("--version").output().is_ok_and(|output| output.status.success());
+        let Some(chromium) = ["chromium", "chromium-browser", "google-chrome"].into_iter().find(|name| found(name))
+        else {
+            return skipped("there is no Chromium");
+        };
+        if !found("chromedriver") {
+            return skipped("there is no chromedriver");
+        }
+        let profile = tempfile::tempdir().expect("a temporary folder");
+        let mut driver = Command::new("chromedriver")
+            .arg("--port=0")
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null())
+            .spawn()
+            .expect("chromedriver can be run");
+        let port = port(driver.stdout.take().expect("standard output is piped"));
+        let address = SocketAddr::from(([127, 0, 0, 1], port));
+        let client = Client::default();
+        let mut browser = Browser { driver, address, session: String::new(), client, _profile: profile };
+        let options = browser.options(chromium);
+        let wanted = json!({"capabilities": {"alwaysMatch": {"browserName": "chrome", "goog:chromeOptions": options}}});
+        let session = browser.send("POST", "/session", &wanted).await.expect("a session");
+        browser.session = session["sessionId"].as_str().expect("the session has an id").to_owned();
+        Some(browser)
+    }
+
+    fn options(&self, chromium: &str) -> Value {
+        let profile = format!("--user-data-dir={}", self._profile.path().display());
+        let arguments = [
+            "--headless",
+            "--no-sandbox",
+            "--disable-gpu",
+            "--disable-quic",
+            "--disable-dev-shm-usage",
+            "--no-first-run",
+            "--disable-background-networking",
+            "--disable-component-update",
+            "--disable-sync",
+            "--hide-scrollbars",
+            "--window-size=1280,900",
+            profile.as_str(),
+        ];
+        let binary = which(chromium);
+        json!({"binary": binary, "args": arguments})
+    }
+
+    /// Shows a page.
+    pub async fn open(&self, url: &str) {
+        self.command("POST", "/url", json!({ "url": url })).await;
+    }
+
+    /// The address of the page that is shown.
+    pub async fn url(&self) -> String {
+        self.command("GET", "/url", Value::Null).await.as_str().unwrap_or_default().to_owned()
+    }
+
+    /// Runs the body of a function in the page and gives what it returns.
+    pub async fn script(&self, body: &str) -> Value {
+        self.command("POST", "/execute/sync", json!({"script": body, "args": []})).await
+    }
+
+    /// Runs a body that calls its last argument when it is done.
+    pub async fn script_async(&self, body: &str) -> Value {
+        self.command("POST", "/execute/async", json!({"script": body, "args": []})).await
+    }
+
+    /// Waits until a body returns something that is true, and gives it.
+    pub async fn wait_for(&self, body: &str) -> Value {
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            let value = self.script(body).await;
+            if !matches!(value, Value::Null | Value::Bool(false)) && value != "" {
+                return value;
+            }
+            if Instant::now() > deadline {
+                let shown = self.script("return document.body?.innerText").await;
+                panic!("`{body}` never came true at {}:\n{}", self.url().await, shown.as_str().unwrap_or_default());
+            }
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    }
+
+    /// Waits for an element and gives its text.
+    pub async fn text(&self, selector: &str) -> String {
+        let text = self.wait_for(&format!("return document.querySelector({})?.innerText", json!(selector))).await;
+        text.as_str().unwrap_or_default().to_owned()
+    }
+
+    /// Waits for an element and clicks it as a user does: it must be there to see and nothing may cover it.
+    pub async fn click(&self, selector: &str) {
+        self.wait_for(&format!("return document.querySelector({}) !== null", json!(selector))).await;
+        let element = self.element(selector).await;
+        self.command("POST", &format!("/element/{element}/click"), json!({})).await;
+    }
+
+    /// Types into an element.
+    pub async fn fill(&self, selector: &str, text: &str) {
+        let element = self.element(selector).await;
+        self.command("POST", &format!("/element/{element}/value"), json!({ "text": text })).await;
+    }
+
+    /// Presses keys, wherever the focus is.
+    pub async fn press(&self, keys: &str) {
+        let actions: Vec<_> = keys
+            .chars()
+            .flat_map(|key| ["keyDown", "keyUp"].map(|kind| json!({"type": kind, "value": key.to_string()})))
+            .collect();
+        let actions = json!({"actions": [{"type": "key", "id": "keyboard", "actions": actions}]});
+        self.command("POST", "/actions", actions).await;
+    }
+
+    /// Whether pages are shown dark.
+    pub async fn prefer_dark(&self, dark: bool) {
+        let value = if dark { "dark" } else { "light" };
+        let features = json!({"features": [{"name": "prefers-color-scheme", "value": value}]});
+        self.devtools("Emulation.setEmulatedMedia", features).await;
+    }
+
+    /// The size of the window.
+    pub async fn resize(&self, width: u32, height: u32) {
+        let metrics = json!({"width": width, "height": height, "deviceScaleFactor": 1, "mobile": false});
+        self.devtools("Emulation.setDeviceMetricsOverride", metrics).await;
+    }
+
+    /// Whether pages may run scripts.
+    pub async fn allow_scripts(&self, allowed: bool) {
+        self.devtools("Emulation.setScriptExecutionDisabled", json!({ "value": !allowed })).await;
+    }
+
+    /// A picture of the window as a PNG file.
+    pub async fn screenshot(&self, path: &Path) {
+        let arguments = json!({"cmd": "Page.captureScreenshot", "params": {"format": "png"}});
+        let picture = self.command("POST", "/goog/cdp/execute", arguments).await;
+        let encoded = picture["data"].as_str().expect("a picture");
+        std::fs::write(path, base64(encoded)).expect("the picture can be written");
+    }
+
+    async fn devtools(&self, command: &str, parameters: Value) {
+        self.command("POST", "/goog/cdp/execute", json!({"cmd": command, "params": parameters})).await;
+    }
+
+    async fn element(&self, selector: &str) -> String {
+        let found = self.command("POST", "/element", json!({"using": "css selector", "value": selector})).await;
+        found[ELEMENT].as_str().expect("an element").to_owned()
+    }
+
+    /// A command to this window. Panics with the driver's words where it fails.
+    async fn command(&self, method: &str, path: &str, body: Value) -> Value {
+        let path = format!("/session/{}{path}", self.session);
+        let answer = self.send(method, &path, &body).await;
+        answer.unwrap_or_else(|error| panic!("{method} {path} {body}: {error}"))
+    }
+
+    async fn send(&self, method: &str, path: &str, body: &Value) -> Result<Value, String> {
+        let request = self.client.request(method, self.address, path).untraced().patience(START);
+        let request = if body.is_null() { request } else { request.body(body.to_string()) };
+        let answer = request.header("content-type", "application/json").send().await;
+        let value = answer.json()["value"].clone();
+        match answer.status.is_success() {
+            true => Ok(value),
+            false => Err(value["message"].as_str().unwrap_or("no message").to_owned()),
+        }
+    }
+}
+
+impl Drop for Browser {
+    fn drop(&mut self) {
+        // The driver closes its browser only when it is told to.
+        let close = format!("DELETE /session/{} HTTP/1.1\r\nhost: localhost\r\n\r\n", self.session);
+        if let Ok(mut stream) = TcpStream::connect(self.address) {
+            stream.set_read_timeout(Some(Duration::from_secs(10))).ok();
+            stream.write_all(close.as_bytes()).ok();
+            stream.read(&mut [0; 64]).ok();
+        }
+        self.driver.kill().ok();
+        self.driver.wait().ok();
+    }
+}
+
+fn skipped(why: &str) -> Option<Browser> {
+    println!("skipped: {why}");
+    None
+}
+
+/// The port that the driver says it listens on. What else it says is read and forgotten.
+fn port(stdout: impl Read + Send + 'static) -> u16 {
+    let mut lines = BufReader::new(stdout).lines().map_while(Result::ok);
+    let port = lines.find_map(|line| {
+        let (_, rest) = line.split_once("successfully on port ")?;
+        rest.trim_end_matches('.').parse().ok()
+    });
+    std::thread::spawn(move || lines.for_each(drop));
+    port.expect("chromedriver says where it listens")
+}
+
+/// The driver wants to know where the browser is.
+fn which(name: &str) -> String {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let found = std::env::split_paths(&path).map(|folder| folder.join(name)).find(|file| file.is_file());
+    found.map_or_else(|| name.to_owned(), |file| file.display().to_string())
+}
+
+/// Decodes base64 as a browser writes it.
+fn base64(text: &str) -> Vec<u8> {
+    let digit = |byte: u8| match byte {
+        b'A'..=b'Z' => byte - b'A',
+        b'a'..=b'z' => byte - b'a' + 26,
+        b'0'..=b'9' => byte - b'0' + 52,
+        b'+' => 62,
+        _ => 63,
+    };
+    let digits: Vec<_> = text.bytes().filter(|byte| *byte != b'=').map(digit).collect();
+    let bytes = |chunk: &[u8]| {
+        let number = chunk.iter().fold(0_u32, |number, digit| number << 6 | u32::from(*digit));
+        let number = number << (6 * (4 - chunk.len()));
+        number.to_be_bytes()[1..chunk.len()].to_vec()
+    };
+    digits.chunks(4).flat_map(bytes).collect()
+}
