@@ -6,6 +6,7 @@ mod cargo_tool;
 mod components;
 mod features;
 mod host;
+mod polyglot;
 mod process;
 mod stack;
 mod suite;
@@ -25,7 +26,7 @@ Usage: cargo xtask <command> [arguments]
 
   run [-- ARGUMENTS]   build components and host (release) and start `spandrel run` in the foreground;
                        arguments after -- go to it, such as -- --manifest other.toml
-  build                build components and host (release)
+  build, polyglot      build components and host (release), or the components of examples/polyglot
   bench [ARGUMENTS]    measure the host against its peers: ratios from one run; bench --help lists scenarios and options
   test [STEP...]       the whole test suite, or only the steps named; test --list prints them
   stack [OPTIONS]      OpenSearch, Jaeger, Collector and Prometheus without Docker, until Ctrl-C; options:
@@ -51,13 +52,12 @@ fn run(arguments: &[String]) -> Result<()> {
         None => ("help", arguments),
         Some((command, rest)) => (command.as_str(), rest),
     };
-    if command != "bench" && rest.first().is_some_and(|first| first == "--help" || first == "-h") {
-        print!("{HELP}");
-        return Ok(());
-    }
+    let asks_for_help = rest.first().is_some_and(|first| first == "--help" || first == "-h");
+    let command = if asks_for_help && command != "bench" { "help" } else { command };
     match command {
         "run" => host::run(rest),
         "build" => no_arguments(rest).and_then(|()| host::build()),
+        "polyglot" => no_arguments(rest).and_then(|()| polyglot::run()),
         "bench" => host::bench(rest),
         "test" => suite::run(rest),
         "stack" => stack::run(rest),

