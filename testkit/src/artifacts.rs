@@ -17,6 +17,21 @@ pub fn binary() -> PathBuf {
     path
 }
 
+/// `wasmtime`, of the release that the host stands on; none where it was not fetched.
+pub fn reference() -> Option<PathBuf> {
+    Some(target().join("reference/wasmtime")).filter(|path| path.is_file())
+}
+
+/// A component of the polyglot example, such as `product_service`. Says so and gives none where it was not built.
+pub fn polyglot(name: &str) -> Option<PathBuf> {
+    let path = target().join("polyglot").join(format!("{name}.wasm"));
+    if !path.is_file() {
+        println!("SKIPPED: {} is not there; `cargo xtask polyglot` builds it", path.display());
+        return None;
+    }
+    Some(path)
+}
+
 /// Compiled components are kept here from one test run to the next.
 pub fn cache() -> PathBuf {
     target().join("tmp/testkit-cache")

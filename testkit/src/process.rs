@@ -184,7 +184,7 @@ impl Spandrel {
 }
 
 /// Killed when it is no longer wanted.
-struct Owned(Child);
+pub(crate) struct Owned(pub(crate) Child);
 
 impl Drop for Owned {
     fn drop(&mut self) {

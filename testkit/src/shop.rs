@@ -18,6 +18,9 @@ pub const SERVICES: [(&str, u16); 3] = [("product-service", 8000), ("user-servic
 /// The port of the component that misbehaves.
 pub const ODDITIES_PORT: u16 = 8009;
 
+/// The components of `wasi:http` 0.2 and 0.3, with the ports at which they find each other.
+pub const STANDARD: [(&str, u16); 2] = [("standard-p2", 8022), ("standard-p3", 8023)];
+
 /// A running host and its collector.
 pub struct Shop {
     host: Option<Host>,
@@ -79,6 +82,14 @@ impl Shop {
             .service("oddities", &artifacts::component("oddities"), ODDITIES_PORT)
             .config("oddities", &format!("self_url = \"http://localhost:{ODDITIES_PORT}\""))
             .outbound("oddities", &format!("allow = [\"http://localhost:{ODDITIES_PORT}\"]"))
+    }
+
+    /// A host with the standard components, which may call each other, and nothing else.
+    pub fn standard() -> ShopBuilder {
+        let allowed = STANDARD.map(|(_, port)| format!("\"http://localhost:{port}\"")).join(", ");
+        STANDARD.iter().fold(ShopBuilder::empty(), |builder, (name, port)| {
+            builder.service(name, &artifacts::component(name), *port).outbound(name, &format!("allow = [{allowed}]"))
+        })
     }
 
     /// Where a service listens.

@@ -1,0 +1,144 @@
+//! Standard components: bodies that stream in both directions, their trailers, and their ends.
+
+use testkit::raw::Connection;
+use testkit::{PATIENCE, Shop, ShopBuilder};
+
+const BOTH: [&str; 2] = ["standard-p2", "standard-p3"];
+/// Chunked coding's last chunk.
+const LAST: &str = "0\r\n\r\n";
+
+fn roomy() -> ShopBuilder {
+    let limit = "request_body = \"64MiB\"\nresponse_body = \"64MiB\"";
+    BOTH.iter().fold(Shop::standard(), |shop, service| shop.limits(service, limit))
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn large_bodies_go_in_and_come_out_whole() {
+    let shop = roomy().start().await;
+    for service in BOTH {
+        let large = shop.get(service, "/large?size=5000000").await;
+        assert_eq!(large.body.len(), 5_000_000, "{service}");
+        let counted = shop.request("POST", service, "/count").body(large.body.clone()).send().await.json();
+        assert_eq!(counted, serde_json::json!({ "length": 5_000_000, "intact": true }), "{service}");
+        let echoed = shop.request("POST", service, "/echo").body(large.body.clone()).send().await;
+        assert_eq!(echoed.body, large.body, "{service}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_body_is_answered_while_it_is_still_being_sent() {
+    let shop = Shop::standard().start().await;
+    for service in BOTH {
+        let mut connection = Connection::open(shop.address(service)).await;
+        connection.send("POST /echo HTTP/1.1\r\nhost: x\r\ntransfer-encoding: chunked\r\n\r\n").await;
+        connection.send("5\r\nfirst\r\n").await;
+        connection.read_until("first").await;
+        connection.send("6\r\nsecond\r\n").await;
+        connection.read_until("second").await;
+        connection.send(LAST).await;
+        connection.read_until(LAST).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_line_arrives_when_it_is_written_and_not_at_the_end() {
+    let shop = Shop::standard().start().await;
+    for service in BOTH {
+        let mut connection = Connection::open(shop.address(service)).await;
+        // The whole would take an hour.
+        connection.send("GET /drip?lines=36000&pause=100 HTTP/1.1\r\nhost: x\r\n\r\n").await;
+        connection.read_until("line 2\n").await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn trailers_of_a_response_arrive_unannounced() {
+    let shop = Shop::standard().start().await;
+    for service in BOTH {
+        let mut connection = Connection::open(shop.address(service)).await;
+        connection.send("GET /trailers HTTP/1.1\r\nhost: x\r\nte: trailers\r\nconnection: close\r\n\r\n").await;
+        let response = connection.rest().await;
+        let (_, trailers) = response.split_once("\r\n0\r\n").unwrap_or_else(|| panic!("{service}: {response}"));
+        assert!(trailers.contains("x-checksum: abc123\r\n"), "{service}: {response}");
+        assert!(trailers.contains("x-rows: 2\r\n"), "{service}: {response}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn trailers_of_a_request_reach_the_guest() {
+    let shop = Shop::standard().start().await;
+    for service in BOTH {
+        let mut connection = Connection::open(shop.address(service)).await;
+        let head = "POST /request-trailers HTTP/1.1\r\nhost: x\r\ntransfer-encoding: chunked\r\n\r\n";
+        connection.send(format!("{head}3\r\nabc\r\n0\r\nx-checksum: abc123\r\n\r\n")).await;
+        let (_, body) = connection.response().await;
+        assert_eq!(body, "[[\"x-checksum\",\"abc123\"]]", "{service}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_response_may_come_before_the_request_is_over() {
+    let shop = Shop::standard().start().await;
+    for service in BOTH {
+        let mut connection = Connection::open(shop.address(service)).await;
+        connection.send("POST /early HTTP/1.1\r\nhost: x\r\ncontent-length: 10\r\n\r\nhalf ").await;
+        connection.read_until("early\n").await;
+        connection.send("whole").await;
+        connection.read_until(LAST).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_guest_that_reads_no_body_answers_all_the_same() {
+    let shop = Shop::standard().start().await;
+    for service in BOTH {
+        let mut connection = Connection::open(shop.address(service)).await;
+        connection.send("POST /early-deaf HTTP/1.1\r\nhost: x\r\ncontent-length: 1000000\r\n\r\nonly this").await;
+        let (head, body) = connection.response().await;
+        assert!(head.starts_with("http/1.1 413"), "{service}: {head}");
+        assert_eq!(body, "too much\n", "{service}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_body_that_is_given_up_or_too_short_never_looks_whole() {
+    let shop = Shop::standard().start().await;
+    for service in BOTH {
+        for path in ["/unfinished", "/short", "/trap-after-head"] {
+            let mut connection = Connection::open(shop.address(service)).await;
+            connection.send(format!("GET {path} HTTP/1.1\r\nhost: x\r\n\r\n")).await;
+            let response = connection.rest().await;
+            assert!(!response.ends_with(LAST), "{service} {path}: {response}");
+            assert!(!response.contains("\r\ncontent-length: 10\r\n"), "{service} {path}: {response}");
+        }
+        assert_eq!(shop.get(service, "/hello").await.text(), "hello\n", "{service} serves on");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_client_that_goes_away_in_the_middle_holds_nothing_up() {
+    let limit = "concurrency = 1";
+    let shop = BOTH.iter().fold(Shop::standard(), |shop, service| shop.limits(service, limit)).start().await;
+    for service in BOTH {
+        let mut connection = Connection::open(shop.address(service)).await;
+        connection.send("GET /drip?lines=36000&pause=100 HTTP/1.1\r\nhost: x\r\n\r\n").await;
+        connection.read_until("line 1\n").await;
+        drop(connection);
+        // The one place is free again as soon as the host has noticed.
+        let deadline = std::time::Instant::now() + PATIENCE;
+        while shop.get(service, "/hello").await.status != 200 {
+            assert!(std::time::Instant::now() < deadline, "{service} still serves a client that is gone");
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_body_over_the_limit_is_refused_while_it_comes() {
+    let shop =
+        BOTH.iter().fold(Shop::standard(), |shop, name| shop.limits(name, "request_body = \"1KiB\"")).start().await;
+    for service in BOTH {
+        let answer = shop.request("POST", service, "/count").body(vec![b'a'; 4096]).send().await;
+        assert_eq!(answer.status, 413, "{service}: {}", answer.text());
+        assert_eq!(shop.request("POST", service, "/count").body("abc").send().await.status, 200, "{service}");
+    }
+}

@@ -1,0 +1,141 @@
+//! Standard components that call others: what may be called, what travels along, and one trace over all kinds.
+
+use testkit::origin::{Manner, Origin};
+use testkit::{ODDITIES_PORT, STANDARD, Shop, ShopBuilder, artifacts};
+
+const BOTH: [&str; 2] = ["standard-p2", "standard-p3"];
+
+fn url(service: &str, path: &str) -> String {
+    let (_, port) = STANDARD.into_iter().find(|(name, _)| *name == service).expect("a standard component");
+    format!("http://localhost:{port}{path}")
+}
+
+fn allowing(origin: &str) -> ShopBuilder {
+    BOTH.iter().fold(Shop::standard(), |shop, service| shop.outbound(service, &format!("allow = [\"{origin}\"]")))
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_call_between_the_versions_is_one_trace_and_no_packet() {
+    let shop = Shop::standard().start().await;
+    for (from, to) in [("standard-p2", "standard-p3"), ("standard-p3", "standard-p2")] {
+        let answer = shop.get(from, &format!("/fetch?url={}", url(to, "/hello"))).await;
+        assert_eq!((answer.status.as_u16(), answer.text().as_str()), (200, "hello\n"), "{from}");
+        let tree = shop.trace(&answer.trace, 3).await;
+        let expected = format!("{from} GET SERVER\n  {from} GET CLIENT\n    {to} GET SERVER\n");
+        tree.assert_text(&[], &expected);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn bodies_stream_through_a_call_in_both_directions() {
+    let limits = "request_body = \"64MiB\"\nresponse_body = \"64MiB\"";
+    let shop = BOTH.iter().fold(Shop::standard(), |shop, service| shop.limits(service, limits)).start().await;
+    let body = shop.get("standard-p2", "/large?size=3000000").await.body;
+    for (from, path, to) in [
+        ("standard-p2", "/fetch", "standard-p3"),
+        ("standard-p3", "/fetch", "standard-p2"),
+        ("standard-p3", "/forward", "standard-p2"),
+        ("standard-p3", "/forward", "standard-p3"),
+    ] {
+        let request = shop.request("POST", from, &format!("{path}?url={}", url(to, "/echo")));
+        let answer = request.body(body.clone()).send().await;
+        assert_eq!(answer.status, 200, "{from}{path}: {}", answer.text());
+        assert!(answer.body == body, "{from}{path} to {to}: {} bytes came back", answer.body.len());
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_origin_that_is_not_allowed_is_denied_by_the_standards_own_code() {
+    let origin = Origin::start(Manner::default()).await;
+    let shop = Shop::standard().start().await;
+    for service in BOTH {
+        let answer = shop.get(service, &format!("/fetch?url={}/", origin.url())).await;
+        assert_eq!(answer.status, 502, "{service}");
+        assert_eq!(answer.text(), "HttpRequestDenied\n", "{service}");
+        let tree = shop.trace(&answer.trace, 2).await;
+        let client = tree.line(&format!("{service} GET CLIENT"));
+        assert!(client.is_error(), "{service}");
+        client.assert_attribute("error.type", "denied");
+    }
+    assert!(origin.asked().is_empty());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_network_is_asked_with_the_context_of_the_client_span() {
+    let origin = Origin::start(Manner::default()).await;
+    let shop = allowing(&origin.url()).start().await;
+    for (index, service) in BOTH.into_iter().enumerate() {
+        let request = shop.request("POST", service, &format!("/fetch?url={}/x?y=z", origin.url())).body("a body");
+        let answer = request.header("x-client-id", "c1").send().await;
+        assert_eq!((answer.status.as_u16(), answer.text().as_str()), (200, "{}"), "{service}");
+        let asked = &origin.asked()[index];
+        assert_eq!((asked.method.as_str(), asked.path.as_str()), ("POST", "/x?y=z"), "{service}");
+        assert_eq!(asked.body, "a body", "{service}");
+        let tree = shop.trace(&answer.trace, 2).await;
+        let client = tree.line(&format!("{service} POST CLIENT"));
+        let traceparent = asked.headers["traceparent"].to_str().unwrap();
+        assert!(traceparent.contains(&client.trace_id) && traceparent.contains(&client.span_id), "{traceparent}");
+        client.assert_attribute("server.port", origin.port());
+        client.assert_attribute("http.response.status_code", 200);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nothing_that_answers_is_an_error_code_and_an_error_on_the_span() {
+    let gone = testkit::process::free_address();
+    let shop = allowing(&format!("http://{gone}")).start().await;
+    for service in BOTH {
+        let answer = shop.get(service, &format!("/fetch?url=http://{gone}/")).await;
+        assert_eq!(answer.status, 502, "{service}");
+        assert!(answer.text().starts_with("Connection"), "{service}: {}", answer.text());
+        let tree = shop.trace(&answer.trace, 2).await;
+        assert!(tree.line(&format!("{service} GET CLIENT")).is_error(), "{service}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn several_requests_at_once_are_several_client_spans() {
+    let shop = Shop::standard().start().await;
+    let path = format!("/fetch-all?times=3&url={}", url("standard-p2", "/sleep?ms=20"));
+    let answer = shop.get("standard-p3", &path).await;
+    assert_eq!(answer.text(), "[200,200,200]");
+    let tree = shop.trace(&answer.trace, 7).await;
+    let pair = "  standard-p3 GET CLIENT\n    standard-p2 GET SERVER\n";
+    tree.assert_text(&[], &format!("standard-p3 GET SERVER\n{}", pair.repeat(3)));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_traceparent_of_the_guests_own_goes_out_in_its_trace() {
+    let origin = Origin::start(Manner::default()).await;
+    let shop = allowing(&origin.url()).start().await;
+    for (index, service) in BOTH.into_iter().enumerate() {
+        let own = "00-0123456789abcdef0123456789abcdef-0123456789abcdef-01";
+        let answer = shop.get(service, &format!("/fetch?traceparent={own}&url={}/", origin.url())).await;
+        assert_eq!(answer.status, 200, "{service}: {}", answer.text());
+        let asked = origin.asked()[index].headers["traceparent"].to_str().unwrap().to_owned();
+        assert!(asked.starts_with("00-0123456789abcdef0123456789abcdef-"), "{service}: {asked}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn lean_and_standard_components_call_each_other_in_one_trace() {
+    let oddities = artifacts::component("oddities");
+    let origin = format!("\"http://localhost:{ODDITIES_PORT}\", \"{}\"", url("standard-p2", ""));
+    let shop = Shop::standard()
+        .service("oddities", &oddities, ODDITIES_PORT)
+        .outbound("oddities", &format!("allow = [{origin}]"))
+        .outbound("standard-p3", &format!("allow = [{origin}]"))
+        .start()
+        .await;
+    let inner = url("standard-p2", "/hello");
+    let lean = format!("http://localhost:{ODDITIES_PORT}/call?url={inner}");
+    let answer = shop.get("standard-p3", &format!("/fetch?url={}", lean.replace('?', "%3F"))).await;
+    assert_eq!(answer.status, 200, "{}", answer.text());
+    let tree = shop.trace(&answer.trace, 5).await;
+    let servers = ["standard-p3 GET SERVER", "oddities GET /call SERVER", "standard-p2 GET SERVER"];
+    let clients = ["oddities GET CLIENT", "standard-p3 GET CLIENT"];
+    for line in servers.into_iter().chain(clients) {
+        tree.line(line);
+    }
+    assert_eq!(tree.roots().len(), 1, "{}", tree.text(&[]));
+}

@@ -1,0 +1,126 @@
+//! Standard components that misbehave: nobody else notices, and the trace tells what happened.
+
+use testkit::{Shop, ShopBuilder};
+
+const BOTH: [&str; 2] = ["standard-p2", "standard-p3"];
+
+fn limited(limit: &str) -> ShopBuilder {
+    BOTH.iter().fold(Shop::standard(), |shop, service| shop.limits(service, limit))
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_trap_is_a_500_and_an_exception_with_the_functions_by_name() {
+    let shop = Shop::standard().start().await;
+    for service in BOTH {
+        let answer = shop.get(service, "/trap").await;
+        assert_eq!(answer.status, 500, "{service}: {}", answer.text());
+        assert_eq!(answer.header("content-type"), "application/problem+json", "{service}");
+        let tree = shop.trace(&answer.trace, 1).await;
+        let server = tree.line(&format!("{service} GET SERVER"));
+        assert!(server.is_error(), "{service}");
+        server.assert_attribute("error.type", "wasm_trap");
+        let exception = server.event("exception").unwrap_or_else(|| panic!("{service}: no exception"));
+        assert_eq!(exception.attributes["exception.message"], "a trap before the head", "{service}");
+        let stacktrace = exception.attributes["exception.stacktrace"].as_str().unwrap_or_default();
+        assert!(stacktrace.contains("failures"), "{service}: {stacktrace}");
+        assert_eq!(shop.get(service, "/hello").await.status, 200, "{service} serves on");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_trap_after_the_head_marks_the_span_too() {
+    let shop = Shop::standard().start().await;
+    for service in BOTH {
+        let request = shop.request("GET", service, "/trap-after-head");
+        let trace = testkit::TraceId::fresh();
+        assert!(request.in_trace(&trace).try_send().await.is_err(), "{service}: the body looks whole");
+        let tree = shop.trace(&trace, 1).await;
+        let server = tree.line(&format!("{service} GET SERVER"));
+        assert!(server.is_error(), "{service}");
+        server.assert_attribute("error.type", "wasm_trap");
+        server.assert_attribute("http.response.status_code", 200);
+        assert!(server.event("exception").is_some(), "{service}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_guest_that_returns_no_response_is_a_500() {
+    let shop = limited("request_timeout = \"2s\"").start().await;
+    // A guest of 0.2 returns without an answer. One of 0.3 waits for ever for nothing, which no clock need tell.
+    let answer = shop.get("standard-p2", "/no-response").await;
+    assert_eq!(answer.status, 500, "{}", answer.text());
+    let answer = shop.get("standard-p3", "/no-response").await;
+    assert!(answer.status.is_server_error(), "{}", answer.text());
+    for service in BOTH {
+        assert_eq!(shop.get(service, "/hello").await.status, 200, "{service} serves on");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_error_code_in_place_of_a_response_is_a_server_error() {
+    let shop = Shop::standard().start().await;
+    for service in BOTH {
+        let answer = shop.get(service, "/refuse").await;
+        assert!(answer.status.is_server_error(), "{service}: {}", answer.text());
+        assert_eq!(answer.header("content-type"), "application/problem+json", "{service}");
+        assert!(shop.trace(&answer.trace, 1).await.line(&format!("{service} GET SERVER")).is_error(), "{service}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_guest_that_spins_gets_a_504_and_freezes_nobody() {
+    let shop = limited("request_timeout = \"500ms\"").start().await;
+    for service in BOTH {
+        let (spun, other) = tokio::join!(shop.get(service, "/spin"), shop.get(service, "/hello"));
+        assert_eq!(spun.status, 504, "{service}: {}", spun.text());
+        assert_eq!(other.status, 200, "{service}: {}", other.text());
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_guest_that_sleeps_past_the_limit_gets_a_504() {
+    let shop = limited("request_timeout = \"300ms\"").start().await;
+    for service in BOTH {
+        let answer = shop.get(service, "/sleep?ms=60000").await;
+        assert_eq!(answer.status, 504, "{service}: {}", answer.text());
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_guest_that_grows_meets_its_limit() {
+    let shop = limited("memory = \"16MiB\"").start().await;
+    for service in BOTH {
+        let answer = shop.get(service, "/grow").await;
+        assert_eq!(answer.status, 500, "{service}: {}", answer.text());
+        assert_eq!(shop.get(service, "/hello").await.status, 200, "{service} serves on");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn exit_ends_the_instance_and_not_the_host() {
+    let shop = Shop::standard().start().await;
+    for service in BOTH {
+        let answer = shop.get(service, "/exit").await;
+        assert_eq!(answer.status, 500, "{service}: {}", answer.text());
+        assert_eq!(shop.get(service, "/hello").await.status, 200, "{service} serves on");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn work_after_the_response_comes_to_its_end() {
+    let shop = Shop::standard().start().await;
+    let answer = shop.get("standard-p3", "/after?ms=100").await;
+    assert_eq!(answer.text(), "answered\n");
+    let fits = |record: &testkit::collector::LogRecord| record.body == "after the response: nothing to ask";
+    let record = shop.collector().wait_for_log("the work after the response", fits).await;
+    assert_eq!(record.trace_id, answer.trace.to_string());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_fails_after_the_response_takes_no_answer_back() {
+    let shop = limited("request_timeout = \"500ms\"").start().await;
+    for path in ["/trap-after-response", "/spin-after-response"] {
+        assert_eq!(shop.get("standard-p3", path).await.text(), "answered\n", "{path}");
+        assert_eq!(shop.get("standard-p3", "/hello").await.text(), "hello\n", "after {path}");
+    }
+}

@@ -1,0 +1,141 @@
+//! Standard components: what a component of `wasi:http` sees of a request, and what the client gets of its response.
+
+use serde_json::json;
+use testkit::raw::Connection;
+use testkit::{Client, STANDARD, Shop};
+
+/// Both versions of the interface; what holds for one holds for the other.
+const BOTH: [&str; 2] = ["standard-p2", "standard-p3"];
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_response_arrives_as_the_guest_wrote_it() {
+    let shop = Shop::standard().start().await;
+    for service in BOTH {
+        let answer = shop.get(service, "/hello").await;
+        assert_eq!(answer.status, 200, "{service}: {}", answer.text());
+        assert_eq!(answer.text(), "hello\n");
+        assert_eq!(answer.header("content-type"), "text/plain");
+        assert_eq!(answer.header("content-length"), "6");
+        let twice: Vec<_> = answer.headers.get_all("x-twice").iter().collect();
+        assert_eq!(twice, ["one", "two"], "{service}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_guest_sees_method_path_scheme_and_authority() {
+    let shop = Shop::standard().start().await;
+    for service in BOTH {
+        let request = shop.request("PROPFIND", service, "/echo-head?a=%20b&a=c").header("x-Test", "Seen");
+        let seen = request.send().await.json();
+        assert_eq!(seen["method"], "PROPFIND", "{service}: {seen}");
+        assert_eq!(seen["path"], "/echo-head?a=%20b&a=c", "{service}");
+        assert_eq!(seen["scheme"], "http", "{service}: {seen}");
+        assert_eq!(seen["authority"], shop.address(service).to_string(), "{service}");
+        assert!(seen["headers"].as_array().unwrap().contains(&json!(["x-test", "Seen"])), "{service}: {seen}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn http_2_reaches_standard_components_too() {
+    let shop = Shop::standard().start().await;
+    for service in BOTH {
+        let seen = Client::h2c().request("GET", shop.address(service), "/echo-head").send().await.json();
+        assert_eq!(seen["authority"], shop.address(service).to_string(), "{service}: {seen}");
+        let answer = Client::h2c().request("POST", shop.address(service), "/echo").body("over HTTP/2").send().await;
+        assert_eq!(answer.text(), "over HTTP/2", "{service}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn head_gets_the_head_without_the_body() {
+    let shop = Shop::standard().start().await;
+    for service in BOTH {
+        let mut connection = Connection::open(shop.address(service)).await;
+        connection.send("HEAD /hello HTTP/1.1\r\nhost: x\r\n\r\nGET /hello HTTP/1.1\r\nhost: x\r\n\r\n").await;
+        let head = connection.read_until("\r\n\r\n").await.to_lowercase();
+        assert!(head.starts_with("http/1.1 200") && head.contains("content-length: 6"), "{service}: {head}");
+        let (next, body) = connection.response().await;
+        assert!(next.starts_with("http/1.1 200"), "{service}: {next}");
+        assert_eq!(body, "hello\n", "{service}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_status_is_passed_on_with_or_without_a_body() {
+    let shop = Shop::standard().start().await;
+    for service in BOTH {
+        for status in [201, 204, 304, 404, 418, 503] {
+            let answer = shop.get(service, &format!("/status?code={status}")).await;
+            assert_eq!((answer.status.as_u16(), answer.text().as_str()), (status, ""), "{service}");
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn expect_100_continue_is_answered_when_the_guest_reads_the_body() {
+    let shop = Shop::standard().start().await;
+    for service in BOTH {
+        let mut connection = Connection::open(shop.address(service)).await;
+        let head = "POST /count HTTP/1.1\r\nhost: x\r\ncontent-length: 3\r\nexpect: 100-continue\r\n\r\n";
+        connection.send(head).await;
+        let interim = connection.read_until("\r\n\r\n").await;
+        assert!(interim.starts_with("HTTP/1.1 100"), "{service}: {interim}");
+        connection.send("abc").await;
+        let (_, body) = connection.response().await;
+        assert_eq!(body, "{\"intact\":true,\"length\":3}", "{service}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_fresh_instance_serves_each_request_of_0_2_and_one_serves_many_of_0_3() {
+    let shop = Shop::standard().start().await;
+    let mut served = Vec::new();
+    for (service, _) in STANDARD {
+        for _ in 0..3 {
+            served.push(shop.get(service, "/instance").await.text());
+        }
+    }
+    assert_eq!(served, ["1", "1", "1", "1", "2", "3"]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn isolation_can_be_turned_round_for_both() {
+    let shop = Shop::standard()
+        .keys("standard-p2", "isolation = \"instance\"")
+        .keys("standard-p3", "isolation = \"request\"")
+        .start()
+        .await;
+    let mut served = Vec::new();
+    for (service, _) in STANDARD {
+        for _ in 0..3 {
+            served.push(shop.get(service, "/instance").await.text());
+        }
+    }
+    assert_eq!(served, ["1", "2", "3", "1", "1", "1"]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_instance_is_replaced_after_requests_per_instance() {
+    let shop = Shop::standard().keys("standard-p3", "requests_per_instance = 2").start().await;
+    let mut served = Vec::new();
+    for _ in 0..5 {
+        served.push(shop.get("standard-p3", "/instance").await.text());
+    }
+    assert_eq!(served, ["1", "2", "1", "2", "1"]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn declared_routes_name_the_spans_and_nothing_else_does() {
+    let shop = Shop::standard().keys("standard-p2", "routes = [\"GET /hello\", \"/echo/**\"]").start().await;
+    let named = shop.get("standard-p2", "/hello").await.trace;
+    let unnamed = shop.get("standard-p2", "/random").await.trace;
+    let undeclared = shop.get("standard-p3", "/hello").await.trace;
+    let tree = shop.trace(&named, 1).await;
+    tree.line("standard-p2 GET /hello SERVER").assert_attribute("http.route", "/hello");
+    for (service, trace) in [("standard-p2", unnamed), ("standard-p3", undeclared)] {
+        let tree = shop.trace(&trace, 1).await;
+        let server = tree.line(&format!("{service} GET SERVER"));
+        assert!(server.attribute("http.route").is_null(), "{:#?}", server.attributes);
+        server.assert_has(&["http.request.method", "url.path", "url.scheme", "http.response.status_code"]);
+    }
+}

@@ -1,0 +1,94 @@
+//! Standard components: the rest of WASI. What the manifest does not give is not there.
+
+use serde_json::json;
+use testkit::{Shop, ShopBuilder};
+
+const BOTH: [&str; 2] = ["standard-p2", "standard-p3"];
+
+fn with(keys: &str) -> ShopBuilder {
+    BOTH.iter().fold(Shop::standard(), |shop, service| shop.keys(service, keys))
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_environment_is_what_the_manifest_says_and_nothing_of_the_hosts() {
+    let shop = with("[service.env]\nGREETING = \"good morning\"").start().await;
+    for service in BOTH {
+        let answer = shop.get(service, "/environment?name=GREETING").await;
+        assert_eq!((answer.status.as_u16(), answer.text().as_str()), (200, "good morning"), "{service}");
+        assert_eq!(shop.get(service, "/environment?name=PATH").await.status, 404, "{service}");
+        assert_eq!(shop.get(service, "/arguments").await.json(), json!([]), "{service}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_guest_prints_becomes_log_records_of_its_trace() {
+    let shop = Shop::standard().start().await;
+    for service in BOTH {
+        let answer = shop.get(service, &format!("/print?text={service}")).await;
+        for line in [format!("out: {service}"), format!("error: {service}")] {
+            let record = shop.collector().wait_for_log(&line, |record| record.body == line.as_str()).await;
+            assert_eq!(record.service, service);
+            assert_eq!(record.trace_id, answer.trace.to_string(), "{service}: {line}");
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn clocks_and_random_numbers_work() {
+    let shop = Shop::standard().start().await;
+    for service in BOTH {
+        let clocks = shop.get(service, "/clocks").await.json();
+        assert_eq!(clocks["monotonic"], true, "{service}");
+        let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_millis();
+        let told = u128::from(clocks["now"].as_u64().unwrap());
+        assert!(now.abs_diff(told) < 60_000, "{service}: {told} is not {now}");
+        let first = shop.get(service, "/random").await.text();
+        assert_ne!(first, shop.get(service, "/random").await.text(), "{service}");
+        assert_eq!(shop.get(service, "/sleep?ms=5").await.text(), "slept\n", "{service}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn there_are_no_files_but_those_of_service_files() {
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::write(folder.path().join("greeting.txt"), "from a file").unwrap();
+    let keys = format!("[[service.files]]\nhost = \"{}\"\nguest = \"/data\"", folder.path().display());
+    let shop = with(&keys).start().await;
+    for service in BOTH {
+        let answer = shop.get(service, "/file?path=/data/greeting.txt").await;
+        assert_eq!((answer.status.as_u16(), answer.text().as_str()), (200, "from a file"), "{service}");
+        for path in ["/etc/passwd", "/data/../../../etc/passwd", "greeting.txt"] {
+            assert_eq!(shop.get(service, &format!("/file?path={path}")).await.status, 403, "{service}: {path}");
+        }
+        let written = shop.get(service, "/file?path=/data/new.txt&write=x").await;
+        assert_eq!(written.status, 403, "{service}: {}", written.text());
+    }
+    assert!(!folder.path().join("new.txt").exists());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_folder_may_be_written_to_where_the_manifest_says_so() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().display();
+    let keys = format!("[[service.files]]\nhost = \"{path}\"\nguest = \"/data\"\naccess = \"read-write\"");
+    let shop = with(&keys).start().await;
+    for service in BOTH {
+        let answer = shop.get(service, &format!("/file?path=/data/{service}&write=kept")).await;
+        assert_eq!(answer.status, 200, "{service}: {}", answer.text());
+        assert_eq!(std::fs::read_to_string(folder.path().join(service)).unwrap(), "kept", "{service}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn sockets_are_not_permitted() {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let shop = Shop::standard().start().await;
+    for service in BOTH {
+        let answer = shop.get(service, &format!("/socket?port={port}")).await;
+        assert_eq!((answer.status.as_u16(), answer.text().as_str()), (403, "access-denied\n"), "{service}");
+        assert_eq!(shop.get(service, "/lookup?name=localhost").await.status, 403, "{service}");
+    }
+    listener.set_nonblocking(true).unwrap();
+    assert!(listener.accept().is_err(), "somebody connected");
+}
