@@ -119,20 +119,15 @@ fn sizes(head: &Parts) -> Result<(), HeadError> {
         return Err(HeadError::TargetTooLong);
     }
     let fields = head.headers.iter().map(|(name, value)| name.as_str().len() + value.len() + FIELD_REST);
-    match fields.sum::<usize>() > FIELDS_LIMIT {
-        true => Err(HeadError::FieldsTooLarge),
-        false => Ok(()),
-    }
+    if fields.sum::<usize>() > FIELDS_LIMIT { Err(HeadError::FieldsTooLarge) } else { Ok(()) }
 }
 
 /// A body that is coded in any other way besides could not be told from a plain one (RFC 9112, 6.1).
 fn codings(headers: &HeaderMap) -> Result<(), HeadError> {
     let is_chunked = |coding: &str| coding.trim().is_empty() || coding.trim().eq_ignore_ascii_case("chunked");
     let understood = |value: &HeaderValue| value.to_str().is_ok_and(|codings| codings.split(',').all(is_chunked));
-    match headers.get_all(TRANSFER_ENCODING).iter().all(understood) {
-        true => Ok(()),
-        false => Err(HeadError::UnknownCoding),
-    }
+    let all_understood = headers.get_all(TRANSFER_ENCODING).iter().all(understood);
+    if all_understood { Ok(()) } else { Err(HeadError::UnknownCoding) }
 }
 
 /// Whom the target names, where it does.

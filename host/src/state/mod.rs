@@ -203,10 +203,7 @@ fn check_key(key: &str) -> Result<(), StateError> {
 }
 
 fn check_size(what: &'static str, size: usize, limit: usize) -> Result<(), StateError> {
-    match size > limit {
-        true => Err(StateError::TooLarge { what, size, limit }),
-        false => Ok(()),
-    }
+    if size > limit { Err(StateError::TooLarge { what, size, limit }) } else { Ok(()) }
 }
 
 #[cfg(test)]

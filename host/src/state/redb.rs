@@ -237,10 +237,7 @@ mod tests {
 
     impl Disk {
         fn check(&self) -> io::Result<()> {
-            match self.fails.load(Ordering::SeqCst) {
-                true => Err(io::Error::from(io::ErrorKind::StorageFull)),
-                false => Ok(()),
-            }
+            if self.fails.load(Ordering::SeqCst) { Err(io::Error::from(io::ErrorKind::StorageFull)) } else { Ok(()) }
         }
     }
 
