@@ -272,12 +272,15 @@ async fn header_fields_beyond_measure_are_an_answer_that_is_none() {
 async fn what_the_host_holds_for_a_guest_counts_against_its_memory() {
     let shop = Shop::oddities().limits("oddities", "memory = \"32MiB\"").start().await;
     let left: u32 = shop.get("oddities", "/leave/1000/1000000").await.text().parse().expect("a number");
-    assert!((5..32).contains(&left), "{left} MB");
+    assert!((5..34).contains(&left), "{left} MB");
     let again: u32 = shop.get("oddities", "/leave/1000/1000000").await.text().parse().expect("a number");
-    assert!((5..32).contains(&again), "what one request left is gone with it: {again} MB");
-    let came = shop.get("oddities", "/many/64/1000000").await.json().as_u64().unwrap_or_default();
-    assert!((1..32).contains(&came), "{came} answers of 1 MB");
-    assert_eq!(shop.get("oddities", "/many/4/1000000").await.json(), 4);
+    assert!((5..34).contains(&again), "what one request left is gone with it: {again} MB");
+    // So many answers as the host may hold are perhaps more than the guest has room for.
+    let many = shop.get("oddities", "/many/64/1000000").await;
+    assert!(many.status == 500 || many.json().as_u64() < Some(34), "{}", many.text());
+    for _ in 0..3 {
+        assert_eq!(shop.get("oddities", "/many/12/1000000").await.json(), 12, "an instance that is full goes on");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -1,7 +1,8 @@
 //! What the host holds in its own memory on a guest's behalf, counted against the guest's memory limit.
 //!
-//! An instance has one account. Linear memory and what is held beside it (open buckets, snapshots, the messages of calls
-//! under way) may have `limits.memory` together. What is held is given back when its owner is dropped.
+//! An instance has one account. Its linear memory may have `limits.memory`, and what is held beside it (open buckets,
+//! snapshots, the messages of calls under way) as much again: linear memory never shrinks, and an instance that once
+//! needed all of it must still be able to call others. What is held is given back when its owner is dropped.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -41,7 +42,7 @@ impl Account {
     /// Whether linear memory may grow by so many bytes. If so, it is counted.
     pub fn grow(&self, bytes: u64) -> bool {
         let total = self.memory().saturating_add(bytes);
-        let fits = total.saturating_add(self.held()) <= self.limit;
+        let fits = total <= self.limit;
         if fits {
             self.memory.store(total, Ordering::Relaxed);
         }
@@ -65,7 +66,7 @@ impl Held {
     pub fn add(&mut self, bytes: usize) -> bool {
         let (account, bytes) = (&self.account, bytes as u64);
         let before = account.held.fetch_add(bytes, Ordering::Relaxed);
-        let fits = before.saturating_add(bytes).saturating_add(account.memory()) <= account.limit;
+        let fits = before.saturating_add(bytes) <= account.limit;
         if fits {
             self.bytes += bytes;
         } else {
@@ -86,17 +87,18 @@ mod tests {
     use super::*;
 
     #[test]
-    fn linear_memory_and_what_is_held_share_one_limit() {
+    fn linear_memory_has_the_limit_and_what_is_held_as_much_again() {
         let account = Account::new(1_000);
         assert!(account.grow(600));
-        assert!(account.hold(200).is_none(), "with its overhead it is too much");
-        let held = account.hold(100).unwrap();
-        assert_eq!(account.held(), 356);
-        assert!(!account.grow(100));
+        assert!(account.grow(400));
+        assert!(!account.grow(1));
+        assert_eq!(account.memory(), 1_000);
+        assert!(account.hold(800).is_none(), "with its overhead it is too much");
+        let held = account.hold(700).unwrap();
+        assert_eq!(account.held(), 956);
+        assert!(account.hold(0).is_none());
         drop(held);
         assert_eq!(account.held(), 0);
-        assert!(account.grow(400));
-        assert_eq!(account.memory(), 1_000);
     }
 
     #[test]

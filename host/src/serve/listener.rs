@@ -196,7 +196,7 @@ mod tests {
             let listener = bound.serve(admission(10), |_| (), move |_, ()| endless(begins.clone()).boxed());
             let asked = tokio::spawn(ask(listener.address, over_http2));
             begun.recv().await.unwrap();
-            assert!(!listener.drain(tokio::time::sleep(Duration::from_millis(50))).await);
+            assert!(!listener.drain(passes(Duration::from_millis(50))).await);
             let gone = tokio::time::timeout(Duration::from_secs(10), begun.recv()).await;
             assert_eq!(gone, Ok(None), "the request is still being served");
             assert!(asked.await.unwrap().is_err());
@@ -219,6 +219,11 @@ mod tests {
             |_| (),
             |_, ()| async { Response::new(Body::from(Bytes::from_static(b"here"))) }.boxed(),
         )
+    }
+
+    /// Time that a connection is to outlast, or not to.
+    fn passes(time: Duration) -> impl Future<Output = ()> {
+        tokio::time::sleep_until(tokio::time::Instant::now() + time)
     }
 
     async fn within<T>(limit: Duration, future: impl Future<Output = T>) -> T {
@@ -251,7 +256,7 @@ mod tests {
             assert!(came.starts_with("HTTP/1.1 408 ") || came.starts_with("HTTP/1.1 400 "), "{start}: {came}");
         }
         assert!(began.elapsed() < Duration::from_secs(8), "{:?}", began.elapsed());
-        assert!(listener.drain(tokio::time::sleep(Duration::from_secs(5))).await, "every connection has ended");
+        assert!(listener.drain(passes(Duration::from_secs(5))).await, "every connection has ended");
     }
 
     #[tokio::test]
@@ -263,7 +268,7 @@ mod tests {
             stream.write_all(b"GET / HTTP/1.1\r\nhost: a\r\n\r\n").await.unwrap();
             let count = within(Duration::from_secs(5), stream.read(&mut answer)).await.unwrap();
             assert!(String::from_utf8_lossy(&answer[..count]).ends_with("here"));
-            tokio::time::sleep(Duration::from_millis(600)).await;
+            passes(Duration::from_millis(600)).await;
         }
         let began = Instant::now();
         assert_eq!(
@@ -283,7 +288,7 @@ mod tests {
         for _ in 0..2 {
             let request = Request::get(format!("http://{}/", listener.address)).body(Empty::<Bytes>::new()).unwrap();
             assert_eq!(sender.send_request(request).await.unwrap().status(), 200);
-            tokio::time::sleep(Duration::from_millis(600)).await;
+            passes(Duration::from_millis(600)).await;
         }
         within(Duration::from_secs(10), ended).await.unwrap().unwrap();
     }
@@ -296,7 +301,7 @@ mod tests {
         let mut idle = TcpStream::connect(listener.address).await.unwrap();
         idle.write_all(b"GET / HTTP/1.1\r\nhost: a\r\n\r\n").await.unwrap();
         assert!(within(Duration::from_secs(5), idle.read(&mut [0; 512])).await.unwrap() > 0);
-        assert!(within(Duration::from_secs(5), listener.drain(tokio::time::sleep(Duration::from_secs(10)))).await);
+        assert!(within(Duration::from_secs(5), listener.drain(passes(Duration::from_secs(10)))).await);
     }
 
     #[tokio::test]
@@ -321,7 +326,7 @@ mod tests {
         let mut stream = TcpStream::connect(listener.address).await.unwrap();
         stream.write_all(b"GET / HTTP/1.1\r\nhost: a\r\n\r\n").await.unwrap();
         stream.readable().await.unwrap();
-        tokio::time::sleep(Duration::from_millis(2_500)).await;
+        passes(Duration::from_millis(2_500)).await;
         let mut came = Vec::new();
         let _ = within(Duration::from_secs(10), stream.read_to_end(&mut came)).await;
         assert!(came.len() < 64 << 20, "{} bytes", came.len());

@@ -3,7 +3,8 @@
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use super::{BucketId, KeyPage, PAGE, StateError};
+use super::bucket::{BucketId, KeyPage, PAGE};
+use super::error::StateError;
 
 /// The most that one service keeps in memory, in bytes.
 const ROOM: usize = 256 << 20;

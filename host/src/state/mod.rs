@@ -4,86 +4,18 @@
 //! service sees only buckets of its own. Operations are atomic one by one; `compare_and_swap` and
 //! `increment` are what concurrent requests build on. The `redb` backend commits to disk before it answers.
 
+mod bucket;
+mod error;
 mod memory;
 mod redb;
 
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use thiserror::Error;
-
+pub use self::bucket::{BucketId, KeyPage, MAX_BUCKET, MAX_KEY, MAX_VALUE, PAGE, Swap};
+pub use self::error::StateError;
 pub use self::memory::MemoryStore;
 pub use self::redb::RedbStore;
-
-/// The longest key that is stored, in bytes.
-pub const MAX_KEY: usize = 1024;
-/// The largest value that is stored, in bytes.
-pub const MAX_VALUE: usize = 4 * 1024 * 1024;
-/// The longest name of a bucket, in bytes.
-pub const MAX_BUCKET: usize = 256;
-/// How many keys one page of a listing holds.
-pub const PAGE: usize = 1000;
-
-/// Why an operation on the store failed.
-#[derive(Debug, Error)]
-pub enum StateError {
-    /// The file could not be opened at start.
-    #[error(
-        "the state file {path} cannot be opened: {reason}. Stop the other host that uses it, or set another `path` under [state]"
-    )]
-    Open {
-        /// The file.
-        path: PathBuf,
-        /// What the database said.
-        reason: String,
-    },
-    /// The database failed while it was in use, for example for want of disk space.
-    #[error("the state store failed: {0}")]
-    Backend(String),
-    /// A key or a value over its limit.
-    #[error("{what} of {size} bytes is over the limit of {limit} bytes")]
-    TooLarge {
-        /// "a key", "a value" or "a bucket's name".
-        what: &'static str,
-        /// Its size in bytes.
-        size: usize,
-        /// The most that is stored.
-        limit: usize,
-    },
-    /// The service keeps as much as it may. The limit in bytes.
-    #[error("the service keeps more than {0} bytes already")]
-    Full(usize),
-    /// `increment` met a value that is no number, or the sum does not fit 64 bits.
-    #[error("the value at `{0}` is no 64-bit number that the increment fits")]
-    NotANumber(String),
-}
-
-/// How a compare-and-swap ended.
-#[derive(Debug, PartialEq, Eq)]
-pub enum Swap {
-    /// The value was stored.
-    Stored,
-    /// The key no longer held what was expected; this is what it holds.
-    Lost(Option<Vec<u8>>),
-}
-
-/// A bucket of one service.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct BucketId {
-    /// The service that owns it.
-    pub service: Arc<str>,
-    /// The identifier that the component opened.
-    pub bucket: Arc<str>,
-}
-
-/// A page of a bucket's keys.
-#[derive(Debug, PartialEq, Eq)]
-pub struct KeyPage {
-    /// The keys, in byte order.
-    pub keys: Vec<String>,
-    /// The last key of this page where another page follows.
-    pub cursor: Option<String>,
-}
 
 /// The store of one host, shared by all its services.
 #[derive(Clone)]

@@ -13,7 +13,8 @@ use std::time::Duration;
 use redb::{Database, DatabaseError, ReadableDatabase, ReadableTable, TableDefinition};
 use tokio::sync::Semaphore;
 
-use super::{BucketId, KeyPage, PAGE, StateError};
+use super::bucket::{BucketId, KeyPage, PAGE};
+use super::error::StateError;
 
 /// (service, bucket, key) to value.
 const TABLE: TableDefinition<(&str, &str, &str), &[u8]> = TableDefinition::new("keyvalue");
@@ -282,9 +283,10 @@ mod tests {
 
     async fn healthy(store: &StateStore) {
         let deadline = Instant::now() + Duration::from_secs(30);
+        let mut looks = tokio::time::interval(Duration::from_millis(10));
         while !store.is_healthy() {
             assert!(Instant::now() < deadline, "the store stays unhealthy");
-            tokio::time::sleep(Duration::from_millis(10)).await;
+            looks.tick().await;
         }
     }
 

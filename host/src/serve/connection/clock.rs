@@ -213,7 +213,7 @@ mod tests {
         drop(clock.begin());
         let watched = clock.clone();
         let watch = tokio::spawn(async move { watched.overdue().await });
-        tokio::time::sleep(head / 2).await;
+        tokio::time::sleep_until(Instant::now() + head / 2).await;
         clock.received();
         let overdue = tokio::time::timeout(Duration::from_secs(30), watch).await;
         assert_eq!(overdue.expect("it looks again in time").unwrap(), Overdue::Head);
