@@ -147,12 +147,12 @@ async fn what_cannot_be_done_is_one_message_and_exit_status_2() {
     assert_fails(&swap(&site, "missing.wasm", &[]), &["missing.wasm cannot be read"]);
     assert_fails(&swap(&site, "1.wasm", &["--canary", "lots"]), &["`lots` is no share for a canary"]);
     assert_fails(&swap(&site, "1.wasm", &["--canary", "200%"]), &["200% would be everybody", "less than 100%"]);
-    let promoted = site.run(&["promote", SERVICE]);
-    assert_fails(&promoted, &["no canary is running for this service", "--canary 10%"]);
     let file = site.path("1.wasm").display().to_string();
     assert_fails(&site.run(&["swap", "nobody", &file]), &["404", "no service `nobody`"]);
     assert_fails(&site.run(&["rollback", "nobody"]), &["404", "no service `nobody`"]);
     assert_says(&site.run(&["status"]), &["inventory-service: this is no WebAssembly file"]);
+    let promoted = site.run(&["promote", SERVICE]);
+    assert_fails(&promoted, &["no canary is running for this service", "--canary 10%"]);
 
     let oddities = artifacts::component("oddities").display().to_string();
     let dropping = ["swap", SERVICE, oddities.as_str()];

@@ -105,13 +105,7 @@ impl Control {
         if self.readiness() == Readiness::Draining {
             return Err(StartError::Stopping);
         }
-        if old.console != new.console
-            || old.state != new.state
-            || old.telemetry != new.telemetry
-            || old.swap != new.swap
-        {
-            tracing::warn!("changes under [console], [state], [telemetry] and [swap] take effect at the next start");
-        }
+        warn_of_what_waits(&old, &new);
         let changed = self.changed(&old, &new);
         let (added, moved) = (made.iter().map(|ready| ready.config.name.clone()).collect(), moved(&old, &new));
         self.arrange(new, made, ports);
@@ -221,6 +215,21 @@ impl Control {
 }
 
 const NOT_APPLIED: &str = "the changed manifest was not applied; everything stays as it was";
+
+/// Says so where something has changed that only the next start looks at.
+fn warn_of_what_waits(old: &Config, new: &Config) {
+    let changed = [
+        ("[console]", old.console != new.console),
+        ("[limits]", old.connections != new.connections),
+        ("[state]", old.state != new.state),
+        ("[telemetry]", old.telemetry != new.telemetry),
+        ("[swap]", old.swap != new.swap),
+    ];
+    let tables: Vec<_> = changed.into_iter().filter(|(_, changed)| *changed).map(|(table, _)| table).collect();
+    if !tables.is_empty() {
+        tracing::warn!("changes under {} take effect at the next start", tables.join(", "));
+    }
+}
 
 /// The services that listen somewhere else from now on.
 fn moved(old: &Config, new: &Config) -> Vec<ServiceName> {
