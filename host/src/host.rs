@@ -13,7 +13,7 @@ use tokio::task::JoinHandle;
 
 use crate::component::{Engine, Prepared};
 use crate::config::{Config, Environment, ServiceConfig, StateConfig, telemetry};
-use crate::console::Console;
+use crate::console;
 pub use crate::control::StartError;
 use crate::control::manifest::{Reload, in_manifest};
 use crate::control::swap::{ServiceReport, Swapper};
@@ -169,8 +169,8 @@ async fn bring_up(control: Arc<Control>) -> Result<Host, StartError> {
         None => None,
     };
     control.arrange(Config::clone(&config), ready, ports);
-    let console = console.map(|bound| Console::serve(bound, control.clone()));
-    let otlp = otlp.map(|bound| Console::serve_otlp(bound, &control));
+    let console = console.map(|bound| console::serve(bound, control.clone()));
+    let otlp = otlp.map(|bound| console::serve_otlp(bound, &control));
     control.observe();
     let mut tasks = vec![tokio::spawn(metric_export::export_periodically(control.clone()))];
     if config.swap.watch {

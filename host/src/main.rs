@@ -5,10 +5,9 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::Parser;
-use spandrel::cli::{self, Arguments, Command, CommandError, RunArguments};
+use spandrel::cli::{self, Arguments, Asked, Command, CommandError, RunArguments, Signals};
 use spandrel::config::Environment;
 use spandrel::{Config, Host};
-use tokio::signal::unix::{Signal, SignalKind, signal};
 
 /// Spans are made on one thread and freed on another, all the time: the system's allocator takes a third of the
 /// throughput for that.
@@ -26,22 +25,10 @@ fn main() -> ExitCode {
         Err(error) => return fail(CommandError::from(error)),
     };
     let code = runtime.block_on(async {
-        let done = match arguments.command {
-            Command::Run(arguments) => {
-                return run(arguments, environment).await.map_or_else(fail, |()| ExitCode::SUCCESS);
-            }
-            Command::Check(arguments) => cli::check(arguments, &environment).await,
-            Command::Inspect(arguments) => cli::inspect(arguments).await,
-            Command::Status(arguments) => cli::status(arguments, &environment).await,
-            Command::Top(arguments) => cli::top(arguments, &environment).await,
-            Command::Traces(arguments) => cli::traces(arguments, &environment).await,
-            Command::Trace(arguments) => cli::trace(arguments, &environment).await,
-            Command::Swap(arguments) => cli::swap(arguments, &environment).await,
-            Command::Rollback(arguments) => cli::act("rollback", arguments, &environment).await,
-            Command::Promote(arguments) => cli::act("promote", arguments, &environment).await,
-            Command::Abort(arguments) => cli::act("abort", arguments, &environment).await,
-        };
-        done.map_or_else(fail, |text| print(&text))
+        match arguments.command {
+            Command::Run(arguments) => run(arguments, environment).await.map_or_else(fail, |()| ExitCode::SUCCESS),
+            Command::Once(command) => cli::execute(command, &environment).await.map_or_else(fail, |text| print(&text)),
+        }
     });
     // A look-up of the collector's name cannot be cut off; a resolver that hangs is not waited for.
     runtime.shutdown_timeout(Duration::from_secs(1));
@@ -74,51 +61,6 @@ async fn run(arguments: RunArguments, environment: Environment) -> Result<(), Co
     tokio::select! {
         () = host.shutdown() => Ok(()),
         () = signals.stop() => std::process::exit(130),
-    }
-}
-
-/// What a signal asks for.
-#[derive(PartialEq, Eq)]
-enum Asked {
-    Stop,
-    Reload,
-}
-
-/// The signals that the host listens to.
-struct Signals {
-    interrupt: Signal,
-    terminate: Signal,
-    quit: Signal,
-    hangup: Signal,
-}
-
-impl Signals {
-    fn listen() -> std::io::Result<Signals> {
-        Ok(Signals {
-            interrupt: signal(SignalKind::interrupt())?,
-            terminate: signal(SignalKind::terminate())?,
-            quit: signal(SignalKind::quit())?,
-            hangup: signal(SignalKind::hangup())?,
-        })
-    }
-
-    async fn next(&mut self) -> Asked {
-        tokio::select! {
-            biased;
-            _ = self.interrupt.recv() => Asked::Stop,
-            _ = self.terminate.recv() => Asked::Stop,
-            _ = self.quit.recv() => Asked::Stop,
-            _ = self.hangup.recv() => Asked::Reload,
-        }
-    }
-
-    /// Waits for a signal that asks for the host's end. One that asks for a reload is kept for later.
-    async fn stop(&mut self) {
-        tokio::select! {
-            _ = self.interrupt.recv() => {}
-            _ = self.terminate.recv() => {}
-            _ = self.quit.recv() => {}
-        }
     }
 }
 

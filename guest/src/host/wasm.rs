@@ -10,8 +10,8 @@ pub use crate::bindings::spandrel::service::tracing::{
     Attribute, Severity, SpanKind, Value, add_request_event, recording, set_request_error,
 };
 pub use crate::bindings::wasi::config::store::{Error as ConfigError, get as config_get};
-pub use crate::bindings::wasi::keyvalue::atomics::{Cas, CasError, swap};
-pub use crate::bindings::wasi::keyvalue::store::{Bucket, Error as StoreError, open};
+pub use crate::bindings::wasi::keyvalue0_2_0_draft2::atomics::{Cas, CasError, swap};
+pub use crate::bindings::wasi::keyvalue0_2_0_draft2::store::{Bucket, Error as StoreError, open};
 
 #[derive(Debug)]
 pub struct Span(tracing::Span);

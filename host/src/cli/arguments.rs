@@ -18,6 +18,14 @@ pub struct Arguments {
 pub enum Command {
     /// Serve the services of a manifest until SIGTERM or Ctrl-C
     Run(RunArguments),
+    /// What is done once and told as text.
+    #[command(flatten)]
+    Once(OnceCommand),
+}
+
+/// The subcommands that do something once and print what came of it.
+#[derive(Debug, Subcommand)]
+pub enum OnceCommand {
     /// Compile, link and validate everything that a manifest names, without serving
     Check(CheckArguments),
     /// Tell what a component is: kind, routes, imports, exports, size and digest

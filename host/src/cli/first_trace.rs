@@ -5,7 +5,8 @@ use std::net::SocketAddr;
 use serde_json::json;
 use tokio::sync::broadcast::error::RecvError;
 
-use super::{Log, LogFormat};
+use super::arguments::LogFormat;
+use super::log::Log;
 use crate::console::address_url;
 use crate::host::Host;
 

@@ -6,8 +6,9 @@ use std::sync::Arc;
 
 use serde_json::{Value, json};
 
+use super::arguments::{CheckArguments, InspectArguments, LogFormat};
+use super::error::CommandError;
 use super::table::{row, table};
-use super::{CheckArguments, CommandError, InspectArguments, LogFormat};
 use crate::component::{self, Engine, Inspection, Kind};
 use crate::config::{Config, Environment, ServiceConfig};
 use crate::console::address_url;

@@ -1,97 +1,51 @@
 //! The subcommands: each takes its arguments and gives back the text to print or one clear error.
 
 mod arguments;
+mod error;
 mod first_trace;
 mod jaeger;
 mod local;
 mod log;
 mod remote;
 mod runtime;
+mod signals;
 mod table;
 mod top;
 mod traces;
 mod waterfall;
 
-use thiserror::Error;
-
 pub use self::arguments::{
-    ActArguments, Arguments, CheckArguments, Command, InspectArguments, LogFormat, RunArguments, StatusArguments,
-    SwapArguments, TopArguments, TraceArguments, TracesArguments,
+    ActArguments, Arguments, CheckArguments, Command, InspectArguments, LogFormat, OnceCommand, RunArguments,
+    StatusArguments, SwapArguments, TopArguments, TraceArguments, TracesArguments,
 };
+pub use self::error::{CommandError, error_text};
 pub use self::first_trace::link_first_trace;
-pub use self::local::{banner, check, inspect, telemetry_line};
+pub use self::local::{banner, telemetry_line};
+use self::local::{check, inspect};
 pub use self::log::{Log, start_log, terminal};
-pub use self::remote::{act, status, swap};
+use self::remote::{act, status, swap};
 pub use self::runtime::runtime;
-pub use self::top::top;
-pub use self::traces::{trace, traces};
-use crate::component::{ComponentError, EngineError};
-use crate::config::ConfigError;
-use crate::host::StartError;
-use crate::printable::printable_lines;
+pub use self::signals::{Asked, Signals};
+use self::top::top;
+use self::traces::{trace, traces};
+use crate::config::Environment;
 
-/// Why a command failed.
-#[derive(Debug, Error)]
-pub enum CommandError {
-    /// The manifest or the environment is wrong.
-    #[error(transparent)]
-    Config(#[from] ConfigError),
-    /// Something that the manifest names is wrong.
-    #[error(transparent)]
-    Start(#[from] StartError),
-    /// There are no threads to run on, or no way to hear signals.
-    #[error("the system refuses what the host needs: {0}")]
-    System(#[from] std::io::Error),
-    /// WebAssembly cannot run here.
-    #[error(transparent)]
-    Engine(#[from] EngineError),
-    /// A file is no component.
-    #[error("{path}: {reason}")]
-    Component {
-        /// The file.
-        path: String,
-        /// What is wrong with it.
-        reason: ComponentError,
-    },
-    /// A file cannot be read.
-    #[error("{path} cannot be read: {reason}")]
-    Unreadable {
-        /// The file.
-        path: String,
-        /// What the system said.
-        reason: std::io::Error,
-    },
-    /// No host answers.
-    #[error("no host answers at {url}: {reason}. Is `spandrel run` running, and does the manifest name its console?")]
-    NoHost {
-        /// Where it was looked for.
-        url: String,
-        /// What went wrong.
-        reason: String,
-    },
-    /// The manifest turns the console off.
-    #[error("the manifest has no console to talk to: set `listen` under [console], or pass --console URL")]
-    NoConsole,
-    /// Standard output is a file or a pipe.
-    #[error("`spandrel top` needs a terminal; `spandrel top --json` and `spandrel status` do not")]
-    NoTerminal,
-    /// The host said no.
-    #[error("{0}")]
-    Refused(String),
-}
-
-/// What to print of a failure. It may have text of a component or a manifest in it, which is not to control the terminal.
-pub fn error_text(error: &CommandError) -> String {
-    printable_lines(&format!("error: {error}\n")).into_owned()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_failure_does_not_control_the_terminal() {
-        let refused = CommandError::Refused("route `/\u{1b}]0;x\u{7}`\n  help: leave it out".to_owned());
-        assert_eq!(error_text(&refused), "error: route `/\u{241b}]0;x\u{2407}`\n  help: leave it out\n");
+/// Does what was asked for, and gives back the text to print.
+///
+/// # Errors
+///
+/// Where the command fails: one error that says what, where and what to do.
+pub async fn execute(command: OnceCommand, environment: &Environment) -> Result<String, CommandError> {
+    match command {
+        OnceCommand::Check(arguments) => check(arguments, environment).await,
+        OnceCommand::Inspect(arguments) => inspect(arguments).await,
+        OnceCommand::Status(arguments) => status(arguments, environment).await,
+        OnceCommand::Top(arguments) => top(arguments, environment).await,
+        OnceCommand::Traces(arguments) => traces(arguments, environment).await,
+        OnceCommand::Trace(arguments) => trace(arguments, environment).await,
+        OnceCommand::Swap(arguments) => swap(arguments, environment).await,
+        OnceCommand::Rollback(arguments) => act("rollback", arguments, environment).await,
+        OnceCommand::Promote(arguments) => act("promote", arguments, environment).await,
+        OnceCommand::Abort(arguments) => act("abort", arguments, environment).await,
     }
 }

@@ -4,8 +4,10 @@ use reqwest::{Client, Method, RequestBuilder};
 use serde_json::Value;
 
 use super::arguments::Target;
+use super::arguments::{ActArguments, StatusArguments, SwapArguments};
+use super::error::CommandError;
+use super::local;
 use super::table::{row, table};
-use super::{ActArguments, CommandError, StatusArguments, SwapArguments, local};
 use crate::config::{Config, Environment};
 use crate::control::swap::parse_share;
 use crate::printable::printable;

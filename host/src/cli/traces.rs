@@ -3,9 +3,11 @@
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use serde_json::Value;
 
+use super::arguments::{TraceArguments, TracesArguments};
+use super::error::CommandError;
 use super::remote::Remote;
 use super::table::{row, table};
-use super::{CommandError, TraceArguments, TracesArguments, jaeger, waterfall};
+use super::{jaeger, waterfall};
 use crate::config::Environment;
 use crate::console::units;
 

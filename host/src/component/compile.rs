@@ -8,6 +8,7 @@ use std::sync::Arc;
 use tokio::sync::oneshot;
 use wasmtime::component::Component;
 
+use super::compiled::Compiled;
 use super::context::ServiceContext;
 use super::contract::{Contract, HttpWorld, Kind};
 use super::digest::Digest;
@@ -18,16 +19,6 @@ use super::guest::standard::StandardInstance;
 use super::guest::{Guest as _, Linked, lean, standard};
 use super::symbolizer::Symbolizer;
 use crate::http::routes::{Route, RouteTable};
-
-/// A component that was compiled and linked, and whose imports and exports fit the host. Never changed.
-pub(super) struct Compiled {
-    pub digest: Digest,
-    pub size: usize,
-    pub kind: Kind,
-    pub linked: Linked,
-    pub symbolizer: Arc<Symbolizer>,
-    pub imports: Vec<String>,
-}
 
 /// A component that was compiled and linked, and was not asked yet whether it runs.
 pub struct Candidate(pub(super) Arc<Compiled>);

@@ -3,8 +3,20 @@
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 
-use super::compile::Compiled;
+use super::contract::Kind;
 use super::digest::Digest;
+use super::guest::Linked;
+use super::symbolizer::Symbolizer;
+
+/// A component that was compiled and linked, and whose imports and exports fit the host. Never changed.
+pub(super) struct Compiled {
+    pub digest: Digest,
+    pub size: usize,
+    pub kind: Kind,
+    pub linked: Linked,
+    pub symbolizer: Arc<Symbolizer>,
+    pub imports: Vec<String>,
+}
 
 /// The place of one component. Whoever compiles it holds the lock meanwhile.
 type Slot = Arc<tokio::sync::Mutex<Weak<Compiled>>>;

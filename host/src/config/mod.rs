@@ -6,6 +6,7 @@
 mod environment;
 mod error;
 mod expand;
+mod folder;
 mod manifest;
 mod nearest;
 mod origin;
@@ -19,8 +20,8 @@ use std::path::Path;
 
 pub use self::environment::Environment;
 pub use self::error::ConfigError;
+pub use self::folder::{Access, Folder};
 pub use self::origin::{Origin, Scheme};
-pub use self::standard::{Access, Folder};
 pub use self::types::{
     AdminToken, Bind, Config, Connections, ConsoleConfig, Isolation, Limits, OutboundConfig, ServiceConfig,
     ServiceName, ShutdownConfig, StateConfig, SwapConfig,

@@ -1,11 +1,11 @@
 //! What the manifest says for standard components: routes, environment, folders, and how long instances are reused.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
 
 use http::Method;
 
 use super::error::ConfigError;
+use super::folder::{Access, Folder};
 use super::section::{Placed, Section};
 use crate::http::routes::{Route, RouteTable};
 
@@ -15,27 +15,6 @@ type Result<T, E = ConfigError> = std::result::Result<T, E>;
 const METHODS: [Method; 6] = [Method::GET, Method::POST, Method::PUT, Method::PATCH, Method::DELETE, Method::OPTIONS];
 const ROUTE_HELP: &str =
     "write a method and a template, as in \"GET /links/{code}\", or a template alone; `/**` takes the rest of a path";
-
-/// A folder of the host that a component sees.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Folder {
-    /// `host`: where it is.
-    pub host: PathBuf,
-    /// `guest`: where the component finds it.
-    pub guest: String,
-    /// `access`.
-    pub access: Access,
-}
-
-/// What a component may do in a folder.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Access {
-    /// `read-only`.
-    #[default]
-    Read,
-    /// `read-write`.
-    Write,
-}
 
 /// `routes`.
 pub(super) fn routes(section: &Section<'_>) -> Result<Vec<Route>> {

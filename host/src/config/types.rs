@@ -9,8 +9,8 @@ use std::time::Duration;
 
 use ipnet::IpNet;
 
+use super::folder::Folder;
 use super::origin::Origin;
-use super::standard::Folder;
 use crate::http::routes::Route;
 use crate::trace::Settings;
 

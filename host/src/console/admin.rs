@@ -13,9 +13,9 @@ use http::StatusCode;
 use http_body_util::{BodyExt, LengthLimitError, Limited};
 use serde::Serialize;
 
-use super::Console;
 use super::answer::{json, problem};
 use super::history::{History, Recent};
+use super::state::Console;
 use crate::control::swap::{ServiceReport, SwapError, SwapOptions, Swapped, parse_share};
 
 /// The largest component that is taken over the network, in bytes.

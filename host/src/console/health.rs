@@ -7,7 +7,8 @@ use axum::response::Response;
 use http::header::ACCEPT;
 use http::{HeaderMap, StatusCode};
 
-use super::{Console, answer};
+use super::answer;
+use super::state::Console;
 use crate::control::Readiness;
 use crate::metrics::Exposition;
 

@@ -11,95 +11,54 @@ mod health;
 mod history;
 mod jaeger;
 mod pages;
+mod state;
 mod timestamp;
 mod traces;
 mod web;
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use axum::Router;
 use axum::middleware::from_fn_with_state;
-use axum::response::{IntoResponse, Response};
+use axum::response::Response;
 use axum::routing::get;
 use http::{Request, StatusCode};
 use hyper::body::Incoming;
-use thiserror::Error;
-use tokio::sync::Semaphore;
 use tower::ServiceExt;
 
 use self::auth::AdminAuth;
 #[cfg(test)]
 pub(crate) use self::pages::sample;
 pub(crate) use self::pages::{Attribute, Kind, Node, Span, Trace, Value, find, units};
-use self::web::Web;
+use self::state::Console;
 pub(crate) use self::web::address_url;
 use crate::control::Control;
 use crate::http::Body;
 use crate::serve::admission::Admission;
 use crate::serve::listener::{Bound, Listener};
-use crate::trace::{TraceStore, otlp_receiver};
+use crate::trace::otlp_receiver;
 
-/// Searches of the store that run at the same time.
-const QUERIES: usize = 2;
-/// Components that are received at the same time: each is held in memory as a whole.
-const UPLOADS: usize = 2;
-/// How long a search may wait for its turn.
-const QUERY_WAIT: Duration = Duration::from_secs(10);
-
-/// Everything that the console's handlers need.
-pub(crate) struct Console {
-    control: Arc<Control>,
-    auth: AdminAuth,
-    queries: Semaphore,
-    uploads: Semaphore,
-    web: Web,
+/// Answers on a port that was taken for the console.
+pub(crate) fn serve(bound: Bound, control: Arc<Control>) -> Listener {
+    let admission = Admission::console(control.admission.timeouts);
+    let config = control.config.load_full();
+    let auth = AdminAuth::new(config.console.admin_token.clone(), bound.address);
+    let console = Console::new(control, auth);
+    let ui = config.console.jaeger_ui.as_deref().map(jaeger::ui_routes).unwrap_or_default();
+    let router = router(&console, ui).with_state(console);
+    bound.serve(admission, |_| (), move |request, ()| Box::pin(respond(router.clone(), request)))
 }
 
-/// So many searches wait already that one more would not be answered in time.
-#[derive(Clone, Copy, Debug, Error)]
-#[error("the console is busy with other searches")]
-struct Busy;
-
-impl Console {
-    /// Answers on a port that was taken for the console.
-    pub(crate) fn serve(bound: Bound, control: Arc<Control>) -> Listener {
-        let admission = Admission::console(control.admission.timeouts);
-        let config = control.config.load_full();
-        let auth = AdminAuth::new(config.console.admin_token.clone(), bound.address);
-        let web = Web::start(Arc::downgrade(&control));
-        let (queries, uploads) = (Semaphore::new(QUERIES), Semaphore::new(UPLOADS));
-        let console = Arc::new(Console { control, auth, queries, uploads, web });
-        let ui = config.console.jaeger_ui.as_deref().map(jaeger::ui_routes).unwrap_or_default();
-        let router = router(&console, ui).with_state(console);
-        bound.serve(admission, |_| (), move |request, ()| Box::pin(respond(router.clone(), request)))
-    }
-
-    /// Takes spans of other processes on a port of their own.
-    pub(crate) fn serve_otlp(bound: Bound, control: &Control) -> Listener {
-        let admission = Admission::console(control.admission.timeouts);
-        let router = otlp_receiver(control.pipeline.store().clone());
-        bound.serve(admission, |_| (), move |request, ()| Box::pin(respond(router.clone(), request)))
-    }
-
-    /// Asks the store, on a thread where that holds nobody up.
-    async fn query<T: Send + 'static>(&self, ask: impl FnOnce(&TraceStore) -> T + Send + 'static) -> Result<T, Busy> {
-        let turn = tokio::time::timeout(QUERY_WAIT, self.queries.acquire()).await;
-        let Ok(Ok(_turn)) = turn else { return Err(Busy) };
-        let store = self.control.pipeline.store().clone();
-        tokio::task::spawn_blocking(move || ask(&store)).await.map_err(|_| Busy)
-    }
+/// Takes spans of other processes on a port of their own.
+pub(crate) fn serve_otlp(bound: Bound, control: &Control) -> Listener {
+    let admission = Admission::console(control.admission.timeouts);
+    let router = otlp_receiver(control.pipeline.store().clone());
+    bound.serve(admission, |_| (), move |request, ()| Box::pin(respond(router.clone(), request)))
 }
 
 async fn respond(router: Router, request: Request<Incoming>) -> http::Response<Body> {
     let answered = router.oneshot(request).await.unwrap_or_else(|never| match never {});
     answered.map(Body::from_transport)
-}
-
-impl IntoResponse for Busy {
-    fn into_response(self) -> Response {
-        answer::problem(StatusCode::SERVICE_UNAVAILABLE, &self.to_string())
-    }
 }
 
 /// Every path that the console has, each with the methods that it answers.

@@ -11,7 +11,8 @@ use http::StatusCode;
 use serde::{Deserialize, Serialize};
 
 use super::jaeger::parse_duration;
-use super::{Console, answer, timestamp};
+use super::state::Console;
+use super::{answer, timestamp};
 use crate::trace::{ServiceSpans, TraceQuery, TraceSummary};
 
 /// How many traces are listed where nobody says.

@@ -11,10 +11,10 @@ use hyper::body::Incoming;
 use tokio::sync::watch;
 
 use super::drains::Drains;
-use super::manifest::RefusedManifest;
 use super::observe;
 use super::ports::{PortPlan, Ports, Target};
 use super::readiness::Readiness;
+use super::refused::RefusedManifest;
 use super::stamp::Stamp;
 use super::swap::{ServiceReport, Swapper};
 use crate::config::{Bind, Config, Connections, Environment, ServiceConfig, ServiceName};

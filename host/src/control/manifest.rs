@@ -7,10 +7,10 @@ use futures_util::future::join_all;
 use super::error::StartError;
 use super::handle::{Control, Ready};
 use super::readiness::Readiness;
-use super::swap::ServiceReport;
+use super::refused::RefusedManifest;
 use crate::config::{Config, ServiceConfig, ServiceName};
 use crate::serve::listener::Listener;
-use crate::services::{BuildError, Catalog, Service};
+use crate::services::{BuildError, Service};
 
 /// Why the manifest is read again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -21,26 +21,6 @@ pub(crate) enum Reload {
     Changed,
     /// It could not be applied, and a component that it names has changed.
     Retry,
-}
-
-/// A manifest that could not be applied.
-pub(crate) struct RefusedManifest {
-    config: Config,
-    reason: String,
-}
-
-impl RefusedManifest {
-    /// The services that the host would have.
-    pub fn missing<'a>(&'a self, catalog: &Catalog) -> impl Iterator<Item = &'a ServiceConfig> + use<'a> {
-        let services = catalog.services();
-        let is_missing = move |wanted: &&ServiceConfig| services.iter().all(|service| service.name != wanted.name);
-        self.config.services.iter().filter(is_missing)
-    }
-
-    /// What is told of them.
-    pub fn waiting<'a>(&'a self, catalog: &Catalog) -> impl Iterator<Item = ServiceReport> + use<'a> {
-        self.missing(catalog).map(|service| ServiceReport::waiting(service, self.reason.clone()))
-    }
 }
 
 /// Names the manifest that a component was built for.
@@ -73,9 +53,9 @@ impl Control {
             }
             Err(error) => {
                 let reason = error.to_string();
-                let before = self.refuse(Some(RefusedManifest { config: new, reason: reason.clone() }));
+                let before = self.refuse(Some(RefusedManifest::new(new, reason.clone())));
                 // Another try that ends as the one before says nothing new.
-                if why != Reload::Retry || before.is_none_or(|before| before.reason != reason) {
+                if why != Reload::Retry || before.is_none_or(|before| before.reason() != reason) {
                     tracing::warn!(reason, "{NOT_APPLIED}");
                 }
             }

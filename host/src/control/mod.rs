@@ -10,6 +10,7 @@ pub mod metric_export;
 mod observe;
 mod ports;
 mod readiness;
+mod refused;
 mod stamp;
 pub mod swap;
 mod swapping;

@@ -15,6 +15,7 @@ use http::{HeaderMap, HeaderValue, Method, Response, StatusCode, Version};
 use super::arrival::{Arrival, read_whole};
 use super::exchange::Exchange;
 use super::rejection::Rejection;
+use super::response_body::respond;
 use super::{request_attributes, standard};
 use crate::component::{Failure, GuestRequest, Guests, Handled, Invocation, Reply};
 use crate::config::ServiceName;
@@ -125,7 +126,7 @@ impl Chain {
             drop(exchange);
             return Rejection::ClientGone.response();
         }
-        exchange.respond(answered)
+        respond(exchange, answered)
     }
 
     /// The generation that this request meets at `service`: the one it met before, or the one that serves now.

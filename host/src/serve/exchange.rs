@@ -2,7 +2,7 @@
 //!
 //! It owns what the request holds (lease, permit, recorder, timer) and gives all of it back in one place. A response that
 //! fits one write ends the exchange when it is handed over. The body of any other one takes the exchange along, as a
-//! [`ResponseBody`].
+//! response body.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -13,7 +13,6 @@ use http_body::Body as _;
 
 use super::arrival::Arrival;
 use super::rejection::Rejection;
-use super::response_body::ResponseBody;
 use super::server_span;
 use crate::component::{Cost, Failure, Reply, Run};
 use crate::http::routes::{Match, RouteIndex};
@@ -146,9 +145,8 @@ impl Exchange {
         }
     }
 
-    /// Makes the response. The exchange ends when its body has left: at once where that takes one write, or where a service
-    /// of this host takes all of it.
-    pub fn respond(mut self, answered: Result<Reply, Rejection>) -> Response<Body> {
+    /// Makes the response and notes its head. The exchange goes on until the body has left.
+    pub fn answer(&mut self, answered: Result<Reply, Rejection>) -> Response<Body> {
         let rejection = answered.as_ref().err();
         let status = answered.as_ref().map_or_else(Rejection::status, |reply| reply.status);
         let cost = self.cost;
@@ -168,23 +166,21 @@ impl Exchange {
             Err(rejection) => rejection.response(),
         };
         let (mut parts, body) = response.into_parts();
-        let body = if self.method == Method::HEAD && has_content(status) {
-            without_content(&mut parts.headers, body)
-        } else {
-            body
-        };
-        let body = match body {
-            Body::Whole(bytes) if self.version.is_none() || bytes.len() <= FRAME => {
-                self.end(BodyEnd::Complete, bytes.len() as u64);
-                Body::Whole(bytes)
-            }
-            body => {
-                let limits = &self.lease.generation().config.limits;
-                let (limit, idle_timeout) = (limits.response_body as u64, limits.idle_timeout);
-                Body::stream(ResponseBody::new(self, body, limit, idle_timeout))
-            }
-        };
+        let is_head = self.method == Method::HEAD && has_content(status);
+        let body = if is_head { without_content(&mut parts.headers, body) } else { body };
         Response::from_parts(parts, body)
+    }
+
+    /// Whether a body of so many bytes has left once it is handed over: it takes one write, or a service of this host
+    /// takes all of it.
+    pub fn leaves_at_once(&self, bytes: usize) -> bool {
+        self.version.is_none() || bytes <= FRAME
+    }
+
+    /// The most bytes of the body, and the longest of its pauses.
+    pub fn body_limits(&self) -> (u64, Duration) {
+        let limits = &self.lease.generation().config.limits;
+        (limits.response_body as u64, limits.idle_timeout)
     }
 
     /// Ends the server span and counts the request. `sent` is how many bytes of the body left.

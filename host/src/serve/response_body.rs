@@ -10,15 +10,18 @@ use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use bytes::Bytes;
+use http::Response;
 use http_body::{Body as HttpBody, Frame, SizeHint};
 use tokio::task::AbortHandle;
 use tokio::time::Instant;
 
 use super::exchange::{BodyEnd, Exchange};
+use super::rejection::Rejection;
+use crate::component::Reply;
 use crate::http::{Body, BodyError};
 
 /// A body that ends its exchange.
-pub(super) struct ResponseBody {
+struct ResponseBody {
     shared: Arc<Mutex<Shared>>,
     watchdog: AbortHandle,
 }
@@ -38,9 +41,24 @@ struct Shared {
     error: Option<BodyError>,
 }
 
+/// Makes the response of an exchange, which ends when the body has left: at once where that takes one write, or where a
+/// service of this host takes all of it.
+pub(super) fn respond(mut exchange: Exchange, answered: Result<Reply, Rejection>) -> Response<Body> {
+    let (parts, body) = exchange.answer(answered).into_parts();
+    let body = match body {
+        Body::Whole(bytes) if exchange.leaves_at_once(bytes.len()) => {
+            exchange.end(BodyEnd::Complete, bytes.len() as u64);
+            Body::Whole(bytes)
+        }
+        body => Body::stream(ResponseBody::new(exchange, body)),
+    };
+    Response::from_parts(parts, body)
+}
+
 impl ResponseBody {
-    /// A body of at most `limit` bytes, none of whose pauses is longer than `idle_timeout`.
-    pub fn new(exchange: Exchange, body: Body, limit: u64, idle_timeout: Duration) -> ResponseBody {
+    /// A body within the limits of the exchange's service.
+    fn new(exchange: Exchange, body: Body) -> ResponseBody {
+        let (limit, idle_timeout) = exchange.body_limits();
         let (passed, sent) = (Instant::now(), 0);
         let (exchange, waker, error) = (Some(exchange), None, None);
         let shared = Shared { body, exchange, sent, limit, idle_timeout, passed, waker, error };

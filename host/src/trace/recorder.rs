@@ -2,6 +2,8 @@
 //!
 //! Where the trace is not sampled every call returns at once; only ids, baggage and log records are kept. A recorder
 //! that is dropped before it was finished ends its spans as cancelled: the caller went away.
+//!
+//! Long because: the methods of one type share private state, and splitting them would open it to the whole module.
 
 use std::borrow::Cow;
 use std::sync::Arc;

@@ -15,8 +15,10 @@ use serde_json::{Value, json};
 
 use self::action::Action;
 use self::state::State;
+use super::arguments::TopArguments;
+use super::error::CommandError;
+use super::jaeger;
 use super::remote::Remote;
-use super::{CommandError, TopArguments, jaeger};
 use crate::config::Environment;
 
 /// How often the console is asked.

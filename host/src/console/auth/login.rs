@@ -10,8 +10,10 @@ use http::header::SET_COOKIE;
 use http::{HeaderMap, HeaderValue, Method, StatusCode, Uri};
 use serde::Deserialize;
 
-use super::{COOKIE_NAME, host, same, same_site};
-use crate::console::{Console, answer, pages, web};
+use super::admin_auth::{COOKIE_NAME, host, same};
+use super::same_site;
+use crate::console::state::Console;
+use crate::console::{answer, pages, web};
 
 /// The most bytes of a form.
 const FORM: usize = 16 * 1024;

@@ -4,46 +4,24 @@
 //! read and no other site can make them send. A request that changes something must come from the console's own pages
 //! or from a program: what a browser sends says where it comes from.
 
+mod admin_auth;
 mod login;
 mod same_site;
 
-use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 use axum::extract::{Request, State};
 use axum::middleware::Next;
 use axum::response::Response;
-use http::header::{ACCEPT, AUTHORIZATION, COOKIE, HOST, WWW_AUTHENTICATE};
-use http::uri::Authority;
-use http::{HeaderMap, HeaderValue, Method, StatusCode, Uri};
+use http::header::ACCEPT;
+use http::{Method, Uri};
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
-use sha2::{Digest, Sha256};
 
+pub(super) use self::admin_auth::AdminAuth;
+use self::admin_auth::Refusal;
 pub(super) use self::login::routes;
-use super::{Console, answer};
-use crate::config::AdminToken;
-
-/// The cookie of a browser that has logged in.
-const COOKIE_NAME: &str = "spandrel-console";
-
-/// Checks each request before anything is done for it.
-pub(super) struct AdminAuth {
-    token: Option<AdminToken>,
-    address: SocketAddr,
-    /// What the cookie holds: drawn anew at each start, so that it says nothing of the token.
-    session: Option<String>,
-}
-
-/// Why a request may not come in.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Refusal {
-    /// A token is set and this request does not hold it.
-    NoToken,
-    /// `Host` names another machine: a page that had its name resolved to this one.
-    ForeignHost,
-    /// The request comes from another site's page.
-    ForeignOrigin,
-}
+use super::answer;
+use super::state::Console;
 
 /// Lets a request in or refuses it.
 pub(super) async fn guard(State(console): State<Arc<Console>>, request: Request, next: Next) -> Response {
@@ -56,70 +34,6 @@ pub(super) async fn guard(State(console): State<Arc<Console>>, request: Request,
     }
 }
 
-impl Refusal {
-    fn response(self) -> Response {
-        match self {
-            Refusal::NoToken => {
-                let detail = "Send the admin token as `Authorization: Bearer TOKEN`";
-                let mut response = answer::problem(StatusCode::UNAUTHORIZED, detail);
-                response.headers_mut().insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
-                response
-            }
-            Refusal::ForeignHost => {
-                let detail = "Without an admin token the console answers to this machine's own names";
-                answer::problem(StatusCode::FORBIDDEN, detail)
-            }
-            Refusal::ForeignOrigin => {
-                answer::problem(StatusCode::FORBIDDEN, "The console does not answer other web pages")
-            }
-        }
-    }
-}
-
-impl AdminAuth {
-    pub(super) fn new(token: Option<AdminToken>, address: SocketAddr) -> AdminAuth {
-        let mut random = [0; 32];
-        // Without a source of randomness there is no cookie, and programs still have the token.
-        let session = getrandom::fill(&mut random).ok().map(|()| hex(&random));
-        AdminAuth { token, address, session }
-    }
-
-    fn admit(&self, method: &Method, uri: &Uri, headers: &HeaderMap) -> Result<(), Refusal> {
-        let host = host(uri, headers);
-        let caller = same_site::of(method, headers, host);
-        if caller == same_site::Caller::OtherSite {
-            return Err(Refusal::ForeignOrigin);
-        }
-        let Some(token) = &self.token else {
-            let is_local = host.is_none_or(|host| self.is_local(host));
-            return if is_local { Ok(()) } else { Err(Refusal::ForeignHost) };
-        };
-        if bearer(headers).is_some_and(|given| same(given, token.reveal())) {
-            return Ok(());
-        }
-        if !self.has_session(headers) {
-            return Err(Refusal::NoToken);
-        }
-        // A browser says where a change comes from. What does not say it is no browser of ours.
-        if method.is_safe() || caller == same_site::Caller::OwnPage { Ok(()) } else { Err(Refusal::ForeignOrigin) }
-    }
-
-    fn has_session(&self, headers: &HeaderMap) -> bool {
-        let lines = headers.get_all(COOKIE).iter().filter_map(|line| line.to_str().ok());
-        let mut pairs = lines.flat_map(|line| line.split(';')).filter_map(|pair| pair.trim().split_once('='));
-        let Some(session) = &self.session else { return false };
-        pairs.any(|(name, value)| name == COOKIE_NAME && same(value, session))
-    }
-
-    /// Whether a `Host` field names this machine by a name that no stranger controls.
-    fn is_local(&self, host: &str) -> bool {
-        let Ok(authority) = host.parse::<Authority>() else { return false };
-        let name = authority.host().trim_matches(['[', ']']);
-        name.strip_suffix('.').unwrap_or(name).eq_ignore_ascii_case("localhost")
-            || name.parse::<IpAddr>().is_ok_and(|address| address.is_loopback() || address == self.address.ip())
-    }
-}
-
 /// A browser that asks for a page, not for data.
 fn wants_page(request: &Request) -> bool {
     let accept = request.headers().get(ACCEPT).and_then(|accept| accept.to_str().ok()).unwrap_or_default();
@@ -129,116 +43,4 @@ fn wants_page(request: &Request) -> bool {
 fn login_for(uri: &Uri) -> String {
     let next = uri.path_and_query().map_or("/", |target| target.as_str());
     format!("/login?next={}", utf8_percent_encode(next, NON_ALPHANUMERIC))
-}
-
-fn host<'r>(uri: &'r Uri, headers: &'r HeaderMap) -> Option<&'r str> {
-    let field = headers.get(HOST).map(|host| host.to_str().unwrap_or_default());
-    field.or_else(|| uri.authority().map(Authority::as_str))
-}
-
-fn bearer(headers: &HeaderMap) -> Option<&str> {
-    let (scheme, token) = headers.get(AUTHORIZATION)?.to_str().ok()?.split_once(' ')?;
-    scheme.eq_ignore_ascii_case("bearer").then(|| token.trim())
-}
-
-/// Compares digests, so that the time it takes says nothing about the secret.
-fn same(given: &str, expected: &str) -> bool {
-    Sha256::digest(given) == Sha256::digest(expected)
-}
-
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    const GET: Method = Method::GET;
-    const POST: Method = Method::POST;
-
-    fn auth(token: Option<&str>) -> AdminAuth {
-        let auth = AdminAuth::new(token.map(AdminToken::from), "127.0.0.1:8010".parse().unwrap());
-        AdminAuth { session: Some("s3ss10n".to_owned()), ..auth }
-    }
-
-    fn check(token: Option<&str>, method: Method, fields: &[(&str, &str)], expected: Result<(), Refusal>) {
-        let mut headers = HeaderMap::new();
-        for (name, value) in fields {
-            let name = http::HeaderName::from_bytes(name.as_bytes()).unwrap();
-            headers.append(name, value.parse().unwrap());
-        }
-        let uri = Uri::from_static("/admin/v1/services");
-        assert_eq!(auth(token).admit(&method, &uri, &headers), expected, "{method} {fields:?}");
-    }
-
-    #[test]
-    fn programs_of_this_machine_come_in() {
-        for host in ["localhost:8010", "LOCALHOST", "localhost.:8010", "127.0.0.1:8010", "127.9.9.9", "[::1]:8010"] {
-            check(None, GET, &[("host", host)], Ok(()));
-            check(None, POST, &[("host", host)], Ok(()));
-        }
-        check(None, POST, &[("host", "localhost:8010"), ("origin", "http://localhost:8010")], Ok(()));
-    }
-
-    #[test]
-    fn no_other_site_comes_in() {
-        let here = ("host", "localhost:8010");
-        for host in
-            ["evil.example:8010", "localhost.evil.example", "localhost..", "evil.localhost", "x@y@z", "10.0.0.1"]
-        {
-            check(None, GET, &[("host", host)], Err(Refusal::ForeignHost));
-        }
-        for origin in
-            ["https://evil.example", "null", "http://localhost:3000", "https://localhost:8010", "localhost:8010"]
-        {
-            check(None, GET, &[here, ("origin", origin)], Err(Refusal::ForeignOrigin));
-            check(None, POST, &[here, ("origin", origin)], Err(Refusal::ForeignOrigin));
-        }
-        let bearer = ("authorization", "Bearer t");
-        check(Some("t"), GET, &[here, ("origin", "https://evil.example"), bearer], Err(Refusal::ForeignOrigin));
-        for site in ["cross-site", "same-site"] {
-            check(
-                None,
-                GET,
-                &[here, ("sec-fetch-site", site), ("sec-fetch-mode", "no-cors")],
-                Err(Refusal::ForeignOrigin),
-            );
-            check(
-                None,
-                POST,
-                &[here, ("sec-fetch-site", site), ("sec-fetch-mode", "navigate")],
-                Err(Refusal::ForeignOrigin),
-            );
-            check(None, GET, &[here, ("sec-fetch-site", site), ("sec-fetch-mode", "navigate")], Ok(()));
-        }
-    }
-
-    #[test]
-    fn where_a_token_is_set_only_its_holder_comes_in() {
-        let token = Some("secret");
-        check(token, GET, &[("host", "a.example"), ("authorization", "Bearer secret")], Ok(()));
-        check(token, POST, &[("host", "a.example"), ("authorization", "bearer  secret")], Ok(()));
-        for fields in [
-            [("host", "localhost"), ("x", "y")],
-            [("host", "localhost"), ("authorization", "Bearer secre")],
-            [("host", "localhost"), ("authorization", "Basic secret")],
-            [("host", "localhost"), ("cookie", "spandrel-console=secret")],
-            [("host", "localhost"), ("cookie", "other=s3ss10n")],
-        ] {
-            check(token, GET, &fields, Err(Refusal::NoToken));
-        }
-    }
-
-    #[test]
-    fn a_browser_that_has_logged_in_reads_and_changes_from_the_consoles_own_pages() {
-        let token = Some("secret");
-        let [host, cookie] = [("host", "a.example"), ("cookie", "theme=dark; spandrel-console=s3ss10n")];
-        check(token, GET, &[host, cookie], Ok(()));
-        check(token, POST, &[host, cookie, ("origin", "http://a.example")], Ok(()));
-        check(token, POST, &[host, cookie, ("sec-fetch-site", "same-origin")], Ok(()));
-        check(token, POST, &[host, cookie], Err(Refusal::ForeignOrigin));
-        check(token, POST, &[host, cookie, ("origin", "null")], Err(Refusal::ForeignOrigin));
-        check(None, GET, &[host, cookie], Err(Refusal::ForeignHost));
-    }
 }

@@ -21,7 +21,7 @@ use std::time::Duration;
 use axum::Router;
 use axum::routing::get;
 
-use super::Console;
+use super::state::Console;
 
 pub(super) use self::ui::routes as ui_routes;
 

@@ -12,7 +12,8 @@ use http::StatusCode;
 use tower_http::services::ServeDir;
 
 use super::api;
-use crate::console::{Console, answer};
+use crate::console::answer;
+use crate::console::state::Console;
 
 /// Where the UI is.
 const BASE: &str = "/jaeger";

@@ -13,7 +13,8 @@ use super::model::{DependencyLink, Operation, Structured, StructuredError};
 use super::query::{Parameters, Search, parse_id, stored_id};
 use super::span::{kind_name, kind_named};
 use super::trace::{self, Adjusted};
-use crate::console::{Busy, Console, answer};
+use crate::console::answer;
+use crate::console::state::{Busy, Console};
 use crate::trace::{Dependency, TraceStore};
 
 /// What Jaeger says of a trace that it does not have.

@@ -14,7 +14,8 @@ use super::query::{Parameters, go_bool, parse_id, stored_id};
 use super::span::{kind_name, kind_named};
 use super::trace::Adjusted;
 use super::{duration, v3};
-use crate::console::{Busy, Console, answer, timestamp};
+use crate::console::state::{Busy, Console};
+use crate::console::{answer, timestamp};
 use crate::trace::{Measured, TraceQuery, TraceStore};
 
 /// How many traces are found where nobody says.

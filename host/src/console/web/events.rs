@@ -18,7 +18,7 @@ use tokio::sync::broadcast::Receiver;
 use tokio::sync::broadcast::error::{RecvError, TryRecvError};
 use tokio::time::Instant;
 
-use super::super::Console;
+use super::super::state::Console;
 use crate::trace::TraceSummary;
 
 /// The least time between two events.

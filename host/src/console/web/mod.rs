@@ -4,8 +4,9 @@ mod events;
 mod form;
 mod stored;
 mod view;
+mod watchers;
 
-use std::sync::{Arc, Weak};
+use std::sync::Arc;
 
 use axum::Router;
 use axum::extract::{Path, Query, State};
@@ -17,38 +18,19 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use maud::Markup;
 use serde::Deserialize;
-use tokio::sync::Semaphore;
 
 use self::form::Params;
 pub(crate) use self::view::address_url;
-use super::Console;
-use super::history::{self, History};
+pub(super) use self::watchers::Web;
+use super::history;
 use super::pages::{self, assets};
-use crate::control::Control;
+use super::state::Console;
 use crate::trace::{TraceQuery, TraceStore, parse_trace_id};
 
-/// Pages that follow what happens at the same time.
-const WATCHERS: usize = 32;
 /// Traces on the first page.
 const LATEST: usize = 20;
 /// Traces that a trace can be compared with in one step.
 const SIMILAR: usize = 10;
-
-/// What the pages keep between requests.
-pub(super) struct Web {
-    pub(super) history: Arc<History>,
-    /// Room for pages that follow what happens.
-    watchers: Arc<Semaphore>,
-}
-
-impl Web {
-    /// Begins to take samples of the services.
-    pub(super) fn start(control: Weak<Control>) -> Web {
-        let history = Arc::new(History::default());
-        tokio::spawn(history.clone().run(control));
-        Web { history, watchers: Arc::new(Semaphore::new(WATCHERS)) }
-    }
-}
 
 /// Everything below `/` that is for browsers.
 pub(super) fn routes() -> Router<Arc<Console>> {

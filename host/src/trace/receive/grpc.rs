@@ -9,7 +9,7 @@ use tonic::codec::CompressionEncoding;
 use tonic::service::Routes;
 use tonic::{Request, Response, Status};
 
-use super::{REQUEST, Receiver, Taken};
+use super::receiver::{REQUEST, Receiver, Taken};
 
 /// The one method of the service.
 pub(super) fn routes(receiver: Receiver) -> Router {

@@ -15,7 +15,7 @@ use prost::Message;
 use tonic_types::Status;
 
 use super::grpc::answer;
-use super::{REQUEST, Receiver};
+use super::receiver::{REQUEST, Receiver};
 
 /// `INVALID_ARGUMENT` of gRPC.
 const INVALID: i32 = 3;

@@ -6,40 +6,21 @@
 mod decode;
 mod grpc;
 mod http;
+mod receiver;
 
 use std::sync::Arc;
 
 use ::http::{HeaderValue, Method};
 use axum::Router;
 use axum::extract::DefaultBodyLimit;
-use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceRequest;
-use tokio::sync::Semaphore;
 use tower_http::cors::{AllowHeaders, AllowOrigin, CorsLayer};
 
-use super::store::{Held, TraceStore};
-
-/// The most bytes of a request, as it is sent and as it is unpacked.
-const REQUEST: usize = 8 << 20;
-/// Requests that are decoded at the same time.
-const REQUESTS: usize = 4;
-
-/// Everything that takes spans.
-#[derive(Clone)]
-struct Receiver {
-    store: Arc<TraceStore>,
-    turns: Arc<Semaphore>,
-}
-
-/// What became of a request.
-#[derive(Debug, Default, PartialEq, Eq)]
-struct Taken {
-    /// Spans that could not be kept.
-    rejected: usize,
-}
+use self::receiver::{REQUEST, Receiver};
+use super::store::TraceStore;
 
 /// What answers on the port for OTLP: it hands spans to the store.
 pub fn receiver(store: Arc<TraceStore>) -> Router {
-    let receiver = Receiver { store, turns: Arc::new(Semaphore::new(REQUESTS)) };
+    let receiver = Receiver::new(store);
     grpc::routes(receiver.clone())
         .merge(http::routes(receiver))
         .layer(DefaultBodyLimit::max(REQUEST))
@@ -60,23 +41,4 @@ fn is_loopback(origin: &HeaderValue) -> bool {
     host.is_some_and(|host| {
         host == "localhost" || host.parse::<std::net::IpAddr>().is_ok_and(|address| address.is_loopback())
     })
-}
-
-impl Receiver {
-    /// Hands the spans of a request to the store.
-    fn take(&self, request: ExportTraceServiceRequest) -> Taken {
-        let (groups, rejected) = decode::groups(request);
-        groups.into_iter().for_each(|group| self.store.add(Held::Foreign(Arc::new(group))));
-        Taken { rejected }
-    }
-}
-
-impl Taken {
-    /// What is said of spans that could not be kept.
-    fn message(&self) -> String {
-        match self.rejected {
-            0 => String::new(),
-            rejected => format!("{rejected} spans have no valid trace id or span id"),
-        }
-    }
 }

@@ -1,3 +1,5 @@
+//! Tests of the store as a whole: what it holds, finds and leaves out.
+
 use std::time::SystemTime;
 
 use opentelemetry::trace::SpanKind;
