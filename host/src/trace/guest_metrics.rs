@@ -126,6 +126,9 @@ pub(super) struct GuestSeries {
     pub time: SystemTime,
 }
 
+/// What the guests of one service have said.
+pub(super) type SeriesOfService = (Arc<Resource>, Vec<GuestSeries>);
+
 /// What one instance has said so far.
 #[derive(Debug, Default)]
 pub struct InstanceMetrics(BTreeMap<SeriesKey, Measured>);
@@ -177,7 +180,7 @@ impl GuestMetrics {
     }
 
     /// Every series, by service.
-    pub fn collect(&self) -> Vec<(Arc<Resource>, Vec<GuestSeries>)> {
+    pub fn collect(&self) -> Vec<SeriesOfService> {
         let mut services = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         services.retain(|_, service| service.heard.elapsed() < FORGOTTEN);
         services

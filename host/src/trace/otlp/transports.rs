@@ -16,8 +16,7 @@ use super::transport_error::TransportError;
 use super::verdict::Verdict;
 use super::{grpc, http};
 use crate::trace::counters::{Counters, ExportOutcome, SignalKind};
-use crate::trace::guest_metrics::GuestSeries;
-use crate::trace::resource::Resource;
+use crate::trace::guest_metrics::SeriesOfService;
 use crate::trace::settings::{Exporter, Otlp, Protocol, Settings, Signal};
 
 /// The ways out for all signals. Signals with the same settings share one channel.
@@ -57,7 +56,7 @@ impl Transports {
     /// Sends metrics once: the next collection holds the same totals, so there is nothing to keep.
     pub async fn send_metrics(
         &self,
-        (collected, guests): (&[ResourceMetrics], Vec<(Arc<Resource>, Vec<GuestSeries>)>),
+        (collected, guests): (&[ResourceMetrics], Vec<SeriesOfService>),
         exemplars: Vec<SeriesExemplars>,
         counters: &Counters,
     ) {
