@@ -93,7 +93,7 @@ async fn a_page_that_follows_is_told_of_requests_and_does_not_hold_up_the_end() 
     let head = events.read_until("\r\n\r\n").await;
     assert!(head.contains("text/event-stream"), "{head}");
     assert_eq!(shop.get(INVENTORY, "/inventory/1").await.status, 200);
-    events.read_until("event: changed").await;
+    events.read_until("event: changed\ndata: page\n\n").await;
     let stopped = tokio::time::timeout(std::time::Duration::from_secs(15), shop.shut_down()).await;
     assert!(stopped.is_ok(), "the host waits for pages that follow it");
 }

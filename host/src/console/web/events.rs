@@ -27,6 +27,8 @@ const PAUSE: Duration = Duration::from_millis(500);
 const LOOK: Duration = Duration::from_secs(1);
 /// How often something is written, be there news or not.
 const KEEP_ALIVE: Duration = Duration::from_secs(15);
+/// What an event holds: browsers drop those that hold nothing.
+const CHANGED: &str = "page";
 /// When a browser tries again after the host was away.
 const RETRY: Duration = Duration::from_secs(2);
 
@@ -57,7 +59,7 @@ pub(super) async fn follow(State(console): State<Arc<Console>>) -> Response {
     let watcher = Watcher { console, traces, looked, told: Instant::now(), _permit: permit };
     let events = stream::unfold(watcher, async |mut watcher| {
         let event = match watcher.next().await {
-            News::Changed => Event::default().event("changed").data(""),
+            News::Changed => Event::default().event("changed").data(CHANGED),
             News::Nothing => Event::default().comment(""),
             News::Stopping => return None,
         };
