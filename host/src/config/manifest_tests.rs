@@ -20,7 +20,7 @@ fn a_small_manifest_has_sensible_defaults() {
     let service = &config.services[0];
     assert_eq!(service.component, Path::new("shop/a.wasm"));
     assert_eq!(service.limits, Limits::default());
-    assert_eq!(service.isolation, Some(Isolation::Instance));
+    assert_eq!(service.isolation, None, "what the kind of component asks for");
     assert_eq!(config.console.listen, Some(CONSOLE));
     assert_eq!(config.state, StateConfig::Memory);
     assert_eq!(config.shutdown, ShutdownConfig { drain: Duration::from_secs(20), delay: Duration::ZERO });

@@ -14,6 +14,10 @@ const DESCRIPTORS_KEPT: usize = 512;
 /// Connections that the console holds open.
 const CONSOLE_CONNECTIONS: usize = 128;
 
+/// What a connection of a service has on top of the longest pause of its bodies: the body that pauses is given up first, and
+/// its request is counted as what it is.
+const STALL_GRACE: Duration = Duration::from_secs(1);
+
 /// What listeners take connections under.
 #[derive(Clone)]
 pub struct Admission {
@@ -50,9 +54,9 @@ impl Admission {
         }
     }
 
-    /// The same with another limit for clients that take nothing of what is written to them.
+    /// The same for a service whose bodies pause for at most `stall`.
     pub fn stalling_for(&self, stall: Duration) -> Admission {
-        Admission { timeouts: Timeouts { stall, ..self.timeouts }, ..self.clone() }
+        Admission { timeouts: Timeouts { stall: stall + STALL_GRACE, ..self.timeouts }, ..self.clone() }
     }
 
     /// For the console.

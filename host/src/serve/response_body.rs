@@ -32,7 +32,6 @@ struct Shared {
     exchange: Option<Exchange>,
     sent: u64,
     limit: u64,
-    idle_timeout: Duration,
     /// When a frame passed last.
     passed: Instant,
     /// The transport, while it waits for a frame.
@@ -61,7 +60,7 @@ impl ResponseBody {
         let (limit, idle_timeout) = exchange.body_limits();
         let (passed, sent) = (Instant::now(), 0);
         let (exchange, waker, error) = (Some(exchange), None, None);
-        let shared = Shared { body, exchange, sent, limit, idle_timeout, passed, waker, error };
+        let shared = Shared { body, exchange, sent, limit, passed, waker, error };
         let shared = Arc::new(Mutex::new(shared));
         let watchdog = tokio::spawn(watch(shared.clone(), idle_timeout)).abort_handle();
         ResponseBody { shared, watchdog }
@@ -94,17 +93,6 @@ impl Shared {
     fn end(&mut self, end: BodyEnd) {
         if let Some(exchange) = self.exchange.take() {
             exchange.end(end, self.sent);
-        }
-    }
-
-    /// How a body that nobody takes any more ended. The connection may have noticed a pause a moment before the watchdog.
-    fn end_of_dropped(&self) -> BodyEnd {
-        if self.body.is_end_stream() {
-            BodyEnd::Complete
-        } else if self.passed.elapsed() >= self.idle_timeout.mul_f64(0.9) {
-            BodyEnd::Failed(BodyError::Paused(self.idle_timeout))
-        } else {
-            BodyEnd::Cancelled
         }
     }
 
@@ -166,7 +154,7 @@ impl Drop for ResponseBody {
     fn drop(&mut self) {
         self.watchdog.abort();
         let mut shared = lock(&self.shared);
-        let end = shared.end_of_dropped();
+        let end = if shared.body.is_end_stream() { BodyEnd::Complete } else { BodyEnd::Cancelled };
         shared.end(end);
     }
 }

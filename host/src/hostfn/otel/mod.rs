@@ -110,13 +110,17 @@ fn kind(kind: tracing::SpanKind) -> SpanKind {
 
 /// Ids may lack their leading zeros: one SDK formats them as numbers.
 fn span_id(text: &str) -> Option<SpanId> {
-    let id = u64::from_str_radix(text, 16).ok().map(SpanId::from)?;
+    let id = is_hex(text, 16).then(|| u64::from_str_radix(text, 16).ok())?.map(SpanId::from)?;
     (id != SpanId::INVALID).then_some(id)
 }
 
 fn trace_id(text: &str) -> Option<TraceId> {
-    let id = u128::from_str_radix(text, 16).ok().map(TraceId::from)?;
+    let id = is_hex(text, 32).then(|| u128::from_str_radix(text, 16).ok())?.map(TraceId::from)?;
     (id != TraceId::INVALID).then_some(id)
+}
+
+fn is_hex(text: &str, most: usize) -> bool {
+    text.len() <= most && text.bytes().all(|digit| digit.is_ascii_hexdigit())
 }
 
 /// A time that no clock can show is the beginning of time.
@@ -164,7 +168,7 @@ mod tests {
     fn ids_are_read_without_their_leading_zeros_too() {
         assert_eq!(span_id("00f067aa0ba902b7"), span_id("f067aa0ba902b7"));
         assert_eq!(trace_id("0af7651916cd43dd8448eb211c80319c"), trace_id("af7651916cd43dd8448eb211c80319c"));
-        for none in ["", "0", "0000000000000000", "x", "0123456789abcdef0"] {
+        for none in ["", "0", "0000000000000000", "x", "+1", "0123456789abcdef0"] {
             assert_eq!(span_id(none), None, "{none}");
         }
     }
