@@ -158,9 +158,10 @@ impl Browser {
         self.devtools("Emulation.setDeviceMetricsOverride", metrics).await;
     }
 
-    /// Whether pages may run scripts.
-    pub async fn allow_scripts(&self, allowed: bool) {
-        self.devtools("Emulation.setScriptExecutionDisabled", json!({ "value": !allowed })).await;
+    /// Loads nothing from addresses that a pattern such as `*/console.js` fits.
+    pub async fn block(&self, pattern: &str) {
+        self.devtools("Network.enable", json!({})).await;
+        self.devtools("Network.setBlockedURLs", json!({ "urls": [pattern] })).await;
     }
 
     /// A picture of the window as a PNG file.
