@@ -222,9 +222,10 @@ fn services(root: &Section<'_>, console: Option<SocketAddr>) -> Result<Vec<Servi
         let others = services.iter().map(|known| (known.listen, known.name.as_str()));
         let mut others = others.chain(console.map(|address| (address, "the console")));
         if let Some((address, other)) = others.find(|(address, _)| collide(*address, made.listen)) {
-            let problem = match address == made.listen {
-                true => format!("`{}` listens on {address}, and so does {other}", made.name),
-                false => format!("`{}` listens on {}, and {other} on {address}", made.name, made.listen),
+            let problem = if address == made.listen {
+                format!("`{}` listens on {address}, and so does {other}", made.name)
+            } else {
+                format!("`{}` listens on {}, and {other} on {address}", made.name, made.listen)
             };
             return Err(section.error("listen", problem, "give each an address of its own"));
         }
@@ -409,3 +410,7 @@ fn limits(section: &Section<'_>) -> Result<Limits> {
 #[cfg(test)]
 #[path = "manifest_tests.rs"]
 mod tests;
+
+#[cfg(test)]
+#[path = "manifest_reference_tests.rs"]
+mod reference_tests;
