@@ -9,6 +9,10 @@ use crate::trace::{Exponential, GuestMeasured as Measured, GuestPoint, Histogram
 
 /// The most points that one export may hold.
 const POINTS: usize = 10_000;
+/// The most bytes of the name of a scope, and of the name, the unit and the description of a metric.
+const TEXT: usize = 256;
+/// The most bytes of the attributes of a point. A point with more is left out.
+const ATTRIBUTES: usize = 4 << 10;
 
 impl wit::Host for StoreData {
     /// The Resource is the service's, whatever the guest says of it.
@@ -33,15 +37,21 @@ impl wit::Host for StoreData {
 fn read(scope: &str, metric: wit::Metric, points: &mut Vec<GuestPoint>) {
     use wit::MetricData;
     let wit::Metric { name, description, unit, data } = metric;
+    // Each point gets a copy of these.
+    let (scope, name, unit, description) = (start(scope), start(&name), start(&unit), start(&description));
     let mut add = |attributes, measured, is_delta| {
+        // One point too many is enough to refuse the export.
+        if points.len() > POINTS {
+            return;
+        }
         let attributes = GivenAttributes::parse(attributes);
-        let key = SeriesKey {
-            scope: scope.to_owned(),
-            name: name.clone(),
-            unit: unit.clone(),
-            attributes: attributes.sorted_text(),
-        };
-        let (description, attributes) = (description.clone(), attributes.into_key_values());
+        let sorted = attributes.sorted_text();
+        if sorted.len() > ATTRIBUTES {
+            return;
+        }
+        let (scope, name, unit) = (scope.to_owned(), name.to_owned(), unit.to_owned());
+        let key = SeriesKey { scope, name, unit, attributes: sorted };
+        let (description, attributes) = (description.to_owned(), attributes.into_key_values());
         points.push(GuestPoint { key, description, attributes, measured, is_delta });
     };
     match data {
@@ -85,6 +95,11 @@ fn read(scope: &str, metric: wit::Metric, points: &mut Vec<GuestPoint>) {
             }
         }
     }
+}
+
+/// As much of a text as is kept.
+fn start(text: &str) -> &str {
+    text.get(..text.floor_char_boundary(TEXT)).unwrap_or_default()
 }
 
 /// A counter of an SDK that saves memory forgets what it has said.
