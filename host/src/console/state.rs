@@ -25,7 +25,7 @@ const QUERY_WAIT: Duration = Duration::from_secs(10);
 pub(super) struct Console {
     pub control: Arc<Control>,
     pub auth: AdminAuth,
-    queries: Semaphore,
+    queries: Arc<Semaphore>,
     pub uploads: Semaphore,
     pub web: Web,
 }
@@ -39,7 +39,7 @@ impl Console {
     /// What the handlers of one console share.
     pub fn new(control: Arc<Control>, auth: AdminAuth) -> Arc<Console> {
         let web = Web::start(Arc::downgrade(&control));
-        let (queries, uploads) = (Semaphore::new(QUERIES), Semaphore::new(UPLOADS));
+        let (queries, uploads) = (Arc::new(Semaphore::new(QUERIES)), Semaphore::new(UPLOADS));
         Arc::new(Console { control, auth, queries, uploads, web })
     }
 
@@ -48,10 +48,15 @@ impl Console {
         &self,
         ask: impl FnOnce(&TraceStore) -> T + Send + 'static,
     ) -> Result<T, Busy> {
-        let turn = tokio::time::timeout(QUERY_WAIT, self.queries.acquire()).await;
-        let Ok(Ok(_turn)) = turn else { return Err(Busy) };
+        let turn = tokio::time::timeout(QUERY_WAIT, self.queries.clone().acquire_owned()).await;
+        let Ok(Ok(turn)) = turn else { return Err(Busy) };
         let store = self.control.pipeline.store().clone();
-        tokio::task::spawn_blocking(move || ask(&store)).await.map_err(|_| Busy)
+        let asked = tokio::task::spawn_blocking(move || {
+            // Ends with the search, which goes on where the client goes away.
+            let _turn = turn;
+            ask(&store)
+        });
+        asked.await.map_err(|_| Busy)
     }
 }
 

@@ -25,8 +25,19 @@ impl TraceService for Receiver {
         &self,
         request: Request<ExportTraceServiceRequest>,
     ) -> Result<Response<ExportTraceServiceResponse>, Status> {
-        let Ok(_turn) = self.turns.acquire().await else { return Err(Status::unavailable("the host stops")) };
-        Ok(Response::new(answer(&self.take(request.into_inner()))))
+        let turn = self.turns.clone().acquire_owned().await;
+        let Ok(turn) = turn else { return Err(Status::unavailable("the host stops")) };
+        let (receiver, request) = (self.clone(), request.into_inner());
+        // A large request takes milliseconds, which no worker should be held up for.
+        let taken = tokio::task::spawn_blocking(move || {
+            // Ends with the work, which goes on where the client goes away.
+            let _turn = turn;
+            receiver.take(request)
+        });
+        match taken.await {
+            Ok(taken) => Ok(Response::new(answer(&taken))),
+            Err(_) => Err(Status::internal("the spans could not be taken")),
+        }
     }
 }
 

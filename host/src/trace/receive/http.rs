@@ -44,12 +44,14 @@ async fn export(State(receiver): State<Receiver>, headers: HeaderMap, body: Byte
         let message = "send application/x-protobuf or application/json";
         return (StatusCode::UNSUPPORTED_MEDIA_TYPE, message).into_response();
     };
-    let Ok(_turn) = receiver.turns.clone().acquire_owned().await else {
+    let Ok(turn) = receiver.turns.clone().acquire_owned().await else {
         return StatusCode::SERVICE_UNAVAILABLE.into_response();
     };
     let packed = headers.get(CONTENT_ENCODING).map(|value| value.as_bytes().to_ascii_lowercase());
     // A large request takes milliseconds to decode, which no worker should be held up for.
     let taken = tokio::task::spawn_blocking(move || {
+        // Ends with the work, which goes on where the client goes away.
+        let _turn = turn;
         let request = encoding.decode(unpacked(body, packed.as_deref(), encoding)?)?;
         Ok(receiver.take(request))
     });
