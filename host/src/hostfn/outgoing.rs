@@ -155,7 +155,7 @@ fn start(
             recorder.set(span, "http.request.method", span_name(&method));
             recorder.set(span, "url.full", &*redaction::url(&uri.to_string(), &uri));
             if let Some(origin) = &origin {
-                recorder.set(span, "server.address", &origin.host);
+                recorder.set(span, "server.address", origin.address());
                 recorder.set(span, "server.port", i64::from(origin.port));
             }
         }
@@ -221,7 +221,7 @@ impl OpenCall {
         let Some(origin) = self.origin.as_ref().filter(|origin| self.service.outbound.allows(origin)) else { return };
         self.service.metrics.client_request(&Called {
             method: &self.method,
-            address: &origin.host,
+            address: origin.address(),
             port: origin.port,
             status: self.status,
             error_type,
