@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Instant;
 
+use opentelemetry_proto::tonic::collector::metrics::v1::ExportMetricsServiceRequest;
 use opentelemetry_sdk::metrics::data::ResourceMetrics;
 use prost::Message;
 
@@ -61,25 +62,33 @@ impl Transports {
         counters: &Counters,
     ) {
         let Some((transport, outage)) = self.metrics.as_ref().filter(|_| !collected.is_empty()) else { return };
-        let mut request = metrics::encode(collected, exemplars);
-        let guests = guests.into_iter().map(|(resource, series)| guest_metrics::encode(&resource, series));
-        request.resource_metrics.extend(guests);
-        let body = Body::from(request.encode_to_vec());
-        let began = Instant::now();
-        let outcome = match transport.send(SignalKind::Metrics, body).await {
-            Verdict::Accepted { rejected, message } => {
-                outage.accepted(rejected, &message);
-                ExportOutcome::Accepted
-            }
-            Verdict::Retry { reason, .. } => {
-                outage.failed(&reason);
-                ExportOutcome::Failed
-            }
-            Verdict::Refused(reason) => {
-                outage.refused(0, &reason);
-                ExportOutcome::Rejected
-            }
-        };
-        counters.export(SignalKind::Metrics, outcome, began.elapsed());
+        // Those of guests' own SDKs go apart, service by service: where they are more than a collector takes in one
+        // request, it is only they that do not arrive.
+        let guests = guests.into_iter().map(|(resource, series)| ExportMetricsServiceRequest {
+            resource_metrics: vec![guest_metrics::encode(&resource, series)],
+        });
+        for request in std::iter::once(metrics::encode(collected, exemplars)).chain(guests) {
+            let began = Instant::now();
+            let outcome = send(transport, outage, Body::from(request.encode_to_vec())).await;
+            counters.export(SignalKind::Metrics, outcome, began.elapsed());
+        }
+    }
+}
+
+/// Sends a request with metrics, and tells what came of it.
+async fn send(transport: &Transport, outage: &Outage, body: Body) -> ExportOutcome {
+    match transport.send(SignalKind::Metrics, body).await {
+        Verdict::Accepted { rejected, message } => {
+            outage.accepted(rejected, &message);
+            ExportOutcome::Accepted
+        }
+        Verdict::Retry { reason, .. } => {
+            outage.failed(&reason);
+            ExportOutcome::Failed
+        }
+        Verdict::Refused(reason) => {
+            outage.refused(0, &reason);
+            ExportOutcome::Rejected
+        }
     }
 }
