@@ -1,6 +1,7 @@
 //! The store that lives in the process: a sorted map behind one lock. What a service keeps in it is bounded.
 
 use std::collections::BTreeMap;
+use std::ops::Bound;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::bucket::{BucketId, KeyPage, PAGE};
@@ -31,9 +32,9 @@ impl MemoryStore {
 
     pub(super) fn keys(&self, bucket: &BucketId, cursor: Option<&str>) -> KeyPage {
         let buckets = self.lock();
-        let keys = buckets.pairs.get(bucket).into_iter().flat_map(BTreeMap::keys);
-        let mut keys: Vec<_> =
-            keys.filter(|key| cursor.is_none_or(|cursor| key.as_str() > cursor)).take(PAGE + 1).cloned().collect();
+        let after: (Bound<&str>, Bound<&str>) = (cursor.map_or(Bound::Unbounded, Bound::Excluded), Bound::Unbounded);
+        let pairs = buckets.pairs.get(bucket).into_iter().flat_map(|pairs| pairs.range::<str, _>(after));
+        let mut keys: Vec<_> = pairs.take(PAGE + 1).map(|(key, _)| key.clone()).collect();
         let more = keys.len() > PAGE;
         keys.truncate(PAGE);
         KeyPage { cursor: keys.last().filter(|_| more).cloned(), keys }
