@@ -145,9 +145,14 @@ impl<G: Guest> Instances<G> {
         }
     }
 
+    /// Makes instances ahead of the first requests. Where no request takes an idle one, this only shows that one can be
+    /// made.
     async fn warm(&self, count: usize) -> Result<(), Failure> {
         for _ in 0..count {
-            self.idle.keep(self.instantiate().await?);
+            let instance = self.instantiate().await?;
+            if self.isolation == Isolation::Instance {
+                self.idle.keep(instance);
+            }
         }
         Ok(())
     }
