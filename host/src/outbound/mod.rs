@@ -129,7 +129,8 @@ impl Outbound {
         self.allow.contains(origin)
     }
 
-    /// Sends one call and waits for the head of its answer.
+    /// Sends one call and waits for the head of its answer. The body is cut off after `response_body` bytes or a pause of
+    /// more than `idle_timeout`.
     pub async fn send(&self, mut call: Call, locals: Arc<dyn LocalCalls>) -> Result<Response<Body>, CallError> {
         if !self.allows(&call.origin) {
             return Err(CallError::Denied(call.origin));
@@ -138,13 +139,14 @@ impl Outbound {
             call.baggage = Baggage::default();
             trace::remove_baggage(&mut call.headers);
         }
-        match locals.call(call) {
-            Ok(answer) => Ok(answer.await),
+        let answer = match locals.call(call) {
+            Ok(answer) => answer.await,
             Err(call) => {
                 let sent = tokio::time::timeout(self.timeout, self.over_network(call, locals.hops())).await;
-                sent.unwrap_or(Err(CallError::TimedOut))
+                sent.unwrap_or(Err(CallError::TimedOut))?
             }
-        }
+        };
+        Ok(answer.map(|body| body.bounded(self.response_limit, self.idle_timeout)))
     }
 
     /// Sends one call and waits for its whole answer, which may have `response_body` bytes. `hold` is asked for room for
@@ -160,7 +162,7 @@ impl Outbound {
         if body.size_hint().lower() > limit as u64 {
             return Err(CallError::TooLarge(limit));
         }
-        let mut body = match body.bounded(limit, self.idle_timeout) {
+        let mut body = match body {
             Body::Whole(bytes) if hold(bytes.len()) => return Ok(Response::from_parts(parts, bytes)),
             Body::Whole(_) => return Err(CallError::NoRoom),
             body => body,
