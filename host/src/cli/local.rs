@@ -113,9 +113,10 @@ pub async fn inspect(arguments: InspectArguments) -> Result<String, CommandError
     let environment = builder.context(&service, &builder.resource(&service));
     let inspection = component::inspect(builder.engine(), bytes, &environment).await;
     let inspection = inspection.map_err(|reason| CommandError::Component { path: path.clone(), reason })?;
-    Ok(match arguments.json {
-        true => format!("{:#}\n", inspection_json(&path, &inspection)),
-        false => inspection_text(&path, &inspection),
+    Ok(if arguments.json {
+        format!("{:#}\n", inspection_json(&path, &inspection))
+    } else {
+        inspection_text(&path, &inspection)
     })
 }
 

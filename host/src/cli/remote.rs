@@ -157,9 +157,10 @@ pub async fn act(action: &str, arguments: ActArguments, environment: &Environmen
     let remote = Remote::new(&arguments.target, environment)?;
     let path = format!("/{}/{action}", arguments.service);
     let answer = remote.send(remote.service_request(Method::POST, &path)).await?;
-    Ok(match arguments.json {
-        true => format!("{answer:#}\n"),
-        false => format!("{} now serves {}\n", arguments.service, outcome(&answer)),
+    Ok(if arguments.json {
+        format!("{answer:#}\n")
+    } else {
+        format!("{} now serves {}\n", arguments.service, outcome(&answer))
     })
 }
 

@@ -58,8 +58,5 @@ pub enum ComponentError {
 }
 
 fn listing(before: &str, names: &[String]) -> String {
-    match names.is_empty() {
-        true => String::new(),
-        false => format!("{before}`{}`", names.join("`, `")),
-    }
+    if names.is_empty() { String::new() } else { format!("{before}`{}`", names.join("`, `")) }
 }

@@ -143,12 +143,13 @@ async fn read(body: Body) -> Result<Arc<[u8]>, Response> {
     let body = Limited::new(body, COMPONENT_LIMIT).collect();
     let body = tokio::time::timeout(UPLOAD_TIMEOUT, body).await;
     let body = body.map_err(|_| problem(StatusCode::REQUEST_TIMEOUT, "The component did not arrive in time"))?;
-    let body = body.map_err(|error| match error.is::<LengthLimitError>() {
-        true => {
+    let body = body.map_err(|error| {
+        if error.is::<LengthLimitError>() {
             let detail = format!("The component is larger than {COMPONENT_LIMIT} bytes");
             problem(StatusCode::PAYLOAD_TOO_LARGE, &detail)
+        } else {
+            problem(StatusCode::BAD_REQUEST, "The component broke off on its way")
         }
-        false => problem(StatusCode::BAD_REQUEST, "The component broke off on its way"),
     })?;
     Ok(Arc::from(&body.to_bytes()[..]))
 }

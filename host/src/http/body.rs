@@ -97,9 +97,10 @@ impl Body {
         B: HttpBody<Data = Bytes> + Send + 'static,
         B::Error: Error + 'static,
     {
-        match body.is_end_stream() {
-            true => Body::empty(),
-            false => Body::stream(body.map_err(|error| BodyError::from_transport(&error))),
+        if body.is_end_stream() {
+            Body::empty()
+        } else {
+            Body::stream(body.map_err(|error| BodyError::from_transport(&error)))
         }
     }
 

@@ -68,10 +68,7 @@ impl<K: Hash + Eq + Clone, V> Table<K, V> {
     {
         let _one_at_a_time = self.growing.lock().unwrap_or_else(PoisonError::into_inner);
         let series = self.series.load_full();
-        let key = match series.len() < self.limit {
-            true => key.to_stored(),
-            false => key.overflow(),
-        };
+        let key = if series.len() < self.limit { key.to_stored() } else { key.overflow() };
         if let Some(found) = series.get(&key) {
             return Arc::clone(found);
         }

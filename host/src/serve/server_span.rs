@@ -18,10 +18,7 @@ use crate::trace::{Attribute, Recorder, Value};
 /// The name of the server span of a request that `route` matches. `prepared` is what it is where the method is the
 /// route's own: a route for GET answers HEAD too.
 pub fn server_name(route: &Route, prepared: &Arc<str>, method: &Method) -> String {
-    match *method == route.method {
-        true => prepared.to_string(),
-        false => format!("{} {}", span_name(method), route.template),
-    }
+    if *method == route.method { prepared.to_string() } else { format!("{} {}", span_name(method), route.template) }
 }
 
 /// What differs from request to request and is known when the head has arrived.

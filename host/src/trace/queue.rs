@@ -138,10 +138,7 @@ impl<T> Queue<T> {
             return Pushed::Closed;
         }
         // What is larger than the whole queue is taken by an empty one: it could never leave otherwise.
-        match waiting.weight > 0 && waiting.weight + weight > self.capacity {
-            true => Pushed::Full,
-            false => Pushed::Queued,
-        }
+        if waiting.weight > 0 && waiting.weight + weight > self.capacity { Pushed::Full } else { Pushed::Queued }
     }
 
     fn lock(&self) -> MutexGuard<'_, Waiting<T>> {

@@ -153,9 +153,10 @@ impl TailSampler {
 
 /// Log records are not sampled: they go out without their spans.
 fn outcome(kept: bool, segments: Vec<Finished>) -> Vec<Finished> {
-    match kept {
-        true => segments,
-        false => segments.into_iter().filter(|finished| !finished.segment.logs.is_empty()).map(only_logs).collect(),
+    if kept {
+        segments
+    } else {
+        segments.into_iter().filter(|finished| !finished.segment.logs.is_empty()).map(only_logs).collect()
     }
 }
 

@@ -50,9 +50,10 @@ fn in_order<'a>(nodes: &[Node<'a>]) -> Vec<(Node<'a>, usize)> {
     let mut open: Vec<(Node<'a>, usize)> = Vec::new();
     // What is opened last comes first, so everything is opened from the end.
     for node in nodes.iter().rev() {
-        match ids.contains(&node.1.parent) {
-            true => children.entry(node.1.parent).or_default().push(*node),
-            false => open.push((*node, 0)),
+        if ids.contains(&node.1.parent) {
+            children.entry(node.1.parent).or_default().push(*node);
+        } else {
+            open.push((*node, 0));
         }
     }
     let mut ordered = Vec::with_capacity(nodes.len());

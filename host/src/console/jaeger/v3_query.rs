@@ -156,10 +156,7 @@ fn bound(parameters: &Parameters, names: &[&'static str]) -> Result<Option<Durat
 
 fn raw(parameters: &Parameters, names: &[&'static str]) -> Result<Adjusted, String> {
     let Some((name, text)) = parameters.any(names) else { return Ok(Adjusted::Yes) };
-    match go_bool(text).map_err(|error| malformed(name, &error))? {
-        true => Ok(Adjusted::Raw),
-        false => Ok(Adjusted::Yes),
-    }
+    if go_bool(text).map_err(|error| malformed(name, &error))? { Ok(Adjusted::Raw) } else { Ok(Adjusted::Yes) }
 }
 
 fn malformed(parameter: &str, error: &str) -> String {

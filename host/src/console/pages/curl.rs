@@ -56,9 +56,10 @@ fn address(url: &str) -> String {
 fn quoted(word: &str) -> String {
     let plain = |letter: char| letter.is_ascii_alphanumeric() || "-._~/:".contains(letter);
     let globbed = word.contains(['[', ']', '{', '}']);
-    match word.chars().all(plain) {
-        true => word.to_owned(),
-        false => format!("{}'{}'", if globbed { "--globoff " } else { "" }, word.replace('\'', "'\\''")),
+    if word.chars().all(plain) {
+        word.to_owned()
+    } else {
+        format!("{}'{}'", if globbed { "--globoff " } else { "" }, word.replace('\'', "'\\''"))
     }
 }
 

@@ -106,9 +106,10 @@ async fn search(State(console): State<Arc<Console>>, Query(params): Query<Params
     let service = form.service.clone();
     let look = move |store: &TraceStore| {
         let services = store.services();
-        let mut operations: Vec<_> = match service.is_empty() {
-            true => services.iter().flat_map(|service| store.operations(service, None)).collect(),
-            false => store.operations(&service, None),
+        let mut operations: Vec<_> = if service.is_empty() {
+            services.iter().flat_map(|service| store.operations(service, None)).collect()
+        } else {
+            store.operations(&service, None)
         };
         operations.sort_by(|one, other| one.name.cmp(&other.name));
         operations.dedup_by(|one, other| one.name == other.name);

@@ -74,9 +74,10 @@ fn url(control: &Control, report: &ServiceReport) -> String {
 /// The URL of an address of this machine.
 pub(crate) fn address_url(address: SocketAddr) -> String {
     let ip = address.ip();
-    match ip.is_unspecified() || ip.to_string() == "127.0.0.1" {
-        true => format!("http://localhost:{}", address.port()),
-        false => format!("http://{address}"),
+    if ip.is_unspecified() || ip.to_string() == "127.0.0.1" {
+        format!("http://localhost:{}", address.port())
+    } else {
+        format!("http://{address}")
     }
 }
 

@@ -207,9 +207,10 @@ impl Swapper {
         let verify = async {
             let prepared = engine.verify(compiled, &context).await?;
             let [(_, dropped), ..] = found.insert(differences(old.pool.prepared(), &prepared));
-            match dropped.is_empty() || options.allow_dropped_routes {
-                true => Ok(prepared),
-                false => Err(SwapError::DroppedRoutes(dropped.clone())),
+            if dropped.is_empty() || options.allow_dropped_routes {
+                Ok(prepared)
+            } else {
+                Err(SwapError::DroppedRoutes(dropped.clone()))
             }
         };
         let verified = progress.step("verify", verify).await;
@@ -304,9 +305,10 @@ impl Swapper {
         let superseded = matches!(error, SwapError::Superseded);
         let outcome = if superseded { "superseded" } else { "refused" };
         self.builder.metrics().swap(service.name.as_str(), outcome);
-        match superseded {
-            true => tracing::info!(service = %service.name, "swap given up for a newer one"),
-            false => tracing::warn!(service = %service.name, reason, "swap refused; the old version keeps serving"),
+        if superseded {
+            tracing::info!(service = %service.name, "swap given up for a newer one");
+        } else {
+            tracing::warn!(service = %service.name, reason, "swap refused; the old version keeps serving");
         }
         let took = progress.timings().iter().map(|(_, duration)| *duration).sum();
         slot.not_done(SwapRecord::not_done(outcome, &reason, took));

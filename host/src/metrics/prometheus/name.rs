@@ -19,19 +19,13 @@ pub(in crate::metrics) fn family(name: &str, unit: &str, kind: Kind) -> String {
         tokens.push("total");
     }
     let joined = tokens.join("_");
-    match joined.starts_with(|first: char| first.is_ascii_digit()) {
-        true => format!("_{joined}"),
-        false => joined,
-    }
+    if joined.starts_with(|first: char| first.is_ascii_digit()) { format!("_{joined}") } else { joined }
 }
 
 /// The name of a label.
 pub(in crate::metrics) fn label(key: &str) -> String {
     let name = sanitise(key).replace(':', "_");
-    match name.starts_with(|first: char| first.is_ascii_digit()) {
-        true => format!("_{name}"),
-        false => name,
-    }
+    if name.starts_with(|first: char| first.is_ascii_digit()) { format!("_{name}") } else { name }
 }
 
 fn sanitise(name: &str) -> String {

@@ -30,9 +30,10 @@ impl Labels {
     }
 
     fn with(&self, name: &str, value: &str) -> Labels {
-        match self.0.is_empty() {
-            true => Labels(format!("{name}=\"{value}\"")),
-            false => Labels(format!("{},{name}=\"{value}\"", self.0)),
+        if self.0.is_empty() {
+            Labels(format!("{name}=\"{value}\""))
+        } else {
+            Labels(format!("{},{name}=\"{value}\"", self.0))
         }
     }
 }
@@ -83,9 +84,10 @@ impl Family {
 
     fn sample(&mut self, suffix: &str, Labels(labels): &Labels, value: f64) {
         let (name, value) = (&self.name, number(value));
-        let written = match labels.is_empty() {
-            true => write!(self.samples, "{name}{suffix} {value}"),
-            false => write!(self.samples, "{name}{suffix}{{{labels}}} {value}"),
+        let written = if labels.is_empty() {
+            write!(self.samples, "{name}{suffix} {value}")
+        } else {
+            write!(self.samples, "{name}{suffix}{{{labels}}} {value}")
         };
         debug_assert!(written.is_ok(), "a String takes what is written");
     }

@@ -34,8 +34,9 @@ pub(super) fn failed(status: StatusCode, headers: &HeaderMap, complaint: &str) -
             | StatusCode::GATEWAY_TIMEOUT
     );
     let asked = || headers.get(header::RETRY_AFTER).and_then(|value| retry_after(value.to_str().ok()?));
-    match again {
-        true => Verdict::Retry { after: asked(), reason: status.to_string() },
-        false => Verdict::Refused(format!("{status} {complaint}").trim_end().to_owned()),
+    if again {
+        Verdict::Retry { after: asked(), reason: status.to_string() }
+    } else {
+        Verdict::Refused(format!("{status} {complaint}").trim_end().to_owned())
     }
 }

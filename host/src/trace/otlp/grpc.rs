@@ -188,10 +188,7 @@ fn verdict(status: &Status, heard: &Heard) -> Verdict {
         }
         (None, _) => true,
     };
-    match again {
-        true => Verdict::Retry { after, reason },
-        false => Verdict::Refused(reason),
-    }
+    if again { Verdict::Retry { after, reason } } else { Verdict::Refused(reason) }
 }
 
 /// Whether a status means "again", as the OTLP specification lists them. One does only where a pause is `asked` for.

@@ -74,10 +74,7 @@ impl Outage {
     pub fn dropped(&self, items: u64) {
         let mut state = self.lock();
         state.lost += items;
-        let tell = match state.down {
-            true => !state.full,
-            false => is_due(&mut state.slow),
-        };
+        let tell = if state.down { !state.full } else { is_due(&mut state.slow) };
         state.full |= tell;
         drop(state);
         if tell {

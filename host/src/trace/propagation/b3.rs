@@ -94,10 +94,7 @@ pub(super) fn remove(headers: &mut HeaderMap) {
 
 /// What is passed on of a decision. One that a caller left open, and nobody here took, stays open.
 fn sampled(context: &TraceContext) -> Option<&'static str> {
-    match context.undecided {
-        true => None,
-        false => Some(if context.sampled { "1" } else { "0" }),
-    }
+    if context.undecided { None } else { Some(if context.sampled { "1" } else { "0" }) }
 }
 
 /// A trace id has 64 or 128 bits. A caller that says nothing of sampling leaves the decision to us.

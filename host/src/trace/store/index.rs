@@ -139,9 +139,10 @@ impl Index {
         if entry.parts.is_empty() {
             bytes += PER_TRACE;
         } else if entry.bytes + bytes > self.capacity / TRACE_SHARE {
-            return match std::mem::replace(&mut entry.summary.is_cut, true) {
-                false => Added::TraceFull,
-                true => Added::TraceStillFull,
+            return if std::mem::replace(&mut entry.summary.is_cut, true) {
+                Added::TraceStillFull
+            } else {
+                Added::TraceFull
             };
         }
         let (before, worth) = (entry.bytes, entry.worth);

@@ -198,9 +198,10 @@ impl Service {
         let (head, body) = request.into_parts();
         let body = body.collect().await.unwrap().to_bytes();
         let mut plain = Vec::new();
-        match head.headers.get("content-encoding").is_some_and(|encoding| encoding == "gzip") {
-            true => drop(flate2::read::GzDecoder::new(&*body).read_to_end(&mut plain).unwrap()),
-            false => plain.extend_from_slice(&body),
+        if head.headers.get("content-encoding").is_some_and(|encoding| encoding == "gzip") {
+            drop(flate2::read::GzDecoder::new(&*body).read_to_end(&mut plain).unwrap());
+        } else {
+            plain.extend_from_slice(&body);
         }
         let traces = ExportTraceServiceRequest::decode(&*plain).unwrap();
         let mut response = Response::new(Full::default());
