@@ -205,11 +205,10 @@ fn a_port_that_is_taken_stops_everything() {
 }
 
 #[test]
-fn an_invalid_otel_variable_is_named() {
+fn an_invalid_otel_variable_is_ignored_and_named_and_refused_by_a_strict_check() {
     let site = Site::new();
     let manifest = site.manifest(&artifacts::component("oddities")).display().to_string();
     let cases = [
-        ("OTEL_EXPORTER_OTLP_ENDPOINT", "not a url"),
         ("OTEL_EXPORTER_OTLP_PROTOCOL", "carrier-pigeon"),
         ("OTEL_EXPORTER_OTLP_TIMEOUT", "soon"),
         ("OTEL_EXPORTER_OTLP_COMPRESSION", "zip"),
@@ -217,12 +216,28 @@ fn an_invalid_otel_variable_is_named() {
         ("OTEL_PROPAGATORS", "rumour"),
         ("OTEL_TRACES_EXPORTER", "paper"),
         ("OTEL_BSP_MAX_QUEUE_SIZE", "many"),
+        ("OTEL_SDK_DISABLED", "maybe"),
+        ("OTEL_RESOURCE_ATTRIBUTES", "oops"),
     ];
     for (name, value) in cases {
         let ended = run(&["check", "--manifest", &manifest], &[(name, value)]);
-        assert_eq!(ended.code, Some(2), "{name}: {ended:#?}");
-        assert!(ended.stderr.contains(name), "{name}: {ended:#?}");
+        assert_eq!(ended.code, Some(0), "{name}: {ended:#?}");
+        assert!(ended.stdout.contains(&format!("ignored: {name}=")), "{name}: {ended:#?}");
     }
+    let ended = run(&["check", "--strict", "--manifest", &manifest], &cases);
+    assert_eq!(ended.code, Some(2), "{ended:#?}");
+    for (name, _) in cases {
+        assert!(ended.stderr.contains(&format!("ignored: {name}=")), "{name}: {ended:#?}");
+    }
+}
+
+#[test]
+fn an_endpoint_that_cannot_be_used_ends_the_start() {
+    let site = Site::new();
+    let manifest = site.manifest(&artifacts::component("oddities")).display().to_string();
+    let ended = run(&["check", "--manifest", &manifest], &[("OTEL_EXPORTER_OTLP_ENDPOINT", "not a url")]);
+    assert_eq!(ended.code, Some(2), "{ended:#?}");
+    assert!(ended.stderr.contains("OTEL_EXPORTER_OTLP_ENDPOINT"), "{ended:#?}");
 }
 
 #[test]

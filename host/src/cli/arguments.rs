@@ -74,6 +74,9 @@ pub struct CheckArguments {
     /// The manifest
     #[arg(long, default_value = "services.toml", value_name = "FILE")]
     pub manifest: PathBuf,
+    /// Refuse values of OTEL_* variables that `run` would warn about and ignore
+    #[arg(long)]
+    pub strict: bool,
     /// Print JSON
     #[arg(long)]
     pub json: bool,

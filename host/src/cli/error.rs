@@ -13,6 +13,9 @@ pub enum CommandError {
     /// The manifest or the environment is wrong.
     #[error(transparent)]
     Config(#[from] ConfigError),
+    /// The environment has values that `run` would ignore.
+    #[error("--strict refuses values of the environment that are ignored without it:\n  {}", .0.join("\n  "))]
+    Ignored(Vec<String>),
     /// Something that the manifest names is wrong.
     #[error(transparent)]
     Start(#[from] StartError),

@@ -10,7 +10,7 @@ use super::arguments::{CheckArguments, InspectArguments, LogFormat};
 use super::error::CommandError;
 use super::table::{row, table};
 use crate::component::{self, Engine, Inspection, Kind};
-use crate::config::{Config, Environment, ServiceConfig};
+use crate::config::{Config, Environment, ServiceConfig, telemetry};
 use crate::console::address_url;
 use crate::host::Host;
 use crate::metrics::Metrics;
@@ -22,7 +22,7 @@ use crate::trace::Propagators;
 
 /// One line with the resolved telemetry settings.
 pub fn telemetry_line(config: &Config) -> String {
-    crate::config::telemetry::summary(&config.telemetry)
+    telemetry::summary(&config.telemetry)
 }
 
 /// What `spandrel run` prints when everything answers: the services, and the URLs to try.
@@ -63,6 +63,10 @@ fn text_banner(host: &Host, telemetry: &str) -> String {
 /// `spandrel check`.
 pub async fn check(arguments: CheckArguments, environment: &Environment) -> Result<String, CommandError> {
     let config = Config::load(&arguments.manifest, environment)?;
+    if arguments.strict {
+        refuse_ignored(environment)?;
+    }
+    let ignored = telemetry::ignored(environment);
     let found = crate::host::check(&config).await?;
     if arguments.json {
         let services = found.iter().map(|(service, prepared)| {
@@ -77,8 +81,12 @@ pub async fn check(arguments: CheckArguments, environment: &Environment) -> Resu
             })
         });
         let services: Vec<_> = services.collect();
-        let value =
-            json!({ "manifest": arguments.manifest, "services": services, "telemetry": telemetry_line(&config) });
+        let value = json!({
+            "manifest": arguments.manifest,
+            "services": services,
+            "telemetry": telemetry_line(&config),
+            "ignored": ignored,
+        });
         return Ok(format!("{value:#}\n"));
     }
     let mut rows = vec![row(["SERVICE", "VERSION", "KIND", "LISTEN", "ROUTES", "SIZE", "DIGEST"])];
@@ -94,7 +102,15 @@ pub async fn check(arguments: CheckArguments, environment: &Environment) -> Resu
         ]));
     }
     let telemetry = telemetry_line(&config);
-    Ok(format!("{}\n{telemetry}\n{} is good: nothing was started\n", table(&rows), arguments.manifest.display()))
+    let ignored: String = ignored.iter().map(|line| format!("{}\n", printable(line))).collect();
+    let manifest = arguments.manifest.display();
+    Ok(format!("{}\n{telemetry}\n{ignored}{manifest} is good: nothing was started\n", table(&rows)))
+}
+
+/// Refuses an environment with values that would count as not set.
+fn refuse_ignored(environment: &Environment) -> Result<(), CommandError> {
+    let invalid: Vec<_> = telemetry::invalid(environment).iter().map(ToString::to_string).collect();
+    if invalid.is_empty() { Ok(()) } else { Err(CommandError::Ignored(invalid)) }
 }
 
 /// `spandrel inspect`.

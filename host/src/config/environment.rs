@@ -5,6 +5,7 @@ use std::ffi::OsString;
 use std::path::PathBuf;
 
 use super::error::ConfigError;
+use super::telemetry;
 use super::types::AdminToken;
 
 /// Environment variables. An empty one counts as not set, as the OpenTelemetry specification asks, and so does one of
@@ -17,7 +18,7 @@ pub struct Environment {
 }
 
 /// What the names of the host's own variables begin with.
-const OWN: [&str; 3] = ["OTEL_", "SPANDREL_", "RUST_LOG"];
+const OWN: [&str; 2] = ["SPANDREL_", "RUST_LOG"];
 
 impl Environment {
     /// The variables of this process.
@@ -53,9 +54,16 @@ impl Environment {
         self.others.contains(name)
     }
 
+    /// The names of the variables whose values are no text.
+    pub(super) fn no_texts(&self) -> impl Iterator<Item = &str> {
+        self.others.iter().map(String::as_str)
+    }
+
     /// Refuses variables for the host that cannot be read: taken for unset they would change what it does in silence.
+    /// Those of telemetry that count as not set are said by [`telemetry::ignored`].
     pub(super) fn check(&self) -> Result<(), ConfigError> {
-        match self.others.iter().find(|name| OWN.iter().any(|own| name.starts_with(own))) {
+        let is_own = |name: &str| OWN.iter().any(|own| name.starts_with(own)) || telemetry::is_strict(name);
+        match self.others.iter().find(|name| is_own(name)) {
             Some(name) => Err(ConfigError::NoText { name: name.clone() }),
             None => Ok(()),
         }
@@ -102,11 +110,22 @@ mod tests {
     #[test]
     fn a_value_that_is_no_text_is_refused_where_it_is_for_the_host() {
         let check = |name: &str| Environment::from_raw([(name.into(), OsString::from_vec(b"a\xff".to_vec()))]).check();
-        for name in ["OTEL_TRACES_EXPORTER", "SPANDREL_ADMIN_TOKEN"] {
+        for name in ["OTEL_EXPORTER_OTLP_HEADERS", "OTEL_EXPORTER_OTLP_LOGS_CLIENT_KEY", "SPANDREL_ADMIN_TOKEN"] {
             let message = check(name).unwrap_err().to_string();
             assert!(message.contains(name) && message.contains("help: "), "{message}");
         }
         assert!(check("LESSOPEN").is_ok());
+    }
+
+    #[test]
+    fn a_setting_of_telemetry_that_is_no_text_counts_as_not_set_and_is_said() {
+        for name in ["OTEL_TRACES_EXPORTER", "OTEL_RESOURCE_ATTRIBUTES", "OTEL_EXPORTER_OTLP_PROTOCOL"] {
+            let raw = [(name.into(), OsString::from_vec(b"a\xff".to_vec()))];
+            let environment = Environment::from_raw(raw);
+            assert!(environment.check().is_ok(), "{name}");
+            let said = telemetry::ignored(&environment);
+            assert!(said.len() == 1 && said[0].starts_with(&format!("ignored: {name}=(not shown)")), "{said:?}");
+        }
     }
 
     #[test]

@@ -57,7 +57,7 @@ pub(super) fn read(text: &str, manifest: &Path, environment: &Environment) -> Re
         services: services(&root, console.listen)?,
         console,
         telemetry: telemetry_settings,
-        resource: telemetry::resource(environment)?,
+        resource: telemetry::resource(environment),
         bind: Bind::Declared,
         cache_dir: environment.cache_dir(),
     };

@@ -69,7 +69,7 @@ mod tests {
     const COMMON: &str = "OTEL_EXPORTER_OTLP_ENDPOINT";
 
     fn read(name: &str, url: &str, protocol: Protocol) -> Result<String> {
-        endpoint(&Variables(&Environment::from_pairs([(name, url)])), "TRACES", protocol)
+        endpoint(&Variables::new(&Environment::from_pairs([(name, url)])), "TRACES", protocol)
     }
 
     #[test]

@@ -59,7 +59,7 @@ mod tests {
             ("OTEL_EXPORTER_OTLP_LOGS_HEADERS", "host=elsewhere", "leave out `host`"),
         ] {
             let environment = Environment::from_pairs([(name, text)]);
-            let message = headers(&Variables(&environment), "LOGS").unwrap_err().to_string();
+            let message = headers(&Variables::new(&environment), "LOGS").unwrap_err().to_string();
             assert!(message.contains(&format!("{name}=(not shown)")) && message.contains(expected), "{message}");
         }
     }

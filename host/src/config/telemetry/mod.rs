@@ -4,6 +4,7 @@
 
 mod endpoint;
 mod headers;
+mod ignored;
 mod otlp;
 mod summary;
 #[cfg(test)]
@@ -11,38 +12,20 @@ mod tests;
 mod tls;
 mod variables;
 
+pub use self::ignored::{Ignored, ignored, invalid};
 pub use self::summary::summary;
-use self::variables::{Result, Variables, entries, pair, wrong};
+pub(super) use self::variables::is_strict;
+use self::variables::{Result, Variables, entries, pair};
 use super::environment::Environment;
-use crate::trace::{
-    AttributeLimits, Batch, Exporter, Propagator, Resource, Root, Sampler, Settings, Signal, SpanLimits,
-};
+use crate::trace::{AttributeLimits, Batch, Exporter, Propagator, Root, Sampler, Settings, Signal, SpanLimits};
 
 /// The attribute that says which deployment a service belongs to.
 const DEPLOYMENT: &str = "deployment.environment.name";
 
-/// Everything that the environment says about telemetry.
+/// Everything that the environment says about telemetry, with files that can be used where it names some for TLS.
 pub(super) fn settings(environment: &Environment) -> Result<Settings> {
-    let standard = Settings::default();
-    let read = Variables(environment);
-    let traces = otlp::signal(&read, "TRACES", &[Exporter::Otlp, Exporter::Console], "otlp")?;
-    let settings = Settings {
-        disabled: read.truth("OTEL_SDK_DISABLED")?.unwrap_or(standard.disabled),
-        metrics: bounded(&read, beside(&read, "METRICS", &traces)?, "OTEL_METRIC_EXPORT_TIMEOUT")?,
-        logs: bounded(&read, beside(&read, "LOGS", &traces)?, "OTEL_BLRP_EXPORT_TIMEOUT")?,
-        traces: bounded(&read, traces, "OTEL_BSP_EXPORT_TIMEOUT")?,
-        sampler: sampler(&read)?,
-        batch: batch(&read, "BSP", standard.batch)?,
-        log_batch: batch(&read, "BLRP", standard.log_batch)?,
-        limits: limits(&read, standard.limits)?,
-        log_limits: log_limits(&read, standard.log_limits)?,
-        propagators: propagators(&read, standard.propagators)?,
-        keep: None,
-        metric_export_interval: read
-            .some_millis("OTEL_METRIC_EXPORT_INTERVAL")?
-            .unwrap_or(standard.metric_export_interval),
-        store_bytes: standard.store_bytes,
-    };
+    let read = Variables::new(environment);
+    let settings = read_settings(&read)?;
     let signals = [("TRACES", &settings.traces), ("METRICS", &settings.metrics), ("LOGS", &settings.logs)];
     for (name, signal) in signals.into_iter().filter(|_| !settings.disabled) {
         tls::check(&read, name, signal)?;
@@ -50,145 +33,150 @@ pub(super) fn settings(environment: &Environment) -> Result<Settings> {
     Ok(settings)
 }
 
+fn read_settings(read: &Variables<'_>) -> Result<Settings> {
+    let standard = Settings::default();
+    let traces = otlp::signal(read, "TRACES", &[Exporter::Otlp, Exporter::Console], &[Exporter::Otlp])?;
+    Ok(Settings {
+        disabled: read.truth("OTEL_SDK_DISABLED"),
+        metrics: bounded(read, beside(read, "METRICS", &traces)?, "OTEL_METRIC_EXPORT_TIMEOUT"),
+        logs: bounded(read, beside(read, "LOGS", &traces)?, "OTEL_BLRP_EXPORT_TIMEOUT"),
+        traces: bounded(read, traces, "OTEL_BSP_EXPORT_TIMEOUT"),
+        sampler: sampler(read, standard.sampler),
+        batch: batch(read, "BSP", standard.batch),
+        log_batch: batch(read, "BLRP", standard.log_batch),
+        limits: limits(read, standard.limits),
+        log_limits: log_limits(read, standard.log_limits),
+        propagators: propagators(read, standard.propagators),
+        keep: None,
+        metric_export_interval: read.some_millis("OTEL_METRIC_EXPORT_INTERVAL", standard.metric_export_interval),
+        store_bytes: standard.store_bytes,
+    })
+}
+
 /// A signal beside traces. Whoever has traces printed and names no collector has none, most likely: looking for one
 /// would end in warnings.
 fn beside(read: &Variables<'_>, name: &str, traces: &Signal) -> Result<Signal> {
     let printed = traces.exporters == [Exporter::Console] && read.of_signal(name, "ENDPOINT").is_none();
-    otlp::signal(read, name, &[Exporter::Otlp], if printed { "none" } else { "otlp" })
+    otlp::signal(read, name, &[Exporter::Otlp], if printed { &[] } else { &[Exporter::Otlp] })
 }
 
 /// A signal has a variable of its own that bounds an export, besides what bounds all of OTLP.
-fn bounded(read: &Variables<'_>, mut signal: Signal, timeout: &str) -> Result<Signal> {
-    if let Some(bound) = read.timeout(timeout)? {
+fn bounded(read: &Variables<'_>, mut signal: Signal, timeout: &str) -> Signal {
+    if let Some(bound) = read.timeout(timeout, "the OTLP timeout") {
         signal.otlp.timeout = signal.otlp.timeout.min(bound);
     }
-    Ok(signal)
+    signal
 }
 
 /// `OTEL_RESOURCE_ATTRIBUTES`, and a deployment where it names none. Of two with one key the later one counts.
-pub(super) fn resource(environment: &Environment) -> Result<Vec<(String, String)>> {
-    let name = "OTEL_RESOURCE_ATTRIBUTES";
+pub(super) fn resource(environment: &Environment) -> Vec<(String, String)> {
+    read_resource(&Variables::new(environment))
+}
+
+fn read_resource(read: &Variables<'_>) -> Vec<(String, String)> {
     let mut attributes: Vec<(String, String)> = Vec::new();
-    for entry in entries(environment.get(name).unwrap_or_default()) {
-        let help = "write key=value pairs with commas between them, percent-encoded";
-        let (key, value) = pair(entry).ok_or_else(|| wrong(name, entry, help))?;
+    for (key, value) in resource_pairs(read) {
         attributes.retain(|(known, _)| *known != key);
         attributes.push((key, value));
     }
     if !attributes.iter().any(|(key, _)| key == DEPLOYMENT) {
         attributes.push((DEPLOYMENT.to_owned(), "development".to_owned()));
     }
-    Ok(attributes)
+    attributes
 }
 
-/// What is given in the environment and changes nothing, as warnings.
-pub fn ignored(environment: &Environment) -> Vec<String> {
-    let name = environment.get("OTEL_SERVICE_NAME").map(|_| "OTEL_SERVICE_NAME".to_owned());
-    // What cannot be read was refused before.
-    let attributes = resource(environment).unwrap_or_default().into_iter().map(|(key, _)| key);
-    let attributes =
-        attributes.filter(|key| Resource::sets(key)).map(|key| format!("{key} in OTEL_RESOURCE_ATTRIBUTES"));
-    let ours: Vec<_> = name.into_iter().chain(attributes).collect();
-    let why = "the manifest names services and versions, and each start and service has an instance id of its own";
-    let ours = (!ours.is_empty()).then(|| format!("ignored: {}; {why}", ours.join(", ")));
-    let other = FIXED.iter().filter_map(|(name, only, why)| {
-        let value = environment.get(name).filter(|value| !value.eq_ignore_ascii_case(only))?;
-        Some(format!("ignored: {name}={value}; {why}"))
-    });
-    ours.into_iter().chain(other).collect()
+/// The pairs as they are written. One that is malformed discards all of them, says the specification.
+fn resource_pairs(read: &Variables<'_>) -> Vec<(String, String)> {
+    let name = "OTEL_RESOURCE_ATTRIBUTES";
+    let mut pairs = Vec::new();
+    for (index, entry) in entries(read.get(name).unwrap_or_default()).enumerate() {
+        let Some(pair) = pair(entry) else {
+            let help = format!(
+                "member {} is malformed: write key=value pairs with commas between them, percent-encoded",
+                index + 1
+            );
+            read.ignore(Ignored::hidden(name, &help, format_args!("{DEPLOYMENT}=development alone")));
+            return Vec::new();
+        };
+        pairs.push(pair);
+    }
+    pairs
 }
 
-/// Variables of the specification that the host does not read, what it does as if they said, and that in words.
-const FIXED: [(&str, &str, &str); 4] = [
-    ("OTEL_CONFIG_FILE", "", "settings come from the environment and the manifest"),
-    ("OTEL_EXPORTER_OTLP_METRICS_TEMPORALITY_PREFERENCE", "cumulative", "metrics are cumulative"),
-    (
-        "OTEL_EXPORTER_OTLP_METRICS_DEFAULT_HISTOGRAM_AGGREGATION",
-        "explicit_bucket_histogram",
-        "histograms have the buckets of the semantic conventions",
-    ),
-    ("OTEL_METRICS_EXEMPLAR_FILTER", "trace_based", "exemplars are of sampled traces"),
-];
+fn sampler(read: &Variables<'_>, standard: Sampler) -> Sampler {
+    let help = "write always_on, always_off or traceidratio, or one of them after parentbased_";
+    let mut sampler = read
+        .read("OTEL_TRACES_SAMPLER", help, "parentbased_always_on", |text| sampler_named(&text.to_ascii_lowercase()))
+        .unwrap_or(standard);
+    if let Root::Ratio(ratio) = &mut sampler.root {
+        let within = |text: &str| text.parse::<f64>().ok().filter(|ratio| (0.0..=1.0).contains(ratio));
+        let given = read.read("OTEL_TRACES_SAMPLER_ARG", "write a number from 0 to 1", "1", within);
+        *ratio = given.unwrap_or(*ratio);
+    }
+    sampler
+}
 
-fn sampler(read: &Variables<'_>) -> Result<Sampler> {
-    let name = "OTEL_TRACES_SAMPLER";
-    let text = read.word(name).unwrap_or_else(|| "parentbased_always_on".to_owned());
+fn sampler_named(text: &str) -> Option<Sampler> {
     let (parent_based, root) = match text.strip_prefix("parentbased_") {
         Some(root) => (true, root),
-        None => (false, text.as_str()),
+        None => (false, text),
     };
     let root = match root {
         "always_on" => Root::AlwaysOn,
         "always_off" => Root::AlwaysOff,
-        "traceidratio" => Root::Ratio(ratio(read)?),
-        _ => {
-            let help = "write always_on, always_off or traceidratio, or one of them after parentbased_";
-            return Err(wrong(name, &text, help));
-        }
+        "traceidratio" => Root::Ratio(1.0),
+        _ => return None,
     };
-    Ok(Sampler { root, parent_based })
-}
-
-fn ratio(read: &Variables<'_>) -> Result<f64> {
-    let (name, help) = ("OTEL_TRACES_SAMPLER_ARG", "write a number from 0 to 1");
-    let ratio = read.number(name, help)?.unwrap_or(1.0);
-    if (0.0..=1.0).contains(&ratio) { Ok(ratio) } else { Err(wrong(name, read.get(name).unwrap_or_default(), help)) }
+    Some(Sampler { root, parent_based })
 }
 
 /// `processor` is BSP, the batch span processor, or BLRP, the batch log record processor.
-fn batch(read: &Variables<'_>, processor: &str, standard: Batch) -> Result<Batch> {
+fn batch(read: &Variables<'_>, processor: &str, standard: Batch) -> Batch {
     let variable = |setting: &str| format!("OTEL_{processor}_{setting}");
-    let queue_size = read.some_count(&variable("MAX_QUEUE_SIZE"))?.unwrap_or(standard.queue_size);
-    let export_size = read.some_count(&variable("MAX_EXPORT_BATCH_SIZE"))?.unwrap_or(standard.export_size);
-    Ok(Batch {
+    let queue_size = read.some_count(&variable("MAX_QUEUE_SIZE"), standard.queue_size);
+    let export_size = read.some_count(&variable("MAX_EXPORT_BATCH_SIZE"), standard.export_size);
+    Batch {
         queue_size,
         // No export is larger than the queue, says the specification.
         export_size: export_size.min(queue_size),
-        delay: read.millis(&variable("SCHEDULE_DELAY"))?.unwrap_or(standard.delay),
-    })
+        delay: read.millis(&variable("SCHEDULE_DELAY"), standard.delay),
+    }
 }
 
-fn limits(read: &Variables<'_>, standard: SpanLimits) -> Result<SpanLimits> {
-    Ok(SpanLimits {
-        attributes: first(read, "OTEL_SPAN_ATTRIBUTE_COUNT_LIMIT", "OTEL_ATTRIBUTE_COUNT_LIMIT")?
-            .unwrap_or(standard.attributes),
-        events: read.count("OTEL_SPAN_EVENT_COUNT_LIMIT")?.unwrap_or(standard.events),
-        event_attributes: read.count("OTEL_EVENT_ATTRIBUTE_COUNT_LIMIT")?.unwrap_or(standard.event_attributes),
-        value_length: first(read, "OTEL_SPAN_ATTRIBUTE_VALUE_LENGTH_LIMIT", "OTEL_ATTRIBUTE_VALUE_LENGTH_LIMIT")?,
-    })
+fn limits(read: &Variables<'_>, standard: SpanLimits) -> SpanLimits {
+    let (count, length) = ("OTEL_SPAN_ATTRIBUTE_COUNT_LIMIT", "OTEL_SPAN_ATTRIBUTE_VALUE_LENGTH_LIMIT");
+    SpanLimits {
+        attributes: attribute_count(read, count, standard.attributes),
+        events: read.count("OTEL_SPAN_EVENT_COUNT_LIMIT", standard.events),
+        event_attributes: read.count("OTEL_EVENT_ATTRIBUTE_COUNT_LIMIT", standard.event_attributes),
+        value_length: value_length(read, length),
+    }
 }
 
-fn log_limits(read: &Variables<'_>, standard: AttributeLimits) -> Result<AttributeLimits> {
+fn log_limits(read: &Variables<'_>, standard: AttributeLimits) -> AttributeLimits {
     let (count, length) = ("OTEL_LOGRECORD_ATTRIBUTE_COUNT_LIMIT", "OTEL_LOGRECORD_ATTRIBUTE_VALUE_LENGTH_LIMIT");
-    Ok(AttributeLimits {
-        count: first(read, count, "OTEL_ATTRIBUTE_COUNT_LIMIT")?.unwrap_or(standard.count),
-        value_length: first(read, length, "OTEL_ATTRIBUTE_VALUE_LENGTH_LIMIT")?,
-    })
+    AttributeLimits { count: attribute_count(read, count, standard.count), value_length: value_length(read, length) }
 }
 
 /// What holds for one thing alone goes before what holds for all.
-fn first(read: &Variables<'_>, own: &str, general: &str) -> Result<Option<usize>> {
-    match read.count(own)? {
-        Some(count) => Ok(Some(count)),
-        None => read.count(general),
-    }
+fn attribute_count(read: &Variables<'_>, own: &str, standard: usize) -> usize {
+    let general = "OTEL_ATTRIBUTE_COUNT_LIMIT";
+    let own = read.count_or(own, format_args!("{general}, or {standard} without it"));
+    own.unwrap_or_else(|| read.count(general, standard))
 }
 
-fn propagators(read: &Variables<'_>, standard: Vec<Propagator>) -> Result<Vec<Propagator>> {
-    let name = "OTEL_PROPAGATORS";
-    let Some(text) = read.word(name) else { return Ok(standard) };
-    let mut propagators = Vec::new();
-    for word in entries(&text).filter(|word| *word != "none") {
-        let all =
-            [Propagator::TraceContext, Propagator::Baggage, Propagator::B3, Propagator::B3Multi, Propagator::Jaeger];
-        let propagator = all.into_iter().find(|propagator| propagator_name(*propagator) == word);
-        let help = "write tracecontext, baggage, b3, b3multi or jaeger with commas between them, or none";
-        let propagator = propagator.ok_or_else(|| wrong(name, word, help))?;
-        if !propagators.contains(&propagator) {
-            propagators.push(propagator);
-        }
-    }
-    Ok(propagators)
+/// The same for the length of texts, which nothing limits by itself.
+fn value_length(read: &Variables<'_>, own: &str) -> Option<usize> {
+    let general = "OTEL_ATTRIBUTE_VALUE_LENGTH_LIMIT";
+    let own = read.count_or(own, format_args!("{general}, or no limit without it"));
+    own.or_else(|| read.count_or(general, "no limit"))
+}
+
+fn propagators(read: &Variables<'_>, standard: Vec<Propagator>) -> Vec<Propagator> {
+    let all = [Propagator::TraceContext, Propagator::Baggage, Propagator::B3, Propagator::B3Multi, Propagator::Jaeger];
+    let find = |word: &str| all.into_iter().find(|propagator| propagator_name(*propagator) == word);
+    let help = "write tracecontext, baggage, b3, b3multi or jaeger with commas between them, or none";
+    read.list("OTEL_PROPAGATORS", help, "tracecontext,baggage", find).unwrap_or(standard)
 }
 
 fn propagator_name(propagator: Propagator) -> &'static str {

@@ -4,57 +4,66 @@ use std::path::PathBuf;
 
 use super::endpoint::endpoint;
 use super::headers::headers;
-use super::variables::{Result, Variables, entries, wrong};
+use super::variables::{Result, Variables, timeout, wrong};
 use crate::trace::{Exporter, Otlp, Protocol, Signal};
 
-/// What is done with one signal; `known` are the exporters that it has, and `standard` the one where none is named.
-pub(super) fn signal(read: &Variables<'_>, signal: &str, known: &[Exporter], standard: &str) -> Result<Signal> {
-    let name = format!("OTEL_{signal}_EXPORTER");
-    let mut exporters = Vec::new();
-    for word in entries(&read.word(&name).unwrap_or_else(|| standard.to_owned())) {
+/// What is done with one signal; `known` are the exporters that it has, and `standard` those where none is named.
+pub(super) fn signal(read: &Variables<'_>, signal: &str, known: &[Exporter], standard: &[Exporter]) -> Result<Signal> {
+    Ok(Signal { exporters: exporters(read, signal, known, standard), otlp: otlp(read, signal)? })
+}
+
+fn exporters(read: &Variables<'_>, signal: &str, known: &[Exporter], standard: &[Exporter]) -> Vec<Exporter> {
+    let help = if known.contains(&Exporter::Console) {
+        "write otlp, console, both with a comma between them, or none"
+    } else {
+        "write otlp or none; only traces can go to the console"
+    };
+    let find = |word: &str| {
         let exporter = match word {
-            "none" => continue,
             "otlp" => Exporter::Otlp,
-            "console" if known.contains(&Exporter::Console) => Exporter::Console,
-            _ if known.contains(&Exporter::Console) => {
-                return Err(wrong(&name, word, "write otlp, console, both with a comma between them, or none"));
-            }
-            _ => return Err(wrong(&name, word, "write otlp or none; only traces can go to the console")),
+            "console" => Exporter::Console,
+            _ => return None,
         };
-        if !exporters.contains(&exporter) {
-            exporters.push(exporter);
-        }
-    }
-    Ok(Signal { exporters, otlp: otlp(read, signal)? })
+        known.contains(&exporter).then_some(exporter)
+    };
+    let instead = if standard.is_empty() { "none" } else { "otlp" };
+    read.list(&format!("OTEL_{signal}_EXPORTER"), help, instead, find).unwrap_or_else(|| standard.to_vec())
 }
 
 fn otlp(read: &Variables<'_>, signal: &str) -> Result<Otlp> {
     let standard = Otlp::standard();
-    let protocol = match read.of_signal(signal, "PROTOCOL") {
-        None => standard.protocol,
-        Some((_, value)) if value.eq_ignore_ascii_case("grpc") => Protocol::Grpc,
-        Some((_, value)) if value.eq_ignore_ascii_case("http/protobuf") => Protocol::HttpProtobuf,
-        Some((name, value)) => return Err(wrong(&name, value, "write grpc or http/protobuf")),
-    };
-    let timeout = match read.of_signal(signal, "TIMEOUT") {
-        None => standard.timeout,
-        Some((name, _)) => read.timeout(&name)?.unwrap_or(standard.timeout),
-    };
-    let gzip = match read.of_signal(signal, "COMPRESSION") {
-        None => false,
-        Some((_, value)) if value.eq_ignore_ascii_case("none") => false,
-        Some((_, value)) if value.eq_ignore_ascii_case("gzip") => true,
-        Some((name, value)) => return Err(wrong(&name, value, "write gzip or none")),
-    };
+    let protocol = read
+        .read_of_signal(signal, "PROTOCOL", "write grpc or http/protobuf", "grpc", protocol)
+        .unwrap_or(standard.protocol);
+    let help = "write a number of milliseconds, up to a year";
+    let timeout = read.read_of_signal(signal, "TIMEOUT", help, "10000", timeout).unwrap_or(standard.timeout);
+    let gzip = read.read_of_signal(signal, "COMPRESSION", "write gzip or none", "none", compression);
     Ok(Otlp {
         endpoint: endpoint(read, signal, protocol)?,
         protocol,
         headers: headers(read, signal)?,
         timeout,
-        gzip,
+        gzip: gzip.unwrap_or(false),
         certificate: read.of_signal(signal, "CERTIFICATE").map(|(_, path)| path.into()),
         client: client(read, signal)?,
     })
+}
+
+fn protocol(value: &str) -> Option<Protocol> {
+    match value.to_ascii_lowercase().as_str() {
+        "grpc" => Some(Protocol::Grpc),
+        "http/protobuf" => Some(Protocol::HttpProtobuf),
+        _ => None,
+    }
+}
+
+/// Whether exports are compressed.
+fn compression(value: &str) -> Option<bool> {
+    match value.to_ascii_lowercase().as_str() {
+        "none" => Some(false),
+        "gzip" => Some(true),
+        _ => None,
+    }
 }
 
 fn client(read: &Variables<'_>, signal: &str) -> Result<Option<(PathBuf, PathBuf)>> {

@@ -61,43 +61,141 @@ fn everything_else_is_read_too() {
 }
 
 #[test]
-fn an_invalid_value_is_an_error_that_names_the_variable() {
+fn an_invalid_value_counts_as_not_set_and_is_said() {
     let bad = [
-        ("OTEL_SDK_DISABLED", "yes"),
-        ("OTEL_SDK_DISABLED", "1"),
-        ("OTEL_TRACES_EXPORTER", "zipkin"),
-        ("OTEL_METRICS_EXPORTER", "console"),
-        ("OTEL_EXPORTER_OTLP_ENDPOINT", "localhost:4317"),
-        ("OTEL_EXPORTER_OTLP_PROTOCOL", "http/json"),
-        ("OTEL_EXPORTER_OTLP_TRACES_COMPRESSION", "zstd"),
-        ("OTEL_TRACES_SAMPLER", "sometimes"),
-        ("OTEL_BSP_MAX_QUEUE_SIZE", "many"),
-        ("OTEL_BSP_MAX_QUEUE_SIZE", "0"),
-        ("OTEL_BSP_MAX_EXPORT_BATCH_SIZE", "0"),
-        ("OTEL_BSP_EXPORT_TIMEOUT", "soon"),
-        ("OTEL_BSP_SCHEDULE_DELAY", "99999999999999"),
-        ("OTEL_BLRP_MAX_QUEUE_SIZE", "0"),
-        ("OTEL_METRIC_EXPORT_TIMEOUT", "-1"),
-        ("OTEL_EXPORTER_OTLP_TIMEOUT", "-1"),
-        ("OTEL_METRIC_EXPORT_INTERVAL", "0"),
-        ("OTEL_SPAN_ATTRIBUTE_COUNT_LIMIT", "-1"),
-        ("OTEL_PROPAGATORS", "xray"),
+        ("OTEL_SDK_DISABLED", "maybe", "false"),
+        ("OTEL_SDK_DISABLED", "1", "false"),
+        ("OTEL_TRACES_EXPORTER", "zipkin", "otlp"),
+        ("OTEL_METRICS_EXPORTER", "console", "otlp"),
+        ("OTEL_LOGS_EXPORTER", "logging", "otlp"),
+        ("OTEL_EXPORTER_OTLP_PROTOCOL", "http/json", "grpc"),
+        ("OTEL_EXPORTER_OTLP_COMPRESSION", "zstd", "none"),
+        ("OTEL_TRACES_SAMPLER", "sometimes", "parentbased_always_on"),
+        ("OTEL_TRACES_SAMPLER", "parentbased_jaeger_remote", "parentbased_always_on"),
+        ("OTEL_BSP_MAX_QUEUE_SIZE", "many", "2048"),
+        ("OTEL_BSP_MAX_QUEUE_SIZE", "0", "2048"),
+        ("OTEL_BSP_MAX_QUEUE_SIZE", "99999999999999999999999", "2048"),
+        ("OTEL_BSP_MAX_EXPORT_BATCH_SIZE", "0", "512"),
+        ("OTEL_BSP_EXPORT_TIMEOUT", "soon", "the OTLP timeout"),
+        ("OTEL_BSP_SCHEDULE_DELAY", "99999999999999", "5000"),
+        ("OTEL_BLRP_SCHEDULE_DELAY", "1.5", "1000"),
+        ("OTEL_BLRP_MAX_QUEUE_SIZE", "-3", "2048"),
+        ("OTEL_METRIC_EXPORT_TIMEOUT", "-1", "the OTLP timeout"),
+        ("OTEL_EXPORTER_OTLP_TIMEOUT", "10s", "10000"),
+        ("OTEL_METRIC_EXPORT_INTERVAL", "0", "60000"),
+        ("OTEL_SPAN_EVENT_COUNT_LIMIT", "few", "128"),
+        ("OTEL_ATTRIBUTE_COUNT_LIMIT", "-1", "128"),
+        ("OTEL_ATTRIBUTE_VALUE_LENGTH_LIMIT", "long", "no limit"),
+        ("OTEL_PROPAGATORS", "xray", "tracecontext,baggage"),
     ];
-    for (name, value) in bad {
-        let message = read(&[(name, value)]).unwrap_err().to_string();
-        assert!(message.contains(&format!("{name}={value}")) && message.contains("help: write"), "{message}");
+    for (name, value, instead) in bad {
+        let environment = Environment::from_pairs([(name, value)]);
+        assert_eq!(settings(&environment).unwrap(), Settings::default(), "{name}={value}");
+        let said = ignored(&environment);
+        assert_eq!(said.len(), 1, "{said:?}");
+        assert!(said[0].starts_with(&format!("ignored: {name}={value}; write ")), "{said:?}");
+        assert!(said[0].ends_with(&format!("; used instead: {instead}")), "{said:?}");
     }
-    let ratio = [("OTEL_TRACES_SAMPLER", "traceidratio"), ("OTEL_TRACES_SAMPLER_ARG", "2")];
-    assert!(read(&ratio).unwrap_err().to_string().contains("SAMPLER_ARG=2"));
+}
+
+#[test]
+fn an_argument_out_of_range_is_one_that_is_not_given() {
+    for argument in ["2", "-0.1", "NaN", "inf", "half"] {
+        let pairs = [("OTEL_TRACES_SAMPLER", "traceidratio"), ("OTEL_TRACES_SAMPLER_ARG", argument)];
+        assert_eq!(read(&pairs).unwrap().sampler, Sampler { root: Root::Ratio(1.0), parent_based: false });
+        let said = ignored(&Environment::from_pairs(pairs));
+        assert!(said.len() == 1 && said[0].contains(&format!("SAMPLER_ARG={argument}; ")), "{said:?}");
+        // Whoever asks for a sampler without an argument gets no warning.
+        assert!(ignored(&Environment::from_pairs([pairs[1]])).is_empty());
+    }
+}
+
+#[test]
+fn unknown_members_of_a_list_leave_the_others() {
+    let check = |name: &str, value: &str, unknown: &[&str]| {
+        let environment = Environment::from_pairs([(name, value)]);
+        let said = ignored(&environment);
+        assert_eq!(said.len(), unknown.len(), "{said:?}");
+        for (line, unknown) in said.iter().zip(unknown) {
+            assert!(line.starts_with(&format!("ignored: {name}={unknown}; ")), "{line}");
+            assert!(line.ends_with("used instead: the rest of the list"), "{line}");
+        }
+        settings(&environment).unwrap()
+    };
+    let propagators = check("OTEL_PROPAGATORS", "xray, b3,ottrace,B3", &["xray", "ottrace"]).propagators;
+    assert_eq!(propagators, [Propagator::B3]);
+    assert_eq!(check("OTEL_PROPAGATORS", "xray,none", &["xray"]).propagators, []);
+    assert_eq!(check("OTEL_TRACES_EXPORTER", "zipkin,console", &["zipkin"]).traces.exporters, [Exporter::Console]);
+    assert_eq!(check("OTEL_METRICS_EXPORTER", "prometheus,none", &["prometheus"]).metrics.exporters, []);
+}
+
+#[test]
+fn what_is_wrong_for_one_signal_leaves_what_holds_for_all() {
+    let pairs = [
+        ("OTEL_EXPORTER_OTLP_TRACES_PROTOCOL", "http/json"),
+        ("OTEL_EXPORTER_OTLP_PROTOCOL", "http/protobuf"),
+        ("OTEL_EXPORTER_OTLP_TRACES_TIMEOUT", "-1"),
+        ("OTEL_EXPORTER_OTLP_TIMEOUT", "250"),
+        ("OTEL_SPAN_ATTRIBUTE_COUNT_LIMIT", "x"),
+        ("OTEL_ATTRIBUTE_COUNT_LIMIT", "7"),
+    ];
+    let settings = read(&pairs).unwrap();
+    assert_eq!(settings.traces.otlp.endpoint, "http://localhost:4318/v1/traces");
+    assert_eq!((settings.traces.otlp.timeout, settings.limits.attributes), (Duration::from_millis(250), 7));
+    let said = ignored(&Environment::from_pairs(pairs));
+    assert_eq!(said.len(), 3, "{said:?}");
+    assert!(said[0].ends_with("used instead: OTEL_EXPORTER_OTLP_PROTOCOL, or grpc without it"), "{said:?}");
+}
+
+#[test]
+fn a_value_that_may_be_a_secret_or_control_a_terminal_is_not_shown() {
+    for value in ["endpoint=http://u:s3cret@c", "http://u:s3cret@c", "s3cret\u{1b}]0;x\u{7}", &"s3cret".repeat(20)] {
+        for name in ["OTEL_TRACES_SAMPLER", "OTEL_PROPAGATORS", "OTEL_BSP_MAX_QUEUE_SIZE"] {
+            let said = ignored(&Environment::from_pairs([(name, value)]));
+            assert!(said.len() == 1 && said[0].starts_with(&format!("ignored: {name}=(not shown); ")), "{said:?}");
+        }
+    }
+}
+
+#[test]
+fn where_telemetry_goes_and_with_which_secrets_stays_an_error() {
+    for (name, value) in [
+        ("OTEL_EXPORTER_OTLP_ENDPOINT", "localhost:4317"),
+        ("OTEL_EXPORTER_OTLP_LOGS_ENDPOINT", "ftp://c"),
+        ("OTEL_EXPORTER_OTLP_HEADERS", "a"),
+        ("OTEL_EXPORTER_OTLP_CLIENT_KEY", "/file"),
+    ] {
+        assert!(is_strict(name));
+        let message = read(&[(name, value)]).unwrap_err().to_string();
+        assert!(message.contains(name) && message.contains("help: "), "{message}");
+        assert!(invalid(&Environment::from_pairs([(name, value)])).is_empty(), "{name}");
+    }
+    for name in ["OTEL_EXPORTER_OTLP_PROTOCOL", "OTEL_TRACES_EXPORTER", "OTEL_EXPORTER_OTLP_TIMEOUT"] {
+        assert!(!is_strict(name), "{name}");
+    }
 }
 
 #[test]
 fn the_resource_is_read_and_has_a_deployment() {
     let environment = Environment::from_pairs([("OTEL_RESOURCE_ATTRIBUTES", "team=shop%20one, a=b")]);
-    let attributes = resource(&environment).unwrap();
+    let attributes = resource(&environment);
     assert_eq!(attributes[0], ("team".to_owned(), "shop one".to_owned()));
     assert!(attributes.iter().any(|(key, _)| key == DEPLOYMENT));
-    assert!(resource(&Environment::from_pairs([("OTEL_RESOURCE_ATTRIBUTES", "oops")])).is_err());
+}
+
+#[test]
+fn a_malformed_member_discards_all_resource_attributes() {
+    for (text, member) in [("s3cret", 1), ("a=1,s3cret", 2), ("a=1,=s3cret,b=2", 2), ("a=%FF", 1), ("a=1,,b", 2)] {
+        let environment = Environment::from_pairs([("OTEL_RESOURCE_ATTRIBUTES", text)]);
+        assert_eq!(resource(&environment), [(DEPLOYMENT.to_owned(), "development".to_owned())], "{text}");
+        let said = ignored(&environment);
+        assert_eq!(said.len(), 1, "{said:?}");
+        assert!(
+            said[0].contains("ATTRIBUTES=(not shown)") && said[0].contains(&format!("member {member} is")),
+            "{said:?}"
+        );
+        assert!(!said[0].contains("s3cret"), "{said:?}");
+    }
 }
 
 #[test]
@@ -163,7 +261,7 @@ fn whoever_has_traces_printed_needs_no_collector() {
 
 #[test]
 fn an_sdk_is_disabled_by_the_word_true_alone() {
-    for (value, disabled) in [("true", true), ("True", true), ("FALSE", false), ("", false)] {
+    for (value, disabled) in [("true", true), ("True", true), ("FALSE", false), ("", false), ("yes", false)] {
         assert_eq!(read(&[("OTEL_SDK_DISABLED", value)]).unwrap().disabled, disabled, "{value}");
     }
 }
@@ -228,7 +326,7 @@ fn a_bad_header_is_an_error_that_does_not_show_it() {
 #[test]
 fn of_two_resource_attributes_with_one_key_the_later_counts() {
     let check = |text: &str, expected: &[(&str, &str)]| {
-        let attributes = resource(&Environment::from_pairs([("OTEL_RESOURCE_ATTRIBUTES", text)])).unwrap();
+        let attributes = resource(&Environment::from_pairs([("OTEL_RESOURCE_ATTRIBUTES", text)]));
         let attributes: Vec<_> = attributes.iter().map(|(key, value)| (key.as_str(), value.as_str())).collect();
         assert_eq!(attributes, expected, "{text}");
     };
@@ -236,5 +334,4 @@ fn of_two_resource_attributes_with_one_key_the_later_counts() {
     check("a%2Cb=c%3Dd", &[("a,b", "c=d"), (DEPLOYMENT, "development")]);
     check("deployment.environment.name=test", &[(DEPLOYMENT, "test")]);
     check("a=", &[("a", ""), (DEPLOYMENT, "development")]);
-    assert!(resource(&Environment::from_pairs([("OTEL_RESOURCE_ATTRIBUTES", "=1")])).is_err());
 }
