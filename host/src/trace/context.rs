@@ -105,15 +105,16 @@ impl TraceContext {
     }
 }
 
-/// Checks and joins `tracestate` headers. Nothing of a malformed one is passed on.
+/// Checks and joins `tracestate` headers. Nothing of a malformed one is passed on. Of members with one key the first is,
+/// which is the latest: what a careless vendor has doubled takes no other vendor's member away.
 pub(super) fn parse_state<'a>(headers: impl Iterator<Item = &'a str>) -> Option<Arc<str>> {
     let members = headers.flat_map(|header| header.split(',')).map(|member| member.trim_matches([' ', '\t']));
     let mut members: Vec<_> = members.filter(|member| !member.is_empty()).take(STATE_MEMBERS + 1).collect();
-    let keys: BTreeSet<_> = members.iter().filter_map(|member| member.split('=').next()).collect();
-    let good = members.iter().all(|member| is_state_member(member)) && keys.len() == members.len();
-    if members.is_empty() || members.len() > STATE_MEMBERS || !good {
+    if members.len() > STATE_MEMBERS || !members.iter().all(|member| is_state_member(member)) {
         return None;
     }
+    let mut keys = BTreeSet::new();
+    members.retain(|member| member.split('=').next().is_some_and(|key| keys.insert(key)));
     shorten(&mut members);
     (!members.is_empty()).then(|| members.join(",").into())
 }
@@ -203,12 +204,28 @@ mod tests {
         let parse = |text: &str| parse_state([text].into_iter()).as_deref().map(str::to_owned);
         assert_eq!(parse("a=1, b=2").as_deref(), Some("a=1,b=2"));
         assert_eq!(parse("t@v=x y").as_deref(), Some("t@v=x y"));
-        for bad in ["", "a", "A=1", "a=1,a=2", "a=", "a=\u{7f}", "=1"] {
+        for bad in ["", "a", "A=1", "a=1,a=2,b", "a=", "a=1,a=", "a=\u{7f}", "=1"] {
             assert_eq!(parse(bad), None, "{bad}");
         }
         let many: Vec<_> = (0..33).map(|index| format!("k{index}=v")).collect();
         assert_eq!(parse(&many.join(",")), None);
         assert_eq!(parse(&many[1..].join(",")), Some(many[1..].join(",")));
+    }
+
+    #[test]
+    fn of_members_with_one_key_the_first_is_passed_on_with_all_others() {
+        let check = |headers: &[&str], expected: &str| {
+            assert_eq!(parse_state(headers.iter().copied()).as_deref(), Some(expected), "{headers:?}");
+        };
+        check(&["foo=1,foo=1"], "foo=1");
+        check(&["foo=1,foo=2"], "foo=1");
+        check(&["foo=1", "foo=1"], "foo=1");
+        check(&["foo=1", "foo=2"], "foo=1");
+        check(&["foo=1,bar=2,foo=3,baz=4", "bar=5"], "foo=1,bar=2,baz=4");
+        check(&["foo=1,foo@a=2,a@foo=3"], "foo=1,foo@a=2,a@foo=3");
+        // The limit is one of what arrives, not of what is left.
+        let many = vec!["foo=1"; 33].join(",");
+        assert_eq!(parse_state([many.as_str()].into_iter()), None);
     }
 
     #[test]
