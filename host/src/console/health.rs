@@ -38,9 +38,7 @@ fn status(console: &Console, status: &str) -> Response {
 
 /// Prometheus' text format, or OpenMetrics for a scraper that asks for it.
 pub(super) async fn metrics(State(console): State<Arc<Console>>, headers: HeaderMap) -> Response {
-    let accept = headers.get(ACCEPT).and_then(|accept| accept.to_str().ok()).unwrap_or_default();
-    let format =
-        if accept.contains("application/openmetrics-text") { Exposition::OpenMetrics } else { Exposition::Prometheus };
+    let format = Exposition::accepted(headers.get_all(ACCEPT).iter().filter_map(|field| field.to_str().ok()));
     let page = console.control.builder.metrics().exposition(format);
     answer::with_type(page.into(), format.content_type())
 }

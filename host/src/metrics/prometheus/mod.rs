@@ -4,6 +4,7 @@
 //! appended where the name does not say them yet. Each sample says its service in `service_name`; the rest
 //! of a resource stands in `target_info`.
 
+mod accept;
 mod format;
 mod name;
 mod page;
