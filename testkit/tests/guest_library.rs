@@ -107,10 +107,10 @@ async fn a_services_own_metrics_are_exported_and_on_the_page() {
     }
     let page = Client::default().request("GET", shop.console(), "/metrics").send().await.text();
     for line in [
-        r#"oddities_parcels_total{service_name="oddities",size="small"} 2"#,
-        r#"oddities_parcels_total{service_name="oddities",size="large"} 1"#,
-        r#"oddities_parcel_weight_kg_bucket{service_name="oddities",le="5"} 2"#,
-        r#"oddities_parcel_weight_kg_sum{service_name="oddities"} 9"#,
+        r#"oddities_parcels_total{otel_scope_name="oddities",service_name="oddities",size="small"} 2"#,
+        r#"oddities_parcels_total{otel_scope_name="oddities",service_name="oddities",size="large"} 1"#,
+        r#"oddities_parcel_weight_kg_bucket{otel_scope_name="oddities",service_name="oddities",le="5"} 2"#,
+        r#"oddities_parcel_weight_kg_sum{otel_scope_name="oddities",service_name="oddities"} 9"#,
     ] {
         assert!(page.lines().any(|known| known == line), "{line} is not in\n{page}");
     }

@@ -40,10 +40,20 @@ fn called(address: &str, port: u16) -> Called<'_> {
     }
 }
 
-/// The sample lines of one name.
-fn samples<'a>(page: &'a str, name: &str) -> Vec<&'a str> {
+/// The sample lines of one name, without the scope, which all have.
+fn samples(page: &str, name: &str) -> Vec<String> {
     let of_name = |line: &&str| line.strip_prefix(name).is_some_and(|rest| rest.starts_with(['{', ' ']));
-    page.lines().filter(of_name).collect()
+    page.lines().filter(of_name).map(without_scope).collect()
+}
+
+/// A sample line without the labels of its scope, behind which other labels stand.
+pub(super) fn without_scope(line: &str) -> String {
+    let mut line = line.to_owned();
+    while let Some(start) = line.find("otel_scope_") {
+        let end = line[start..].find(',').map_or(line.len(), |length| start + length + 1);
+        line.replace_range(start..end, "");
+    }
+    line
 }
 
 fn names(metrics: &Metrics) -> BTreeSet<String> {
@@ -260,6 +270,36 @@ fn exemplars_name_the_data_point_they_belong_to() {
 }
 
 #[test]
+fn each_sample_names_its_scope() {
+    let metrics = busy_host();
+    let shop = shop(&metrics);
+    let requested = RequestedInstrument { name: "orders", unit: "", description: "" };
+    let orders = shop.guest_counter(&requested).unwrap();
+    shop.guest_add(orders, 1, &[]);
+    let page = metrics.prometheus();
+    let own = format!(r#"otel_scope_name="spandrel",otel_scope_version="{}","#, env!("CARGO_PKG_VERSION"));
+    for line in page.lines().filter(|line| !line.starts_with(['#']) && !line.starts_with("target_info")) {
+        let expected = if line.starts_with("orders") { r#"{otel_scope_name="shop",service_name="# } else { &own };
+        assert!(line.contains(expected), "{line}");
+    }
+}
+
+#[test]
+fn units_are_declared_in_open_metrics() {
+    let metrics = busy_host();
+    let page = metrics.exposition(Exposition::OpenMetrics);
+    for line in [
+        "# UNIT http_server_request_duration_seconds seconds",
+        "# UNIT process_memory_usage_bytes bytes",
+        "# UNIT process_cpu_time_seconds seconds",
+        "# UNIT cpu_usage_percent percent",
+    ] {
+        assert!(page.lines().any(|known| known == line), "{line}");
+    }
+    assert!(!page.contains("# UNIT http_requests") && !metrics.prometheus().contains("# UNIT"));
+}
+
+#[test]
 fn a_swap_replaces_the_pool_that_is_read() {
     let metrics = metrics();
     let shop = shop(&metrics);
@@ -280,7 +320,8 @@ fn swaps_are_counted_by_service_and_outcome() {
     let page = metrics.prometheus();
     let swaps = samples(&page, "spandrel_component_swaps_total");
     assert_eq!(swaps.len(), 3);
-    assert!(swaps.contains(&r#"spandrel_component_swaps_total{outcome="refused",service_name="spandrel"} 1"#));
+    let refused = r#"spandrel_component_swaps_total{outcome="refused",service_name="spandrel"} 1"#;
+    assert!(swaps.iter().any(|line| line == refused), "{swaps:?}");
 }
 
 #[test]

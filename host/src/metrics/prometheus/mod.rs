@@ -1,17 +1,18 @@
 //! Metrics as a page for Prometheus, in its text format 0.0.4 or in OpenMetrics 1.0.
 //!
 //! Names follow OpenTelemetry's rules for Prometheus: dots become underscores, the unit and `_total` are
-//! appended where the name does not say them yet. Each sample says its service in `service_name`; the rest
-//! of a resource stands in `target_info`.
+//! appended where the name does not say them yet. Each sample says its service in `service_name` and its instrumentation
+//! scope in `otel_scope_*`; the rest of a resource stands in `target_info`.
 
 mod accept;
 mod format;
 mod name;
 mod page;
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 
-use opentelemetry::KeyValue;
+use opentelemetry::{InstrumentationScope, KeyValue};
 use opentelemetry_sdk::{
     Resource,
     metrics::data::{AggregatedMetrics, HistogramDataPoint, Metric, MetricData, ResourceMetrics},
@@ -29,19 +30,31 @@ pub(super) fn render(collected: &[ResourceMetrics], exemplars: &[SeriesExemplars
     let mut families = BTreeMap::new();
     let mut page = Page::new(format);
     for resource in collected {
-        let service = Service::of(resource.resource(), exemplars);
+        let mut service = Service::of(resource.resource(), exemplars);
         page.target(&service.info(resource.resource()));
-        for metric in resource.scope_metrics().flat_map(|scope| scope.metrics()) {
-            service.add(metric, format, &mut families);
+        for scope in resource.scope_metrics() {
+            service.scope = scope_labels(scope.scope());
+            scope.metrics().for_each(|metric| service.add(metric, format, &mut families));
         }
     }
     families.values().for_each(|family| page.family(family));
     page.finish()
 }
 
+/// What tells samples of one scope from those of another.
+fn scope_labels(scope: &InstrumentationScope) -> Vec<(Cow<'static, str>, String)> {
+    let label = |key: &str, value: String| (Cow::Owned(format!("otel_scope_{key}")), value);
+    let named = [("name", Some(scope.name())), ("version", scope.version()), ("schema_url", scope.schema_url())];
+    let named = named.into_iter().filter_map(|(key, value)| Some(label(key, value?.to_owned())));
+    let own = scope.attributes().map(|attribute| label(attribute.key.as_str(), attribute.value.to_string()));
+    named.chain(own).collect()
+}
+
 /// One resource while its metrics are added to the families.
 struct Service<'a> {
     name: String,
+    /// The labels of the scope whose metrics are added.
+    scope: Vec<(Cow<'static, str>, String)>,
     exemplars: Vec<&'a SeriesExemplars>,
 }
 
@@ -50,17 +63,17 @@ impl<'a> Service<'a> {
         let key = opentelemetry::Key::from_static_str("service.name");
         let name = resource.get_ref(&key).map_or_else(String::new, ToString::to_string);
         let exemplars = exemplars.iter().filter(|series| series.service == name);
-        Service { exemplars: exemplars.collect(), name }
+        Service { exemplars: exemplars.collect(), scope: Vec::new(), name }
     }
 
     fn info(&self, resource: &Resource) -> Labels {
-        Labels::of(resource.iter().map(|(key, value)| (key.as_str(), value.to_string())))
+        Labels::of(resource.iter().map(|(key, value)| (Cow::Borrowed(key.as_str()), value.to_string())))
     }
 
     fn labels<'p>(&self, attributes: impl Iterator<Item = &'p KeyValue>) -> Labels {
-        let service = ("service_name", self.name.clone());
-        let own = attributes.map(|attribute| (attribute.key.as_str(), attribute.value.to_string()));
-        Labels::of(std::iter::once(service).chain(own))
+        let service = (Cow::Borrowed("service_name"), self.name.clone());
+        let own = attributes.map(|attribute| (Cow::Borrowed(attribute.key.as_str()), attribute.value.to_string()));
+        Labels::of(std::iter::once(service).chain(self.scope.iter().cloned()).chain(own))
     }
 
     fn add(&self, metric: &Metric, format: Exposition, families: &mut BTreeMap<String, Family>) {
@@ -86,8 +99,9 @@ impl<'a> Service<'a> {
             MetricData::ExponentialHistogram(_) => return,
         };
         let name = name::family(metric.name(), metric.unit(), kind);
-        let family =
-            families.entry(name.clone()).or_insert_with(|| Family::new(name, metric.description(), kind, format));
+        let family = families
+            .entry(name.clone())
+            .or_insert_with(|| Family::new(name, metric.description(), metric.unit(), kind, format));
         match data {
             MetricData::Sum(sum) => sum.data_points().for_each(|point| {
                 family.value(&self.labels(point.attributes()), point.value().as_f64());

@@ -5,12 +5,12 @@ use super::format::Kind;
 /// The name of a metric family: sanitised, with its unit, and with `_total` for a counter.
 pub(in crate::metrics) fn family(name: &str, unit: &str, kind: Kind) -> String {
     let sanitised = sanitise(name);
-    let mut tokens: Vec<&str> = sanitised.split('_').filter(|token| !token.is_empty()).collect();
+    let mut tokens: Vec<&str> = words(&sanitised).collect();
     if kind == Kind::Counter {
         tokens.retain(|token| *token != "total");
     }
     let unit = unit_words(unit, kind);
-    for word in unit.split('_').filter(|word| !word.is_empty()) {
+    for word in words(&unit) {
         if !tokens.contains(&word) {
             tokens.push(word);
         }
@@ -22,10 +22,21 @@ pub(in crate::metrics) fn family(name: &str, unit: &str, kind: Kind) -> String {
     if joined.starts_with(|first: char| first.is_ascii_digit()) { format!("_{joined}") } else { joined }
 }
 
-/// The name of a label.
+/// The unit in words, as it stands at the end of a family's name. Empty where there is none.
+pub(super) fn unit(unit: &str, kind: Kind) -> String {
+    words(&unit_words(unit, kind)).collect::<Vec<_>>().join("_")
+}
+
+/// The name of a label, in which no `_` follows another.
 pub(in crate::metrics) fn label(key: &str) -> String {
-    let name = sanitise(key).replace(':', "_");
+    let mut before = None;
+    let mut name = sanitise(key).replace(':', "_");
+    name.retain(|c| before.replace(c) != Some('_') || c != '_');
     if name.starts_with(|first: char| first.is_ascii_digit()) { format!("_{name}") } else { name }
+}
+
+fn words(name: &str) -> impl Iterator<Item = &str> {
+    name.split('_').filter(|word| !word.is_empty())
 }
 
 fn sanitise(name: &str) -> String {
@@ -99,6 +110,27 @@ mod tests {
     #[test]
     fn label_names_hold_only_what_prometheus_allows() {
         assert_eq!(label("http.response.status_code"), "http_response_status_code");
-        assert_eq!(label("1st:größe"), "_1st_gr__e");
+        assert_eq!(label("1st:größe"), "_1st_gr_e");
+    }
+
+    #[test]
+    fn underscores_that_follow_each_other_become_one() {
+        for key in ["a_b", "a__b", "a..b", "a.-_ b", "a:b"] {
+            assert_eq!(label(key), "a_b", "{key}");
+        }
+        assert_eq!([label("__a__"), label("_"), label("..")], ["_a_", "_", "_"]);
+    }
+
+    #[test]
+    fn a_unit_is_what_stands_at_the_end_of_the_name() {
+        let cases =
+            [("s", Kind::Histogram, "seconds"), ("By/s", Kind::Gauge, "bytes_per_second"), ("1", Kind::Gauge, "ratio")];
+        for (text, kind, expected) in cases {
+            assert_eq!(unit(text, kind), expected);
+            assert!(family("load", text, kind).ends_with(expected));
+        }
+        for (text, kind) in [("{request}", Kind::Counter), ("1", Kind::Counter), ("", Kind::Gauge)] {
+            assert_eq!(unit(text, kind), "");
+        }
     }
 }

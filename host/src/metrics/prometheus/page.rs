@@ -1,7 +1,7 @@
 //! Lines of the text formats: families, samples, escaping. Knows nothing of OpenTelemetry's model but
 //! the histogram point.
 
-use std::{collections::BTreeMap, fmt::Write, time::UNIX_EPOCH};
+use std::{borrow::Cow, collections::BTreeMap, fmt::Write, time::UNIX_EPOCH};
 
 use opentelemetry_sdk::metrics::data::HistogramDataPoint;
 
@@ -13,12 +13,15 @@ use crate::metrics::exemplar::Exemplar;
 pub(super) struct Labels(String);
 
 impl Labels {
-    /// Keys that become the same name are joined, as OpenTelemetry asks: their values with `;` between.
-    pub(super) fn of<'a>(pairs: impl Iterator<Item = (&'a str, String)>) -> Labels {
+    /// Keys that become the same name are joined, as OpenTelemetry asks: their values with `;` between, in the order of
+    /// the keys.
+    pub(super) fn of<'a>(pairs: impl Iterator<Item = (Cow<'a, str>, String)>) -> Labels {
+        let mut pairs: Vec<_> = pairs.collect();
+        pairs.sort_by(|(first, _), (second, _)| first.cmp(second));
         let mut named: BTreeMap<String, String> = BTreeMap::new();
         for (key, value) in pairs {
             named
-                .entry(name::label(key))
+                .entry(name::label(&key))
                 .and_modify(|known| {
                     known.push(';');
                     known.push_str(&value);
@@ -43,14 +46,18 @@ pub(super) struct Family {
     /// With `_total`, for a counter.
     name: String,
     help: String,
+    /// In words, and empty where there is none.
+    unit: String,
     kind: Kind,
     format: Exposition,
     samples: String,
 }
 
 impl Family {
-    pub(super) fn new(name: String, help: &str, kind: Kind, format: Exposition) -> Family {
-        Family { name, help: help.to_owned(), kind, format, samples: String::new() }
+    /// `unit` is the instrument's, in UCUM.
+    pub(super) fn new(name: String, help: &str, unit: &str, kind: Kind, format: Exposition) -> Family {
+        let unit = name::unit(unit, kind);
+        Family { name, help: help.to_owned(), unit, kind, format, samples: String::new() }
     }
 
     pub(super) fn value(&mut self, labels: &Labels, value: f64) {
@@ -114,6 +121,12 @@ impl Family {
         }
     }
 
+    /// The unit in `# UNIT`, which OpenMetrics has, and only where the name ends with it.
+    fn declared_unit(&self) -> Option<&str> {
+        let before = self.declared().strip_suffix(&self.unit)?;
+        (self.format == Exposition::OpenMetrics && !self.unit.is_empty() && before.ends_with('_')).then_some(&self.unit)
+    }
+
     /// The name in `# TYPE`, which OpenMetrics wants without the counters' suffix.
     fn declared(&self) -> &str {
         match self.format {
@@ -147,6 +160,9 @@ impl Page {
         };
         self.families.push_str(&format!("# HELP {name} {help}\n"));
         self.families.push_str(&format!("# TYPE {name} {}\n", family.kind.name()));
+        if let Some(unit) = family.declared_unit() {
+            self.families.push_str(&format!("# UNIT {name} {unit}\n"));
+        }
         self.families.push_str(&family.samples);
     }
 
@@ -183,15 +199,38 @@ mod tests {
 
     #[test]
     fn label_values_may_hold_anything() {
-        let Labels(labels) = Labels::of([("path", "a\\b\"c\nd".to_owned())].into_iter());
+        let Labels(labels) = Labels::of([("path".into(), "a\\b\"c\nd".to_owned())].into_iter());
         assert_eq!(labels, r#"path="a\\b\"c\nd""#);
     }
 
     #[test]
-    fn keys_that_collide_are_joined() {
-        let pairs = [("a.b", "1".to_owned()), ("a_b", "2".to_owned())];
-        let Labels(labels) = Labels::of(pairs.into_iter());
-        assert_eq!(labels, r#"a_b="1;2""#);
+    fn keys_that_collide_are_joined_in_the_order_of_the_keys() {
+        let check = |pairs: &[(&str, &str)], expected: &str| {
+            let owned = |(key, value): &(&str, &str)| (Cow::Owned((*key).to_owned()), (*value).to_owned());
+            let Labels(forwards) = Labels::of(pairs.iter().map(owned));
+            let Labels(backwards) = Labels::of(pairs.iter().rev().map(owned));
+            assert_eq!((forwards.as_str(), backwards.as_str()), (expected, expected));
+        };
+        check(&[("a.b", "1"), ("a_b", "2")], r#"a_b="1;2""#);
+        check(&[("a_b", "3"), ("a.b", "2"), ("a-b", "1")], r#"a_b="1;2;3""#);
+        check(&[("a__b", "3"), ("a.b", "2"), ("a..b", "1"), ("c", "4")], r#"a_b="1;2;3",c="4""#);
+    }
+
+    #[test]
+    fn a_unit_is_declared_where_the_name_ends_with_it() {
+        let declared = |name: &str, unit: &str, kind, format| {
+            let mut page = Page::new(format);
+            page.family(&Family::new(name.to_owned(), "Help.", unit, kind, format));
+            let page = page.finish();
+            page.lines().find_map(|line| line.strip_prefix("# UNIT ").map(str::to_owned))
+        };
+        let open = |name, unit, kind| declared(name, unit, kind, Exposition::OpenMetrics);
+        assert_eq!(open("wait_seconds", "s", Kind::Histogram).as_deref(), Some("wait_seconds seconds"));
+        assert_eq!(open("cpu_seconds_total", "s", Kind::Counter).as_deref(), Some("cpu_seconds seconds"));
+        assert_eq!(open("bytes_sent", "By", Kind::Gauge), None);
+        assert_eq!(open("http_requests_total", "{request}", Kind::Counter), None);
+        assert_eq!(open("seconds", "s", Kind::Gauge), None);
+        assert_eq!(declared("wait_seconds", "s", Kind::Histogram, Exposition::Prometheus), None);
     }
 
     #[test]
