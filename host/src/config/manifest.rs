@@ -79,7 +79,13 @@ fn console(section: &Section<'_>, environment: &Environment) -> Result<ConsoleCo
         let problem = format!("the console would listen on {address}, where others can reach it, without a token");
         return Err(section.error("listen", problem, "set SPANDREL_ADMIN_TOKEN, or listen on 127.0.0.1"));
     }
-    Ok(ConsoleConfig { listen, admin_token, otlp: otlp(section)?, jaeger_ui: section.path("jaeger_ui")? })
+    let (otlp, jaeger_ui) = (otlp(section)?, section.path("jaeger_ui")?);
+    let of_console = [("otlp", otlp.is_some()), ("jaeger_ui", jaeger_ui.is_some())];
+    if let Some((key, _)) = of_console.into_iter().find(|(_, is_given)| *is_given && listen.is_none()) {
+        let problem = format!("`{key}` is given, but the console is off, and nothing else shows what it is for");
+        return Err(section.error(key, problem, "leave it out, or give the console an address"));
+    }
+    Ok(ConsoleConfig { listen, admin_token, otlp, jaeger_ui })
 }
 
 /// Where spans of other processes are taken. Nobody there sends a token, so that only this machine may.

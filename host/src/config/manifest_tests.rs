@@ -130,6 +130,13 @@ fn spans_of_other_processes_come_from_this_machine_only() {
 }
 
 #[test]
+fn what_only_the_console_shows_is_refused_without_a_console() {
+    for key in ["otlp = \"127.0.0.1:4327\"", "jaeger_ui = \"ui\""] {
+        check(&format!("[console]\nlisten = \"off\"\n{key}\n"), "the console is off");
+    }
+}
+
+#[test]
 fn the_shop_s_own_manifest_is_good() {
     let text = include_str!("../../../services.toml");
     let config = read(text, Path::new("services.toml"), &Environment::default()).unwrap();
