@@ -129,7 +129,7 @@ mod tests {
     }
 
     #[test]
-    fn other_rooms_get_their_settings_here() {
+    fn other_modules_get_their_settings_here() {
         let environment =
             Environment::from_pairs([("SPANDREL_ADMIN_TOKEN", "t"), ("RUST_LOG", "debug"), ("NO_COLOR", "1")]);
         assert_eq!(environment.admin_token(), Some(AdminToken::from("t")));

@@ -1,4 +1,4 @@
-//! What components may ask of the host: one WIT interface per file, each a thin layer over the room that does the work.
+//! What components may ask of the host: one WIT interface per file, each a thin layer over the module that does the work.
 //!
 //! Every function here works on the [`StoreData`](crate::component::StoreData) of the instance that calls it. There is no
 //! ambient request and no ambient span: both are in that state, put there when the request began.

@@ -1,4 +1,4 @@
-//! Who may name what: the walls between the rooms of `host/src`.
+//! Which modules of `host/src` may name what.
 
 use super::Finding;
 use super::source::{Source, names};

@@ -153,7 +153,7 @@ fn any(value: Option<Any>) -> AnyValue {
         Some(Value::IntValue(number)) => AnyValue::Int(number),
         Some(Value::DoubleValue(number)) => AnyValue::Double(number),
         Some(Value::BytesValue(bytes)) => AnyValue::Bytes(bytes),
-        Some(Value::ArrayValue(list)) => AnyValue::List(list.values.into_iter().map(|any_| any(Some(any_))).collect()),
+        Some(Value::ArrayValue(list)) => AnyValue::List(list.values.into_iter().map(|item| any(Some(item))).collect()),
         Some(Value::KvlistValue(list)) => AnyValue::Map(pairs(list.values)),
         _ => AnyValue::Empty,
     }
