@@ -280,6 +280,43 @@ mod tests {
         }
     }
 
+    /// Answers every call with so many bytes.
+    struct Answers(usize);
+
+    impl LocalCalls for Answers {
+        fn call(&self, _: Call) -> Result<BoxFuture<'static, Response<Body>>, Call> {
+            let body = Body::Whole(vec![0; self.0].into());
+            Ok(Box::pin(std::future::ready(Response::new(body))))
+        }
+
+        fn hops(&self) -> u32 {
+            1
+        }
+    }
+
+    #[tokio::test]
+    async fn the_body_of_an_answer_ends_at_the_callers_limit() {
+        let uri: Uri = "http://a.example/".parse().unwrap();
+        let origin = Origin::of(&uri).unwrap();
+        let config = config::OutboundConfig { allow: vec![origin.clone()], no_baggage: Vec::new() };
+        let limits = config::Limits { response_body: 10, ..config::Limits::default() };
+        let outbound = Outbound::new(&config, &limits, Propagators::new(&[]), network().unwrap());
+        for (size, expected) in [(10, Ok(10)), (11, Err(BodyError::TooLarge(10)))] {
+            let call = Call {
+                method: Method::GET,
+                uri: uri.clone(),
+                origin: origin.clone(),
+                headers: HeaderMap::new(),
+                body: Body::empty(),
+                context: TraceContext::from_traceparent("00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01")
+                    .unwrap(),
+                baggage: Baggage::default(),
+            };
+            let answer = outbound.send(call, Arc::new(Answers(size))).await.unwrap();
+            assert_eq!(answer.into_body().collect().await.map(|body| body.len()), expected, "{size} bytes");
+        }
+    }
+
     #[tokio::test]
     async fn a_guests_own_baggage_stays_at_home_too_whatever_formats_are_in_use() {
         let uri: Uri = "http://a.example/".parse().unwrap();
