@@ -38,6 +38,8 @@ pub struct Answer {
     pub headers: HeaderMap,
     /// The whole body.
     pub body: Bytes,
+    /// The fields after the body.
+    pub trailers: HeaderMap,
     /// The trace that the request was sent in, where it was.
     pub trace: TraceId,
 }
@@ -116,9 +118,10 @@ impl Request {
         let request = head.body(Full::new(self.body)).map_err(|error| error.to_string())?;
         let response = self.client.0.request(request).await.map_err(|error| format!("{error:?}"))?;
         let (head, body) = response.into_parts();
-        let body = body.collect().await.map_err(|error| format!("{error:?}"))?.to_bytes();
+        let body = body.collect().await.map_err(|error| format!("{error:?}"))?;
+        let (trailers, body) = (body.trailers().cloned().unwrap_or_default(), body.to_bytes());
         let trace = self.trace.unwrap_or_else(|| TraceId::from(""));
-        Ok(Answer { status: head.status, version: head.version, headers: head.headers, body, trace })
+        Ok(Answer { status: head.status, version: head.version, headers: head.headers, body, trailers, trace })
     }
 }
 

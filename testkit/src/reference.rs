@@ -27,7 +27,16 @@ impl Reference {
             return None;
         };
         let mut child = Command::new(program)
-            .args(["serve", "-S", "cli", "--addr", "127.0.0.1:0", "--no-logging-prefix"])
+            .args([
+                "serve",
+                "-S",
+                "cli,p3",
+                "-W",
+                "component-model-async",
+                "--addr",
+                "127.0.0.1:0",
+                "--no-logging-prefix",
+            ])
             .args(options)
             .arg(component)
             .stdin(Stdio::null())

@@ -1,7 +1,7 @@
 //! Standard components: bodies that stream in both directions, their trailers, and their ends.
 
 use testkit::raw::Connection;
-use testkit::{PATIENCE, Shop, ShopBuilder};
+use testkit::{Client, PATIENCE, Shop, ShopBuilder};
 
 const BOTH: [&str; 2] = ["standard-p2", "standard-p3"];
 /// Chunked coding's last chunk.
@@ -55,13 +55,21 @@ async fn a_line_arrives_when_it_is_written_and_not_at_the_end() {
 async fn trailers_of_a_response_arrive_unannounced() {
     let shop = Shop::standard().start().await;
     for service in BOTH {
-        let mut connection = Connection::open(shop.address(service)).await;
-        connection.send("GET /trailers HTTP/1.1\r\nhost: x\r\nte: trailers\r\nconnection: close\r\n\r\n").await;
-        let response = connection.rest().await;
-        let (_, trailers) = response.split_once("\r\n0\r\n").unwrap_or_else(|| panic!("{service}: {response}"));
-        assert!(trailers.contains("x-checksum: abc123\r\n"), "{service}: {response}");
-        assert!(trailers.contains("x-rows: 2\r\n"), "{service}: {response}");
+        let answer = Client::h2c().request("GET", shop.address(service), "/trailers").send().await;
+        assert_eq!(answer.text(), "before the trailers\n", "{service}");
+        assert_eq!(answer.trailers["x-checksum"], "abc123", "{service}");
+        assert_eq!(answer.trailers["x-rows"], "2", "{service}");
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn trailers_that_are_known_with_the_head_arrive_over_http_1_too() {
+    let shop = Shop::standard().start().await;
+    let mut connection = Connection::open(shop.address("standard-p2")).await;
+    connection.send("GET /trailers HTTP/1.1\r\nhost: x\r\nte: trailers\r\nconnection: close\r\n\r\n").await;
+    let response = connection.rest().await;
+    let (_, trailers) = response.split_once("\r\n0\r\n").unwrap_or_else(|| panic!("{response}"));
+    assert!(trailers.contains("x-checksum: abc123\r\n") && trailers.contains("x-rows: 2\r\n"), "{response}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

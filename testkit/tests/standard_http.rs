@@ -2,7 +2,7 @@
 
 use serde_json::json;
 use testkit::raw::Connection;
-use testkit::{Client, STANDARD, Shop};
+use testkit::{Client, PATIENCE, Shop};
 
 /// Both versions of the interface; what holds for one holds for the other.
 const BOTH: [&str; 2] = ["standard-p2", "standard-p3"];
@@ -86,16 +86,28 @@ async fn expect_100_continue_is_answered_when_the_guest_reads_the_body() {
     }
 }
 
+/// How many requests the instances had served that answered so many in a row.
+async fn served(shop: &Shop, service: &str, times: usize) -> Vec<u64> {
+    let mut served = Vec::new();
+    for _ in 0..times {
+        served.push(shop.get(service, "/instance").await.text().parse().expect("a number"));
+    }
+    served
+}
+
+/// Asks until an instance answers that has served before: one is given back a moment after its response.
+async fn is_reused(shop: &Shop, service: &str) {
+    let deadline = std::time::Instant::now() + PATIENCE;
+    while served(shop, service, 1).await == [1] {
+        assert!(std::time::Instant::now() < deadline, "{service}: no instance serves twice");
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_fresh_instance_serves_each_request_of_0_2_and_one_serves_many_of_0_3() {
     let shop = Shop::standard().start().await;
-    let mut served = Vec::new();
-    for (service, _) in STANDARD {
-        for _ in 0..3 {
-            served.push(shop.get(service, "/instance").await.text());
-        }
-    }
-    assert_eq!(served, ["1", "1", "1", "1", "2", "3"]);
+    assert_eq!(served(&shop, "standard-p2", 5).await, [1; 5]);
+    is_reused(&shop, "standard-p3").await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -105,23 +117,16 @@ async fn isolation_can_be_turned_round_for_both() {
         .keys("standard-p3", "isolation = \"request\"")
         .start()
         .await;
-    let mut served = Vec::new();
-    for (service, _) in STANDARD {
-        for _ in 0..3 {
-            served.push(shop.get(service, "/instance").await.text());
-        }
-    }
-    assert_eq!(served, ["1", "2", "3", "1", "1", "1"]);
+    is_reused(&shop, "standard-p2").await;
+    assert_eq!(served(&shop, "standard-p3", 5).await, [1; 5]);
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_instance_is_replaced_after_requests_per_instance() {
     let shop = Shop::standard().keys("standard-p3", "requests_per_instance = 2").start().await;
-    let mut served = Vec::new();
-    for _ in 0..5 {
-        served.push(shop.get("standard-p3", "/instance").await.text());
-    }
-    assert_eq!(served, ["1", "2", "1", "2", "1"]);
+    is_reused(&shop, "standard-p3").await;
+    let served = served(&shop, "standard-p3", 20).await;
+    assert!(served.iter().all(|count| *count <= 2), "{served:?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
