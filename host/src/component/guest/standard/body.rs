@@ -80,34 +80,42 @@ impl ResponseBody {
         Body::stream(self)
     }
 
-    /// The body of a guest that has ended, as one piece where all of it is here and the guest gave its length: else it
-    /// leaves in chunks, as the guest wrote it. Trailers that came meanwhile are announced in `headers` to a client that
-    /// takes trailers: HTTP/1.1 sends no others.
-    pub fn gathered(mut self, mut headers: HeaderMap, takes_trailers: bool) -> (Body, HeaderMap) {
-        let mut context = Context::from_waker(Waker::noop());
-        let (mut size, mut is_plain) = (0, headers.contains_key(CONTENT_LENGTH));
-        while size <= GATHERED
-            && let Poll::Ready(frame) = Pin::new(&mut self.inner).poll_frame(&mut context)
-        {
-            let Some(frame) = frame else {
-                self.has_ended = true;
-                break;
-            };
-            match &frame {
-                Ok(frame) if let Some(trailers) = frame.trailers_ref() => {
-                    if takes_trailers {
-                        announce(trailers, &mut headers);
-                    }
-                    is_plain = false;
-                }
-                Ok(frame) => size += frame.data_ref().map_or(0, Bytes::len),
-                Err(_) => is_plain = false,
+    /// Takes what is here. Ready once that is all of it, or as much as is gathered.
+    pub fn poll_gather(&mut self, context: &mut Context<'_>) -> Poll<()> {
+        while !self.has_ended && self.gathered_size() <= GATHERED {
+            match ready!(Pin::new(&mut self.inner).poll_frame(context)) {
+                Some(frame) => self.gathered.push_back(frame),
+                None => self.has_ended = true,
             }
-            self.gathered.push_back(frame);
         }
-        if !is_plain || !self.has_ended || self.run.failure().is_some() {
+        Poll::Ready(())
+    }
+
+    /// Whether trailers are here.
+    pub fn has_trailers(&self) -> bool {
+        self.gathered.iter().flatten().any(Frame::is_trailers)
+    }
+
+    fn gathered_size(&self) -> usize {
+        let frames = self.gathered.iter().flatten().filter_map(|frame| frame.data_ref());
+        frames.map(Bytes::len).sum()
+    }
+
+    /// The body as far as it is here: as one piece where that is all of it and the guest gave its length, else in chunks,
+    /// as the guest wrote it. Trailers that are here are announced in `headers` to a client that takes trailers: HTTP/1.1
+    /// sends no others.
+    pub fn gathered(mut self, mut headers: HeaderMap, takes_trailers: bool) -> (Body, HeaderMap) {
+        let _ = self.poll_gather(&mut Context::from_waker(Waker::noop()));
+        let trailers = self.gathered.iter().flatten().find_map(|frame| frame.trailers_ref());
+        if let Some(trailers) = trailers.filter(|_| takes_trailers) {
+            announce(trailers, &mut headers);
+        }
+        let is_plain = trailers.is_none() && self.gathered.iter().all(Result::is_ok);
+        let is_whole = is_plain && self.has_ended && self.run.failure().is_none();
+        if !is_whole || !headers.contains_key(CONTENT_LENGTH) {
             return (Body::stream(self), headers);
         }
+        let size = self.gathered_size();
         (Body::Whole(self.take_data(size)), headers)
     }
 

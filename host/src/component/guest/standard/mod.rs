@@ -10,12 +10,14 @@ mod call;
 mod linker;
 mod run;
 
+use std::future::poll_fn;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use http::header::TE;
-use http::{HeaderMap, Response};
+use http::HeaderMap;
+use http::header::{TE, TRAILER};
+use http::response::Parts;
 use tokio::sync::oneshot::{self, error::TryRecvError};
 use wasmtime::Store;
 use wasmtime_wasi::I32Exit;
@@ -37,6 +39,9 @@ use crate::component::invocation::Reply;
 use crate::component::store_data::StoreData;
 use crate::component::symbolizer::Symbolizer;
 use crate::hostfn::outgoing::HttpGuestRequest;
+
+/// How long the head of a response waits for trailers to announce, for a client that takes them.
+const TRAILERS: Duration = Duration::from_millis(20);
 
 /// Where an instance goes that came to its end well.
 pub(in crate::component) type GiveBack = Box<dyn FnOnce(StandardInstance) + Send>;
@@ -100,13 +105,10 @@ impl StandardInstance {
         let mut work: Work = Box::pin(self.work(invocation, answer, run.clone(), give_back));
         let answer = tokio::time::timeout(limit, first_answer(&mut work, &mut answered)).await;
         let result = match answer {
-            Ok((Some(answer), rest)) => {
-                let is_done = matches!(rest, Rest::Nothing);
-                if let Rest::Work = rest {
-                    tokio::spawn(finish(work, run.clone(), limit));
-                }
-                check(answer, (is_done, takes_trailers), &run)
-            }
+            Ok((Some(answer), rest)) => match check(answer, &run) {
+                Ok((head, body)) => Ok(reply(head, body, (work, rest), (takes_trailers, limit), &run).await),
+                Err(failure) => Err(failure),
+            },
             Ok((None, _)) => Err(no_answer(&run)),
             // The guest goes with its work.
             Err(_) => Err(Failure::TimedOut),
@@ -202,16 +204,48 @@ async fn finish(work: Work, run: Arc<Run>, limit: Duration) {
     }
 }
 
-fn check(answer: Answer, (is_done, takes_trailers): (bool, bool), run: &Arc<Run>) -> Result<Reply, Failure> {
+fn check(answer: Answer, run: &Arc<Run>) -> Result<(Parts, ResponseBody), Failure> {
     let response = answer.map_err(|error| error_code(&error))?;
     if response.status().is_informational() {
         return Err(Failure::InvalidResponse(format!("{} is no status of a final response", response.status())));
     }
-    let (head, body) = Response::into_parts(response);
+    let (head, body) = response.into_parts();
     let body = ResponseBody::new(body, run.clone(), &head.headers);
+    Ok((head, body))
+}
+
+/// Makes the reply, and leaves what the guest still has to do to a task.
+async fn reply(
+    head: Parts,
+    mut body: ResponseBody,
+    (mut work, mut rest): (Work, Rest),
+    (takes_trailers, limit): (bool, Duration),
+    run: &Arc<Run>,
+) -> Reply {
+    if matches!(rest, Rest::Work) && takes_trailers && !head.headers.contains_key(TRAILER) {
+        rest = wait_for_trailers(&mut work, &mut body).await;
+    }
+    let is_here = matches!(rest, Rest::Nothing) || body.has_trailers();
+    if let Rest::Work = rest {
+        tokio::spawn(finish(work, run.clone(), limit));
+    }
     let (body, headers) =
-        if is_done { body.gathered(head.headers, takes_trailers) } else { (body.streamed(), head.headers) };
-    Ok(Reply { status: head.status, headers, body })
+        if is_here { body.gathered(head.headers, takes_trailers) } else { (body.streamed(), head.headers) };
+    Reply { status: head.status, headers, body }
+}
+
+/// Lets the guest go on for a moment: trailers that are there when the head leaves can be announced in it.
+async fn wait_for_trailers(work: &mut Work, body: &mut ResponseBody) -> Rest {
+    let mut rest = Rest::Work;
+    let go_on = poll_fn(|context| {
+        if matches!(rest, Rest::Work) && work.as_mut().poll(context).is_ready() {
+            rest = Rest::Nothing;
+        }
+        body.poll_gather(context)
+    });
+    // Where they come later, the head leaves without them.
+    let _ = tokio::time::timeout(TRAILERS, go_on).await;
+    rest
 }
 
 /// Whether the client takes trailers (RFC 9110, 10.1.4).
