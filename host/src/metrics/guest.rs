@@ -17,6 +17,7 @@ use opentelemetry::{
 use thiserror::Error;
 
 use super::{
+    labels::cut,
     prometheus::{Kind, family_name, label_name},
     reader::HTTP_BUCKETS,
     table::{SeriesKey, SeriesMap, Table},
@@ -261,10 +262,6 @@ fn is_label(key: &str) -> bool {
 
 fn description(requested: &Requested<'_>) -> String {
     cut(requested.description, TEXT_LENGTH).to_owned()
-}
-
-fn cut(text: &str, length: usize) -> &str {
-    text.get(..text.floor_char_boundary(length)).unwrap_or_default()
 }
 
 #[cfg(test)]

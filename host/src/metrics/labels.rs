@@ -80,6 +80,11 @@ pub(super) fn error_type(own: Option<&'static str>, status: Option<u16>, errors_
     }
 }
 
+/// As many whole characters of a text as fit into so many bytes.
+pub(super) fn cut(text: &str, length: usize) -> &str {
+    text.get(..text.floor_char_boundary(length)).unwrap_or_default()
+}
+
 /// Attributes in the order of their keys, which is how the SDK keeps them.
 pub(super) fn sorted(mut attributes: Vec<KeyValue>) -> Vec<KeyValue> {
     attributes.sort_by(|a, b| a.key.cmp(&b.key));

@@ -1,6 +1,7 @@
 //! The guests' own operations: `otel_operations` and `otel_span_duration_ms`, by the names of old.
 //!
-//! Both labels come from guests, so only the first [`SERIES_LIMIT`] pairs are told apart.
+//! Both labels come from guests, so only the first [`SERIES_LIMIT`] pairs are told apart, by their first
+//! [`LABEL_BYTES`] bytes each.
 
 use std::{borrow::Cow, time::Duration};
 
@@ -10,11 +11,13 @@ use opentelemetry::{
 };
 
 use super::{
-    labels::OTHER,
+    labels::{OTHER, cut},
     table::{SeriesKey, SeriesMap, Table},
 };
 
 const SERIES_LIMIT: usize = 200;
+/// The longest value of a label.
+const LABEL_BYTES: usize = 128;
 
 /// Upper bounds in milliseconds. They start low: most operations of a component take microseconds.
 const BUCKETS_MS: [f64; 15] =
@@ -72,8 +75,8 @@ impl OperationMetrics {
     }
 
     pub(super) fn ended(&self, operation_type: &str, span_name: &str, took: Duration, failed: bool) {
-        let labels =
-            Labels { failed, operation_type: Cow::Borrowed(operation_type), span_name: Cow::Borrowed(span_name) };
+        let label = |text| Cow::Borrowed(cut(text, LABEL_BYTES));
+        let labels = Labels { failed, operation_type: label(operation_type), span_name: label(span_name) };
         self.series.with(
             &labels,
             |labels| self.series_of(labels),

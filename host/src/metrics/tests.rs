@@ -176,6 +176,26 @@ fn guests_cannot_invent_operations() {
 }
 
 #[test]
+fn labels_that_guests_give_operations_are_bounded() {
+    let metrics = metrics();
+    let shop = shop(&metrics);
+    // The limit is within a character of two bytes.
+    let long = format!("x{}", "ü".repeat(2 << 20));
+    for (operation, span) in [(&*long, "span"), ("type", &long), (&long[..1001], &long), ("y", "y")] {
+        shop.operation(operation, span, Duration::ZERO, false);
+    }
+    let page = metrics.prometheus();
+    assert!(page.len() < 100_000, "{} bytes", page.len());
+    let kept = format!("x{}", "ü".repeat(63));
+    let operations = samples(&page, "otel_operations_total");
+    let expected =
+        format!(r#"otel_operations_total{{operation_type="{kept}",service_name="shop",status="success"}} 2"#);
+    assert!(operations.len() == 3 && operations.contains(&expected), "{operations:?}");
+    let spans = samples(&page, "otel_span_duration_ms_count");
+    assert!(spans.len() == 4 && spans.iter().any(|line| line.contains(&format!(r#"span_name="{kept}""#))), "{spans:?}");
+}
+
+#[test]
 fn called_origins_beyond_the_limit_share_one_name() {
     let metrics = metrics();
     let shop = shop(&metrics);

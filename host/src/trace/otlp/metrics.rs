@@ -5,7 +5,7 @@ use std::time::SystemTime;
 use opentelemetry::trace::{SpanId, TraceId};
 use opentelemetry_proto::tonic::collector::metrics::v1::ExportMetricsServiceRequest;
 use opentelemetry_proto::tonic::common::v1::{KeyValue, any_value};
-use opentelemetry_proto::tonic::metrics::v1::{Exemplar, HistogramDataPoint, exemplar, metric};
+use opentelemetry_proto::tonic::metrics::v1::{self, Exemplar, HistogramDataPoint, exemplar, metric};
 use opentelemetry_sdk::metrics::data::ResourceMetrics;
 
 use super::encode::nanos;
@@ -36,20 +36,20 @@ pub struct SeriesExemplars {
     pub exemplars: Vec<MetricExemplar>,
 }
 
-pub(super) fn encode(collected: &[ResourceMetrics], exemplars: Vec<SeriesExemplars>) -> ExportMetricsServiceRequest {
+/// What was collected, one for each Resource.
+pub(super) fn encode(collected: &[ResourceMetrics], exemplars: Vec<SeriesExemplars>) -> Vec<v1::ResourceMetrics> {
     let requests = collected.iter().map(ExportMetricsServiceRequest::from);
-    let resource_metrics = requests.flat_map(|request| request.resource_metrics).collect();
-    let mut request = ExportMetricsServiceRequest { resource_metrics };
+    let mut resources: Vec<_> = requests.flat_map(|request| request.resource_metrics).collect();
     for series in exemplars {
-        place(&mut request, &series);
+        place(&mut resources, &series);
     }
-    request
+    resources
 }
 
 /// Puts one series' exemplars on its data point.
-fn place(request: &mut ExportMetricsServiceRequest, series: &SeriesExemplars) {
+fn place(resources: &mut [v1::ResourceMetrics], series: &SeriesExemplars) {
     let attributes: Vec<KeyValue> = series.attributes.iter().map(Into::into).collect();
-    for resource in &mut request.resource_metrics {
+    for resource in resources {
         let of_service = resource
             .resource
             .iter()

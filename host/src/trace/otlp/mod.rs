@@ -1,7 +1,8 @@
 //! OTLP out: segments become requests, and requests reach the collector or are accounted for.
 //!
 //! A request holds what every service left, grouped by Resource. One that fails for now is tried again with growing
-//! pauses until it gets through or the host stops; one that the collector refuses for good is dropped and counted.
+//! pauses until it gets through or the host stops; one that the collector refuses for good is dropped and counted. Metrics
+//! go in requests for one Resource each, once.
 
 mod answer;
 mod attributes;
@@ -11,6 +12,7 @@ mod export_queue;
 mod grpc;
 mod guest_metrics;
 mod http;
+mod metric_requests;
 mod metrics;
 mod outage;
 mod protobuf;

@@ -3,13 +3,14 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use opentelemetry_proto::tonic::collector::metrics::v1::ExportMetricsServiceRequest;
+use futures_util::StreamExt;
 use opentelemetry_sdk::metrics::data::ResourceMetrics;
 use prost::Message;
 
 use super::batch::Body;
 use super::export_queue::ExportQueue;
 use super::guest_metrics;
+use super::metric_requests;
 use super::metrics::{self, SeriesExemplars};
 use super::outage::Outage;
 use super::transport::Transport;
@@ -19,6 +20,9 @@ use super::{grpc, http};
 use crate::trace::counters::{Counters, ExportOutcome, SignalKind};
 use crate::trace::guest_metrics::SeriesOfService;
 use crate::trace::settings::{Exporter, Otlp, Protocol, Settings, Signal};
+
+/// The most requests of metrics that are under way at a time.
+const METRICS_IN_FLIGHT: usize = 4;
 
 /// The ways out for all signals. Signals with the same settings share one channel.
 pub(in crate::trace) struct Transports {
@@ -54,7 +58,8 @@ impl Transports {
         })
     }
 
-    /// Sends metrics once: the next collection holds the same totals, so there is nothing to keep.
+    /// Sends metrics once: the next collection holds the same totals, so there is nothing to keep. The requests do not wait
+    /// for each other's answers, and none of them depends on another's.
     pub async fn send_metrics(
         &self,
         (collected, guests): (&[ResourceMetrics], Vec<SeriesOfService>),
@@ -62,22 +67,22 @@ impl Transports {
         counters: &Counters,
     ) {
         let Some((transport, outage)) = self.metrics.as_ref().filter(|_| !collected.is_empty()) else { return };
-        // Those of guests' own SDKs go apart, service by service: where they are more than a collector takes in one
-        // request, it is only they that do not arrive.
-        let guests = guests.into_iter().map(|(resource, series)| ExportMetricsServiceRequest {
-            resource_metrics: vec![guest_metrics::encode(&resource, series)],
-        });
-        for request in std::iter::once(metrics::encode(collected, exemplars)).chain(guests) {
+        let mut resources = metrics::encode(collected, exemplars);
+        resources.extend(guests.into_iter().map(|(resource, series)| guest_metrics::encode(&resource, series)));
+        let requests = metric_requests::requests(resources, metric_requests::MOST_BYTES);
+        let sends = futures_util::stream::iter(requests).for_each_concurrent(METRICS_IN_FLIGHT, |request| async move {
+            let body = Body::from(request.encode_to_vec());
             let began = Instant::now();
-            let outcome = send(transport, outage, Body::from(request.encode_to_vec())).await;
+            let outcome = settle(outage, transport.send(SignalKind::Metrics, body).await);
             counters.export(SignalKind::Metrics, outcome, began.elapsed());
-        }
+        });
+        sends.await;
     }
 }
 
-/// Sends a request with metrics, and tells what came of it.
-async fn send(transport: &Transport, outage: &Outage, body: Body) -> ExportOutcome {
-    match transport.send(SignalKind::Metrics, body).await {
+/// What became of one request of metrics, which is told where it failed.
+fn settle(outage: &Outage, verdict: Verdict) -> ExportOutcome {
+    match verdict {
         Verdict::Accepted { rejected, message } => {
             outage.accepted(rejected, &message);
             ExportOutcome::Accepted
