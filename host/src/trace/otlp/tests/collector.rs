@@ -199,7 +199,7 @@ impl Service {
         let body = body.collect().await.unwrap().to_bytes();
         let mut plain = Vec::new();
         if head.headers.get("content-encoding").is_some_and(|encoding| encoding == "gzip") {
-            drop(flate2::read::GzDecoder::new(&*body).read_to_end(&mut plain).unwrap());
+            flate2::read::GzDecoder::new(&*body).read_to_end(&mut plain).unwrap();
         } else {
             plain.extend_from_slice(&body);
         }
