@@ -84,7 +84,8 @@ async fn swap(State(console): State<Arc<Console>>, Path(name): Path<String>, req
         Ok(options) => options,
         Err(reason) => return problem(StatusCode::BAD_REQUEST, &reason),
     };
-    let Ok(_room) = console.uploads.try_acquire() else {
+    let turn = tokio::time::timeout(UPLOAD_TIMEOUT, console.uploads.acquire()).await;
+    let Ok(Ok(_turn)) = turn else {
         return problem(StatusCode::SERVICE_UNAVAILABLE, "The console receives other components already");
     };
     let bytes = match read(request.into_body()).await {

@@ -17,7 +17,7 @@ use crate::trace::TraceStore;
 /// Searches of the store that run at the same time.
 const QUERIES: usize = 2;
 /// Components that are received at the same time: each is held in memory as a whole.
-const UPLOADS: usize = 2;
+const UPLOADS: usize = 8;
 /// How long a search may wait for its turn.
 const QUERY_WAIT: Duration = Duration::from_secs(10);
 
