@@ -306,12 +306,12 @@ async fn a_head_that_is_too_large_gets_431() {
     connection.send("GET /health HTTP/1.1\r\nhost: x\r\n").await;
     connection.send(format!("x-long: {}\r\n\r\n", "y".repeat(2 << 20))).await;
     let came = connection.rest().await;
-    assert!(came.is_empty() || came.starts_with("HTTP/1.1 431"), "{came}");
+    assert!(came.starts_with("HTTP/1.1 431"), "{came}");
     let mut connection = Connection::open(shop.address("oddities")).await;
     let many: String = (0..2000).map(|number| format!("x-{number}: y\r\n")).collect();
     connection.send(format!("GET /health HTTP/1.1\r\nhost: x\r\n{many}\r\n")).await;
     let came = connection.rest().await;
-    assert!(came.is_empty() || came.starts_with("HTTP/1.1 431"), "{came}");
+    assert!(came.starts_with("HTTP/1.1 431"), "{came}");
     assert_eq!(shop.get("oddities", "/health").await.status, 200);
 }
 
@@ -321,7 +321,7 @@ async fn a_body_that_does_not_arrive_in_time_gets_408() {
     let mut connection = Connection::open(shop.address("oddities")).await;
     connection.send("POST /echo/a/b HTTP/1.1\r\nhost: x\r\ncontent-length: 10\r\n\r\nabc").await;
     let came = connection.rest().await;
-    assert!(came.is_empty() || came.starts_with("HTTP/1.1 408"), "{came}");
+    assert!(came.starts_with("HTTP/1.1 408"), "{came}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -330,7 +330,7 @@ async fn a_head_that_does_not_arrive_in_time_ends_the_connection() {
     let mut connection = Connection::open(shop.address("oddities")).await;
     connection.send("GET /health HTTP/1.1\r\nhost: ").await;
     let came = connection.rest().await;
-    assert!(came.is_empty() || came.starts_with("HTTP/1.1 408"), "{came}");
+    assert!(came.starts_with("HTTP/1.1 408"), "{came}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -342,7 +342,7 @@ async fn what_is_no_http_is_refused() {
         let mut connection = Connection::open(shop.address("oddities")).await;
         connection.send(garbage).await;
         let came = connection.rest().await;
-        assert!(came.is_empty() || came.starts_with("HTTP/1.1 4"), "{garbage:?}: {came}");
+        assert!(came.starts_with("HTTP/1.1 4"), "{garbage:?}: {came}");
     }
     assert_eq!(shop.get("oddities", "/health").await.status, 200);
 }
@@ -360,7 +360,7 @@ async fn two_lengths_are_no_way_to_smuggle_a_request() {
         let mut connection = Connection::open(shop.address("oddities")).await;
         connection.send(format!("POST /echo/a/b HTTP/1.1\r\nhost: x\r\n{head}\r\nhello")).await;
         let came = connection.rest().await;
-        assert!(came.is_empty() || came.starts_with("HTTP/1.1 4"), "{head}: {came}");
+        assert!(came.starts_with("HTTP/1.1 4"), "{head}: {came}");
     }
 }
 

@@ -124,7 +124,13 @@ async fn what_a_candidate_needs_lacks_or_drops_is_named() {
     let standard = wat("(component
             (instance $handler)
             (export \"wasi:http/incoming-handler@0.2.0\" (instance $handler)))");
-    assert_refused(&shop, "inventory-service", standard, &["`wasi:http/incoming-handler@0.2.", "does not have export `handle`"]).await;
+    assert_refused(
+        &shop,
+        "inventory-service",
+        standard,
+        &["`wasi:http/incoming-handler@0.2.", "does not have export `handle`"],
+    )
+    .await;
     let other = variant("oddities", 0);
     let words = ["GET /inventory/{product_id}", "POST /inventory/{product_id}/reserve", "--allow-dropped-routes"];
     assert_refused(&shop, "inventory-service", other, &words).await;

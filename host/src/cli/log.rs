@@ -2,6 +2,9 @@
 //!
 //! A thread of its own writes it, so that nobody who logs waits for a terminal that is stopped or a pipe that nobody
 //! reads. What finds no room meanwhile is lost, and the log says how much that was once it is read again.
+//!
+//! The writer is our own because `tracing-appender` counts the lines that it drops but does not say so in the log when
+//! reading resumes, and because text such as the banner has to stand between the lines in their order.
 
 use std::io::{IsTerminal, Write};
 use std::sync::Arc;

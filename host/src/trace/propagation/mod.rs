@@ -2,6 +2,8 @@
 
 mod b3;
 mod carrier;
+#[cfg(test)]
+mod interop_tests;
 mod jaeger;
 
 use http::{HeaderMap, HeaderName, HeaderValue};
