@@ -127,7 +127,7 @@ async fn the_page_is_used_by_keyboard() {
     let Some((shop, browser)) = start(Shop::builder()).await else { return };
     let answer = shop.get("user-service", RECOMMENDATIONS).await;
     browser.open(&page(&shop, "/traces")).await;
-    browser.text(&format!("a[href='/traces/{}']", answer.trace.as_str())).await;
+    browser.text(&format!("a[data-row][href='/traces/{}']", answer.trace.as_str())).await;
     browser.press("/").await;
     assert_eq!(browser.script("return document.activeElement.id").await, "tags");
     browser.press("\u{e00c}j\u{e007}").await;
