@@ -5,16 +5,19 @@
 mod endpoint;
 mod headers;
 mod ignored;
+mod ignored_value;
 mod otlp;
+mod strict;
 mod summary;
 #[cfg(test)]
 mod tests;
 mod tls;
 mod variables;
 
-pub use self::ignored::{Ignored, ignored, invalid};
+pub use self::ignored::{ignored, invalid};
+pub use self::ignored_value::Ignored;
+pub(super) use self::strict::is_strict;
 pub use self::summary::summary;
-pub(super) use self::variables::is_strict;
 use self::variables::{Result, Variables, entries, pair};
 use super::environment::Environment;
 use crate::trace::{AttributeLimits, Batch, Exporter, Propagator, Root, Sampler, Settings, Signal, SpanLimits};

@@ -2,7 +2,7 @@
 //!
 //! A value that is of no use is noted and counts as not set, as the OpenTelemetry specification asks of SDKs: operators
 //! set one value for all containers at once. Only what says where telemetry goes, with which secrets and under which
-//! protection ([`is_strict`]) is an error: something else in its place might send it to somebody else.
+//! protection ([`is_strict`](super::strict::is_strict)) is an error: something else in its place might send it to somebody else.
 
 use std::cell::RefCell;
 use std::fmt::Display;
@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use percent_encoding::percent_decode_str;
 
-use super::ignored::Ignored;
+use super::ignored_value::Ignored;
 use crate::config::environment::Environment;
 use crate::config::error::ConfigError;
 use crate::trace::Otlp;
@@ -23,12 +23,6 @@ const MILLIS_HELP: &str = "write a number of milliseconds, up to a year";
 /// An error that names the variable, its value and what is accepted.
 pub(super) fn wrong(name: &str, value: &str, help: &str) -> ConfigError {
     ConfigError::Variable { name: name.to_owned(), value: value.to_owned(), help: help.to_owned() }
-}
-
-/// Whether a value of this variable that is of no use is an error.
-pub(in crate::config) fn is_strict(name: &str) -> bool {
-    let ends = ["ENDPOINT", "HEADERS", "CERTIFICATE", "CLIENT_KEY"];
-    name.strip_prefix("OTEL_EXPORTER_OTLP_").is_some_and(|rest| ends.iter().any(|end| rest.ends_with(end)))
 }
 
 /// Typed reading of variables, and what was of no use in them.
