@@ -60,7 +60,7 @@ impl Environment {
     }
 
     /// Refuses variables for the host that cannot be read: taken for unset they would change what it does in silence.
-    /// Those of telemetry that count as not set are said by [`telemetry::ignored`].
+    /// Those of telemetry that count as not set are said by [`telemetry::ignored()`].
     pub(super) fn check(&self) -> Result<(), ConfigError> {
         let is_own = |name: &str| OWN.iter().any(|own| name.starts_with(own)) || telemetry::is_strict(name);
         match self.others.iter().find(|name| is_own(name)) {
