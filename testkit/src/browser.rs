@@ -207,7 +207,7 @@ impl Drop for Browser {
         if let Ok(mut stream) = TcpStream::connect(self.address) {
             stream.set_read_timeout(Some(Duration::from_secs(10))).ok();
             stream.write_all(close.as_bytes()).ok();
-            stream.read(&mut [0; 64]).ok();
+            let _ = stream.read(&mut [0; 64]);
         }
         self.driver.kill().ok();
         self.driver.wait().ok();
