@@ -43,7 +43,6 @@ pub use self::digest::Digest;
 pub use self::engine::{Engine, EngineError};
 pub use self::error::ComponentError;
 pub use self::failure::{Exception, Failure};
-pub use self::gauge::PoolStats;
 pub(crate) use self::guest::lean::{from_wit, to_wit};
 pub use self::guest::standard::{HttpHandled, HttpInvocation, Run};
 pub use self::inspect::{Import, Inspection, inspect};

@@ -12,13 +12,14 @@ use super::context::ServiceContext;
 use super::contract::HttpWorld;
 use super::engine::Engine;
 use super::failure::Failure;
-use super::gauge::{Gauge, PoolStats};
+use super::gauge::Gauge;
 use super::guest::lean::LeanInstance;
 use super::guest::standard::{HttpHandled, HttpInvocation, Run, StandardInstance};
 use super::guest::{Guest, Linked};
 use super::idle::{Idle, IdleInstances};
 use super::invocation::{Handled, Invocation};
 use crate::config::Isolation;
+use crate::metrics::PoolStats;
 
 /// How many requests one lean instance serves before it is replaced, and one of a standard component.
 const LEAN_REQUESTS: u32 = 100_000;
@@ -109,17 +110,18 @@ impl Pool {
         }
     }
 
-    /// How many instances there are.
+    /// How many instances there are, of a generation that the caller knows.
     pub fn stats(&self) -> PoolStats {
         let idle = match &self.guests {
             Guests::Lean(instances) => instances.idle.len(),
             Guests::Standard(instances) => instances.idle.len(),
         };
         PoolStats {
-            live: self.gauge.live.load(Ordering::Relaxed),
-            idle,
-            memory: self.gauge.memory.load(Ordering::Relaxed),
-            memory_high_water: self.gauge.memory_high_water.load(Ordering::Relaxed),
+            live: self.gauge.live.load(Ordering::Relaxed) as u64,
+            idle: idle as u64,
+            memory_bytes: self.gauge.memory.load(Ordering::Relaxed),
+            memory_high_water_bytes: self.gauge.memory_high_water.load(Ordering::Relaxed),
+            ..PoolStats::default()
         }
     }
 }

@@ -25,7 +25,7 @@ impl Control {
         let metrics = self.builder.metrics();
         let (mut collected, exemplars) = (metrics.collect(), metrics.exemplars());
         collected.extend(metrics.collect_retired());
-        self.pipeline.export_metrics(collected, observe::exemplars(exemplars)).await;
+        self.pipeline.export_metrics(collected, exemplars).await;
     }
 }
 

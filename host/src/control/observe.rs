@@ -2,9 +2,9 @@
 
 use std::sync::Arc;
 
-use crate::metrics::{Exemplar, Metrics, PipelineStats, PoolStats, SeriesExemplars};
+use crate::metrics::{Metrics, PipelineStats, PoolStats};
 use crate::services::{Service, Serving};
-use crate::trace::{self, Pipeline};
+use crate::trace::Pipeline;
 
 /// The state of the span queue.
 pub(super) fn pipeline(pipeline: &Pipeline) -> PipelineStats {
@@ -37,25 +37,10 @@ fn pool(serving: &Serving) -> PoolStats {
     let generations = std::iter::once(&serving.stable).chain(serving.canary.iter().map(|canary| &canary.generation));
     let mut sum = PoolStats { generation: serving.stable.number, ..PoolStats::default() };
     for stats in generations.map(|generation| generation.pool.stats()) {
-        sum.live += stats.live as u64;
-        sum.idle += stats.idle as u64;
-        sum.memory_bytes += stats.memory;
-        sum.memory_high_water_bytes = sum.memory_high_water_bytes.max(stats.memory_high_water);
+        sum.live += stats.live;
+        sum.idle += stats.idle;
+        sum.memory_bytes += stats.memory_bytes;
+        sum.memory_high_water_bytes = sum.memory_high_water_bytes.max(stats.memory_high_water_bytes);
     }
     sum
-}
-
-/// Exemplars in the form in which the exporter wants them.
-pub(super) fn exemplars(series: Vec<SeriesExemplars>) -> Vec<trace::SeriesExemplars> {
-    let exemplar = |exemplar: Exemplar| {
-        let Exemplar { value, time, trace_id, span_id } = exemplar;
-        trace::MetricExemplar { value, time, trace_id, span_id }
-    };
-    let series = series.into_iter().map(|series| trace::SeriesExemplars {
-        service: series.service,
-        metric: series.metric,
-        attributes: series.attributes,
-        exemplars: series.exemplars.into_iter().map(exemplar).collect(),
-    });
-    series.collect()
 }

@@ -11,38 +11,10 @@ use std::{
     time::SystemTime,
 };
 
-use opentelemetry::{
-    KeyValue,
-    trace::{SpanId, TraceId},
-};
+use opentelemetry::trace::{SpanId, TraceId};
 
 use super::reader::HTTP_BUCKETS;
-
-/// One measurement and the span it was made in.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Exemplar {
-    /// The measured value, in the unit of its metric.
-    pub value: f64,
-    /// When it was measured.
-    pub time: SystemTime,
-    /// The sampled trace it belongs to.
-    pub trace_id: TraceId,
-    /// The span of that trace.
-    pub span_id: SpanId,
-}
-
-/// The exemplars of one data point.
-#[derive(Clone, Debug, PartialEq)]
-pub struct SeriesExemplars {
-    /// The service (`service.name` of the resource) that the data point is reported under.
-    pub service: String,
-    /// The name of the metric.
-    pub metric: &'static str,
-    /// The attributes of the data point, in the order in which the SDK reports them.
-    pub attributes: Vec<KeyValue>,
-    /// At most one per bucket.
-    pub exemplars: Vec<Exemplar>,
-}
+use crate::trace::MetricExemplar;
 
 /// The exemplars of one series, a slot per bucket of [`HTTP_BUCKETS`] and one for what is above.
 #[derive(Default)]
@@ -58,7 +30,7 @@ struct Slot {
 }
 
 struct Kept {
-    exemplar: Exemplar,
+    exemplar: MetricExemplar,
     handed_out: bool,
 }
 
@@ -73,24 +45,24 @@ impl Reservoir {
             return;
         }
         slot.period.store(period, Ordering::Relaxed);
-        let exemplar = Exemplar { value, time: SystemTime::now(), trace_id, span_id };
+        let exemplar = MetricExemplar { value, time: SystemTime::now(), trace_id, span_id };
         *slot.kept.lock().unwrap_or_else(PoisonError::into_inner) = Some(Kept { exemplar, handed_out: false });
     }
 
     /// The latest exemplar of each bucket.
-    pub(super) fn peek(&self) -> Vec<Exemplar> {
+    pub(super) fn peek(&self) -> Vec<MetricExemplar> {
         self.read(|kept| Some(kept.exemplar.clone()))
     }
 
     /// The exemplars that no earlier call returned.
-    pub(super) fn take(&self) -> Vec<Exemplar> {
+    pub(super) fn take(&self) -> Vec<MetricExemplar> {
         self.read(|kept| {
             let seen = std::mem::replace(&mut kept.handed_out, true);
             (!seen).then(|| kept.exemplar.clone())
         })
     }
 
-    fn read(&self, read: impl Fn(&mut Kept) -> Option<Exemplar>) -> Vec<Exemplar> {
+    fn read(&self, read: impl Fn(&mut Kept) -> Option<MetricExemplar>) -> Vec<MetricExemplar> {
         self.slots
             .iter()
             .filter_map(|slot| {

@@ -33,7 +33,6 @@ use opentelemetry_sdk::metrics::data::ResourceMetrics;
 
 pub use self::{
     client::Called,
-    exemplar::{Exemplar, SeriesExemplars},
     guest::{InstrumentError, Label, Requested as RequestedInstrument},
     host::PipelineStats,
     prometheus::Exposition,
@@ -41,6 +40,7 @@ pub use self::{
     service::{PoolStats, ServiceMetrics},
 };
 use self::{host::HostMetrics, process::Process};
+use crate::trace::SeriesExemplars;
 
 /// All metrics of one host. Clones share them.
 #[derive(Clone)]

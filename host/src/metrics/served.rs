@@ -13,11 +13,12 @@ use opentelemetry::{
 };
 
 use super::{
-    exemplar::{Exemplar, Reservoir},
+    exemplar::Reservoir,
     labels::{self, Method, OTHER, Scheme},
     reader::HTTP_BUCKETS,
     table::{SeriesKey, SeriesMap, Table},
 };
+use crate::trace::MetricExemplar;
 
 pub(super) const DURATION: &str = "http.server.request.duration";
 const SERIES_LIMIT: usize = 1000;
@@ -164,7 +165,10 @@ impl ServerMetrics {
     }
 
     /// The attributes of each series with the exemplars that `read` gives of it.
-    pub(super) fn exemplars(&self, read: impl Fn(&Reservoir) -> Vec<Exemplar>) -> Vec<(Vec<KeyValue>, Vec<Exemplar>)> {
+    pub(super) fn exemplars(
+        &self,
+        read: impl Fn(&Reservoir) -> Vec<MetricExemplar>,
+    ) -> Vec<(Vec<KeyValue>, Vec<MetricExemplar>)> {
         self.series
             .all()
             .into_iter()

@@ -17,12 +17,13 @@ use opentelemetry_sdk::metrics::data::ResourceMetrics;
 
 use super::{
     client::{Called, ClientMetrics},
-    exemplar::{Reservoir, SeriesExemplars},
+    exemplar::Reservoir,
     guest::{GuestMetrics, InstrumentError, Label, Requested},
     reader::ResourceReader,
     served::{self, ActiveRequestGuard, Served, ServerMetrics},
     spans::OperationMetrics,
 };
+use crate::trace::{MetricExemplar, SeriesExemplars};
 
 /// Upper bounds in seconds for waiting for an instance: from none to the longest request timeouts.
 const WAIT_BUCKETS: [f64; 11] = [0.0001, 0.0005, 0.001, 0.005, 0.01, 0.05, 0.1, 0.5, 1.0, 5.0, 10.0];
@@ -194,7 +195,7 @@ impl ServiceMetrics {
         self.exemplars(Reservoir::peek)
     }
 
-    fn exemplars(&self, read: impl Fn(&Reservoir) -> Vec<super::Exemplar>) -> Vec<SeriesExemplars> {
+    fn exemplars(&self, read: impl Fn(&Reservoir) -> Vec<MetricExemplar>) -> Vec<SeriesExemplars> {
         self.server
             .exemplars(read)
             .into_iter()

@@ -247,15 +247,10 @@ pub fn network() -> Result<reqwest::Client, reqwest::Error> {
 
 /// reqwest says only that sending failed; the reason is at the end of the chain.
 fn network_error(error: reqwest::Error) -> CallError {
-    use std::error::Error;
     if error.is_timeout() {
         return CallError::TimedOut;
     }
-    let mut cause: &dyn Error = &error;
-    while let Some(next) = cause.source() {
-        cause = next;
-    }
-    CallError::Unreachable(cause.to_string())
+    CallError::Unreachable(trace::innermost(&error))
 }
 
 #[cfg(test)]

@@ -44,6 +44,7 @@ pub use self::guest_metrics::{
     Exponential, GuestPoint, Histogram, InstanceMetrics, Measured as GuestMeasured, Number, SeriesKey, Totals,
 };
 pub(crate) use self::identity::draw;
+pub(crate) use self::otlp::innermost;
 pub use self::otlp::{
     Attribute, Attributes, MetricExemplar, SeriesExemplars, TransportError, Value, decode_attributes,
 };

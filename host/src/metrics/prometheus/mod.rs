@@ -23,7 +23,7 @@ pub(super) use self::format::Kind;
 use self::format::Number;
 pub(super) use self::name::{family as family_name, label as label_name};
 use self::page::{Family, Labels, Page};
-use super::exemplar::{Exemplar, SeriesExemplars};
+use crate::trace::{MetricExemplar, SeriesExemplars};
 
 /// Writes the page. Families of the same name in several resources become one.
 pub(super) fn render(collected: &[ResourceMetrics], exemplars: &[SeriesExemplars], format: Exposition) -> String {
@@ -118,7 +118,7 @@ impl<'a> Service<'a> {
         }
     }
 
-    fn exemplars<T>(&self, metric: &str, point: &HistogramDataPoint<T>) -> &'a [Exemplar] {
+    fn exemplars<T>(&self, metric: &str, point: &HistogramDataPoint<T>) -> &'a [MetricExemplar] {
         self.exemplars
             .iter()
             .find(|series| series.metric == metric && series.attributes.iter().eq(point.attributes()))

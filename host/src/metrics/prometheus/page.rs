@@ -7,7 +7,7 @@ use opentelemetry_sdk::metrics::data::HistogramDataPoint;
 
 use super::format::{Exposition, Kind, Number};
 use super::name;
-use crate::metrics::exemplar::Exemplar;
+use crate::trace::MetricExemplar;
 
 /// Labels as they are written: `a="1",b="2"`, sorted, without braces.
 pub(super) struct Labels(String);
@@ -69,7 +69,7 @@ impl Family {
         &mut self,
         labels: &Labels,
         point: &HistogramDataPoint<T>,
-        exemplars: &[Exemplar],
+        exemplars: &[MetricExemplar],
     ) {
         let bounds = point.bounds().chain(std::iter::once(f64::INFINITY));
         let (mut below, mut lower) = (0, f64::NEG_INFINITY);
@@ -99,7 +99,7 @@ impl Family {
         debug_assert!(written.is_ok(), "a String takes what is written");
     }
 
-    fn exemplar(&mut self, exemplar: &Exemplar) {
+    fn exemplar(&mut self, exemplar: &MetricExemplar) {
         let seconds = exemplar.time.duration_since(UNIX_EPOCH).unwrap_or_default();
         let written = write!(
             self.samples,

@@ -11,7 +11,7 @@ use opentelemetry_sdk::metrics::data::ResourceMetrics;
 use super::encode::nanos;
 
 /// A measurement and the trace that it was made in.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct MetricExemplar {
     /// The measured value, in the unit of its metric.
     pub value: f64,
@@ -24,7 +24,7 @@ pub struct MetricExemplar {
 }
 
 /// The exemplars of one data point.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct SeriesExemplars {
     /// `service.name` of the Resource.
     pub service: String,

@@ -29,3 +29,4 @@ pub(super) use self::export_queue::ExportQueue;
 pub use self::metrics::{MetricExemplar, SeriesExemplars};
 pub use self::transport_error::TransportError;
 pub(super) use self::transports::Transports;
+pub(crate) use self::verdict::innermost;

@@ -59,7 +59,7 @@ pub(super) fn user_agent() -> String {
 }
 
 /// What is at the bottom of an error: "connection refused" says more than "error sending request".
-pub(super) fn innermost(error: &(dyn Error + 'static)) -> String {
+pub fn innermost(error: &(dyn Error + 'static)) -> String {
     let mut cause = error;
     while let Some(next) = cause.source() {
         cause = next;
