@@ -1,7 +1,7 @@
 //! The life of one request at one service, whether it came over the network or from a service of the same host.
 //!
 //! Trace context in, a generation taken, a route found, the body read, the guest called, the answer checked, the spans
-//! handed over. Everything that can refuse a request on the way does so with a [`Rejection`].
+//! handed over. Everything that can refuse a request on the way does so with a `Rejection`.
 
 use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, PoisonError};
