@@ -1,8 +1,8 @@
 //! What Wasmtime makes of the world `standard-imports` in `wit/`: the proposals that only standard components import.
 
 wasmtime::component::bindgen!({
-    path: "../wit",
-    world: "spandrel:service/standard-imports",
+    path: ["../wit", "../wit/standard"],
+    world: "spandrel:standard/standard-imports",
     imports: {
         "wasi:keyvalue/store@0.2.0-draft.[method]bucket.get": async | trappable,
         "wasi:keyvalue/store@0.2.0-draft.[method]bucket.set": async | trappable,
