@@ -4,6 +4,7 @@
 //! and leaves the version that serves as it is. One swap of a service runs at a time; a newer one cancels an older one
 //! that has not published yet. The last generations are kept, compiled but without instances, for going back to.
 
+mod component_file;
 mod differences;
 mod error;
 mod guard;

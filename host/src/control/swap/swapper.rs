@@ -12,7 +12,7 @@ use super::outcome::{ComponentSource, SwapOptions, Swapped};
 use super::progress::Progress;
 use super::report::{self, ServiceReport};
 use super::slot::Slot;
-use super::{guard, probe};
+use super::{component_file, guard, probe};
 use crate::component::Digest;
 use crate::config::{ServiceConfig, ServiceName, SwapConfig};
 use crate::control::observe;
@@ -191,7 +191,7 @@ impl Swapper {
         let config = ServiceConfig::clone(&service.declared());
         let bytes = match component {
             ComponentSource::Bytes(bytes) => bytes,
-            ComponentSource::File => self.builder.read(&config).await?,
+            ComponentSource::File => component_file::read(&self.builder, &config).await?,
         };
         if Digest::compute(&bytes).await == *old.digest() && config.is_same_version_as(&old.config) {
             return Ok(None);
