@@ -21,6 +21,8 @@ const KEPT_SHARE: usize = 4;
 const PER_TRACE: usize = 512;
 /// And for one part of it.
 const PER_PART: usize = 128;
+/// And for one span name that no other trace has: a map's entry with its vector, and the first node of a set.
+const PER_OPERATION: usize = 256 + size_of::<Operation>();
 /// How many traces that have changed are remembered for those who watch.
 const CHANGED: usize = 64;
 
@@ -146,12 +148,12 @@ impl Index {
             };
         }
         let (before, worth) = (entry.bytes, entry.worth);
-        let (service, slow) = enter(&mut self.services, &held, number);
+        let entered = enter(&mut self.services, &held, number);
         let owned = entry.summary.bytes();
-        entry.summary.add(&held, &service);
-        entry.bytes += bytes + entry.summary.bytes().saturating_sub(owned);
+        entry.summary.add(&held, &entered.service);
+        entry.bytes += bytes + entered.bytes + entry.summary.bytes().saturating_sub(owned);
         entry.parts.push(Part { held, terms });
-        entry.worth = entry.worth_now(slow);
+        entry.worth = entry.worth_now(entered.is_slow);
         let (after, now) = (entry.bytes, entry.worth);
         self.bytes += after - before;
         self.move_between(number, (worth, before), (now, after));
@@ -343,18 +345,34 @@ impl Entry {
     }
 }
 
-/// Enters the spans of a part under its service. Returns the service's name, and whether the request was slow for its
-/// kind.
-fn enter(services: &mut Map<Arc<str>, Service>, held: &Held, number: u64) -> (Arc<str>, bool) {
+/// What came of entering a part under its service.
+struct Entered {
+    /// The service's name.
+    service: Arc<str>,
+    /// Whether the request was slow for its kind.
+    is_slow: bool,
+    /// What span names take that are new.
+    bytes: usize,
+}
+
+/// Enters the spans of a part under its service.
+fn enter(services: &mut Map<Arc<str>, Service>, held: &Held, number: u64) -> Entered {
     let name = match services.get_key_value(held.service()) {
         Some((name, _)) => name.clone(),
         None => Arc::from(held.service()),
     };
     let service = services.entry(name.clone()).or_default();
     service.traces.insert(number);
-    held.spans().for_each(|span| _ = service.operation(span).traces.insert(number));
-    let slow = held.root().is_some_and(|root| service.operation(root).pace.is_slow(root.duration()));
-    (name, slow)
+    let mut bytes = 0;
+    for span in held.spans() {
+        let operation = service.operation(span);
+        if operation.traces.is_empty() {
+            bytes += span.name().len() + PER_OPERATION;
+        }
+        operation.traces.insert(number);
+    }
+    let is_slow = held.root().is_some_and(|root| service.operation(root).pace.is_slow(root.duration()));
+    Entered { service: name, is_slow, bytes }
 }
 
 fn leave(services: &mut Map<Arc<str>, Service>, held: &Held, number: u64) {

@@ -52,11 +52,14 @@ fn asked(store: &TraceStore, change: impl FnOnce(&mut TraceQuery)) -> Vec<u128> 
     found
 }
 
-/// How many bytes one segment of [`add`] takes in the store.
+/// How many bytes one more segment of [`add`] takes in the store.
 fn one() -> usize {
     let store = roomy();
-    add(&store, "user", 1, 0, |_| ());
-    store.stats().bytes
+    let held = [1, 2].map(|trace| {
+        add(&store, "user", trace, 0, |_| ());
+        store.stats().bytes
+    });
+    held[1] - held[0]
 }
 
 #[test]
@@ -217,6 +220,19 @@ fn operations_come_with_their_kinds_and_go_with_the_last_trace_that_has_them() {
         store.settle();
     }
     assert_eq!(names(None), ["GET /"]);
+}
+
+#[test]
+fn span_names_that_occur_once_are_counted_with_what_the_index_holds_of_them() {
+    let held = |name: fn(u128) -> String| {
+        let store = roomy();
+        for trace in 1..=100 {
+            add(&store, "user", trace, 0, |segment| segment.spans[0].name = name(trace).into());
+        }
+        store.stats().bytes
+    };
+    let (same, different) = (held(|_| "GET /users/000".to_owned()), held(|trace| format!("GET /users/{trace:03}")));
+    assert!(different > same + 99 * 256, "{different} and {same}");
 }
 
 #[test]
