@@ -1,6 +1,7 @@
 //! What can be asked for on the command line.
 
 use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context, Result};
@@ -23,6 +24,10 @@ pub(crate) struct Arguments {
     /// Connections that send one request after the other.
     #[arg(long, default_value_t = 32)]
     connections: usize,
+    /// The target folder of another checkout of the host, built for release: its host and its components take part in
+    /// `inventory` and `chain`.
+    #[arg(long, value_name = "TARGET")]
+    other: Option<PathBuf>,
     #[command(subcommand)]
     pub(crate) role: Option<Role>,
 }
@@ -30,6 +35,11 @@ pub(crate) struct Arguments {
 impl Arguments {
     pub(crate) fn wants(&self, scenario: Scenario) -> bool {
         self.scenarios.is_empty() || self.scenarios.contains(&scenario)
+    }
+
+    /// The target folder of the other host that takes part.
+    pub(crate) fn other(&self) -> Option<&Path> {
+        self.other.as_deref()
     }
 
     pub(crate) fn effort(&self) -> Result<Effort> {
@@ -52,6 +62,10 @@ pub(crate) enum Scenario {
     Outage,
     /// The chain while components are swapped, against the same without.
     Swap,
+    /// The chain while pages of the console follow it, against the same with the console left alone.
+    Console,
+    /// Standard components with all spans exported, against `wasmtime serve`, which traces nothing.
+    Standard,
     /// One span, from its start to the queue and to the collector, against the stock SDK.
     Spans,
 }

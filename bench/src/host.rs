@@ -2,7 +2,7 @@
 
 use std::fmt::Write;
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use anyhow::{Result, ensure};
@@ -22,6 +22,8 @@ pub(crate) struct Shop {
     environment: Vec<(&'static str, String)>,
     /// What else stands under `[console]`.
     console: &'static str,
+    /// Where its host and its components are.
+    target: PathBuf,
 }
 
 /// Where the shop listens from one start to the next.
@@ -33,7 +35,13 @@ struct Addresses {
 
 impl Shop {
     pub(crate) fn new() -> Result<Shop> {
-        Ok(Shop { folder: tempfile::tempdir()?, environment: Vec::new(), console: "" })
+        Shop::of(&target()?)
+    }
+
+    /// A shop of the host and the components in this target folder.
+    pub(crate) fn of(target: &Path) -> Result<Shop> {
+        let target = target.to_owned();
+        Ok(Shop { folder: tempfile::tempdir()?, environment: Vec::new(), console: "", target })
     }
 
     /// With this in the environment.
@@ -74,12 +82,7 @@ impl Shop {
     }
 
     fn command(&self, addresses: &Addresses) -> Result<Command> {
-        let binary = target()?.join("release/spandrel");
-        ensure!(binary.is_file(), "{} is not there; `cargo xtask bench` builds it", binary.display());
-        let manifest = self.folder.path().join("services.toml");
-        std::fs::write(&manifest, self.manifest(addresses)?)?;
-        let mut command = Command::new(binary);
-        command.arg("run").arg("--manifest").arg(manifest);
+        let mut command = run(&self.target, &self.folder, &self.manifest(addresses)?)?;
         command.envs(self.environment.iter().map(|(variable, value)| (variable, value)));
         Ok(command)
     }
@@ -106,15 +109,25 @@ impl Shop {
                 text,
                 "[[service]]\nname = \"{name}\"\nversion = \"1.0.0\"\ncomponent = \"{}\"\nlisten = \"{address}\"\n\
                  [service.config]\n{config}\n[service.outbound]\nallow = [{allowed}]\n",
-                component(name)?.display()
+                component(&self.target, name).display()
             )?;
         }
         Ok(text)
     }
 }
 
-/// The file of a component of the shop.
-pub(crate) fn component(service: &str) -> Result<PathBuf> {
-    let file = format!("{}.wasm", service.replace('-', "_"));
-    Ok(target()?.join("wasm32-wasip2/release").join(file))
+/// What starts the host of a target folder with this manifest, which is kept in `folder`.
+pub(crate) fn run(target: &Path, folder: &TempDir, manifest: &str) -> Result<Command> {
+    let binary = target.join("release/spandrel");
+    ensure!(binary.is_file(), "{} is not there; `cargo xtask bench` builds it", binary.display());
+    let file = folder.path().join("services.toml");
+    std::fs::write(&file, manifest)?;
+    let mut command = Command::new(binary);
+    command.arg("run").arg("--manifest").arg(file);
+    Ok(command)
+}
+
+/// The file of a component, by the name of its package.
+pub(crate) fn component(target: &Path, package: &str) -> PathBuf {
+    target.join("wasm32-wasip2/release").join(format!("{}.wasm", package.replace('-', "_")))
 }

@@ -31,6 +31,11 @@ impl Target {
         Target { address, path: "/inventory/1", expected: "\"available_quantity\":45" }
     }
 
+    /// A standard component that says hello.
+    pub(crate) fn hello(address: SocketAddr) -> Target {
+        Target { address, path: "/hello", expected: "hello" }
+    }
+
     /// The first service of the chain. Its answer is right when the last one, asked for the third product, was heard.
     pub(crate) fn chain(address: SocketAddr) -> Target {
         Target { address, path: "/users/1/recommendations", expected: "\"available_quantity\":200" }

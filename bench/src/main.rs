@@ -7,6 +7,7 @@
 
 mod arguments;
 mod collector;
+mod console;
 mod contender;
 mod cpu;
 mod fastapi;
@@ -16,6 +17,7 @@ mod native;
 mod report;
 mod scenario;
 mod spans;
+mod standard;
 mod swaps;
 mod turns;
 
@@ -46,10 +48,12 @@ fn run(arguments: Arguments) -> Result<()> {
     let effort = arguments.effort()?;
     for scenario in Scenario::value_variants().iter().filter(|scenario| arguments.wants(**scenario)) {
         match scenario {
-            Scenario::Inventory => scenario::inventory(effort)?,
-            Scenario::Chain => scenario::chain(effort)?,
+            Scenario::Inventory => scenario::inventory(effort, arguments.other())?,
+            Scenario::Chain => scenario::chain(effort, arguments.other())?,
             Scenario::Outage => scenario::outage(effort)?,
             Scenario::Swap => swaps::run(effort)?,
+            Scenario::Console => console::run(effort)?,
+            Scenario::Standard => standard::run(effort)?,
             Scenario::Spans => spans::run()?,
         }
     }

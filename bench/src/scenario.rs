@@ -1,6 +1,7 @@
 //! What is compared with what, and which ratio should come of it.
 
 use std::net::{SocketAddr, TcpListener};
+use std::path::Path;
 
 use anyhow::Result;
 
@@ -14,20 +15,27 @@ use crate::report;
 use crate::report::{CPU, Goal, P50, P99, THROUGHPUT, compare, heading, table};
 use crate::turns::{Standing, take};
 
+/// The host of another checkout.
+const OTHER: &str = "spandrel, the other checkout";
+
 /// One lean component against native hyper.
-pub(crate) fn inventory(effort: Effort) -> Result<()> {
+pub(crate) fn inventory(effort: Effort, other: Option<&Path>) -> Result<()> {
     heading("GET /inventory/1, one component, 4 spans");
-    let plans = [
+    let mut plans = vec![
         Shop::new()?.inventory("spandrel"),
         Plan::new("hyper", || hyper(Peer::Hyper)),
         Plan::new("hyper + 1 SDK span", || hyper(Peer::HyperSpan)),
     ];
+    if let Some(target) = other {
+        plans.push(Shop::of(target)?.inventory(OTHER));
+    }
     let standings = take(&plans, effort)?;
     table(&standings);
-    let [spandrel, hyper, hyper_span] = &standings[..] else { unreachable!("three contenders") };
+    let [spandrel, hyper, hyper_span, other @ ..] = &standings[..] else { unreachable!("three contenders at least") };
     compare(spandrel, hyper_span, THROUGHPUT, Goal::AtLeast(1.0));
     compare(spandrel, hyper_span, CPU, Goal::Open);
     compare(spandrel, hyper, THROUGHPUT, Goal::Open);
+    other.iter().for_each(|other| compare_with_other(spandrel, other));
     Ok(())
 }
 
@@ -37,7 +45,7 @@ fn hyper(peer: Peer) -> Result<Contender> {
 }
 
 /// The chain of three services against the same in native Rust and in Python, and against itself with parts turned off.
-pub(crate) fn chain(effort: Effort) -> Result<()> {
+pub(crate) fn chain(effort: Effort, other: Option<&Path>) -> Result<()> {
     heading("GET /users/1/recommendations, three services, 24 spans");
     let mut plans = vec![
         Shop::new()?.chain("spandrel"),
@@ -45,6 +53,9 @@ pub(crate) fn chain(effort: Effort) -> Result<()> {
         Shop::new()?.console("traces = 0").chain("spandrel, no store of recent traces"),
         Plan::new("axum, reqwest, stock SDK: three processes", axum),
     ];
+    if let Some(target) = other {
+        plans.push(Shop::of(target)?.chain(OTHER));
+    }
     match fastapi::plan() {
         Ok(fastapi) => plans.push(fastapi),
         Err(reason) => println!("FastAPI: SKIPPED, as it cannot be started here: {reason:#}\n"),
@@ -57,12 +68,23 @@ pub(crate) fn chain(effort: Effort) -> Result<()> {
     compare(spandrel, axum, THROUGHPUT, Goal::AtLeast(2.0));
     compare(spandrel, axum, P50, Goal::AtMost(0.5));
     compare(spandrel, axum, CPU, Goal::Open);
-    for fastapi in rest {
-        compare(spandrel, fastapi, THROUGHPUT, Goal::AtLeast(100.0));
+    for peer in rest {
+        if peer.name == OTHER {
+            compare_with_other(spandrel, peer);
+        } else {
+            compare(spandrel, peer, THROUGHPUT, Goal::AtLeast(100.0));
+        }
     }
     compare(spandrel, disabled, THROUGHPUT, Goal::AtLeast(0.75));
     compare(spandrel, storeless, THROUGHPUT, Goal::AtLeast(0.97));
     Ok(())
+}
+
+/// How this host stands to the one of another checkout.
+fn compare_with_other(spandrel: &Standing, other: &Standing) {
+    for figure in [THROUGHPUT, P50, P99, CPU] {
+        compare(spandrel, other, figure, Goal::Open);
+    }
 }
 
 /// The three services with axum and reqwest, a process each.

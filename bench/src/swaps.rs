@@ -11,6 +11,7 @@ use anyhow::{Context, Result, anyhow, ensure};
 use crate::arguments::Effort;
 use crate::host::{SERVICES, Shop, component};
 use crate::report::{Goal, P50, P99, THROUGHPUT, compare, heading, table};
+use crate::target;
 use crate::turns::{rounds, turn, warm_up};
 
 /// The time between the end of a swap and the next one.
@@ -82,7 +83,8 @@ fn swap(console: SocketAddr, stop: &AtomicBool) -> Result<u64> {
 /// more.
 fn unseen(service: &str) -> Result<Vec<u8>> {
     static COUNT: AtomicU64 = AtomicU64::new(0);
-    let mut bytes = std::fs::read(component(service)?).with_context(|| format!("read the component of {service}"))?;
+    let mut bytes =
+        std::fs::read(component(&target()?, service)).with_context(|| format!("read the component of {service}"))?;
     let process = std::process::id();
     bytes.extend([0, 14, 1, b'v']);
     bytes.extend(process.to_le_bytes());

@@ -5,7 +5,7 @@ use std::process::Command;
 
 use anyhow::{Context, Result};
 
-use crate::{components, process, workspace};
+use crate::{components, polyglot, process, workspace};
 
 pub(crate) const PACKAGE: &str = "spandrel";
 /// Starts the host and its peers by itself.
@@ -30,7 +30,8 @@ pub(crate) fn run(arguments: &[String]) -> Result<()> {
 
 /// `cargo xtask bench`: builds, then becomes the program that measures.
 pub(crate) fn bench(arguments: &[String]) -> Result<()> {
-    components::build_shop()?;
+    components::build_all()?;
+    polyglot::fetch_wasmtime_where_it_can_be_had();
     // In one go, so that the two are linked side by side.
     let packages = ["build", "--release", "--package", PACKAGE, "--package", BENCH];
     process::run(process::cargo().args(packages).current_dir(workspace::root()))?;
