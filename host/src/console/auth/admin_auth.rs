@@ -4,13 +4,13 @@ use std::net::{IpAddr, SocketAddr};
 
 use axum::response::Response;
 use http::header::{AUTHORIZATION, COOKIE, HOST, WWW_AUTHENTICATE};
-use http::uri::Authority;
 use http::{HeaderMap, HeaderValue, Method, StatusCode, Uri};
 use sha2::{Digest, Sha256};
 
 use super::same_site;
 use crate::config::AdminToken;
 use crate::console::answer;
+use crate::http::authority::Authority;
 
 /// The cookie of a browser that has logged in.
 pub(super) const COOKIE_NAME: &str = "spandrel-console";
@@ -91,8 +91,8 @@ impl AdminAuth {
 
     /// Whether a `Host` field names this machine by a name that no stranger controls.
     fn is_local(&self, host: &str) -> bool {
-        let Ok(authority) = host.parse::<Authority>() else { return false };
-        let name = authority.host().trim_matches(['[', ']']);
+        let Ok(authority) = Authority::parse(host) else { return false };
+        let name = authority.address();
         name.strip_suffix('.').unwrap_or(name).eq_ignore_ascii_case("localhost")
             || name.parse::<IpAddr>().is_ok_and(|address| address.is_loopback() || address == self.address.ip())
     }
@@ -100,7 +100,7 @@ impl AdminAuth {
 
 pub(super) fn host<'r>(uri: &'r Uri, headers: &'r HeaderMap) -> Option<&'r str> {
     let field = headers.get(HOST).map(|host| host.to_str().unwrap_or_default());
-    field.or_else(|| uri.authority().map(Authority::as_str))
+    field.or_else(|| uri.authority().map(http::uri::Authority::as_str))
 }
 
 fn bearer(headers: &HeaderMap) -> Option<&str> {
@@ -151,9 +151,15 @@ mod tests {
     #[test]
     fn no_other_site_comes_in() {
         let here = ("host", "localhost:8010");
-        for host in
-            ["evil.example:8010", "localhost.evil.example", "localhost..", "evil.localhost", "x@y@z", "10.0.0.1"]
-        {
+        for host in [
+            "evil.example:8010",
+            "localhost.evil.example",
+            "localhost..",
+            "evil.localhost",
+            "x@y@z",
+            "user@localhost",
+            "10.0.0.1",
+        ] {
             check(None, GET, &[("host", host)], Err(Refusal::ForeignHost));
         }
         for origin in
