@@ -24,37 +24,32 @@ use crate::host::{self, Label};
 
 /// Counts what only grows.
 #[derive(Debug)]
-pub struct Counter {
-    name: &'static str,
-    unit: &'static str,
-    description: &'static str,
-    handle: OnceLock<Option<host::Counter>>,
-}
+pub struct Counter(Instrument<host::Counter>);
 
 impl Counter {
     /// A counter of this name, such as `shop.orders`.
     pub const fn new(name: &'static str) -> Self {
-        Self { name, unit: "", description: "", handle: OnceLock::new() }
+        Self(Instrument::new(name))
     }
 
     /// Says in which unit it counts, in UCUM: `{order}`, `By`.
     #[must_use]
     pub const fn with_unit(mut self, unit: &'static str) -> Self {
-        self.unit = unit;
+        self.0.unit = unit;
         self
     }
 
     /// Says what it counts.
     #[must_use]
     pub const fn with_description(mut self, description: &'static str) -> Self {
-        self.description = description;
+        self.0.description = description;
         self
     }
 
     /// Adds to the count of these labels.
     pub fn add(&self, value: u64, labels: &[(&str, &str)]) {
-        let create = || usable(self.name, host::Counter::create(self.name, self.unit, self.description));
-        if let Some(counter) = self.handle.get_or_init(create) {
+        let create = |of: &Instrument<_>| host::Counter::create(of.name, of.unit, of.description);
+        if let Some(counter) = self.0.handle(create) {
             counter.add(value, &lent(labels));
         }
     }
@@ -63,30 +58,27 @@ impl Counter {
 /// Says how values are distributed.
 #[derive(Debug)]
 pub struct Histogram {
-    name: &'static str,
-    unit: &'static str,
-    description: &'static str,
+    instrument: Instrument<host::Histogram>,
     boundaries: &'static [f64],
-    handle: OnceLock<Option<host::Histogram>>,
 }
 
 impl Histogram {
     /// A histogram of this name, such as `shop.parcel.weight`.
     pub const fn new(name: &'static str) -> Self {
-        Self { name, unit: "", description: "", boundaries: &[], handle: OnceLock::new() }
+        Self { instrument: Instrument::new(name), boundaries: &[] }
     }
 
     /// Says in which unit its values are, in UCUM: `s`, `By`, `kg`.
     #[must_use]
     pub const fn with_unit(mut self, unit: &'static str) -> Self {
-        self.unit = unit;
+        self.instrument.unit = unit;
         self
     }
 
     /// Says what it measures.
     #[must_use]
     pub const fn with_description(mut self, description: &'static str) -> Self {
-        self.description = description;
+        self.instrument.description = description;
         self
     }
 
@@ -100,24 +92,40 @@ impl Histogram {
 
     /// Records a value under these labels. What is no finite number is left out.
     pub fn record(&self, value: f64, labels: &[(&str, &str)]) {
-        let create = || {
-            let created = host::Histogram::create(self.name, self.unit, self.description, self.boundaries);
-            usable(self.name, created)
-        };
-        if let Some(histogram) = self.handle.get_or_init(create) {
+        let create = |of: &Instrument<_>| host::Histogram::create(of.name, of.unit, of.description, self.boundaries);
+        if let Some(histogram) = self.instrument.handle(create) {
             histogram.record(value, &lent(labels));
         }
     }
 }
 
-fn usable<T>(name: &str, created: Result<T, host::MetricError>) -> Option<T> {
-    let reason = match created {
-        Ok(instrument) => return Some(instrument),
-        Err(host::MetricError::Invalid(reason)) => reason,
-        Err(host::MetricError::TooMany) => "the service has too many instruments".to_owned(),
-    };
-    tracing::warn!("the metric `{name}` is not recorded: {reason}");
-    None
+/// What all instruments have: a description, and the host's handle once something was measured.
+#[derive(Debug)]
+struct Instrument<H> {
+    name: &'static str,
+    unit: &'static str,
+    description: &'static str,
+    /// None where the host refuses the instrument.
+    handle: OnceLock<Option<H>>,
+}
+
+impl<H> Instrument<H> {
+    const fn new(name: &'static str) -> Self {
+        Self { name, unit: "", description: "", handle: OnceLock::new() }
+    }
+
+    /// The host's handle, which the first measurement makes.
+    fn handle(&self, create: impl FnOnce(&Self) -> Result<H, host::MetricError>) -> Option<&H> {
+        let reason = |error| match error {
+            host::MetricError::Invalid(reason) => reason,
+            host::MetricError::TooMany => "the service has too many instruments".to_owned(),
+        };
+        let usable = || {
+            let refused = |error| tracing::warn!("the metric `{}` is not recorded: {}", self.name, reason(error));
+            create(self).map_err(refused).ok()
+        };
+        self.handle.get_or_init(usable).as_ref()
+    }
 }
 
 fn lent<'a>(labels: &[(&'a str, &'a str)]) -> Vec<Label<'a>> {

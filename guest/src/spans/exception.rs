@@ -2,8 +2,7 @@
 
 use std::error::Error;
 
-use super::OPEN;
-use super::open::OpenSpans;
+use super::open::{OPEN, OpenSpans};
 use crate::host::{self, Attribute, Severity, Value};
 
 /// The name of the event.

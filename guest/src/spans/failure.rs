@@ -3,26 +3,14 @@
 //! A [`Failure`] is part of a problem. As long as it exists, the problem is being returned from the handler: each span that
 //! was open when the problem was created, and that ends meanwhile, is marked as failed.
 
-use super::OPEN;
 use super::exception::Exception;
-use super::open::OpenSpan;
+use super::failing::Failing;
+use super::open::OPEN;
 
 /// Marks the spans that end as long as it exists.
 #[derive(Debug)]
 pub struct Failure {
     number: u64,
-}
-
-/// The entry of a [`Failure`] in the request's state.
-#[derive(Debug)]
-pub struct Failing {
-    number: u64,
-    /// The last span started before the failure; later ones have nothing to do with it.
-    last_span: u64,
-    kind: String,
-    message: String,
-    /// Whether an exception event was recorded for it.
-    recorded: bool,
 }
 
 impl Failure {
@@ -60,19 +48,5 @@ impl Drop for Failure {
                 open.failing = None;
             }
         });
-    }
-}
-
-impl Failing {
-    /// Marks a span that is ending, where it is one that the failure leaves.
-    pub fn mark(&self, span: &mut OpenSpan) {
-        if span.order() <= self.last_span {
-            span.derive_failure(Some(&self.kind), &self.message);
-        }
-    }
-
-    /// Whether an error of this text is this failure, and has its exception event already.
-    pub fn has_recorded(&self, error: &str) -> bool {
-        self.recorded && error.ends_with(&self.message)
     }
 }

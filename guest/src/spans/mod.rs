@@ -9,12 +9,12 @@
 
 mod directives;
 mod exception;
+mod failing;
 mod failure;
 mod fields;
 mod open;
 mod outcome;
 
-use std::cell::RefCell;
 use std::sync::Once;
 
 use tracing_core::span::{Attributes, Current, Id, Record};
@@ -23,14 +23,9 @@ use tracing_core::{Dispatch, Event, Interest, Level, Metadata, Subscriber, dispa
 pub use exception::Exception;
 pub use failure::Failure;
 use fields::Fields;
-use open::OpenSpans;
+use open::{OPEN, OpenSpans};
 
 use crate::host::{self, Attribute, Severity, SpanKind, Value};
-
-thread_local! {
-    /// The spans of the request at hand. A guest has one thread and answers one request at a time.
-    static OPEN: RefCell<OpenSpans> = RefCell::default();
-}
 
 /// Clears the state of the request before, and installs the subscriber at the first call.
 pub fn begin_request() {

@@ -1,12 +1,19 @@
 //! The open spans of one request: a slab of host spans, and a stack of those that were entered.
 
+use std::cell::RefCell;
+
 use tracing_core::span::Id;
 use tracing_core::{Event, Metadata};
 
 use super::directives::{Directives, StatusCode};
-use super::failure::Failing;
+use super::failing::Failing;
 use super::outcome::Outcome;
 use crate::host;
+
+thread_local! {
+    /// The spans of the request at hand. A guest has one thread and answers one request at a time.
+    pub static OPEN: RefCell<OpenSpans> = RefCell::default();
+}
 
 /// A span between its start and the drop of its last handle.
 pub struct OpenSpan {
@@ -14,18 +21,13 @@ pub struct OpenSpan {
     metadata: &'static Metadata<'static>,
     /// How many `tracing` handles there are.
     handles: u32,
-    /// Position in the order in which the request's spans were started.
+    /// Position in the order in which the request's spans were started, from one.
     order: u64,
     /// None as long as nobody has set a status.
     outcome: Option<Box<Outcome>>,
 }
 
 impl OpenSpan {
-    /// Position in the order in which the request's spans were started, from one.
-    pub fn order(&self) -> u64 {
-        self.order
-    }
-
     /// The span itself.
     pub fn host(&self) -> &host::Span {
         &self.span
@@ -178,8 +180,8 @@ impl OpenSpans {
         let Some(position) = self.position(id) else { return };
         let Some(mut ended) = self.slab.get_mut(position).and_then(Option::take) else { return };
         self.free.push(position);
-        if let Some(failing) = &self.failing {
-            failing.mark(&mut ended);
+        if let Some(failing) = self.failing.as_ref().filter(|failing| failing.leaves(ended.order)) {
+            ended.derive_failure(Some(&failing.kind), &failing.message);
         }
     }
 
