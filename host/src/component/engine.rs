@@ -8,6 +8,7 @@ use thiserror::Error;
 use wasmtime::component::Linker;
 use wasmtime::{Cache, CacheConfig, Config, PoolingAllocationConfig, WasmBacktraceDetails};
 
+use super::background::BackgroundWork;
 use super::compiled::CompiledComponents;
 use super::contract::HttpWorld;
 use super::epoch::Ticker;
@@ -52,6 +53,7 @@ pub struct Engine {
     pub(super) compilers: Arc<rayon::ThreadPool>,
     pub(super) compiled: CompiledComponents,
     pub(super) idle: IdleInstances,
+    pub(super) background: BackgroundWork,
     _tickers: Arc<[Ticker; 2]>,
 }
 
@@ -83,8 +85,14 @@ impl Engine {
             compilers: Arc::new(compilers()?),
             compiled: CompiledComponents::default(),
             idle: IdleInstances::watched(),
+            background: BackgroundWork::default(),
             _tickers: Arc::new(tickers),
         })
+    }
+
+    /// The guests that go on after their response.
+    pub fn background(&self) -> &BackgroundWork {
+        &self.background
     }
 
     /// How many instances there are, of all components and all their generations.

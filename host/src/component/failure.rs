@@ -3,6 +3,7 @@
 use wasmtime::{FrameInfo, Trap, WasmBacktrace};
 
 use super::symbolizer::Symbolizer;
+use crate::trace::{Attribute, Recorder};
 
 /// The bytes of a function's name that stand in a backtrace, and those of a symbol that are looked at for it.
 const MAX_NAME: usize = 512;
@@ -65,6 +66,17 @@ pub struct Exception {
 }
 
 impl Exception {
+    /// Puts it on the request's server span as an event, and writes a log record for those who look at logs.
+    pub fn record(&self, recorder: &mut Recorder) {
+        let server = recorder.server();
+        let attributes = [
+            Attribute::new("exception.type", self.kind),
+            Attribute::new("exception.message", &self.message),
+            Attribute::new("exception.stacktrace", &self.stacktrace),
+        ];
+        recorder.exception(server, self.message.clone(), &attributes);
+    }
+
     /// Reads a trap. `stderr` is what the guest wrote: a Rust guest's panic says there what it was about.
     pub(super) fn from_trap(error: &wasmtime::Error, stderr: &[String], symbolizer: &Symbolizer) -> Exception {
         let backtrace = error.downcast_ref::<WasmBacktrace>();

@@ -8,6 +8,7 @@
 //! `wasmtime` is named here and in `hostfn/`, nowhere else.
 
 pub(crate) mod account;
+mod background;
 pub(crate) mod bindings;
 mod call_metrics;
 pub(crate) mod client_call;
@@ -34,6 +35,7 @@ pub(crate) mod standard_bindings;
 mod store_data;
 mod symbolizer;
 
+pub use self::background::BackgroundWork;
 pub use self::compile::{Candidate, Prepared};
 pub use self::context::ServiceContext;
 pub use self::contract::{HttpWorld, Kind};

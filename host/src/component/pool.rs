@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
+use super::background::BackgroundWork;
 use super::compile::Prepared;
 use super::context::ServiceContext;
 use super::contract::HttpWorld;
@@ -54,6 +55,7 @@ pub struct Instances<G: Guest> {
     gauge: Arc<Gauge>,
     idle: Arc<Idle<G>>,
     host: IdleInstances,
+    background: BackgroundWork,
     isolation: Isolation,
     requests: u32,
 }
@@ -142,6 +144,7 @@ impl<G: Guest> Instances<G> {
             gauge: gauge.clone(),
             idle,
             host: engine.idle.clone(),
+            background: engine.background.clone(),
             isolation: context.isolation.unwrap_or(isolation),
             requests: context.requests_per_instance.unwrap_or(requests),
         }
@@ -225,6 +228,6 @@ impl StandardPool {
                 idle.keep(instance);
             }
         });
-        instance.handle(invocation, give_back).await
+        instance.handle(invocation, give_back, &self.background).await
     }
 }

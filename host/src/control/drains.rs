@@ -4,9 +4,11 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use futures_util::future::join_all;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
+use crate::component::BackgroundWork;
 use crate::serve::listener::Listener;
 use crate::services::Service;
 
@@ -55,6 +57,27 @@ impl Drains {
             if !listener.drain(until).await {
                 has_cut.store(true, Ordering::Relaxed);
             }
+        }
+    }
+
+    /// Waits for `listeners` and then for the guests that go on after their responses. What is left of those is stopped,
+    /// so that their spans leave with the others.
+    pub fn background<L: Future<Output = ()> + Send + 'static>(
+        &self,
+        listeners: Vec<L>,
+        background: BackgroundWork,
+        limit: Duration,
+    ) -> impl Future<Output = ()> + Send + use<L> {
+        let (until, has_cut) = (self.until(limit), self.has_cut.clone());
+        async move {
+            join_all(listeners).await;
+            tokio::select! {
+                biased;
+                () = background.ended() => return,
+                () = until => has_cut.store(true, Ordering::Relaxed),
+            }
+            background.stop();
+            background.ended().await;
         }
     }
 

@@ -220,9 +220,9 @@ impl Control {
     pub(crate) async fn drain(&self) -> bool {
         self.swapper.stop();
         let limit = self.config.load().shutdown.drain;
-        for listener in self.ports.take() {
-            self.drains.spawn(self.drains.listener(listener, limit));
-        }
+        let listeners = self.ports.take().into_iter().map(|listener| self.drains.listener(listener, limit));
+        let background = self.builder.engine().background().clone();
+        self.drains.spawn(self.drains.background(listeners.collect(), background, limit));
         self.drains.end(limit).await
     }
 }

@@ -1,7 +1,7 @@
 //! The exchange: one request at one service, from its head until its response has left or was given up.
 //!
-//! It owns what the request holds (lease, permit, recorder, timer) and gives all of it back in one place. A response that
-//! fits one write ends the exchange when it is handed over. The body of any other one takes the exchange along, as a
+//! It owns what the request holds (lease, permit, recorder, timer) and gives all of it back in one place; a standard guest
+//! that goes on after its response shares lease, permit and recorder until it has ended. A response that fits one write ends the exchange when it is handed over. The body of any other one takes the exchange along, as a
 //! response body.
 
 use std::sync::Arc;
@@ -127,6 +127,11 @@ impl Exchange {
         server_span::server_request(&mut self.recorder, arrival, self.service.listen(), route);
     }
 
+    /// The hold on the generation that serves the request.
+    pub fn lease(&self) -> &Lease {
+        &self.lease
+    }
+
     /// The guest has the request from here on.
     pub fn guest_begins(&mut self) {
         self.guest = GuestTime::Since(Instant::now());
@@ -192,6 +197,7 @@ impl Exchange {
             BodyEnd::Cancelled => Some(("cancelled", String::from("the client went away before the end of the body"))),
             BodyEnd::Failed(error) => Some((error.error_type(), error.to_string())),
         };
+        let is_told = abort.is_some();
         if let Some((error_type, message)) = &cut {
             abort.get_or_insert((error_type, message.clone()));
         }
@@ -201,7 +207,7 @@ impl Exchange {
             let server = recorder.server();
             recorder.set(server, "http.response.body.size", i64::try_from(sent).unwrap_or(i64::MAX));
             if let Some(run) = &run {
-                server_span::guest_ended(recorder, run, matches!(end, BodyEnd::Failed(_)));
+                server_span::guest_ended(recorder, run, is_told);
             }
             if let Some((error_type, message)) = &cut {
                 recorder.fail(server, error_type, message.clone());

@@ -7,13 +7,13 @@ use http::{Method, StatusCode, Version, header};
 
 use super::arrival::Arrival;
 use super::rejection::Rejection;
-use crate::component::{Cost, Exception, Failure, Run};
+use crate::component::{Cost, Failure, Run};
 use crate::http::SCHEME;
 use crate::http::authority::Authority;
 use crate::http::method::span_name;
 use crate::http::redaction;
 use crate::http::routes::Route;
-use crate::trace::{Attribute, Recorder, Value};
+use crate::trace::{Recorder, Value};
 
 /// The name of the server span of a request that `route` matches. `prepared` is what it is where the method is the
 /// route's own: a route for GET answers HEAD too.
@@ -67,7 +67,7 @@ pub fn server_response(
 ) {
     let server = recorder.server();
     if let Some(Rejection::Failed(Failure::Trapped(exception))) = rejection {
-        record_exception(recorder, exception);
+        exception.record(recorder);
     }
     if !recorder.is_recording() {
         return;
@@ -86,25 +86,16 @@ pub fn server_response(
     }
 }
 
-/// What a standard guest cost until its response had left, and what it failed with meanwhile.
-pub fn guest_ended(recorder: &mut Recorder, run: &Run, has_failed: bool) {
-    if let Some(Failure::Trapped(exception)) = run.failure().filter(|_| has_failed) {
-        record_exception(recorder, exception);
+/// What a standard guest has cost until its response had left, and what it failed with since its response began. Both go
+/// on with the guest, which tells the rest itself.
+pub fn guest_ended(recorder: &mut Recorder, run: &Run, is_told: bool) {
+    if let Some(Failure::Trapped(exception)) = run.failure().filter(|_| !is_told) {
+        exception.record(recorder);
     }
     if recorder.is_recording() {
         run.cost().record(recorder);
     }
-}
-
-/// An exception is an event of the server span, and a log record for those who look at logs.
-fn record_exception(recorder: &mut Recorder, exception: &Exception) {
-    let server = recorder.server();
-    let attributes = [
-        Attribute::new("exception.type", exception.kind),
-        Attribute::new("exception.message", &exception.message),
-        Attribute::new("exception.stacktrace", &exception.stacktrace),
-    ];
-    recorder.exception(server, exception.message.clone(), &attributes);
+    run.leave_to_guest();
 }
 
 /// The status description is for whoever reads the trace, so a trap says more here than in the response.

@@ -30,14 +30,17 @@ pub(super) async fn answer(
     };
     let names = route.into_iter().flat_map(|route| generation.routes().parameter_names(route));
     request_attributes::attach(&mut exchange.recorder, &arrival.headers, arrival.uri.query(), names.zip(&params));
-    exchange.permit = Some(service.permit(limits.concurrency).ok_or(Rejection::Busy)?);
+    let permit = service.permit(limits.concurrency).ok_or(Rejection::Busy)?;
+    exchange.permit = Some(permit.clone());
     let mut request = arrival.into_request(generation.config.listen, limits)?;
     let recorder = std::mem::replace(&mut exchange.recorder, Recorder::detached());
     // A guest's own SDK finds its parent where one that was called over the network finds it.
     let (server, baggage) = (recorder.context_of(recorder.server()), recorder.baggage());
     generation.pool.context().outbound.propagators().inject(&server, Some(baggage), request.headers_mut());
     let recorder = SharedRecorder::new(recorder);
-    let invocation = HttpInvocation { request, recorder: recorder.clone(), locals };
+    // A guest that goes on after its response still takes a place, and still runs the generation that it began with.
+    let hold = Box::new((permit, exchange.lease().clone()));
+    let invocation = HttpInvocation { request, recorder: recorder.clone(), locals, hold };
     exchange.guest_begins();
     let HttpHandled { result, run } = instances.handle(invocation).await;
     exchange.guest_ends();
@@ -60,7 +63,7 @@ pub(super) async fn probe(
         return Ok(StatusCode::PAYLOAD_TOO_LARGE);
     };
     let recorder = SharedRecorder::new(recorder);
-    let invocation = HttpInvocation { request, recorder: recorder.clone(), locals };
+    let invocation = HttpInvocation { request, recorder: recorder.clone(), locals, hold: Box::new(()) };
     let HttpHandled { result, .. } = instances.handle(invocation).await;
     recorder.end(None);
     result.map(|reply| reply.status)

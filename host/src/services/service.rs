@@ -76,12 +76,16 @@ impl Drop for WaitingBytes {
     }
 }
 
-/// A request's place among those that the service serves at one time.
-pub struct Permit {
+/// A request's place among those that the service serves at one time. Clones are the same place: the exchange has one, and
+/// a guest that may go on after its response.
+#[derive(Clone)]
+pub struct Permit(#[expect(dead_code, reason = "held for its drop")] Arc<Place>);
+
+struct Place {
     service: Arc<Service>,
 }
 
-impl Drop for Permit {
+impl Drop for Place {
     fn drop(&mut self) {
         self.service.in_flight.fetch_sub(1, Ordering::Relaxed);
     }
@@ -146,9 +150,9 @@ impl Service {
 
     /// Takes a place, unless `limit` requests are being served.
     pub fn permit(self: &Arc<Self>, limit: usize) -> Option<Permit> {
-        let permit = Permit { service: self.clone() };
         let before = self.in_flight.fetch_add(1, Ordering::Relaxed);
-        (before < limit).then_some(permit)
+        let place = Place { service: self.clone() };
+        (before < limit).then(|| Permit(Arc::new(place)))
     }
 
     /// An account of the bytes of a request body that is still being read.

@@ -25,6 +25,9 @@ pub struct HttpInvocation {
     pub recorder: SharedRecorder,
     /// The services of this host that the guest may call without a socket.
     pub locals: Arc<dyn LocalCalls>,
+    /// What the request takes up until its guest has ended, which may be after its response. Dropped after the last span
+    /// was handed over.
+    pub hold: Box<dyn Send>,
 }
 
 /// The head of the guest's response and its body, or the error code that it gave instead.

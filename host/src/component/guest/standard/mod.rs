@@ -2,8 +2,9 @@
 //!
 //! The guest answers with a head, and may go on: its body streams while it runs, and it may work after its response.
 //! Until the head is there it runs within the task of its request. What is left to do then moves to a task of its
-//! own, which ends with the guest, or `request_timeout` after the body has ended. An instance that came to its end
-//! well is given back.
+//! own, which ends with the guest, `request_timeout` after the body has ended, or with the host. What the request takes up
+//! (its place among the service's requests, its generation) is given back when the guest has ended, and so is an instance
+//! that came to its end well.
 
 mod body;
 mod call;
@@ -15,9 +16,9 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use http::HeaderMap;
 use http::header::{TE, TRAILER};
 use http::response::Parts;
+use http::{HeaderMap, Request};
 use tokio::sync::oneshot::{self, error::TryRecvError};
 use wasmtime::Store;
 use wasmtime_wasi::I32Exit;
@@ -31,6 +32,7 @@ pub(in crate::component) use self::linker::{link, linker};
 pub use self::run::Run;
 use super::Guest;
 use super::store::new_store;
+use crate::component::background::BackgroundWork;
 use crate::component::context::ServiceContext;
 use crate::component::failure::{Exception, Failure};
 use crate::component::gauge::Gauge;
@@ -39,6 +41,8 @@ use crate::component::invocation::Reply;
 use crate::component::store_data::StoreData;
 use crate::component::symbolizer::Symbolizer;
 use crate::hostfn::outgoing::HttpGuestRequest;
+use crate::http::Body;
+use crate::trace::{Attribute, Severity, SharedRecorder};
 
 /// How long the head of a response waits for trailers to announce, for a client that takes them.
 const TRAILERS: Duration = Duration::from_millis(20);
@@ -95,8 +99,15 @@ impl Guest for StandardInstance {
 
 impl StandardInstance {
     /// Runs the guest until it has answered, and leaves the rest of its work to a task.
-    pub async fn handle(self, invocation: HttpInvocation, give_back: GiveBack) -> HttpHandled {
+    pub async fn handle(
+        self,
+        invocation: HttpInvocation,
+        give_back: GiveBack,
+        background: &BackgroundWork,
+    ) -> HttpHandled {
         let run = Arc::new(Run::default());
+        let rest =
+            RestOfWork { recorder: invocation.recorder.clone(), run: run.clone(), background: background.clone() };
         let takes_trailers = takes_trailers(invocation.request.headers());
         run.set_memory(self.store.data().memory());
         run.set_reused(self.served > 0);
@@ -105,8 +116,8 @@ impl StandardInstance {
         let mut work: Work = Box::pin(self.work(invocation, answer, run.clone(), give_back));
         let answer = tokio::time::timeout(limit, first_answer(&mut work, &mut answered)).await;
         let result = match answer {
-            Ok((Some(answer), rest)) => match check(answer, &run) {
-                Ok((head, body)) => Ok(reply(head, body, (work, rest), (takes_trailers, limit), &run).await),
+            Ok((Some(answer), left)) => match check(answer, &run) {
+                Ok((head, body)) => Ok(reply(head, body, (work, left), (takes_trailers, limit), rest).await),
                 Err(failure) => Err(failure),
             },
             Ok((None, _)) => Err(no_answer(&run)),
@@ -117,32 +128,48 @@ impl StandardInstance {
     }
 
     async fn work(
-        mut self,
+        self,
         invocation: HttpInvocation,
         answer: oneshot::Sender<Answer>,
         run: Arc<Run>,
         give_back: GiveBack,
     ) {
-        let HttpInvocation { request, recorder, locals } = invocation;
+        let HttpInvocation { request, recorder, locals, hold } = invocation;
+        self.serve(request, HttpGuestRequest { recorder, locals, run }, answer, give_back).await;
+        // Whoever waits for this finds the request's spans handed over, and the instance gone or given back.
+        drop(hold);
+    }
+
+    async fn serve(
+        mut self,
+        request: Request<Body>,
+        active: HttpGuestRequest,
+        answer: oneshot::Sender<Answer>,
+        give_back: GiveBack,
+    ) {
+        let (recorder, run) = (active.recorder.clone(), active.run.clone());
         self.store.set_epoch_deadline(1);
-        self.store.data_mut().http.begin(HttpGuestRequest { recorder, locals, run: run.clone() });
+        self.store.data_mut().http.begin(active);
         let request = request.map(GuestRequestBody::new);
         let ended = run.measured(self.handler.call(&mut self.store, request, answer)).await;
         self.served += 1;
-        match ended {
-            Ok(()) => {
-                self.end();
-                give_back(self);
-            }
-            // The guest said that it is done, and so it is.
-            Err(error) if error.downcast_ref::<I32Exit>().is_some_and(|exit| exit.0 == 0) => {}
-            Err(trap) => {
-                let printed = Printed::take(&self.stdout, &self.stderr);
-                let exception = Exception::from_trap(&trap, &printed.stderr(), &self.symbolizer);
-                self.log(printed);
-                run.fail(Failure::Trapped(exception));
-            }
+        let failure = match &ended {
+            // A guest that says that it is done is done.
+            Err(trap) if trap.downcast_ref::<I32Exit>().is_none_or(|exit| exit.0 != 0) => Some(self.trapped(trap)),
+            _ => None,
+        };
+        recorder.with(|recorder| run.end(failure, recorder));
+        if ended.is_ok() {
+            self.end();
+            give_back(self);
         }
+    }
+
+    fn trapped(&mut self, trap: &wasmtime::Error) -> Failure {
+        let printed = Printed::take(&self.stdout, &self.stderr);
+        let exception = Exception::from_trap(trap, &printed.stderr(), &self.symbolizer);
+        self.log(printed);
+        Failure::Trapped(exception)
     }
 
     /// Logs what the guest printed and forgets the request.
@@ -167,40 +194,61 @@ impl Drop for StandardInstance {
 }
 
 /// Whether there is something left for a guest to do after its answer.
-enum Rest {
+enum Left {
     Nothing,
     Work,
 }
 
 /// Lets the guest work until it has answered or has ended. The guest goes first: one that needs not wait for anything
 /// is then done when its answer goes out.
-async fn first_answer(work: &mut Work, answered: &mut oneshot::Receiver<Answer>) -> (Option<Answer>, Rest) {
+async fn first_answer(work: &mut Work, answered: &mut oneshot::Receiver<Answer>) -> (Option<Answer>, Left) {
     tokio::select! {
         biased;
         () = &mut *work => match answered.try_recv() {
-            Ok(answer) => (Some(answer), Rest::Nothing),
-            Err(TryRecvError::Empty | TryRecvError::Closed) => (None, Rest::Nothing),
+            Ok(answer) => (Some(answer), Left::Nothing),
+            Err(TryRecvError::Empty | TryRecvError::Closed) => (None, Left::Nothing),
         },
         answer = &mut *answered => match answer {
-            Ok(answer) => (Some(answer), Rest::Work),
+            Ok(answer) => (Some(answer), Left::Work),
             // The guest threw away what it was to answer with, and may yet trap or end.
             Err(_) => {
                 work.await;
-                (None, Rest::Nothing)
+                (None, Left::Nothing)
             }
         },
     }
 }
 
-/// Lets the guest work until it has ended, or for so long after the response body has.
-async fn finish(work: Work, run: Arc<Run>, limit: Duration) {
-    let overtime = async {
-        run.body_over().await;
-        tokio::time::sleep(limit).await;
-    };
-    tokio::select! {
-        () = work => {}
-        () = overtime => tracing::debug!("a guest was stopped that went on too long after its response"),
+/// What is needed to look after a guest that goes on after its response.
+struct RestOfWork {
+    recorder: SharedRecorder,
+    run: Arc<Run>,
+    background: BackgroundWork,
+}
+
+impl RestOfWork {
+    /// Lets the guest work until it has ended, for so long after the response body has, or until the host stops.
+    async fn finish(self, mut work: Work, limit: Duration) {
+        let RestOfWork { recorder, run, background } = self;
+        let mut working = background.begin();
+        drop(background);
+        let overtime = async {
+            run.body_over().await;
+            tokio::time::sleep(limit).await;
+        };
+        let why = tokio::select! {
+            () = &mut work => return,
+            () = overtime => format!("it was still at work {limit:?} after its response"),
+            () = working.stopped() => "the host was told to stop".to_owned(),
+        };
+        recorder.with(|recorder| {
+            let kind = Attribute::new("error.type", "guest_stopped");
+            recorder.log(recorder.server(), Severity::Warn, format!("the guest was stopped: {why}"), [kind]);
+            run.end(None, recorder);
+        });
+        // What the request takes up is given back with the work, and by then its spans have been handed over.
+        drop(recorder);
+        drop(work);
     }
 }
 
@@ -218,16 +266,16 @@ fn check(answer: Answer, run: &Arc<Run>) -> Result<(Parts, ResponseBody), Failur
 async fn reply(
     head: Parts,
     mut body: ResponseBody,
-    (mut work, mut rest): (Work, Rest),
+    (mut work, mut left): (Work, Left),
     (takes_trailers, limit): (bool, Duration),
-    run: &Arc<Run>,
+    rest: RestOfWork,
 ) -> Reply {
-    if matches!(rest, Rest::Work) && takes_trailers && !head.headers.contains_key(TRAILER) {
-        rest = wait_for_trailers(&mut work, &mut body).await;
+    if matches!(left, Left::Work) && takes_trailers && !head.headers.contains_key(TRAILER) {
+        left = wait_for_trailers(&mut work, &mut body).await;
     }
-    let is_here = matches!(rest, Rest::Nothing) || body.has_trailers();
-    if let Rest::Work = rest {
-        tokio::spawn(finish(work, run.clone(), limit));
+    let is_here = matches!(left, Left::Nothing) || body.has_trailers();
+    if let Left::Work = left {
+        tokio::spawn(rest.finish(work, limit));
     }
     let (body, headers) =
         if is_here { body.gathered(head.headers, takes_trailers) } else { (body.streamed(), head.headers) };
@@ -235,17 +283,17 @@ async fn reply(
 }
 
 /// Lets the guest go on for a moment: trailers that are there when the head leaves can be announced in it.
-async fn wait_for_trailers(work: &mut Work, body: &mut ResponseBody) -> Rest {
-    let mut rest = Rest::Work;
+async fn wait_for_trailers(work: &mut Work, body: &mut ResponseBody) -> Left {
+    let mut left = Left::Work;
     let go_on = poll_fn(|context| {
-        if matches!(rest, Rest::Work) && work.as_mut().poll(context).is_ready() {
-            rest = Rest::Nothing;
+        if matches!(left, Left::Work) && work.as_mut().poll(context).is_ready() {
+            left = Left::Nothing;
         }
         body.poll_gather(context)
     });
     // Where they come later, the head leaves without them.
     let _ = tokio::time::timeout(TRAILERS, go_on).await;
-    rest
+    left
 }
 
 /// Whether the client takes trailers (RFC 9110, 10.1.4).

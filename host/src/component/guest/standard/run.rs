@@ -14,6 +14,7 @@ use tokio::sync::Notify;
 
 use crate::component::cost::Cost;
 use crate::component::failure::Failure;
+use crate::trace::Recorder;
 
 /// What is known of one request in a standard guest.
 #[derive(Debug, Default)]
@@ -22,6 +23,8 @@ pub struct Run {
     memory: AtomicU64,
     reused: AtomicBool,
     failure: OnceLock<Failure>,
+    /// The exchange has ended: what happens from here on is for the guest to tell.
+    left_to_guest: AtomicBool,
     body_over: Notify,
 }
 
@@ -58,15 +61,29 @@ impl Run {
         }
     }
 
-    /// Keeps why the guest failed. The store must not be dropped before: the body's end asks for it.
-    pub fn fail(&self, failure: Failure) {
-        // The first failure is the cause of those after it.
-        let _ = self.failure.set(failure);
-    }
-
     /// Why the guest failed, if it did.
     pub fn failure(&self) -> Option<&Failure> {
         self.failure.get()
+    }
+
+    /// Says that the exchange has ended, and tells nothing more of the guest. Called while the recorder is locked.
+    pub fn leave_to_guest(&self) {
+        self.left_to_guest.store(true, Ordering::Relaxed);
+    }
+
+    /// Says that the guest has ended, and why if it failed. Where the exchange has ended before, what is left to tell is
+    /// put on the server span here. The store must not be dropped before: the body's end asks for the failure.
+    pub fn end(&self, failure: Option<Failure>, recorder: &mut Recorder) {
+        let is_late = self.left_to_guest.load(Ordering::Relaxed);
+        if let Some(Failure::Trapped(exception)) = failure.as_ref().filter(|_| is_late) {
+            exception.record(recorder);
+        }
+        if let Some(failure) = failure {
+            let _ = self.failure.set(failure);
+        }
+        if is_late && recorder.is_recording() {
+            self.cost().record(recorder);
+        }
     }
 
     /// Says that the response body has ended or was given up.

@@ -1,0 +1,89 @@
+//! Guests of 0.3 that go on after their response: they count, they are waited for, and what they record arrives.
+
+use std::time::Duration;
+
+use testkit::collector::LogRecord;
+use testkit::{Shop, ShopBuilder};
+
+const SERVICE: &str = "standard-p3";
+
+fn limited(limits: &str) -> ShopBuilder {
+    Shop::standard().limits(SERVICE, limits)
+}
+
+fn says<'a>(text: &'a str) -> impl Fn(&LogRecord) -> bool + 'a {
+    move |record| record.body.as_str().is_some_and(|body| body.contains(text))
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_guest_that_goes_on_after_its_response_takes_a_place_until_it_has_ended() {
+    let shop = limited("concurrency = 1\nrequest_timeout = \"1s\"").with_console().start().await;
+    assert_eq!(shop.get(SERVICE, "/after?ms=60000").await.text(), "answered\n");
+    let answer = shop.get(SERVICE, "/hello").await;
+    assert_eq!(answer.status, 503, "{}", answer.text());
+    assert_eq!(shop.admin().status(SERVICE).await["in_flight"], 1);
+    // The guest is stopped a second after its response.
+    shop.admin().wait_until(SERVICE, |status| status["in_flight"] == 0).await;
+    assert_eq!(shop.get(SERVICE, "/hello").await.status, 200);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_hosts_end_waits_for_what_a_guest_does_after_its_response() {
+    let shop = Shop::standard().start().await;
+    let answer = shop.get(SERVICE, "/after?ms=500&url=http://localhost:8022/hello").await;
+    assert_eq!(answer.text(), "answered\n");
+    let collector = shop.shut_down().await;
+    let tree = collector.trace(&answer.trace);
+    tree.assert_text(&[], "standard-p3 GET SERVER\n  standard-p3 GET CLIENT\n    standard-p2 GET SERVER\n");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_guest_that_outlasts_the_hosts_drain_is_stopped_and_its_spans_leave() {
+    let shop = limited("request_timeout = \"60s\"").head("[shutdown]\ndrain = \"300ms\"").start().await;
+    for path in ["/after?ms=60000", "/spin-after-response"] {
+        assert_eq!(shop.get(SERVICE, path).await.text(), "answered\n", "{path}");
+    }
+    let answer = shop.get(SERVICE, "/after?ms=60000").await;
+    let collector = tokio::time::timeout(Duration::from_secs(10), shop.shut_down()).await.expect("an end");
+    assert_eq!(collector.trace(&answer.trace).spans().len(), 1);
+    let record = collector.wait_for_log("the guest that was stopped", says("the guest was stopped: the host")).await;
+    assert_eq!(record.severity, "WARN");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_guest_that_is_stopped_after_its_response_is_told_of_in_its_trace() {
+    let shop = limited("request_timeout = \"300ms\"").start().await;
+    let answer = shop.get(SERVICE, "/spin-after-response").await;
+    let record = shop.collector().wait_for_log("the guest that was stopped", says("the guest was stopped: ")).await;
+    assert_eq!((record.trace_id, record.severity.as_str()), (answer.trace.to_string(), "WARN"));
+    let tree = shop.trace(&answer.trace, 1).await;
+    let server = tree.line("standard-p3 GET SERVER");
+    assert!(!server.is_error(), "the client has its whole answer");
+    let busy = server.attributes["spandrel.guest.cpu_time"].as_f64().expect("a number");
+    assert!(busy > 0.1, "what it cost after the response is in it: {busy}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_trap_after_the_response_is_an_exception_on_the_span_and_no_error() {
+    let shop = Shop::standard().start().await;
+    let answer = shop.get(SERVICE, "/trap-after-response").await;
+    assert_eq!(answer.text(), "answered\n");
+    let tree = shop.trace(&answer.trace, 1).await;
+    let server = tree.line("standard-p3 GET SERVER");
+    assert!(!server.is_error());
+    let exception = server.event("exception").expect("an exception");
+    let message = exception.attributes["exception.message"].as_str().unwrap_or_default();
+    assert!(message.starts_with("a trap after the response ("), "{message}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_swap_drains_until_the_old_versions_guests_have_ended() {
+    let shop = limited("request_timeout = \"60s\"").with_console().head("[swap]\ndrain = \"200ms\"").start().await;
+    let answer = shop.get(SERVICE, "/after?ms=60000").await;
+    assert_eq!(answer.text(), "answered\n");
+    let component = std::fs::read(testkit::artifacts::component("standard-p2")).expect("a component");
+    let swapped = shop.admin().swap(SERVICE, component).await;
+    assert_eq!(swapped.status, 200, "{}", swapped.text());
+    let drain = shop.collector().wait_for_span("the drain", |span| span.name == "drain").await;
+    drain.assert_attribute("error.type", "drain_timeout");
+}
