@@ -24,6 +24,8 @@ pub(crate) struct Shop {
     console: &'static str,
     /// Where its host and its components are.
     target: PathBuf,
+    /// [`ATTRIBUTES`], unless the host does not know them.
+    attributes: &'static str,
 }
 
 /// Where the shop listens from one start to the next.
@@ -39,9 +41,18 @@ impl Shop {
     }
 
     /// A shop of the host and the components in this target folder.
-    pub(crate) fn of(target: &Path) -> Result<Shop> {
-        let target = target.to_owned();
-        Ok(Shop { folder: tempfile::tempdir()?, environment: Vec::new(), console: "", target })
+    fn of(target: &Path) -> Result<Shop> {
+        let (folder, target) = (tempfile::tempdir()?, target.to_owned());
+        Ok(Shop { folder, environment: Vec::new(), console: "", target, attributes: ATTRIBUTES })
+    }
+
+    /// A shop of another checkout. A host from before [`ATTRIBUTES`] could be written refuses them, and puts the user
+    /// there by itself.
+    pub(crate) fn of_other(target: &Path) -> Result<Shop> {
+        let shop = Shop::of(target)?;
+        let mut check = command(target, "check", &shop.folder, &shop.manifest(&Addresses::free()?)?)?;
+        let attributes = if check.output()?.status.success() { ATTRIBUTES } else { "" };
+        Ok(Shop { attributes, ..shop })
     }
 
     /// With this in the environment.
@@ -74,15 +85,14 @@ impl Shop {
     }
 
     fn start(&self, target: impl FnOnce([SocketAddr; 3]) -> Target) -> Result<(Contender, SocketAddr)> {
-        let [inventory, product, user, console] = contender::free_addresses()?;
-        let addresses = Addresses { services: [inventory, product, user], console };
+        let addresses = Addresses::free()?;
         let target = target(addresses.services);
         let process = Process { command: self.command(&addresses)?, address: target.address };
-        Ok((Contender::start(target, vec![process])?, console))
+        Ok((Contender::start(target, vec![process])?, addresses.console))
     }
 
     fn command(&self, addresses: &Addresses) -> Result<Command> {
-        let mut command = run(&self.target, &self.folder, &self.manifest(addresses)?)?;
+        let mut command = command(&self.target, "run", &self.folder, &self.manifest(addresses)?)?;
         command.envs(self.environment.iter().map(|(variable, value)| (variable, value)));
         Ok(command)
     }
@@ -112,18 +122,34 @@ impl Shop {
                 component(&self.target, name).display()
             )?;
         }
+        text.push_str(self.attributes);
         Ok(text)
     }
 }
 
-/// What starts the host of a target folder with this manifest, which is kept in `folder`.
-pub(crate) fn run(target: &Path, folder: &TempDir, manifest: &str) -> Result<Command> {
+/// What of a request stands on its spans: the native contenders put the user there.
+const ATTRIBUTES: &str = r#"
+[[telemetry.attributes]]
+from = ["path:user_id", "query:user_id"]
+as = ["business.user_id", "user.id"]
+baggage = true
+"#;
+
+impl Addresses {
+    fn free() -> Result<Addresses> {
+        let [inventory, product, user, console] = contender::free_addresses()?;
+        Ok(Addresses { services: [inventory, product, user], console })
+    }
+}
+
+/// A command of the host in a target folder, such as `run`, with this manifest, which is kept in `folder`.
+pub(crate) fn command(target: &Path, name: &str, folder: &TempDir, manifest: &str) -> Result<Command> {
     let binary = target.join("release/spandrel");
     ensure!(binary.is_file(), "{} is not there; `cargo xtask bench` builds it", binary.display());
     let file = folder.path().join("services.toml");
     std::fs::write(&file, manifest)?;
     let mut command = Command::new(binary);
-    command.arg("run").arg("--manifest").arg(file);
+    command.arg(name).arg("--manifest").arg(file);
     Ok(command)
 }
 

@@ -27,7 +27,7 @@ pub(crate) fn inventory(effort: Effort, other: Option<&Path>) -> Result<()> {
         Plan::new("hyper + 1 SDK span", || hyper(Peer::HyperSpan)),
     ];
     if let Some(target) = other {
-        plans.push(Shop::of(target)?.inventory(OTHER));
+        plans.push(Shop::of_other(target)?.inventory(OTHER));
     }
     let standings = take(&plans, effort)?;
     table(&standings);
@@ -54,7 +54,7 @@ pub(crate) fn chain(effort: Effort, other: Option<&Path>) -> Result<()> {
         Plan::new("axum, reqwest, stock SDK: three processes", axum),
     ];
     if let Some(target) = other {
-        plans.push(Shop::of(target)?.chain(OTHER));
+        plans.push(Shop::of_other(target)?.chain(OTHER));
     }
     match fastapi::plan() {
         Ok(fastapi) => plans.push(fastapi),

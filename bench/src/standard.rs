@@ -76,7 +76,7 @@ pub(crate) fn run(effort: Effort) -> Result<()> {
 fn spandrel(setting: Setting) -> Result<Contender> {
     let [address] = free_addresses()?;
     let folder = tempfile::tempdir()?;
-    let command = host::run(&target()?, &folder, &manifest(setting, address)?)?;
+    let command = host::command(&target()?, "run", &folder, &manifest(setting, address)?)?;
     start(address, command, Some(folder))
 }
 

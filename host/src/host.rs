@@ -83,7 +83,7 @@ impl Host {
         let state = open_state(&config.state)?;
         let propagators = pipeline.propagators().clone();
         let builder = Arc::new(GenerationBuilder::new(engine, state, network, propagators, metrics, resource));
-        let dispatcher = Dispatcher::new(Arc::new(Catalog::default()), pipeline.clone());
+        let dispatcher = Dispatcher::new(Arc::new(Catalog::default()), pipeline.clone(), config.attributes.clone());
         let settings = config.swap.clone();
         let swapper = Swapper::new(builder.clone(), dispatcher.clone(), pipeline.clone(), own, settings);
         bring_up(Control::new(config, environment, builder, dispatcher, pipeline, swapper)).await

@@ -36,11 +36,29 @@ pub struct ShopBuilder {
     services: Vec<Declared>,
     environment: Vec<(String, String)>,
     head: String,
+    attributes: String,
     state: String,
     console: Option<u16>,
     collector: Option<Collector>,
     http: bool,
 }
+
+/// What of a request stands on its spans, as in the manifest of the demo.
+const ATTRIBUTES: &str = r#"[[telemetry.attributes]]
+from = "header:x-client-id"
+as = "business.client_id"
+baggage = true
+
+[[telemetry.attributes]]
+from = "header:x-session-id"
+as = ["business.session_id", "session.id"]
+baggage = true
+
+[[telemetry.attributes]]
+from = ["path:user_id", "query:user_id"]
+as = ["business.user_id", "user.id"]
+baggage = true
+"#;
 
 /// One service of a manifest.
 struct Declared {
@@ -172,6 +190,7 @@ impl ShopBuilder {
             services: Vec::new(),
             environment: Vec::new(),
             head: String::new(),
+            attributes: ATTRIBUTES.to_owned(),
             state: "backend = \"memory\"".to_owned(),
             console: None,
             collector: None,
@@ -233,6 +252,12 @@ impl ShopBuilder {
     /// Tables at the head of the manifest, such as `[telemetry]`.
     pub fn head(mut self, text: &str) -> ShopBuilder {
         push(&mut self.head, text);
+        self
+    }
+
+    /// All of `[[telemetry.attributes]]`, in place of those of the demo.
+    pub fn attributes(mut self, text: &str) -> ShopBuilder {
+        self.attributes = text.to_owned();
         self
     }
 
@@ -311,6 +336,7 @@ impl ShopBuilder {
             );
             written.expect("a string can be written to");
         }
+        push(&mut text, &self.attributes);
         text
     }
 

@@ -9,6 +9,7 @@ use std::time::Duration;
 use ipnet::IpNet;
 use toml::de::{DeTable, DeValue};
 
+use super::attributes::attributes;
 use super::environment::Environment;
 use super::error::ConfigError;
 use super::origin::Origin;
@@ -45,7 +46,8 @@ pub(super) fn read(text: &str, manifest: &Path, environment: &Environment) -> Re
     let console_section = root.section("console", "[console]")?;
     let console = console(&console_section, environment)?;
     let mut telemetry_settings = telemetry::settings(environment)?;
-    telemetry_settings.keep = keep(&root.section("telemetry", "[telemetry]")?)?;
+    let telemetry_section = root.section("telemetry", "[telemetry]")?;
+    telemetry_settings.keep = keep(&telemetry_section)?;
     telemetry_settings.store_bytes = store_bytes(&console_section, &console, telemetry_settings.store_bytes)?;
     let config = Config {
         manifest: manifest.to_owned(),
@@ -57,6 +59,7 @@ pub(super) fn read(text: &str, manifest: &Path, environment: &Environment) -> Re
         services: services(&root, console.listen)?,
         console,
         telemetry: telemetry_settings,
+        attributes: attributes(&telemetry_section)?,
         resource: telemetry::resource(environment),
         bind: Bind::Declared,
         cache_dir: environment.cache_dir(),
@@ -175,7 +178,7 @@ fn shutdown(section: &Section<'_>) -> Result<ShutdownConfig> {
 }
 
 fn keep(section: &Section<'_>) -> Result<Option<Keep>> {
-    section.only(&["keep", "keep_rate"])?;
+    section.only(&["keep", "keep_rate", "attributes"])?;
     let rate = section.ratio("keep_rate")?;
     let Some(rules) = section.texts("keep")?.filter(|rules| !rules.is_empty()) else {
         return match rate {

@@ -3,6 +3,7 @@
 //! What was typed becomes what it means once, here. The first thing that is wrong ends it, with one message that names
 //! the place and the cure.
 
+mod attributes;
 mod environment;
 mod error;
 mod expand;
@@ -18,6 +19,7 @@ mod types;
 
 use std::path::Path;
 
+pub use self::attributes::{RequestAttribute, Source};
 pub use self::environment::Environment;
 pub use self::error::ConfigError;
 pub use self::folder::{Access, Folder};

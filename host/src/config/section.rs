@@ -131,6 +131,14 @@ impl<'a> Section<'a> {
         values.iter().map(text).collect::<Result<_>>().map(Some)
     }
 
+    /// A list of texts, or one text in its place.
+    pub fn one_or_more(&self, key: &str) -> Result<Option<Vec<Placed>>> {
+        match self.get(key) {
+            Some(value) if value.get_ref().is_str() => Ok(self.text(key)?.map(|text| vec![text])),
+            _ => self.texts(key),
+        }
+    }
+
     /// Relative paths start at the manifest's folder.
     pub fn path(&self, key: &str) -> Result<Option<PathBuf>> {
         Ok(self.text(key)?.map(|(path, _)| self.reader.base.join(path)))

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use ipnet::IpNet;
 
+use super::attributes::RequestAttribute;
 use super::folder::Folder;
 use super::origin::Origin;
 use crate::http::routes::Route;
@@ -35,6 +36,8 @@ pub struct Config {
     pub services: Vec<ServiceConfig>,
     /// Telemetry.
     pub telemetry: Settings,
+    /// What of a request stands on its spans.
+    pub attributes: Vec<RequestAttribute>,
     /// Attributes of every service's Resource.
     pub resource: Vec<(String, String)>,
     /// Which ports are taken.

@@ -202,7 +202,7 @@ fn warn_of_what_waits(old: &Config, new: &Config) {
         ("[console]", old.console != new.console),
         ("[limits]", old.connections != new.connections),
         ("[state]", old.state != new.state),
-        ("[telemetry]", old.telemetry != new.telemetry),
+        ("[telemetry]", old.telemetry != new.telemetry || old.attributes != new.attributes),
         ("[swap]", old.swap != new.swap),
     ];
     let tables: Vec<_> = changed.into_iter().filter(|(_, changed)| *changed).map(|(table, _)| table).collect();

@@ -15,13 +15,14 @@ use http::{HeaderMap, HeaderValue, Method, Response, StatusCode, Version};
 use super::arrival::{Arrival, read_whole};
 use super::exchange::Exchange;
 use super::rejection::Rejection;
+use super::request_attributes::{self, Places};
 use super::response_body::respond;
-use super::{request_attributes, standard};
+use super::standard;
 use crate::component::{Failure, GuestRequest, Guests, Handled, Invocation, Reply};
-use crate::config::ServiceName;
+use crate::config::{RequestAttribute, ServiceName};
 use crate::http::Body;
 use crate::http::method::span_name;
-use crate::http::routes::Match;
+use crate::http::routes::{Match, RouteIndex};
 use crate::outbound::hops::{self, HOP_BUDGET};
 use crate::outbound::{Call, LocalCalls};
 use crate::services::{Catalog, Generation, Lease, Service};
@@ -31,6 +32,8 @@ use crate::trace::{Incoming, Pipeline, Recorder, SpanKind};
 pub struct Dispatcher {
     catalog: Arc<Catalog>,
     pipeline: Pipeline,
+    /// What of a request stands on its spans.
+    attributes: Vec<RequestAttribute>,
 }
 
 /// What a request and the calls that it causes on this host have in common.
@@ -43,9 +46,9 @@ struct Chain {
 }
 
 impl Dispatcher {
-    /// A dispatcher for the services of `catalog`.
-    pub fn new(catalog: Arc<Catalog>, pipeline: Pipeline) -> Arc<Dispatcher> {
-        Arc::new(Dispatcher { catalog, pipeline })
+    /// A dispatcher for the services of `catalog`. The values of `attributes` stand on the spans of each request.
+    pub fn new(catalog: Arc<Catalog>, pipeline: Pipeline, attributes: Vec<RequestAttribute>) -> Arc<Dispatcher> {
+        Arc::new(Dispatcher { catalog, pipeline, attributes })
     }
 
     /// The services that requests are dispatched to.
@@ -161,8 +164,13 @@ impl Chain {
         let instances = match generation.pool.guests() {
             Guests::Lean(instances) => instances,
             Guests::Standard(instances) => {
+                let route = match &found {
+                    Match::Found { index, params } => Some((*index, params.as_slice())),
+                    Match::WrongMethod(_) | Match::NotFound => None,
+                };
+                self.attach_metadata(exchange, &arrival, generation, route);
                 let locals = Arc::new(self);
-                return standard::answer(service, (generation, instances), (arrival, found), locals, exchange).await;
+                return standard::answer(service, (generation, instances), arrival, locals, exchange).await;
             }
         };
         if is_for_the_server(&arrival) {
@@ -173,8 +181,7 @@ impl Chain {
             Match::WrongMethod(allowed) => return Err(Rejection::MethodNotAllowed(allowed)),
             Match::NotFound => return Err(Rejection::NotFound),
         };
-        let names = generation.routes().parameter_names(route);
-        request_attributes::attach(&mut exchange.recorder, &arrival.headers, arrival.uri.query(), names.zip(&params));
+        self.attach_metadata(exchange, &arrival, generation, Some((route, &params)));
         let body = read_whole(arrival.body, limits, service).await?;
         exchange.permit = Some(service.permit(limits.concurrency).ok_or(Rejection::Busy)?);
         let query = arrival.uri.query().map(str::to_owned);
@@ -187,6 +194,21 @@ impl Chain {
         exchange.recorder = recorder;
         exchange.cost = Some(cost);
         result.map_err(Rejection::Failed)
+    }
+
+    /// Puts what the manifest says of a request on its spans and into its baggage.
+    fn attach_metadata(
+        &self,
+        exchange: &mut Exchange,
+        arrival: &Arrival,
+        generation: &Generation,
+        route: Option<(RouteIndex, &[String])>,
+    ) {
+        let named = |(route, values)| generation.routes().parameter_names(route).zip(values);
+        let parameters = route.into_iter().flat_map(named).map(|(name, value): (_, &String)| (name, value.as_str()));
+        let parameters = parameters.collect();
+        let places = Places { headers: &arrival.headers, query: arrival.uri.query(), parameters };
+        request_attributes::attach(&mut exchange.recorder, &self.dispatcher.attributes, &places);
     }
 }
 

@@ -1,70 +1,77 @@
-//! The metadata that belongs to a whole trace: who asked, in which session, for whom.
+//! The metadata that belongs to a whole trace: who asked, in which session, for whom, as far as the manifest says where
+//! requests tell it (`[[telemetry.attributes]]`).
 //!
-//! It comes from the headers `x-client-id` and `x-session-id` and the parameter `user_id`, or, where a caller has
-//! already read those, from W3C baggage. It stands on every span of the request and travels on as baggage.
+//! It comes from the request, or, where a caller has already read it, from W3C baggage. It stands on every span of the
+//! request, and travels on as baggage where the manifest says so.
 
 use std::borrow::Cow;
 
 use http::HeaderMap;
 
+use crate::config::{RequestAttribute, Source};
 use crate::trace::{Attribute, Recorder};
 
 /// Values longer than this (in characters) are cut: they go on every span and over every wire.
 const LONGEST: usize = 128;
 
-/// One piece of metadata: the baggage key, which is the attribute too, and an attribute of the conventions beside it.
-struct Field {
-    key: &'static str,
-    also: Option<&'static str>,
+/// Where the values are in a request.
+pub struct Places<'a> {
+    /// Its header fields.
+    pub headers: &'a HeaderMap,
+    /// Its query, as it was sent.
+    pub query: Option<&'a str>,
+    /// The names of its route's parameters, and their values.
+    pub parameters: Vec<(&'a str, &'a str)>,
 }
-
-const CLIENT: Field = Field { key: "business.client_id", also: None };
-const SESSION: Field = Field { key: "business.session_id", also: Some("session.id") };
-const USER: Field = Field { key: "business.user_id", also: Some("user.id") };
 
 /// Reads a request's metadata and puts it on its spans and into its baggage. Where the host takes no part in traces
 /// there are no spans, and a caller's baggage is passed on as it came.
-pub fn attach<'a>(
-    recorder: &mut Recorder,
-    headers: &HeaderMap,
-    query: Option<&'a str>,
-    params: impl Iterator<Item = (&'a str, &'a String)>,
-) {
-    if !recorder.is_enabled() {
+pub fn attach(recorder: &mut Recorder, attributes: &[RequestAttribute], places: &Places<'_>) {
+    if attributes.is_empty() || !recorder.is_enabled() {
         return;
     }
-    let header = |name: &str| headers.get(name).map(|value| String::from_utf8_lossy(value.as_bytes()));
-    let user = user_id(query, params);
-    let given = [(CLIENT, header("x-client-id")), (SESSION, header("x-session-id")), (USER, user)];
     let mut shared = Vec::new();
-    for (field, given) in given {
-        let given = given.map(|value| tidy(&value)).filter(|value| !value.is_empty());
-        let value = match given {
-            Some(value) => {
-                let baggage = recorder.baggage().with(field.key, &value);
-                recorder.set_baggage(baggage);
-                Some(value)
-            }
-            None => recorder.baggage().get(field.key).map(tidy),
-        };
+    for attribute in attributes {
+        let value = value(recorder, attribute, places);
         if let Some(value) = value.filter(|_| recorder.is_recording()) {
-            shared.push((field, value));
+            shared.push((&attribute.names, value));
         }
     }
-    let keys = |field: &Field| field.also.into_iter().chain([field.key]);
-    let both = shared.iter().flat_map(|(field, value)| keys(field).map(move |key| Attribute::new(key, value)));
-    recorder.set_shared_attributes(both);
+    let all = shared.iter().flat_map(|(names, value)| names.iter().map(move |name| Attribute::new(name, value)));
+    recorder.set_shared_attributes(all);
 }
 
-fn user_id<'a>(
-    query: Option<&'a str>,
-    mut params: impl Iterator<Item = (&'a str, &'a String)>,
-) -> Option<Cow<'a, str>> {
-    let in_path = params.find(|(name, _)| *name == "user_id").map(|(_, value)| Cow::Borrowed(value.as_str()));
-    in_path.or_else(|| {
-        let mut pairs = form_urlencoded::parse(query?.as_bytes());
-        pairs.find(|(name, _)| name == "user_id").map(|(_, value)| value)
-    })
+/// The value in the request, which then is the baggage's, or else the one that came as baggage.
+fn value(recorder: &mut Recorder, attribute: &RequestAttribute, places: &Places<'_>) -> Option<String> {
+    let given = attribute.sources.iter().find_map(|source| places.find(source));
+    let given = given.map(|value| tidy(&value)).filter(|value| !value.is_empty());
+    let key = attribute.names.first().filter(|_| attribute.baggage);
+    match (given, key) {
+        (None, None) => None,
+        (None, Some(key)) => recorder.baggage().get(key).map(tidy),
+        (Some(value), None) => Some(value),
+        (Some(value), Some(key)) => {
+            let baggage = recorder.baggage().with(key, &value);
+            recorder.set_baggage(baggage);
+            Some(value)
+        }
+    }
+}
+
+impl<'a> Places<'a> {
+    fn find(&self, source: &Source) -> Option<Cow<'a, str>> {
+        match source {
+            Source::Header(name) => self.headers.get(name).map(|value| String::from_utf8_lossy(value.as_bytes())),
+            Source::Query(name) => {
+                let mut pairs = form_urlencoded::parse(self.query?.as_bytes());
+                pairs.find(|(key, _)| key == name).map(|(_, value)| value)
+            }
+            Source::Path(name) => {
+                let found = self.parameters.iter().find(|(key, _)| key == name);
+                found.map(|(_, value)| Cow::Borrowed(*value))
+            }
+        }
+    }
 }
 
 /// No control characters, no endless values.
@@ -77,34 +84,75 @@ mod tests {
     use http::HeaderName;
 
     use super::*;
-    use crate::trace::{Incoming, Pipeline, Resource, Settings, SpanKind};
+    use crate::trace::{Baggage, Incoming, Pipeline, Resource, Settings, SpanKind};
 
-    fn user(query: Option<&str>, params: &[(&str, &str)]) -> Option<String> {
-        let owned: Vec<_> = params.iter().map(|(name, value)| (*name, (*value).to_owned())).collect();
-        user_id(query, owned.iter().map(|(name, value)| (*name, value))).map(Cow::into_owned)
+    fn places<'a>(headers: &'a HeaderMap, query: Option<&'a str>, parameters: &[(&'a str, &'a str)]) -> Places<'a> {
+        Places { headers, query, parameters: parameters.to_vec() }
     }
 
-    #[test]
-    fn the_user_is_read_from_the_path_or_the_query() {
-        assert_eq!(user(None, &[("user_id", "7")]).as_deref(), Some("7"));
-        assert_eq!(user(Some("a=b&user_id=1%2B1+x"), &[]).as_deref(), Some("1+1 x"));
-        assert_eq!(user(Some("user_id=2"), &[("user_id", "7")]).as_deref(), Some("7"));
-        assert_eq!(user(Some("xuser_id=2"), &[]), None);
-        assert_eq!(user(Some("user%5Fid=1&user_id=2"), &[]).as_deref(), Some("1"), "as guests read it");
+    fn user(baggage: bool) -> RequestAttribute {
+        RequestAttribute {
+            sources: vec![Source::Path("user_id".to_owned()), Source::Query("user_id".to_owned())],
+            names: vec!["app.user".to_owned(), "user.id".to_owned()],
+            baggage,
+        }
+    }
+
+    /// A recorder for a request that came with this baggage, where the host takes part in traces or does not.
+    fn recorder(disabled: bool, baggage: Baggage) -> Recorder {
+        let mut settings = Settings { disabled, ..Settings::default() };
+        for signal in [&mut settings.traces, &mut settings.metrics, &mut settings.logs] {
+            signal.exporters.clear();
+        }
+        let pipeline = Pipeline::start(settings).unwrap();
+        let incoming = Incoming { baggage, ..Incoming::default() };
+        pipeline.record(&Resource::new("shop", "1.0.0", &[]), &incoming, "GET /", SpanKind::Server)
+    }
+
+    #[tokio::test]
+    async fn the_first_place_that_has_a_value_counts() {
+        let check = |query: Option<&str>, parameters: &[(&str, &str)], expected: Option<&str>| {
+            let (headers, mut recorder) = (HeaderMap::new(), recorder(false, Baggage::default()));
+            let found = value(&mut recorder, &user(true), &places(&headers, query, parameters));
+            assert_eq!(found.as_deref(), expected, "{query:?} {parameters:?}");
+            assert_eq!(recorder.baggage().get("app.user"), expected);
+        };
+        check(None, &[("user_id", "7")], Some("7"));
+        check(Some("a=b&user_id=1%2B1+x"), &[], Some("1+1 x"));
+        check(Some("user_id=2"), &[("user_id", "7")], Some("7"));
+        check(Some("xuser_id=2"), &[], None);
+        // As guests read it.
+        check(Some("user%5Fid=1&user_id=2"), &[], Some("1"));
+    }
+
+    #[tokio::test]
+    async fn only_what_travels_is_put_into_baggage_and_taken_from_it() {
+        let headers = HeaderMap::new();
+        for travels in [false, true] {
+            let mut told = recorder(false, Baggage::default());
+            let found = value(&mut told, &user(travels), &places(&headers, None, &[("user_id", "7")]));
+            assert_eq!(found.as_deref(), Some("7"));
+            assert_eq!(told.baggage().is_empty(), !travels);
+            let mut untold = recorder(false, Baggage::default().with("app.user", "8"));
+            let found = value(&mut untold, &user(travels), &places(&headers, None, &[]));
+            assert_eq!(found.as_deref(), travels.then_some("8"));
+        }
+    }
+
+    #[tokio::test]
+    async fn without_entries_nothing_of_a_request_is_taken() {
+        let headers = HeaderMap::from_iter([(HeaderName::from_static("x-client-id"), "web".parse().unwrap())]);
+        let mut recorder = recorder(false, Baggage::default());
+        attach(&mut recorder, &[], &places(&headers, Some("user_id=7"), &[("user_id", "7")]));
+        assert!(recorder.baggage().is_empty());
     }
 
     #[tokio::test]
     async fn where_the_host_takes_no_part_in_traces_the_baggage_stays_as_it_came() {
+        let headers = HeaderMap::new();
         for disabled in [false, true] {
-            let mut settings = Settings { disabled, ..Settings::default() };
-            for signal in [&mut settings.traces, &mut settings.metrics, &mut settings.logs] {
-                signal.exporters.clear();
-            }
-            let pipeline = Pipeline::start(settings).unwrap();
-            let resource = Resource::new("shop", "1.0.0", &[]);
-            let mut recorder = pipeline.record(&resource, &Incoming::default(), "GET /", SpanKind::Server);
-            let headers = HeaderMap::from_iter([(HeaderName::from_static("x-client-id"), "web".parse().unwrap())]);
-            attach(&mut recorder, &headers, Some("user_id=7"), std::iter::empty());
+            let mut recorder = recorder(disabled, Baggage::default());
+            attach(&mut recorder, &[user(true)], &places(&headers, Some("user_id=7"), &[]));
             assert_eq!(recorder.baggage().is_empty(), disabled);
         }
     }

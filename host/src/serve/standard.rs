@@ -7,10 +7,8 @@ use http::{HeaderMap, Method, StatusCode, Version};
 use super::arrival::Arrival;
 use super::exchange::Exchange;
 use super::rejection::Rejection;
-use super::request_attributes;
 use crate::component::{Failure, HttpHandled, HttpInvocation, Reply, StandardPool};
 use crate::http::Body;
-use crate::http::routes::Match;
 use crate::outbound::LocalCalls;
 use crate::services::{Generation, Service};
 use crate::trace::{Recorder, SharedRecorder};
@@ -19,17 +17,11 @@ use crate::trace::{Recorder, SharedRecorder};
 pub(super) async fn answer(
     service: &Arc<Service>,
     (generation, instances): (&Generation, &StandardPool),
-    (arrival, found): (Arrival, Match),
+    arrival: Arrival,
     locals: Arc<dyn LocalCalls>,
     exchange: &mut Exchange,
 ) -> Result<Reply, Rejection> {
     let limits = &generation.config.limits;
-    let (route, params) = match found {
-        Match::Found { index, params } => (Some(index), params),
-        Match::WrongMethod(_) | Match::NotFound => (None, Vec::new()),
-    };
-    let names = route.into_iter().flat_map(|route| generation.routes().parameter_names(route));
-    request_attributes::attach(&mut exchange.recorder, &arrival.headers, arrival.uri.query(), names.zip(&params));
     let permit = service.permit(limits.concurrency).ok_or(Rejection::Busy)?;
     exchange.permit = Some(permit.clone());
     let mut request = arrival.into_request(generation.config.listen, limits)?;

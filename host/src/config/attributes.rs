@@ -1,0 +1,227 @@
+//! `[[telemetry.attributes]]`: what of a request stands on all of its spans and log records, and what of that travels with
+//! its trace as baggage.
+
+use std::collections::BTreeSet;
+
+use http::HeaderName;
+use http::header::{AUTHORIZATION, COOKIE, PROXY_AUTHORIZATION, SET_COOKIE};
+
+use super::error::ConfigError;
+use super::section::{Placed, Section};
+
+type Result<T, E = ConfigError> = std::result::Result<T, E>;
+
+/// The most entries: each is looked for in every request.
+const MOST: usize = 16;
+/// The most names, and the most places, of one entry.
+const MOST_OF_ONE: usize = 4;
+/// The longest name of an attribute or parameter, in bytes.
+const LONGEST: usize = 64;
+
+/// What the names of attributes begin with that the host or the semantic conventions give a meaning on such spans.
+const RESERVED: [&str; 20] = [
+    "client",
+    "code",
+    "deployment",
+    "error",
+    "exception",
+    "host",
+    "http",
+    "log",
+    "network",
+    "otel",
+    "performance",
+    "process",
+    "server",
+    "service",
+    "spandrel",
+    "system",
+    "telemetry",
+    "thread",
+    "url",
+    "user_agent",
+];
+/// The attribute that makes an operation of a span.
+const OPERATION: &str = "custom.operation_type";
+
+/// Header fields that hold credentials, which must not stand on spans.
+const CREDENTIALS: [HeaderName; 4] = [AUTHORIZATION, COOKIE, PROXY_AUTHORIZATION, SET_COOKIE];
+
+const SOURCE_HELP: &str = "write \"header:x-client-id\", \"query:user_id\" or \"path:user_id\"";
+
+/// One entry: a value of a request, and the attributes that it becomes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RequestAttribute {
+    /// Where it is looked for; the first place that has it counts.
+    pub sources: Vec<Source>,
+    /// The attributes' names, at least one. The first is the key in the baggage.
+    pub names: Vec<String>,
+    /// Whether it travels as baggage, and is taken from a caller's where the request does not have it.
+    pub baggage: bool,
+}
+
+/// A place in a request.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Source {
+    /// A header field.
+    Header(HeaderName),
+    /// A parameter of the query.
+    Query(String),
+    /// A parameter of the route's template.
+    Path(String),
+}
+
+/// Reads the entries under `[telemetry]`.
+pub(super) fn attributes(telemetry: &Section<'_>) -> Result<Vec<RequestAttribute>> {
+    let Some(value) = telemetry.get("attributes") else { return Ok(Vec::new()) };
+    let Some(tables) = value.get_ref().as_array() else {
+        let problem = "`attributes` is no list of tables".to_owned();
+        return Err(telemetry.error("attributes", problem, "write `[[telemetry.attributes]]`"));
+    };
+    if tables.len() > MOST {
+        let problem = format!("there are {} entries of [[telemetry.attributes]], more than {MOST}", tables.len());
+        return Err(telemetry.error("attributes", problem, "leave out some: each is looked for in every request"));
+    }
+    let mut known = BTreeSet::new();
+    let entry = |table| entry(&telemetry.reader.table(table, "[[telemetry.attributes]]")?, &mut known);
+    tables.iter().map(entry).collect()
+}
+
+fn entry(section: &Section<'_>, known: &mut BTreeSet<String>) -> Result<RequestAttribute> {
+    section.only(&["from", "as", "baggage"])?;
+    let from = section.required(section.one_or_more("from")?, "from", "from = \"header:x-client-id\"")?;
+    let names = section.required(section.one_or_more("as")?, "as", "as = [\"app.client_id\"]")?;
+    for (key, given) in [("from", &from), ("as", &names)] {
+        if given.is_empty() || given.len() > MOST_OF_ONE {
+            let problem = format!("`{key}` lists {}", given.len());
+            return Err(section.error(key, problem, &format!("list at least one, and at most {MOST_OF_ONE}")));
+        }
+    }
+    Ok(RequestAttribute {
+        sources: from.into_iter().map(|placed| source(section, placed)).collect::<Result<_>>()?,
+        names: names.into_iter().map(|placed| name(section, placed, known)).collect::<Result<_>>()?,
+        baggage: section.boolean("baggage")?.unwrap_or(false),
+    })
+}
+
+fn source(section: &Section<'_>, (text, place): Placed) -> Result<Source> {
+    let is_parameter = |name: &str| (1..=LONGEST).contains(&name.len()) && !name.contains(char::is_control);
+    let (kind, name) = text.split_once(':').unwrap_or_default();
+    let source = match kind {
+        "header" => name.parse().ok().filter(|_| name.len() <= LONGEST).map(Source::Header),
+        "query" => is_parameter(name).then(|| Source::Query(name.to_owned())),
+        "path" => is_parameter(name).then(|| Source::Path(name.to_owned())),
+        _ => None,
+    };
+    match source {
+        Some(Source::Header(name)) if CREDENTIALS.contains(&name) => {
+            let problem = format!("`{text}` would put credentials on spans");
+            Err(section.reader.error(place, problem, "use a field that holds no secret"))
+        }
+        Some(source) => Ok(source),
+        None => Err(section.reader.error(place, format!("`{text}` is no part of a request"), SOURCE_HELP)),
+    }
+}
+
+fn name(section: &Section<'_>, (text, place): Placed, known: &mut BTreeSet<String>) -> Result<String> {
+    let error = |problem, help| Err(section.reader.error(place.clone(), problem, help));
+    if !is_name(&text) {
+        let help = "use up to 64 letters, digits, `_` and `-`, with dots between words, as in \"app.client_id\"";
+        return error(format!("`{text}` is no name for an attribute"), help);
+    }
+    let namespace = text.split('.').next().unwrap_or_default();
+    if RESERVED.contains(&namespace) || text == OPERATION {
+        let help = "use a namespace of your own, as in \"app.client_id\"";
+        return error(format!("`{text}` is reserved: the host or the semantic conventions set it"), help);
+    }
+    if !known.insert(text.clone()) {
+        return error(format!("`{text}` is given twice"), "give each attribute once");
+    }
+    Ok(text)
+}
+
+fn is_name(text: &str) -> bool {
+    let good = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'_' || byte == b'-';
+    let is_word = |word: &str| !word.is_empty() && word.bytes().all(good);
+    text.len() <= LONGEST && text.starts_with(|first: char| first.is_ascii_alphabetic()) && text.split('.').all(is_word)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::super::manifest::read;
+    use super::*;
+    use crate::config::Environment;
+
+    fn parse(entry: &str) -> Result<Vec<RequestAttribute>, String> {
+        let text = format!("[[telemetry.attributes]]\n{entry}\n");
+        let config = read(&text, Path::new("services.toml"), &Environment::default());
+        config.map(|config| config.attributes).map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn an_entry_says_where_from_what_as_and_whether_it_travels() {
+        let read =
+            parse("from = [\"path:user_id\", \"query:user_id\"]\nas = [\"app.user\", \"user.id\"]\nbaggage = true");
+        let expected = RequestAttribute {
+            sources: vec![Source::Path("user_id".to_owned()), Source::Query("user_id".to_owned())],
+            names: vec!["app.user".to_owned(), "user.id".to_owned()],
+            baggage: true,
+        };
+        assert_eq!(read.unwrap(), [expected]);
+        let read = parse("from = \"header:X-Client-Id\"\nas = \"tenant\"").unwrap().remove(0);
+        assert_eq!(read.sources, [Source::Header(HeaderName::from_static("x-client-id"))]);
+        assert!(!read.baggage, "nothing travels that the manifest does not name");
+    }
+
+    #[test]
+    fn without_entries_there_are_none() {
+        let config = read("[telemetry]\nkeep = [\"errors\"]\n", Path::new("services.toml"), &Environment::default());
+        assert_eq!(config.unwrap().attributes, []);
+    }
+
+    #[test]
+    fn a_place_that_is_none_or_holds_credentials_is_refused() {
+        let parse = |from: &str| parse(&format!("from = \"{from}\"\nas = \"app.a\"")).unwrap_err();
+        for from in ["", "x-client-id", "header:", "header:a b", "cookie:a", "query:", "path:", "body:a", "query:a\\nb"]
+        {
+            assert!(parse(from).contains("is no part of a request"), "{from}");
+        }
+        assert!(parse(&format!("header:{}", "a".repeat(65))).contains("is no part of a request"));
+        for from in ["header:authorization", "header:Cookie", "header:set-cookie", "header:Proxy-Authorization"] {
+            assert!(parse(from).contains("services.toml:2:8: ") && parse(from).contains("credentials"), "{from}");
+        }
+    }
+
+    #[test]
+    fn a_name_that_is_none_or_reserved_is_refused() {
+        let parse = |name: &str| parse(&format!("from = \"query:a\"\nas = [\"{name}\"]")).unwrap_err();
+        for name in ["", ".a", "a.", "a..b", "a b", "1a", "ä", "a=b", &"a".repeat(65)] {
+            assert!(parse(name).contains("is no name for an attribute"), "{name}");
+        }
+        for name in ["http.method", "url.path", "error.type", "service.name", "http", "custom.operation_type"] {
+            assert!(parse(name).contains("is reserved"), "{name}");
+        }
+    }
+
+    #[test]
+    fn what_is_missing_double_or_too_much_is_refused() {
+        let refuse = |entry: &str, expected: &str| {
+            let message = parse(entry).unwrap_err();
+            assert!(message.contains(expected), "{entry}: {message}");
+        };
+        refuse("as = \"a\"", "has no `from`");
+        refuse("from = \"query:a\"", "has no `as`");
+        refuse("from = 1\nas = \"a\"", "`from` in [[telemetry.attributes]] is of type integer");
+        refuse("from = []\nas = \"a\"", "`from` lists 0");
+        refuse("from = \"query:a\"\nas = [\"a\", \"b\", \"c\", \"d\", \"e\"]", "`as` lists 5");
+        let entry = "from = \"query:a\"\nas = \"a\"";
+        refuse(&format!("{entry}\n[[telemetry.attributes]]\n{entry}"), "`a` is given twice");
+        let more: String =
+            (0..16).map(|n| format!("\n[[telemetry.attributes]]\nfrom = \"path:a\"\nas = \"a{n}\"")).collect();
+        refuse(&format!("{entry}{more}"), "more than 16");
+        let table = read("[telemetry]\nattributes = 1\n", Path::new("services.toml"), &Environment::default());
+        assert!(table.unwrap_err().to_string().contains("write `[[telemetry.attributes]]`"));
+    }
+}

@@ -1,0 +1,57 @@
+//! What of a request travels on with its trace, and to whom.
+
+use std::path::Path;
+
+use testkit::Shop;
+use testkit::origin::{Manner, Origin};
+
+const OUTSIDE: [(&str, &str); 2] = [("x-client-id", "web"), ("x-session-id", "s-1")];
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_shop_of_the_tests_takes_from_requests_what_the_demo_does() {
+    let demos = ["services.toml", "examples/polyglot/services.toml"];
+    let environment = spandrel::config::Environment::default();
+    let read = |text: &str| spandrel::config::Config::parse(text, Path::new("services.toml"), &environment);
+    let own = read(&Shop::builder().manifest()).unwrap().attributes;
+    assert_eq!(own.len(), 3);
+    for demo in demos {
+        let text = std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("..").join(demo)).unwrap();
+        assert_eq!(read(&text).unwrap().attributes, own, "{demo}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn without_rules_nothing_of_a_request_becomes_baggage_or_an_attribute() {
+    let origin = Origin::start(Manner::default()).await;
+    let allow = format!("allow = [\"{}\"]", origin.url());
+    let shop = Shop::oddities().attributes("").outbound("oddities", &allow).start().await;
+    let mut request = shop.request("GET", "oddities", &format!("/call?user_id=7&url={}/", origin.url()));
+    for (name, value) in OUTSIDE {
+        request = request.header(name, value);
+    }
+    let answer = request.send().await;
+    assert_eq!(answer.json()["status"], 200, "{}", answer.text());
+    assert!(!origin.asked()[0].headers.contains_key("baggage"));
+    for span in shop.trace(&answer.trace, 2).await.spans() {
+        let business = span.attributes.keys().find(|key| key.starts_with("business.") || key.ends_with(".id"));
+        assert_eq!(business, None, "{}", span.name);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_rule_of_ones_own_stands_on_every_span_and_travels_where_it_says_so() {
+    let rules = "[[telemetry.attributes]]\nfrom = \"header:x-tenant\"\nas = [\"app.tenant\"]\nbaggage = true\n\
+                 [[telemetry.attributes]]\nfrom = \"path:user_id\"\nas = [\"app.user\"]\n";
+    let shop = Shop::builder().attributes(rules).start().await;
+    let request = shop.request("GET", "user-service", "/users/1/recommendations").header("x-tenant", "blue");
+    let answer = request.header("x-client-id", "web").send().await;
+    assert_eq!(answer.status, 200, "{}", answer.text());
+    let tree = shop.whole_trace(&answer.trace).await;
+    assert_eq!(tree.spans().len(), 24);
+    for span in tree.spans() {
+        span.assert_attribute("app.tenant", "blue");
+        let user = span.attributes.get("app.user").map(|user| user == "1");
+        assert_eq!(user, (span.service == "user-service").then_some(true), "{} of {}", span.name, span.service);
+        assert!(!span.attributes.contains_key("business.client_id"));
+    }
+}
