@@ -19,7 +19,7 @@ use crate::control::manifest::{Reload, in_manifest};
 use crate::control::swap::{ServiceReport, Swapper};
 use crate::control::{Control, metric_export, watch};
 use crate::metrics::Metrics;
-use crate::outbound;
+use crate::outbound::Network;
 use crate::serve::dispatch::Dispatcher;
 use crate::serve::listener::{self, Listener};
 use crate::services::{Catalog, GenerationBuilder};
@@ -48,7 +48,7 @@ pub async fn check(config: &Config) -> Result<Vec<(ServiceConfig, Arc<Prepared>)
     let propagators = Propagators::new(&config.telemetry.propagators);
     let metrics = Metrics::new(Vec::new());
     let builder =
-        GenerationBuilder::new(engine, StateStore::memory(), outbound::network()?, propagators, metrics, Vec::new());
+        GenerationBuilder::new(engine, StateStore::memory(), Network::new()?, propagators, metrics, Vec::new());
     let mut found = Vec::new();
     for service in &config.services {
         let resource = builder.resource(service);
@@ -76,7 +76,7 @@ impl Host {
         let resource: Vec<KeyValue> =
             config.resource.iter().map(|(key, value)| KeyValue::new(key.clone(), value.clone())).collect();
         let engine = Engine::new(config.cache_dir.as_deref())?;
-        let network = outbound::network()?;
+        let network = Network::new()?;
         let pipeline = Pipeline::start_with(config.telemetry.clone(), terminal)?;
         let own = Resource::new("spandrel", env!("CARGO_PKG_VERSION"), &resource);
         let metrics = Metrics::new(own.attributes().to_vec());

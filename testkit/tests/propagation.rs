@@ -2,10 +2,10 @@
 
 use std::path::Path;
 
+use http::HeaderMap;
 use testkit::Shop;
+use testkit::artifacts;
 use testkit::origin::{Manner, Origin};
-
-const OUTSIDE: [(&str, &str); 2] = [("x-client-id", "web"), ("x-session-id", "s-1")];
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_shop_of_the_tests_takes_from_requests_what_the_demo_does() {
@@ -25,11 +25,8 @@ async fn without_rules_nothing_of_a_request_becomes_baggage_or_an_attribute() {
     let origin = Origin::start(Manner::default()).await;
     let allow = format!("allow = [\"{}\"]", origin.url());
     let shop = Shop::oddities().attributes("").outbound("oddities", &allow).start().await;
-    let mut request = shop.request("GET", "oddities", &format!("/call?user_id=7&url={}/", origin.url()));
-    for (name, value) in OUTSIDE {
-        request = request.header(name, value);
-    }
-    let answer = request.send().await;
+    let request = shop.request("GET", "oddities", &format!("/call?user_id=7&url={}/", origin.url()));
+    let answer = request.header("x-client-id", "web").header("x-session-id", "s-1").send().await;
     assert_eq!(answer.json()["status"], 200, "{}", answer.text());
     assert!(!origin.asked()[0].headers.contains_key("baggage"));
     for span in shop.trace(&answer.trace, 2).await.spans() {
@@ -53,5 +50,40 @@ async fn a_rule_of_ones_own_stands_on_every_span_and_travels_where_it_says_so() 
         let user = span.attributes.get("app.user").map(|user| user == "1");
         assert_eq!(user, (span.service == "user-service").then_some(true), "{} of {}", span.name, span.service);
         assert!(!span.attributes.contains_key("business.client_id"));
+    }
+}
+
+/// What each of both kinds of guest sends to an origin of its own, whose URL stands for `URL` in the lines of
+/// `[service.outbound]`.
+async fn sent(lines: &str) -> Vec<HeaderMap> {
+    let origin = Origin::start(Manner::default()).await;
+    let outbound = lines.replace("URL", &origin.url());
+    let guests = [("oddities", "call"), ("standard-p2", "fetch"), ("standard-p3", "fetch")];
+    let shop = Shop::standard();
+    let shop = shop.service("oddities", &artifacts::component("oddities"), 8085);
+    let shop = guests.iter().fold(shop, |shop, (guest, _)| shop.outbound(guest, &outbound)).start().await;
+    for (guest, path) in guests {
+        let request = shop.request("GET", guest, &format!("/{path}?url={}/", origin.url()));
+        let answer = request.header("x-client-id", "web").header("baggage", "tenant=blue").send().await;
+        assert_eq!(answer.status, 200, "{guest}: {}", answer.text());
+    }
+    origin.asked().into_iter().map(|asked| asked.headers).collect()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn others_are_sent_what_the_manifest_says() {
+    for (lines, context, baggage) in [
+        ("allow = [\"URL\"]", true, false),
+        ("allow = [\"URL\"]\nbaggage = true\ntrace_context = false", false, true),
+        ("allow = [\"URL\", \"http://a\"]\nbaggage = [\"URL\"]\ntrace_context = [\"http://a\"]", false, true),
+    ] {
+        let sent = sent(lines).await;
+        assert_eq!(sent.len(), 3, "{lines}");
+        for headers in sent {
+            assert_eq!(headers.contains_key("traceparent"), context, "{lines}: {headers:?}");
+            let members = headers.get("baggage").map(|members| members.to_str().unwrap());
+            assert_eq!(members.is_some(), baggage, "{lines}: {headers:?}");
+            assert!(members.is_none_or(|members| members.contains("tenant=blue") && members.contains("business.client_id=web")));
+        }
     }
 }

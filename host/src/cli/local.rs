@@ -14,7 +14,7 @@ use crate::config::{Config, Environment, ServiceConfig, telemetry};
 use crate::console::address_url;
 use crate::host::Host;
 use crate::metrics::Metrics;
-use crate::outbound;
+use crate::outbound::Network;
 use crate::printable::{printable, printable_lines};
 use crate::services::GenerationBuilder;
 use crate::state::StateStore;
@@ -120,7 +120,7 @@ pub async fn inspect(arguments: InspectArguments) -> Result<String, CommandError
     let builder = GenerationBuilder::new(
         Engine::new(None)?,
         StateStore::memory(),
-        outbound::network().map_err(crate::host::StartError::from)?,
+        Network::new().map_err(crate::host::StartError::from)?,
         Propagators::default(),
         Metrics::new(Vec::new()),
         Vec::new(),

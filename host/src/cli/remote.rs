@@ -29,7 +29,7 @@ impl Remote {
                 format!("http://{listen}")
             }
         };
-        let client = crate::outbound::network().map_err(crate::host::StartError::from)?;
+        let client = crate::outbound::client().map_err(crate::host::StartError::from)?;
         let token = environment.admin_token().map(|token| token.reveal().to_owned());
         Ok(Remote { client, url, token })
     }

@@ -2,7 +2,6 @@
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
-use std::ops::Range;
 use std::path::Path;
 use std::time::Duration;
 
@@ -12,14 +11,14 @@ use toml::de::{DeTable, DeValue};
 use super::attributes::attributes;
 use super::environment::Environment;
 use super::error::ConfigError;
-use super::origin::Origin;
+use super::outbound::outbound;
 use super::quantity::{SIZE_HELP, duration};
 use super::section::{Placed, Reader, Section};
 use super::standard;
 use super::telemetry;
 use super::types::{
-    Bind, Config, Connections, ConsoleConfig, DEFAULT_VERSION, Isolation, Limits, OutboundConfig, ServiceConfig,
-    ServiceName, ShutdownConfig, StateConfig, SwapConfig,
+    Bind, Config, Connections, ConsoleConfig, DEFAULT_VERSION, Isolation, Limits, ServiceConfig, ServiceName,
+    ShutdownConfig, StateConfig, SwapConfig,
 };
 use crate::trace::Keep;
 
@@ -350,32 +349,6 @@ fn settings(section: &Section<'_>) -> Result<BTreeMap<String, String>> {
         settings.insert(key.get_ref().to_string(), text);
     }
     Ok(settings)
-}
-
-fn outbound(section: &Section<'_>) -> Result<OutboundConfig> {
-    section.only(&["allow", "no_baggage"])?;
-    let allow: Vec<_> = origins(section, "allow")?.into_iter().map(|(origin, _)| origin).collect();
-    let mut no_baggage = Vec::new();
-    for (origin, place) in origins(section, "no_baggage")? {
-        // A slip here would send baggage, such as who the user is, to where it must not go.
-        if !allow.contains(&origin) {
-            let problem = format!("`no_baggage` lists {origin}, which `allow` does not");
-            return Err(section.reader.error(place, problem, "list it in `allow` too, or take it out here"));
-        }
-        no_baggage.push(origin);
-    }
-    Ok(OutboundConfig { allow, no_baggage })
-}
-
-fn origins(section: &Section<'_>, key: &str) -> Result<Vec<(Origin, Range<usize>)>> {
-    let origin = |(text, place): Placed| match Origin::parse(&text) {
-        Some(origin) => Ok((origin, place)),
-        None => {
-            let help = "write scheme, host and port only, as in \"http://localhost:8000\"";
-            Err(section.reader.error(place, format!("`{key}` lists `{text}`, which is no origin"), help))
-        }
-    };
-    section.texts(key)?.unwrap_or_default().into_iter().map(origin).collect()
 }
 
 fn limits(section: &Section<'_>) -> Result<Limits> {

@@ -11,6 +11,8 @@ mod folder;
 mod manifest;
 mod nearest;
 mod origin;
+mod origin_pattern;
+mod outbound;
 mod quantity;
 mod section;
 mod standard;
@@ -24,9 +26,11 @@ pub use self::environment::Environment;
 pub use self::error::ConfigError;
 pub use self::folder::{Access, Folder};
 pub use self::origin::{Origin, Scheme};
+pub use self::origin_pattern::OriginPattern;
+pub use self::outbound::{OutboundConfig, Recipients};
 pub use self::types::{
-    AdminToken, Bind, Config, Connections, ConsoleConfig, Isolation, Limits, OutboundConfig, ServiceConfig,
-    ServiceName, ShutdownConfig, StateConfig, SwapConfig,
+    AdminToken, Bind, Config, Connections, ConsoleConfig, Isolation, Limits, ServiceConfig, ServiceName,
+    ShutdownConfig, StateConfig, SwapConfig,
 };
 
 impl Config {

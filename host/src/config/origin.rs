@@ -75,11 +75,16 @@ fn port(text: &str) -> Option<u16> {
 
 impl fmt::Display for Origin {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let scheme = match self.scheme {
+        write!(formatter, "{}://{}:{}", self.scheme, self.host, self.port)
+    }
+}
+
+impl fmt::Display for Scheme {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(match self {
             Scheme::Http => "http",
             Scheme::Https => "https",
-        };
-        write!(formatter, "{scheme}://{}:{}", self.host, self.port)
+        })
     }
 }
 

@@ -11,7 +11,7 @@ use ipnet::IpNet;
 
 use super::attributes::RequestAttribute;
 use super::folder::Folder;
-use super::origin::Origin;
+use super::outbound::OutboundConfig;
 use crate::http::routes::Route;
 use crate::trace::Settings;
 
@@ -249,15 +249,6 @@ pub enum Isolation {
     Instance,
     /// Every request has an instance of its own.
     Request,
-}
-
-/// What a service may call.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct OutboundConfig {
-    /// The origins that may be called; nothing else may be.
-    pub allow: Vec<Origin>,
-    /// Those of them that are sent no baggage.
-    pub no_baggage: Vec<Origin>,
 }
 
 /// `[service.limits]`.

@@ -204,7 +204,7 @@ fn to_guest(response: Response<Bytes>) -> wit::Response {
 impl From<CallError> for Error {
     fn from(error: CallError) -> Error {
         match error {
-            CallError::Denied(_) => Error::Denied,
+            CallError::Denied(_) | CallError::NotPublic(..) => Error::Denied,
             CallError::InvalidUrl(reason) => Error::InvalidUrl(reason),
             CallError::Unreachable(reason) => Error::Unreachable(reason),
             CallError::TimedOut => Error::TimedOut,

@@ -338,7 +338,7 @@ impl http_body::Body for SentBody {
 /// What a guest is told of a call without an answer.
 fn to_guest(error: CallError) -> Error {
     match error {
-        CallError::Denied(_) => Error::HttpRequestDenied,
+        CallError::Denied(_) | CallError::NotPublic(..) => Error::HttpRequestDenied,
         CallError::InvalidUrl(_) => Error::HttpRequestUriInvalid,
         CallError::Unreachable(_) => Error::ConnectionRefused,
         CallError::TimedOut => Error::HttpResponseTimeout,

@@ -1,25 +1,28 @@
 //! The way out of a service: the allow list first, then a service of this host or the network.
 //!
 //! A call to a service of the same host never touches a socket; it is otherwise the same call, with the same spans and
-//! limits. What is not allowed is refused before anything is looked up or connected.
+//! limits. What is not allowed is refused before anything is looked up or connected. What only a wildcard allows leads to
+//! public addresses, and not to services of this host.
 
 pub mod hops;
+mod network;
+mod public;
 
-use std::pin::Pin;
-use std::sync::{Arc, Mutex, PoisonError};
-use std::task::{Context, Poll};
+use std::net::IpAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use futures_util::future::BoxFuture;
 use http::{HeaderMap, Method, Response, Uri};
-use http_body::{Body as HttpBody, Frame, SizeHint};
+use http_body::Body as _;
 use http_body_util::BodyExt;
 use thiserror::Error;
 
-use crate::config::Origin;
-use crate::http::head::FIELDS_LIMIT;
-use crate::http::{Body, BodyError, header_rules};
+pub use self::network::{Network, client};
+use self::network::Sending;
+use crate::config::{Origin, OriginPattern, OutboundConfig};
+use crate::http::{Body, BodyError};
 use crate::trace::{self, Baggage, Propagators, TraceContext};
 
 /// Why a call got no answer.
@@ -28,6 +31,9 @@ pub enum CallError {
     /// The manifest does not list the origin under `[service.outbound]`.
     #[error("the manifest does not allow calls to {0}")]
     Denied(Origin),
+    /// Only a wildcard allows the origin, which is at an address that is not public.
+    #[error("a wildcard of the manifest allows calls to public addresses only; {0} is at {1}")]
+    NotPublic(Origin, IpAddr),
     /// No absolute http or https URL.
     #[error("{0}")]
     InvalidUrl(String),
@@ -49,7 +55,7 @@ impl CallError {
     /// The value of `error.type` on the client span.
     pub fn error_type(&self) -> &'static str {
         match self {
-            CallError::Denied(_) => "denied",
+            CallError::Denied(_) | CallError::NotPublic(..) => "denied",
             CallError::InvalidUrl(_) => "invalid_url",
             CallError::Unreachable(_) => "unreachable",
             CallError::TimedOut => "timeout",
@@ -82,16 +88,27 @@ pub trait LocalCalls: Send + Sync {
     /// Calls the service that serves `call.origin`, or gives the call back where none of this host does.
     fn call(&self, call: Call) -> Result<BoxFuture<'static, Response<Body>>, Call>;
 
+    /// Whether a service of this host serves `origin`.
+    fn serve(&self, origin: &Origin) -> bool;
+
     /// How many services the request has been through, this one included.
     fn hops(&self) -> u32;
 }
 
+/// How the manifest allows calls to an origin.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Permission {
+    /// It names the origin.
+    Exact,
+    /// It has a wildcard that the origin falls under.
+    Wildcard,
+}
+
 /// What one service may call, and how.
 pub struct Outbound {
-    allow: Vec<Origin>,
-    no_baggage: Vec<Origin>,
+    config: OutboundConfig,
     propagators: Propagators,
-    network: reqwest::Client,
+    network: Network,
     /// The most bytes that an answer may have.
     response_limit: usize,
     /// The longest time until the head of an answer.
@@ -103,14 +120,13 @@ pub struct Outbound {
 impl Outbound {
     /// A way out to the origins in `config`.
     pub fn new(
-        config: &crate::config::OutboundConfig,
+        config: &OutboundConfig,
         limits: &crate::config::Limits,
         propagators: Propagators,
-        network: reqwest::Client,
+        network: Network,
     ) -> Outbound {
         Outbound {
-            allow: config.allow.clone(),
-            no_baggage: config.no_baggage.clone(),
+            config: config.clone(),
             propagators,
             network,
             response_limit: limits.response_body,
@@ -126,23 +142,30 @@ impl Outbound {
 
     /// Whether the manifest allows calls to `origin`.
     pub fn allows(&self, origin: &Origin) -> bool {
-        self.allow.contains(origin)
+        self.permission(origin).is_some()
+    }
+
+    fn permission(&self, origin: &Origin) -> Option<Permission> {
+        let mut patterns = self.config.allow.iter().filter(|pattern| pattern.matches(origin)).peekable();
+        patterns.peek()?;
+        Some(if patterns.any(OriginPattern::is_exact) { Permission::Exact } else { Permission::Wildcard })
     }
 
     /// Sends one call and waits for the head of its answer. The body is cut off after `response_body` bytes or a pause of
     /// more than `idle_timeout`.
     pub async fn send(&self, mut call: Call, locals: Arc<dyn LocalCalls>) -> Result<Response<Body>, CallError> {
-        if !self.allows(&call.origin) {
+        let Some(permission) = self.permission(&call.origin) else { return Err(CallError::Denied(call.origin)) };
+        let is_local = locals.serve(&call.origin);
+        if is_local && permission == Permission::Wildcard {
+            // Whoever lists all the world does not mean the neighbours.
             return Err(CallError::Denied(call.origin));
         }
-        if self.no_baggage.contains(&call.origin) {
-            call.baggage = Baggage::default();
-            trace::remove_baggage(&mut call.headers);
-        }
+        self.withhold(&mut call, is_local);
         let answer = match locals.call(call) {
             Ok(answer) => answer.await,
             Err(call) => {
-                let sent = tokio::time::timeout(self.timeout, self.over_network(call, locals.hops())).await;
+                let sent = self.over_network(call, permission, locals.hops());
+                let sent = tokio::time::timeout(self.timeout, sent).await;
                 sent.unwrap_or(Err(CallError::TimedOut))?
             }
         };
@@ -178,20 +201,27 @@ impl Outbound {
         Ok(Response::from_parts(parts, read.freeze()))
     }
 
-    async fn over_network(&self, call: Call, hops: u32) -> Result<Response<Body>, CallError> {
+    /// Takes away what the called one is not sent, be it the trace's or written by the guest itself. Services of this host
+    /// are sent everything unless the manifest says otherwise of them by name.
+    fn withhold(&self, call: &mut Call, is_local: bool) {
+        let OutboundConfig { baggage, no_baggage, trace_context, .. } = &self.config;
+        let withheld = no_baggage.iter().any(|pattern| pattern.matches(&call.origin));
+        if withheld || !(is_local || baggage.include(&call.origin)) {
+            call.baggage = Baggage::default();
+            trace::remove_baggage(&mut call.headers);
+        }
+        if !is_local && !trace_context.include(&call.origin) {
+            call.context = TraceContext::none();
+            trace::remove_context(&mut call.headers);
+        }
+    }
+
+    async fn over_network(&self, call: Call, permission: Permission, hops: u32) -> Result<Response<Body>, CallError> {
         let Call { method, uri, origin, mut headers, body, context, baggage } = call;
         self.propagators.inject(&context, Some(&baggage), &mut headers);
         hops::tell(hops, &origin, &mut headers);
         headers.remove(http::header::HOST);
-        let request = self.network.request(method, uri.to_string()).headers(headers).body(network_body(body));
-        let response: Response<reqwest::Body> = request.send().await.map_err(network_error)?.into();
-        let (parts, body) = response.into_parts();
-        let mut answer = Response::new(Body::from_transport(body));
-        *answer.status_mut() = parts.status;
-        *answer.version_mut() = parts.version;
-        *answer.headers_mut() = parts.headers;
-        header_rules::remove_nominated(answer.headers_mut());
-        Ok(answer)
+        self.network.send(Sending { method, uri, headers, body }, &origin, permission).await
     }
 }
 
@@ -203,71 +233,31 @@ fn of_body(error: BodyError, limit: usize) -> CallError {
     }
 }
 
-fn network_body(body: Body) -> reqwest::Body {
-    match body {
-        Body::Whole(bytes) => bytes.into(),
-        stream => reqwest::Body::wrap(SyncBody(Mutex::new(stream))),
-    }
-}
-
-/// A body that the network client may share between threads, as it asks for. Nobody ever waits for the lock.
-struct SyncBody(Mutex<Body>);
-
-impl HttpBody for SyncBody {
-    type Data = Bytes;
-    type Error = BodyError;
-
-    fn poll_frame(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
-        let body = self.get_mut().0.get_mut().unwrap_or_else(PoisonError::into_inner);
-        Pin::new(body).poll_frame(context)
-    }
-
-    fn is_end_stream(&self) -> bool {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).is_end_stream()
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).size_hint()
-    }
-}
-
-/// The client for calls that leave the host: pooled connections, no redirects and no proxies, because where a guest's
-/// request goes is for the manifest alone to say.
-pub fn network() -> Result<reqwest::Client, reqwest::Error> {
-    // The first caller decides for the process; that another one was there before is as good.
-    let _ = rustls::crypto::ring::default_provider().install_default();
-    reqwest::Client::builder()
-        .redirect(reqwest::redirect::Policy::none())
-        .no_proxy()
-        .connect_timeout(Duration::from_secs(5))
-        .pool_max_idle_per_host(64)
-        .http2_max_header_list_size(FIELDS_LIMIT as u32)
-        .build()
-}
-
-/// reqwest says only that sending failed; the reason is at the end of the chain.
-fn network_error(error: reqwest::Error) -> CallError {
-    if error.is_timeout() {
-        return CallError::TimedOut;
-    }
-    CallError::Unreachable(trace::innermost(&error))
-}
-
 #[cfg(test)]
 mod tests {
+    use std::sync::Mutex;
+
     use http::{HeaderName, HeaderValue};
 
     use super::*;
-    use crate::config;
+    use crate::config::{Limits, Recipients};
 
-    /// Serves every origin, and remembers the fields that arrived.
-    #[derive(Default)]
-    struct Everywhere(Mutex<Vec<HeaderMap>>);
+    /// A host that serves every origin, or none, and remembers the calls that arrived.
+    struct Neighbours {
+        serve: bool,
+        answer: usize,
+        arrived: Mutex<Vec<(HeaderMap, TraceContext)>>,
+    }
 
-    impl LocalCalls for Everywhere {
+    impl LocalCalls for Neighbours {
         fn call(&self, call: Call) -> Result<BoxFuture<'static, Response<Body>>, Call> {
-            self.0.lock().unwrap().push(call.headers);
-            Ok(Box::pin(std::future::ready(Response::default())))
+            self.arrived.lock().unwrap().push((call.headers, call.context));
+            let answer = Response::new(Body::Whole(vec![0; self.answer].into()));
+            Ok(Box::pin(std::future::ready(answer)))
+        }
+
+        fn serve(&self, _: &Origin) -> bool {
+            self.serve
         }
 
         fn hops(&self) -> u32 {
@@ -275,66 +265,88 @@ mod tests {
         }
     }
 
-    /// Answers every call with so many bytes.
-    struct Answers(usize);
+    fn neighbours(serve: bool, answer: usize) -> Arc<Neighbours> {
+        Arc::new(Neighbours { serve, answer, arrived: Mutex::default() })
+    }
 
-    impl LocalCalls for Answers {
-        fn call(&self, _: Call) -> Result<BoxFuture<'static, Response<Body>>, Call> {
-            let body = Body::Whole(vec![0; self.0].into());
-            Ok(Box::pin(std::future::ready(Response::new(body))))
-        }
+    fn patterns(texts: &[&str]) -> Vec<OriginPattern> {
+        texts.iter().map(|text| OriginPattern::parse(text).unwrap()).collect()
+    }
 
-        fn hops(&self) -> u32 {
-            1
+    fn outbound(config: &OutboundConfig, limits: &Limits) -> Outbound {
+        Outbound::new(config, limits, Propagators::new(&[]), Network::new().unwrap())
+    }
+
+    /// A call with headers of the guest's own.
+    fn call(url: &str) -> Call {
+        let uri: Uri = url.parse().unwrap();
+        let own = ["baggage", "traceparent", "b3", "x-b3-traceid", "uber-trace-id", "uberctx-a"];
+        let own = own.map(|name| (HeaderName::from_static(name), HeaderValue::from_static("a=1")));
+        Call {
+            method: Method::GET,
+            origin: Origin::of(&uri).unwrap(),
+            uri,
+            headers: HeaderMap::from_iter(own),
+            body: Body::empty(),
+            context: TraceContext::from_traceparent("00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01").unwrap(),
+            baggage: Baggage::default(),
         }
     }
 
     #[tokio::test]
     async fn the_body_of_an_answer_ends_at_the_callers_limit() {
-        let uri: Uri = "http://a.example/".parse().unwrap();
-        let origin = Origin::of(&uri).unwrap();
-        let config = config::OutboundConfig { allow: vec![origin.clone()], no_baggage: Vec::new() };
-        let limits = config::Limits { response_body: 10, ..config::Limits::default() };
-        let outbound = Outbound::new(&config, &limits, Propagators::new(&[]), network().unwrap());
+        let config = OutboundConfig { allow: patterns(&["http://a.example"]), ..OutboundConfig::default() };
+        let outbound = outbound(&config, &Limits { response_body: 10, ..Limits::default() });
         for (size, expected) in [(10, Ok(10)), (11, Err(BodyError::TooLarge(10)))] {
-            let call = Call {
-                method: Method::GET,
-                uri: uri.clone(),
-                origin: origin.clone(),
-                headers: HeaderMap::new(),
-                body: Body::empty(),
-                context: TraceContext::from_traceparent("00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01")
-                    .unwrap(),
-                baggage: Baggage::default(),
-            };
-            let answer = outbound.send(call, Arc::new(Answers(size))).await.unwrap();
+            let answer = outbound.send(call("http://a.example/"), neighbours(true, size)).await.unwrap();
             assert_eq!(answer.into_body().collect().await.map(|body| body.len()), expected, "{size} bytes");
         }
     }
 
     #[tokio::test]
-    async fn a_guests_own_baggage_stays_at_home_too_whatever_formats_are_in_use() {
-        let uri: Uri = "http://a.example/".parse().unwrap();
-        let origin = Origin::of(&uri).unwrap();
-        for no_baggage in [Vec::new(), vec![origin.clone()]] {
-            let kept = no_baggage.is_empty();
-            let config = config::OutboundConfig { allow: vec![origin.clone()], no_baggage };
-            let propagators = Propagators::new(&[]);
-            let outbound = Outbound::new(&config, &config::Limits::default(), propagators, network().unwrap());
-            let headers = HeaderMap::from_iter([(HeaderName::from_static("baggage"), HeaderValue::from_static("a=1"))]);
-            let call = Call {
-                method: Method::GET,
-                uri: uri.clone(),
-                origin: origin.clone(),
-                headers,
-                body: Body::empty(),
-                context: TraceContext::from_traceparent("00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01")
-                    .unwrap(),
-                baggage: Baggage::default(),
-            };
-            let everywhere = Arc::new(Everywhere::default());
-            outbound.send(call, everywhere.clone()).await.unwrap();
-            assert_eq!(everywhere.0.lock().unwrap()[0].contains_key("baggage"), kept);
+    async fn what_goes_with_a_call_is_what_the_manifest_says_whatever_the_guest_wrote() {
+        let one = || patterns(&["http://a.example"]);
+        let standard = OutboundConfig { allow: one(), trace_context: Recipients::Every(true), ..Default::default() };
+        let check = |config: OutboundConfig, is_local, baggage, context| async move {
+            let told = neighbours(is_local, 0);
+            outbound(&config, &Limits::default()).send(call("http://a.example/"), told.clone()).await.unwrap();
+            let (headers, sent) = told.arrived.lock().unwrap().remove(0);
+            let names = |names: &[&str]| names.iter().all(|name| headers.contains_key(*name));
+            let none = |names: &[&str]| !names.iter().any(|name| headers.contains_key(*name));
+            let (all_baggage, all_context) =
+                (["baggage", "uberctx-a"], ["traceparent", "b3", "x-b3-traceid", "uber-trace-id"]);
+            assert!(if baggage { names(&all_baggage) } else { none(&all_baggage) }, "{config:?} {headers:?}");
+            assert!(if context { names(&all_context) } else { none(&all_context) }, "{config:?} {headers:?}");
+            assert_eq!(sent.is_valid(), context, "{config:?}");
+        };
+        check(standard.clone(), true, true, true).await;
+        check(standard.clone(), false, false, true).await;
+        check(OutboundConfig { baggage: Recipients::Every(true), ..standard.clone() }, false, true, true).await;
+        check(OutboundConfig { baggage: Recipients::Listed(one()), ..standard.clone() }, false, true, true).await;
+        let withheld = OutboundConfig { baggage: Recipients::Every(true), no_baggage: one(), ..standard.clone() };
+        check(withheld.clone(), false, false, true).await;
+        check(withheld, true, false, true).await;
+        let untold = OutboundConfig { trace_context: Recipients::Every(false), ..standard.clone() };
+        check(untold.clone(), false, false, false).await;
+        check(untold, true, true, true).await;
+        let other = Recipients::Listed(patterns(&["http://b.example"]));
+        check(OutboundConfig { trace_context: other, ..standard }, false, false, false).await;
+    }
+
+    #[tokio::test]
+    async fn a_wildcard_leads_to_no_service_of_this_host() {
+        let send = |allow: &'static [&'static str], serve| async move {
+            let config = OutboundConfig { allow: patterns(allow), ..OutboundConfig::default() };
+            let outbound = outbound(&config, &Limits::default());
+            outbound.send(call("http://a.example.com/"), neighbours(serve, 0)).await.map(drop)
+        };
+        let denied = Err(CallError::Denied(Origin::parse("http://a.example.com").unwrap()));
+        for wildcard in [["*"], ["http://*.example.com"]] {
+            let wildcard: &'static [&'static str] = Box::leak(Box::new(wildcard));
+            assert_eq!(send(wildcard, true).await, denied, "{wildcard:?}");
+            assert_eq!(send(wildcard, false).await, Ok(()), "{wildcard:?}");
         }
+        assert_eq!(send(&["http://*.example.com", "http://a.example.com"], true).await, Ok(()));
+        assert_eq!(send(&["https://*.example.com"], false).await, denied);
     }
 }

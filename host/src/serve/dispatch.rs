@@ -19,7 +19,7 @@ use super::request_attributes::{self, Places};
 use super::response_body::respond;
 use super::standard;
 use crate::component::{Failure, GuestRequest, Guests, Handled, Invocation, Reply};
-use crate::config::{RequestAttribute, ServiceName};
+use crate::config::{Origin, RequestAttribute, ServiceName};
 use crate::http::Body;
 use crate::http::method::span_name;
 use crate::http::routes::{Match, RouteIndex};
@@ -104,6 +104,10 @@ impl LocalCalls for Chain {
             connection: None,
         };
         Ok(Box::pin(async move { chain.serve(&service, arrival, incoming).await }))
+    }
+
+    fn serve(&self, origin: &Origin) -> bool {
+        self.dispatcher.catalog.at(origin).is_some()
     }
 
     fn hops(&self) -> u32 {

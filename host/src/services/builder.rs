@@ -12,7 +12,7 @@ use crate::component::{ComponentError, Engine, Kind, Pool, Prepared, ServiceCont
 use crate::config::ServiceConfig;
 use crate::http::routes::Match;
 use crate::metrics::Metrics;
-use crate::outbound::Outbound;
+use crate::outbound::{Network, Outbound};
 use crate::state::StateStore;
 use crate::trace::{KeyValue, Propagators, Resource};
 
@@ -57,7 +57,7 @@ pub enum BuildError {
 pub struct GenerationBuilder {
     engine: Engine,
     state: StateStore,
-    network: reqwest::Client,
+    network: Network,
     propagators: Propagators,
     metrics: Metrics,
     resource: Vec<KeyValue>,
@@ -68,7 +68,7 @@ impl GenerationBuilder {
     pub fn new(
         engine: Engine,
         state: StateStore,
-        network: reqwest::Client,
+        network: Network,
         propagators: Propagators,
         metrics: Metrics,
         resource: Vec<KeyValue>,

@@ -80,7 +80,7 @@ impl TraceContext {
     }
 
     /// What stands for no trace at all. Nothing of it is sent.
-    pub(super) fn none() -> TraceContext {
+    pub fn none() -> TraceContext {
         TraceContext {
             trace_id: TraceId::INVALID,
             span_id: SpanId::INVALID,

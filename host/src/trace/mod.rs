@@ -49,7 +49,7 @@ pub use self::otlp::{
     Attribute, Attributes, MetricExemplar, SeriesExemplars, TransportError, Value, decode_attributes,
 };
 pub use self::pipeline::{Pipeline, PipelineError};
-pub use self::propagation::{Propagators, remove_baggage};
+pub use self::propagation::{Propagators, remove_baggage, remove_context};
 pub use self::receive::receiver as otlp_receiver;
 pub use self::recorder::Recorder;
 pub use self::resource::Resource;

@@ -47,6 +47,10 @@ pub(super) fn inject(context: Option<&TraceContext>, baggage: Option<&Baggage>, 
     }
 }
 
+pub(super) fn remove_context(headers: &mut HeaderMap) {
+    headers.remove(TRACE);
+}
+
 pub(super) fn remove_baggage(headers: &mut HeaderMap) {
     let found: Vec<_> = headers.keys().filter(|name| name.as_str().starts_with(BAGGAGE)).cloned().collect();
     found.iter().for_each(|name| drop(headers.remove(name)));

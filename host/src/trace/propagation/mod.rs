@@ -90,6 +90,14 @@ pub fn remove_baggage(headers: &mut HeaderMap) {
     jaeger::remove_baggage(headers);
 }
 
+/// Takes away trace context that a guest wrote itself, in every format, whether or not that format is in use.
+pub fn remove_context(headers: &mut HeaderMap) {
+    headers.remove(&TRACEPARENT);
+    headers.remove(&TRACESTATE);
+    b3::remove(headers);
+    jaeger::remove_context(headers);
+}
+
 /// The values of a field that may stand several times. Where one of them is no text, all are taken for malformed.
 fn texts<'a>(headers: &'a HeaderMap, name: &HeaderName) -> impl Iterator<Item = &'a str> {
     let texts: Result<Vec<_>, _> = headers.get_all(name).into_iter().map(HeaderValue::to_str).collect();
@@ -246,6 +254,13 @@ mod tests {
         let mut headers = headers(&[("baggage", "a=1"), ("uberctx-user", "7"), ("accept", "*/*")]);
         remove_baggage(&mut headers);
         assert_eq!(headers.keys().map(HeaderName::as_str).collect::<Vec<_>>(), ["accept"]);
+    }
+
+    #[test]
+    fn trace_context_is_removed_in_every_format() {
+        let mut headers = headers(&NAMES.map(|name| (name, "a")));
+        remove_context(&mut headers);
+        assert_eq!(headers.keys().map(HeaderName::as_str).collect::<Vec<_>>(), ["baggage", "uberctx-user"]);
     }
 
     #[test]

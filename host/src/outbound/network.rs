@@ -1,0 +1,215 @@
+//! Calls that leave the host: pooled connections, no redirects and no proxies, because where a guest's request goes is for
+//! the manifest alone to say.
+//!
+//! What only a wildcard allows goes by a client of its own, which connects to public addresses alone. It checks the
+//! addresses that it then connects to, so that no name can resolve to one thing for the check and to another for the
+//! connection.
+
+use std::error::Error as StdError;
+use std::net::{IpAddr, SocketAddr};
+use std::pin::Pin;
+use std::sync::{Mutex, PoisonError};
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::{HeaderMap, Method, Response, Uri};
+use http_body::{Body as HttpBody, Frame, SizeHint};
+use reqwest::dns::{Addrs, Name, Resolve, Resolving};
+use thiserror::Error;
+
+use super::public::is_public;
+use super::{CallError, Permission};
+use crate::config::Origin;
+use crate::http::head::FIELDS_LIMIT;
+use crate::http::{Body, BodyError, header_rules};
+use crate::trace;
+
+/// The clients for calls over the network.
+#[derive(Clone)]
+pub struct Network {
+    anywhere: reqwest::Client,
+    public: reqwest::Client,
+}
+
+/// A request as it leaves.
+pub(super) struct Sending {
+    pub method: Method,
+    pub uri: Uri,
+    pub headers: HeaderMap,
+    pub body: Body,
+}
+
+impl Network {
+    /// Clients without connections.
+    ///
+    /// # Errors
+    /// Where TLS cannot be set up.
+    pub fn new() -> Result<Network, reqwest::Error> {
+        Ok(Network { anywhere: client()?, public: builder().dns_resolver(PublicAddresses).build()? })
+    }
+
+    /// Sends a request to `origin` and waits for the head of the answer.
+    pub(super) async fn send(
+        &self,
+        sending: Sending,
+        origin: &Origin,
+        permission: Permission,
+    ) -> Result<Response<Body>, CallError> {
+        let client = match permission {
+            Permission::Exact => &self.anywhere,
+            Permission::Wildcard => {
+                // An address that stands in the URL is looked up by nobody.
+                if let Some(address) = origin.address().parse().ok().filter(|address| !is_public(*address)) {
+                    return Err(CallError::NotPublic(origin.clone(), address));
+                }
+                &self.public
+            }
+        };
+        let Sending { method, uri, headers, body } = sending;
+        let request = client.request(method, uri.to_string()).headers(headers).body(network_body(body));
+        let sent = request.send().await.map_err(|error| network_error(error, origin))?;
+        let (parts, body) = Response::<reqwest::Body>::from(sent).into_parts();
+        let mut answer = Response::new(Body::from_transport(body));
+        *answer.status_mut() = parts.status;
+        *answer.version_mut() = parts.version;
+        *answer.headers_mut() = parts.headers;
+        header_rules::remove_nominated(answer.headers_mut());
+        Ok(answer)
+    }
+}
+
+/// A client that connects to whatever it is told to.
+///
+/// # Errors
+/// Where TLS cannot be set up.
+pub fn client() -> Result<reqwest::Client, reqwest::Error> {
+    builder().build()
+}
+
+fn builder() -> reqwest::ClientBuilder {
+    // The first caller decides for the process; that another one was there before is as good.
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    reqwest::Client::builder()
+        .redirect(reqwest::redirect::Policy::none())
+        .no_proxy()
+        .connect_timeout(Duration::from_secs(5))
+        .pool_max_idle_per_host(64)
+        .http2_max_header_list_size(FIELDS_LIMIT as u32)
+}
+
+/// Resolves names to their public addresses.
+struct PublicAddresses;
+
+/// A name has no public address.
+#[derive(Debug, Error)]
+#[error("its name resolves to {0}, which is no public address")]
+struct NoPublicAddress(IpAddr);
+
+impl Resolve for PublicAddresses {
+    fn resolve(&self, name: Name) -> Resolving {
+        Box::pin(async move {
+            let found: Vec<_> = tokio::net::lookup_host((name.as_str(), 0)).await?.collect();
+            Ok(only_public(found)?)
+        })
+    }
+}
+
+/// The public ones of a name's addresses. An error where it has others alone.
+fn only_public(found: Vec<SocketAddr>) -> Result<Addrs, NoPublicAddress> {
+    let other = found.iter().map(SocketAddr::ip).find(|address| !is_public(*address));
+    let public: Vec<_> = found.into_iter().filter(|address| is_public(address.ip())).collect();
+    match other.filter(|_| public.is_empty()) {
+        Some(other) => Err(NoPublicAddress(other)),
+        None => Ok(Box::new(public.into_iter())),
+    }
+}
+
+/// reqwest says only that sending failed; the reason is further down the chain.
+fn network_error(error: reqwest::Error, origin: &Origin) -> CallError {
+    if let Some(NoPublicAddress(address)) = not_public(&error) {
+        return CallError::NotPublic(origin.clone(), *address);
+    }
+    if error.is_timeout() {
+        return CallError::TimedOut;
+    }
+    CallError::Unreachable(trace::innermost(&error))
+}
+
+fn not_public<'e>(error: &'e (dyn StdError + 'static)) -> Option<&'e NoPublicAddress> {
+    error.downcast_ref().or_else(|| not_public(error.source()?))
+}
+
+fn network_body(body: Body) -> reqwest::Body {
+    match body {
+        Body::Whole(bytes) => bytes.into(),
+        stream => reqwest::Body::wrap(SyncBody(Mutex::new(stream))),
+    }
+}
+
+/// A body that the network client may share between threads, as it asks for. Nobody ever waits for the lock.
+struct SyncBody(Mutex<Body>);
+
+impl HttpBody for SyncBody {
+    type Data = Bytes;
+    type Error = BodyError;
+
+    fn poll_frame(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        let body = self.get_mut().0.get_mut().unwrap_or_else(PoisonError::into_inner);
+        Pin::new(body).poll_frame(context)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).size_hint()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::net::TcpListener;
+
+    use super::*;
+
+    #[test]
+    fn of_a_names_addresses_the_public_ones_are_left() {
+        let addresses = |texts: &[&str]| texts.iter().map(|text| text.parse().unwrap()).collect::<Vec<SocketAddr>>();
+        let left = only_public(addresses(&["10.0.0.1:0", "8.8.8.8:0", "[::1]:0", "[2606:4700::1]:0"])).unwrap();
+        assert_eq!(left.collect::<Vec<_>>(), addresses(&["8.8.8.8:0", "[2606:4700::1]:0"]));
+        let error = only_public(addresses(&["169.254.169.254:0", "127.0.0.1:0"])).err().unwrap();
+        assert!(error.to_string().contains("169.254.169.254"), "{error}");
+        assert_eq!(only_public(Vec::new()).unwrap().count(), 0);
+    }
+
+    /// Asks a server on this machine by one of its names.
+    async fn ask(host: &str, permission: Permission) -> Result<(), CallError> {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let uri: Uri = format!("http://{host}:{port}/").parse().unwrap();
+        let origin = Origin::of(&uri).unwrap();
+        let sending = Sending { method: Method::GET, uri, headers: HeaderMap::new(), body: Body::empty() };
+        let network = Network::new().unwrap();
+        tokio::select! {
+            answer = network.send(sending, &origin, permission) => answer.map(drop),
+            _ = listener.accept() => Ok(()),
+        }
+    }
+
+    #[tokio::test]
+    async fn a_wildcard_leads_to_no_address_that_is_not_public_whatever_its_name() {
+        for host in ["localhost", "127.0.0.1", "127.1", "[::ffff:127.0.0.1]"] {
+            let error = ask(host, Permission::Wildcard).await.unwrap_err();
+            assert!(matches!(error, CallError::NotPublic(..)), "{host}: {error:?}");
+        }
+    }
+
+    #[tokio::test]
+    async fn an_origin_that_is_named_may_be_anywhere() {
+        for host in ["localhost", "127.0.0.1"] {
+            assert_eq!(ask(host, Permission::Exact).await, Ok(()), "{host}");
+        }
+    }
+}

@@ -1,0 +1,121 @@
+//! Which addresses are public: those that any host on the internet may be asked at. What a wildcard allows leads there
+//! and nowhere else, whatever a name resolves to: not into the host's own network, and not to the metadata of a cloud.
+//!
+//! The ranges are those of IANA's registries of special-purpose addresses (RFC 6890).
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+/// IPv4 networks that are not public, by address and length of the prefix.
+const SPECIAL: [([u8; 4], u32); 15] = [
+    ([0, 0, 0, 0], 8),       // this network
+    ([10, 0, 0, 0], 8),      // private
+    ([100, 64, 0, 0], 10),   // shared by carriers' NAT
+    ([127, 0, 0, 0], 8),     // loopback
+    ([169, 254, 0, 0], 16),  // link-local, metadata of clouds among it
+    ([172, 16, 0, 0], 12),   // private
+    ([192, 0, 0, 0], 24),    // IETF protocols
+    ([192, 0, 2, 0], 24),    // documentation
+    ([192, 88, 99, 0], 24),  // relays of 6to4
+    ([192, 168, 0, 0], 16),  // private
+    ([198, 18, 0, 0], 15),   // benchmarks
+    ([198, 51, 100, 0], 24), // documentation
+    ([203, 0, 113, 0], 24),  // documentation
+    ([224, 0, 0, 0], 4),     // multicast
+    ([240, 0, 0, 0], 4),     // reserved, broadcast among it
+];
+
+/// Whether an address is public.
+pub(super) fn is_public(address: IpAddr) -> bool {
+    match address.to_canonical() {
+        IpAddr::V4(address) => is_public_v4(address),
+        IpAddr::V6(address) => is_public_v6(address),
+    }
+}
+
+fn is_public_v4(address: Ipv4Addr) -> bool {
+    let is_in = |(network, length): &([u8; 4], u32)| {
+        let host_bits = 32 - length;
+        address.to_bits() >> host_bits == Ipv4Addr::from(*network).to_bits() >> host_bits
+    };
+    !SPECIAL.iter().any(is_in)
+}
+
+/// Only 2000::/3 is given out to hosts. Addresses that hold one of IPv4 lead to that.
+fn is_public_v6(address: Ipv6Addr) -> bool {
+    let [a, b, c, d, e, f, g, h] = address.segments();
+    let embedded = |high: u16, low: u16| is_public_v4(Ipv4Addr::from_bits(u32::from(high) << 16 | u32::from(low)));
+    match (a, b) {
+        // NAT64.
+        (0x64, 0xff9b) => (c, d, e, f) == (0, 0, 0, 0) && embedded(g, h),
+        // 6to4.
+        (0x2002, high) => embedded(high, c),
+        // IETF protocols, Teredo among them, and documentation.
+        (0x2001, ..0x200 | 0xdb8) | (0x3fff, ..0x1000) => false,
+        _ => a & 0xe000 == 0x2000,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_belongs_to_hosts_on_the_internet_is_public() {
+        for text in ["8.8.8.8", "1.1.1.1", "100.63.0.1", "100.128.0.1", "172.15.0.1", "172.32.0.1", "192.167.0.1"] {
+            assert!(is_public(text.parse().unwrap()), "{text}");
+            assert!(is_public(format!("::ffff:{text}").parse().unwrap()), "mapped {text}");
+        }
+        for text in ["2606:4700::1111", "2001:4860:4860::8888", "64:ff9b::8.8.8.8", "2002:808:808::1"] {
+            assert!(is_public(text.parse().unwrap()), "{text}");
+        }
+    }
+
+    #[test]
+    fn everything_else_is_not() {
+        for text in [
+            "0.0.0.0",
+            "10.1.2.3",
+            "100.64.0.1",
+            "100.127.255.255",
+            "127.0.0.1",
+            "127.255.0.1",
+            "169.254.169.254",
+            "172.16.0.1",
+            "172.31.255.255",
+            "192.0.0.8",
+            "192.0.2.1",
+            "192.88.99.1",
+            "192.168.1.1",
+            "198.19.0.1",
+            "198.51.100.1",
+            "203.0.113.1",
+            "224.0.0.1",
+            "255.255.255.255",
+        ] {
+            assert!(!is_public(text.parse().unwrap()), "{text}");
+            for prefix in ["::ffff:", "::", "64:ff9b::"] {
+                assert!(!is_public(format!("{prefix}{text}").parse().unwrap()), "{prefix}{text}");
+            }
+        }
+        for text in [
+            "::",
+            "::1",
+            "::8.8.8.8",
+            "fe80::1",
+            "fec0::1",
+            "fc00::1",
+            "fd00:ec2::254",
+            "ff02::1",
+            "100::1",
+            "64:ff9b:1::8.8.8.8",
+            "2001::1",
+            "2001:db8::1",
+            "2002:7f00:1::1",
+            "2002:a9fe:a9fe::1",
+            "3fff::1",
+            "4000::1",
+        ] {
+            assert!(!is_public(text.parse().unwrap()), "{text}");
+        }
+    }
+}
