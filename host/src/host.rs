@@ -82,7 +82,8 @@ impl Host {
         let metrics = Metrics::new(own.attributes().to_vec());
         let state = open_state(&config.state)?;
         let propagators = pipeline.propagators().clone();
-        let builder = Arc::new(GenerationBuilder::new(engine, state, network, propagators, metrics, resource));
+        let builder = GenerationBuilder::new(engine, state, network, propagators, metrics, resource);
+        let builder = Arc::new(builder.redacting(config.redaction.clone()));
         let dispatcher = Dispatcher::new(Arc::new(Catalog::default()), pipeline.clone(), config.attributes.clone());
         let settings = config.swap.clone();
         let swapper = Swapper::new(builder.clone(), dispatcher.clone(), pipeline.clone(), own, settings);

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use crate::config::{Folder, Isolation, Limits};
+use crate::http::redaction::Redaction;
 use crate::http::routes::Route;
 use crate::metrics::{Metrics, ServiceMetrics};
 use crate::outbound::Outbound;
@@ -31,6 +32,8 @@ pub struct ServiceContext {
     pub state: StateStore,
     /// The way out.
     pub outbound: Outbound,
+    /// What is left out of URLs on spans.
+    pub redaction: Redaction,
     /// The figures of the whole process.
     pub process: Metrics,
     /// The service's instruments.

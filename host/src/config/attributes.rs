@@ -1,5 +1,5 @@
-//! `[[telemetry.attributes]]`: what of a request stands on all of its spans and log records, and what of that travels with
-//! its trace as baggage.
+//! What of a request stands on its spans: `[[telemetry.attributes]]`, which stand on all of them and on log records, and may
+//! travel with the trace as baggage, and `[telemetry] redact`, what is left out of URLs.
 
 use std::collections::BTreeSet;
 
@@ -8,6 +8,7 @@ use http::header::{AUTHORIZATION, COOKIE, PROXY_AUTHORIZATION, SET_COOKIE};
 
 use super::error::ConfigError;
 use super::section::{Placed, Section};
+use crate::http::redaction::Redaction;
 
 type Result<T, E = ConfigError> = std::result::Result<T, E>;
 
@@ -15,6 +16,8 @@ type Result<T, E = ConfigError> = std::result::Result<T, E>;
 const MOST: usize = 16;
 /// The most names, and the most places, of one entry.
 const MOST_OF_ONE: usize = 4;
+/// The most names of `redact`: each is looked for in every query.
+const MOST_REDACTED: usize = 64;
 /// The longest name of an attribute or parameter, in bytes.
 const LONGEST: usize = 64;
 
@@ -71,6 +74,35 @@ pub enum Source {
     Path(String),
 }
 
+impl Source {
+    /// Whether it holds a secret, most likely.
+    fn is_secret(&self) -> bool {
+        match self {
+            Source::Header(name) => CREDENTIALS.contains(name) || Redaction::default().is_secret(name.as_str()),
+            Source::Query(name) => Redaction::default().is_secret(name),
+            // A code of a product, say: paths are on spans in any case.
+            Source::Path(_) => false,
+        }
+    }
+}
+
+/// Reads `redact` under `[telemetry]`.
+pub(super) fn redaction(telemetry: &Section<'_>) -> Result<Redaction> {
+    let names = telemetry.texts("redact")?.unwrap_or_default();
+    if names.len() > MOST_REDACTED {
+        let problem = format!("`redact` lists {} names, more than {MOST_REDACTED}", names.len());
+        return Err(telemetry.error("redact", problem, "leave out some: each is looked for in every query"));
+    }
+    let name = |(text, place): Placed| {
+        if text.len() <= LONGEST && text.contains(|letter: char| letter.is_ascii_alphanumeric()) {
+            return Ok(text);
+        }
+        let help = "write a name with letters or digits, up to 64, as in \"session_key\"";
+        Err(telemetry.reader.error(place, format!("`redact` lists `{text}`, which is no name of a parameter"), help))
+    };
+    Ok(Redaction::of_more(names.into_iter().map(name).collect::<Result<Vec<_>>>()?))
+}
+
 /// Reads the entries under `[telemetry]`.
 pub(super) fn attributes(telemetry: &Section<'_>) -> Result<Vec<RequestAttribute>> {
     let Some(value) = telemetry.get("attributes") else { return Ok(Vec::new()) };
@@ -114,9 +146,9 @@ fn source(section: &Section<'_>, (text, place): Placed) -> Result<Source> {
         _ => None,
     };
     match source {
-        Some(Source::Header(name)) if CREDENTIALS.contains(&name) => {
+        Some(source) if source.is_secret() => {
             let problem = format!("`{text}` would put credentials on spans");
-            Err(section.reader.error(place, problem, "use a field that holds no secret"))
+            Err(section.reader.error(place, problem, "use something that holds no secret"))
         }
         Some(source) => Ok(source),
         None => Err(section.reader.error(place, format!("`{text}` is no part of a request"), SOURCE_HELP)),
@@ -189,9 +221,30 @@ mod tests {
             assert!(parse(from).contains("is no part of a request"), "{from}");
         }
         assert!(parse(&format!("header:{}", "a".repeat(65))).contains("is no part of a request"));
-        for from in ["header:authorization", "header:Cookie", "header:set-cookie", "header:Proxy-Authorization"] {
+        for from in [
+            "header:authorization",
+            "header:Cookie",
+            "header:set-cookie",
+            "header:Proxy-Authorization",
+            "header:x-api-key",
+            "query:access_token",
+        ] {
             assert!(parse(from).contains("services.toml:2:8: ") && parse(from).contains("credentials"), "{from}");
         }
+    }
+
+    #[test]
+    fn names_of_secrets_are_added_to_those_that_are_known() {
+        let parse = |names: &str| {
+            let text = format!("[telemetry]\nredact = [{names}]\n");
+            let config = read(&text, Path::new("services.toml"), &Environment::default());
+            config.map(|config| config.redaction).map_err(|error| error.to_string())
+        };
+        let redaction = parse("\"e-mail\", \"ssn\"").unwrap();
+        assert!(["email", "SSN", "token"].iter().all(|name| redaction.is_secret(name)));
+        assert_eq!(parse(""), Ok(Redaction::default()));
+        assert!(parse("\"-\"").unwrap_err().contains("2:11: `redact` lists `-`, which is no name"));
+        assert!(parse(&"\"a\",".repeat(65)).unwrap_err().contains("more than 64"));
     }
 
     #[test]

@@ -8,7 +8,7 @@ use std::time::Duration;
 use ipnet::IpNet;
 use toml::de::{DeTable, DeValue};
 
-use super::attributes::attributes;
+use super::attributes::{attributes, redaction};
 use super::environment::Environment;
 use super::error::ConfigError;
 use super::outbound::outbound;
@@ -58,6 +58,7 @@ pub(super) fn read(text: &str, manifest: &Path, environment: &Environment) -> Re
         services: services(&root, console.listen)?,
         console,
         telemetry: telemetry_settings,
+        redaction: redaction(&telemetry_section)?,
         attributes: attributes(&telemetry_section)?,
         resource: telemetry::resource(environment),
         bind: Bind::Declared,
@@ -177,7 +178,7 @@ fn shutdown(section: &Section<'_>) -> Result<ShutdownConfig> {
 }
 
 fn keep(section: &Section<'_>) -> Result<Option<Keep>> {
-    section.only(&["keep", "keep_rate", "attributes"])?;
+    section.only(&["keep", "keep_rate", "redact", "attributes"])?;
     let rate = section.ratio("keep_rate")?;
     let Some(rules) = section.texts("keep")?.filter(|rules| !rules.is_empty()) else {
         return match rate {

@@ -12,6 +12,7 @@ use ipnet::IpNet;
 use super::attributes::RequestAttribute;
 use super::folder::Folder;
 use super::outbound::OutboundConfig;
+use crate::http::redaction::Redaction;
 use crate::http::routes::Route;
 use crate::trace::Settings;
 
@@ -38,6 +39,8 @@ pub struct Config {
     pub telemetry: Settings,
     /// What of a request stands on its spans.
     pub attributes: Vec<RequestAttribute>,
+    /// What is left out of URLs on spans.
+    pub redaction: Redaction,
     /// Attributes of every service's Resource.
     pub resource: Vec<(String, String)>,
     /// Which ports are taken.

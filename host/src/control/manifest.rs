@@ -202,13 +202,18 @@ fn warn_of_what_waits(old: &Config, new: &Config) {
         ("[console]", old.console != new.console),
         ("[limits]", old.connections != new.connections),
         ("[state]", old.state != new.state),
-        ("[telemetry]", old.telemetry != new.telemetry || old.attributes != new.attributes),
+        ("[telemetry]", of_telemetry(old) != of_telemetry(new)),
         ("[swap]", old.swap != new.swap),
     ];
     let tables: Vec<_> = changed.into_iter().filter(|(_, changed)| *changed).map(|(table, _)| table).collect();
     if !tables.is_empty() {
         tracing::warn!("changes under {} take effect at the next start", tables.join(", "));
     }
+}
+
+/// Everything that `[telemetry]` says.
+fn of_telemetry(config: &Config) -> impl PartialEq + '_ {
+    (&config.telemetry, &config.attributes, &config.redaction)
 }
 
 /// The services that listen somewhere else from now on.

@@ -19,7 +19,6 @@ use crate::component::{from_wit, measured, to_wit};
 use crate::config::Origin;
 use crate::http::Body;
 use crate::http::method::span_name;
-use crate::http::redaction;
 use crate::outbound::{Call, CallError, LocalCalls, Outbound};
 use crate::trace::{Recorder, SpanKind, SpanRef};
 
@@ -112,6 +111,7 @@ impl StoreData {
         let method = Method::from(method);
         let target = parse_url(&url);
         let began = Instant::now();
+        let context = self.context().clone();
         let Some(active) = &mut self.request else {
             let call = Err(CallError::InvalidUrl("there is no request to call for".to_owned()));
             return (ClientCall { span: SpanRef::NONE, method, origin: None, began }, call);
@@ -119,7 +119,10 @@ impl StoreData {
         let recorder = &mut active.recorder;
         let span = recorder.start(span_name(&method), SpanKind::Client, parent);
         if recorder.is_recording() {
-            describe(recorder, span, &method, (&url, &target));
+            describe(recorder, span, &method, &target);
+            if let Ok((uri, _)) = &target {
+                recorder.set(span, "url.full", &*context.redaction.url(&url, uri));
+            }
         }
         let origin = target.as_ref().ok().map(|(_, origin)| origin.clone());
         let call = target.and_then(|(uri, origin)| {
@@ -182,17 +185,11 @@ fn parse_url(url: &str) -> Result<(Uri, Origin), CallError> {
 }
 
 /// What the HTTP semantic conventions require of a client span.
-fn describe(
-    recorder: &mut Recorder,
-    span: SpanRef,
-    method: &Method,
-    (url, target): (&str, &Result<(Uri, Origin), CallError>),
-) {
+fn describe(recorder: &mut Recorder, span: SpanRef, method: &Method, target: &Result<(Uri, Origin), CallError>) {
     recorder.set(span, "http.request.method", span_name(method));
-    if let Ok((uri, origin)) = target {
+    if let Ok((_, origin)) = target {
         recorder.set(span, "server.address", origin.address());
         recorder.set(span, "server.port", i64::from(origin.port));
-        recorder.set(span, "url.full", &*redaction::url(url, uri));
     }
 }
 

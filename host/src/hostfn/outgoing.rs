@@ -22,7 +22,7 @@ use wasmtime_wasi_http::{Error, RequestOptions, WasiBody, WasiHttpCtx, WasiHttpH
 use crate::component::{Run, ServiceContext};
 use crate::config::Origin;
 use crate::http::method::span_name;
-use crate::http::{Body, BodyError, redaction};
+use crate::http::{Body, BodyError};
 use crate::metrics::Called;
 use crate::outbound::{Call, CallError, LocalCalls};
 use crate::trace::{InstanceMetrics, SharedRecorder, SpanKind, SpanRef};
@@ -153,7 +153,7 @@ fn start(
         let span = recorder.start_under(span_name(&method), SpanKind::Client, parent);
         if recorder.is_recording() {
             recorder.set(span, "http.request.method", span_name(&method));
-            recorder.set(span, "url.full", &*redaction::url(&uri.to_string(), &uri));
+            recorder.set(span, "url.full", &*service.redaction.url(&uri.to_string(), &uri));
             if let Some(origin) = &origin {
                 recorder.set(span, "server.address", origin.address());
                 recorder.set(span, "server.port", i64::from(origin.port));

@@ -1,68 +1,214 @@
 //! What of a URL may stand on a span: the semantic conventions ask for secrets to be left out.
+//!
+//! A parameter is judged by its name as a server reads it: percent-encoding is undone, case and everything that is neither
+//! a letter nor a digit count for nothing. So `to%6ben`, `Access-Token` and `user[token]` are all tokens.
 
 use std::borrow::Cow;
+use std::sync::Arc;
 
 use http::Uri;
 
 const REDACTED: &str = "REDACTED";
 
-/// Query parameters whose values are credentials: those that the conventions name, and the like of AWS signatures of
-/// version 4. The conventions compare them as they are written.
-const SECRET: [&str; 7] = [
-    "AWSAccessKeyId",
-    "Signature",
-    "sig",
-    "X-Amz-Credential",
-    "X-Amz-Security-Token",
-    "X-Amz-Signature",
-    "X-Goog-Signature",
+/// Names of secrets. A name that ends in one of them is the name of a secret too, as in `access_token`,
+/// `X-Amz-Signature` and `client_secret`.
+const ENDINGS: [&str; 15] = [
+    "accesskey",
+    "accesskeyid",
+    "apikey",
+    "authorization",
+    "credential",
+    "credentials",
+    "jwt",
+    "passphrase",
+    "passwd",
+    "password",
+    "privatekey",
+    "secret",
+    "secretkey",
+    "signature",
+    "token",
 ];
 
-/// `url.query`: a query, without its `?`, with the values of secret parameters replaced.
-pub fn query(query: &str) -> Cow<'_, str> {
-    if !query.split('&').any(is_secret) {
-        return query.into();
+/// Names of secrets that other names end in too, as in `zip_code`.
+const WHOLE: [&str; 9] = ["assertion", "auth", "code", "codeverifier", "otp", "pass", "pwd", "samlresponse", "sig"];
+
+/// Which parameters of URLs are secret. Cheap to clone.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Redaction {
+    /// Names besides those that look like secrets, normalized.
+    more: Arc<[String]>,
+}
+
+impl Redaction {
+    /// Takes parameters of these names for secret too.
+    pub fn of_more(names: impl IntoIterator<Item = String>) -> Redaction {
+        Redaction { more: names.into_iter().map(|name| normalize(&name)).collect() }
     }
-    let pairs = query.split('&').map(|pair| match pair.split_once('=') {
-        Some((key, _)) if is_secret(pair) => format!("{key}={REDACTED}"),
-        _ => pair.to_owned(),
-    });
-    pairs.collect::<Vec<_>>().join("&").into()
+
+    /// Whether a parameter, or a header field, of this name is secret.
+    pub fn is_secret(&self, name: &str) -> bool {
+        let name = normalize(name);
+        ENDINGS.iter().any(|ending| name.ends_with(ending))
+            || WHOLE.contains(&&*name)
+            || self.more.iter().any(|more| *more == name)
+    }
+
+    /// `url.query`: a query, without its `?`, with the values of secret parameters replaced.
+    pub fn query<'q>(&self, query: &'q str) -> Cow<'q, str> {
+        // Some servers take a semicolon for what an ampersand is.
+        let pairs = || query.split_inclusive(['&', ';']);
+        if !pairs().any(|pair| self.secret_name(pair).is_some()) {
+            return query.into();
+        }
+        let redacted = pairs().map(|pair| match self.secret_name(pair) {
+            Some(name) => format!("{name}={REDACTED}{}", separator(pair)).into(),
+            None => Cow::Borrowed(pair),
+        });
+        redacted.collect::<String>().into()
+    }
+
+    /// `url.full`: a URL with user name, password and the values of secret parameters replaced, those of a fragment among
+    /// them. `uri` is what it was read as.
+    pub fn url<'u>(&self, url: &'u str, uri: &Uri) -> Cow<'u, str> {
+        let authority = uri.authority().map_or("", |authority| authority.as_str());
+        let mut redacted = match authority.rsplit_once('@') {
+            Some((_, host)) => Cow::Owned(url.replacen(authority, &format!("{REDACTED}:{REDACTED}@{host}"), 1)),
+            None => Cow::Borrowed(url),
+        };
+        for mark in ['?', '#'] {
+            let Some((before, after)) = redacted.split_once(mark) else { continue };
+            let (part, rest) = match after.find('#').filter(|_| mark == '?') {
+                Some(end) => after.split_at(end),
+                None => (after, ""),
+            };
+            if let Cow::Owned(part) = self.query(part) {
+                redacted = format!("{before}{mark}{part}{rest}").into();
+            }
+        }
+        redacted
+    }
+
+    /// The name of a pair whose value is secret.
+    fn secret_name<'p>(&self, pair: &'p str) -> Option<&'p str> {
+        let (name, value) = pair.split_once('=')?;
+        let is_empty = value.trim_end_matches(['&', ';']).is_empty();
+        (!is_empty && self.is_secret(name)).then_some(name)
+    }
 }
 
-fn is_secret(pair: &str) -> bool {
-    pair.split_once('=').is_some_and(|(key, _)| SECRET.contains(&key))
+/// What stands between a pair and the next one.
+fn separator(pair: &str) -> &str {
+    pair.get(pair.len().saturating_sub(1)..).filter(|last| matches!(*last, "&" | ";")).unwrap_or_default()
 }
 
-/// `url.full`: a URL with user name, password and the values of secret parameters replaced. `uri` is what it was read as.
-pub fn url<'u>(url: &'u str, uri: &Uri) -> Cow<'u, str> {
-    let authority = uri.authority().map_or("", |authority| authority.as_str());
-    let url = match authority.rsplit_once('@') {
-        Some((_, host)) => Cow::Owned(url.replacen(authority, &format!("{REDACTED}:{REDACTED}@{host}"), 1)),
-        None => Cow::Borrowed(url),
-    };
-    let Some(before) = uri.query().filter(|query| query.split('&').any(is_secret)) else { return url };
-    url.replacen(before, &query(before), 1).into()
+fn normalize(name: &str) -> String {
+    let decoded = percent_encoding::percent_decode_str(name);
+    decoded.filter(u8::is_ascii_alphanumeric).map(|byte| char::from(byte.to_ascii_lowercase())).collect()
 }
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
+
+    fn query(text: &str) -> String {
+        Redaction::default().query(text).into_owned()
+    }
 
     #[test]
     fn secrets_in_a_query_are_replaced_and_nothing_else() {
         assert_eq!(query("a=1&sig=s3cret&b="), "a=1&sig=REDACTED&b=");
         assert_eq!(query("X-Amz-Signature=x&X-Goog-Signature=y"), "X-Amz-Signature=REDACTED&X-Goog-Signature=REDACTED");
-        for plain in ["", "sig", "design=1&signature=2", "a=sig=1"] {
+        for plain in
+            ["", "sig", "token=", "design=1&q=2", "a=sig=1", "&&", "zip_code=1&encoded=2&tokens=3", "sig;", "=1"]
+        {
             assert_eq!(query(plain), plain);
         }
     }
 
     #[test]
+    fn whatever_looks_like_a_secret_is_one() {
+        for name in [
+            "token",
+            "access_token",
+            "refresh-token",
+            "id.token",
+            "csrfToken",
+            "password",
+            "new_password",
+            "passwd",
+            "pwd",
+            "api_key",
+            "apikey",
+            "x-api-key",
+            "secret",
+            "client_secret",
+            "code",
+            "signature",
+            "Signature",
+            "AWSAccessKeyId",
+            "X-Amz-Credential",
+            "X-Amz-Security-Token",
+            "X-Goog-Credential",
+            "jwt",
+            "Authorization",
+        ] {
+            for name in [name.to_owned(), name.to_uppercase(), format!("user[{name}]"), format!("{name}[]")] {
+                assert_eq!(query(&format!("a=1&{name}=s3cret&b=2")), format!("a=1&{name}=REDACTED&b=2"));
+            }
+        }
+        assert!(Redaction::default().is_secret("x-auth-token") && !Redaction::default().is_secret("x-client-id"));
+    }
+
+    #[test]
+    fn neither_encoding_nor_repetition_nor_another_separator_hides_a_secret() {
+        assert_eq!(query("to%6ben=1"), "to%6ben=REDACTED");
+        assert_eq!(query("%74%4F%6B%65%6E=1&a=2"), "%74%4F%6B%65%6E=REDACTED&a=2");
+        assert_eq!(
+            query("api%5Fkey=1&api%2dkey=2&api+key=3"),
+            "api%5Fkey=REDACTED&api%2dkey=REDACTED&api+key=REDACTED"
+        );
+        assert_eq!(query("token=1&token=2&a=3&token=4"), "token=REDACTED&token=REDACTED&a=3&token=REDACTED");
+        assert_eq!(query("a=1;token=2;b=3"), "a=1;token=REDACTED;b=3");
+        assert_eq!(query("token=a=b"), "token=REDACTED");
+        assert_eq!(query("tok%00en=1&%=2&token%=3"), "tok%00en=REDACTED&%=2&token%=REDACTED");
+    }
+
+    #[test]
+    fn more_names_may_be_secret() {
+        let redaction = Redaction::of_more(["e-mail".to_owned(), "SSN".to_owned()]);
+        assert_eq!(
+            redaction.query("email=a&E%2dMail=b&ssn=c&work_email=d"),
+            "email=REDACTED&E%2dMail=REDACTED&ssn=REDACTED&work_email=d"
+        );
+        assert_eq!(redaction.query("sig=1"), "sig=REDACTED");
+        assert_eq!(query("email=a"), "email=a");
+    }
+
+    #[test]
     fn credentials_in_a_url_are_replaced() {
-        let redacted = |text: &str| url(text, &text.parse().unwrap()).into_owned();
+        let redacted = |text: &str| Redaction::default().url(text, &text.parse().unwrap()).into_owned();
         assert_eq!(redacted("http://me:secret@host:1/p?q=1"), "http://REDACTED:REDACTED@host:1/p?q=1");
-        assert_eq!(redacted("http://host/sig=1?a=1&sig=s3cret#sig=2"), "http://host/sig=1?a=1&sig=REDACTED#sig=2");
+        assert_eq!(redacted("http://host/sig=1?a=1&sig=s3cret#b"), "http://host/sig=1?a=1&sig=REDACTED#b");
+        assert_eq!(
+            redacted("http://host/?sig=1#access_token=2&a=3"),
+            "http://host/?sig=REDACTED#access_token=REDACTED&a=3"
+        );
+        assert_eq!(redacted("http://host/#token=1?a"), "http://host/#token=REDACTED");
+        assert_eq!(redacted("http://me@host?a?sig=1&sig=2"), "http://REDACTED:REDACTED@host?a?sig=1&sig=REDACTED");
         assert_eq!(redacted("http://host/p"), "http://host/p");
+    }
+
+    proptest! {
+        #[test]
+        fn a_secret_value_never_stays_and_plain_queries_do(
+            before in "[a-f=&;%0-9]{0,20}", value in "zz[g-z]{4,9}", plain in "[a-f&;=]{0,30}",
+        ) {
+            let secret = query(&format!("{before}&token={value}"));
+            prop_assert!(!secret.contains(&value), "{}", secret);
+            prop_assert_eq!(query(&plain), plain);
+        }
     }
 }

@@ -19,8 +19,8 @@ use http_body::Body as _;
 use http_body_util::BodyExt;
 use thiserror::Error;
 
-pub use self::network::{Network, client};
 use self::network::Sending;
+pub use self::network::{Network, client};
 use crate::config::{Origin, OriginPattern, OutboundConfig};
 use crate::http::{Body, BodyError};
 use crate::trace::{self, Baggage, Propagators, TraceContext};

@@ -124,7 +124,8 @@ impl Exchange {
         if let Some(prepared) = generation.on_server_spans(self.route) {
             self.recorder.set_prepared(server, prepared);
         }
-        server_span::server_request(&mut self.recorder, arrival, self.service.listen(), route);
+        let redaction = &generation.pool.context().redaction;
+        server_span::server_request(&mut self.recorder, arrival, (self.service.listen(), redaction), route);
     }
 
     /// The hold on the generation that serves the request.

@@ -11,7 +11,7 @@ use crate::component::{Cost, Failure, Run};
 use crate::http::SCHEME;
 use crate::http::authority::Authority;
 use crate::http::method::span_name;
-use crate::http::redaction;
+use crate::http::redaction::Redaction;
 use crate::http::routes::Route;
 use crate::trace::{Recorder, Value};
 
@@ -22,7 +22,12 @@ pub fn server_name(route: &Route, prepared: &Arc<str>, method: &Method) -> Strin
 }
 
 /// What differs from request to request and is known when the head has arrived.
-pub fn server_request(recorder: &mut Recorder, arrival: &Arrival, listen: SocketAddr, route: Option<&Route>) {
+pub fn server_request(
+    recorder: &mut Recorder,
+    arrival: &Arrival,
+    (listen, redaction): (SocketAddr, &Redaction),
+    route: Option<&Route>,
+) {
     let server = recorder.server();
     if let Some(connection) = &arrival.connection {
         recorder.set_prepared(server, &connection.peer.attributes);
@@ -45,7 +50,7 @@ pub fn server_request(recorder: &mut Recorder, arrival: &Arrival, listen: Socket
     }
     set("url.path", arrival.uri.path().into());
     if let Some(query) = arrival.uri.query().filter(|query| !query.is_empty()) {
-        set("url.query", (&*redaction::query(query)).into());
+        set("url.query", (&*redaction.query(query)).into());
     }
     let (address, port) = server_address(arrival, listen);
     set("server.address", (&address).into());

@@ -10,6 +10,7 @@ use thiserror::Error;
 use super::generation::{self, Generation};
 use crate::component::{ComponentError, Engine, Kind, Pool, Prepared, ServiceContext};
 use crate::config::ServiceConfig;
+use crate::http::redaction::Redaction;
 use crate::http::routes::Match;
 use crate::metrics::Metrics;
 use crate::outbound::{Network, Outbound};
@@ -61,6 +62,7 @@ pub struct GenerationBuilder {
     propagators: Propagators,
     metrics: Metrics,
     resource: Vec<KeyValue>,
+    redaction: Redaction,
 }
 
 impl GenerationBuilder {
@@ -73,7 +75,13 @@ impl GenerationBuilder {
         metrics: Metrics,
         resource: Vec<KeyValue>,
     ) -> GenerationBuilder {
-        GenerationBuilder { engine, state, network, propagators, metrics, resource }
+        let redaction = Redaction::default();
+        GenerationBuilder { engine, state, network, propagators, metrics, resource, redaction }
+    }
+
+    /// The same, with what is left out of URLs on spans.
+    pub fn redacting(self, redaction: Redaction) -> GenerationBuilder {
+        GenerationBuilder { redaction, ..self }
     }
 
     /// The engine that compiles.
@@ -115,6 +123,7 @@ impl GenerationBuilder {
             routes: config.routes.clone(),
             state: self.state.clone(),
             outbound,
+            redaction: self.redaction.clone(),
             metrics: self.metrics.service(config.name.as_str(), resource.attributes().to_vec()),
             process: self.metrics.clone(),
         })
