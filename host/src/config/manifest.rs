@@ -47,6 +47,7 @@ pub(super) fn read(text: &str, manifest: &Path, environment: &Environment) -> Re
     let mut telemetry_settings = telemetry::settings(environment)?;
     let telemetry_section = root.section("telemetry", "[telemetry]")?;
     telemetry_settings.keep = keep(&telemetry_section)?;
+    telemetry_settings.response_header = telemetry_section.boolean("response_header")?.unwrap_or(true);
     telemetry_settings.store_bytes = store_bytes(&console_section, &console, telemetry_settings.store_bytes)?;
     let config = Config {
         manifest: manifest.to_owned(),
@@ -178,7 +179,7 @@ fn shutdown(section: &Section<'_>) -> Result<ShutdownConfig> {
 }
 
 fn keep(section: &Section<'_>) -> Result<Option<Keep>> {
-    section.only(&["keep", "keep_rate", "redact", "attributes"])?;
+    section.only(&["keep", "keep_rate", "redact", "response_header", "attributes"])?;
     let rate = section.ratio("keep_rate")?;
     let Some(rules) = section.texts("keep")?.filter(|rules| !rules.is_empty()) else {
         return match rate {

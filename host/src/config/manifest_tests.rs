@@ -31,7 +31,7 @@ fn everything_that_is_written_is_read() {
     let text = format!(
         "[console]\nlisten = \"off\"\n[state]\nbackend = \"redb\"\npath = \"s.redb\"\n[swap]\nguard = \"0s\"\nwatch = false\n\
          [shutdown]\ndrain = \"7s\"\ndelay = \"500ms\"\n\
-         [telemetry]\nkeep = [\"errors\", \"slower than 250ms\"]\nkeep_rate = 0.1\n{SERVICE}isolation = \"request\"\n\
+         [telemetry]\nkeep = [\"errors\", \"slower than 250ms\"]\nkeep_rate = 0.1\nresponse_header = false\n{SERVICE}isolation = \"request\"\n\
          probe = \"/ready\"\n[service.config]\nurl = \"http://h:${{PORT}}\"\n\"flag.x\" = true\nn = 3\n\
          [service.outbound]\nallow = [\"http://h:${{PORT}}\"]\n[service.limits]\nmemory = \"1MiB\"\nrequest_body = 5\n\
          request_timeout = \"250ms\"\nconcurrency = 2\n"
@@ -45,6 +45,7 @@ fn everything_that_is_written_is_read() {
     assert_eq!(config.shutdown, shutdown);
     let keep = Keep { errors: true, slower_than: Some(Duration::from_millis(250)), rate: 0.1 };
     assert_eq!(config.telemetry.keep, Some(keep));
+    assert!(!config.telemetry.response_header);
     assert_eq!(service.config["url"], "http://h:8123");
     assert_eq!((service.config["flag.x"].as_str(), service.config["n"].as_str()), ("true", "3"));
     assert_eq!(service.outbound.allow[0].to_string(), "http://h:8123");

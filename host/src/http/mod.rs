@@ -8,7 +8,7 @@ pub mod forwarded;
 pub mod head;
 pub mod header_rules;
 pub mod method;
-mod problem;
+pub mod problem;
 pub mod redaction;
 
 pub use self::body::{Body, BodyError, FRAME};

@@ -13,7 +13,7 @@ use http_body::Body as _;
 
 use super::arrival::Arrival;
 use super::rejection::Rejection;
-use super::server_span;
+use super::{server_span, trace_response};
 use crate::component::{Cost, Failure, Reply, Run};
 use crate::http::routes::{Match, RouteIndex};
 use crate::http::{Body, BodyError, FRAME};
@@ -171,7 +171,12 @@ impl Exchange {
             Ok(reply) => response(reply),
             Err(rejection) => rejection.response(),
         };
-        let (mut parts, body) = response.into_parts();
+        let (mut parts, mut body) = response.into_parts();
+        if let Some(server) =
+            self.record(|recorder| recorder.is_enabled().then(|| recorder.context_of(recorder.server())))
+        {
+            trace_response::name_trace(&mut parts, &mut body, &server, &self.pipeline);
+        }
         let is_head = self.method == Method::HEAD && has_content(status);
         let body = if is_head { without_content(&mut parts.headers, body) } else { body };
         Response::from_parts(parts, body)

@@ -13,3 +13,4 @@ mod request_attributes;
 mod response_body;
 pub mod server_span;
 mod standard;
+mod trace_response;

@@ -95,6 +95,11 @@ impl Pipeline {
         &self.inner.propagators
     }
 
+    /// Whether responses name their trace in `traceresponse`.
+    pub fn has_response_header(&self) -> bool {
+        self.inner.settings.response_header
+    }
+
     /// What became of spans and log records.
     pub fn counters(&self) -> &Counters {
         &self.inner.counters

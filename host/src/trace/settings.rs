@@ -160,6 +160,8 @@ pub struct Settings {
     pub propagators: Vec<Propagator>,
     /// Which finished traces are kept; all where there is no rule.
     pub keep: Option<Keep>,
+    /// Whether responses name their trace in `traceresponse`.
+    pub response_header: bool,
     /// How often metrics are exported.
     pub metric_export_interval: Duration,
     /// Bytes that the store of recent traces may hold; 0 turns it off.
@@ -213,6 +215,7 @@ impl Default for Settings {
             log_limits: AttributeLimits { count: 128, value_length: None },
             propagators: vec![Propagator::TraceContext, Propagator::Baggage],
             keep: None,
+            response_header: true,
             metric_export_interval: Duration::from_secs(60),
             store_bytes: 64 << 20,
         }

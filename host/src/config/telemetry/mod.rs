@@ -51,6 +51,7 @@ fn read_settings(read: &Variables<'_>) -> Result<Settings> {
         log_limits: log_limits(read, standard.log_limits),
         propagators: propagators(read, standard.propagators),
         keep: None,
+        response_header: standard.response_header,
         metric_export_interval: read.some_millis("OTEL_METRIC_EXPORT_INTERVAL", standard.metric_export_interval),
         store_bytes: standard.store_bytes,
     })
