@@ -268,7 +268,7 @@ async fn an_answer_without_content_has_none_over_http_2_either() {
     let client = Client::h2c();
     for (method, path, status, length) in [
         ("HEAD", "/health", 200, "41"),
-        ("HEAD", "/nothing", 404, "87"),
+        ("HEAD", "/nothing", 404, "133"),
         ("GET", "/status/204", 204, ""),
         ("GET", "/status/304", 304, ""),
         ("HEAD", "/status/204", 204, ""),

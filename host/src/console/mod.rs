@@ -40,7 +40,7 @@ use crate::trace::otlp_receiver;
 
 /// Answers on a port that was taken for the console.
 pub(crate) fn serve(bound: Bound, control: Arc<Control>) -> Listener {
-    let admission = Admission::console(control.admission.timeouts);
+    let admission = Admission::console(control.admission.timeouts());
     let config = control.config.load_full();
     let auth = AdminAuth::new(config.console.admin_token.clone(), bound.address);
     let console = Console::new(control, auth);
@@ -51,7 +51,7 @@ pub(crate) fn serve(bound: Bound, control: Arc<Control>) -> Listener {
 
 /// Takes spans of other processes on a port of their own.
 pub(crate) fn serve_otlp(bound: Bound, control: &Control) -> Listener {
-    let admission = Admission::console(control.admission.timeouts);
+    let admission = Admission::console(control.admission.timeouts());
     let router = otlp_receiver(control.pipeline.store().clone());
     bound.serve(admission, |_| (), move |request, ()| Box::pin(respond(router.clone(), request)))
 }

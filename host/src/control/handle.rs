@@ -19,6 +19,7 @@ use super::stamp::Stamp;
 use super::swap::{ServiceReport, Swapper};
 use crate::config::{Bind, Config, Connections, Environment, ServiceConfig, ServiceName};
 use crate::http::forwarded::Forwarded;
+use crate::http::head::HeadError;
 use crate::http::{Body, head};
 use crate::serve::admission::{self, Admission};
 use crate::serve::arrival::Arrival;
@@ -26,6 +27,7 @@ use crate::serve::connection::Timeouts;
 use crate::serve::dispatch::Dispatcher;
 use crate::serve::listener::{self, ListenError};
 use crate::serve::peer::{Peer, Received};
+use crate::serve::refused_head::RefusedHeads;
 use crate::services::{BuildError, Catalog, Generation, GenerationBuilder, Service};
 use crate::trace::Pipeline;
 
@@ -146,8 +148,11 @@ impl Control {
         }
         self.catalog.replace(services.clone());
         let mut released = self.ports.commit(ports, &services, |bound, target| {
-            let stall = target.load().declared().limits.idle_timeout;
-            bound.serve(self.admission.stalling_for(stall), Peer::new, self.handler(target))
+            let (stalls, refuses) = (target.clone(), target.clone());
+            let admission = self.admission.stalling_for(move || stalls.load().declared().limits.idle_timeout);
+            let refused = Arc::new(RefusedHeads::new(self.pipeline.clone()));
+            let refuse = move |error: &HeadError, peer: &Arc<Peer>| refused.answer(&refuses.load(), error, peer);
+            bound.serve_all(admission, Peer::new, self.handler(target), refuse)
         });
         let limit = config.shutdown.drain;
         self.config.store(Arc::new(config));

@@ -3,9 +3,10 @@
 //! RFC 9112, 3.2 and 6.1, and RFC 9113, 8.3.1. A head that passes is made plain: `Host` names whom the request asks, over
 //! whatever protocol it came, and fields that `Connection` names are gone.
 
+use bytes::Bytes;
 use http::header::{HOST, TRANSFER_ENCODING};
 use http::request::Parts;
-use http::{HeaderMap, HeaderValue, Method, StatusCode, Uri, Version};
+use http::{HeaderMap, HeaderValue, Method, Response, StatusCode, Uri, Version};
 use thiserror::Error;
 
 use super::authority::{Authority, AuthorityError};
@@ -30,6 +31,12 @@ pub enum HeadError {
     /// The fields are over [`FIELDS_LIMIT`].
     #[error("The header fields of the request are larger than {FIELDS_LIMIT} bytes")]
     FieldsTooLarge,
+    /// More than 100 fields, the most that are read over HTTP/1.1.
+    #[error("The request has more than 100 header fields")]
+    TooManyFields,
+    /// What came is no head of HTTP.
+    #[error("The head of the request cannot be read: {0}")]
+    Malformed(String),
     /// A target in none of the forms of RFC 9112, 3.2, or in one that the method does not go with.
     #[error("The target of the request is malformed")]
     MalformedTarget,
@@ -59,9 +66,10 @@ impl HeadError {
         match self {
             HeadError::TooSlow => StatusCode::REQUEST_TIMEOUT,
             HeadError::TargetTooLong => StatusCode::URI_TOO_LONG,
-            HeadError::FieldsTooLarge => StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
+            HeadError::FieldsTooLarge | HeadError::TooManyFields => StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
             HeadError::UnknownCoding | HeadError::Tunnel => StatusCode::NOT_IMPLEMENTED,
-            HeadError::MalformedTarget
+            HeadError::Malformed(_)
+            | HeadError::MalformedTarget
             | HeadError::NoHost
             | HeadError::SeveralHosts
             | HeadError::DifferingHosts
@@ -69,18 +77,26 @@ impl HeadError {
         }
     }
 
-    /// The answer as bytes of HTTP/1.1, for a connection on which no request can be read any more.
-    pub fn bare_answer(&self) -> Vec<u8> {
-        let (status, problem) = (self.status(), super::problem(self.status(), &self.to_string()));
-        let head = format!(
-            "HTTP/1.1 {} {}\r\ncontent-type: application/problem+json\r\ncontent-length: {}\r\nconnection: close\r\n\
-             date: {}\r\n\r\n",
-            status.as_str(),
-            status.canonical_reason().unwrap_or_default(),
-            problem.body().len(),
-            httpdate::fmt_http_date(std::time::SystemTime::now()),
-        );
-        [head.as_bytes(), problem.body()].concat()
+    /// The value of `error.type`.
+    pub fn error_type(&self) -> &'static str {
+        match self {
+            HeadError::TooSlow => "head_timeout",
+            HeadError::TargetTooLong => "target_too_long",
+            HeadError::FieldsTooLarge | HeadError::TooManyFields => "fields_too_large",
+            HeadError::UnknownCoding => "unknown_coding",
+            HeadError::Tunnel => "tunnel",
+            HeadError::Malformed(_)
+            | HeadError::MalformedTarget
+            | HeadError::NoHost
+            | HeadError::SeveralHosts
+            | HeadError::DifferingHosts
+            | HeadError::MalformedHost(_) => "malformed_head",
+        }
+    }
+
+    /// The whole answer, where nobody has more to say about it.
+    pub fn answer(&self) -> Response<Bytes> {
+        super::problem(self.status(), &self.to_string())
     }
 }
 
@@ -275,14 +291,5 @@ mod tests {
         assert_eq!(status(&format!("{path}?"), ""), Err(414));
         assert_eq!(status("/", &"f".repeat(FIELDS_LIMIT)), Err(431));
         assert_eq!(status(&format!("{path}?"), &"f".repeat(FIELDS_LIMIT)), Err(414));
-    }
-
-    #[test]
-    fn a_bare_answer_is_whole() {
-        let text = String::from_utf8(HeadError::TargetTooLong.bare_answer()).unwrap();
-        let (head, body) = text.split_once("\r\n\r\n").unwrap();
-        assert!(head.starts_with("HTTP/1.1 414 URI Too Long\r\n"), "{head}");
-        assert!(head.contains(&format!("content-length: {}\r\n", body.len())), "{head}");
-        assert!(body.contains("longer than 16384 bytes"), "{body}");
     }
 }

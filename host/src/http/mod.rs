@@ -3,6 +3,7 @@
 //! This module imports no other module of the host.
 
 pub mod authority;
+pub mod bare;
 mod body;
 pub mod forwarded;
 pub mod head;

@@ -26,7 +26,9 @@ pub struct Admission {
     /// Places of each one.
     per_port: usize,
     /// What the connections are given.
-    pub timeouts: Timeouts,
+    timeouts: Timeouts,
+    /// The longest pause of bodies, asked for at each connection; none where `timeouts` says it all.
+    stall: Option<Arc<dyn Fn() -> Duration + Send + Sync>>,
 }
 
 /// The places of one port.
@@ -51,17 +53,27 @@ impl Admission {
             shared: Arc::new(Semaphore::new(whole)),
             per_port: per_port.min(whole.div_ceil(2)).max(1),
             timeouts,
+            stall: None,
         }
     }
 
-    /// The same for a service whose bodies pause for at most `stall`.
-    pub fn stalling_for(&self, stall: Duration) -> Admission {
-        Admission { timeouts: Timeouts { stall: stall + STALL_GRACE, ..self.timeouts }, ..self.clone() }
+    /// The same for a service whose bodies pause for at most what `stall` says when a connection is accepted.
+    pub fn stalling_for(&self, stall: impl Fn() -> Duration + Send + Sync + 'static) -> Admission {
+        Admission { stall: Some(Arc::new(stall)), ..self.clone() }
     }
 
     /// For the console.
     pub fn console(timeouts: Timeouts) -> Admission {
-        Admission { shared: Arc::new(Semaphore::new(CONSOLE_CONNECTIONS)), per_port: CONSOLE_CONNECTIONS, timeouts }
+        let shared = Arc::new(Semaphore::new(CONSOLE_CONNECTIONS));
+        Admission { shared, per_port: CONSOLE_CONNECTIONS, timeouts, stall: None }
+    }
+
+    /// What a connection that is accepted now is given.
+    pub fn timeouts(&self) -> Timeouts {
+        match &self.stall {
+            Some(stall) => Timeouts { stall: stall().saturating_add(STALL_GRACE), ..self.timeouts },
+            None => self.timeouts,
+        }
     }
 
     /// The places of a port.
@@ -131,6 +143,17 @@ mod tests {
         assert_eq!(taken, 256);
         assert!(takes(&other));
         assert!(takes(&Admission::console(timeouts()).port()));
+    }
+
+    #[test]
+    fn the_longest_pause_is_the_one_of_the_moment_of_the_accept() {
+        let seconds = Arc::new(std::sync::atomic::AtomicU64::new(1));
+        let asked = seconds.clone();
+        let pause = move || Duration::from_secs(asked.load(std::sync::atomic::Ordering::Relaxed));
+        let admission = Admission::services(10, 1_024, timeouts()).stalling_for(pause);
+        assert_eq!(admission.timeouts().stall, Duration::from_secs(2));
+        seconds.store(7, std::sync::atomic::Ordering::Relaxed);
+        assert_eq!(admission.timeouts().stall, Duration::from_secs(8));
     }
 
     #[test]

@@ -17,8 +17,10 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
 use super::admission::{Admission, Place, Places};
-use super::connection::{Orders, Protocols, Timeouts};
+use super::connection::{Orders, Protocols};
 use crate::http::Body;
+use crate::http::bare::bare;
+use crate::http::head::HeadError;
 
 /// How long connections that are cut off may take to be gone.
 const CUT_LIMIT: Duration = Duration::from_secs(1);
@@ -72,11 +74,27 @@ impl Bound {
         C: Send + Sync + 'static,
         H: Fn(Request<Incoming>, &C) -> BoxFuture<'static, Response<Body>> + Clone + Send + Sync + Unpin + 'static,
     {
+        self.serve_all(admission, connected, handler, |error, _| bare(error.answer()))
+    }
+
+    /// The same, with `refuse` for the answers to heads that cannot be read, as bytes of HTTP/1.1.
+    pub fn serve_all<C, H, R>(
+        self,
+        admission: Admission,
+        connected: fn(SocketAddr) -> C,
+        handler: H,
+        refuse: R,
+    ) -> Listener
+    where
+        C: Send + Sync + 'static,
+        H: Fn(Request<Incoming>, &C) -> BoxFuture<'static, Response<Body>> + Clone + Send + Sync + Unpin + 'static,
+        R: Fn(&HeadError, &C) -> Vec<u8> + Clone + Send + Sync + 'static,
+    {
         let ((drain, draining), (cut, cutting)) = (watch::channel(false), watch::channel(false));
         let places = Arc::new(admission.port());
         let acceptor = Acceptor { listener: self.listener, places: places.clone(), complained: None };
         let orders = Orders { draining, cutting };
-        let task = tokio::spawn(acceptor.run(admission.timeouts, connected, handler, orders));
+        let task = tokio::spawn(acceptor.run(admission, connected, (handler, refuse), orders));
         Listener { address: self.address, drain, task, places, cut }
     }
 }
@@ -110,9 +128,15 @@ struct Acceptor {
 
 impl Acceptor {
     /// Ends when the last connection has, after the listener was told to drain.
-    async fn run<C, H>(mut self, timeouts: Timeouts, connected: fn(SocketAddr) -> C, handler: H, orders: Orders)
-    where
+    async fn run<C, H, R>(
+        mut self,
+        admission: Admission,
+        connected: fn(SocketAddr) -> C,
+        answers: (H, R),
+        orders: Orders,
+    ) where
         C: Send + Sync + 'static,
+        R: Fn(&HeadError, &C) -> Vec<u8> + Clone + Send + Sync + 'static,
         H: Fn(Request<Incoming>, &C) -> BoxFuture<'static, Response<Body>> + Clone + Send + Sync + Unpin + 'static,
     {
         let protocols = Arc::new(Protocols::new());
@@ -124,9 +148,10 @@ impl Acceptor {
                 accepted = self.next() => accepted,
             };
             let Some((stream, peer, place)) = accepted else { continue };
-            let (protocols, handler, orders) = (protocols.clone(), handler.clone(), orders.clone());
+            let (protocols, answers, orders) = (protocols.clone(), answers.clone(), orders.clone());
+            let timeouts = admission.timeouts();
             tokio::spawn(async move {
-                protocols.serve(stream, timeouts, orders, handler, connected(peer)).await;
+                protocols.serve(stream, timeouts, orders, answers, connected(peer)).await;
                 drop(place);
             });
         }
@@ -164,6 +189,7 @@ mod tests {
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
     use tokio::sync::mpsc;
 
+    use super::super::connection::Timeouts;
     use super::*;
     use crate::http::head;
 

@@ -76,9 +76,10 @@ impl Rejection {
         }
     }
 
-    /// The value of `error.type`, for the answers that are the server's fault.
+    /// The value of `error.type`, for the answers that are the server's fault and for heads that are none to serve.
     pub fn error_type(&self) -> Option<&'static str> {
         match self {
+            Rejection::Head(error) => Some(error.error_type()),
             Rejection::Busy => Some("concurrency_limit"),
             Rejection::TooMuchWaiting => Some("waiting_bodies"),
             Rejection::LoopDetected => Some("loop_detected"),

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use http::{Method, StatusCode, Version, header};
 
 use super::arrival::Arrival;
+use super::peer::Peer;
 use super::rejection::Rejection;
 use crate::component::{Cost, Failure, Run};
 use crate::http::SCHEME;
@@ -63,6 +64,16 @@ pub fn server_request(
     }
 }
 
+/// What is known of a request whose head cannot be read.
+pub fn unread_request(recorder: &mut Recorder, peer: &Peer, listen: SocketAddr) {
+    let server = recorder.server();
+    recorder.set_prepared(server, &peer.attributes);
+    recorder.set(server, "http.request.method", "_OTHER");
+    recorder.set(server, "server.address", &*listen.ip().to_string());
+    recorder.set(server, "server.port", i64::from(listen.port()));
+    recorder.set(server, "network.protocol.version", "1.1");
+}
+
 /// How the request ended and what it cost.
 pub fn server_response(
     recorder: &mut Recorder,
@@ -88,6 +99,9 @@ pub fn server_response(
             None if recorder.has_failed(server) => {}
             None => recorder.fail(server, status.as_str(), String::new()),
         }
+    } else if let Some(kind) = rejection.and_then(Rejection::error_type) {
+        // What the client did wrong is no failure of the server, and leaves the status of the span as it is.
+        recorder.set(server, "error.type", kind);
     }
 }
 

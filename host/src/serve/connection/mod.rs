@@ -3,12 +3,14 @@
 //! A task owns the connection. It ends with the connection itself, when the clock says that the peer keeps it waiting, or
 //! when the listener cuts it off. Told to drain, it lets requests in flight end and takes no more.
 
+mod automatic;
 mod clock;
 mod requests;
 mod stream;
 
 use std::future::poll_fn;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -80,9 +82,16 @@ impl Protocols {
     }
 
     /// Serves a connection to its end.
-    pub async fn serve<C, H>(&self, tcp: TcpStream, timeouts: Timeouts, mut orders: Orders, handler: H, client: C)
-    where
+    pub async fn serve<C, H, R>(
+        &self,
+        tcp: TcpStream,
+        timeouts: Timeouts,
+        mut orders: Orders,
+        (handler, refuse): (H, R),
+        client: C,
+    ) where
         C: Send + Sync + 'static,
+        R: Fn(&HeadError, &C) -> Vec<u8>,
         H: Fn(Request<Incoming>, &C) -> BoxFuture<'static, Response<Body>> + Send + Sync + Unpin + 'static,
     {
         let clock = Clock::start(timeouts);
@@ -93,13 +102,14 @@ impl Protocols {
             _ = orders.draining.wait_for(|draining| *draining) => return,
         };
         let Ok(Some(protocol)) = detected else { return };
-        let requests = Requests::new(handler, client, clock.clone());
+        let client = Arc::new(client);
+        let requests = Requests::new(handler, client.clone(), clock.clone());
         match protocol {
             Protocol::Http1 => {
                 let mut connection = self.http1.serve_connection(TokioIo::new(stream), requests);
                 let left = run(&mut connection, &clock, &mut orders).await;
                 let stream = connection.into_parts().io.into_inner();
-                part(stream, left, &orders).await;
+                part(stream, left, &orders, |error| refuse(error, &client)).await;
             }
             Protocol::Http2 => {
                 let mut connection = self.http2.serve_connection(TokioIo::new(stream), requests);
@@ -132,28 +142,32 @@ async fn run(connection: &mut impl Speaking, clock: &Clock, orders: &mut Orders)
 }
 
 /// Parts from an HTTP/1.1 client, with an answer where it is owed one and can still take it.
-async fn part(mut stream: Stream, left: Left, orders: &Orders) {
+async fn part(mut stream: Stream, left: Left, orders: &Orders, refuse: impl Fn(&HeadError) -> Vec<u8>) {
+    let is_draining = *orders.draining.borrow();
     let error = match left {
         Left::Cut | Left::Overdue(Overdue::Peer | Overdue::KeepAlive) => return,
         Left::Overdue(Overdue::Head) if stream.has_begun_a_head() => Some(HeadError::TooSlow),
         Left::Overdue(Overdue::Head) => return,
         Left::Ended(ended) => {
-            let fault = stream.fault().cloned();
+            let mut fault = stream.fault().cloned();
             if let Err(error) = ended {
                 tracing::debug!(%error, "an HTTP/1.1 connection ended early");
+                fault = fault.or_else(|| automatic::refusal(&error, stream.held()));
             }
             fault
         }
     };
+    let refused = error.filter(|_| !is_draining).map(|error| refuse(&error));
+    let last = refused.or_else(|| stream.take_held());
     let parting = async {
-        if let Some(error) = error {
-            stream.answer(&error.bare_answer()).await;
+        if let Some(answer) = last {
+            stream.answer(&answer).await;
         }
-        stream.linger().await;
+        if !is_draining {
+            stream.linger().await;
+        }
     };
-    if !*orders.draining.borrow() {
-        tokio::time::timeout(LINGER, parting).await.ok();
-    }
+    tokio::time::timeout(LINGER, parting).await.ok();
 }
 
 impl<H, C> Speaking for http1::Connection<TokioIo<Stream>, Requests<H, C>>

@@ -24,8 +24,8 @@ pub(super) struct Requests<H, C> {
 }
 
 impl<H, C> Requests<H, C> {
-    pub fn new(handler: H, client: C, clock: Arc<Clock>) -> Requests<H, C> {
-        Requests { handler, client: Arc::new(client), clock }
+    pub fn new(handler: H, client: Arc<C>, clock: Arc<Clock>) -> Requests<H, C> {
+        Requests { handler, client, clock }
     }
 }
 

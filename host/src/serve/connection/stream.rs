@@ -10,6 +10,7 @@ use bytes::{Buf, BytesMut};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
 use tokio::net::TcpStream;
 
+use super::automatic;
 use super::clock::Clock;
 use crate::http::head::{FIELDS_LIMIT, HeadError, TARGET_LIMIT};
 
@@ -33,6 +34,8 @@ pub(super) struct Stream {
     clock: Arc<Clock>,
     head: Head,
     fault: Option<HeadError>,
+    /// The last answer, where it may be one that hyper gave by itself. It is not written yet.
+    held: Option<Vec<u8>>,
     stalled: bool,
 }
 
@@ -47,7 +50,7 @@ struct Head {
 
 impl Stream {
     pub fn new(tcp: TcpStream, clock: Arc<Clock>) -> Stream {
-        Stream { tcp, ahead: BytesMut::new(), clock, head: Head::default(), fault: None, stalled: false }
+        Stream { tcp, ahead: BytesMut::new(), clock, head: Head::default(), fault: None, held: None, stalled: false }
     }
 
     /// Reads what tells the protocol; none where the client left before that.
@@ -73,6 +76,16 @@ impl Stream {
     /// What was wrong with a head that was not read to its end.
     pub fn fault(&self) -> Option<&HeadError> {
         self.fault.as_ref()
+    }
+
+    /// Gives the last answer away, where it was held back.
+    pub fn take_held(&mut self) -> Option<Vec<u8>> {
+        self.held.take()
+    }
+
+    /// The last answer, where it was held back.
+    pub fn held(&self) -> Option<&[u8]> {
+        self.held.as_deref()
     }
 
     /// Whether something of a request has arrived that was not answered.
@@ -155,6 +168,10 @@ impl AsyncRead for Stream {
 impl AsyncWrite for Stream {
     fn poll_write(self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         let this = self.get_mut();
+        if automatic::status(bytes).is_some() {
+            this.held = Some(bytes.to_vec());
+            return Poll::Ready(Ok(bytes.len()));
+        }
         let written = Pin::new(&mut this.tcp).poll_write(context, bytes);
         this.wrote(written)
     }
@@ -164,6 +181,9 @@ impl AsyncWrite for Stream {
         context: &mut Context<'_>,
         bytes: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
+        if let [only] = bytes {
+            return self.poll_write(context, only);
+        }
         let this = self.get_mut();
         let written = Pin::new(&mut this.tcp).poll_write_vectored(context, bytes);
         this.wrote(written)
