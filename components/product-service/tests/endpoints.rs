@@ -94,9 +94,9 @@ fn a_recommendation_is_one_span_with_four_below_it_and_the_calls_below_the_last(
         "recommend_products > filter_products_by_category",
         "recommend_products > apply_pricing_logic",
         "recommend_products > enrich_with_inventory",
-        "enrich_with_inventory > Get http://inventory/inventory/1",
-        "enrich_with_inventory > Get http://inventory/inventory/2",
-        "enrich_with_inventory > Get http://inventory/inventory/3",
+        "enrich_with_inventory > GET http://inventory/inventory/1",
+        "enrich_with_inventory > GET http://inventory/inventory/2",
+        "enrich_with_inventory > GET http://inventory/inventory/3",
     ];
     assert_eq!(host.tree(), expected);
 }

@@ -88,7 +88,7 @@ fn recommendations_are_what_product_service_answered() {
     let host = host().with_answer(RECOMMEND, 200, &recommended());
     let answer = host.get("/users/1/recommendations");
     assert_eq!((answer.status(), body(&answer)), (200, json!({ "user": john(), "products": recommended() })));
-    let call = format!("get_user_recommendations > Get {RECOMMEND}");
+    let call = format!("get_user_recommendations > GET {RECOMMEND}");
     assert_eq!(host.tree(), ["SERVER > get_user_recommendations", &call]);
     let span = host.span("get_user_recommendations").unwrap();
     assert_eq!(span.attributes["custom.operation_type"], "user_recommendations");
@@ -121,7 +121,7 @@ fn an_analysis_weighs_stock_and_score() {
         "get_shopping_analysis > check_user_preferences".to_owned(),
         "get_shopping_analysis > validate_inventory_availability".to_owned(),
         "get_shopping_analysis > calculate_shopping_score".to_owned(),
-        format!("get_shopping_analysis > Get {RECOMMEND}"),
+        format!("get_shopping_analysis > GET {RECOMMEND}"),
     ];
     assert_eq!(host.tree(), expected);
     assert_eq!(host.span("check_user_preferences").unwrap().attributes["preferences.categories"], "electronics");

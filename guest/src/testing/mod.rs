@@ -217,7 +217,10 @@ impl Host {
     pub fn tree(&self) -> Vec<String> {
         let line = |parent: Option<String>, name: &str| format!("{} > {name}", parent.as_deref().unwrap_or("SERVER"));
         let spans = self.spans().into_iter().map(|span| line(span.parent, &span.name));
-        let calls = self.calls().into_iter().map(|call| line(call.parent, &format!("{:?} {}", call.method, call.url)));
+        let calls = self
+            .calls()
+            .into_iter()
+            .map(|call| line(call.parent, &format!("{} {}", http_method(call.method), call.url)));
         spans.chain(calls).collect()
     }
 
