@@ -3,7 +3,6 @@
 //! Everything that can be wrong is found before the first port is served: components are compiled and verified, ports
 //! are taken, and only then does anything answer.
 
-use std::io::Write;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -24,7 +23,7 @@ use crate::serve::dispatch::Dispatcher;
 use crate::serve::listener::{self, Listener};
 use crate::services::{Catalog, GenerationBuilder};
 use crate::state::{StateError, StateStore};
-use crate::trace::{KeyValue, Pipeline, Propagators, Resource, TraceStore};
+use crate::trace::{KeyValue, Pipeline, Printers, Propagators, Resource, TraceStore};
 
 /// How long the last spans, log records and metrics may take to leave, all together.
 const FLUSH_LIMIT: Duration = Duration::from_secs(4);
@@ -63,21 +62,17 @@ impl Host {
     /// Starts everything that `config` describes. `environment` is read again when the manifest changes. Finished traces
     /// are printed to standard output where the settings ask for that.
     pub async fn start(config: Config, environment: Environment) -> Result<Host, StartError> {
-        Host::start_with(config, environment, Box::new(std::io::stdout())).await
+        Host::start_with(config, environment, Printers::default()).await
     }
 
-    /// The same, with the terminal given.
-    pub async fn start_with(
-        config: Config,
-        environment: Environment,
-        terminal: Box<dyn Write + Send>,
-    ) -> Result<Host, StartError> {
+    /// The same, with what prints traces and log records given.
+    pub async fn start_with(config: Config, environment: Environment, printers: Printers) -> Result<Host, StartError> {
         telemetry::ignored(&environment).iter().for_each(|ignored| tracing::warn!("{ignored}"));
         let resource: Vec<KeyValue> =
             config.resource.iter().map(|(key, value)| KeyValue::new(key.clone(), value.clone())).collect();
         let engine = Engine::new(config.cache_dir.as_deref())?;
         let network = Network::new()?;
-        let pipeline = Pipeline::start_with(config.telemetry.clone(), terminal)?;
+        let pipeline = Pipeline::start_with(config.telemetry.clone(), printers)?;
         let own = Resource::new("spandrel", env!("CARGO_PKG_VERSION"), &resource);
         let metrics = Metrics::new(own.attributes().to_vec());
         let state = open_state(&config.state)?;

@@ -39,10 +39,14 @@ fn main() -> ExitCode {
 async fn run(arguments: RunArguments, environment: Environment) -> Result<(), CommandError> {
     let mut signals = Signals::listen()?;
     let log = cli::start_log(arguments.log_format, &environment)?;
-    let config = Config::load(&arguments.manifest, &environment)?;
+    let mut config = Config::load(&arguments.manifest, &environment)?;
+    if arguments.quiet {
+        cli::hush(&mut config);
+    }
     let telemetry = cli::telemetry_line(&config);
     // In a task of its own: what compiles or opens a file cannot be interrupted, and must not keep the host from ending.
-    let started = tokio::spawn(Host::start_with(config, environment, cli::terminal(arguments.log_format)));
+    let printers = cli::printers(&log, &arguments);
+    let started = tokio::spawn(Host::start_with(config, environment, printers));
     let host = tokio::select! {
         biased;
         () = signals.stop() => {

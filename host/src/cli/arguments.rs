@@ -66,6 +66,12 @@ pub struct RunArguments {
     /// How standard output looks; with json, traces for the terminal go to standard error
     #[arg(long, value_enum, default_value = "text", value_name = "FORMAT")]
     pub log_format: LogFormat,
+    /// With OTEL_TRACES_EXPORTER=console, print all attributes of each span
+    #[arg(long)]
+    pub attributes: bool,
+    /// Do not print what services log and print
+    #[arg(long)]
+    pub quiet: bool,
 }
 
 /// `spandrel check`.
@@ -156,6 +162,9 @@ pub struct TraceArguments {
     /// The id of the trace
     #[arg(value_name = "ID")]
     pub id: String,
+    /// Print all attributes of each span
+    #[arg(long)]
+    pub attributes: bool,
     /// Which host.
     #[command(flatten)]
     pub target: Target,

@@ -6,12 +6,10 @@ use serde_json::json;
 use tokio::sync::broadcast::error::RecvError;
 
 use super::arguments::LogFormat;
+use super::guest_log::OWN;
 use super::log::Log;
 use crate::console::address_url;
 use crate::host::Host;
-
-/// The service that the host's own traces belong to, such as those of swaps.
-const OWN: &str = "spandrel";
 
 /// Prints the link when the first request has been traced, unless there is no console to look at it.
 pub fn link_first_trace(host: &Host, log: &Log, format: LogFormat) {

@@ -3,6 +3,7 @@
 mod arguments;
 mod error;
 mod first_trace;
+mod guest_log;
 mod jaeger;
 mod local;
 mod log;
@@ -20,9 +21,10 @@ pub use self::arguments::{
 };
 pub use self::error::{CommandError, error_text};
 pub use self::first_trace::link_first_trace;
+pub use self::guest_log::{hush, printers};
 pub use self::local::{banner, telemetry_line};
 use self::local::{check, inspect};
-pub use self::log::{Log, start_log, terminal};
+pub use self::log::{Log, start_log};
 use self::remote::{act, status, swap};
 pub use self::runtime::runtime;
 pub use self::signals::{Asked, Signals};

@@ -36,7 +36,7 @@ pub async fn trace(arguments: TraceArguments, environment: &Environment) -> Resu
         return Ok(format!("{answer:#}\n"));
     }
     let trace = jaeger::trace(&answer).ok_or_else(|| CommandError::Refused(format!("no trace `{}`", arguments.id)))?;
-    Ok(format!("{}\n{}/traces/{}\n", waterfall::text(&trace), remote.url(), trace.id))
+    Ok(format!("{}\n{}/traces/{}\n", waterfall::text(&trace, arguments.attributes), remote.url(), trace.id))
 }
 
 /// The search as a path on the console.

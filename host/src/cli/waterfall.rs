@@ -3,8 +3,9 @@
 use std::time::Duration;
 
 use crate::console::units;
-use crate::console::{Node, Span, Trace, Value, find};
+use crate::console::{Kind, Node, Span, Trace, Value, find};
 use crate::printable::printable;
+use crate::trace::{SpanKind, span_detail};
 
 /// The most spans that are shown.
 const LINES: usize = 500;
@@ -14,6 +15,8 @@ const DEPTH: usize = 24;
 const BAR: usize = 32;
 /// Columns for service, indentation and name together.
 const LEFT: usize = 64;
+/// The most characters of an attribute's value.
+const VALUE: usize = 400;
 
 /// One span of the text.
 pub(super) struct Line {
@@ -22,8 +25,9 @@ pub(super) struct Line {
     /// When it ran, on the time line of the whole trace.
     pub bar: String,
     pub took: String,
-    /// What went wrong.
-    pub failure: Option<String>,
+    /// How it was answered, where the request went, and what failed.
+    pub detail: String,
+    pub failed: bool,
 }
 
 /// What is known of the trace as a whole, on one line.
@@ -48,20 +52,32 @@ pub(super) fn lines(trace: &Trace) -> Vec<Line> {
     let mut lines: Vec<_> = trace.nodes.iter().take(LINES).map(|node| line(trace, node, width)).collect();
     if trace.nodes.len() > LINES {
         let left = format!("and {}", units::counted(trace.nodes.len() - LINES, "more span"));
-        lines.push(Line { left, bar: String::new(), took: String::new(), failure: None });
+        let nothing = String::new;
+        lines.push(Line { left, bar: nothing(), took: nothing(), detail: nothing(), failed: false });
     }
     lines
 }
 
-/// The whole text.
-pub(super) fn text(trace: &Trace) -> String {
+/// The whole text; with all attributes of each span below it, where they are asked for.
+pub(super) fn text(trace: &Trace, attributes: bool) -> String {
     let mut text = format!("{}\n", head(trace));
-    for Line { left, bar, took, failure } in lines(trace) {
-        let failure = failure.map(|failure| format!("  {failure}")).unwrap_or_default();
-        text.push_str(format!("  {left} {bar} {took:>9}{failure}").trim_end());
+    let nodes = trace.nodes.iter().take(LINES).map(Some).chain([None]);
+    for (Line { left, bar, took, detail, .. }, node) in lines(trace).into_iter().zip(nodes) {
+        text.push_str(format!("  {left} {bar} {took:>9}  {detail}").trim_end());
         text.push('\n');
+        if let Some(node) = node.filter(|_| attributes) {
+            text.extend(attribute_lines(node));
+        }
     }
     text
+}
+
+fn attribute_lines(node: &Node) -> impl Iterator<Item = String> {
+    let indent = 6 + node.depth.min(DEPTH) * 2;
+    node.span.attributes.iter().map(move |attribute| {
+        let value: String = attribute.value.to_string().chars().take(VALUE).collect();
+        format!("{:indent$}{}={}\n", "", printable(&attribute.key), printable(&value))
+    })
 }
 
 fn line(trace: &Trace, node: &Node, width: usize) -> Line {
@@ -72,7 +88,7 @@ fn line(trace: &Trace, node: &Node, width: usize) -> Line {
         left = left.chars().take(LEFT - 1).chain(['…']).collect();
     }
     let (bar, took) = (bar(trace.duration, node), units::duration(span.duration));
-    Line { left: format!("{left:<LEFT$}"), bar, took, failure: failure(span) }
+    Line { left: format!("{left:<LEFT$}"), bar, took, detail: detail(span), failed: span.error.is_some() }
 }
 
 /// Where a span lies in its trace. Every span has at least one column.
@@ -84,28 +100,33 @@ fn bar(whole: Duration, node: &Node) -> String {
     (0..BAR).map(|at| if (from..to).contains(&at) { on_path } else { ' ' }).collect()
 }
 
-fn failure(span: &Span) -> Option<String> {
-    let message = span.error.as_ref()?;
-    let kind = find(&span.attributes, "error.type").map_or_else(|| "error".to_owned(), Value::to_string);
-    let message = message.lines().next().unwrap_or_default();
-    let separator = if message.is_empty() { "" } else { ": " };
-    Some(format!("ERROR {}{separator}{}", printable(&kind), printable(message)))
+fn detail(span: &Span) -> String {
+    let kind = match span.kind {
+        Kind::Server => SpanKind::Server,
+        Kind::Client => SpanKind::Client,
+        Kind::Producer => SpanKind::Producer,
+        Kind::Consumer => SpanKind::Consumer,
+        Kind::Internal => SpanKind::Internal,
+    };
+    let attribute = |key: &str| find(&span.attributes, key).map(Value::to_string);
+    printable(&span_detail(&kind, attribute, span.error.as_deref())).into_owned()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::console::Attribute;
     use crate::console::sample::{span, trace};
 
     #[test]
     fn spans_stand_below_their_parents_with_bars_of_when_they_ran() {
         let mut late = span(2, 1, "product", "late", 50, 100);
         late.error = Some("it broke\nbadly".to_owned());
-        let text = text(&trace(vec![span(1, 0, "user", "root", 0, 100), late]));
+        let text = text(&trace(vec![span(1, 0, "user", "root", 0, 100), late]), false);
         let lines: Vec<_> = text.lines().collect();
         assert!(lines[0].ends_with(": 100 ms, 2 spans in 2 services, 1 error"), "{text}");
         assert!(lines[1].contains("user     root") && lines[1].contains(&"━".repeat(BAR)), "{text}");
-        assert!(lines[2].contains("product    late") && lines[2].ends_with("ERROR error: it broke"), "{text}");
+        assert!(lines[2].contains("product    late") && lines[2].ends_with("ERROR: it broke"), "{text}");
         assert!(lines[2].contains(&format!("{}{}", " ".repeat(BAR / 2), "━".repeat(BAR / 2))), "{text}");
     }
 
@@ -113,14 +134,29 @@ mod tests {
     fn a_guest_cannot_control_the_terminal() {
         let mut hostile = span(1, 0, "a\u{1b}[2J", "\u{9b}31m\r\u{7}name", 0, 1);
         hostile.error = Some("\u{1b}]0;title\u{7}".to_owned());
-        let text = text(&trace(vec![hostile]));
+        let text = text(&trace(vec![hostile]), true);
         assert!(text.chars().all(|letter| letter == '\n' || !letter.is_control()), "{text:?}");
     }
 
     #[test]
     fn a_large_trace_is_cut() {
-        let text = text(&trace((1..=2000).map(|id| span(id, id - 1, "s", "deeper", 0, 2000)).collect()));
+        let text = text(&trace((1..=2000).map(|id| span(id, id - 1, "s", "deeper", 0, 2000)).collect()), false);
         assert_eq!(text.lines().count(), LINES + 2);
         assert!(text.ends_with("and 1\u{202f}500 more spans\n"));
+    }
+
+    #[test]
+    fn answers_addresses_and_all_attributes_are_shown() {
+        let attribute =
+            |key: &str, value: &str| Attribute { key: key.to_owned(), value: Value::Text(value.to_owned()) };
+        let mut root = span(1, 0, "user", "GET", 0, 100);
+        root.kind = Kind::Server;
+        root.attributes = vec![attribute("http.response.status_code", "404"), attribute("url.path", "/nope\u{202e}")];
+        let inner = span(2, 1, "user", "inner", 0, 1);
+        let trace = trace(vec![root, inner]);
+        assert!(text(&trace, false).lines().nth(1).unwrap().ends_with("404  /nope\u{fffd}"), "{}", text(&trace, false));
+        let whole = text(&trace, true);
+        let below: Vec<_> = whole.lines().skip(2).take(2).collect();
+        assert_eq!(below, ["      http.response.status_code=404", "      url.path=/nope\u{fffd}"]);
     }
 }

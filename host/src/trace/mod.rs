@@ -10,6 +10,7 @@
 mod baggage;
 mod context;
 mod counters;
+mod detail;
 mod ended_span;
 mod guest_metrics;
 mod identity;
@@ -17,6 +18,7 @@ mod limits;
 mod otlp;
 mod pipeline;
 mod plain;
+mod printers;
 mod propagation;
 mod queue;
 mod receive;
@@ -39,6 +41,7 @@ pub use opentelemetry::trace::{SpanId, SpanKind, TraceId};
 pub use self::baggage::Baggage;
 pub use self::context::{Incoming, TraceContext};
 pub use self::counters::{Counters, DropReason, ExportOutcome, SignalKind};
+pub use self::detail::span_detail;
 pub use self::ended_span::{EndedSpan, EndedSpanEvent};
 pub use self::guest_metrics::{
     Exponential, GuestPoint, Histogram, InstanceMetrics, Measured as GuestMeasured, Number, SeriesKey, Totals,
@@ -49,6 +52,7 @@ pub use self::otlp::{
     Attribute, Attributes, MetricExemplar, SeriesExemplars, TransportError, Value, decode_attributes,
 };
 pub use self::pipeline::{Pipeline, PipelineError};
+pub use self::printers::{LogPrinter, Printers};
 pub use self::propagation::{Propagators, remove_baggage, remove_context};
 pub use self::receive::receiver as otlp_receiver;
 pub use self::recorder::Recorder;
@@ -63,4 +67,4 @@ pub use self::store::{
     StoredLink, StoredLog, StoredResource, StoredScope, StoredSpan, StoredStatus, StoredTrace, TraceQuery, TraceStore,
     TraceSummary, parse_trace_id,
 };
-pub use self::tree::render;
+pub use self::tree::TreeDetail;

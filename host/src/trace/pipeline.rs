@@ -5,7 +5,6 @@
 //! away the queues fill, and what comes after is dropped and counted, and said once per outage. Requests never wait for
 //! any of it.
 
-use std::io::Write;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -19,6 +18,7 @@ use super::counters::{Counters, DropReason, SignalKind};
 use super::guest_metrics::{GuestMetrics, GuestPoint};
 use super::limits::RecordLimits;
 use super::otlp::{ExportQueue, SeriesExemplars, TransportError, Transports};
+use super::printers::{LogPrinter, Printers};
 use super::propagation::Propagators;
 use super::resource::Resource;
 use super::segment::{Finished, Segment};
@@ -54,6 +54,8 @@ struct Inner {
     guest_metrics: GuestMetrics,
     counters: Arc<Counters>,
     terminal: Option<Terminal>,
+    /// Prints log records as they come, whatever becomes of their traces.
+    log_printer: Option<LogPrinter>,
     transports: Transports,
     tasks: Mutex<Vec<(Arc<ExportQueue>, JoinHandle<()>)>>,
 }
@@ -61,12 +63,13 @@ struct Inner {
 impl Pipeline {
     /// Starts the export tasks. Finished traces are printed to standard output where the settings ask for that.
     pub fn start(settings: Settings) -> Result<Pipeline, PipelineError> {
-        Pipeline::start_with(settings, Box::new(std::io::stdout()))
+        Pipeline::start_with(settings, Printers::default())
     }
 
-    /// The same, with the terminal given.
-    pub fn start_with(settings: Settings, terminal: Box<dyn Write + Send>) -> Result<Pipeline, PipelineError> {
+    /// The same, with what prints traces and log records given.
+    pub fn start_with(settings: Settings, printers: Printers) -> Result<Pipeline, PipelineError> {
         let prints = !settings.disabled && settings.traces.exporters.contains(&Exporter::Console);
+        let prints_logs = settings.logs.exporters.contains(&Exporter::Console);
         let counters = Arc::new(Counters::default());
         let transports = Transports::new(&settings, &counters)?;
         let queues = [&transports.spans, &transports.logs].into_iter().flatten();
@@ -82,7 +85,8 @@ impl Pipeline {
             store,
             guest_metrics: GuestMetrics::default(),
             counters,
-            terminal: prints.then(|| Terminal::start(terminal)).transpose()?,
+            terminal: prints.then(|| Terminal::start(printers.traces, printers.detail)).transpose()?,
+            log_printer: printers.logs.filter(|_| prints_logs),
             transports,
             tasks: Mutex::new(tasks),
             settings,
@@ -184,6 +188,9 @@ impl Pipeline {
 
     /// Takes a finished segment.
     pub(super) fn submit(&self, segment: Arc<Segment>, weight: usize) {
+        if let Some(print) = self.inner.log_printer.as_ref().filter(|_| !segment.logs.is_empty()) {
+            print(&segment);
+        }
         let finished = Finished { segment, weight };
         match &self.inner.tail_sampler {
             Some(tail_sampler) => {

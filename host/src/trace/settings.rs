@@ -8,7 +8,7 @@ use std::time::Duration;
 pub enum Exporter {
     /// To a collector by OTLP.
     Otlp,
-    /// To the terminal, as a tree for each trace.
+    /// To the terminal: a tree for each trace, a line for each log record.
     Console,
 }
 
@@ -135,7 +135,8 @@ impl Keep {
     }
 }
 
-/// Everything that telemetry is told. The default is what the OpenTelemetry specification says for an empty environment.
+/// Everything that telemetry is told. The default is what the OpenTelemetry specification says for an empty environment,
+/// and besides log records on the terminal.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Settings {
     /// `OTEL_SDK_DISABLED`.
@@ -203,11 +204,12 @@ impl Otlp {
 impl Default for Settings {
     fn default() -> Settings {
         let signal = Signal { exporters: vec![Exporter::Otlp], otlp: Otlp::standard() };
+        let logs = Signal { exporters: vec![Exporter::Otlp, Exporter::Console], ..signal.clone() };
         Settings {
             disabled: false,
             traces: signal.clone(),
-            metrics: signal.clone(),
-            logs: signal,
+            metrics: signal,
+            logs,
             sampler: Sampler { root: Root::AlwaysOn, parent_based: true },
             batch: Batch { queue_size: 2048, export_size: 512, delay: Duration::from_secs(5) },
             log_batch: Batch { queue_size: 2048, export_size: 512, delay: Duration::from_secs(1) },

@@ -14,7 +14,7 @@ use opentelemetry::trace::{SpanId, TraceId};
 use tokio::sync::oneshot;
 
 use super::segment::{Finished, Segment};
-use super::tree;
+use super::tree::{self, TreeDetail};
 
 /// Segments that wait for the thread. What comes when there are more is not printed.
 const WAITING: usize = 1024;
@@ -44,10 +44,10 @@ enum Message {
 
 impl Terminal {
     /// Starts the thread, which ends when the terminal is dropped.
-    pub fn start(out: Box<dyn Write + Send>) -> std::io::Result<Terminal> {
+    pub fn start(out: Box<dyn Write + Send>, detail: TreeDetail) -> std::io::Result<Terminal> {
         let (sender, receiver) = sync_channel(WAITING);
         let taken = Arc::<AtomicUsize>::default();
-        let printer = Printer { out, pending: HashMap::new(), held: 0, taken: taken.clone() };
+        let printer = Printer { out, detail, pending: HashMap::new(), held: 0, taken: taken.clone() };
         std::thread::Builder::new().name("trace printer".to_owned()).spawn(move || printer.run(&receiver))?;
         Ok(Terminal { sender, taken, unprinted: AtomicU64::new(0) })
     }
@@ -82,6 +82,7 @@ impl Terminal {
 
 struct Printer {
     out: Box<dyn Write + Send>,
+    detail: TreeDetail,
     pending: HashMap<TraceId, Pending>,
     held: usize,
     taken: Arc<AtomicUsize>,
@@ -142,7 +143,7 @@ impl Printer {
         due.sort_by_key(|pending| pending.due);
         for pending in due {
             self.held -= pending.weight;
-            self.out.write_all(tree::render(&pending.segments).as_bytes())?;
+            self.out.write_all(tree::render(&pending.segments, self.detail).as_bytes())?;
             self.taken.fetch_sub(pending.weight, Ordering::Relaxed);
         }
         self.out.flush()
@@ -175,7 +176,7 @@ mod tests {
     #[tokio::test]
     async fn what_waits_for_a_pipe_that_nobody_reads_is_bounded_and_makes_room_again() {
         let pipe = Arc::<Mutex<()>>::default();
-        let terminal = Terminal::start(Box::new(Pipe(pipe.clone()))).unwrap();
+        let terminal = Terminal::start(Box::new(Pipe(pipe.clone())), TreeDetail::Line).unwrap();
         let unread = pipe.lock().unwrap();
         for trace in 1..=200 {
             let segment = Arc::new(segment("shop", trace, vec![span(1, 0, "large", SpanKind::Server)]));

@@ -10,6 +10,7 @@ use opentelemetry::trace::{SpanId, SpanKind, TraceId};
 use super::context::{Incoming, TraceContext};
 use super::otlp::{Attribute, Attributes, Value};
 use super::pipeline::Pipeline;
+use super::printers::Printers;
 use super::propagation::Propagators;
 use super::resource::Resource;
 use super::segment::{LogRecord, Segment, Severity, Span, SpanRef, Status};
@@ -263,7 +264,8 @@ async fn the_terminal_shows_each_trace_once_and_whole() {
     }
     settings.traces.exporters = vec![Exporter::Console];
     let screen = Screen::default();
-    let pipeline = Pipeline::start_with(settings, Box::new(screen.clone())).unwrap();
+    let pipeline =
+        Pipeline::start_with(settings, Printers { traces: Box::new(screen.clone()), ..Printers::default() }).unwrap();
     let outer = pipeline.record(&shop(), &Incoming::default(), "GET /", SpanKind::Server);
     // A service of this host that was called over the network: its caller looks like one from outside.
     let parent = TraceContext { remote: true, ..outer.context_of(outer.server()) };
@@ -278,6 +280,32 @@ async fn the_terminal_shows_each_trace_once_and_whole() {
     assert!(lines[0].ends_with("(2 spans in 2 services)"), "{text}");
     assert!(lines[1].contains("shop           GET /") && lines[2].contains("other-service    GET /inner"), "{text}");
     assert!(lines[2].ends_with("ERROR timeout: late"), "{text}");
+}
+
+#[tokio::test]
+async fn log_records_are_printed_where_the_settings_say_so_whatever_becomes_of_the_trace() {
+    let printed = |exporters: &[Exporter]| {
+        let (exporters, bodies) = (exporters.to_vec(), Arc::<Mutex<Vec<String>>>::default());
+        let kept = bodies.clone();
+        let print = move |segment: &Segment| {
+            kept.lock().unwrap().extend(segment.logs.iter().map(|record| record.body.clone()));
+        };
+        let keep = Keep { errors: true, slower_than: None, rate: 0.0 };
+        let mut settings = Settings { store_bytes: 0, keep: Some(keep), ..Settings::default() };
+        settings.traces.exporters.clear();
+        settings.metrics.exporters.clear();
+        settings.logs.exporters = exporters;
+        let printers = Printers { logs: Some(Box::new(print)), ..Printers::default() };
+        let pipeline = Pipeline::start_with(settings, printers).unwrap();
+        for sampled in [true, false] {
+            let mut recorder = pipeline.record(&shop(), &caller(sampled), "GET /", SpanKind::Server);
+            recorder.log(recorder.server(), Severity::Info, format!("sampled: {sampled}"), []);
+            recorder.finish(None);
+        }
+        std::mem::take(&mut *bodies.lock().unwrap())
+    };
+    assert_eq!(printed(&[Exporter::Console]), ["sampled: true", "sampled: false"]);
+    assert!(printed(&[]).is_empty());
 }
 
 #[tokio::test]

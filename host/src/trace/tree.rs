@@ -7,7 +7,8 @@ use std::time::Duration;
 
 use opentelemetry::trace::{SpanId, SpanKind};
 
-use super::otlp::Value;
+use super::detail::span_detail;
+use super::otlp::Attribute;
 use super::plain::plain;
 use super::segment::{Segment, Span, Status};
 
@@ -17,14 +18,26 @@ const KIND_COLUMN: usize = 62;
 const LINES: usize = 500;
 /// The deepest indentation. What is deeper stands below it.
 const DEPTH: usize = 40;
-/// The most characters of a name or a message that are shown.
+/// The most characters of a name that are shown.
 const TEXT: usize = 120;
+/// The most characters of an attribute's value that are shown.
+const VALUE: usize = 400;
+
+/// How much of each span is shown.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum TreeDetail {
+    /// How it was answered and what failed, on its line.
+    #[default]
+    Line,
+    /// Besides, each attribute on a line of its own.
+    Attributes,
+}
 
 /// One span and the service that it is of.
 type Node<'a> = (&'a Segment, &'a Span);
 
 /// Renders the segments of one trace. Spans whose parents are elsewhere stand at the left.
-pub fn render(segments: &[Arc<Segment>]) -> String {
+pub fn render(segments: &[Arc<Segment>], detail: TreeDetail) -> String {
     let mut nodes: Vec<Node<'_>> =
         segments.iter().flat_map(|segment| segment.spans.iter().map(move |span| (&**segment, span))).collect();
     nodes.sort_by_key(|(_, span)| span.start);
@@ -36,6 +49,9 @@ pub fn render(segments: &[Arc<Segment>]) -> String {
     let width = services.iter().map(|name| name.len()).max().unwrap_or(0);
     for (node, depth) in in_order(&nodes).into_iter().take(LINES) {
         show(&mut text, node, depth, width);
+        if detail == TreeDetail::Attributes {
+            show_attributes(&mut text, node, depth, width);
+        }
     }
     if nodes.len() > LINES {
         line(&mut text, format_args!("  and {}", counted(nodes.len() - LINES, "more span")));
@@ -69,8 +85,24 @@ fn show(text: &mut String, (segment, span): Node<'_>, depth: usize, width: usize
     let (service, name) = (segment.resource.name(), plain(&span.name, TEXT));
     let left = format!("{service:<width$}  {:indent$}{name}", "", indent = depth.min(DEPTH) * 2);
     let took = duration(span.duration);
-    let failed = failure(span).unwrap_or_default();
-    line(text, format_args!("  {left:<KIND_COLUMN$} {:<8} {took:>9}{failed}", kind(&span.kind)));
+    let attribute = |key: &str| span.attributes.get(key).map(|value| value.to_string());
+    let error = match &span.status {
+        Status::Error(message) => Some(message.as_str()),
+        Status::Unset | Status::Ok => None,
+    };
+    let detail = span_detail(&span.kind, attribute, error);
+    let shown = format!("  {left:<KIND_COLUMN$} {:<8} {took:>9}  {detail}", kind(&span.kind));
+    line(text, format_args!("{}", shown.trim_end()));
+}
+
+/// The span's own attributes, then those that it shares with the others of its request.
+fn show_attributes(text: &mut String, (segment, span): Node<'_>, depth: usize, width: usize) {
+    let indent = width + 6 + depth.min(DEPTH) * 2;
+    let shared = segment.shared.iter().filter(|shared| !span.attributes.contains(shared.key));
+    for Attribute { key, value } in span.attributes.iter().chain(shared) {
+        let (key, value) = (plain(key, TEXT), plain(&value.to_string(), VALUE));
+        line(text, format_args!("{:indent$}{key}={value}", ""));
+    }
 }
 
 fn counted(count: usize, what: &str) -> String {
@@ -100,16 +132,6 @@ fn duration(duration: Duration) -> String {
     }
 }
 
-fn failure(span: &Span) -> Option<String> {
-    let Status::Error(message) = &span.status else { return None };
-    let kind = match span.attributes.get("error.type") {
-        Some(Value::Text(kind)) => plain(kind, TEXT),
-        _ => "error".to_owned(),
-    };
-    let message = plain(message, TEXT);
-    Some(if message.is_empty() { format!("  ERROR {kind}") } else { format!("  ERROR {kind}: {message}") })
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -117,7 +139,7 @@ mod tests {
     use crate::trace::tests::{segment, span};
 
     fn tree(spans: Vec<Span>) -> String {
-        render(&[Arc::new(segment("shop", 1, spans))])
+        render(&[Arc::new(segment("shop", 1, spans))], TreeDetail::Line)
     }
 
     #[test]
@@ -140,6 +162,21 @@ mod tests {
                 "shop late INTERNAL 1.00 ms",
             ]
         );
+    }
+
+    #[test]
+    fn attributes_stand_below_their_span_where_that_is_asked_for() {
+        let attributes = [Attribute::new("http.response.status_code", 200), Attribute::new("b", "x\ny")];
+        let mut root = span(1, 0, "GET /", SpanKind::Server);
+        root.attributes = attributes.into_iter().collect();
+        let mut segment = segment("shop", 1, vec![root, span(2, 1, "inner", SpanKind::Internal)]);
+        segment.shared = [Attribute::new("b", "hidden"), Attribute::new("user.id", "1")].into_iter().collect();
+        let text = render(&[Arc::new(segment)], TreeDetail::Attributes);
+        let lines: Vec<_> = text.lines().skip(1).map(str::trim_end).collect();
+        assert!(lines[0].ends_with("SERVER     1.00 ms  200"), "{text}");
+        let attributes = ["http.response.status_code=200", "b=x", "user.id=1"].map(|line| format!("{:10}{line}", ""));
+        assert_eq!(lines[1..4], attributes);
+        assert_eq!(lines[5..], ["b=hidden", "user.id=1"].map(|line| format!("{:12}{line}", "")));
     }
 
     #[test]

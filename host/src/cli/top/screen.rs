@@ -94,9 +94,8 @@ fn draw_traces(frame: &mut Frame<'_>, area: Rect, state: &State) {
 fn draw_trace(frame: &mut Frame<'_>, area: Rect, trace: &crate::console::Trace, top: usize) {
     let mut lines = vec![Line::styled(waterfall::head(trace), HEAD)];
     lines.extend(waterfall::lines(trace).into_iter().skip(top).map(|line| {
-        let style = if line.failure.is_some() { BAD } else { Style::new() };
-        let failure = line.failure.unwrap_or_default();
-        Line::styled(format!("{} {} {:>9}  {failure}", line.left, line.bar, line.took), style)
+        let style = if line.failed { BAD } else { Style::new() };
+        Line::styled(format!("{} {} {:>9}  {}", line.left, line.bar, line.took, line.detail), style)
     }));
     frame.render_widget(Paragraph::new(lines).alignment(Alignment::Left), area);
 }

@@ -41,8 +41,8 @@ fn read_settings(read: &Variables<'_>) -> Result<Settings> {
     let traces = otlp::signal(read, "TRACES", &[Exporter::Otlp, Exporter::Console], &[Exporter::Otlp])?;
     Ok(Settings {
         disabled: read.truth("OTEL_SDK_DISABLED"),
-        metrics: bounded(read, beside(read, "METRICS", &traces)?, "OTEL_METRIC_EXPORT_TIMEOUT"),
-        logs: bounded(read, beside(read, "LOGS", &traces)?, "OTEL_BLRP_EXPORT_TIMEOUT"),
+        metrics: bounded(read, beside(read, "METRICS", &traces, &[])?, "OTEL_METRIC_EXPORT_TIMEOUT"),
+        logs: bounded(read, beside(read, "LOGS", &traces, &[Exporter::Console])?, "OTEL_BLRP_EXPORT_TIMEOUT"),
         traces: bounded(read, traces, "OTEL_BSP_EXPORT_TIMEOUT"),
         sampler: sampler(read, standard.sampler),
         batch: batch(read, "BSP", standard.batch),
@@ -58,10 +58,11 @@ fn read_settings(read: &Variables<'_>) -> Result<Settings> {
 }
 
 /// A signal beside traces. Whoever has traces printed and names no collector has none, most likely: looking for one
-/// would end in warnings.
-fn beside(read: &Variables<'_>, name: &str, traces: &Signal) -> Result<Signal> {
+/// would end in warnings. `terminal` is the exporter to the terminal where the signal has it, which then is a default.
+fn beside(read: &Variables<'_>, name: &str, traces: &Signal, terminal: &[Exporter]) -> Result<Signal> {
     let printed = traces.exporters == [Exporter::Console] && read.of_signal(name, "ENDPOINT").is_none();
-    otlp::signal(read, name, &[Exporter::Otlp], if printed { &[] } else { &[Exporter::Otlp] })
+    let known = [&[Exporter::Otlp], terminal].concat();
+    otlp::signal(read, name, &known, if printed { terminal } else { &known })
 }
 
 /// A signal has a variable of its own that bounds an export, besides what bounds all of OTLP.

@@ -16,7 +16,7 @@ fn exporters(read: &Variables<'_>, signal: &str, known: &[Exporter], standard: &
     let help = if known.contains(&Exporter::Console) {
         "write otlp, console, both with a comma between them, or none"
     } else {
-        "write otlp or none; only traces can go to the console"
+        "write otlp or none; metrics do not go to the console"
     };
     let find = |word: &str| {
         let exporter = match word {
@@ -26,7 +26,12 @@ fn exporters(read: &Variables<'_>, signal: &str, known: &[Exporter], standard: &
         };
         known.contains(&exporter).then_some(exporter)
     };
-    let instead = if standard.is_empty() { "none" } else { "otlp" };
+    let instead = match standard {
+        [] => "none",
+        [Exporter::Otlp] => "otlp",
+        [Exporter::Console] => "console",
+        _ => "otlp,console",
+    };
     read.list(&format!("OTEL_{signal}_EXPORTER"), help, instead, find).unwrap_or_else(|| standard.to_vec())
 }
 

@@ -67,7 +67,7 @@ fn an_invalid_value_counts_as_not_set_and_is_said() {
         ("OTEL_SDK_DISABLED", "1", "false"),
         ("OTEL_TRACES_EXPORTER", "zipkin", "otlp"),
         ("OTEL_METRICS_EXPORTER", "console", "otlp"),
-        ("OTEL_LOGS_EXPORTER", "logging", "otlp"),
+        ("OTEL_LOGS_EXPORTER", "logging", "otlp,console"),
         ("OTEL_EXPORTER_OTLP_PROTOCOL", "http/json", "grpc"),
         ("OTEL_EXPORTER_OTLP_COMPRESSION", "zstd", "none"),
         ("OTEL_TRACES_SAMPLER", "sometimes", "parentbased_always_on"),
@@ -248,7 +248,7 @@ fn an_exporter_that_is_named_twice_exports_once() {
 fn whoever_has_traces_printed_needs_no_collector() {
     let exported = |pairs: &[(&str, &str)]| {
         let settings = read(pairs).unwrap();
-        [settings.metrics, settings.logs].map(|signal| !signal.exporters.is_empty())
+        [settings.metrics, settings.logs].map(|signal| signal.exporters.contains(&Exporter::Otlp))
     };
     let console = ("OTEL_TRACES_EXPORTER", "console");
     assert_eq!(exported(&[console]), [false, false]);
@@ -257,6 +257,19 @@ fn whoever_has_traces_printed_needs_no_collector() {
     assert_eq!(exported(&[console, ("OTEL_EXPORTER_OTLP_LOGS_ENDPOINT", "http://c:1")]), [false, true]);
     assert_eq!(exported(&[("OTEL_TRACES_EXPORTER", "otlp,console")]), [true, true]);
     assert_eq!(exported(&[("OTEL_TRACES_EXPORTER", "none")]), [true, true]);
+}
+
+#[test]
+fn log_records_go_to_the_terminal_too_unless_a_list_says_otherwise() {
+    let logs = |pairs: &[(&str, &str)]| read(pairs).unwrap().logs.exporters;
+    let list = |value| logs(&[("OTEL_LOGS_EXPORTER", value)]);
+    assert_eq!(logs(&[]), [Exporter::Otlp, Exporter::Console]);
+    assert_eq!(logs(&[("OTEL_TRACES_EXPORTER", "console")]), [Exporter::Console]);
+    assert_eq!(list("console"), [Exporter::Console]);
+    assert_eq!(list("otlp"), [Exporter::Otlp]);
+    assert_eq!(list("none"), []);
+    assert_eq!(list("Console, otlp,console"), [Exporter::Console, Exporter::Otlp]);
+    assert_eq!(list("logging,console"), [Exporter::Console]);
 }
 
 #[test]

@@ -284,6 +284,18 @@ impl<'a> FromIterator<Attribute<'a>> for Attributes {
     }
 }
 
+impl std::fmt::Display for Value<'_> {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Value::Text(text) => formatter.write_str(text),
+            Value::Int(number) => number.fmt(formatter),
+            Value::Double(number) => number.fmt(formatter),
+            Value::Boolean(truth) => truth.fmt(formatter),
+            Value::Texts(texts) => write!(formatter, "{texts:?}"),
+        }
+    }
+}
+
 impl<'a> From<&'a str> for Value<'a> {
     fn from(text: &'a str) -> Value<'a> {
         Value::Text(text)
