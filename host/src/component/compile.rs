@@ -18,7 +18,13 @@ use super::guest::lean::LeanInstance;
 use super::guest::standard::StandardInstance;
 use super::guest::{Guest as _, Linked, lean, standard};
 use super::symbolizer::Symbolizer;
+use crate::config::Isolation;
 use crate::http::routes::{Route, RouteTable};
+
+/// What a middleware imports.
+const HANDLERS: [&str; 2] = ["wasi:http/handler@0.3.", "wasi:http/incoming-handler@0.2."];
+/// How requests were sent in 0.2.
+const OUTGOING_P2: &str = "wasi:http/outgoing-handler@0.2.";
 
 /// A component that was compiled and linked, and was not asked yet whether it runs.
 pub struct Candidate(pub(super) Arc<Compiled>);
@@ -88,6 +94,8 @@ impl Engine {
         context: &Arc<ServiceContext>,
     ) -> Result<Prepared, ComponentError> {
         let Candidate(compiled) = candidate;
+        check_concurrency(&compiled, context)?;
+        check_next(&compiled, context)?;
         let routes = match &compiled.linked {
             Linked::Lean(pre) => RouteTable::new(lean_routes(pre, &compiled.symbolizer, context).await?)?,
             Linked::Standard(pre) => {
@@ -131,6 +139,35 @@ impl Engine {
         let compile = || Component::new(engine, bytes);
         let compiled = self.compilers.install(compile);
         compiled.map_err(|error| ComponentError::Invalid(error.root_cause().to_string()))
+    }
+}
+
+/// Whether an instance may serve as many requests at once as the manifest says.
+fn check_concurrency(compiled: &Compiled, context: &ServiceContext) -> Result<(), ComponentError> {
+    if context.concurrency_per_instance <= 1 {
+        return Ok(());
+    }
+    let reason = match compiled.kind {
+        Kind::Standard(HttpWorld::P3) if context.isolation == Some(Isolation::Request) => {
+            "`isolation = \"request\"` gives each request an instance of its own"
+        }
+        Kind::Standard(HttpWorld::P3) if compiled.imports.iter().any(|name| name.starts_with(OUTGOING_P2)) => {
+            "the component sends requests with `wasi:http/outgoing-handler@0.2`, which does not tell for which request it sends"
+        }
+        Kind::Standard(HttpWorld::P3) => return Ok(()),
+        Kind::Standard(HttpWorld::P2) => "a component of `wasi:http` 0.2 serves one request at a time",
+        Kind::Lean | Kind::Unknown => "a lean component serves one request at a time",
+    };
+    Err(ComponentError::ServesOneAtATime(reason))
+}
+
+/// Whether the manifest says where a middleware leads to, and only for a middleware.
+fn check_next(compiled: &Compiled, context: &ServiceContext) -> Result<(), ComponentError> {
+    let is_handler = |name: &&String| HANDLERS.iter().any(|handler| name.starts_with(handler));
+    match (compiled.imports.iter().find(is_handler), &context.next) {
+        (Some(_), Some(_)) | (None, None) => Ok(()),
+        (Some(import), None) => Err(ComponentError::NextMissing { import: import.clone() }),
+        (None, Some(_)) => Err(ComponentError::NextNotImported),
     }
 }
 

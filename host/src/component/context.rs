@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use crate::config::{Folder, Isolation, Limits};
+use crate::config::{Folder, Isolation, Limits, ServiceName};
 use crate::http::redaction::Redaction;
 use crate::http::routes::Route;
 use crate::metrics::{Metrics, ServiceMetrics};
@@ -22,6 +22,10 @@ pub struct ServiceContext {
     pub isolation: Option<Isolation>,
     /// How many requests one instance serves before it is replaced, where the manifest says so.
     pub requests_per_instance: Option<u32>,
+    /// How many requests one instance serves at once.
+    pub concurrency_per_instance: u32,
+    /// The service that the handler which the component imports leads to.
+    pub next: Option<ServiceName>,
     /// The environment variables of a component.
     pub env: BTreeMap<String, String>,
     /// The folders that a component sees.

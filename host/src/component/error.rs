@@ -43,6 +43,22 @@ pub enum ComponentError {
         /// Their names.
         imports: Vec<String>,
     },
+    /// The manifest asks for several requests in one instance, which this component or this manifest rules out.
+    #[error("`concurrency_per_instance` is above 1, but {0}. Leave it out")]
+    ServesOneAtATime(&'static str),
+    /// A middleware whose manifest does not say what comes after it.
+    #[error(
+        "the component imports `{import}`: it is a middleware, which hands requests on. Name the service that they go on to, as in `next = \"user-service\"`"
+    )]
+    NextMissing {
+        /// The handler that it imports.
+        import: String,
+    },
+    /// The manifest says what comes after a component that is no middleware.
+    #[error(
+        "`next` says where requests go on to, but the component imports no `wasi:http` handler to hand them on to. Leave it out"
+    )]
+    NextNotImported,
     /// An interface of a known name but with other types.
     #[error("the component does not fit the host's interfaces: {0}. Build it against the wit/ folder of this version")]
     Mismatch(String),

@@ -22,6 +22,8 @@ const LIMIT: usize = 64 * 1024;
 #[derive(Clone, Default)]
 pub struct GuestOutput {
     buffer: Arc<Mutex<Buffer>>,
+    /// Where what is written goes instead, if anywhere.
+    turned_to: Arc<Mutex<Option<Arc<Mutex<Buffer>>>>>,
 }
 
 #[derive(Default)]
@@ -94,8 +96,20 @@ impl GuestOutput {
         lines
     }
 
+    /// Lets what is written from here on go to `other`, until told otherwise.
+    pub fn turn_to(&self, other: Option<&GuestOutput>) {
+        *self.turned_to.lock().unwrap_or_else(PoisonError::into_inner) = other.map(|other| other.buffer.clone());
+    }
+
+    /// What takes what is written now.
+    fn target(&self) -> Arc<Mutex<Buffer>> {
+        let turned_to = self.turned_to.lock().unwrap_or_else(PoisonError::into_inner);
+        turned_to.as_ref().unwrap_or(&self.buffer).clone()
+    }
+
     fn append(&self, bytes: &[u8]) {
-        let mut buffer = self.lock();
+        let target = self.target();
+        let mut buffer = target.lock().unwrap_or_else(PoisonError::into_inner);
         let fits = bytes.len().min(LIMIT - buffer.bytes.len());
         let (kept, rest) = bytes.split_at(fits);
         // What goes on with a line has the time of its beginning; the first new line has a time of its own.
@@ -123,8 +137,9 @@ impl IsTerminal for GuestOutput {
 }
 
 impl StdoutStream for GuestOutput {
+    /// What is written to this one later belongs to whoever asked for it now.
     fn async_stream(&self) -> Box<dyn AsyncWrite + Send + Sync> {
-        Box::new(self.clone())
+        Box::new(GuestOutput { buffer: self.target(), ..GuestOutput::default() })
     }
 
     fn p2_stream(&self) -> Box<dyn OutputStream> {

@@ -3,8 +3,8 @@
 //! An instance is taken for one request and given back after it. Instances of a service with `isolation = "request"` are
 //! never given back, and neither is one that has served its share, so that a slow leak in a guest cannot grow for ever.
 
-use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use super::background::BackgroundWork;
@@ -15,7 +15,7 @@ use super::engine::Engine;
 use super::failure::Failure;
 use super::gauge::Gauge;
 use super::guest::lean::LeanInstance;
-use super::guest::standard::{HttpHandled, HttpInvocation, Run, StandardInstance};
+use super::guest::standard::{GiveBack, HttpHandled, HttpInvocation, Job, Run, SharedInstance, StandardInstance};
 use super::guest::{Guest, Linked};
 use super::idle::{Idle, IdleInstances};
 use super::invocation::{Handled, Invocation};
@@ -58,6 +58,8 @@ pub struct Instances<G: Guest> {
     background: BackgroundWork,
     isolation: Isolation,
     requests: u32,
+    /// Instances that serve several requests at once.
+    shared: Mutex<Vec<SharedInstance>>,
 }
 
 impl Pool {
@@ -147,6 +149,7 @@ impl<G: Guest> Instances<G> {
             background: engine.background.clone(),
             isolation: context.isolation.unwrap_or(isolation),
             requests: context.requests_per_instance.unwrap_or(requests),
+            shared: Mutex::default(),
         }
     }
 
@@ -217,17 +220,61 @@ impl StandardPool {
     /// Answers one request. When the caller gives up before there is an answer and drops the future, the instance goes
     /// with it; later, the guest is told that nobody reads its body.
     pub async fn handle(&self, invocation: HttpInvocation) -> HttpHandled {
+        if self.context.concurrency_per_instance > 1 {
+            return self.handle_in_company(invocation).await;
+        }
         let instance = match self.take().await {
             Ok(instance) => instance,
             Err(failure) => return HttpHandled { result: Err(failure), run: Arc::new(Run::default()) },
         };
-        let keeps = self.isolation == Isolation::Instance && instance.served() + 1 < self.requests;
-        let idle = keeps.then(|| Arc::downgrade(&self.idle));
-        let give_back = Box::new(move |instance: StandardInstance| {
-            if let Some(idle) = idle.and_then(|idle| idle.upgrade()).filter(|_| instance.is_healthy()) {
+        instance.handle(invocation, self.give_back(), &self.background).await
+    }
+
+    /// Answers one request in an instance that serves others as well, if there is one with a place.
+    async fn handle_in_company(&self, invocation: HttpInvocation) -> HttpHandled {
+        let limit = self.context.limits.request_timeout;
+        let (job, waiter) = Job::new(invocation);
+        let job = match self.join(job) {
+            Ok(shared) => {
+                self.context.metrics.pool_wait(Duration::ZERO);
+                return shared.answer(waiter, limit).await;
+            }
+            Err(job) => job,
+        };
+        let instance = match self.take().await {
+            Ok(instance) => instance,
+            Err(failure) => return HttpHandled { result: Err(failure), run: Arc::new(Run::default()) },
+        };
+        let most = (self.context.concurrency_per_instance, self.requests);
+        let shared = SharedInstance::start(instance, job, most, self.give_back(), &self.background);
+        self.offer(shared.clone());
+        shared.answer(waiter, limit).await
+    }
+
+    /// Lets other requests join an instance.
+    fn offer(&self, shared: SharedInstance) {
+        let mut all = self.shared.lock().unwrap_or_else(PoisonError::into_inner);
+        all.retain(SharedInstance::is_serving);
+        all.push(shared);
+    }
+
+    fn join(&self, mut job: Job) -> Result<SharedInstance, Job> {
+        for shared in self.shared.lock().unwrap_or_else(PoisonError::into_inner).iter() {
+            match shared.join(job) {
+                Ok(()) => return Ok(shared.clone()),
+                Err(back) => job = back,
+            }
+        }
+        Err(job)
+    }
+
+    fn give_back(&self) -> GiveBack {
+        let (isolation, requests, idle) = (self.isolation, self.requests, Arc::downgrade(&self.idle));
+        Box::new(move |instance| {
+            let keeps = isolation == Isolation::Instance && instance.served() < requests && instance.is_healthy();
+            if let Some(idle) = idle.upgrade().filter(|_| keeps) {
                 idle.keep(instance);
             }
-        });
-        instance.handle(invocation, give_back, &self.background).await
+        })
     }
 }

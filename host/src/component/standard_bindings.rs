@@ -16,6 +16,12 @@ wasmtime::component::bindgen!({
         "wasi:keyvalue/batch@0.2.0-draft2.get-many": async | trappable,
         "wasi:keyvalue/batch@0.2.0-draft2.set-many": async | trappable,
         "wasi:keyvalue/batch@0.2.0-draft2.delete-many": async | trappable,
+        "wasi:logging/logging.log": store | trappable,
+        "wasi:otel/tracing.on-end": store | trappable,
+        "wasi:otel/tracing.outer-span-context": store | trappable,
+        "wasi:otel/tracing.current-span-context": store | trappable,
+        "wasi:otel/metrics.export": store | trappable,
+        "wasi:otel/logs.on-emit": store | trappable,
         default: trappable,
     },
     with: {

@@ -12,6 +12,7 @@ use super::account::Account;
 use super::client_call::ClientCall;
 use super::context::ServiceContext;
 use super::gauge::Gauge;
+use super::guest_output::GuestOutput;
 use super::invocation::GuestRequest;
 use crate::hostfn::outgoing::HttpState;
 
@@ -42,12 +43,17 @@ pub struct StoreData {
 
 impl StoreData {
     /// The data of a new instance, which counts as live in `gauge` until it is dropped.
-    pub(super) fn new(wasi: WasiCtx, context: Arc<ServiceContext>, gauge: Arc<Gauge>) -> StoreData {
+    pub(super) fn new(
+        wasi: WasiCtx,
+        output: (GuestOutput, GuestOutput),
+        context: Arc<ServiceContext>,
+        gauge: Arc<Gauge>,
+    ) -> StoreData {
         gauge.live.fetch_add(1, Ordering::Relaxed);
         let account = Account::new(context.limits.memory);
         let (mut table, calls) = (ResourceTable::new(), Vec::new());
         table.set_max_capacity(HANDLES);
-        let http = HttpState::new(context.clone());
+        let http = HttpState::new(context.clone(), output);
         StoreData { wasi, table, context, gauge, account, sequence: 0, request: None, calls, http }
     }
 
@@ -101,9 +107,7 @@ impl ResourceLimiter for StoreData {
             self.gauge.memory.fetch_add(added, Ordering::Relaxed);
             self.gauge.memory_high_water.fetch_max(self.memory(), Ordering::Relaxed);
             let total = self.memory();
-            if let Some(request) = self.http.request() {
-                request.run.set_memory(total);
-            }
+            self.http.set_memory(total);
         }
         Ok(fits)
     }

@@ -241,6 +241,14 @@ fn services(root: &Section<'_>, console: Option<SocketAddr>) -> Result<Vec<Servi
         }
         services.push(made);
     }
+    for (service, value) in services.iter().zip(tables.iter()) {
+        let known = |next: &ServiceName| services.iter().any(|other| other.name == *next && other.name != service.name);
+        if let Some(next) = service.next.as_ref().filter(|next| !known(next)) {
+            let section = root.reader.table(value, "[[service]]")?;
+            let problem = format!("`next` is `{next}`, and there is no other service of that name");
+            return Err(section.error("next", problem, "name the service that the component's requests go on to"));
+        }
+    }
     Ok(services)
 }
 
@@ -261,6 +269,8 @@ fn service(section: &Section<'_>) -> Result<ServiceConfig> {
         "trusted_proxies",
         "isolation",
         "requests_per_instance",
+        "concurrency_per_instance",
+        "next",
         "routes",
         "probe",
         "config",
@@ -283,7 +293,9 @@ fn service(section: &Section<'_>) -> Result<ServiceConfig> {
         listen,
         trusted_proxies: trusted_proxies(section)?,
         isolation: isolation(section)?,
-        requests_per_instance: standard::requests_per_instance(section)?,
+        requests_per_instance: standard::requests(section, "requests_per_instance")?,
+        concurrency_per_instance: standard::requests(section, "concurrency_per_instance")?,
+        next: standard::next(section)?,
         routes: standard::routes(section)?,
         env: standard::env(&section.section("env", "[service.env]")?)?,
         files: standard::files(section)?,

@@ -7,6 +7,7 @@ use http::Method;
 use super::error::ConfigError;
 use super::folder::{Access, Folder};
 use super::section::{Placed, Section};
+use super::types::ServiceName;
 use crate::http::routes::{Route, RouteTable};
 
 type Result<T, E = ConfigError> = std::result::Result<T, E>;
@@ -94,14 +95,24 @@ fn folder(section: &Section<'_>) -> Result<Folder> {
     Ok(Folder { host, guest, access })
 }
 
-/// `requests_per_instance`.
-pub(super) fn requests_per_instance(section: &Section<'_>) -> Result<Option<u32>> {
-    let Some(count) = section.count("requests_per_instance")? else { return Ok(None) };
+/// `next`.
+pub(super) fn next(section: &Section<'_>) -> Result<Option<ServiceName>> {
+    let Some((text, place)) = section.text("next")? else { return Ok(None) };
+    let name = ServiceName::parse(&text).ok_or_else(|| {
+        let problem = format!("`{text}` is no name of a service");
+        section.reader.error(place, problem, "name another service of this manifest")
+    })?;
+    Ok(Some(name))
+}
+
+/// `requests_per_instance` and `concurrency_per_instance`.
+pub(super) fn requests(section: &Section<'_>, key: &str) -> Result<Option<u32>> {
+    let Some(count) = section.count(key)? else { return Ok(None) };
     match u32::try_from(count) {
         Ok(count) if count > 0 => Ok(Some(count)),
         _ => {
-            let problem = format!("`requests_per_instance` is `{count}`, which is no count of requests");
-            Err(section.error("requests_per_instance", problem, "write a whole number above 0"))
+            let problem = format!("`{key}` is `{count}`, which is no count of requests");
+            Err(section.error(key, problem, "write a whole number above 0"))
         }
     }
 }
@@ -134,6 +145,17 @@ mod tests {
     fn a_route_that_is_none_is_named() {
         for route in ["GET", "get /x", "GET x", "/x/{", "GET /**/x", "GET /a\", \"GET /a"] {
             assert!(config(&format!("routes = [\"{route}\"]")).is_err(), "{route}");
+        }
+    }
+
+    #[test]
+    fn a_middleware_leads_to_another_service_of_the_manifest() {
+        let other = "[[service]]\nname = \"t\"\ncomponent = \"t.wasm\"\nlisten = \"127.0.0.1:0\"\n";
+        let service = config(&format!("next = \"t\"\n{other}")).unwrap().services.remove(0);
+        assert_eq!(service.next.as_ref().map(ServiceName::as_str), Some("t"));
+        for name in ["s", "u", "T", ""] {
+            let error = config(&format!("next = \"{name}\"\n{other}")).unwrap_err().to_string();
+            assert!(error.contains("service"), "{name}: {error}");
         }
     }
 

@@ -199,6 +199,10 @@ pub struct ServiceConfig {
     pub isolation: Option<Isolation>,
     /// `requests_per_instance`.
     pub requests_per_instance: Option<u32>,
+    /// `concurrency_per_instance`.
+    pub concurrency_per_instance: Option<u32>,
+    /// `next`: the service that the handler which a middleware imports leads to.
+    pub next: Option<ServiceName>,
     /// `routes`: the endpoints of a standard component.
     pub routes: Vec<Route>,
     /// `[service.env]`.
@@ -231,6 +235,8 @@ impl ServiceConfig {
             trusted_proxies: Vec::new(),
             isolation: None,
             requests_per_instance: None,
+            concurrency_per_instance: None,
+            next: None,
             routes: Vec::new(),
             env: BTreeMap::new(),
             files: Vec::new(),

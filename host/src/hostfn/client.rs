@@ -128,7 +128,8 @@ impl StoreData {
         let call = target.and_then(|(uri, origin)| {
             let headers = from_wit(headers).map_err(CallError::InvalidUrl)?;
             let (context, baggage) = (recorder.context_of(span), recorder.baggage().clone());
-            Ok(Call { method: method.clone(), uri, origin, headers, body: Body::Whole(body.into()), context, baggage })
+            let body = Body::Whole(body.into());
+            Ok(Call { method: method.clone(), uri, origin, service: None, headers, body, context, baggage })
         });
         (ClientCall { span, method, origin, began }, call)
     }

@@ -1,7 +1,10 @@
 //! `wasi:logging`: log records of the request that the instance is serving.
 
+use wasmtime::component::{Access, HasSelf};
+
+use super::caller::within;
 use crate::component::StoreData;
-use crate::component::standard_bindings::wasi::logging::logging::{Host, Level};
+use crate::component::standard_bindings::wasi::logging::logging::{Host, HostWithStore, Level};
 use crate::trace::{Attribute, Severity};
 
 /// The attribute that holds the context, a text that groups similar messages.
@@ -20,14 +23,27 @@ impl From<Level> for Severity {
     }
 }
 
-impl Host for StoreData {
-    fn log(&mut self, level: Level, context: String, message: String) -> wasmtime::Result<()> {
+impl Host for StoreData {}
+
+impl HostWithStore<StoreData> for HasSelf<StoreData> {
+    fn log(
+        access: Access<'_, StoreData, Self>,
+        level: Level,
+        context: String,
+        message: String,
+    ) -> wasmtime::Result<()> {
+        within(access, |data| data.log(level, context, message));
+        Ok(())
+    }
+}
+
+impl StoreData {
+    fn log(&self, level: Level, context: String, message: String) {
         // Outside a request there is no trace that the record could belong to.
-        let Some(request) = self.http.request() else { return Ok(()) };
+        let Some(request) = self.http.request() else { return };
         request.recorder.with(|recorder| {
             let context = (!context.is_empty()).then(|| Attribute::new(CONTEXT, context.as_str()));
             recorder.log(recorder.server(), level.into(), message, context);
         });
-        Ok(())
     }
 }

@@ -3,12 +3,14 @@
 //! Every function here works on the [`StoreData`](crate::component::StoreData) of the instance that calls it. There is no
 //! ambient request and no ambient span: both are in that state, put there when the request began.
 
+pub(crate) mod caller;
 mod client;
 mod config;
 mod keyvalue;
 mod keyvalue_draft;
 mod logging;
 mod metrics;
+pub(crate) mod next;
 mod otel;
 pub(crate) mod outgoing;
 mod tracing;

@@ -19,8 +19,9 @@ use http_body_util::BodyExt as _;
 use wasmtime_wasi::runtime::spawn;
 use wasmtime_wasi_http::{Error, RequestOptions, WasiBody, WasiHttpCtx, WasiHttpHooks};
 
-use crate::component::{Run, ServiceContext};
-use crate::config::Origin;
+use super::caller::Requests;
+use crate::component::{GuestOutput, Run, ServiceContext};
+use crate::config::{Origin, Scheme};
 use crate::http::method::span_name;
 use crate::http::{Body, BodyError};
 use crate::metrics::Called;
@@ -38,6 +39,12 @@ pub(crate) struct HttpState {
     pub outgoing: Outgoing,
     /// What the guest's own SDK has counted.
     pub metrics: InstanceMetrics,
+    /// Where the instance prints.
+    output: (GuestOutput, GuestOutput),
+    /// The requests that the instance serves at once, if it does.
+    requests: Option<Requests>,
+    /// The request being served, for a middleware of 0.2 to hand on.
+    incoming: Option<Request<Body>>,
 }
 
 /// What goes with a request while a standard guest serves it.
@@ -49,19 +56,60 @@ pub(crate) struct HttpGuestRequest {
     pub locals: Arc<dyn LocalCalls>,
     /// What the request costs.
     pub run: Arc<Run>,
+    /// What it prints, where the instance serves others as well.
+    pub printed: Option<(GuestOutput, GuestOutput)>,
 }
 
 /// Sends the requests of a guest.
 pub(crate) struct Outgoing {
     service: Arc<ServiceContext>,
     request: Option<HttpGuestRequest>,
+    /// The way of the request that is sent now.
+    pub way: Way,
+}
+
+/// Where a request of a guest goes.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Way {
+    /// Where its URL says, if the manifest allows it.
+    Outbound,
+    /// To the service that `next` names in the manifest.
+    Next,
 }
 
 impl HttpState {
     /// The state of an instance that serves no request yet.
-    pub fn new(service: Arc<ServiceContext>) -> HttpState {
-        let outgoing = Outgoing { service, request: None };
-        HttpState { context: WasiHttpCtx::new(), outgoing, metrics: InstanceMetrics::default() }
+    pub fn new(service: Arc<ServiceContext>, output: (GuestOutput, GuestOutput)) -> HttpState {
+        let outgoing = Outgoing { service, request: None, way: Way::Outbound };
+        let (context, metrics) = (WasiHttpCtx::new(), InstanceMetrics::default());
+        HttpState { context, outgoing, metrics, output, requests: None, incoming: None }
+    }
+
+    /// Makes the instance one that serves `requests` at once, or none any more.
+    pub fn share(&mut self, requests: Option<Requests>) {
+        self.requests = requests;
+    }
+
+    /// The requests that the instance serves at once, if it does.
+    pub fn requests(&self) -> Option<&Requests> {
+        self.requests.as_ref()
+    }
+
+    /// Makes one of the requests that the instance serves at once the one that host functions work on.
+    pub fn enter(&mut self, request: Option<HttpGuestRequest>) {
+        let (stdout, stderr) = &self.output;
+        let printed = request.as_ref().and_then(|request| request.printed.as_ref());
+        stdout.turn_to(printed.map(|(stdout, _)| stdout));
+        stderr.turn_to(printed.map(|(_, stderr)| stderr));
+        self.outgoing.request = request;
+    }
+
+    /// Says how much linear memory the instance has to whoever it serves.
+    pub fn set_memory(&self, bytes: u64) {
+        match &self.requests {
+            Some(requests) => requests.all().iter().for_each(|request| request.run.set_memory(bytes)),
+            None => self.request().into_iter().for_each(|request| request.run.set_memory(bytes)),
+        }
     }
 
     /// Makes `request` the one that host functions work on.
@@ -72,6 +120,17 @@ impl HttpState {
     /// Forgets the request.
     pub fn end(&mut self) {
         self.outgoing.request = None;
+        self.incoming = None;
+    }
+
+    /// Keeps the request being served, to be handed on.
+    pub fn keep_incoming(&mut self, request: Request<Body>) {
+        self.incoming = Some(request);
+    }
+
+    /// Gives the request being served to whoever hands it on.
+    pub fn take_incoming(&mut self) -> Option<Request<Body>> {
+        self.incoming.take()
     }
 
     /// The request being served.
@@ -110,7 +169,7 @@ impl WasiHttpHooks for Outgoing {
     ) -> Box<dyn Future<Output = Sent> + Send> {
         // Outside a request (while it is instantiated, say) a component may call nobody.
         let Some(active) = self.request.clone() else { return Box::new(async { Err(Error::HttpRequestDenied) }) };
-        let (mut open, call) = start(&self.service, &active, request);
+        let (mut open, call) = start(&self.service, &active, self.way, request);
         let (service, options) = (self.service.clone(), options.unwrap_or_default());
         Box::new(async move {
             // In a task of its own: a service of this host may not run within the store of the guest that calls it.
@@ -140,11 +199,17 @@ async fn send(
 fn start(
     service: &Arc<ServiceContext>,
     active: &HttpGuestRequest,
+    way: Way,
     request: Request<WasiBody>,
 ) -> (OpenCall, Result<Call, CallError>) {
     let (head, body) = request.into_parts();
     let (method, uri, mut headers) = (head.method, head.uri, head.headers);
-    let origin = Origin::of(&uri);
+    let next = service.next.as_ref().filter(|_| way == Way::Next);
+    // What a client calls the host is no name of a service: `next` is known by the name that the manifest gives it.
+    let origin = match next {
+        Some(name) => Some(Origin { scheme: Scheme::Http, host: name.to_string(), port: 80 }),
+        None => Origin::of(&uri),
+    };
     let guest = service.outbound.propagators().extract(&headers).parent;
     let (span, context, baggage) = active.recorder.with(|recorder| {
         let own = guest.filter(|guest| recorder.is_enabled() && guest.is_valid());
@@ -165,11 +230,11 @@ fn start(
     headers.remove(http::header::HOST);
     let call = origin.clone().ok_or_else(|| CallError::InvalidUrl("this is no absolute http or https URL".to_owned()));
     let call = call.map(|origin| {
-        let (method, body) = (method.clone(), Body::stream(SentBody(body)));
-        Call { method, uri, origin, headers, body, context, baggage }
+        let (method, body, service) = (method.clone(), Body::stream(SentBody(body)), next.cloned());
+        Call { method, uri, origin, service, headers, body, context, baggage }
     });
     let (service, recorder, began) = (service.clone(), active.recorder.clone(), Instant::now());
-    (OpenCall { service, recorder, span, method, origin, began, status: None, has_ended: false }, call)
+    (OpenCall { service, recorder, span, method, origin, way, began, status: None, has_ended: false }, call)
 }
 
 /// A call that is under way. One that is dropped was given up by the guest.
@@ -179,6 +244,7 @@ struct OpenCall {
     span: SpanRef,
     method: Method,
     origin: Option<Origin>,
+    way: Way,
     began: Instant,
     status: Option<u16>,
     has_ended: bool,
@@ -218,7 +284,11 @@ impl OpenCall {
             }
             recorder.end(self.span);
         });
-        let Some(origin) = self.origin.as_ref().filter(|origin| self.service.outbound.allows(origin)) else { return };
+        let Some(origin) =
+            self.origin.as_ref().filter(|origin| self.way == Way::Next || self.service.outbound.allows(origin))
+        else {
+            return;
+        };
         self.service.metrics.client_request(&Called {
             method: &self.method,
             address: origin.address(),

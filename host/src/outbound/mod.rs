@@ -21,7 +21,7 @@ use thiserror::Error;
 
 use self::network::Sending;
 pub use self::network::{Network, client};
-use crate::config::{Origin, OriginPattern, OutboundConfig};
+use crate::config::{Origin, OriginPattern, OutboundConfig, ServiceName};
 use crate::http::{Body, BodyError};
 use crate::trace::{self, Baggage, Propagators, TraceContext};
 
@@ -73,6 +73,8 @@ pub struct Call {
     pub uri: Uri,
     /// `uri`'s scheme, host and port.
     pub origin: Origin,
+    /// The service of this host that it goes to whatever the URL says: the one that `next` names.
+    pub service: Option<ServiceName>,
     /// The fields that the guest set.
     pub headers: HeaderMap,
     /// What follows the head.
@@ -85,7 +87,8 @@ pub struct Call {
 
 /// The services of this host, as one request may call them.
 pub trait LocalCalls: Send + Sync {
-    /// Calls the service that serves `call.origin`, or gives the call back where none of this host does.
+    /// Calls the service that the call names, or else the one that serves `call.origin`. Gives the call back where this host
+    /// has no such service.
     fn call(&self, call: Call) -> Result<BoxFuture<'static, Response<Body>>, Call>;
 
     /// Whether a service of this host serves `origin`.
@@ -154,8 +157,13 @@ impl Outbound {
     /// Sends one call and waits for the head of its answer. The body is cut off after `response_body` bytes or a pause of
     /// more than `idle_timeout`.
     pub async fn send(&self, mut call: Call, locals: Arc<dyn LocalCalls>) -> Result<Response<Body>, CallError> {
-        let Some(permission) = self.permission(&call.origin) else { return Err(CallError::Denied(call.origin)) };
-        let is_local = locals.serve(&call.origin);
+        let permission = match (&call.service, self.permission(&call.origin)) {
+            // The manifest names the service itself.
+            (Some(_), _) => Permission::Exact,
+            (None, Some(permission)) => permission,
+            (None, None) => return Err(CallError::Denied(call.origin)),
+        };
+        let is_local = call.service.is_some() || locals.serve(&call.origin);
         if is_local && permission == Permission::Wildcard {
             // Whoever lists all the world does not mean the neighbours.
             return Err(CallError::Denied(call.origin));
@@ -163,6 +171,9 @@ impl Outbound {
         self.withhold(&mut call, is_local);
         let answer = match locals.call(call) {
             Ok(answer) => answer.await,
+            Err(Call { service: Some(name), .. }) => {
+                return Err(CallError::Unreachable(format!("there is no service `{name}`")));
+            }
             Err(call) => {
                 let sent = self.over_network(call, permission, locals.hops());
                 let sent = tokio::time::timeout(self.timeout, sent).await;
@@ -217,7 +228,7 @@ impl Outbound {
     }
 
     async fn over_network(&self, call: Call, permission: Permission, hops: u32) -> Result<Response<Body>, CallError> {
-        let Call { method, uri, origin, mut headers, body, context, baggage } = call;
+        let Call { method, uri, origin, mut headers, body, context, baggage, .. } = call;
         self.propagators.inject(&context, Some(&baggage), &mut headers);
         hops::tell(hops, &origin, &mut headers);
         headers.remove(http::header::HOST);
@@ -285,6 +296,7 @@ mod tests {
         Call {
             method: Method::GET,
             origin: Origin::of(&uri).unwrap(),
+            service: None,
             uri,
             headers: HeaderMap::from_iter(own),
             body: Body::empty(),

@@ -92,7 +92,12 @@ impl Dispatcher {
 
 impl LocalCalls for Chain {
     fn call(&self, call: Call) -> Result<BoxFuture<'static, Response<Body>>, Call> {
-        let Some(service) = self.dispatcher.catalog.at(&call.origin) else { return Err(call) };
+        let catalog = &self.dispatcher.catalog;
+        let service = match &call.service {
+            Some(name) => catalog.find(name.as_str()),
+            None => catalog.at(&call.origin),
+        };
+        let Some(service) = service else { return Err(call) };
         let chain = Chain { hops: self.hops + 1, ..self.clone() };
         let incoming = Incoming { parent: Some(call.context), baggage: call.baggage, denied: false };
         let arrival = Arrival {

@@ -118,6 +118,8 @@ impl GenerationBuilder {
             limits: config.limits.clone(),
             isolation: config.isolation,
             requests_per_instance: config.requests_per_instance,
+            concurrency_per_instance: config.concurrency_per_instance.unwrap_or(1),
+            next: config.next.clone(),
             env: config.env.clone(),
             files: config.files.clone(),
             routes: config.routes.clone(),

@@ -32,7 +32,8 @@ pub(super) fn new_store(
         };
         wasi.preopened_dir(&folder.host, &folder.guest, permissions)?;
     }
-    let mut store = Store::new(engine, StoreData::new(wasi.build(), context.clone(), gauge));
+    let mut store =
+        Store::new(engine, StoreData::new(wasi.build(), (stdout.clone(), stderr.clone()), context.clone(), gauge));
     store.limiter(|data| data);
     // What one call hands to the host is in the host's memory, too.
     store.set_hostcall_fuel(usize::try_from(context.limits.memory).unwrap_or(usize::MAX));

@@ -1,7 +1,9 @@
 //! `wasi:otel/metrics` as the host adds it up.
 
 use opentelemetry::KeyValue;
+use wasmtime::component::{Access, HasSelf};
 
+use super::super::caller::within;
 use super::value::GivenAttributes;
 use crate::component::StoreData;
 use crate::component::standard_bindings::wasi::otel::metrics as wit;
@@ -14,9 +16,20 @@ const TEXT: usize = 256;
 /// The most bytes of the attributes of a point. A point with more is left out.
 const ATTRIBUTES: usize = 4 << 10;
 
-impl wit::Host for StoreData {
+impl wit::Host for StoreData {}
+
+impl wit::HostWithStore<StoreData> for HasSelf<StoreData> {
     /// The Resource is the service's, whatever the guest says of it.
-    fn export(&mut self, metrics: wit::ResourceMetrics) -> wasmtime::Result<Result<(), String>> {
+    fn export(
+        access: Access<'_, StoreData, Self>,
+        metrics: wit::ResourceMetrics,
+    ) -> wasmtime::Result<Result<(), String>> {
+        Ok(within(access, |data| data.add_metrics(metrics)))
+    }
+}
+
+impl StoreData {
+    fn add_metrics(&mut self, metrics: wit::ResourceMetrics) -> Result<(), String> {
         let mut points = Vec::new();
         for scope in metrics.scope_metrics {
             for metric in scope.metrics {
@@ -24,13 +37,13 @@ impl wit::Host for StoreData {
             }
         }
         if points.len() > POINTS {
-            return Ok(Err(format!("an export holds at most {POINTS} points")));
+            return Err(format!("an export holds at most {POINTS} points"));
         }
         if let Some(request) = self.http.request() {
             let (recorder, news) = (request.recorder.clone(), self.http.metrics.news(points));
             recorder.with(|recorder| recorder.add_guest_metrics(news));
         }
-        Ok(Ok(()))
+        Ok(())
     }
 }
 

@@ -9,7 +9,10 @@ mod value;
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use wasmtime::component::{Access, HasSelf};
+
 use self::value::{Given, GivenAttributes};
+use super::caller::within;
 use crate::component::StoreData;
 use crate::component::standard_bindings::wasi::clocks::wall_clock::Datetime;
 use crate::component::standard_bindings::wasi::otel::{logs, tracing, types};
@@ -22,15 +25,29 @@ impl tracing::Host for StoreData {
     fn on_start(&mut self, _: tracing::SpanContext) -> wasmtime::Result<()> {
         Ok(())
     }
+}
 
-    fn on_end(&mut self, span: tracing::SpanData) -> wasmtime::Result<()> {
-        if let Some(request) = self.http.request() {
-            request.recorder.with(|recorder| record(recorder, span));
-        }
+impl tracing::HostWithStore<StoreData> for HasSelf<StoreData> {
+    fn on_end(access: Access<'_, StoreData, Self>, span: tracing::SpanData) -> wasmtime::Result<()> {
+        within(access, |data| {
+            if let Some(request) = data.http.request() {
+                request.recorder.with(|recorder| record(recorder, span));
+            }
+        });
         Ok(())
     }
 
-    fn outer_span_context(&mut self) -> wasmtime::Result<tracing::SpanContext> {
+    fn outer_span_context(access: Access<'_, StoreData, Self>) -> wasmtime::Result<tracing::SpanContext> {
+        Ok(within(access, |data| data.server_span_context()))
+    }
+
+    fn current_span_context(access: Access<'_, StoreData, Self>) -> wasmtime::Result<tracing::SpanContext> {
+        Ok(within(access, |data| data.server_span_context()))
+    }
+}
+
+impl StoreData {
+    fn server_span_context(&self) -> tracing::SpanContext {
         let context = self.http.request().map(|request| {
             request.recorder.with(|recorder| {
                 let context = recorder.context_of(recorder.server());
@@ -45,17 +62,13 @@ impl tracing::Host for StoreData {
                 }
             })
         });
-        Ok(context.unwrap_or_else(|| tracing::SpanContext {
+        context.unwrap_or_else(|| tracing::SpanContext {
             trace_id: TraceId::INVALID.to_string(),
             span_id: SpanId::INVALID.to_string(),
             trace_flags: flags(false),
             is_remote: false,
             trace_state: Vec::new(),
-        }))
-    }
-
-    fn current_span_context(&mut self) -> wasmtime::Result<tracing::SpanContext> {
-        self.outer_span_context()
+        })
     }
 }
 
@@ -128,9 +141,18 @@ fn time(time: Datetime) -> SystemTime {
     UNIX_EPOCH.checked_add(Duration::new(time.seconds, time.nanoseconds.min(999_999_999))).unwrap_or(UNIX_EPOCH)
 }
 
-impl logs::Host for StoreData {
-    fn on_emit(&mut self, record: logs::LogRecord) -> wasmtime::Result<()> {
-        let Some(request) = self.http.request() else { return Ok(()) };
+impl logs::Host for StoreData {}
+
+impl logs::HostWithStore<StoreData> for HasSelf<StoreData> {
+    fn on_emit(access: Access<'_, StoreData, Self>, record: logs::LogRecord) -> wasmtime::Result<()> {
+        within(access, |data| data.emit(record));
+        Ok(())
+    }
+}
+
+impl StoreData {
+    fn emit(&self, record: logs::LogRecord) {
+        let Some(request) = self.http.request() else { return };
         let time = record.timestamp.or(record.observed_timestamp).map_or_else(SystemTime::now, time);
         let severity = severity(record.severity_number, record.severity_text.as_deref());
         let body = record.body.map(|body| Given::parse(body).into_text()).unwrap_or_default();
@@ -143,7 +165,6 @@ impl logs::Host for StoreData {
             let span = span.unwrap_or(recorder.server_id());
             recorder.log_under(span, severity, body, attributes.lend(), time);
         });
-        Ok(())
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 use std::pin::Pin;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll, Waker, ready};
 
 use bytes::{Bytes, BytesMut};
@@ -19,11 +19,49 @@ use crate::http::{Body, BodyError};
 const GATHERED: usize = 1 << 20;
 
 /// A request body as a guest reads it.
-pub(super) struct GuestRequestBody(Body);
+pub(super) enum GuestRequestBody {
+    /// Which nobody else reads.
+    Own(Body),
+    /// Which may be handed on as far as the guest has not read it.
+    Kept(KeptBody),
+}
+
+/// A request body that its guest reads, or whoever the request is handed on to.
+#[derive(Clone)]
+pub(super) struct KeptBody(Arc<Mutex<Body>>);
+
+impl KeptBody {
+    fn with<T>(&self, read: impl FnOnce(&mut Body) -> T) -> T {
+        read(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+}
 
 impl GuestRequestBody {
     pub fn new(body: Body) -> GuestRequestBody {
-        GuestRequestBody(body)
+        GuestRequestBody::Own(body)
+    }
+
+    /// A body for a guest that may hand it on, and what takes over what is left of it.
+    pub fn kept(body: Body) -> (GuestRequestBody, Body) {
+        let kept = KeptBody(Arc::new(Mutex::new(body)));
+        (GuestRequestBody::Kept(kept.clone()), Body::stream(kept))
+    }
+}
+
+impl http_body::Body for KeptBody {
+    type Data = Bytes;
+    type Error = BodyError;
+
+    fn poll_frame(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        self.with(|body| Pin::new(body).poll_frame(context))
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.with(|body| body.is_end_stream())
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.with(|body| body.size_hint())
     }
 }
 
@@ -32,16 +70,25 @@ impl http_body::Body for GuestRequestBody {
     type Error = Error;
 
     fn poll_frame(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Error>>> {
-        let frame = ready!(Pin::new(&mut self.0).poll_frame(context));
+        let frame = match &mut *self {
+            GuestRequestBody::Own(body) => ready!(Pin::new(body).poll_frame(context)),
+            GuestRequestBody::Kept(body) => ready!(Pin::new(body).poll_frame(context)),
+        };
         Poll::Ready(frame.map(|frame| frame.map_err(|error| to_guest(&error))))
     }
 
     fn is_end_stream(&self) -> bool {
-        self.0.is_end_stream()
+        match self {
+            GuestRequestBody::Own(body) => body.is_end_stream(),
+            GuestRequestBody::Kept(body) => body.is_end_stream(),
+        }
     }
 
     fn size_hint(&self) -> SizeHint {
-        self.0.size_hint()
+        match self {
+            GuestRequestBody::Own(body) => body.size_hint(),
+            GuestRequestBody::Kept(body) => body.size_hint(),
+        }
     }
 }
 

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use http::{Request, Response};
 use tokio::sync::oneshot;
 use wasmtime::Store;
+use wasmtime::component::Resource;
 use wasmtime_wasi_http::p2::bindings::http::types::Scheme;
 use wasmtime_wasi_http::{Error, FieldMap, WasiBody, WasiHttpView as _};
 use wasmtime_wasi_http::{p2, p3};
@@ -79,6 +80,20 @@ async fn call_p2(
     guest.wasi_http_incoming_handler().call_handle(store, request, outparam).await
 }
 
+/// Makes a request of 0.3 in the instance, and what tells how the guest liked its body.
+pub(super) fn request_p3(
+    data: &mut StoreData,
+    request: Request<GuestRequestBody>,
+) -> wasmtime::Result<(Resource<p3::Request>, impl Future<Output = Result<(), Error>> + Send + use<>)> {
+    let view = data.http();
+    let (head, body) = request.into_parts();
+    let uri = head.uri.into_parts();
+    let headers = FieldMap::new_immutable(view.hooks, head.headers);
+    let (scheme, authority, path) = (uri.scheme, uri.authority, uri.path_and_query);
+    let (request, sent) = p3::Request::new(head.method, scheme, authority, path, headers, None, body);
+    Ok((view.table.push(request)?, sent))
+}
+
 async fn call_p3(
     guest: &p3::bindings::Service,
     store: &mut Store<StoreData>,
@@ -86,15 +101,7 @@ async fn call_p3(
     answer: oneshot::Sender<Answer>,
 ) -> wasmtime::Result<()> {
     let call = async |accessor: &wasmtime::component::Accessor<StoreData>| {
-        let (request, sent) = accessor.with(|mut access| {
-            let view = access.data_mut().http();
-            let (head, body) = request.into_parts();
-            let uri = head.uri.into_parts();
-            let headers = FieldMap::new_immutable(view.hooks, head.headers);
-            let (scheme, authority, path) = (uri.scheme, uri.authority, uri.path_and_query);
-            let (request, sent) = p3::Request::new(head.method, scheme, authority, path, headers, None, body);
-            wasmtime::error::Ok((view.table.push(request)?, sent))
-        })?;
+        let (request, sent) = accessor.with(|mut access| request_p3(access.data_mut(), request))?;
         let answered = guest.wasi_http_handler().call_handle(accessor, request).await?;
         let response = answered.map_err(Error::from).map(|response| {
             accessor.with(|mut access| {

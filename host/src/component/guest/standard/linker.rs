@@ -4,12 +4,13 @@
 //! may do with it is for its manifest to say: no sockets, no folders and no environment unless given.
 
 use wasmtime::component::{Component, HasSelf, Linker};
-use wasmtime_wasi_http::{p2, p3};
+use wasmtime_wasi_http::{WasiHttp, WasiHttpView as _, p2, p3};
 
 use crate::component::bindings::wasi as lean;
 use crate::component::contract::HttpWorld;
 use crate::component::standard_bindings::wasi as proposals;
 use crate::component::store_data::StoreData;
+use crate::hostfn::{caller, next};
 
 /// A standard component that was compiled and linked.
 #[derive(Clone)]
@@ -48,7 +49,12 @@ pub(in crate::component) fn linker(engine: &wasmtime::Engine, world: HttpWorld) 
     p2::add_only_http_to_linker_async(&mut linker)?;
     if world == HttpWorld::P3 {
         wasmtime_wasi::p3::add_to_linker(&mut linker)?;
-        p3::add_to_linker(&mut linker)?;
+        p3::bindings::http::types::add_to_linker::<_, WasiHttp>(&mut linker, StoreData::http)?;
+        p3::bindings::http::client::add_to_linker::<_, caller::Client>(&mut linker, StoreData::http)?;
+        caller::shadow_functions(&mut linker)?;
+        next::add_p3_to_linker(&mut linker)?;
+    } else {
+        next::add_p2_to_linker(&mut linker)?;
     }
     add_proposals(&mut linker)?;
     Ok(linker)

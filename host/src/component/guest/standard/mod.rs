@@ -10,6 +10,7 @@ mod body;
 mod call;
 mod linker;
 mod run;
+mod shared;
 
 use std::future::poll_fn;
 use std::pin::Pin;
@@ -24,12 +25,14 @@ use wasmtime::Store;
 use wasmtime_wasi::I32Exit;
 use wasmtime_wasi_http::Error;
 
+pub(crate) use self::body::to_guest;
 use self::body::{GuestRequestBody, ResponseBody};
 pub use self::call::HttpInvocation;
 use self::call::{Answer, Handler};
 pub use self::linker::StandardPre;
 pub(in crate::component) use self::linker::{link, linker};
 pub use self::run::Run;
+pub(in crate::component) use self::shared::{Job, SharedInstance};
 use super::Guest;
 use super::store::new_store;
 use crate::component::background::BackgroundWork;
@@ -135,7 +138,7 @@ impl StandardInstance {
         give_back: GiveBack,
     ) {
         let HttpInvocation { request, recorder, locals, hold } = invocation;
-        self.serve(request, HttpGuestRequest { recorder, locals, run }, answer, give_back).await;
+        self.serve(request, HttpGuestRequest { recorder, locals, run, printed: None }, answer, give_back).await;
         // Whoever waits for this finds the request's spans handed over, and the instance gone or given back.
         drop(hold);
     }
@@ -150,7 +153,7 @@ impl StandardInstance {
         let (recorder, run) = (active.recorder.clone(), active.run.clone());
         self.store.set_epoch_deadline(1);
         self.store.data_mut().http.begin(active);
-        let request = request.map(GuestRequestBody::new);
+        let request = self.incoming(request);
         let ended = run.measured(self.handler.call(&mut self.store, request, answer)).await;
         self.served += 1;
         let failure = match &ended {
@@ -163,6 +166,18 @@ impl StandardInstance {
             self.end();
             give_back(self);
         }
+    }
+
+    /// The request as the guest gets it. A middleware of 0.2 can hand on no other than this one: the host keeps hold of it.
+    fn incoming(&mut self, request: Request<Body>) -> Request<GuestRequestBody> {
+        let data = self.store.data_mut();
+        if data.context().next.is_none() || matches!(self.handler, Handler::P3(_)) {
+            return request.map(GuestRequestBody::new);
+        }
+        let (head, body) = request.into_parts();
+        let (body, kept) = GuestRequestBody::kept(body);
+        data.http.keep_incoming(Request::from_parts(head.clone(), kept));
+        Request::from_parts(head, body)
     }
 
     fn trapped(&mut self, trap: &wasmtime::Error) -> Failure {
@@ -238,18 +253,27 @@ impl RestOfWork {
         };
         let why = tokio::select! {
             () = &mut work => return,
-            () = overtime => format!("it was still at work {limit:?} after its response"),
+            () = overtime => why_stopped(limit),
             () = working.stopped() => "the host was told to stop".to_owned(),
         };
-        recorder.with(|recorder| {
-            let kind = Attribute::new("error.type", "guest_stopped");
-            recorder.log(recorder.server(), Severity::Warn, format!("the guest was stopped: {why}"), [kind]);
-            run.end(None, recorder);
-        });
+        say_stopped(&recorder, &why);
+        recorder.with(|recorder| run.end(None, recorder));
         // What the request takes up is given back with the work, and by then its spans have been handed over.
         drop(recorder);
         drop(work);
     }
+}
+
+fn why_stopped(limit: Duration) -> String {
+    format!("it was still at work {limit:?} after its response")
+}
+
+/// Leaves in a request's trace that its guest was stopped after its response.
+fn say_stopped(recorder: &SharedRecorder, why: &str) {
+    let kind = Attribute::new("error.type", "guest_stopped");
+    recorder.with(|recorder| {
+        recorder.log(recorder.server(), Severity::Warn, format!("the guest was stopped: {why}"), [kind]);
+    });
 }
 
 fn check(answer: Answer, run: &Arc<Run>) -> Result<(Parts, ResponseBody), Failure> {
@@ -294,6 +318,14 @@ async fn wait_for_trailers(work: &mut Work, body: &mut ResponseBody) -> Left {
     // Where they come later, the head leaves without them.
     let _ = tokio::time::timeout(TRAILERS, go_on).await;
     left
+}
+
+/// Waits for a moment for trailers of a guest that goes on by itself. Whether they are here.
+async fn take_trailers(headers: &HeaderMap, body: &mut ResponseBody) -> bool {
+    if !headers.contains_key(TRAILER) {
+        let _ = tokio::time::timeout(TRAILERS, poll_fn(|context| body.poll_gather(context))).await;
+    }
+    body.has_trailers()
 }
 
 /// Whether the client takes trailers (RFC 9110, 10.1.4).

@@ -35,11 +35,16 @@ impl Run {
         poll_fn(|context| {
             let start = Instant::now();
             let polled = future.as_mut().poll(context);
-            let nanos = u64::try_from(start.elapsed().as_nanos()).unwrap_or(u64::MAX);
-            self.busy.fetch_add(nanos, Ordering::Relaxed);
+            self.add_busy(start.elapsed());
             polled
         })
         .await
+    }
+
+    /// Adds time for which a thread was kept busy.
+    pub fn add_busy(&self, time: Duration) {
+        let nanos = u64::try_from(time.as_nanos()).unwrap_or(u64::MAX);
+        self.busy.fetch_add(nanos, Ordering::Relaxed);
     }
 
     /// Says how much linear memory the instance has.

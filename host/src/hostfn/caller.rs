@@ -1,0 +1,183 @@
+//! Which request of an instance a host function is called for.
+//!
+//! An instance that serves one request at a time has that one. In an instance of 0.3 that serves several at once each
+//! request is a task of the component model, and Wasmtime knows the tasks that lead to a call of the host: the oldest of
+//! them is the request's. So nothing is guessed from what ran last.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use wasmtime::component::{Access, Accessor, GuestTaskId, HasData, HasSelf, Linker, Resource};
+use wasmtime::{AsContextMut as _, StoreContextMut};
+use wasmtime_wasi::TrappableError;
+use wasmtime_wasi::p2::bindings::sync::io::streams::StreamError;
+use wasmtime_wasi::p2::{DynOutputStream, StreamError as Trappable};
+use wasmtime_wasi_http::p3::bindings::http::client;
+use wasmtime_wasi_http::p3::bindings::http::types::ErrorCode;
+use wasmtime_wasi_http::p3::{Request, Response};
+use wasmtime_wasi_http::{WasiHttp, WasiHttpCtxView, WasiHttpView as _};
+
+use std::future::poll_fn;
+use std::pin::pin;
+use std::task::Poll;
+
+use super::outgoing::{HttpGuestRequest, Way};
+use crate::component::{Run, StoreData};
+
+/// The most bytes of one blocking write, as `wasi:io` says.
+const BLOCKING_WRITE: usize = 4096;
+
+/// The requests that an instance is serving at once, by their tasks. Clones are the same.
+#[derive(Clone, Default)]
+pub(crate) struct Requests(Arc<Mutex<BTreeMap<GuestTaskId, HttpGuestRequest>>>);
+
+impl Requests {
+    /// Adds one. A task that is gone may have had the same id.
+    pub fn add(&self, task: GuestTaskId, request: HttpGuestRequest) {
+        let before = self.lock().insert(task, request);
+        drop(before);
+    }
+
+    /// Forgets the one of this run, and gives it.
+    pub fn remove(&self, run: &Arc<Run>) -> Option<HttpGuestRequest> {
+        let mut requests = self.lock();
+        let task = requests.iter().find(|(_, request)| Arc::ptr_eq(&request.run, run)).map(|(task, _)| *task)?;
+        requests.remove(&task)
+    }
+
+    /// All of them.
+    pub fn all(&self) -> Vec<HttpGuestRequest> {
+        self.lock().values().cloned().collect()
+    }
+
+    /// The one of a task, or the only one there is where no task leads to the call.
+    fn of(&self, task: Option<GuestTaskId>) -> Option<HttpGuestRequest> {
+        let requests = self.lock();
+        match task {
+            Some(task) => requests.get(&task).cloned(),
+            None => requests.values().next().filter(|_| requests.len() == 1).cloned(),
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<GuestTaskId, HttpGuestRequest>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Makes the request whose task calls the one that host functions work on.
+fn enter(store: &mut StoreContextMut<'_, StoreData>) {
+    let Some(requests) = store.data().http.requests().cloned() else { return };
+    let task = store.async_call_stack().ok().and_then(Iterator::last);
+    let request = requests.of(task);
+    store.data_mut().http.enter(request);
+}
+
+fn leave(data: &mut StoreData) {
+    if data.http.requests().is_some() {
+        data.http.enter(None);
+    }
+}
+
+/// Runs a host function for the request whose task calls it.
+pub(super) fn within<R>(
+    mut access: Access<'_, StoreData, HasSelf<StoreData>>,
+    function: impl FnOnce(&mut StoreData) -> R,
+) -> R {
+    enter(&mut access.as_context_mut());
+    let result = function(access.data_mut());
+    leave(access.data_mut());
+    result
+}
+
+/// `wasi:http/client` as its crate has it, for the request whose task calls it.
+pub(crate) struct Client;
+
+impl HasData for Client {
+    type Data<'a> = WasiHttpCtxView<'a>;
+}
+
+impl client::HostWithStore<StoreData> for Client {
+    async fn send(
+        store: &Accessor<StoreData, Self>,
+        request: Resource<Request>,
+    ) -> Result<Resource<Response>, TrappableError<ErrorCode>> {
+        send(store, request, Way::Outbound).await
+    }
+}
+
+/// Sends a request of 0.3 for the request whose task calls.
+pub(super) async fn send<D: HasData>(
+    store: &Accessor<StoreData, D>,
+    request: Resource<Request>,
+    way: Way,
+) -> Result<Resource<Response>, TrappableError<ErrorCode>> {
+    let inner = store.with_getter::<WasiHttp>(StoreData::http);
+    let mut send = pin!(<WasiHttp as client::HostWithStore<StoreData>>::send(&inner, request));
+    // The request is handed to the hooks at the first poll.
+    let first = poll_fn(|context| {
+        store.with(|mut access| {
+            enter(&mut access.as_context_mut());
+            access.data_mut().http.outgoing.way = way;
+        });
+        let polled = send.as_mut().poll(context);
+        store.with(|mut access| {
+            access.data_mut().http.outgoing.way = Way::Outbound;
+            leave(access.data_mut());
+        });
+        Poll::Ready(polled)
+    });
+    match first.await {
+        Poll::Ready(sent) => sent,
+        Poll::Pending => send.await,
+    }
+}
+
+/// Puts in the place of the writing functions of `wasi:io/streams` such as know which request writes, so that standard
+/// output and standard error become log records of the right one.
+pub(crate) fn shadow_functions(linker: &mut Linker<StoreData>) -> wasmtime::Result<()> {
+    linker.allow_shadowing(true);
+    let mut streams = linker.instance("wasi:io/streams@0.2.12")?;
+    streams.func_wrap(
+        "[method]output-stream.write",
+        |mut store: StoreContextMut<'_, StoreData>, (stream, bytes): (Resource<DynOutputStream>, Vec<u8>)| {
+            enter(&mut store);
+            let table = &mut store.data_mut().table;
+            let written = table.get_mut(&stream).map_err(Trappable::from).and_then(|stream| stream.write(bytes.into()));
+            leave(store.data_mut());
+            Ok((to_wit(written, store.data_mut())?,))
+        },
+    )?;
+    streams.func_wrap_async(
+        "[method]output-stream.blocking-write-and-flush",
+        |mut store: StoreContextMut<'_, StoreData>, (stream, bytes): (Resource<DynOutputStream>, Vec<u8>)| {
+            Box::new(async move {
+                wasmtime::ensure!(
+                    bytes.len() <= BLOCKING_WRITE,
+                    "more than {BLOCKING_WRITE} bytes in one blocking write"
+                );
+                // Nothing else runs in this instance meanwhile.
+                enter(&mut store);
+                let table = &mut store.data_mut().table;
+                let written = match table.get_mut(&stream) {
+                    Ok(stream) => stream.blocking_write_and_flush(bytes.into()).await,
+                    Err(error) => Err(error.into()),
+                };
+                leave(store.data_mut());
+                Ok((to_wit(written, store.data_mut())?,))
+            })
+        },
+    )?;
+    linker.allow_shadowing(false);
+    Ok(())
+}
+
+fn to_wit(written: Result<(), Trappable>, data: &mut StoreData) -> wasmtime::Result<Result<(), StreamError>> {
+    match written {
+        Ok(()) => Ok(Ok(())),
+        Err(Trappable::Closed) => Ok(Err(StreamError::Closed)),
+        Err(Trappable::LastOperationFailed(error)) => {
+            Ok(Err(StreamError::LastOperationFailed(data.table.push(error)?)))
+        }
+        Err(Trappable::Trap(error)) => Err(error),
+    }
+}

@@ -1,0 +1,71 @@
+//! The `wasi:http` handler that a middleware component imports: it leads to the service that `next` names in the manifest.
+//!
+//! The call is one between services of the same host, with a client span, the callee's server span, and one more hop. A
+//! component of 0.3 hands on what request it likes. One of 0.2 has no way to make a request, and hands on the one that it was
+//! given, with what it has not read of its body.
+
+use http_body_util::BodyExt as _;
+use wasmtime::StoreContextMut;
+use wasmtime::component::{Linker, Resource};
+use wasmtime_wasi_http::WasiHttpHooks as _;
+use wasmtime_wasi_http::p2::bindings::http::types as p2;
+use wasmtime_wasi_http::p2::types::{HostIncomingRequest, HostResponseOutparam};
+use wasmtime_wasi_http::p3::bindings::http::types as p3;
+use wasmtime_wasi_http::p3::{Request, Response};
+
+use super::caller;
+use super::outgoing::Way;
+use crate::component::{StoreData, to_guest};
+
+/// Links `wasi:http/handler@0.3`.
+pub(crate) fn add_p3_to_linker(linker: &mut Linker<StoreData>) -> wasmtime::Result<()> {
+    linker.instance("wasi:http/handler@0.3.0")?.func_wrap_concurrent(
+        "handle",
+        |accessor, (request,): (Resource<Request>,)| {
+            Box::pin(async move {
+                let answer: Result<Resource<Response>, p3::ErrorCode> =
+                    match caller::send(accessor, request, Way::Next).await {
+                        Ok(response) => Ok(response),
+                        Err(error) => Err(error.downcast()?),
+                    };
+                Ok((answer,))
+            })
+        },
+    )
+}
+
+/// Links `wasi:http/incoming-handler@0.2`.
+pub(crate) fn add_p2_to_linker(linker: &mut Linker<StoreData>) -> wasmtime::Result<()> {
+    linker.instance("wasi:http/incoming-handler@0.2.0")?.func_wrap_async(
+        "handle",
+        |store: StoreContextMut<'_, StoreData>,
+         (request, outparam): (Resource<HostIncomingRequest>, Resource<HostResponseOutparam>)| {
+            Box::new(pass_on(store, request, outparam))
+        },
+    )
+}
+
+/// Hands the instance's request on. The answer goes out as soon as its head is here; its body passes the guest by.
+async fn pass_on(
+    mut store: StoreContextMut<'_, StoreData>,
+    request: Resource<HostIncomingRequest>,
+    outparam: Resource<HostResponseOutparam>,
+) -> wasmtime::Result<()> {
+    let data = store.data_mut();
+    data.table.delete(request)?;
+    let HostResponseOutparam { send: answer } = data.table.delete(outparam)?;
+    let Some(request) = data.http.take_incoming() else {
+        answer(Err(p2::ErrorCode::HttpRequestDenied));
+        return Ok(());
+    };
+    let (head, body) = request.into_parts();
+    let request = http::Request::from_parts(head, body.map_err(|error| to_guest(&error)).boxed_unsync());
+    data.http.outgoing.way = Way::Next;
+    let sent = data.http.outgoing.send_request(request, None, Box::new(async { Ok(()) }));
+    data.http.outgoing.way = Way::Outbound;
+    match Box::into_pin(sent).await {
+        Ok((response, _)) => answer(Ok(response)),
+        Err(error) => answer(Err(p2::ErrorCode::InternalError(Some(error.to_string())))),
+    }
+    Ok(())
+}

@@ -1,0 +1,133 @@
+//! Several requests in one instance of 0.3: each has its own spans, logs, limits and errors.
+
+use std::time::{Duration, Instant};
+
+use testkit::{Answer, STANDARD, Shop, ShopBuilder, artifacts};
+
+const SERVICE: &str = "standard-concurrent";
+const PORT: u16 = 8024;
+
+fn builder(concurrency: u32) -> ShopBuilder {
+    let allowed = STANDARD.map(|(_, port)| format!("\"http://localhost:{port}\"")).join(", ");
+    Shop::standard()
+        .service(SERVICE, &artifacts::component(SERVICE), PORT)
+        .keys(SERVICE, &format!("concurrency_per_instance = {concurrency}"))
+        .outbound(SERVICE, &format!("allow = [{allowed}]"))
+}
+
+async fn all(shop: &Shop, paths: &[String]) -> Vec<Answer> {
+    let send = |path: &String| tokio::spawn(shop.request("GET", SERVICE, path).send());
+    let running: Vec<_> = paths.iter().map(send).collect();
+    let mut answers = Vec::new();
+    for answer in running {
+        answers.push(answer.await.expect("no panic"));
+    }
+    answers
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn requests_that_call_out_at_the_same_time_keep_their_own_spans_and_logs() {
+    let shop = builder(4).start().await;
+    let work = |name: &str| format!("/work?name={name}&company=4&url=http://localhost:8022/sleep%3Fms=30");
+    let names = ["one", "two", "three", "four"];
+    let answers = all(&shop, &names.map(work)).await;
+    for (name, answer) in names.iter().zip(&answers) {
+        assert_eq!((answer.status.as_u16(), answer.text().as_str()), (200, "4"), "{name}: one instance had all four");
+        let tree = shop.trace(&answer.trace, 5).await;
+        tree.assert_text(
+            &[],
+            &format!(
+                "{SERVICE} GET SERVER\n  {SERVICE} step {name} before INTERNAL\n  {SERVICE} step {name} after INTERNAL\n  \
+                 {SERVICE} GET CLIENT\n    standard-p2 GET SERVER\n"
+            ),
+        );
+    }
+    let collector = shop.shut_down().await;
+    for (name, answer) in names.iter().zip(&answers) {
+        let logs = collector.logs().into_iter().filter(|log| log.trace_id == answer.trace.to_string());
+        let mut said: Vec<_> = logs.filter_map(|log| log.body.as_str().map(str::to_owned)).collect();
+        said.sort();
+        let expected = ["logged {} after", "logged {} before", "printed {} after", "printed {} before"];
+        assert_eq!(said, expected.map(|text| text.replace("{}", name)));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn no_more_requests_are_in_one_instance_than_the_manifest_says() {
+    let shop = builder(2).start().await;
+    // A third one never has company of three, and has its own instance.
+    let answers = all(&shop, &vec!["/work?company=2&url=http://localhost:8022/hello".to_owned(); 6]).await;
+    assert!(
+        answers.iter().all(|answer| answer.text() == "2"),
+        "{:?}",
+        answers.iter().map(Answer::text).collect::<Vec<_>>()
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_trap_ends_all_requests_of_the_instance_each_with_its_own_error() {
+    let shop = builder(3).start().await;
+    let paths = ["/hold?company=3&ms=60000", "/trap?company=3", "/hold?company=3&ms=60000"].map(str::to_owned);
+    for answer in all(&shop, &paths).await {
+        assert_eq!(answer.status, 500, "{}", answer.text());
+        let tree = shop.trace(&answer.trace, 1).await;
+        let server = tree.line(&format!("{SERVICE} GET SERVER"));
+        server.assert_attribute("error.type", "wasm_trap");
+        let exception = server.event("exception").expect("an exception");
+        let message = exception.attributes["exception.message"].as_str().unwrap_or_default();
+        assert!(message.starts_with("a trap in company ("), "{message}");
+    }
+    assert_eq!(shop.get(SERVICE, "/work").await.status, 200, "the service serves on");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_request_without_an_answer_in_time_takes_nobody_with_it() {
+    let shop = builder(3).limits(SERVICE, "request_timeout = \"1s\"").start().await;
+    let began = Instant::now();
+    let paths = ["/hold?company=2&ms=300", "/never", "/hold?company=2&ms=300"].map(str::to_owned);
+    let answers = all(&shop, &paths).await;
+    let statuses: Vec<_> = answers.iter().map(|answer| answer.status.as_u16()).collect();
+    assert_eq!(statuses, [200, 504, 200], "after {:?}", began.elapsed());
+    let tree = shop.trace(&answers[1].trace, 1).await;
+    tree.line(&format!("{SERVICE} GET SERVER")).assert_attribute("error.type", "timeout");
+    assert_eq!(shop.get(SERVICE, "/work").await.text(), "1", "a fresh instance serves on");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_guest_that_spins_holds_up_its_instance_for_as_long_as_the_limit_and_no_longer() {
+    let shop = builder(8).limits(SERVICE, "request_timeout = \"500ms\"").start().await;
+    let (spun, other) = tokio::join!(shop.get(SERVICE, "/spin"), shop.get("standard-p3", "/hello"));
+    assert_eq!((spun.status.as_u16(), other.status.as_u16()), (504, 200));
+    assert_eq!(shop.get(SERVICE, "/work").await.status, 200);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_client_that_goes_away_takes_nobody_with_it() {
+    let shop = builder(3).start().await;
+    let gone = shop.request("GET", SERVICE, "/hold?company=3&ms=60000");
+    let gone = tokio::spawn(tokio::time::timeout(Duration::from_millis(700), gone.try_send()));
+    let answers = all(&shop, &vec!["/hold?company=3&ms=1500".to_owned(); 2]).await;
+    assert!(gone.await.expect("no panic").is_err(), "the client did not wait");
+    assert!(answers.iter().all(|answer| answer.status == 200));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_instance_that_served_several_at_once_is_used_again() {
+    let shop = builder(4).start().await;
+    all(&shop, &vec!["/work?company=2".to_owned(); 2]).await;
+    let again = shop.get(SERVICE, "/work").await;
+    let tree = shop.trace(&again.trace, 3).await;
+    tree.line(&format!("{SERVICE} GET SERVER")).assert_attribute("spandrel.instance.reused", true);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn components_that_serve_one_request_at_a_time_are_refused_in_plain_words() {
+    let two = "concurrency_per_instance = 2";
+    let lean = Shop::oddities().keys("oddities", two).try_start().await.err().expect("refused");
+    assert!(lean.contains("`concurrency_per_instance` is above 1, but a lean component serves one"), "{lean}");
+    let p2 = Shop::standard().keys("standard-p2", two).try_start().await.err().expect("refused");
+    assert!(p2.contains("a component of `wasi:http` 0.2 serves one request at a time"), "{p2}");
+    let alone = builder(2).keys(SERVICE, "isolation = \"request\"").try_start().await.err().expect("refused");
+    assert!(alone.contains("`isolation = \"request\"`"), "{alone}");
+    assert!(Shop::standard().keys("standard-p2", "concurrency_per_instance = 1").try_start().await.is_ok());
+}
