@@ -20,15 +20,18 @@ use crate::control::{Control, metric_export, watch};
 use crate::metrics::Metrics;
 use crate::outbound::Network;
 use crate::serve::dispatch::Dispatcher;
-use crate::serve::listener::{self, Listener};
+use crate::serve::listener::{self, Bound, ListenError, Listener};
 use crate::services::{Catalog, GenerationBuilder};
 use crate::state::{StateError, StateStore};
-use crate::trace::{KeyValue, Pipeline, Printers, Propagators, Resource, TraceStore};
+use crate::telemetry::{HostTelemetry, LogExport, Operation};
+use crate::trace::{KeyValue, Pipeline, PipelineError, Printers, Propagators, Resource, TraceStore};
 
 /// How long the last spans, log records and metrics may take to leave, all together.
 const FLUSH_LIMIT: Duration = Duration::from_secs(4);
 /// What spans and log records leave of that to the metrics, which go last: they tell what became of the others.
 const METRICS_LIMIT: Duration = Duration::from_secs(1);
+/// How long the trace of a start that failed may take to leave.
+const FAILED_START_LIMIT: Duration = Duration::from_secs(1);
 /// How long the console's last answers may take.
 const CONSOLE_LIMIT: Duration = Duration::from_secs(1);
 
@@ -62,27 +65,31 @@ impl Host {
     /// Starts everything that `config` describes. `environment` is read again when the manifest changes. Finished traces
     /// are printed to standard output where the settings ask for that.
     pub async fn start(config: Config, environment: Environment) -> Result<Host, StartError> {
-        Host::start_with(config, environment, Printers::default()).await
+        Host::start_with(config, environment, Printers::default(), &LogExport::default()).await
     }
 
-    /// The same, with what prints traces and log records given.
-    pub async fn start_with(config: Config, environment: Environment, printers: Printers) -> Result<Host, StartError> {
-        telemetry::ignored(&environment).iter().for_each(|ignored| tracing::warn!("{ignored}"));
+    /// The same, with what prints traces and log records given, and the layer of the process's log that is to send log
+    /// records from now on.
+    pub async fn start_with(
+        config: Config,
+        environment: Environment,
+        printers: Printers,
+        logs: &LogExport,
+    ) -> Result<Host, StartError> {
         let resource: Vec<KeyValue> =
             config.resource.iter().map(|(key, value)| KeyValue::new(key.clone(), value.clone())).collect();
-        let engine = Engine::new(config.cache_dir.as_deref())?;
-        let network = Network::new()?;
         let pipeline = Pipeline::start_with(config.telemetry.clone(), printers)?;
         let own = Resource::new("spandrel", env!("CARGO_PKG_VERSION"), &resource);
-        let metrics = Metrics::new(own.attributes().to_vec());
-        let state = open_state(&config.state)?;
-        let propagators = pipeline.propagators().clone();
-        let builder = GenerationBuilder::new(engine, state, network, propagators, metrics, resource);
-        let builder = Arc::new(builder.redacting(config.redaction.clone()));
-        let dispatcher = Dispatcher::new(Arc::new(Catalog::default()), pipeline.clone(), config.attributes.clone());
-        let settings = config.swap.clone();
-        let swapper = Swapper::new(builder.clone(), dispatcher.clone(), pipeline.clone(), own, settings);
-        bring_up(Control::new(config, environment, builder, dispatcher, pipeline, swapper)).await
+        let telemetry = HostTelemetry::start(&pipeline, &own, logs).map_err(PipelineError::from)?;
+        let start = telemetry.operation("start", "start_failed");
+        let began = Beginning { config, environment, pipeline, telemetry: telemetry.clone(), own, resource };
+        let started = start.run(began.bring_up(&start)).await;
+        if let Err(error) = &started {
+            start.fail(&error.to_string());
+            drop(start);
+            telemetry.shutdown(FAILED_START_LIMIT).await;
+        }
+        started
     }
 
     /// Where a service listens.
@@ -114,30 +121,43 @@ impl Host {
     /// Reads the manifest again, as the watcher does when it has changed.
     pub fn reload(&self) {
         let control = self.control.clone();
-        tokio::spawn(async move { control.reload(Reload::Changed).await });
+        tokio::spawn(async move { control.reload(Reload::Changed, None).await });
     }
 
     /// Says that the host is not ready, goes on accepting for `[shutdown] delay`, then stops accepting, lets requests in
     /// flight end (`[shutdown] drain` at most), and sends the last spans, log records and metrics (4 s at most). The
     /// console answers to the last, so that whoever asks whether the host is ready is told that it is not.
     pub async fn shutdown(self) {
-        self.control.begin_shutdown().await;
-        for task in &self.tasks {
-            task.abort();
-        }
-        if self.control.drain().await {
-            tracing::warn!("some requests had not ended in time and were cut off");
-        }
+        self.end_requests().await;
         let end = tokio::time::Instant::now() + FLUSH_LIMIT;
         let console = async {
             let drains = self.console.into_iter().chain(self.otlp);
             join_all(drains.map(|listener| listener.drain(tokio::time::sleep(CONSOLE_LIMIT)))).await;
         };
-        let flush = self.control.pipeline.shutdown(FLUSH_LIMIT.saturating_sub(METRICS_LIMIT));
-        tokio::join!(console, flush);
+        let limit = FLUSH_LIMIT.saturating_sub(METRICS_LIMIT);
+        tokio::join!(console, self.control.pipeline.shutdown(limit), self.control.telemetry.shutdown(limit));
         if tokio::time::timeout_at(end, self.control.export_metrics()).await.is_err() {
             tracing::warn!("the collector did not take the last metrics in time");
         }
+    }
+
+    /// Everything before telemetry leaves for the last time, as a trace.
+    async fn end_requests(&self) {
+        let shutdown = self.control.telemetry.operation("shutdown", "drain_timeout");
+        let delay = shutdown.start("delay");
+        self.control.begin_shutdown().await;
+        delay.end();
+        for task in &self.tasks {
+            task.abort();
+        }
+        let drain = shutdown.start("drain");
+        if self.control.drain().await {
+            let message = "some requests had not ended in time and were cut off";
+            drain.fail("drain_timeout", message);
+            shutdown.fail(message);
+            shutdown.log(|| tracing::warn!("{message}"));
+        }
+        drain.end();
     }
 }
 
@@ -148,22 +168,53 @@ fn open_state(config: &StateConfig) -> Result<StateStore, StateError> {
     }
 }
 
+/// What a host begins with.
+struct Beginning {
+    config: Config,
+    environment: Environment,
+    pipeline: Pipeline,
+    telemetry: HostTelemetry,
+    /// What the host itself is in telemetry, and what the environment says of all services.
+    own: Arc<Resource>,
+    resource: Vec<KeyValue>,
+}
+
+impl Beginning {
+    async fn bring_up(self, start: &Operation) -> Result<Host, StartError> {
+        telemetry::ignored(&self.environment).iter().for_each(|ignored| tracing::warn!("{ignored}"));
+        serve(self.control()?, start).await
+    }
+
+    fn control(self) -> Result<Arc<Control>, StartError> {
+        let Beginning { config, environment, pipeline, telemetry, own, resource } = self;
+        let engine = Engine::new(config.cache_dir.as_deref())?;
+        let network = Network::new()?;
+        let metrics = Metrics::new(own.attributes().to_vec());
+        let state = open_state(&config.state)?;
+        let propagators = pipeline.propagators().clone();
+        let builder = GenerationBuilder::new(engine, state, network, propagators, metrics, resource);
+        let builder = Arc::new(builder.redacting(config.redaction.clone()));
+        let dispatcher = Dispatcher::new(Arc::new(Catalog::default()), pipeline.clone(), config.attributes.clone());
+        let settings = config.swap.clone();
+        let swapper = Swapper::new(builder.clone(), dispatcher.clone(), pipeline.clone(), telemetry.clone(), settings);
+        Ok(Control::new(config, environment, builder, dispatcher, pipeline, telemetry, swapper))
+    }
+}
+
 /// Prepares every service, takes every port, and only then serves.
-async fn bring_up(control: Arc<Control>) -> Result<Host, StartError> {
+async fn serve(control: Arc<Control>, start: &Operation) -> Result<Host, StartError> {
     let config = control.config.load_full();
     let mut ready = Vec::new();
     for service in &config.services {
-        ready.push(control.ready(service).await.map_err(|reason| in_manifest(&config, reason))?);
+        ready.push(control.ready(service, start).await.map_err(|reason| in_manifest(&config, reason))?);
     }
-    let ports = control.plan_ports(&config.services).await?;
-    let console = match config.console.listen {
-        Some(address) => Some(listener::bind("the console", control.bindable(address)).await?),
-        None => None,
+    let listening = async {
+        let ports = control.plan_ports(&config.services).await?;
+        let console = bind(&control, "the console", config.console.listen).await?;
+        let otlp = bind(&control, "the receiver of OTLP", config.console.otlp).await?;
+        Ok::<_, ListenError>((ports, console, otlp))
     };
-    let otlp = match config.console.otlp {
-        Some(address) => Some(listener::bind("the receiver of OTLP", control.bindable(address)).await?),
-        None => None,
-    };
+    let (ports, console, otlp) = start.step("listen", listening).await?;
     control.arrange(Config::clone(&config), ready, ports);
     let console = console.map(|bound| console::serve(bound, control.clone()));
     let otlp = otlp.map(|bound| console::serve_otlp(bound, &control));
@@ -175,4 +226,11 @@ async fn bring_up(control: Arc<Control>) -> Result<Host, StartError> {
     }
     control.is_up();
     Ok(Host { control, tasks, console, otlp })
+}
+
+async fn bind(control: &Control, what: &str, address: Option<SocketAddr>) -> Result<Option<Bound>, ListenError> {
+    match address {
+        Some(address) => listener::bind(what, control.bindable(address)).await.map(Some),
+        None => Ok(None),
+    }
 }

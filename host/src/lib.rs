@@ -16,6 +16,7 @@ mod printable;
 pub mod serve;
 pub mod services;
 pub mod state;
+pub mod telemetry;
 pub mod trace;
 
 pub use crate::config::Config;

@@ -13,8 +13,13 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::time::Duration;
 
+use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::util::SubscriberInitExt;
+use tracing_subscriber::{EnvFilter, Layer, fmt};
+
 use super::arguments::LogFormat;
 use crate::config::Environment;
+use crate::telemetry::LogExport;
 
 /// The most lines that wait to be written.
 const WAITING: usize = 4096;
@@ -41,12 +46,14 @@ pub(super) fn terminal(format: LogFormat) -> Box<dyn Write + Send> {
 pub fn start_log(format: LogFormat, environment: &Environment) -> std::io::Result<Log> {
     let color = format == LogFormat::Text && std::io::stdout().is_terminal() && !environment.no_color();
     let log = Log::start(Box::new(std::io::stdout()), color)?;
-    let (lines, filter) = (log.lines.clone(), tracing_subscriber::EnvFilter::new(environment.log_filter()));
-    let made = tracing_subscriber::fmt().with_env_filter(filter).with_writer(move || lines.clone()).with_target(false);
-    match format {
-        LogFormat::Json => made.json().flatten_event(true).init(),
-        LogFormat::Text => made.with_ansi(color).init(),
-    }
+    let lines = log.lines.clone();
+    let made = fmt::layer().with_writer(move || lines.clone()).with_target(false);
+    let printed: Box<dyn Layer<_> + Send + Sync> = match format {
+        LogFormat::Json => made.json().flatten_event(true).boxed(),
+        LogFormat::Text => made.with_ansi(color).boxed(),
+    };
+    let filter = EnvFilter::new(environment.log_filter());
+    tracing_subscriber::registry().with(filter).with(printed).with(log.export.clone()).init();
     Ok(log)
 }
 
@@ -54,6 +61,7 @@ pub fn start_log(format: LogFormat, environment: &Environment) -> std::io::Resul
 pub struct Log {
     lines: Lines,
     color: bool,
+    export: LogExport,
 }
 
 /// The way to the thread that writes. Never waits and never fails.
@@ -85,7 +93,7 @@ impl Log {
         let counts = (lost.clone(), taken.clone());
         let write = move || write_all(out, &receiver, (&counts.0, &counts.1));
         std::thread::Builder::new().name("log".to_owned()).spawn(write)?;
-        Ok(Log { lines: Lines { sender, lost, taken }, color })
+        Ok(Log { lines: Lines { sender, lost, taken }, color, export: LogExport::default() })
     }
 
     /// Whether its lines may have colors.
@@ -102,6 +110,11 @@ impl Log {
     pub(super) fn printer(&self) -> impl Fn(&str) + Send + 'static + use<> {
         let lines = self.lines.clone();
         move |text| lines.put(text.as_bytes())
+    }
+
+    /// The part of the log that a host connects to its collector.
+    pub fn export(&self) -> &LogExport {
+        &self.export
     }
 
     /// Puts a text between the lines of the log.

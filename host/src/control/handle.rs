@@ -29,6 +29,7 @@ use crate::serve::listener::{self, ListenError};
 use crate::serve::peer::{Peer, Received};
 use crate::serve::refused_head::RefusedHeads;
 use crate::services::{BuildError, Catalog, Generation, GenerationBuilder, Service};
+use crate::telemetry::{HostTelemetry, Operation};
 use crate::trace::Pipeline;
 
 /// The running services and everything that changes them. The console, the watcher and the signals hold it.
@@ -39,6 +40,8 @@ pub(crate) struct Control {
     pub(crate) catalog: Arc<Catalog>,
     pub(crate) dispatcher: Arc<Dispatcher>,
     pub(crate) pipeline: Pipeline,
+    /// What the host says of its own doings.
+    pub(crate) telemetry: HostTelemetry,
     pub(crate) swapper: Arc<Swapper>,
     /// What the services' ports take connections under.
     pub(crate) admission: Admission,
@@ -78,6 +81,7 @@ impl Control {
         builder: Arc<GenerationBuilder>,
         dispatcher: Arc<Dispatcher>,
         pipeline: Pipeline,
+        telemetry: HostTelemetry,
         swapper: Arc<Swapper>,
     ) -> Arc<Control> {
         let admission = admission(&config.connections);
@@ -89,6 +93,7 @@ impl Control {
             catalog: dispatcher.catalog().clone(),
             dispatcher,
             pipeline,
+            telemetry,
             swapper,
             ports: Ports::default(),
             drains: Drains::default(),
@@ -100,8 +105,14 @@ impl Control {
         })
     }
 
-    /// Prepares the first generation of a service.
-    pub(crate) async fn ready(&self, config: &ServiceConfig) -> Result<Ready, BuildError> {
+    /// Prepares the first generation of a service, as a step of `operation`.
+    pub(crate) async fn ready(&self, config: &ServiceConfig, operation: &Operation) -> Result<Ready, BuildError> {
+        let step = operation.start("compile");
+        step.set("spandrel.service", config.name.as_str().to_owned());
+        step.run(self.prepare(config)).await
+    }
+
+    async fn prepare(&self, config: &ServiceConfig) -> Result<Ready, BuildError> {
         let resource = self.builder.resource(config);
         let context = self.builder.context(config, &resource);
         let prepared = self.builder.prepare_file(config, &context).await?;

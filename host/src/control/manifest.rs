@@ -8,9 +8,10 @@ use super::error::StartError;
 use super::handle::{Control, Ready};
 use super::readiness::Readiness;
 use super::refused::RefusedManifest;
-use crate::config::{Config, ServiceConfig, ServiceName};
+use crate::config::{Config, ConfigError, ServiceConfig, ServiceName};
 use crate::serve::listener::Listener;
 use crate::services::{BuildError, Service};
+use crate::telemetry::Operation;
 
 /// Why the manifest is read again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -23,36 +24,64 @@ pub(crate) enum Reload {
     Retry,
 }
 
+impl Reload {
+    /// As a span has it.
+    fn name(self) -> &'static str {
+        match self {
+            Reload::FirstLook => "first_look",
+            Reload::Changed => "changed",
+            Reload::Retry => "retry",
+        }
+    }
+}
+
 /// Names the manifest that a component was built for.
 pub(crate) fn in_manifest(config: &Config, reason: BuildError) -> StartError {
     StartError::Build { manifest: config.manifest.display().to_string(), reason }
 }
 
 impl Control {
-    /// Reads the manifest again, applies it, and says in the log what came of it.
-    pub(crate) async fn reload(self: &Arc<Self>, why: Reload) {
+    /// Reads the manifest again, applies it, and says in the log what came of it. `cause` is what it is done for, where that
+    /// is an operation itself.
+    pub(crate) async fn reload(self: &Arc<Self>, why: Reload, cause: Option<&Operation>) {
         let _turn = self.changing.lock().await;
         let path = self.config.load().manifest.clone();
-        let new = match Config::load(&path, &self.environment) {
+        let read = match Config::load(&path, &self.environment) {
             Ok(new) if why == Reload::FirstLook && self.config.load().says_the_same_as(&new) => return,
+            read => read,
+        };
+        let (name, failure) = ("reload", "manifest_refused");
+        let operation = cause.map(|cause| cause.operation(name, failure));
+        let operation = operation.unwrap_or_else(|| self.telemetry.operation(name, failure));
+        operation.set("file.path", path.display().to_string());
+        operation.set("spandrel.reload.reason", why.name());
+        operation.run(self.take(read, why, &operation)).await;
+    }
+
+    async fn take(self: &Arc<Self>, read: Result<Config, ConfigError>, why: Reload, operation: &Operation) {
+        let new = match read {
             Ok(new) => new,
             Err(error) => {
                 self.refuse(None);
-                return tracing::warn!(reason = error.to_string(), "{NOT_APPLIED}");
+                let reason = error.to_string();
+                operation.fail(&reason);
+                return tracing::warn!(reason, "{NOT_APPLIED}");
             }
         };
-        match self.apply(new.clone()).await {
+        match self.apply(new.clone(), operation).await {
             Ok(unapplied) => {
                 self.refuse(None);
                 if unapplied.is_empty() {
-                    tracing::info!(manifest = %path.display(), "manifest applied");
+                    tracing::info!(manifest = %new.manifest.display(), "manifest applied");
                 } else {
                     let services = unapplied.join(", ");
+                    operation.fail(&format!("these services refuse what it says: {services}"));
                     tracing::warn!(services, "the manifest was applied in part: these services refuse what it says");
                 }
             }
             Err(error) => {
                 let reason = error.to_string();
+                operation.fail(&reason);
                 let before = self.refuse(Some(RefusedManifest::new(new, reason.clone())));
                 // Another try that ends as the one before says nothing new.
                 if why != Reload::Retry || before.is_none_or(|before| before.reason() != reason) {
@@ -65,17 +94,17 @@ impl Control {
     /// Makes the running services those of `new`. What can be wrong with the whole of it is found before anything is
     /// changed: the components of added services and the ports. A service that refuses its new configuration goes on
     /// with the old one; it is tried again when its file or the manifest changes. Returns the names of those.
-    async fn apply(self: &Arc<Self>, new: Config) -> Result<Vec<String>, StartError> {
+    async fn apply(self: &Arc<Self>, new: Config, operation: &Operation) -> Result<Vec<String>, StartError> {
         let old = self.config.load_full();
         let new = Config { bind: old.bind, cache_dir: old.cache_dir.clone(), ..new };
-        let made = match self.prepare_added(&new).await {
+        let made = match self.prepare_added(&new, operation).await {
             Ok(made) => made,
             Err(error) => {
                 self.forget_unborn(&new);
                 return Err(error);
             }
         };
-        let ports = match self.plan_ports(&new.services).await {
+        let ports = match operation.step("listen", self.plan_ports(&new.services)).await {
             Ok(ports) => ports,
             Err(error) => {
                 self.forget_unborn(&new);
@@ -98,10 +127,10 @@ impl Control {
         Ok(join_all(applied).await.into_iter().flatten().map(|name| name.to_string()).collect())
     }
 
-    async fn prepare_added(&self, new: &Config) -> Result<Vec<Ready>, StartError> {
+    async fn prepare_added(&self, new: &Config, operation: &Operation) -> Result<Vec<Ready>, StartError> {
         let mut made = Vec::new();
         for service in new.services.iter().filter(|service| self.catalog.find(service.name.as_str()).is_none()) {
-            made.push(self.ready(service).await.map_err(|reason| in_manifest(new, reason))?);
+            made.push(self.ready(service, operation).await.map_err(|reason| in_manifest(new, reason))?);
         }
         Ok(made)
     }

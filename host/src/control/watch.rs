@@ -17,6 +17,7 @@ use super::manifest::Reload;
 use super::stamp::Stamp;
 use super::whole::is_whole;
 use crate::component::Digest;
+use crate::telemetry::Operation;
 
 /// How often the files are looked at.
 const PERIOD: Duration = Duration::from_millis(200);
@@ -110,7 +111,7 @@ impl Files {
         match of_manifest {
             Look::Changed if waits && !manifest.has_waited() => return,
             Look::Changing if !manifest.has_waited() => return,
-            Look::Changed => manifest_changed(control, manifest).await,
+            Look::Changed => manifest_changed(control, path, manifest).await,
             Look::Same | Look::Changing => {}
         }
         for path in changed {
@@ -164,26 +165,41 @@ fn awaited(control: &Control) -> Vec<PathBuf> {
     missing.map(|service| service.component.clone()).collect()
 }
 
-async fn manifest_changed(control: &Arc<Control>, watched: &mut Watched) {
-    let why = if watched.settled.is_none() { Reload::FirstLook } else { Reload::Changed };
+async fn manifest_changed(control: &Arc<Control>, path: &Path, watched: &mut Watched) {
+    let is_first = watched.settled.is_none();
+    let (why, noticed) =
+        if is_first { (Reload::FirstLook, None) } else { (Reload::Changed, Some(noticed(control, path))) };
     watched.settle();
-    control.reload(why).await;
+    control.reload(why, noticed.as_ref()).await;
     control.manifest_seen.send_replace(watched.settled);
 }
 
 async fn component_changed(control: &Arc<Control>, path: &Path, known: Vec<Digest>) {
-    if awaited(control).iter().any(|awaited| awaited == path) {
-        control.reload(Reload::Retry).await;
+    let is_awaited = awaited(control).iter().any(|awaited| awaited == path);
+    if is_awaited {
+        control.reload(Reload::Retry, Some(&noticed(control, path))).await;
     }
     if is_known(path, &known).await {
         return;
     }
     let services = control.catalog.services();
-    for service in services.iter().filter(|service| service.declared().component == path) {
+    let swapped: Vec<_> = services.iter().filter(|service| service.declared().component == path).collect();
+    if !swapped.is_empty() {
+        let names: Vec<_> = swapped.iter().map(|service| service.name.to_string()).collect();
+        noticed(control, path).set("spandrel.service", names.join(", "));
+    }
+    for service in swapped {
         let (control, service) = (control.clone(), service.clone());
         // Not waited for: a newer file must be able to cancel this swap, and other files have theirs.
         tokio::spawn(async move { control.swap_file(&service).await });
     }
+}
+
+/// That a file was seen to have changed, as a trace.
+fn noticed(control: &Control, path: &Path) -> Operation {
+    let noticed = control.telemetry.operation("watch", "watch_failed");
+    noticed.set("file.path", path.display().to_string());
+    noticed
 }
 
 /// Whether a file holds what was read of it before.

@@ -25,6 +25,7 @@ mod receive;
 mod recorder;
 mod resource;
 mod sampler;
+mod sdk;
 mod segment;
 mod settings;
 mod shared;
@@ -57,6 +58,7 @@ pub use self::propagation::{Propagators, remove_baggage, remove_context};
 pub use self::receive::receiver as otlp_receiver;
 pub use self::recorder::Recorder;
 pub use self::resource::Resource;
+pub use self::sdk::SdkProviders;
 pub use self::segment::{Event, LogRecord, Segment, Severity, Span, SpanRef, Status};
 pub use self::settings::{
     AttributeLimits, Batch, Exporter, Keep, Otlp, Propagator, Protocol, Root, Sampler, Settings, Signal, SpanLimits,

@@ -94,6 +94,11 @@ impl Pipeline {
         Ok(Pipeline { inner: Arc::new(inner) })
     }
 
+    /// What it was told.
+    pub(super) fn settings(&self) -> &Settings {
+        &self.inner.settings
+    }
+
     /// How trace context travels.
     pub fn propagators(&self) -> &Propagators {
         &self.inner.propagators
@@ -186,6 +191,12 @@ impl Pipeline {
         }
     }
 
+    /// Gives a segment that leaves the host by another way to those who read segments here.
+    pub(super) fn show(&self, segment: Segment) {
+        let weight = segment.spans.len() + segment.logs.len();
+        self.inner.show(Finished { segment: Arc::new(segment), weight });
+    }
+
     /// Takes a finished segment.
     pub(super) fn submit(&self, segment: Arc<Segment>, weight: usize) {
         if let Some(print) = self.inner.log_printer.as_ref().filter(|_| !segment.logs.is_empty()) {
@@ -209,9 +220,13 @@ impl Inner {
         for queue in [&self.transports.spans, &self.transports.logs].into_iter().flatten() {
             queue.submit(segment, *weight);
         }
-        if !segment.sampled {
-            return;
+        if segment.sampled {
+            self.show(finished);
         }
+    }
+
+    /// Gives a segment to the terminal and the store.
+    fn show(&self, finished: Finished) {
         if let Some(terminal) = &self.terminal {
             terminal.print(&finished);
         }

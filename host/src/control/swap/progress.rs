@@ -4,18 +4,23 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::outcome::Swapped;
+use crate::config::ServiceName;
 use crate::services::Generation;
-use crate::trace::{Attribute, Recorder, Severity, SpanKind, SpanRef, Value};
+use crate::telemetry::{HostTelemetry, Operation, Step};
 
 /// The trace of one swap, rollback, promotion or abortion.
 pub(super) struct Progress {
-    recorder: Recorder,
+    service: ServiceName,
+    operation: Operation,
     timings: Vec<(&'static str, Duration)>,
 }
 
 impl Progress {
-    pub fn new(recorder: Recorder) -> Progress {
-        Progress { recorder, timings: Vec::new() }
+    /// Begins what is done to a service.
+    pub fn new(telemetry: &HostTelemetry, doing: &'static str, service: &ServiceName) -> Progress {
+        let operation = telemetry.operation(doing, "swap_refused");
+        operation.set("spandrel.service", service.as_str().to_owned());
+        Progress { service: service.clone(), operation, timings: Vec::new() }
     }
 
     /// Runs one step as a span and notes how long it took.
@@ -24,23 +29,19 @@ impl Progress {
         name: &'static str,
         step: impl Future<Output = Result<T, E>>,
     ) -> Result<T, E> {
-        let (span, began) = self.start(name);
-        let done = step.await;
-        if let Err(error) = &done {
-            self.recorder.fail(span, name, error.to_string());
-        }
-        self.end(name, (span, began));
+        let began = Instant::now();
+        let done = self.operation.step(name, step).await;
+        self.timings.push((name, began.elapsed()));
         done
     }
 
     /// Starts a step that is ended with [`Progress::end`].
-    pub fn start(&mut self, name: &'static str) -> (SpanRef, Instant) {
-        let parent = self.recorder.server();
-        (self.recorder.start(name, SpanKind::Internal, parent), Instant::now())
+    pub fn start(&mut self, name: &'static str) -> (Step, Instant) {
+        (self.operation.start(name), Instant::now())
     }
 
-    pub fn end(&mut self, name: &'static str, (span, began): (SpanRef, Instant)) {
-        self.recorder.end(span);
+    pub fn end(&mut self, name: &'static str, (step, began): (Step, Instant)) {
+        step.end();
         self.timings.push((name, began.elapsed()));
     }
 
@@ -50,56 +51,58 @@ impl Progress {
     }
 
     /// Puts an attribute on the trace's root.
-    pub fn set<'a>(&mut self, key: &'a str, value: impl Into<Value<'a>>) {
-        let root = self.recorder.server();
-        self.recorder.set(root, key, value);
+    pub fn set(&mut self, key: &'static str, value: String) {
+        self.operation.set(key, value);
     }
 
-    /// Notes how it ended where it ended well: on the root span, and as a log record of the trace.
-    pub fn succeeded(&mut self, outcome: &'static str, swapped: &Swapped) {
-        let digest = Attribute::new("spandrel.component.digest", &swapped.digest);
-        let generation = Attribute::new("spandrel.component.generation", swapped.generation as i64);
-        let root = self.recorder.server();
-        self.recorder.set_all(root, [digest.clone(), generation.clone()]);
-        self.log(Severity::Info, outcome, &[digest, generation]);
-    }
-
-    /// Ends the trace as an error, with a log record that says why.
-    pub fn refused(mut self, outcome: &'static str, reason: &str) {
-        let root = self.recorder.server();
-        self.recorder.fail(root, "swap_refused", reason.to_owned());
-        let severity = if outcome == "superseded" { Severity::Info } else { Severity::Warn };
-        self.log(severity, outcome, &[Attribute::new("reason", reason)]);
-        self.recorder.finish(Some(("swap_refused", "the swap ended before this step did")));
-    }
-
-    /// Ends the trace of a swap that had nothing to do.
-    pub fn finish(self) {
-        self.recorder.finish(None);
-    }
-
-    /// Waits, in the background, until no request holds the old generations, and frees their instances.
-    pub fn drain(mut self, retired: Vec<Arc<Generation>>, limit: Duration) {
-        tokio::spawn(async move {
-            let (span, _) = self.start("drain");
-            for generation in &retired {
-                if tokio::time::timeout(limit, generation.drained()).await.is_err() {
-                    let in_flight = generation.in_flight();
-                    let message = format!("{in_flight} requests still run after {limit:?}");
-                    self.recorder.fail(span, "drain_timeout", message);
-                }
-                generation.pool.close();
-            }
-            self.recorder.end(span);
-            self.recorder.finish(None);
+    /// Notes how it ended where it ended well: on the root span, and in the log.
+    pub fn succeeded(&mut self, outcome: &'static str, swapped: &Swapped, took: Duration) {
+        let Swapped { digest, generation, .. } = swapped;
+        self.operation.set("spandrel.component.digest", digest.clone());
+        self.operation.set("spandrel.component.generation", *generation as i64);
+        self.operation.log(|| {
+            tracing::info!(
+                spandrel.service = %self.service,
+                spandrel.component.generation = generation,
+                spandrel.component.digest = digest,
+                ?took,
+                outcome,
+                "{}: {outcome}",
+                self.operation.name()
+            );
         });
     }
 
-    fn log(&mut self, severity: Severity, outcome: &'static str, attributes: &[Attribute<'_>]) {
-        let root = self.recorder.server();
-        let service = self.recorder.text_attribute(root, "spandrel.service").map(str::to_owned);
-        let service = service.as_deref().map(|service| Attribute::new("spandrel.service", service));
-        let all = attributes.iter().cloned().chain(service).chain([Attribute::new("outcome", outcome)]);
-        self.recorder.log(root, severity, format!("{}: {outcome}", self.recorder.name(root)), all);
+    /// Ends the trace as an error, and says in the log why.
+    pub fn refused(self, reason: &str) {
+        self.operation.fail(reason);
+        let (service, outcome) = (&self.service, "refused");
+        self.operation.log(|| {
+            tracing::warn!(spandrel.service = %service, reason, outcome, "swap refused; the old version keeps serving");
+        });
+    }
+
+    /// Ends the trace because a newer swap came.
+    pub fn superseded(self, reason: &str) {
+        self.operation.fail(reason);
+        let (service, outcome) = (&self.service, "superseded");
+        self.operation.log(|| {
+            tracing::info!(spandrel.service = %service, reason, outcome, "swap given up for a newer one");
+        });
+    }
+
+    /// Waits, in the background, until no request holds the old generations, and frees their instances.
+    pub fn drain(self, retired: Vec<Arc<Generation>>, limit: Duration) {
+        tokio::spawn(async move {
+            let step = self.operation.start("drain");
+            for generation in &retired {
+                if tokio::time::timeout(limit, generation.drained()).await.is_err() {
+                    let in_flight = generation.in_flight();
+                    step.fail("drain_timeout", &format!("{in_flight} requests still run after {limit:?}"));
+                }
+                generation.pool.close();
+            }
+            step.end();
+        });
     }
 }

@@ -18,7 +18,8 @@ use crate::config::{ServiceConfig, ServiceName, SwapConfig};
 use crate::control::observe;
 use crate::serve::dispatch::Dispatcher;
 use crate::services::{Canary, Generation, GenerationBuilder, Service, Serving};
-use crate::trace::{Incoming, Pipeline, Resource, SpanKind};
+use crate::telemetry::HostTelemetry;
+use crate::trace::Pipeline;
 
 /// Instances that a candidate has before it is published.
 const WARM_INSTANCES: usize = 2;
@@ -29,7 +30,7 @@ pub struct Swapper {
     dispatcher: Arc<Dispatcher>,
     pipeline: Pipeline,
     /// Swaps are traced as the host's own doing.
-    resource: Arc<Resource>,
+    telemetry: HostTelemetry,
     settings: SwapConfig,
     slots: Mutex<BTreeMap<ServiceName, Arc<Slot>>>,
     stopped: AtomicBool,
@@ -41,11 +42,11 @@ impl Swapper {
         builder: Arc<GenerationBuilder>,
         dispatcher: Arc<Dispatcher>,
         pipeline: Pipeline,
-        resource: Arc<Resource>,
+        telemetry: HostTelemetry,
         settings: SwapConfig,
     ) -> Arc<Swapper> {
         let (slots, stopped) = (Mutex::default(), AtomicBool::new(false));
-        Arc::new(Swapper { builder, dispatcher, pipeline, resource, settings, slots, stopped })
+        Arc::new(Swapper { builder, dispatcher, pipeline, telemetry, settings, slots, stopped })
     }
 
     /// Replaces the version of a service, or says why not. The new version runs under what the manifest says of the
@@ -72,7 +73,6 @@ impl Swapper {
             Ok(Some(candidate)) => Ok(self.publish(service, &slot, candidate, &options, progress)),
             Ok(None) => {
                 tracing::debug!(service = %service.name, "the component is the one that serves: nothing to swap");
-                progress.finish();
                 Ok(Swapped::new(&service.serving().stable, false, Vec::new()))
             }
             Err(error) => Err(self.refuse(service, &slot, error, progress)),
@@ -173,8 +173,7 @@ impl Swapper {
     pub fn note_failure(&self, service: &Service, reason: &str) {
         self.slot(service).not_done(SwapRecord::not_done("refused", reason, Duration::ZERO));
         self.builder.metrics().swap(service.name.as_str(), "refused");
-        tracing::warn!(service = %service.name, reason, "swap refused; the old version keeps serving");
-        self.progress("swap", service).refused("refused", reason);
+        self.progress("swap", service).refused(reason);
     }
 
     /// Everything up to a candidate that may be published; none where nothing would change.
@@ -215,7 +214,7 @@ impl Swapper {
         };
         let verified = progress.step("verify", verify).await;
         for (key, names) in found.iter().flatten().filter(|(_, names)| !names.is_empty()) {
-            progress.set(key, &names.join(", "));
+            progress.set(key, names.join(", "));
         }
         let prepared = verified?;
         let pool = self.builder.pool(Arc::new(prepared), context);
@@ -273,10 +272,8 @@ impl Swapper {
         self.builder.metrics().swap(service.name.as_str(), outcome);
         let swapped = Swapped::new(shown, true, progress.timings());
         let took: Duration = swapped.timings.iter().map(|(_, duration)| *duration).sum();
-        let Swapped { generation, digest, .. } = &swapped;
-        slot.done(SwapRecord::done(outcome, *generation, digest, took));
-        tracing::info!(service = %service.name, generation, digest, ?took, "{outcome}");
-        progress.succeeded(outcome, &swapped);
+        slot.done(SwapRecord::done(outcome, swapped.generation, &swapped.digest, took));
+        progress.succeeded(outcome, &swapped, took);
         progress.drain(retired, self.settings.drain);
         swapped
     }
@@ -305,22 +302,18 @@ impl Swapper {
         let superseded = matches!(error, SwapError::Superseded);
         let outcome = if superseded { "superseded" } else { "refused" };
         self.builder.metrics().swap(service.name.as_str(), outcome);
-        if superseded {
-            tracing::info!(service = %service.name, "swap given up for a newer one");
-        } else {
-            tracing::warn!(service = %service.name, reason, "swap refused; the old version keeps serving");
-        }
         let took = progress.timings().iter().map(|(_, duration)| *duration).sum();
         slot.not_done(SwapRecord::not_done(outcome, &reason, took));
-        progress.refused(outcome, &reason);
+        if superseded {
+            progress.superseded(&reason)
+        } else {
+            progress.refused(&reason)
+        }
         error
     }
 
     fn progress(&self, doing: &'static str, service: &Service) -> Progress {
-        let recorder = self.pipeline.record(&self.resource, &Incoming::default(), doing, SpanKind::Internal);
-        let mut progress = Progress::new(recorder);
-        progress.set("spandrel.service", service.name.as_str());
-        progress
+        Progress::new(&self.telemetry, doing, &service.name)
     }
 
     /// What is remembered of a service. Of one that was taken out nothing is: another one of its name may have come.

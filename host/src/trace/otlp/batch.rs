@@ -13,7 +13,7 @@ use super::protobuf::{Reader, Writer};
 use crate::trace::resource::Resource;
 
 /// The version of the semantic conventions that names and attributes follow.
-const SCHEMA: &str = "https://opentelemetry.io/schemas/1.44.0";
+pub(in crate::trace) const SCHEMA: &str = "https://opentelemetry.io/schemas/1.44.0";
 /// The size of a request that is not exceeded, unless by one item alone. Collectors take 4 MiB over gRPC unless told
 /// otherwise.
 const REQUEST_BYTES: usize = 3 << 20;

@@ -40,20 +40,7 @@ pub(super) struct Grpc {
 
 impl Grpc {
     pub fn new(otlp: &Otlp) -> Result<Grpc, TransportError> {
-        let fail = |error: tonic::transport::Error| TransportError::Endpoint {
-            endpoint: otlp.shown_endpoint(),
-            reason: innermost(&error),
-        };
-        let mut endpoint = Endpoint::from_shared(otlp.endpoint.clone())
-            .and_then(|endpoint| endpoint.user_agent(user_agent()))
-            .map_err(fail)?
-            .connect_timeout(otlp.timeout)
-            .http2_keep_alive_interval(PING)
-            .keep_alive_timeout(PING);
-        if otlp.is_https() {
-            endpoint = endpoint.tls_config(tls(otlp)?).map_err(fail)?;
-        }
-        let (channel, metadata) = (endpoint.connect_lazy(), metadata(&otlp.headers)?);
+        let (channel, metadata) = (channel(otlp)?, metadata(&otlp.headers)?);
         Ok(Grpc { channel, metadata, timeout: otlp.timeout, gzip: otlp.gzip })
     }
 
@@ -83,6 +70,24 @@ impl Grpc {
         let path = PathAndQuery::from_static(Signals { traces: TRACES, metrics: METRICS, logs: LOGS }.of(signal));
         client.unary(request, path, Encoded).await.map(tonic::Response::into_inner)
     }
+}
+
+/// A channel that connects when it is first used.
+pub(super) fn channel(otlp: &Otlp) -> Result<Channel, TransportError> {
+    let fail = |error: tonic::transport::Error| TransportError::Endpoint {
+        endpoint: otlp.shown_endpoint(),
+        reason: innermost(&error),
+    };
+    let mut endpoint = Endpoint::from_shared(otlp.endpoint.clone())
+        .and_then(|endpoint| endpoint.user_agent(user_agent()))
+        .map_err(fail)?
+        .connect_timeout(otlp.timeout)
+        .http2_keep_alive_interval(PING)
+        .keep_alive_timeout(PING);
+    if otlp.is_https() {
+        endpoint = endpoint.tls_config(tls(otlp)?).map_err(fail)?;
+    }
+    Ok(endpoint.connect_lazy())
 }
 
 /// What was heard of an answer, whatever tonic makes of it: it calls an answer in HTTP alone, as proxies give it, and one
@@ -205,7 +210,7 @@ fn is_for_now(code: Code, asked: bool) -> bool {
     }
 }
 
-fn metadata(headers: &[(String, String)]) -> Result<MetadataMap, TransportError> {
+pub(super) fn metadata(headers: &[(String, String)]) -> Result<MetadataMap, TransportError> {
     let mut metadata = MetadataMap::new();
     for (name, value) in headers {
         let bad = || TransportError::Header(name.clone());

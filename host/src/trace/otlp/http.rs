@@ -25,25 +25,8 @@ pub(super) struct Http {
 
 impl Http {
     pub fn new(otlp: &Otlp) -> Result<Http, TransportError> {
-        let fail = |reason: String| TransportError::Endpoint { endpoint: otlp.shown_endpoint(), reason };
-        let url: reqwest::Url = otlp.endpoint.parse().map_err(|error| fail(format!("{error}")))?;
-        // The first caller decides for the process; that another one was there before is as good.
-        let _ = rustls::crypto::ring::default_provider().install_default();
-        let mut client = reqwest::Client::builder()
-            .timeout(otlp.timeout)
-            .user_agent(user_agent())
-            .redirect(reqwest::redirect::Policy::none());
-        if let Some(path) = otlp.certificate.as_ref().filter(|_| otlp.is_https()) {
-            let certificates = reqwest::Certificate::from_pem_bundle(&pem(path)?);
-            client = client.tls_certs_merge(certificates.map_err(|error| bad_file(path, &error))?);
-        }
-        if let Some((certificate, key)) = otlp.client.as_ref().filter(|_| otlp.is_https()) {
-            let both = [pem(certificate)?, b"\n".to_vec(), pem(key)?].concat();
-            let identity = reqwest::Identity::from_pem(&both).map_err(|error| bad_file(certificate, &error))?;
-            client = client.identity(identity);
-        }
-        let client = client.build().map_err(|error| fail(innermost(&error)))?;
-        Ok(Http { client, url, headers: headers(otlp)?, gzip: otlp.gzip })
+        let client = client(otlp, HeaderMap::new())?;
+        Ok(Http { client, url: url(otlp)?, headers: headers(otlp)?, gzip: otlp.gzip })
     }
 
     pub async fn send(&self, body: Body) -> Verdict {
@@ -59,7 +42,37 @@ impl Http {
     }
 }
 
-fn headers(otlp: &Otlp) -> Result<HeaderMap, TransportError> {
+/// A client that sends `headers` with every request.
+pub(super) fn client(otlp: &Otlp, headers: HeaderMap) -> Result<reqwest::Client, TransportError> {
+    // The first caller decides for the process; that another one was there before is as good.
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    let mut client = reqwest::Client::builder()
+        .timeout(otlp.timeout)
+        .user_agent(user_agent())
+        .default_headers(headers)
+        .redirect(reqwest::redirect::Policy::none());
+    if let Some(path) = otlp.certificate.as_ref().filter(|_| otlp.is_https()) {
+        let certificates = reqwest::Certificate::from_pem_bundle(&pem(path)?);
+        client = client.tls_certs_merge(certificates.map_err(|error| bad_file(path, &error))?);
+    }
+    if let Some((certificate, key)) = otlp.client.as_ref().filter(|_| otlp.is_https()) {
+        let both = [pem(certificate)?, b"\n".to_vec(), pem(key)?].concat();
+        let identity = reqwest::Identity::from_pem(&both).map_err(|error| bad_file(certificate, &error))?;
+        client = client.identity(identity);
+    }
+    client.build().map_err(|error| bad_endpoint(otlp, innermost(&error)))
+}
+
+/// The URL that is posted to.
+pub(super) fn url(otlp: &Otlp) -> Result<reqwest::Url, TransportError> {
+    otlp.endpoint.parse().map_err(|error| bad_endpoint(otlp, format!("{error}")))
+}
+
+fn bad_endpoint(otlp: &Otlp, reason: String) -> TransportError {
+    TransportError::Endpoint { endpoint: otlp.shown_endpoint(), reason }
+}
+
+pub(super) fn headers(otlp: &Otlp) -> Result<HeaderMap, TransportError> {
     let mut headers = HeaderMap::new();
     headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/x-protobuf"));
     for (name, value) in &otlp.headers {

@@ -17,6 +17,7 @@ mod metrics;
 mod outage;
 mod protobuf;
 mod retry;
+mod sdk;
 #[cfg(test)]
 mod tests;
 mod transport;
@@ -25,8 +26,10 @@ mod transports;
 mod verdict;
 
 pub use self::attributes::{Attribute, Attributes, Value, decode_attributes};
+pub(super) use self::batch::SCHEMA;
 pub(super) use self::export_queue::ExportQueue;
 pub use self::metrics::{MetricExemplar, SeriesExemplars};
+pub(super) use self::sdk::{Tries, log_exporter, span_exporter};
 pub use self::transport_error::TransportError;
 pub(super) use self::transports::Transports;
 pub(crate) use self::verdict::innermost;
