@@ -5,6 +5,8 @@ mod carrier;
 #[cfg(test)]
 mod interop_tests;
 mod jaeger;
+#[cfg(test)]
+mod w3c_tests;
 
 use http::{HeaderMap, HeaderName, HeaderValue};
 
