@@ -2,16 +2,18 @@
 //!
 //! The propagator is no longer released with the rest of OpenTelemetry, so it comes with an `opentelemetry` of its own.
 
+#![expect(deprecated, reason = "new services should not use this format; those that do are understood all the same")]
+
 use std::collections::HashMap;
 
 use http::{HeaderMap, HeaderName};
 use opentelemetry::trace::{SpanId, TraceId};
 use opentelemetry_jaeger_propagator::Propagator as Jaeger;
+use opentelemetry_of_jaeger::Context;
 use opentelemetry_of_jaeger::propagation::TextMapPropagator;
 use opentelemetry_of_jaeger::trace::{
     SpanContext, SpanId as TheirSpanId, TraceContextExt, TraceFlags, TraceId as TheirTraceId, TraceState,
 };
-use opentelemetry_of_jaeger::Context;
 use proptest::prelude::*;
 
 use super::Propagators;

@@ -6,6 +6,8 @@ mod carrier;
 mod interop_tests;
 mod jaeger;
 #[cfg(test)]
+mod jaeger_interop_tests;
+#[cfg(test)]
 mod w3c_tests;
 
 use http::{HeaderMap, HeaderName, HeaderValue};
