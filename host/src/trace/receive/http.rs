@@ -4,11 +4,11 @@ use std::io::Read;
 
 use ::http::header::{CONTENT_ENCODING, CONTENT_TYPE};
 use ::http::{HeaderMap, StatusCode};
-use axum::Router;
 use axum::body::Bytes;
 use axum::extract::State;
 use axum::response::{IntoResponse, Response};
 use axum::routing::post;
+use axum::{Extension, Router};
 use flate2::read::GzDecoder;
 use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceRequest;
 use prost::Message;
@@ -16,6 +16,7 @@ use tonic_types::Status;
 
 use super::grpc::answer;
 use super::receiver::{REQUEST, Receiver};
+use super::turn::Turn;
 
 /// `INVALID_ARGUMENT` of gRPC.
 const INVALID: i32 = 3;
@@ -39,13 +40,15 @@ pub(super) fn routes(receiver: Receiver) -> Router {
     Router::new().route("/v1/traces", post(export)).with_state(receiver)
 }
 
-async fn export(State(receiver): State<Receiver>, headers: HeaderMap, body: Bytes) -> Response {
+async fn export(
+    State(receiver): State<Receiver>,
+    Extension(turn): Extension<Turn>,
+    headers: HeaderMap,
+    body: Bytes,
+) -> Response {
     let Some(encoding) = Encoding::of(&headers) else {
         let message = "send application/x-protobuf or application/json";
         return (StatusCode::UNSUPPORTED_MEDIA_TYPE, message).into_response();
-    };
-    let Ok(turn) = receiver.turns.clone().acquire_owned().await else {
-        return StatusCode::SERVICE_UNAVAILABLE.into_response();
     };
     let packed = headers.get(CONTENT_ENCODING).map(|value| value.as_bytes().to_ascii_lowercase());
     // A large request takes milliseconds to decode, which no worker should be held up for.

@@ -7,12 +7,14 @@ mod decode;
 mod grpc;
 mod http;
 mod receiver;
+mod turn;
 
 use std::sync::Arc;
 
 use ::http::{HeaderValue, Method};
 use axum::Router;
 use axum::extract::DefaultBodyLimit;
+use axum::middleware::from_fn_with_state;
 use tower_http::cors::{AllowHeaders, AllowOrigin, CorsLayer};
 
 use self::receiver::{REQUEST, Receiver};
@@ -22,7 +24,8 @@ use super::store::TraceStore;
 pub fn receiver(store: Arc<TraceStore>) -> Router {
     let receiver = Receiver::new(store);
     grpc::routes(receiver.clone())
-        .merge(http::routes(receiver))
+        .merge(http::routes(receiver.clone()))
+        .route_layer(from_fn_with_state(receiver, turn::wait))
         .layer(DefaultBodyLimit::max(REQUEST))
         .layer(pages_of_this_machine())
 }

@@ -10,8 +10,8 @@ use crate::trace::store::{Held, TraceStore};
 
 /// The most bytes of a request, as it is sent and as it is unpacked.
 pub(super) const REQUEST: usize = 8 << 20;
-/// Requests that are decoded at the same time.
-const REQUESTS: usize = 4;
+/// Requests that are received and decoded at the same time.
+pub(super) const REQUESTS: usize = 4;
 
 /// Everything that takes spans.
 #[derive(Clone)]
