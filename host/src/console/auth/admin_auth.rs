@@ -7,6 +7,7 @@ use http::header::{AUTHORIZATION, COOKIE, HOST, WWW_AUTHENTICATE};
 use http::{HeaderMap, HeaderValue, Method, StatusCode, Uri};
 use sha2::{Digest, Sha256};
 
+use super::attempts::Attempts;
 use super::same_site;
 use crate::config::AdminToken;
 use crate::console::answer;
@@ -21,6 +22,7 @@ pub(in crate::console) struct AdminAuth {
     pub(super) address: SocketAddr,
     /// What the cookie holds: drawn anew at each start, so that it says nothing of the token.
     pub(super) session: Option<String>,
+    pub(super) attempts: Attempts,
 }
 
 /// Why a request may not come in.
@@ -59,7 +61,7 @@ impl AdminAuth {
         let mut random = [0; 32];
         // Without a source of randomness there is no cookie, and programs still have the token.
         let session = getrandom::fill(&mut random).ok().map(|()| hex(&random));
-        AdminAuth { token, address, session }
+        AdminAuth { token, address, session, attempts: Attempts::default() }
     }
 
     pub(super) fn admit(&self, method: &Method, uri: &Uri, headers: &HeaderMap) -> Result<(), Refusal> {

@@ -6,11 +6,12 @@ use axum::extract::{Form, Query, State};
 use axum::response::Response;
 use axum::routing::{get, post};
 use axum::{Router, extract::DefaultBodyLimit};
-use http::header::SET_COOKIE;
+use http::header::{ORIGIN, RETRY_AFTER, SET_COOKIE};
 use http::{HeaderMap, HeaderValue, Method, StatusCode, Uri};
 use serde::Deserialize;
 
-use super::admin_auth::{COOKIE_NAME, host, same};
+use super::admin_auth::{COOKIE_NAME, host};
+use super::attempts::Attempt;
 use super::same_site;
 use crate::console::state::Console;
 use crate::console::{answer, pages, web};
@@ -58,29 +59,45 @@ async fn log_in(
         return super::Refusal::ForeignOrigin.response();
     }
     let next = place(&given.next);
-    match &console.auth.token {
-        None => answer::see_other(next),
-        Some(token) if same(&given.token, token.reveal()) => match &console.auth.session {
-            Some(session) => with_cookie(answer::see_other(next), session),
-            None => answer::problem(StatusCode::SERVICE_UNAVAILABLE, "There is no randomness to make a session of"),
-        },
-        Some(_) => web::page(StatusCode::UNAUTHORIZED, pages::login(true, next)),
+    let Some(token) = &console.auth.token else { return answer::see_other(next) };
+    match (console.auth.attempts.compare(&given.token, token.reveal()).await, &console.auth.session) {
+        (Attempt::Right, Some(session)) => with_cookie(answer::see_other(next), session, &headers),
+        (Attempt::Right, None) => {
+            answer::problem(StatusCode::SERVICE_UNAVAILABLE, "There is no randomness to make a session of")
+        }
+        (Attempt::Wrong, _) => web::page(StatusCode::UNAUTHORIZED, pages::login(true, next)),
+        (Attempt::TooMany, _) => too_many(),
     }
+}
+
+fn too_many() -> Response {
+    let mut response = answer::problem(StatusCode::TOO_MANY_REQUESTS, "Others are logging in; try again in a moment");
+    response.headers_mut().insert(RETRY_AFTER, HeaderValue::from_static("5"));
+    response
 }
 
 async fn log_out(uri: Uri, headers: HeaderMap) -> Response {
     if same_site::of(&Method::POST, &headers, host(&uri, &headers)) == same_site::Caller::OtherSite {
         return super::Refusal::ForeignOrigin.response();
     }
-    with_cookie(answer::see_other("/login"), "; Max-Age=0")
+    with_cookie(answer::see_other("/login"), "; Max-Age=0", &headers)
 }
 
-fn with_cookie(mut response: Response, value: &str) -> Response {
-    let cookie = format!("{COOKIE_NAME}={value}; Path=/; HttpOnly; SameSite=Strict");
+fn with_cookie(mut response: Response, value: &str, request: &HeaderMap) -> Response {
+    let secure = if came_by_https(request) { "; Secure" } else { "" };
+    let cookie = format!("{COOKIE_NAME}={value}; Path=/; HttpOnly; SameSite=Strict{secure}");
     if let Ok(cookie) = HeaderValue::from_str(&cookie) {
         response.headers_mut().insert(SET_COOKIE, cookie);
     }
     response
+}
+
+/// Whether a browser came by a proxy that speaks TLS. Whoever forges this gets a cookie that their browser keeps to itself.
+fn came_by_https(headers: &HeaderMap) -> bool {
+    let field = |name: &str| headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or_default();
+    let is_https = |scheme: &str| scheme.trim().eq_ignore_ascii_case("https");
+    let forwarded = field("x-forwarded-proto").rsplit(',').next().is_some_and(is_https);
+    forwarded || field(ORIGIN.as_str()).split_once("://").is_some_and(|(scheme, _)| is_https(scheme))
 }
 
 /// A place on this console, and nowhere else.
@@ -101,6 +118,23 @@ mod tests {
         for next in ["", "//evil.example", "https://evil.example", "/\\evil.example", "javascript:alert(1)", "/\t/evil"]
         {
             assert_eq!(place(next), "/", "{next}");
+        }
+    }
+
+    #[test]
+    fn a_cookie_that_was_given_by_https_goes_back_by_https_only() {
+        let cookie = |fields: &[(&str, &str)]| {
+            let fields = fields.iter().map(|(name, value)| (name.parse().unwrap(), value.parse().unwrap()));
+            let response = with_cookie(answer::see_other("/"), "s", &fields.collect());
+            response.headers()[SET_COOKIE].to_str().unwrap().to_owned()
+        };
+        for fields in [[("origin", "https://a.example")], [("x-forwarded-proto", "HTTPS")]] {
+            assert!(cookie(&fields).ends_with("; SameSite=Strict; Secure"), "{fields:?}");
+        }
+        for fields in
+            [[("origin", "http://a.example")], [("x-forwarded-proto", "https, http")], [("host", "https://a")]]
+        {
+            assert!(cookie(&fields).ends_with("; SameSite=Strict"), "{fields:?}");
         }
     }
 }

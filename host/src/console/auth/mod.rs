@@ -5,6 +5,7 @@
 //! or from a program: what a browser sends says where it comes from.
 
 mod admin_auth;
+mod attempts;
 mod login;
 mod same_site;
 
