@@ -13,6 +13,7 @@ use super::environment::Environment;
 use super::error::ConfigError;
 use super::outbound::outbound;
 use super::quantity::{SIZE_HELP, duration};
+use super::responses;
 use super::section::{Placed, Reader, Section};
 use super::standard;
 use super::telemetry;
@@ -274,9 +275,11 @@ fn service(section: &Section<'_>) -> Result<ServiceConfig> {
         "routes",
         "probe",
         "config",
+        "compression",
         "env",
         "files",
         "outbound",
+        "cors",
         "limits",
     ])?;
     let (name, place) = section.required(section.text("name")?, "name", "name = \"user-service\"")?;
@@ -301,6 +304,8 @@ fn service(section: &Section<'_>) -> Result<ServiceConfig> {
         files: standard::files(section)?,
         config: settings(&section.section("config", "[service.config]")?)?,
         outbound: outbound(&section.section("outbound", "[service.outbound]")?)?,
+        cors: responses::cors(&section.section("cors", "[service.cors]")?)?,
+        compression: responses::compression(section)?,
         limits: limits(&section.section("limits", "[service.limits]")?)?,
         probe: probe(section)?,
     })

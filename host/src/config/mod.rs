@@ -14,6 +14,7 @@ mod origin;
 mod origin_pattern;
 mod outbound;
 mod quantity;
+mod responses;
 mod section;
 mod standard;
 pub mod telemetry;

@@ -12,6 +12,8 @@ use ipnet::IpNet;
 use super::attributes::RequestAttribute;
 use super::folder::Folder;
 use super::outbound::OutboundConfig;
+use crate::http::coding::Coding;
+use crate::http::cors::Cors;
 use crate::http::redaction::Redaction;
 use crate::http::routes::Route;
 use crate::trace::Settings;
@@ -213,6 +215,10 @@ pub struct ServiceConfig {
     pub config: BTreeMap<String, String>,
     /// `[service.outbound]`.
     pub outbound: OutboundConfig,
+    /// `[service.cors]`: which web pages may read its answers.
+    pub cors: Option<Cors>,
+    /// `compression`: the codings that its responses may have, the preferred one first.
+    pub compression: Vec<Coding>,
     /// `[service.limits]`.
     pub limits: Limits,
     /// `probe`: the path that a new version must answer before it serves.
@@ -242,6 +248,8 @@ impl ServiceConfig {
             files: Vec::new(),
             config: BTreeMap::new(),
             outbound: OutboundConfig::default(),
+            cors: None,
+            compression: Vec::new(),
             limits: Limits::default(),
             probe: None,
         }

@@ -5,12 +5,15 @@
 pub mod authority;
 pub mod bare;
 mod body;
+pub mod coding;
+pub mod cors;
 pub mod forwarded;
 pub mod head;
 pub mod header_rules;
 pub mod method;
 pub mod problem;
 pub mod redaction;
+pub mod vary;
 
 pub use self::body::{Body, BodyError, FRAME};
 pub use self::problem::problem;

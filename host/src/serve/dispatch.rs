@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
-use http::header::ALLOW;
+use http::header::{ALLOW, ORIGIN};
 use http::{HeaderMap, HeaderValue, Method, Response, StatusCode, Version};
 
 use super::arrival::{Arrival, read_whole};
@@ -21,6 +21,7 @@ use super::standard;
 use crate::component::{Failure, GuestRequest, Guests, Handled, Invocation, Reply};
 use crate::config::{Origin, RequestAttribute, ServiceName};
 use crate::http::Body;
+use crate::http::cors::{Cors, Verdict, is_preflight};
 use crate::http::method::span_name;
 use crate::http::routes::{Match, RouteIndex};
 use crate::outbound::hops::{self, HOP_BUDGET};
@@ -170,6 +171,10 @@ impl Chain {
         if self.hops > HOP_BUDGET {
             return Err(Rejection::LoopDetected);
         }
+        if let Some(cors) = generation.config.cors.as_ref().filter(|_| is_preflight(&arrival.method, &arrival.headers))
+        {
+            return preflight(cors, &arrival);
+        }
         let instances = match generation.pool.guests() {
             Guests::Lean(instances) => instances,
             Guests::Standard(instances) => {
@@ -218,6 +223,16 @@ impl Chain {
         let parameters = parameters.collect();
         let places = Places { headers: &arrival.headers, query: arrival.uri.query(), parameters };
         request_attributes::attach(&mut exchange.recorder, &self.dispatcher.attributes, &places);
+    }
+}
+
+/// The answer to a browser that asks whether a page may send a request. The exchange says whose pages may.
+fn preflight(cors: &Cors, arrival: &Arrival) -> Result<Reply, Rejection> {
+    match cors.judge(arrival.headers.get(ORIGIN)) {
+        Verdict::Denied => Err(Rejection::ForeignPage),
+        Verdict::Allowed | Verdict::NoPage => {
+            Ok(Reply { status: StatusCode::NO_CONTENT, headers: cors.preflight(), body: Body::empty() })
+        }
     }
 }
 

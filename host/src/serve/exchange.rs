@@ -13,6 +13,7 @@ use http_body::Body as _;
 
 use super::arrival::Arrival;
 use super::rejection::Rejection;
+use super::response_rules::ResponseRules;
 use super::{server_span, trace_response};
 use crate::component::{Cost, Failure, Reply, Run};
 use crate::http::routes::{Match, RouteIndex};
@@ -26,6 +27,7 @@ use crate::trace::{Abort, Pipeline, Recorder, SharedRecorder, SpanId, TraceId};
 pub(super) struct Exchange {
     service: Arc<Service>,
     lease: Lease,
+    rules: ResponseRules,
     pipeline: Pipeline,
     /// Counts the request as active.
     active: Option<ActiveRequestGuard>,
@@ -90,6 +92,7 @@ impl Exchange {
         Exchange {
             active: Some(service.metrics.load().server_request(&arrival.method, arrival.scheme())),
             service: service.clone(),
+            rules: ResponseRules::new(lease.clone(), arrival),
             lease,
             pipeline,
             permit: None,
@@ -177,6 +180,7 @@ impl Exchange {
         {
             trace_response::name_trace(&mut parts, &mut body, &server, &self.pipeline);
         }
+        let body = self.rules.apply(&mut parts, body);
         let is_head = self.method == Method::HEAD && has_content(status);
         let body = if is_head { without_content(&mut parts.headers, body) } else { body };
         Response::from_parts(parts, body)

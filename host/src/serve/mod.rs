@@ -12,6 +12,7 @@ pub mod refused_head;
 mod rejection;
 mod request_attributes;
 mod response_body;
+mod response_rules;
 pub mod server_span;
 mod standard;
 mod trace_response;

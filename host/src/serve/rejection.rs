@@ -20,6 +20,8 @@ use crate::services::Outcome;
 pub enum Rejection {
     /// Its head is not one to serve.
     Head(HeadError),
+    /// A page of an origin that the service does not answer asks for leave.
+    ForeignPage,
     /// No route for this path.
     NotFound,
     /// The path has routes, but not for this method.
@@ -53,6 +55,7 @@ impl Rejection {
     pub fn status(&self) -> StatusCode {
         match self {
             Rejection::Head(error) => error.status(),
+            Rejection::ForeignPage => StatusCode::FORBIDDEN,
             Rejection::NotFound => StatusCode::NOT_FOUND,
             Rejection::MethodNotAllowed(_) => StatusCode::METHOD_NOT_ALLOWED,
             Rejection::BodyTooLarge(_) => StatusCode::PAYLOAD_TOO_LARGE,
@@ -92,6 +95,7 @@ impl Rejection {
     pub fn detail(&self) -> String {
         match self {
             Rejection::Head(error) => error.to_string(),
+            Rejection::ForeignPage => "This service does not answer pages of this origin".to_owned(),
             Rejection::NotFound => "No route of this service matches the path".to_owned(),
             Rejection::MethodNotAllowed(allowed) => format!("This path answers {}", join(allowed)),
             Rejection::BodyTooLarge(limit) => format!("The request body is larger than {limit} bytes"),

@@ -1,0 +1,195 @@
+//! What the manifest says of the responses of a service: which web pages may read them, and whether they are compressed.
+
+use http::{HeaderName, Method};
+use toml::de::DeValue;
+
+use super::error::ConfigError;
+use super::origin::{Origin, Scheme};
+use super::section::{Placed, Section};
+use crate::http::coding::Coding;
+use crate::http::cors::{Cors, Names, Origins};
+
+type Result<T, E = ConfigError> = std::result::Result<T, E>;
+
+/// What pages may use where the manifest does not say: the methods that need no leave (Fetch, 3.3.2).
+const METHODS: [Method; 3] = [Method::GET, Method::HEAD, Method::POST];
+
+/// `[service.cors]`.
+pub(super) fn cors(section: &Section<'_>) -> Result<Option<Cors>> {
+    section.only(&["origins", "methods", "headers", "expose", "credentials", "max_age"])?;
+    if section.table.is_none() {
+        return Ok(None);
+    }
+    let listed = section.required(section.texts("origins")?, "origins", "origins = [\"https://shop.example\"]")?;
+    let cors = Cors {
+        origins: origins(section, listed)?,
+        methods: methods(section)?.unwrap_or_else(|| METHODS.to_vec()),
+        headers: names(section, "headers")?,
+        expose: names(section, "expose")?,
+        credentials: section.boolean("credentials")?.unwrap_or(false),
+        max_age: section.duration("max_age")?,
+    };
+    // A browser would not follow it: with credentials `*` is a name like any other (Fetch, 3.3.4).
+    let any = [
+        ("origins", cors.origins == Origins::Any),
+        ("headers", cors.headers == Names::Any),
+        ("expose", cors.expose == Names::Any),
+    ];
+    match any.into_iter().find(|(_, is_any)| *is_any && cors.credentials) {
+        Some((key, _)) => {
+            let problem = format!("`{key} = [\"*\"]` does not go with `credentials`");
+            Err(section.error(key, problem, "list them one by one, or leave `credentials` out"))
+        }
+        None => Ok(Some(cors)),
+    }
+}
+
+fn origins(section: &Section<'_>, listed: Vec<Placed>) -> Result<Origins> {
+    if let [(only, _)] = &*listed
+        && only == "*"
+    {
+        return Ok(Origins::Any);
+    }
+    if listed.is_empty() {
+        let help = "list an origin, or leave `[service.cors]` out";
+        return Err(section.error("origins", "`origins` lists nobody".to_owned(), help));
+    }
+    let origin = |(text, place): Placed| match Origin::parse(&text) {
+        Some(origin) => Ok(as_browsers_write(&origin)),
+        None => {
+            let help = "write scheme, host and port only, as in \"https://shop.example\", or \"*\" alone for any";
+            Err(section.reader.error(place, format!("`origins` lists `{text}`, which is no origin"), help))
+        }
+    };
+    listed.into_iter().map(origin).collect::<Result<_>>().map(Origins::These)
+}
+
+/// Without a port that is the scheme's own (RFC 6454, 6.2).
+fn as_browsers_write(origin: &Origin) -> String {
+    let (scheme, standard) = match origin.scheme {
+        Scheme::Http => ("http", 80),
+        Scheme::Https => ("https", 443),
+    };
+    let port = if origin.port == standard { String::new() } else { format!(":{}", origin.port) };
+    format!("{scheme}://{}{port}", origin.host)
+}
+
+fn methods(section: &Section<'_>) -> Result<Option<Vec<Method>>> {
+    let Some(listed) = section.texts("methods")? else { return Ok(None) };
+    let method = |(text, place): Placed| {
+        let is_plain = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_uppercase() || byte == b'-');
+        text.parse::<Method>().ok().filter(|_| is_plain).ok_or_else(|| {
+            section.reader.error(place, format!("`{text}` is no method"), "write methods such as \"PUT\"")
+        })
+    };
+    listed.into_iter().map(method).collect::<Result<_>>().map(Some)
+}
+
+fn names(section: &Section<'_>, key: &str) -> Result<Names> {
+    let listed = section.texts(key)?.unwrap_or_default();
+    if let [(only, _)] = &*listed
+        && only == "*"
+    {
+        return Ok(Names::Any);
+    }
+    let name = |(text, place): Placed| {
+        text.parse::<HeaderName>().ok().filter(|_| text != "*").ok_or_else(|| {
+            let help = "write names of header fields, or \"*\" alone for any";
+            section.reader.error(place, format!("`{text}` is no name of a header field"), help)
+        })
+    };
+    listed.into_iter().map(name).collect::<Result<_>>().map(Names::These)
+}
+
+/// `compression`.
+pub(super) fn compression(section: &Section<'_>) -> Result<Vec<Coding>> {
+    let is_switch = section.get("compression").is_some_and(|value| matches!(value.get_ref(), DeValue::Boolean(_)));
+    if is_switch {
+        let is_on = section.boolean("compression")?.unwrap_or(false);
+        return Ok(if is_on { Coding::ALL.to_vec() } else { Vec::new() });
+    }
+    let mut codings = Vec::new();
+    for (text, place) in section.texts("compression")?.unwrap_or_default() {
+        let help = "write \"zstd\", \"br\" or \"gzip\", each at most once, or `true` for all";
+        match Coding::parse(&text) {
+            Some(coding) if !codings.contains(&coding) => codings.push(coding),
+            Some(coding) => {
+                return Err(section.reader.error(place, format!("`{coding}` is listed twice"), help));
+            }
+            None => {
+                return Err(section.reader.error(place, format!("`{text}` is no content coding that is known"), help));
+            }
+        }
+    }
+    Ok(codings)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::super::manifest::read;
+    use super::*;
+    use crate::config::{Environment, ServiceConfig};
+
+    fn service(text: &str) -> Result<ServiceConfig> {
+        let text = format!("[[service]]\nname = \"s\"\ncomponent = \"s.wasm\"\nlisten = \"127.0.0.1:0\"\n{text}\n");
+        let config = read(&text, std::path::Path::new("services.toml"), &Environment::default())?;
+        Ok(config.services.into_iter().next().unwrap())
+    }
+
+    fn refused(text: &str, words: &str) {
+        let error = service(text).unwrap_err().to_string();
+        assert!(error.contains(words), "{text}: {error}");
+    }
+
+    #[test]
+    fn nothing_is_shared_or_compressed_unless_the_manifest_says_so() {
+        let service = service("").unwrap();
+        assert_eq!((service.cors, service.compression), (None, Vec::new()));
+    }
+
+    #[test]
+    fn pages_and_what_they_may_do_are_read() {
+        let text = "[service.cors]\norigins = [\"https://Shop.example:443\", \"http://localhost:5173\"]\n\
+                    methods = [\"GET\", \"PUT\"]\nheaders = [\"Content-Type\"]\nexpose = [\"traceresponse\"]\n\
+                    credentials = true\nmax_age = \"10m\"\n";
+        let cors = service(text).unwrap().cors.unwrap();
+        let known = ["https://shop.example", "http://localhost:5173"].map(str::to_owned);
+        assert_eq!(cors.origins, Origins::These(known.to_vec()), "as browsers write them");
+        assert_eq!(cors.methods, [Method::GET, Method::PUT]);
+        assert_eq!(cors.headers, Names::These(vec![http::header::CONTENT_TYPE]));
+        assert_eq!((cors.credentials, cors.max_age), (true, Some(Duration::from_secs(600))));
+        let open = service("[service.cors]\norigins = [\"*\"]\nheaders = [\"*\"]\n").unwrap().cors.unwrap();
+        assert_eq!((open.origins, open.headers, open.methods), (Origins::Any, Names::Any, METHODS.to_vec()));
+    }
+
+    #[test]
+    fn what_no_browser_would_follow_is_refused() {
+        let cors = |rest: &str| format!("[service.cors]\n{rest}\n");
+        refused(&cors("methods = [\"GET\"]"), "no `origins`");
+        refused(&cors("origins = []"), "lists nobody");
+        refused(&cors("origins = [\"*\"]\ncredentials = true"), "`origins = [\"*\"]` does not go with `credentials`");
+        let named = "origins = [\"https://a.example\"]\n";
+        for key in ["headers", "expose"] {
+            refused(&cors(&format!("{named}credentials = true\n{key} = [\"*\"]")), "does not go with `credentials`");
+        }
+        for origin in ["a.example", "https://a.example/path", "https://*.example", "null", "*\", \"https://a.example"] {
+            refused(&cors(&format!("origins = [\"{origin}\"]")), "which is no origin");
+        }
+        refused(&cors(&format!("{named}methods = [\"get\"]")), "`get` is no method");
+        refused(&cors(&format!("{named}headers = [\"a b\"]")), "`a b` is no name");
+        refused(&cors(&format!("{named}origin = [\"x\"]")), "did you mean `origins`?");
+    }
+
+    #[test]
+    fn codings_are_read_in_the_order_of_preference() {
+        let codings = |value: &str| service(&format!("compression = {value}")).unwrap().compression;
+        assert_eq!(codings("true"), Coding::ALL);
+        assert_eq!(codings("false"), []);
+        assert_eq!(codings("[\"gzip\", \"br\"]"), [Coding::Gzip, Coding::Brotli]);
+        refused("compression = [\"deflate\"]", "`deflate` is no content coding that is known");
+        refused("compression = [\"br\", \"br\"]", "`br` is listed twice");
+        refused("compression = \"gzip\"", "a list of strings");
+    }
+}

@@ -1,0 +1,201 @@
+//! A body that is coded on its way.
+
+use std::io;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
+use bytes::Bytes;
+use http::HeaderMap;
+use http_body::{Body as HttpBody, Frame};
+
+use super::Coding;
+use super::encoder::Encoder;
+use crate::http::{Body, BodyError};
+
+/// A body in a content coding.
+pub(super) struct Encoded {
+    coding: Coding,
+    body: Body,
+    state: State,
+}
+
+/// How far coding has come.
+enum State {
+    /// Nothing was coded.
+    New,
+    /// Frames are being coded. Whether the encoder holds bytes that have not left.
+    Coding { encoder: Encoder, holds: bool },
+    /// All data has left, and the trailers are to follow.
+    Trailing(HeaderMap),
+    /// There is nothing more.
+    Ended,
+}
+
+type Polled = Poll<Option<Result<Frame<Bytes>, BodyError>>>;
+
+impl Encoded {
+    pub fn new(coding: Coding, body: Body) -> Encoded {
+        Encoded { coding, body, state: State::New }
+    }
+
+    fn encoder(&mut self) -> io::Result<(&mut Encoder, &mut bool)> {
+        if matches!(self.state, State::New) {
+            self.state = State::Coding { encoder: Encoder::new(self.coding)?, holds: false };
+        }
+        match &mut self.state {
+            State::Coding { encoder, holds } => Ok((encoder, holds)),
+            _ => Err(io::Error::other("the body went on after its end")),
+        }
+    }
+
+    /// Codes data. Where nothing comes out yet, the next frame is taken when others have had their turn.
+    fn take(&mut self, data: &[u8], context: &Context<'_>) -> Polled {
+        let coded = self.encoder().and_then(|(encoder, holds)| {
+            *holds = true;
+            encoder.write(data)
+        });
+        match coded {
+            Ok(coded) if coded.is_empty() => {
+                context.waker().wake_by_ref();
+                Poll::Pending
+            }
+            coded => self.emit(coded),
+        }
+    }
+
+    /// Lets out what the encoder holds, where the next frame is still to come.
+    fn flush(&mut self) -> Polled {
+        let State::Coding { encoder, holds: holds @ true } = &mut self.state else { return Poll::Pending };
+        *holds = false;
+        match encoder.flush() {
+            Ok(coded) if coded.is_empty() => Poll::Pending,
+            coded => self.emit(coded),
+        }
+    }
+
+    /// Lets out the rest, before the trailers where there are some.
+    fn finish(&mut self, trailers: Option<HeaderMap>) -> Polled {
+        let rest = self.encoder().map(|_| ());
+        let state = std::mem::replace(&mut self.state, trailers.map_or(State::Ended, State::Trailing));
+        let rest = match (rest, state) {
+            (Ok(()), State::Coding { encoder, .. }) => encoder.finish(),
+            (rest, _) => rest.map(|()| Bytes::new()),
+        };
+        self.emit(rest)
+    }
+
+    fn emit(&mut self, coded: io::Result<Bytes>) -> Polled {
+        let frame = coded.map(Frame::data).map_err(|error| {
+            self.state = State::Ended;
+            BodyError::Failed {
+                error_type: "compression",
+                message: format!("the body could not be compressed: {error}"),
+            }
+        });
+        Poll::Ready(Some(frame))
+    }
+}
+
+impl HttpBody for Encoded {
+    type Data = Bytes;
+    type Error = BodyError;
+
+    fn poll_frame(self: Pin<&mut Self>, context: &mut Context<'_>) -> Polled {
+        let this = self.get_mut();
+        if let State::Trailing(trailers) = &mut this.state {
+            let trailers = std::mem::take(trailers);
+            this.state = State::Ended;
+            return Poll::Ready(Some(Ok(Frame::trailers(trailers))));
+        }
+        if matches!(this.state, State::Ended) {
+            return Poll::Ready(None);
+        }
+        match Pin::new(&mut this.body).poll_frame(context) {
+            Poll::Pending => this.flush(),
+            Poll::Ready(None) => this.finish(None),
+            Poll::Ready(Some(Err(error))) => {
+                this.state = State::Ended;
+                Poll::Ready(Some(Err(error)))
+            }
+            Poll::Ready(Some(Ok(frame))) => match frame.into_data() {
+                Ok(data) => this.take(&data, context),
+                Err(frame) => this.finish(frame.into_trailers().ok()),
+            },
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        matches!(self.state, State::Ended)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Read;
+
+    use futures_util::{StreamExt, stream};
+    use http_body_util::{BodyExt, StreamBody};
+
+    use super::*;
+    use crate::http::FRAME;
+
+    fn decoded(coding: Coding, coded: &[u8]) -> Vec<u8> {
+        let mut plain = Vec::new();
+        match coding {
+            Coding::Zstd => zstd::stream::copy_decode(coded, &mut plain).unwrap(),
+            Coding::Brotli => brotli::BrotliDecompress(&mut &coded[..], &mut plain).unwrap(),
+            Coding::Gzip => flate2::read::GzDecoder::new(coded).read_to_end(&mut plain).map(drop).unwrap(),
+        }
+        plain
+    }
+
+    /// What of a coded body that is not whole can be decoded.
+    fn decoded_so_far(coding: Coding, coded: &[u8]) -> Vec<u8> {
+        let mut plain = vec![0; 1024];
+        let count = match coding {
+            Coding::Zstd => zstd::stream::read::Decoder::new(coded).unwrap().read(&mut plain),
+            Coding::Brotli => brotli::Decompressor::new(coded, 4096).read(&mut plain),
+            Coding::Gzip => flate2::read::GzDecoder::new(coded).read(&mut plain),
+        };
+        plain.truncate(count.unwrap());
+        plain
+    }
+
+    #[tokio::test]
+    async fn whatever_its_size_and_form_a_body_comes_out_as_it_went_in() {
+        for coding in Coding::ALL {
+            for size in [0, 1, 1000, FRAME, FRAME + 1, 5 * FRAME + 7] {
+                let plain: Vec<u8> = (0..size).map(|at| (at * at % 251) as u8).collect();
+                let whole = coding.encode(Body::Whole(Bytes::from(plain.clone())));
+                assert_eq!(decoded(coding, &whole.collect().await.unwrap()), plain, "{coding} {size}");
+                let frames: Vec<_> =
+                    plain.chunks(1000).map(|chunk| Ok(Frame::data(Bytes::copy_from_slice(chunk)))).collect();
+                let streamed = coding.encode(Body::stream(StreamBody::new(stream::iter(frames))));
+                assert_eq!(decoded(coding, &streamed.collect().await.unwrap()), plain, "{coding} {size}");
+            }
+        }
+    }
+
+    #[tokio::test]
+    async fn what_came_leaves_before_the_next_frame_comes() {
+        for coding in Coding::ALL {
+            let first = stream::iter([Ok(Frame::data(Bytes::from_static(b"first")))]);
+            let mut body = coding.encode(Body::stream(StreamBody::new(first.chain(stream::pending()))));
+            let frame = tokio::time::timeout(std::time::Duration::from_secs(10), body.frame()).await.unwrap();
+            assert_eq!(decoded_so_far(coding, frame.unwrap().unwrap().data_ref().unwrap()), b"first", "{coding}");
+        }
+    }
+
+    #[tokio::test]
+    async fn trailers_and_errors_pass() {
+        let trailers = HeaderMap::from_iter([(http::header::ETAG, "1".parse().unwrap())]);
+        let frames = [Ok(Frame::data(Bytes::from_static(b"data"))), Ok(Frame::trailers(trailers.clone()))];
+        let body = Coding::Gzip.encode(Body::stream(StreamBody::new(stream::iter(frames))));
+        let collected = BodyExt::collect(body).await.unwrap();
+        assert_eq!(collected.trailers(), Some(&trailers));
+        assert_eq!(decoded(Coding::Gzip, &collected.to_bytes()), b"data");
+        let frames = [Ok(Frame::data(Bytes::from_static(b"data"))), Err(BodyError::BrokenOff("x".to_owned()))];
+        let body = Coding::Gzip.encode(Body::stream(StreamBody::new(stream::iter(frames))));
+        assert_eq!(body.collect().await, Err(BodyError::BrokenOff("x".to_owned())));
+    }
+}

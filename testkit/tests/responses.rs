@@ -1,0 +1,158 @@
+//! What the manifest asks of responses: which web pages may read them (CORS), and that they are compressed.
+
+use std::io::Read;
+
+use flate2::read::GzDecoder;
+use testkit::raw::Connection;
+use testkit::{Answer, Client, Shop, ShopBuilder};
+
+const PAGE: &str = "https://shop.example";
+
+fn with_cors(more: &str) -> ShopBuilder {
+    let cors = format!("[service.cors]\norigins = [\"{PAGE}\", \"http://localhost:5173\"]\n{more}");
+    Shop::oddities().keys("oddities", &cors)
+}
+
+fn lists(answer: &Answer, field: &str, member: &str) -> bool {
+    let lines = answer.headers.get_all(field).iter().filter_map(|value| value.to_str().ok());
+    lines.flat_map(|line| line.split(',')).any(|found| found.trim().eq_ignore_ascii_case(member))
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_preflight_is_answered_before_the_guest_and_traced() {
+    let more = "methods = [\"GET\", \"PUT\"]\nheaders = [\"content-type\"]\nmax_age = \"10m\"\ncredentials = true";
+    let shop = with_cors(more).start().await;
+    for client in [Client::default(), Client::h2c()] {
+        let request = client.request("OPTIONS", shop.address("oddities"), "/items/1").header("origin", PAGE);
+        let answer = request.header("access-control-request-method", "PUT").send().await;
+        assert_eq!((answer.status.as_u16(), answer.body.len()), (204, 0), "{}", answer.text());
+        assert_eq!(answer.header("access-control-allow-origin"), PAGE);
+        assert_eq!(answer.header("access-control-allow-credentials"), "true");
+        assert_eq!(answer.header("access-control-allow-methods"), "GET, PUT");
+        assert_eq!(answer.header("access-control-allow-headers"), "content-type");
+        assert_eq!(answer.header("access-control-max-age"), "600");
+        assert!(lists(&answer, "vary", "origin"), "{:?}", answer.headers);
+        let tree = shop.trace(&answer.trace, 1).await;
+        let server = tree.line("oddities OPTIONS SERVER");
+        server.assert_attribute("http.response.status_code", 204);
+        assert!(!server.attributes.contains_key("spandrel.guest.cpu_time"), "no guest had it");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn pages_read_the_answers_that_they_may_and_no_others() {
+    let shop = with_cors("expose = [\"traceresponse\", \"x-total\"]").start().await;
+    for (path, status) in [("/health", 200), ("/nothing", 404), ("/trap", 500)] {
+        let answer = shop.request("GET", "oddities", path).header("origin", PAGE).send().await;
+        assert_eq!(answer.status, status);
+        assert_eq!(answer.header("access-control-allow-origin"), PAGE, "{path}");
+        assert_eq!(answer.header("access-control-expose-headers"), "traceresponse, x-total", "{path}");
+        assert!(!answer.headers.contains_key("access-control-allow-credentials"));
+        assert!(lists(&answer, "vary", "origin"), "{:?}", answer.headers);
+    }
+    for origin in ["https://shop.example.evil", "http://shop.example", "https://shop.example:8443", "null", ""] {
+        let answer = shop.request("GET", "oddities", "/health").header("origin", origin).send().await;
+        assert_eq!(answer.status, 200, "the browser keeps it from the page");
+        assert!(!answer.headers.contains_key("access-control-allow-origin"), "{origin}: {:?}", answer.headers);
+        assert!(lists(&answer, "vary", "origin"), "{:?}", answer.headers);
+        let asked = shop.request("OPTIONS", "oddities", "/health").header("origin", origin);
+        let answer = asked.header("access-control-request-method", "GET").send().await;
+        answer.assert_problem(403, "pages of this origin");
+        assert!(!answer.headers.contains_key("access-control-allow-methods"), "{origin}: {:?}", answer.headers);
+    }
+    let from_no_page = shop.get("oddities", "/health").await;
+    assert!(!from_no_page.headers.contains_key("access-control-allow-origin"));
+    assert!(lists(&from_no_page, "vary", "origin"), "a cache must not give it to a page");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn any_page_may_read_what_is_for_all() {
+    let cors = "[service.cors]\norigins = [\"*\"]\nheaders = [\"*\"]";
+    let shop = Shop::oddities().keys("oddities", cors).start().await;
+    let answer = shop.request("GET", "oddities", "/health").header("origin", "null").send().await;
+    assert_eq!(answer.header("access-control-allow-origin"), "*");
+    assert!(!answer.headers.contains_key("vary"), "it is the same for all: {:?}", answer.headers);
+    let asked = shop.request("OPTIONS", "oddities", "/health").header("origin", PAGE);
+    let answer = asked.header("access-control-request-method", "PUT").send().await;
+    assert_eq!(answer.header("access-control-allow-methods"), "GET, HEAD, POST");
+    assert_eq!(answer.header("access-control-allow-headers"), "*");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn options_that_no_page_asks_are_the_services_own() {
+    let shop = with_cors("").start().await;
+    let answer = shop.request("OPTIONS", "oddities", "/health").send().await;
+    assert_eq!(answer.status, 405);
+    let answer = shop.request("OPTIONS", "oddities", "/health").header("origin", PAGE).send().await;
+    assert_eq!(answer.status, 405, "without a method that is asked for it is no preflight");
+    let without = Shop::oddities().start().await;
+    let asked = without.request("OPTIONS", "oddities", "/health").header("origin", PAGE);
+    let answer = asked.header("access-control-request-method", "GET").send().await;
+    assert_eq!(answer.status, 405, "without `[service.cors]` nobody answers for the service");
+}
+
+fn unpacked(answer: &Answer) -> Vec<u8> {
+    let mut plain = Vec::new();
+    GzDecoder::new(&*answer.body).read_to_end(&mut plain).expect("gzip");
+    plain
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_body_leaves_in_the_coding_that_the_client_prefers() {
+    let shop = Shop::oddities().keys("oddities", "compression = true").start().await;
+    for size in [2_000, 60_000, 300_000] {
+        let body = "x".repeat(size);
+        let plain = shop.request("POST", "oddities", "/echo/a/b").body(body.clone()).send().await;
+        assert!(!plain.headers.contains_key("content-encoding"), "nobody asked for it");
+        assert!(lists(&plain, "vary", "accept-encoding"), "{:?}", plain.headers);
+        for (accepted, coding) in [("gzip", "gzip"), ("br;q=0.5, gzip;q=0.1", "br"), ("gzip, br, zstd", "zstd")] {
+            let request = shop.request("POST", "oddities", "/echo/a/b").body(body.clone());
+            let answer = request.header("accept-encoding", accepted).send().await;
+            assert_eq!(answer.header("content-encoding"), coding, "{accepted}");
+            assert!(lists(&answer, "vary", "accept-encoding"), "{:?}", answer.headers);
+            assert!(answer.body.len() < plain.body.len() / 4, "{} of {}", answer.body.len(), plain.body.len());
+            let tree = shop.trace(&answer.trace, 1).await;
+            tree.roots()[0].assert_attribute("http.response.body.size", answer.body.len());
+            if coding == "gzip" {
+                let sent: serde_json::Value = serde_json::from_slice(&unpacked(&answer)).expect("JSON");
+                assert!(sent["body"] == body, "{size} bytes come out as they went in");
+            }
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_small_without_a_body_or_not_asked_for_stays_as_it_is() {
+    let shop = Shop::oddities().keys("oddities", "compression = [\"gzip\"]").start().await;
+    let asked = |method: &str, path: &str| {
+        shop.request(method, "oddities", path).header("accept-encoding", "gzip, br, zstd").send()
+    };
+    for (method, path) in [("GET", "/health"), ("HEAD", "/health"), ("GET", "/huge/100000"), ("GET", "/status/204")] {
+        let answer = asked(method, path).await;
+        assert!(!answer.headers.contains_key("content-encoding"), "{method} {path}: {:?}", answer.headers);
+    }
+    let request = shop.request("POST", "oddities", "/echo/a/b").body("x".repeat(5_000));
+    let answer = request.header("accept-encoding", "br").send().await;
+    assert!(!answer.headers.contains_key("content-encoding"), "the manifest offers gzip alone");
+    let off = Shop::oddities().start().await;
+    let request = off.request("POST", "oddities", "/echo/a/b").body("x".repeat(5_000));
+    let answer = request.header("accept-encoding", "gzip").send().await;
+    assert!(!answer.headers.contains_key("content-encoding") && !answer.headers.contains_key("vary"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stream_is_compressed_line_by_line() {
+    let shop = Shop::standard().keys("standard-p2", "compression = [\"gzip\"]").start().await;
+    let mut connection = Connection::open(shop.address("standard-p2")).await;
+    // The whole would take an hour.
+    let target = "/drip?lines=36000&pause=50";
+    connection.send(format!("GET {target} HTTP/1.1\r\nhost: x\r\naccept-encoding: gzip\r\n\r\n")).await;
+    let head = connection.read_until("\r\n\r\n").await.to_ascii_lowercase();
+    assert!(head.contains("content-encoding: gzip") && !head.contains("content-length"), "{head}");
+    for _ in 0..6 {
+        connection.read_until("\r\n").await;
+    }
+    let whole = shop.request("GET", "standard-p2", "/drip?lines=3&pause=1").header("accept-encoding", "gzip");
+    let answer = whole.send().await;
+    assert!(String::from_utf8_lossy(&unpacked(&answer)).ends_with("line 2\n"), "{:?}", unpacked(&answer));
+}
