@@ -1,0 +1,113 @@
+//! `docs/telemetry.md` is held against the sources of the host: what they put on spans is listed, and what is listed is
+//! put there. Read as text, so that what no test makes happen counts too.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+/// What stands before a value of `error.type` in the sources. `_` is any name.
+const BEFORE_ERROR_TYPES: [&str; 6] =
+    [".fail(_, \"", "Some((\"", "error_type: \"", "cut_calls_short(\"", ".end(printed, \"", ".set(server, \"error.type\", \""];
+/// What stands before the name of an attribute.
+const BEFORE_ATTRIBUTES: [&str; 3] = ["Attribute::new(\"", ".set(_, \"", " set(\""];
+/// Modules that record spans.
+const RECORDING: [&str; 8] = ["component", "control", "hostfn", "http", "outbound", "serve", "services", "trace"];
+
+fn folder() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("..")
+}
+
+fn page() -> String {
+    fs::read_to_string(folder().join("docs/telemetry.md")).expect("docs/telemetry.md")
+}
+
+/// The sources of the modules that record spans, without tests.
+fn sources() -> Vec<String> {
+    let mut folders: Vec<PathBuf> = RECORDING.iter().map(|module| folder().join("host/src").join(module)).collect();
+    let mut sources = Vec::new();
+    while let Some(folder) = folders.pop() {
+        for entry in fs::read_dir(&folder).expect("a module") {
+            let path = entry.expect("a file").path();
+            let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+            if path.is_dir() {
+                folders.extend(Some(path).filter(|path| !path.ends_with("tests")));
+            } else if name.ends_with(".rs") && !name.ends_with("tests.rs") {
+                let text = fs::read_to_string(&path).expect("a source");
+                sources.push(text.split("#[cfg(test)]").next().unwrap_or_default().to_owned());
+            }
+        }
+    }
+    assert!(sources.len() > 50, "{} sources", sources.len());
+    sources
+}
+
+/// The texts in quotes behind `pattern`.
+fn behind<'a>(source: &'a str, pattern: &str) -> Vec<&'a str> {
+    let (start, rest) = pattern.split_once('_').unwrap_or((pattern, ""));
+    let has_name = pattern.contains(['_']) && !rest.is_empty() && rest.starts_with(',');
+    let (start, rest) = if has_name { (start, rest) } else { (pattern, "") };
+    let found = source.split(start).skip(1);
+    let named = found.filter_map(|text| {
+        if !has_name {
+            return Some(text);
+        }
+        let name = text.find(|character: char| !(character.is_alphanumeric() || "_.()".contains(character)))?;
+        text.get(name..)?.strip_prefix(rest)
+    });
+    named.filter_map(|text| text.split('"').next()).collect()
+}
+
+/// The texts in quotes within the functions of this name.
+fn within<'a>(source: &'a str, function: &str) -> Vec<&'a str> {
+    let bodies = source.split(function).skip(1).filter_map(|text| text.split("\n    }\n").next());
+    bodies.flat_map(|body| body.split('"').skip(1).step_by(2)).collect()
+}
+
+fn is_word(text: &&str) -> bool {
+    !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_lowercase() || byte == b'_')
+}
+
+/// The texts in backticks.
+fn ticked(text: &str) -> impl Iterator<Item = &str> {
+    text.split('`').skip(1).step_by(2)
+}
+
+/// The first cells of the rows of a table that begins behind `heading`.
+fn first_cells<'a>(page: &'a str, heading: &str) -> Vec<&'a str> {
+    let (_, rest) = page.split_once(heading).unwrap_or_else(|| panic!("no `{heading}`"));
+    let rows = rest.lines().skip_while(|line| !line.starts_with('|')).take_while(|line| line.starts_with('|'));
+    rows.skip(2).filter_map(|row| row.split('|').nth(1)).flat_map(ticked).collect()
+}
+
+#[test]
+fn every_value_of_error_type_is_listed_and_every_one_that_is_listed_is_used() {
+    let (sources, page) = (sources(), page());
+    let found = sources.iter().flat_map(|source| {
+        let behind = BEFORE_ERROR_TYPES.iter().flat_map(|pattern| behind(source, pattern));
+        behind.chain(within(source, "fn error_type(")).filter(is_word)
+    });
+    let used: BTreeSet<&str> = found.collect();
+    let listed: BTreeSet<&str> = first_cells(&page, "**Values of `error.type`").into_iter().collect();
+    assert!(listed.len() > 20 && used.contains("wasm_trap"), "{listed:?} {used:?}");
+    let unlisted: Vec<_> = used.iter().filter(|value| !page.contains(&format!("`{value}`"))).collect();
+    assert!(unlisted.is_empty(), "docs/telemetry.md says nothing of {unlisted:?}");
+    let unused: Vec<_> = listed.difference(&used).collect();
+    assert!(unused.is_empty(), "docs/telemetry.md lists {unused:?}, which nothing uses");
+}
+
+#[test]
+fn every_attribute_of_a_span_is_listed_and_every_one_that_is_listed_is_set() {
+    let (sources, page) = (sources(), page());
+    let found = sources.iter().flat_map(|source| BEFORE_ATTRIBUTES.iter().flat_map(|pattern| behind(source, pattern)));
+    let set: BTreeSet<&str> = found.filter(|name| name.contains('.')).collect();
+    assert!(set.len() > 20 && set.contains("url.path"), "{set:?}");
+    let unlisted: Vec<_> = set.iter().filter(|name| !page.contains(&format!("`{name}`"))).collect();
+    assert!(unlisted.is_empty(), "docs/telemetry.md says nothing of {unlisted:?}");
+    let listed = first_cells(&page, "**Server spans** are named");
+    assert!(listed.contains(&"http.route"), "{listed:?}");
+    let unset: Vec<_> = listed
+        .iter()
+        .filter(|name| !sources.iter().any(|source| source.contains(&format!("\"{name}\""))))
+        .collect();
+    assert!(unset.is_empty(), "docs/telemetry.md lists {unset:?}, which nothing sets");
+}
