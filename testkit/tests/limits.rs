@@ -45,15 +45,44 @@ async fn a_trap_throws_the_instance_away_and_nobody_else_notices() {
     let count = async || shop.get("oddities", "/count").await.json().as_u64().unwrap_or_default();
     let (first, second) = (count().await, count().await);
     assert_eq!((first, second), (1, 2), "instances are reused");
-    for path in ["/trap", "/overflow"] {
+    for (path, kind) in [("/trap", "wasm_trap"), ("/overflow", "stack_overflow")] {
         let answer = shop.get("oddities", path).await;
         answer.assert_problem(500, "");
         assert_eq!(count().await, 1, "the instance after {path} is fresh");
         let tree = shop.trace(&answer.trace, 1).await;
         let server = tree.one(&format!("GET {path}"));
-        server.assert_attribute("error.type", "wasm_trap");
+        server.assert_attribute("error.type", kind);
         assert!(server.event("exception").is_some());
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_guest_whose_calls_are_nested_too_deeply_is_told_which() {
+    let shop = Shop::oddities().start().await;
+    let answer = shop.get("oddities", "/overflow").await;
+    let tree = shop.whole_trace(&answer.trace).await;
+    let server = tree.one("GET /overflow");
+    let text =
+        |key: &str| server.event("exception").and_then(|event| event.attributes[key].as_str()).unwrap_or_default();
+    assert_eq!(text("exception.type"), "stack_overflow");
+    let message = text("exception.message");
+    assert!(message.starts_with("stack overflow: ") && message.contains("overflow::deeper"), "{message}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_guest_without_memory_is_told_its_limit_in_one_log_record() {
+    let shop = Shop::oddities().limits("oddities", "memory = \"16MiB\"").start().await;
+    let answer = shop.get("oddities", "/grow").await;
+    answer.assert_problem(500, "");
+    let collector = shop.shut_down().await;
+    let tree = collector.trace(&answer.trace);
+    tree.one("GET /grow").assert_attribute("error.type", "out_of_memory");
+    let records: Vec<_> =
+        collector.logs().into_iter().filter(|record| record.trace_id == answer.trace.as_str()).collect();
+    let [record] = records.as_slice() else { panic!("{records:#?}") };
+    let message = "out of memory: an allocation of 1 MiB failed; the limit is 16 MiB (limits.memory)";
+    assert_eq!((record.body.as_str(), record.severity.as_str()), (Some(message), "ERROR"));
+    assert_eq!(record.attributes["exception.type"], "out_of_memory");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use serde_json::{Value, json};
 use testkit::origin::{Manner, Origin};
-use testkit::{Admin, Kind, ODDITIES_PORT, Shop, ShopBuilder, Span, artifacts, padded, variant};
+use testkit::{Admin, Kind, ODDITIES_PORT, Outcome, Shop, ShopBuilder, Span, artifacts, padded, variant};
 
 const UNWATCHED: &str = "[swap]\nwatch = false";
 
@@ -53,6 +53,17 @@ async fn a_candidate_that_traps_in_its_probe_is_refused() {
     let words = ["GET /panic/the-shelf-fell", "trapped", "the-shelf-fell"];
     assert_refused(&shop, "oddities", variant("oddities", 1), &words).await;
     assert_eq!(shop.get("oddities", "/health").await.status, 200);
+    let name = "probe /panic/the-shelf-fell";
+    let probe = shop.collector().wait_for_span(name, |span| span.name == name).await;
+    assert_probe_failed(&probe, "wasm_trap", "the-shelf-fell (");
+    assert!(probe.event("exception").is_some(), "{probe}");
+}
+
+/// Panics unless a probe's span is an error of this type and message.
+#[track_caller]
+fn assert_probe_failed(probe: &Span, kind: &str, message: &str) {
+    assert!(matches!(&probe.outcome, Outcome::Error(said) if said.contains(message)), "{probe:#?}");
+    probe.assert_attribute("error.type", kind);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -88,6 +99,9 @@ async fn a_probe_answer_that_is_wrong_is_named() {
     };
     let answer = swap(&shop, "product-service", variant("user-service", 0)).await;
     answer.assert_problem(422, "the probe GET /health of the new version answered 503");
+    let probe = shop.collector().wait_for_span("the probe", |span| span.name == "probe /health").await;
+    assert_probe_failed(&probe, "503", "answered 503");
+    probe.assert_attribute("http.response.status_code", 503);
     let shop = Shop::oddities().with_console().head(UNWATCHED).keys("oddities", "probe = \"/count\"").start().await;
     let answer = swap(&shop, "oddities", variant("inventory-service", 0)).await;
     answer.assert_problem(422, "the probe GET /count of the new version has no route");

@@ -412,6 +412,9 @@ async fn an_exception_is_a_log_record_too() {
     assert_eq!((record.service.as_str(), record.trace_id.as_str()), ("oddities", answer.trace.as_str()));
     assert!(!record.span_id.is_empty());
     assert!(record.attributes["exception.stacktrace"].as_str().is_some_and(|text| text.contains("shelf_falls_down")));
+    let collector = shop.shut_down().await;
+    let records = collector.logs().into_iter().filter(|record| record.trace_id == answer.trace.as_str()).count();
+    assert_eq!(records, 1, "what the panic wrote to standard error is not told again");
 }
 
 #[tokio::test(flavor = "multi_thread")]

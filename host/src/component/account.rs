@@ -5,7 +5,7 @@
 //! needed all of it must still be able to call others. What is held is given back when its owner is dropped.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 /// What is put down for anything that is held, besides its bytes.
 pub(crate) const OVERHEAD: usize = 256;
@@ -15,6 +15,8 @@ pub(crate) struct Account {
     limit: u64,
     memory: AtomicU64,
     held: AtomicU64,
+    /// Whether linear memory was to grow beyond the limit.
+    was_refused: AtomicBool,
 }
 
 /// Bytes that are held: given back when this is dropped.
@@ -26,7 +28,8 @@ pub(crate) struct Held {
 impl Account {
     /// The account of an instance that has nothing yet.
     pub fn new(limit: u64) -> Arc<Account> {
-        Arc::new(Account { limit, memory: AtomicU64::new(0), held: AtomicU64::new(0) })
+        let was_refused = AtomicBool::new(false);
+        Arc::new(Account { limit, memory: AtomicU64::new(0), held: AtomicU64::new(0), was_refused })
     }
 
     /// Linear memory in bytes, over all memories of the instance.
@@ -45,8 +48,20 @@ impl Account {
         let fits = total <= self.limit;
         if fits {
             self.memory.store(total, Ordering::Relaxed);
+        } else {
+            self.was_refused.store(true, Ordering::Relaxed);
         }
         fits
+    }
+
+    /// The most that linear memory may have, in bytes.
+    pub fn limit(&self) -> u64 {
+        self.limit
+    }
+
+    /// Whether linear memory was to grow beyond it since this was asked last.
+    pub fn take_refusal(&self) -> bool {
+        self.was_refused.swap(false, Ordering::Relaxed)
     }
 
     /// Nothing, to which more can be added.
@@ -91,7 +106,9 @@ mod tests {
         let account = Account::new(1_000);
         assert!(account.grow(600));
         assert!(account.grow(400));
+        assert!(!account.take_refusal());
         assert!(!account.grow(1));
+        assert!(account.take_refusal() && !account.take_refusal());
         assert_eq!(account.memory(), 1_000);
         assert!(account.hold(800).is_none(), "with its overhead it is too much");
         let held = account.hold(700).unwrap();

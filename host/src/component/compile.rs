@@ -176,13 +176,15 @@ async fn lean_routes(
     symbolizer: &Arc<Symbolizer>,
     context: &Arc<ServiceContext>,
 ) -> Result<Vec<Route>, ComponentError> {
+    let does_not_start = |error: wasmtime::Error| ComponentError::DoesNotStart(error.root_cause().to_string());
     let asked = async {
-        let mut instance = LeanInstance::instantiate((pre, symbolizer), context, Arc::default()).await?;
-        instance.routes().await
+        let made = LeanInstance::instantiate((pre, symbolizer), context, Arc::default()).await;
+        let mut instance = made.map_err(does_not_start)?;
+        instance.routes().await.map_err(|exception| ComponentError::RoutesFailed(exception.message))
     };
     let limit = context.limits.request_timeout;
     match tokio::time::timeout(limit, asked).await {
-        Ok(routes) => routes.map_err(|error| ComponentError::RoutesFailed(error.root_cause().to_string())),
+        Ok(routes) => routes,
         Err(_) => Err(ComponentError::RoutesFailed(format!("no answer within {limit:?}"))),
     }
 }

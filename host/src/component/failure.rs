@@ -2,12 +2,15 @@
 
 use wasmtime::{FrameInfo, Trap, WasmBacktrace};
 
+use super::exhaustion::{MemoryUse, stack_overflow};
+use super::function_name::demangled;
+use super::panic_output::LastOutput;
 use super::symbolizer::Symbolizer;
 use crate::trace::{Attribute, Recorder};
 
-/// The bytes of a function's name that stand in a backtrace, and those of a symbol that are looked at for it.
-const MAX_NAME: usize = 512;
-const MAX_SYMBOL: usize = 8 << 10;
+/// The kinds of traps that have a value of `error.type` of their own.
+const OUT_OF_MEMORY: &str = "out_of_memory";
+const STACK_OVERFLOW: &str = "stack_overflow";
 
 /// Why a request got no answer from its guest.
 #[derive(Clone, Debug, thiserror::Error)]
@@ -42,13 +45,22 @@ impl Failure {
     /// The value of `error.type`.
     pub fn error_type(&self) -> &'static str {
         match self {
-            Failure::Trapped(_) => "wasm_trap",
+            Failure::Trapped(exception) => exception.error_type(),
             Failure::TimedOut => "timeout",
             Failure::Saturated(_) => "no_instance",
             Failure::InvalidResponse(_) => "invalid_response",
             Failure::ResponseTooLarge { .. } => "response_too_large",
             Failure::NoResponse => "no_response",
             Failure::ErrorCode(_) => "error_code",
+        }
+    }
+
+    /// `error.type` and message of the spans that the guest left open, where it did not come to their ends.
+    pub fn abort(&self) -> Option<(&'static str, String)> {
+        match self {
+            Failure::Trapped(exception) => Some((exception.error_type(), exception.message.clone())),
+            Failure::TimedOut => Some((self.error_type(), String::from("request_timeout passed"))),
+            _ => None,
         }
     }
 }
@@ -66,29 +78,43 @@ pub struct Exception {
 }
 
 impl Exception {
-    /// Puts it on the request's server span as an event, and writes a log record for those who look at logs.
+    /// Reads a trap. `output` is what the guest last wrote, if that says what the trap was about.
+    pub(super) fn from_trap(
+        error: &wasmtime::Error,
+        output: Option<LastOutput>,
+        symbolizer: &Symbolizer,
+        memory: MemoryUse,
+    ) -> Exception {
+        let backtrace = error.downcast_ref::<WasmBacktrace>();
+        let stacktrace = backtrace.map(|backtrace| render(backtrace, symbolizer)).unwrap_or_default();
+        let trap = error.downcast_ref::<Trap>();
+        let gives_up = matches!(trap, Some(Trap::UnreachableCodeReached | Trap::MemoryOutOfBounds));
+        let (kind, message) = match (output, stack_overflow(error, trap)) {
+            (Some(LastOutput::Panic(message)), _) => ("panic", message),
+            (Some(LastOutput::AllocationFailed(wanted)), _) => (OUT_OF_MEMORY, memory.message(Some(wanted))),
+            (None, Some(message)) => (STACK_OVERFLOW, message),
+            (None, None) if gives_up && memory.was_refused => (OUT_OF_MEMORY, memory.message(None)),
+            (None, None) => (trap.map_or("host_error", trap_kind), message(error, trap)),
+        };
+        Exception { kind, message, stacktrace }
+    }
+
+    /// The value of `error.type`.
+    pub fn error_type(&self) -> &'static str {
+        match self.kind {
+            OUT_OF_MEMORY | STACK_OVERFLOW => self.kind,
+            _ => "wasm_trap",
+        }
+    }
+
+    /// Puts it on the request's server span as an event, and into the log for those who look there.
     pub fn record(&self, recorder: &mut Recorder) {
-        let server = recorder.server();
         let attributes = [
             Attribute::new("exception.type", self.kind),
             Attribute::new("exception.message", &self.message),
             Attribute::new("exception.stacktrace", &self.stacktrace),
         ];
-        recorder.exception(server, self.message.clone(), &attributes);
-    }
-
-    /// Reads a trap. `stderr` is what the guest wrote: a Rust guest's panic says there what it was about.
-    pub(super) fn from_trap(error: &wasmtime::Error, stderr: &[String], symbolizer: &Symbolizer) -> Exception {
-        let backtrace = error.downcast_ref::<WasmBacktrace>();
-        let stacktrace = backtrace.map(|backtrace| render(backtrace, symbolizer)).unwrap_or_default();
-        let trap = error.downcast_ref::<Trap>();
-        if let Some(message) = panic_message(stderr) {
-            return Exception { kind: "panic", message, stacktrace };
-        }
-        match allocation_failure(stderr) {
-            Some(message) => Exception { kind: "out_of_memory", message, stacktrace },
-            None => Exception { kind: trap.map_or("host_error", trap_kind), message: message(error, trap), stacktrace },
-        }
+        recorder.exception(recorder.server(), self.message.clone(), &attributes);
     }
 }
 
@@ -130,18 +156,10 @@ fn push_frame(lines: &mut String, function: &str, module: &str, location: Option
     debug_assert!(written.is_ok(), "writing to a string cannot fail");
 }
 
-/// A Rust symbol as it is written in the source; any other as it is. Too long a one is cut.
-fn demangled(function: &str) -> String {
-    let symbol = &function[..function.floor_char_boundary(MAX_SYMBOL)];
-    let mut name = format!("{:#}", rustc_demangle::demangle(symbol));
-    name.truncate(name.floor_char_boundary(MAX_NAME));
-    name
-}
-
 /// A name of low cardinality for each kind of trap.
 fn trap_kind(trap: &Trap) -> &'static str {
     match trap {
-        Trap::StackOverflow => "stack_overflow",
+        Trap::StackOverflow => STACK_OVERFLOW,
         Trap::MemoryOutOfBounds | Trap::HeapMisaligned => "memory_out_of_bounds",
         Trap::TableOutOfBounds | Trap::IndirectCallToNull | Trap::BadSignature => "bad_indirect_call",
         Trap::IntegerOverflow | Trap::IntegerDivisionByZero | Trap::BadConversionToInteger => "arithmetic",
@@ -149,54 +167,5 @@ fn trap_kind(trap: &Trap) -> &'static str {
         Trap::Interrupt | Trap::OutOfFuel => "interrupted",
         Trap::AllocationTooLarge => "allocation_too_large",
         _ => "trap",
-    }
-}
-
-/// What Rust's standard library writes last where an allocation fails.
-fn allocation_failure(stderr: &[String]) -> Option<String> {
-    let line = stderr.last()?;
-    let size = line.strip_prefix("memory allocation of ")?.strip_suffix(" bytes failed")?;
-    size.parse::<u64>().ok().map(|_| line.clone())
-}
-
-/// What a Rust panic wrote: everything after the line that says `panicked at`, up to the note on backtraces.
-fn panic_message(stderr: &[String]) -> Option<String> {
-    let at = stderr.iter().rposition(|line| line.contains("panicked at"))?;
-    let location = stderr.get(at)?.split("panicked at ").nth(1)?.trim_end_matches(':');
-    let text = stderr.iter().skip(at + 1).take_while(|line| !line.starts_with("note: "));
-    let text = text.map(String::as_str).collect::<Vec<_>>().join("\n");
-    Some(if text.is_empty() { location.to_owned() } else { format!("{text} ({location})") })
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_panic_carries_its_message_and_place() {
-        let lines = [
-            "hello",
-            "thread '<unnamed>' panicked at src/stock.rs:12:5:",
-            "shelf is empty",
-            "note: run with `RUST_BACKTRACE=1` context variable to display a backtrace",
-        ];
-        let lines = lines.map(str::to_owned);
-        assert_eq!(panic_message(&lines).as_deref(), Some("shelf is empty (src/stock.rs:12:5)"));
-        assert_eq!(panic_message(&lines[..1]), None);
-    }
-
-    #[test]
-    fn a_symbol_reads_like_the_source() {
-        assert_eq!(demangled("_ZN5stock7reserve17h0123456789abcdefE"), "stock::reserve");
-        assert_eq!(demangled("_RNvCs1234_5stock7reserve"), "stock::reserve");
-        assert_eq!(demangled("reserve"), "reserve");
-        assert_eq!(demangled(&"é".repeat(10_000)).len(), 512);
-    }
-
-    #[test]
-    fn a_guest_without_memory_says_so() {
-        let lines = ["memory allocation of 1048576 bytes failed".to_owned()];
-        assert_eq!(allocation_failure(&lines).as_deref(), Some("memory allocation of 1048576 bytes failed"));
-        assert_eq!(allocation_failure(&["memory allocation of bytes".to_owned()]), None);
     }
 }

@@ -13,6 +13,7 @@ use tokio::io::AsyncWrite;
 use wasmtime_wasi::cli::{IsTerminal, StdoutStream};
 use wasmtime_wasi::p2::{OutputStream, Pollable, StreamResult};
 
+use super::panic_output::{self, LastOutput};
 use crate::trace::{Attribute, Recorder, Severity};
 
 /// How much of one stream is kept for one request, in bytes.
@@ -51,9 +52,12 @@ impl Printed {
         Printed { stdout: stdout.take_lines(), stderr: stderr.take_lines() }
     }
 
-    /// The lines of standard error.
-    pub fn stderr(&self) -> Vec<String> {
-        self.stderr.iter().map(|line| line.text.clone()).collect()
+    /// Takes out what a guest that trapped wrote last on standard error about it.
+    pub(super) fn take_last_output(&mut self) -> Option<LastOutput> {
+        let lines: Vec<_> = self.stderr.iter().map(|line| line.text.clone()).collect();
+        let (range, told) = panic_output::find(&lines)?;
+        self.stderr.drain(range);
+        Some(told)
     }
 
     /// Each line becomes a log record of the request, in the order in which they were printed.
@@ -198,6 +202,18 @@ mod tests {
 
     fn texts(output: &GuestOutput) -> Vec<String> {
         output.take_lines().into_iter().map(|line| line.text).collect()
+    }
+
+    #[test]
+    fn what_a_panic_wrote_is_told_once() {
+        let (stdout, stderr) = (GuestOutput::default(), GuestOutput::default());
+        stderr.append(
+            b"before\n\nthread 'main' (1) panicked at src/a.rs:1:2:\nboom\nnote: run with `RUST_BACKTRACE=1`\n",
+        );
+        let mut printed = Printed::take(&stdout, &stderr);
+        assert_eq!(printed.take_last_output(), Some(LastOutput::Panic("boom (src/a.rs:1:2)".to_owned())));
+        assert_eq!(printed.stderr.iter().map(|line| line.text.as_str()).collect::<Vec<_>>(), ["before"]);
+        assert_eq!(printed.take_last_output(), None);
     }
 
     #[test]

@@ -11,6 +11,7 @@ use wasmtime_wasi_http::{WasiHttpCtxView, WasiHttpView};
 use super::account::Account;
 use super::client_call::ClientCall;
 use super::context::ServiceContext;
+use super::exhaustion::MemoryUse;
 use super::gauge::Gauge;
 use super::guest_output::GuestOutput;
 use super::invocation::GuestRequest;
@@ -62,6 +63,11 @@ impl StoreData {
         self.account.memory()
     }
 
+    /// What is to be known of its memory when the instance has trapped. It tells of refusals once.
+    pub(super) fn memory_use(&self) -> MemoryUse {
+        MemoryUse { limit: self.account.limit(), was_refused: self.account.take_refusal() }
+    }
+
     /// Whether more is left of what the host held for a request than may stay with an idle instance.
     pub(super) fn has_leftovers(&self) -> bool {
         self.account.held() > LEFTOVERS
@@ -70,6 +76,7 @@ impl StoreData {
     /// Makes `request` the one that host functions work on.
     pub(super) fn begin(&mut self, request: GuestRequest) {
         self.sequence = self.sequence.wrapping_add(1);
+        self.account.take_refusal();
         self.request = Some(request);
     }
 

@@ -17,7 +17,7 @@ use super::exchange::Exchange;
 use super::rejection::Rejection;
 use super::request_attributes::{self, Places};
 use super::response_body::respond;
-use super::standard;
+use super::{probe_span, standard};
 use crate::component::{Failure, GuestRequest, Guests, Handled, Invocation, Reply};
 use crate::config::{Origin, RequestAttribute, ServiceName};
 use crate::http::Body;
@@ -85,9 +85,12 @@ impl Dispatcher {
         let active = GuestRequest { recorder, locals: Arc::new(chain), elsewhere: Duration::ZERO };
         let (query, headers, body) = (None, HeaderMap::new(), Bytes::new());
         let invocation = Invocation { route, params, query, headers, body, active };
-        let Handled { result, recorder, .. } = instances.handle(invocation).await;
-        recorder.finish(None);
-        result.map(|reply| reply.status)
+        let Handled { result, mut recorder, .. } = instances.handle(invocation).await;
+        let answer = result.map(|reply| reply.status);
+        probe_span::answered(&mut recorder, &answer);
+        let abort = answer.as_ref().err().and_then(Failure::abort);
+        recorder.finish(abort.as_ref().map(|(kind, message)| (*kind, message.as_str())));
+        answer
     }
 }
 

@@ -15,7 +15,7 @@ use super::arrival::Arrival;
 use super::rejection::Rejection;
 use super::response_rules::ResponseRules;
 use super::{server_span, trace_response};
-use crate::component::{Cost, Failure, Reply, Run};
+use crate::component::{Cost, Reply, Run};
 use crate::http::routes::{Match, RouteIndex};
 use crate::http::{Body, BodyError, FRAME};
 use crate::metrics::{ActiveRequestGuard, Served};
@@ -288,8 +288,7 @@ impl Drop for Exchange {
 /// Why spans that a guest left open end, where the host answers in its stead.
 fn abort(rejection: &Rejection) -> Option<(&'static str, String)> {
     match rejection {
-        Rejection::Failed(Failure::Trapped(exception)) => Some(("wasm_trap", exception.message.clone())),
-        Rejection::Failed(Failure::TimedOut) => Some(("timeout", String::from("request_timeout passed"))),
+        Rejection::Failed(failure) => failure.abort(),
         _ => None,
     }
 }

@@ -8,6 +8,7 @@ pub mod dispatch;
 mod exchange;
 pub mod listener;
 pub mod peer;
+mod probe_span;
 pub mod refused_head;
 mod rejection;
 mod request_attributes;

@@ -6,12 +6,13 @@ use http::{HeaderMap, Method, StatusCode, Version};
 
 use super::arrival::Arrival;
 use super::exchange::Exchange;
+use super::probe_span;
 use super::rejection::Rejection;
 use crate::component::{Failure, HttpHandled, HttpInvocation, Reply, StandardPool};
 use crate::http::Body;
 use crate::outbound::LocalCalls;
 use crate::services::{Generation, Service};
-use crate::trace::{Recorder, SharedRecorder};
+use crate::trace::{Abort, Recorder, SharedRecorder};
 
 /// Asks the component. Both bodies stream.
 pub(super) async fn answer(
@@ -57,6 +58,9 @@ pub(super) async fn probe(
     let recorder = SharedRecorder::new(recorder);
     let invocation = HttpInvocation { request, recorder: recorder.clone(), locals, hold: Box::new(()) };
     let HttpHandled { result, .. } = instances.handle(invocation).await;
-    recorder.end(None);
-    result.map(|reply| reply.status)
+    let answer = result.map(|reply| reply.status);
+    recorder.with(|recorder| probe_span::answered(recorder, &answer));
+    let abort = answer.as_ref().err().and_then(Failure::abort);
+    recorder.end(abort.map(|(kind, message)| Abort { kind, message }));
+    answer
 }

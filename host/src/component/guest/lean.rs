@@ -87,9 +87,19 @@ impl Guest for LeanInstance {
 
 impl LeanInstance {
     /// Asks the guest for its endpoints.
-    pub(in crate::component) async fn routes(&mut self) -> wasmtime::Result<Vec<Route>> {
-        let routes = self.guest.spandrel_service_handler().call_routes(&mut self.store).await?;
+    pub(in crate::component) async fn routes(&mut self) -> Result<Vec<Route>, Exception> {
+        let asked = self.guest.spandrel_service_handler().call_routes(&mut self.store).await;
+        let routes = asked.map_err(|trap| {
+            let mut printed = Printed::take(&self.stdout, &self.stderr);
+            self.exception(&trap, &mut printed)
+        })?;
         Ok(routes.into_iter().map(Into::into).collect())
+    }
+
+    /// What a trap was about, and without what the guest printed of that.
+    fn exception(&self, trap: &wasmtime::Error, printed: &mut Printed) -> Exception {
+        let memory = self.store.data().memory_use();
+        Exception::from_trap(trap, printed.take_last_output(), &self.symbolizer, memory)
     }
 
     /// The linear memory in bytes.
@@ -105,10 +115,10 @@ impl LeanInstance {
         let limit = self.store.data().context().limits.request_timeout;
         let call = self.guest.spandrel_service_handler().call_handle(&mut self.store, &request);
         let ended = tokio::time::timeout(limit, measured(&mut self.busy, call)).await;
-        let printed = Printed::take(&self.stdout, &self.stderr);
+        let mut printed = Printed::take(&self.stdout, &self.stderr);
         let result = match ended {
             Ok(Ok(response)) => self.check(response),
-            Ok(Err(trap)) => Err(Failure::Trapped(Exception::from_trap(&trap, &printed.stderr(), &self.symbolizer))),
+            Ok(Err(trap)) => Err(Failure::Trapped(self.exception(&trap, &mut printed))),
             Err(_) => Err(Failure::TimedOut),
         };
         let has_leftovers = self.store.data().has_leftovers();

@@ -152,6 +152,7 @@ impl StandardInstance {
     ) {
         let (recorder, run) = (active.recorder.clone(), active.run.clone());
         self.store.set_epoch_deadline(1);
+        self.store.data().account.take_refusal();
         self.store.data_mut().http.begin(active);
         let request = self.incoming(request);
         let ended = run.measured(self.handler.call(&mut self.store, request, answer)).await;
@@ -181,8 +182,9 @@ impl StandardInstance {
     }
 
     fn trapped(&mut self, trap: &wasmtime::Error) -> Failure {
-        let printed = Printed::take(&self.stdout, &self.stderr);
-        let exception = Exception::from_trap(trap, &printed.stderr(), &self.symbolizer);
+        let mut printed = Printed::take(&self.stdout, &self.stderr);
+        let (output, memory) = (printed.take_last_output(), self.store.data().memory_use());
+        let exception = Exception::from_trap(trap, output, &self.symbolizer, memory);
         self.log(printed);
         Failure::Trapped(exception)
     }

@@ -315,15 +315,16 @@ impl StandardInstance {
 
     /// The panic's message is on the standard error of the one that panicked.
     fn shared_trap(&self, trap: &wasmtime::Error, requests: &Requests) -> Failure {
-        let mut stderr = Vec::new();
+        let mut output = None;
         for request in requests.all() {
             let printed = request.printed.as_ref().map(|(stdout, stderr)| Printed::take(stdout, stderr));
-            if let Some(printed) = printed {
-                stderr.extend(printed.stderr());
+            if let Some(mut printed) = printed {
+                output = printed.take_last_output().or(output);
                 request.recorder.with(|recorder| printed.log(recorder));
             }
         }
-        Failure::Trapped(Exception::from_trap(trap, &stderr, &self.symbolizer))
+        let memory = self.store.data().memory_use();
+        Failure::Trapped(Exception::from_trap(trap, output, &self.symbolizer, memory))
     }
 }
 
