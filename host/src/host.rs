@@ -217,6 +217,9 @@ async fn serve(control: Arc<Control>, start: &Operation) -> Result<Host, StartEr
     let (ports, console, otlp) = start.step("listen", listening).await?;
     control.arrange(Config::clone(&config), ready, ports);
     let console = console.map(|bound| console::serve(bound, control.clone()));
+    if let Some(console) = &console {
+        control.pipeline.set_trace_place(format!("traces are at {}", console::address_url(console.address)));
+    }
     let otlp = otlp.map(|bound| console::serve_otlp(bound, &control));
     control.observe();
     let mut tasks = vec![tokio::spawn(metric_export::export_periodically(control.clone()))];

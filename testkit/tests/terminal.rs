@@ -143,6 +143,45 @@ async fn a_service_that_prints_without_end_waits_for_no_terminal() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn without_a_collector_one_line_says_where_traces_are_and_nothing_warns() {
+    // On a machine with a collector at the usual address there is nothing to say.
+    if std::net::TcpStream::connect("localhost:4317").is_ok() {
+        return;
+    }
+    let environment = [("OTEL_BSP_SCHEDULE_DELAY", "10"), ("OTEL_METRIC_EXPORT_INTERVAL", "100")];
+    let running = serve(&[], &environment);
+    running.get("/log/hello").await;
+    let console = format!("traces are at http://localhost:{}", running.site.console().port());
+    let told = ["INFO no collector listens at http://localhost:4317", &console];
+    running.spandrel.wait_for_line(&told).await;
+    let began = std::time::Instant::now();
+    let text = running.stop();
+    assert!(began.elapsed() < std::time::Duration::from_secs(3), "{:?}", began.elapsed());
+    let about: Vec<_> = text.lines().filter(|line| line.contains("collector")).collect();
+    assert_eq!(about.len(), 1, "{text}");
+    assert!(!text.lines().any(|line| line.contains(" WARN ") && !line.contains(" oddities ")), "{text}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_collector_that_was_named_and_is_away_is_one_warning() {
+    let nobody = format!("http://localhost:{}", testkit::process::free_address().port());
+    let environment = [
+        ("OTEL_EXPORTER_OTLP_ENDPOINT", nobody.as_str()),
+        ("OTEL_BSP_SCHEDULE_DELAY", "10"),
+        ("OTEL_BLRP_SCHEDULE_DELAY", "10"),
+        ("OTEL_METRIC_EXPORT_INTERVAL", "50"),
+    ];
+    let mut running = serve(&["--quiet"], &environment);
+    running.get("/log/hello").await;
+    running.spandrel.wait_for_line(&["WARN", &format!("the collector at {nobody} takes no ")]).await;
+    running.get("/log/again").await;
+    assert!(running.spandrel.status().is_none());
+    let text = running.stop();
+    let began = text.lines().filter(|line| line.contains(&format!("the collector at {nobody} takes no "))).count();
+    assert_eq!(began, 1, "{text}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn trees_show_how_requests_were_answered_where_they_went_and_what_failed() {
     let running = serve(&[], &[("OTEL_TRACES_EXPORTER", "console")]);
     let own = format!("http://localhost:{}", running.address.port());

@@ -17,7 +17,7 @@ use super::context::TraceContext;
 use super::counters::{Counters, DropReason, SignalKind};
 use super::guest_metrics::{GuestMetrics, GuestPoint};
 use super::limits::RecordLimits;
-use super::otlp::{ExportQueue, SeriesExemplars, TransportError, Transports};
+use super::otlp::{ExportQueue, SeriesExemplars, TracePlace, TransportError, Transports};
 use super::printers::{LogPrinter, Printers};
 use super::propagation::Propagators;
 use super::resource::Resource;
@@ -57,6 +57,8 @@ struct Inner {
     /// Prints log records as they come, whatever becomes of their traces.
     log_printer: Option<LogPrinter>,
     transports: Transports,
+    /// Where traces can be seen if there is no collector.
+    place: TracePlace,
     tasks: Mutex<Vec<(Arc<ExportQueue>, JoinHandle<()>)>>,
 }
 
@@ -71,7 +73,8 @@ impl Pipeline {
         let prints = !settings.disabled && settings.traces.exporters.contains(&Exporter::Console);
         let prints_logs = settings.logs.exporters.contains(&Exporter::Console);
         let counters = Arc::new(Counters::default());
-        let transports = Transports::new(&settings, &counters)?;
+        let place = TracePlace::default();
+        let transports = Transports::new(&settings, &counters, &place)?;
         let queues = [&transports.spans, &transports.logs].into_iter().flatten();
         let tasks = queues.map(|queue| (queue.clone(), tokio::spawn(queue.clone().run()))).collect();
         let store = Arc::new(TraceStore::new(settings.store_bytes));
@@ -88,6 +91,7 @@ impl Pipeline {
             terminal: prints.then(|| Terminal::start(printers.traces, printers.detail)).transpose()?,
             log_printer: printers.logs.filter(|_| prints_logs),
             transports,
+            place,
             tasks: Mutex::new(tasks),
             settings,
         };
@@ -97,6 +101,11 @@ impl Pipeline {
     /// What it was told.
     pub(super) fn settings(&self) -> &Settings {
         &self.inner.settings
+    }
+
+    /// Says where traces can be seen if there is no collector, as the end of a sentence. The first to say so is right.
+    pub fn set_trace_place(&self, place: String) {
+        let _ = self.inner.place.set(place);
     }
 
     /// How trace context travels.

@@ -26,6 +26,8 @@ pub enum Protocol {
 pub struct Otlp {
     /// The URL: for gRPC the server, for HTTP the whole URL with its path.
     pub endpoint: String,
+    /// Whether somebody has named it. Where nothing listens at the usual address otherwise, there is no collector.
+    pub is_named: bool,
     /// How it travels.
     pub protocol: Protocol,
     /// Fields (gRPC metadata) sent with every export, names in lower case.
@@ -177,6 +179,7 @@ impl Otlp {
     pub fn standard() -> Otlp {
         Otlp {
             endpoint: "http://localhost:4317".to_owned(),
+            is_named: false,
             protocol: Protocol::Grpc,
             headers: Vec::new(),
             timeout: Duration::from_secs(10),

@@ -45,6 +45,7 @@ fn otlp(read: &Variables<'_>, signal: &str) -> Result<Otlp> {
     let gzip = read.read_of_signal(signal, "COMPRESSION", "write gzip or none", "none", compression);
     Ok(Otlp {
         endpoint: endpoint(read, signal, protocol)?,
+        is_named: read.of_signal(signal, "ENDPOINT").is_some(),
         protocol,
         headers: headers(read, signal)?,
         timeout,

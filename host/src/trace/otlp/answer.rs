@@ -35,7 +35,7 @@ pub(super) fn failed(status: StatusCode, headers: &HeaderMap, complaint: &str) -
     );
     let asked = || headers.get(header::RETRY_AFTER).and_then(|value| retry_after(value.to_str().ok()?));
     if again {
-        Verdict::Retry { after: asked(), reason: status.to_string() }
+        Verdict::Retry { after: asked(), reason: status.to_string(), is_silent: false }
     } else {
         Verdict::Refused(format!("{status} {complaint}").trim_end().to_owned())
     }

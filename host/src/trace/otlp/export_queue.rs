@@ -42,18 +42,10 @@ impl ExportQueue {
         signal: SignalKind,
         transport: Arc<Transport>,
         batch: Batch,
-        counters: Arc<Counters>,
+        (counters, outage): (Arc<Counters>, Outage),
     ) -> ExportQueue {
         let queue = Queue::new(batch.queue_size, batch.export_size);
-        ExportQueue {
-            signal,
-            transport,
-            queue,
-            batch,
-            outage: Outage::new(signal),
-            counters,
-            under_way: AtomicU64::new(0),
-        }
+        ExportQueue { signal, transport, queue, batch, outage, counters, under_way: AtomicU64::new(0) }
     }
 
     /// Puts what a segment holds of this signal in the queue, or counts it as lost. Never waits.
@@ -117,6 +109,8 @@ impl ExportQueue {
         let left = waiting + self.under_way.swap(0, Ordering::Relaxed);
         if left > 0 {
             self.counters.dropped(self.signal, DropReason::Shutdown, left);
+        }
+        if left > 0 && !self.outage.is_absent() {
             tracing::warn!(left, "the collector did not take the last {} in time", self.outage.what());
         }
     }
@@ -150,9 +144,13 @@ impl ExportQueue {
                     }
                     return;
                 }
-                Verdict::Retry { after, reason } => {
+                Verdict::Retry { after, reason, is_silent } => {
                     count(ExportOutcome::Failed);
-                    self.outage.failed(&reason);
+                    self.outage.failed(&reason, is_silent);
+                    if self.outage.is_absent() && self.queue.is_closed() {
+                        // The host is stopping, and there is nobody to wait for. What is left is counted as lost.
+                        return;
+                    }
                     self.pause(backoff.pause(after)).await;
                 }
                 Verdict::Refused(reason) => {

@@ -20,7 +20,7 @@ use tower::ServiceExt;
 use super::answer;
 use super::batch::Body;
 use super::transport_error::{self, TransportError};
-use super::verdict::{Signals, Verdict, innermost, user_agent};
+use super::verdict::{Signals, Verdict, innermost, is_silence, user_agent};
 use crate::trace::counters::SignalKind;
 use crate::trace::settings::Otlp;
 
@@ -49,7 +49,10 @@ impl Grpc {
         match tokio::time::timeout(self.timeout, self.call(signal, body, heard.clone())).await {
             Ok(Ok(answer)) => Verdict::accepted(answer),
             Ok(Err(status)) => verdict(&status, &lock(&heard)),
-            Err(_) => Verdict::Retry { after: None, reason: format!("no answer within {:?}", self.timeout) },
+            Err(_) => {
+                let reason = format!("no answer within {:?}", self.timeout);
+                Verdict::Retry { after: None, reason, is_silent: false }
+            }
         }
     }
 
@@ -193,7 +196,8 @@ fn verdict(status: &Status, heard: &Heard) -> Verdict {
         }
         (None, _) => true,
     };
-    if again { Verdict::Retry { after, reason } } else { Verdict::Refused(reason) }
+    let is_silent = status.source().is_some_and(is_silence);
+    if again { Verdict::Retry { after, reason, is_silent } } else { Verdict::Refused(reason) }
 }
 
 /// Whether a status means "again", as the OTLP specification lists them. One does only where a pause is `asked` for.

@@ -12,7 +12,7 @@ use prost::Message;
 use super::answer;
 use super::batch::Body;
 use super::transport_error::{TransportError, bad_file, pem};
-use super::verdict::{Verdict, innermost, user_agent};
+use super::verdict::{Verdict, innermost, is_silence, user_agent};
 use crate::trace::settings::Otlp;
 
 /// A client for one URL.
@@ -37,7 +37,10 @@ impl Http {
         };
         match post.send().await {
             Ok(response) => judge(response).await,
-            Err(error) => Verdict::Retry { after: None, reason: innermost(&error.without_url()) },
+            Err(error) => {
+                let (is_silent, reason) = (is_silence(&error), innermost(&error.without_url()));
+                Verdict::Retry { after: None, reason, is_silent }
+            }
         }
     }
 }

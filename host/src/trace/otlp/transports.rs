@@ -8,6 +8,7 @@ use opentelemetry_sdk::metrics::data::ResourceMetrics;
 use prost::Message;
 
 use super::batch::Body;
+use super::destination::{Destination, TracePlace};
 use super::export_queue::ExportQueue;
 use super::guest_metrics;
 use super::metric_requests;
@@ -34,7 +35,19 @@ pub(in crate::trace) struct Transports {
 }
 
 impl Transports {
-    pub fn new(settings: &Settings, counters: &Arc<Counters>) -> Result<Transports, TransportError> {
+    /// `place` is where traces can be seen if there is no collector.
+    pub fn new(
+        settings: &Settings,
+        counters: &Arc<Counters>,
+        place: &TracePlace,
+    ) -> Result<Transports, TransportError> {
+        let mut known: Vec<Arc<Destination>> = Vec::new();
+        let mut outage = |kind: SignalKind, signal: &Signal| {
+            let shared = known.iter().find(|destination| destination.is_of(&signal.otlp)).cloned();
+            let destination = shared.unwrap_or_else(|| Arc::new(Destination::new(&signal.otlp, place.clone())));
+            known.push(destination.clone());
+            Outage::new(kind, destination)
+        };
         let mut made: Vec<(Otlp, Arc<Transport>)> = Vec::new();
         let mut transport = |signal: &Signal| -> Result<Option<Arc<Transport>>, TransportError> {
             if settings.disabled || !signal.exporters.contains(&Exporter::Otlp) {
@@ -50,12 +63,15 @@ impl Transports {
             made.push((signal.otlp.clone(), transport.clone()));
             Ok(Some(transport))
         };
-        let queue = |signal, transport, batch| Arc::new(ExportQueue::new(signal, transport, batch, counters.clone()));
-        Ok(Transports {
-            spans: transport(&settings.traces)?.map(|transport| queue(SignalKind::Traces, transport, settings.batch)),
-            logs: transport(&settings.logs)?.map(|transport| queue(SignalKind::Logs, transport, settings.log_batch)),
-            metrics: transport(&settings.metrics)?.map(|transport| (transport, Outage::new(SignalKind::Metrics))),
-        })
+        let mut queue = |kind, signal: &Signal, batch| -> Result<_, TransportError> {
+            let made = |transport| ExportQueue::new(kind, transport, batch, (counters.clone(), outage(kind, signal)));
+            Ok(transport(signal)?.map(made).map(Arc::new))
+        };
+        let spans = queue(SignalKind::Traces, &settings.traces, settings.batch)?;
+        let logs = queue(SignalKind::Logs, &settings.logs, settings.log_batch)?;
+        let metrics = transport(&settings.metrics)?;
+        let metrics = metrics.map(|transport| (transport, outage(SignalKind::Metrics, &settings.metrics)));
+        Ok(Transports { spans, logs, metrics })
     }
 
     /// Sends metrics once: the next collection holds the same totals, so there is nothing to keep. The requests do not wait
@@ -87,8 +103,8 @@ fn settle(outage: &Outage, verdict: Verdict) -> ExportOutcome {
             outage.accepted(rejected, &message);
             ExportOutcome::Accepted
         }
-        Verdict::Retry { reason, .. } => {
-            outage.failed(&reason);
+        Verdict::Retry { reason, is_silent, .. } => {
+            outage.failed(&reason, is_silent);
             ExportOutcome::Failed
         }
         Verdict::Refused(reason) => {

@@ -23,6 +23,8 @@ pub(super) enum Verdict {
         after: Option<Duration>,
         /// What went wrong.
         reason: String,
+        /// Whether nothing listens at the collector's address.
+        is_silent: bool,
     },
     /// Never.
     Refused(String),
@@ -56,6 +58,19 @@ impl<T> Signals<T> {
 /// The value of `User-Agent`, as the specification of OTLP exporters asks for it.
 pub(super) fn user_agent() -> String {
     format!("OTel-OTLP-Exporter-Spandrel/{}", env!("CARGO_PKG_VERSION"))
+}
+
+/// Whether an error says that nothing listens at an address.
+pub(super) fn is_silence(error: &(dyn Error + 'static)) -> bool {
+    let is_refused = |error: &std::io::Error| error.kind() == std::io::ErrorKind::ConnectionRefused;
+    let mut cause = Some(error);
+    while let Some(error) = cause {
+        if error.downcast_ref::<std::io::Error>().is_some_and(is_refused) {
+            return true;
+        }
+        cause = error.source();
+    }
+    false
 }
 
 /// What is at the bottom of an error: "connection refused" says more than "error sending request".

@@ -72,7 +72,7 @@ async fn a_proxy_before_a_grpc_collector_is_heard_as_one_before_an_http_collecto
                 answer
             });
             let verdict = verdict.await;
-            let Verdict::Retry { after, reason } = &verdict else { panic!("{status} {protocol:?}: {verdict:?}") };
+            let Verdict::Retry { after, reason, .. } = &verdict else { panic!("{status} {protocol:?}: {verdict:?}") };
             assert_eq!(*after, Some(Duration::from_secs(7)), "{protocol:?}");
             assert!(reason.contains(&status.to_string()), "{reason}");
         }

@@ -19,7 +19,7 @@ pub fn settings(address: SocketAddr, protocol: Protocol) -> Settings {
         Protocol::HttpProtobuf => format!("http://{address}/v1/traces"),
     };
     let mut settings = Settings::default();
-    settings.traces.otlp = Otlp { endpoint, protocol, ..Otlp::standard() };
+    settings.traces.otlp = Otlp { endpoint, is_named: true, protocol, ..Otlp::standard() };
     settings.batch.delay = Duration::from_millis(5);
     settings.logs.exporters.clear();
     settings.metrics.exporters.clear();
@@ -27,7 +27,7 @@ pub fn settings(address: SocketAddr, protocol: Protocol) -> Settings {
 }
 
 /// An address at which nobody listens.
-fn free_address() -> SocketAddr {
+pub fn free_address() -> SocketAddr {
     std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap()
 }
 

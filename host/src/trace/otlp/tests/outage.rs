@@ -2,15 +2,17 @@
 
 use std::io::Write;
 use std::sync::{Arc, Mutex};
+use std::time::Instant;
 
 use tracing::Dispatch;
 
+use super::super::destination::{Destination, TracePlace};
 use super::super::outage::Outage;
 use super::collector::{Answer, Collector};
-use super::delivery::{LIMIT, requests, settings};
+use super::delivery::{LIMIT, dropped, free_address, requests, settings};
 use crate::trace::Pipeline;
 use crate::trace::counters::SignalKind;
-use crate::trace::settings::{Batch, Protocol};
+use crate::trace::settings::{Batch, Otlp, Protocol};
 
 /// What is logged, as it is printed.
 #[derive(Clone, Default)]
@@ -54,10 +56,19 @@ impl Printed {
 
 const FULL: &str = "the queue of spans is full";
 
+/// A collector; nobody has named one at the usual address.
+fn destination(is_named: bool) -> Arc<Destination> {
+    Arc::new(Destination::new(&Otlp { is_named, ..Otlp::standard() }, TracePlace::default()))
+}
+
+fn outage(signal: SignalKind, destination: &Arc<Destination>) -> Outage {
+    Outage::new(signal, destination.clone())
+}
+
 /// What is printed while these things happen to spans.
 fn printed(happens: impl FnOnce(&Outage)) -> Printed {
     let printed = Printed::default();
-    tracing::dispatcher::with_default(&printed.text(), || happens(&Outage::new(SignalKind::Traces)));
+    tracing::dispatcher::with_default(&printed.text(), || happens(&outage(SignalKind::Traces, &destination(true))));
     printed
 }
 
@@ -84,7 +95,7 @@ async fn an_outage_is_told_once_when_it_begins_and_once_when_it_ends() {
 fn each_outage_has_a_line_of_its_own_for_the_full_queue() {
     let printed = printed(|outage| {
         for _ in 0..2 {
-            outage.failed("away");
+            outage.failed("away", true);
             outage.dropped(1);
             outage.dropped(1);
             outage.accepted(0, "");
@@ -92,6 +103,80 @@ fn each_outage_has_a_line_of_its_own_for_the_full_queue() {
     });
     printed.assert_count(FULL, 2);
     printed.assert_count("takes spans again lost=2", 2);
+}
+
+#[test]
+fn an_outage_is_told_once_for_all_signals_that_go_to_the_collector() {
+    let printed = Printed::default();
+    let collector = destination(true);
+    let [spans, logs] = [SignalKind::Traces, SignalKind::Logs].map(|signal| outage(signal, &collector));
+    tracing::dispatcher::with_default(&printed.text(), || {
+        for _ in 0..3 {
+            spans.failed("away", true);
+            logs.failed("away", true);
+        }
+        spans.accepted(0, "");
+        logs.accepted(0, "");
+    });
+    let lines = printed.lines();
+    assert_eq!(lines.len(), 2, "{lines:#?}");
+    assert!(lines[0].contains("WARN the collector at http://localhost:4317 takes no spans now"), "{lines:#?}");
+    assert!(lines[1].contains("INFO the collector takes spans again"), "{lines:#?}");
+}
+
+#[test]
+fn a_signal_that_alone_is_not_taken_is_told_once_however_well_another_does() {
+    let printed = Printed::default();
+    let collector = destination(true);
+    let [spans, logs] = [SignalKind::Traces, SignalKind::Logs].map(|signal| outage(signal, &collector));
+    tracing::dispatcher::with_default(&printed.text(), || {
+        spans.failed("away", true);
+        for _ in 0..3 {
+            logs.failed("away", false);
+            spans.accepted(0, "");
+        }
+    });
+    printed.assert_count("takes no spans now", 1);
+    printed.assert_count("takes spans again", 1);
+    printed.assert_count("takes no log records now", 1);
+}
+
+#[test]
+fn without_a_collector_at_the_usual_address_one_plain_line_says_where_traces_are() {
+    let printed = Printed::default();
+    let nobody = destination(false);
+    let [spans, logs] = [SignalKind::Traces, SignalKind::Logs].map(|signal| outage(signal, &nobody));
+    tracing::dispatcher::with_default(&printed.text(), || {
+        for _ in 0..3 {
+            spans.failed("connection refused", true);
+            logs.failed("connection refused", true);
+            spans.dropped(7);
+        }
+    });
+    let lines = printed.lines();
+    let [line] = lines.as_slice() else { panic!("{lines:#?}") };
+    let said = "INFO no collector listens at http://localhost:4317; OTEL_TRACES_EXPORTER=console prints traces here";
+    assert!(line.contains(said), "{line}");
+}
+
+#[tokio::test]
+async fn a_host_without_a_collector_does_not_wait_for_one_at_its_end() {
+    let printed = Printed::default();
+    let _guard = tracing::dispatcher::set_default(&printed.text());
+    for protocol in [Protocol::Grpc, Protocol::HttpProtobuf] {
+        let mut settings = settings(free_address(), protocol);
+        settings.traces.otlp.is_named = false;
+        let pipeline = Pipeline::start(settings).unwrap();
+        pipeline.set_trace_place("traces are elsewhere".to_owned());
+        requests(&pipeline, 3);
+        let began = Instant::now();
+        pipeline.shutdown(LIMIT).await;
+        assert!(began.elapsed() < LIMIT / 2, "{protocol:?}: {:?}", began.elapsed());
+        assert_eq!(dropped(&pipeline), [("shutdown", 3)]);
+    }
+    let lines = printed.lines();
+    assert_eq!(lines.len(), 2, "{lines:#?}");
+    printed.assert_count("; traces are elsewhere", 2);
 }
 
 #[test]
@@ -114,7 +199,7 @@ fn what_was_lost_before_an_export_timed_out_is_told_too() {
         outage.dropped(9);
         outage.accepted(0, "");
         outage.dropped(170);
-        outage.failed("no answer");
+        outage.failed("no answer", false);
         outage.dropped(30);
         outage.accepted(0, "");
     });
@@ -125,7 +210,7 @@ fn what_was_lost_before_an_export_timed_out_is_told_too() {
 fn a_collector_cannot_write_lines_of_log_of_its_own() {
     let text = format!("no\n2026-01-01T00:00:00Z  INFO all is well\r\u{1b}[2J\u{7f}\u{9b}2J{}", "!".repeat(9999));
     let complaints: [fn(&Outage, &str); 4] = [
-        |outage, text| outage.failed(text),
+        |outage, text| outage.failed(text, false),
         |outage, text| outage.refused(1, text),
         |outage, text| outage.accepted(1, text),
         |outage, text| outage.accepted(0, text),
@@ -134,7 +219,7 @@ fn a_collector_cannot_write_lines_of_log_of_its_own() {
         for format in [Printed::text, Printed::json] {
             let printed = Printed::default();
             tracing::dispatcher::with_default(&format(&printed), || {
-                complain(&Outage::new(SignalKind::Traces), &text);
+                complain(&outage(SignalKind::Traces, &destination(true)), &text);
             });
             let lines = printed.lines();
             assert_eq!(lines.len(), 1, "{lines:#?}");
