@@ -8,7 +8,7 @@ pub mod artifacts;
 pub mod browser;
 mod client;
 pub mod collector;
-mod diff;
+pub mod diff;
 pub mod jaeger;
 pub mod origin;
 pub mod poll;
