@@ -135,7 +135,22 @@ fn a_handler_of_the_wrong_shape_is_refused() {
 fn a_component_that_is_not_there_comes_with_its_cure() {
     let site = Site::new();
     let manifest = site.manifest(&site.path("missing.wasm"));
-    assert_refused(&site, &manifest, &["missing.wasm", "cargo xtask build"]);
+    assert_refused(&site, &manifest, &["missing.wasm", "correct `component` in the manifest"]);
+    assert!(!spandrel("check", &manifest).stderr.contains("cargo"), "there is nothing to build");
+}
+
+#[test]
+fn a_panic_of_a_component_that_is_asked_for_its_routes_has_its_message_and_place() {
+    let site = Site::new();
+    let component = artifacts::component("oddities");
+    let manifest = site.write(&format!(
+        "[console]\nlisten = \"off\"\n[state]\nbackend = \"memory\"\n\n\
+         [[service]]\nname = \"bad\"\nversion = \"1.0.0\"\ncomponent = \"{}\"\nlisten = \"{}\"\n\
+         [service.config]\npanic_in_routes = \"the signpost fell\"\n",
+        component.display(),
+        site.address
+    ));
+    assert_refused(&site, &manifest, &["asked for its routes: the signpost fell (", "oddities/src/lib.rs:"]);
 }
 
 #[test]

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use thiserror::Error;
 
 use super::generation::{self, Generation};
+use super::remedy::remedy;
 use crate::component::{ComponentError, Engine, Kind, Pool, Prepared, ServiceContext};
 use crate::config::ServiceConfig;
 use crate::http::redaction::Redaction;
@@ -21,9 +22,7 @@ use crate::trace::{KeyValue, Propagators, Resource};
 #[derive(Debug, Error)]
 pub enum BuildError {
     /// The file is not there or not readable.
-    #[error(
-        "service `{service}`: the component {path} cannot be read: {reason}. Build it with `cargo xtask build`, or correct `component` in the manifest"
-    )]
+    #[error("service `{service}`: the component {path} cannot be read: {reason}. {}", remedy(.path))]
     Unreadable {
         /// The service.
         service: String,

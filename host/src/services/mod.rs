@@ -4,6 +4,7 @@ mod builder;
 mod catalog;
 mod durations;
 mod generation;
+mod remedy;
 mod request_stats;
 mod service;
 
