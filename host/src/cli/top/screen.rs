@@ -12,6 +12,22 @@ use crate::cli::waterfall;
 const QUIET: Style = Style::new().fg(Color::DarkGray);
 const HEAD: Style = Style::new().fg(Color::Cyan).add_modifier(Modifier::BOLD);
 const BAD: Style = Style::new().fg(Color::Red);
+/// The columns of the services: their heads and widths, and from how wide a screen on each is shown, so that none is cut.
+const COLUMNS: [(&str, u16, u16); 11] = [
+    ("SERVICE", 20, 0),
+    ("VERSION", 9, 99),
+    ("GEN", 5, 89),
+    ("IN FLIGHT", 9, 83),
+    ("RATE/S", 9, 0),
+    ("ERRORS", 9, 0),
+    ("P50", 9, 0),
+    ("P99", 9, 0),
+    ("DIGEST", 12, 112),
+    ("STATE", 12, 0),
+    ("LAST MINUTES", 24, 137),
+];
+/// The columns of a screen on which there is room for when spans ran.
+const WITH_BARS: u16 = 120;
 /// Heights of a bar of one character.
 const BARS: [char; 8] = ['▁', '▂', '▃', '▄', '▅', '▆', '▇', '█'];
 
@@ -54,14 +70,15 @@ fn keys(state: &State) -> Paragraph<'static> {
 }
 
 fn draw_services(frame: &mut Frame<'_>, area: Rect, services: &[ServiceLine]) {
-    let heads =
-        ["SERVICE", "VERSION", "GEN", "IN FLIGHT", "RATE/S", "ERRORS", "P50", "P99", "DIGEST", "STATE", "LAST MINUTES"];
-    let widths = [20, 9, 5, 9, 9, 9, 9, 9, 12, 12, 24].map(Constraint::Length);
+    let is_shown = |from: u16| area.width >= from;
+    let shown = COLUMNS.iter().filter(|(.., from)| is_shown(*from));
+    let (heads, widths): (Vec<_>, Vec<_>) = shown.map(|(head, width, _)| (*head, Constraint::Length(*width))).unzip();
     let rows = services.iter().map(|service| {
         let cells = service.cells.iter().map(|cell| Cell::from(cell.as_str()));
         let style = if service.failing { BAD } else { Style::new() };
         let more = [Cell::from(service.state.as_str()), Cell::from(sparkline(&service.rates)).style(QUIET)];
-        Row::new(cells.chain(more)).style(style)
+        let shown = cells.chain(more).zip(COLUMNS).filter(|(_, (.., from))| is_shown(*from));
+        Row::new(shown.map(|(cell, _)| cell)).style(style)
     });
     frame.render_widget(Table::new(rows, widths).header(Row::new(heads).style(HEAD)), area);
 }
@@ -95,7 +112,8 @@ fn draw_trace(frame: &mut Frame<'_>, area: Rect, trace: &crate::console::Trace, 
     let mut lines = vec![Line::styled(waterfall::head(trace), HEAD)];
     lines.extend(waterfall::lines(trace).into_iter().skip(top).map(|line| {
         let style = if line.failed { BAD } else { Style::new() };
-        Line::styled(format!("{} {} {:>9}  {}", line.left, line.bar, line.took, line.detail), style)
+        let bar = if area.width >= WITH_BARS { format!("{} ", line.bar) } else { String::new() };
+        Line::styled(format!("{} {bar}{:>9}  {}", line.left, line.took, line.detail), style)
     }));
     frame.render_widget(Paragraph::new(lines).alignment(Alignment::Left), area);
 }
@@ -130,6 +148,24 @@ mod tests {
         state.show(trace(vec![span(1, 0, "user", "root", 0, 9), span(2, 1, "user", "inner", 1, 2)]));
         let screen = shown(&state);
         assert!(screen.contains("user    inner") && screen.contains("2 spans in 1 service"), "{screen}");
+    }
+
+    #[test]
+    fn on_a_narrow_screen_the_less_important_is_left_out_and_nothing_is_cut() {
+        let draw = |state: &State| {
+            let mut terminal = Terminal::new(TestBackend::new(80, 20)).unwrap();
+            terminal.draw(|frame| draw(frame, state)).unwrap();
+            terminal.backend().to_string()
+        };
+        let mut state = filled();
+        let screen = draw(&state);
+        for words in ["RATE/S", "ERRORS", "P99", "STATE", "12.5", "25.0 %", "canary 10 %"] {
+            assert!(screen.contains(words), "{words} is not in\n{screen}");
+        }
+        assert!(!screen.contains("DIGEST") && !screen.contains("LAST"), "{screen}");
+        state.show(trace(vec![span(1, 0, "user", "root", 0, 9)]));
+        let screen = draw(&state);
+        assert!(screen.contains("9.00 ms") && !screen.contains('━'), "{screen}");
     }
 
     #[test]
