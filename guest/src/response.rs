@@ -1,9 +1,8 @@
 //! Responses, and the types that convert into one.
 
-use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use crate::{Cookie, Problem, client, host};
+use crate::{Cookie, client, host};
 
 /// An HTTP response: what a handler answers, and what [`client`] gets from another service.
 #[derive(Debug, Clone)]
@@ -125,19 +124,6 @@ pub(crate) fn text_of<'a>(headers: &'a [host::Header], name: &str) -> Option<&'a
 pub trait IntoResponse {
     /// Converts the value into a response.
     fn into_response(self) -> Response;
-}
-
-/// A response with status 200 and this value as its JSON body.
-#[derive(Debug, Clone, Copy)]
-pub struct Json<T>(pub T);
-
-impl<T: Serialize> IntoResponse for Json<T> {
-    fn into_response(self) -> Response {
-        match serde_json::to_vec(&self.0) {
-            Ok(body) => Response::new(200).with_header("content-type", "application/json").with_body(body),
-            Err(error) => Problem::internal(format!("the answer is no JSON: {error}")).into_response(),
-        }
-    }
 }
 
 impl IntoResponse for Response {

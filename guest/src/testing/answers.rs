@@ -3,31 +3,11 @@
 use std::collections::VecDeque;
 
 use crate::host::{FetchError, Response as Answered};
-use crate::{Method, Response, client};
-
-/// Which calls an answer is for: a URL, with a method or without one.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Matching {
-    method: Option<Method>,
-    url: String,
-}
-
-impl From<&str> for Matching {
-    /// Calls to this URL by any method that no other answer is for.
-    fn from(url: &str) -> Self {
-        Self { method: None, url: url.to_owned() }
-    }
-}
-
-impl From<(Method, &str)> for Matching {
-    fn from((method, url): (Method, &str)) -> Self {
-        Self { method: Some(method), url: url.to_owned() }
-    }
-}
+use crate::{Response, client};
 
 /// What calls are answered with, one after the other. The last answer stays.
 #[derive(Debug, Clone, Default)]
-pub struct Answers(VecDeque<Result<Answered, FetchError>>);
+pub struct Answers(pub(super) VecDeque<Result<Answered, FetchError>>);
 
 impl From<Response> for Answers {
     fn from(response: Response) -> Self {
@@ -61,29 +41,5 @@ fn failure(error: client::Error) -> FetchError {
         client::Error::TimedOut => FetchError::TimedOut,
         client::Error::TooLarge => FetchError::TooLarge,
         other => FetchError::Unreachable(other.to_string()),
-    }
-}
-
-/// All that a test has announced.
-#[derive(Debug, Default)]
-pub struct Announced(Vec<(Matching, Answers)>);
-
-impl Announced {
-    pub(crate) fn add(&mut self, matching: Matching, answers: Answers) {
-        self.0.push((matching, answers));
-    }
-
-    /// The answer to a call. Those for its method come before those for any, and earlier ones before later ones.
-    pub(crate) fn answer(&mut self, method: Method, url: &str) -> Result<Answered, FetchError> {
-        let fits = |wanted: Option<Method>| move |matching: &Matching| matching.url == url && matching.method == wanted;
-        let find = |announced: &[(Matching, Answers)], wanted| {
-            announced.iter().position(|(matching, _)| fits(wanted)(matching))
-        };
-        let position = find(&self.0, Some(method)).or_else(|| find(&self.0, None));
-        let Some((_, Answers(answers))) = position.and_then(|position| self.0.get_mut(position)) else {
-            return Err(FetchError::Denied);
-        };
-        let next = if answers.len() > 1 { answers.pop_front() } else { answers.front().cloned() };
-        next.unwrap_or(Err(FetchError::Denied))
     }
 }

@@ -18,69 +18,15 @@
 
 mod answers;
 
-use std::collections::BTreeMap;
 use std::marker::PhantomData;
 
 use serde_json::Value;
 use spandrel_routes::{Match, Route, RouteTable};
 
-pub use self::answers::{Answers, Matching};
-pub use crate::host::SpanKind;
+pub use self::answers::Answers;
 use crate::host::{self, Header, with_state};
+pub use crate::host::{Call, LogRecord, Matching, SpanKind, SpanRecord};
 use crate::{Method, Response, Service, client};
-
-pub(crate) use self::answers::Announced;
-
-/// A span as the host got it.
-#[derive(Debug, Clone)]
-pub struct SpanRecord {
-    /// The span's name.
-    pub name: String,
-    /// Its role: `Internal`, unless the field `otel.kind` says otherwise.
-    pub kind: SpanKind,
-    /// The name of the span above it; none where that is the server span.
-    pub parent: Option<String>,
-    /// What it carries.
-    pub attributes: BTreeMap<String, Value>,
-    /// Names and attributes of its events.
-    pub events: Vec<(String, BTreeMap<String, Value>)>,
-    /// Whether its status code is `OK`. Without the field `otel.status_code` no span has one.
-    pub ok: bool,
-    /// `error.type` and message, where it was marked as failed.
-    pub error: Option<(String, String)>,
-    /// Whether the guest has ended it.
-    pub ended: bool,
-}
-
-/// A log record as the host got it.
-#[derive(Debug, Clone)]
-pub struct LogRecord {
-    /// `trace`, `debug`, `info`, `warn` or `error`.
-    pub severity: String,
-    /// The text.
-    pub body: String,
-    /// The name of its span; none where that is the server span.
-    pub span: Option<String>,
-    /// What it carries.
-    pub attributes: BTreeMap<String, Value>,
-}
-
-/// A request that the service made.
-#[derive(Debug, Clone)]
-pub struct Call {
-    /// Its method.
-    pub method: Method,
-    /// Its URL.
-    pub url: String,
-    /// Its header fields.
-    pub headers: Vec<(String, String)>,
-    /// Its body.
-    pub body: Vec<u8>,
-    /// The name of the span above its client span; none where that is the server span.
-    pub parent: Option<String>,
-    /// After how many milliseconds the service would give up; none where it leaves that to the host.
-    pub timeout_ms: Option<u32>,
-}
 
 /// A host with one service, for the thread that made it. A new one forgets what the one before knew.
 #[derive(Debug)]
@@ -128,7 +74,7 @@ impl Host {
     /// ```
     #[must_use]
     pub fn with_answers(self, calls: impl Into<Matching>, answers: impl Into<Answers>) -> Self {
-        with_state(|state| state.announced.add(calls.into(), answers.into()));
+        with_state(|state| state.announced.add(calls.into(), answers.into().0));
         self
     }
 
@@ -172,7 +118,7 @@ impl Host {
     /// Sends a request. Header names are lower case, as the real host passes them.
     pub fn send(&self, method: Method, target: &str, headers: &[(&str, &str)], body: &[u8]) -> Response {
         let (path, query) = target.split_once('?').map_or((target, None), |(path, query)| (path, Some(query)));
-        let (route, params) = match self.routes.find(&http_method(method), path) {
+        let (route, params) = match self.routes.find(&method.into(), path) {
             Match::Found { index, params } => (index, params),
             Match::WrongMethod(allowed) => {
                 let allowed: Vec<_> = allowed.into_iter().collect();
@@ -220,7 +166,7 @@ impl Host {
         let calls = self
             .calls()
             .into_iter()
-            .map(|call| line(call.parent, &format!("{} {}", http_method(call.method), call.url)));
+            .map(|call| line(call.parent, &format!("{} {}", http::Method::from(call.method), call.url)));
         spans.chain(calls).collect()
     }
 
@@ -257,19 +203,7 @@ fn series(name: &str, labels: &[(&str, &str)]) -> host::Series {
 
 #[expect(clippy::panic, reason = "a test whose service no host would run has failed")]
 fn table(service: &Service) -> RouteTable {
-    let route = |route: host::Route| Route { method: http_method(route.method), template: route.path.into() };
+    let route = |route: host::Route| Route { method: route.method.into(), template: route.path.into() };
     let routes = service.routes().into_iter().map(route).collect();
     RouteTable::new(routes).unwrap_or_else(|error| panic!("{error}"))
-}
-
-fn http_method(method: Method) -> http::Method {
-    match method {
-        Method::Get => http::Method::GET,
-        Method::Head => http::Method::HEAD,
-        Method::Post => http::Method::POST,
-        Method::Put => http::Method::PUT,
-        Method::Patch => http::Method::PATCH,
-        Method::Delete => http::Method::DELETE,
-        Method::Options => http::Method::OPTIONS,
-    }
 }

@@ -1,129 +1,20 @@
-//! An in-memory host for native tests. Its declarations are those that `wit-bindgen` makes of the WIT world.
+//! An in-memory host for native tests.
 //!
 //! All state is in one thread-local [`State`], so concurrent tests do not share it. [`crate::testing::Host`] sets it up and
 //! reads it.
+
+mod announced;
+mod records;
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
 
 use serde_json::Value as Json;
 
-use crate::testing::{Announced, Call, LogRecord, SpanRecord};
-
-/// An HTTP method that a route can have.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-#[allow(missing_docs)]
-pub enum Method {
-    Get,
-    Head,
-    Post,
-    Put,
-    Patch,
-    Delete,
-    Options,
-}
-
-#[derive(Clone, Debug)]
-pub struct Route {
-    pub method: Method,
-    pub path: String,
-}
-
-#[derive(Clone, Debug)]
-pub struct Header {
-    pub name: String,
-    pub value: Vec<u8>,
-}
-
-#[derive(Clone, Debug)]
-pub struct Request {
-    pub route: u32,
-    pub params: Vec<String>,
-    pub query: Option<String>,
-    pub headers: Vec<Header>,
-    pub body: Vec<u8>,
-}
-
-#[derive(Clone, Debug)]
-pub struct Response {
-    pub status: u16,
-    pub headers: Vec<Header>,
-    pub body: Vec<u8>,
-}
-
-#[derive(Clone, Debug)]
-#[allow(dead_code, reason = "this library makes no lists")]
-pub enum Value<'a> {
-    Text(&'a str),
-    Int(i64),
-    Double(f64),
-    Boolean(bool),
-    Texts(&'a [&'a str]),
-}
-
-#[derive(Clone, Debug)]
-pub struct Attribute<'a> {
-    pub key: &'a str,
-    pub value: Value<'a>,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Severity {
-    Trace,
-    Debug,
-    Info,
-    Warn,
-    Error,
-}
-
-/// The role of a span, as OpenTelemetry defines it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[allow(missing_docs)]
-pub enum SpanKind {
-    Internal,
-    Server,
-    Client,
-    Producer,
-    Consumer,
-}
-
-#[derive(Clone, Debug)]
-pub enum FetchError {
-    Denied,
-    InvalidUrl(String),
-    Unreachable(String),
-    TimedOut,
-    TooLarge,
-}
-
-#[derive(Clone, Debug)]
-#[allow(dead_code, reason = "the in-memory host has no errors of this kind, but callers handle them")]
-pub enum ConfigError {
-    Upstream(String),
-    Io(String),
-}
-
-#[derive(Clone, Debug)]
-#[allow(dead_code, reason = "the in-memory host has no errors of this kind, but callers handle them")]
-pub enum StoreError {
-    NoSuchStore,
-    AccessDenied,
-    Other(String),
-}
-
-#[derive(Clone, Debug)]
-pub struct Outgoing<'a> {
-    pub method: Method,
-    pub url: &'a str,
-    pub headers: &'a [&'a Header],
-    pub body: &'a [u8],
-}
-
-#[derive(Clone, Debug)]
-pub struct Limited<'a> {
-    pub request: Outgoing<'a>,
-    pub timeout_ms: Option<u32>,
-}
+pub use self::announced::Matching;
+pub use self::records::{Call, LogRecord, SpanRecord};
+pub use super::types::*;
+use announced::Announced;
 
 /// What the in-memory host was set up with and what it recorded.
 pub struct State {
@@ -277,19 +168,6 @@ pub fn fetch_within(request: Outgoing<'_>, parent: Option<&Span>, timeout_ms: u3
 
 pub fn fetch_all_within(requests: &[Limited<'_>], parent: Option<&Span>) -> Vec<Result<Response, FetchError>> {
     requests.iter().map(|limited| answer(&limited.request, parent, limited.timeout_ms)).collect()
-}
-
-#[derive(Clone, Debug)]
-pub struct Label<'a> {
-    pub key: &'a str,
-    pub value: &'a str,
-}
-
-#[derive(Clone, Debug)]
-#[allow(dead_code, reason = "the in-memory host refuses no instrument, but callers handle it")]
-pub enum MetricError {
-    Invalid(String),
-    TooMany,
 }
 
 /// The name of an instrument and, in the order of their keys, the labels of a measurement.

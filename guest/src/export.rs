@@ -1,0 +1,58 @@
+//! How [`serve!`](crate::serve) makes a component of a service: for each kind of target, one definition of `__export!`. The
+//! features are those of this crate, whatever crate uses the macro.
+
+/// Exports the world `spandrel:service/service`.
+#[cfg(all(target_arch = "wasm32", not(feature = "wasi-http")))]
+#[doc(hidden)]
+#[macro_export]
+macro_rules! __export {
+    ($service:ident) => {
+        const _: () = {
+            use $crate::bindings::exports::spandrel::service::handler;
+
+            struct Component;
+
+            impl handler::Guest for Component {
+                fn routes() -> ::std::vec::Vec<handler::Route> {
+                    $service().routes()
+                }
+
+                fn handle(request: handler::Request) -> handler::Response {
+                    $service().handle(request)
+                }
+            }
+
+    $crate::bindings::export!(Component with_types_in $crate::bindings);
+        };
+    };
+}
+
+/// Exports `wasi:http/incoming-handler`.
+#[cfg(all(target_arch = "wasm32", feature = "wasi-http"))]
+#[doc(hidden)]
+#[macro_export]
+macro_rules! __export {
+    ($service:ident) => {
+        const _: () = {
+            use $crate::standard::wasi;
+
+            struct Component;
+
+            impl wasi::exports::http::incoming_handler::Guest for Component {
+                fn handle(request: wasi::http::types::IncomingRequest, response: wasi::http::types::ResponseOutparam) {
+                    $crate::standard::serve($service(), &request, response);
+                }
+            }
+
+    wasi::http::proxy::export!(Component with_types_in $crate::standard::wasi);
+        };
+    };
+}
+
+/// Native code exports nothing.
+#[cfg(not(target_arch = "wasm32"))]
+#[doc(hidden)]
+#[macro_export]
+macro_rules! __export {
+    ($service:ident) => {};
+}

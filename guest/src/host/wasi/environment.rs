@@ -1,0 +1,11 @@
+//! Configuration from the environment of the component: the variable `flag.discount` is the key `flag.discount`.
+
+pub use crate::host::types::ConfigError;
+
+pub fn config_get(key: &str) -> Result<Option<String>, ConfigError> {
+    match std::env::var(key) {
+        Ok(value) => Ok(Some(value)),
+        Err(std::env::VarError::NotPresent) => Ok(None),
+        Err(error @ std::env::VarError::NotUnicode(_)) => Err(ConfigError::Io(format!("`{key}`: {error}"))),
+    }
+}
