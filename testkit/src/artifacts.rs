@@ -10,6 +10,15 @@ pub fn component(package: &str) -> PathBuf {
     path
 }
 
+/// A service of the shop as a component of `wasi:http`, built in one of the ways of `xtask/src/components/portable.rs`. Panics with the
+/// cure where it was not built.
+pub fn portable(way: &str, package: &str) -> PathBuf {
+    let file = format!("{}.wasm", package.replace('-', "_"));
+    let path = target().join("portable").join(way).join(file);
+    assert!(path.is_file(), "{} is not there: run `cargo xtask test components` first", path.display());
+    path
+}
+
 /// The host's binary, of the profile that this test was built in. Panics with the cure where it was not built.
 pub fn binary() -> PathBuf {
     let path = profile().join("spandrel");

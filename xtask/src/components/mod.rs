@@ -1,7 +1,9 @@
 //! The components of the checkout: which there are, and building them with plain cargo or `cargo component`.
 
+pub(crate) mod portable;
+
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use anyhow::{Context, Result, bail};
@@ -22,6 +24,13 @@ const COMPONENT_MAGIC: [u8; 8] = *b"\0asm\x0d\0\x01\0";
 struct Component {
     folder: PathBuf,
     name: String,
+}
+
+impl Component {
+    /// The name of the file that cargo makes of it.
+    fn file(&self) -> String {
+        format!("{}.wasm", self.name.replace('-', "_"))
+    }
 }
 
 /// The packages of the shop.
@@ -47,16 +56,17 @@ pub(crate) fn build_shop_with_cargo_component() -> Result<()> {
     CARGO_COMPONENT.ensure(&mut cargo)?;
     cargo.args(["component", "build"]);
     process::run(select(&mut cargo, &components))?;
-    components.iter().try_for_each(check_output)
+    check_all(&components)
 }
 
 fn build(components: &[Component]) -> Result<()> {
     let mut cargo = toolchain::ensure()?.cargo();
     cargo.arg("build");
     process::run(select(&mut cargo, components))?;
-    components.iter().try_for_each(check_output)
+    check_all(components)
 }
 
+/// Adds to a command of cargo that it is about these components, for release.
 fn select<'a>(cargo: &'a mut Command, components: &[Component]) -> &'a mut Command {
     cargo.current_dir(workspace::root());
     cargo.args(["--release", "--target", TARGET]);
@@ -81,14 +91,14 @@ fn list(folder: &str) -> Result<Vec<Component>> {
     Ok(components)
 }
 
-/// Where cargo leaves a package's component.
-fn output(package: &str) -> PathBuf {
-    let file = format!("{}.wasm", package.replace('-', "_"));
-    workspace::target().join(TARGET).join("release").join(file)
+fn check_all(components: &[Component]) -> Result<()> {
+    let release = workspace::target().join(TARGET).join("release");
+    components.iter().try_for_each(|component| check(component, &release))
 }
 
-fn check_output(component: &Component) -> Result<()> {
-    let file = output(&component.name);
+/// Fails where cargo left no component in this folder.
+fn check(component: &Component, folder: &Path) -> Result<()> {
+    let file = folder.join(component.file());
     let name = &component.name;
     let bytes = fs::read(&file).with_context(|| format!("{name} left no component: cannot read {}", file.display()))?;
     if !is_component(&bytes) {
@@ -120,6 +130,7 @@ mod tests {
 
     #[test]
     fn a_component_is_found_where_cargo_puts_it() {
-        assert!(output("user-service").ends_with("wasm32-wasip2/release/user_service.wasm"));
+        let component = Component { folder: PathBuf::new(), name: "user-service".to_owned() };
+        assert_eq!(component.file(), "user_service.wasm");
     }
 }

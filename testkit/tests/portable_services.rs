@@ -1,0 +1,246 @@
+//! The shop built as components of `wasi:http`: the same answers as the lean build, here and under `wasmtime serve`, and the
+//! same trace where the host has `wasi:otel`.
+//!
+//! Where `wasmtime` was not fetched, the tests that need it say so and check nothing.
+
+use std::collections::BTreeSet;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use serde_json::{Value, json};
+use testkit::{Answer, Client, Reference, Shop, ShopBuilder, artifacts};
+
+/// The routes that name the spans of each service, as its own list has them.
+const ROUTES: [(&str, &str); 3] = [
+    ("product-service", r#""GET /health", "GET /products", "GET /products/recommend""#),
+    (
+        "user-service",
+        r#""GET /health", "GET /users", "GET /users/{user_id}", "GET /users/{user_id}/recommendations",
+           "GET /users/{user_id}/shopping-analysis", "GET /products/recommend""#,
+    ),
+    ("inventory-service", r#""GET /health", "GET /inventory/{product_id}", "POST /inventory/{product_id}/reserve""#),
+];
+
+/// Requests that every build of a service answers alike, wherever it runs.
+const PROBES: [(&str, &[&str]); 3] = [
+    (
+        "inventory-service",
+        &[
+            "GET /health",
+            "HEAD /health",
+            "POST /health",
+            "GET /inventory/1",
+            "GET /inventory/2?unused=1",
+            "GET /inventory/99",
+            "GET /inventory/%31",
+            "GET /inventory/none",
+            "GET /inventory",
+            "POST /inventory/1/reserve",
+            "POST /inventory/x/reserve?quantity=0",
+            "POST /inventory/1/reserve?quantity=1000",
+            "POST /inventory/99/reserve?quantity=1",
+            "DELETE /inventory/1",
+            "OPTIONS /inventory/1",
+            "PURGE /inventory/1",
+        ],
+    ),
+    (
+        "product-service",
+        &[
+            "GET /products",
+            "GET /products/recommend",
+            "HEAD /products",
+            "GET /products/recommend?category=books&user_id=1",
+            "GET /products/recommend?category=b%20c",
+            "GET /no-such-path",
+        ],
+    ),
+    (
+        "user-service",
+        &[
+            "GET /health",
+            "GET /users/1",
+            "GET /users/1/recommendations",
+            "GET /users/2/shopping-analysis",
+            "GET /users/x/recommendations",
+            "GET /users/99",
+        ],
+    ),
+];
+
+/// The shop in a build for hosts that have the proposals.
+fn with_proposals() -> ShopBuilder {
+    ROUTES.iter().fold(Shop::builder(), |shop, (service, routes)| {
+        let shop = shop.component(service, &artifacts::portable("proposals", service));
+        shop.keys(service, &format!("routes = [{routes}]"))
+    })
+}
+
+async fn ask(address: SocketAddr, probe: &str) -> Answer {
+    let (method, path) = probe.split_once(' ').expect("method and path");
+    Client::default().request(method, address, path).header("x-session-id", "s-7").send().await
+}
+
+/// Everything that a client can tell apart, but times.
+fn seen(answer: &Answer) -> (u16, BTreeSet<(String, String)>, Value) {
+    let text = || json!(answer.text());
+    let body = serde_json::from_slice(&answer.body).map_or_else(|_| text(), timeless);
+    // How long an operation took has more or fewer digits.
+    let has_times = body.to_string().contains("operation_duration_ms");
+    let fields = answer.headers.iter().filter(|(name, _)| *name != "date" && !(has_times && *name == "content-length"));
+    let fields = fields.map(|(name, value)| (name.to_string(), String::from_utf8_lossy(value.as_bytes()).into_owned()));
+    (answer.status.as_u16(), fields.collect(), if has_times { body } else { text() })
+}
+
+fn timeless(mut value: Value) -> Value {
+    match &mut value {
+        Value::Object(fields) => {
+            for (key, field) in fields {
+                let is_time = ["operation_duration_ms", "timestamp"].contains(&key.as_str());
+                *field = if is_time { Value::Null } else { timeless(field.take()) };
+            }
+        }
+        Value::Array(items) => items.iter_mut().for_each(|item| *item = timeless(item.take())),
+        _ => {}
+    }
+    value
+}
+
+async fn assert_alike(service: &str, lean: SocketAddr, portable: SocketAddr) {
+    let probes = PROBES.iter().find(|(name, _)| *name == service).map(|(_, probes)| *probes);
+    for probe in probes.expect("there are probes for the service") {
+        let (expected, answer) = (ask(lean, probe).await, ask(portable, probe).await);
+        assert_eq!(seen(&answer), seen(&expected), "{service}: {probe}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn portable_services_answer_as_lean_ones() {
+    let (lean, portable) = (Shop::start().await, with_proposals().start().await);
+    for (service, _) in PROBES {
+        assert_alike(service, lean.address(service), portable.address(service)).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_component_without_proposals_answers_here_as_a_lean_one() {
+    let service = "inventory-service";
+    let portable = ShopBuilder::empty().service(service, &artifacts::portable("plain", service), 8002).start().await;
+    assert_alike(service, Shop::start().await.address(service), portable.address(service)).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn portable_services_answer_under_wasmtime_serve_as_lean_ones_here() {
+    let lean = Shop::start().await;
+    let Some(inventory) = reference("inventory-service", &[]).await else { return };
+    let url = |name: &str, at: &Reference| format!("{name}=http://{}", at.address());
+    let inventory_url = url("inventory_url", &inventory);
+    let flags = ["recommendation_engine", "inventory_enrichment", "personalization_enabled"];
+    let flags = flags.map(|flag| format!("flag.{flag}=true"));
+    let settings: Vec<&str> = flags.iter().chain([&inventory_url]).map(String::as_str).collect();
+    let Some(products) = reference("product-service", &settings).await else { return };
+    let settings = [inventory_url.as_str(), &url("product_url", &products)];
+    let Some(users) = reference("user-service", &settings).await else { return };
+    for (service, portable) in
+        [("inventory-service", &inventory), ("product-service", &products), ("user-service", &users)]
+    {
+        assert_alike(service, lean.address(service), portable.address()).await;
+    }
+    let large = |address| async move {
+        let request = Client::default().request("POST", address, "/inventory/1/reserve?quantity=1");
+        request.body(vec![b'x'; (1 << 20) + 1]).send().await
+    };
+    let (expected, answer) = (large(lean.address("inventory-service")).await, large(inventory.address()).await);
+    assert_eq!((answer.status, answer.text()), (expected.status, expected.text()));
+    // Its draft of wasi:keyvalue has no compare-and-swap, and nothing is stored rather than something lost.
+    let refused = ask(inventory.address(), "POST /inventory/1/reserve?quantity=1").await;
+    assert_eq!((refused.status.as_u16(), refused.json()["title"].as_str()), (500, Some("Internal Server Error")));
+}
+
+/// A service of the plain build under `wasmtime serve`, with these variables in its environment.
+async fn reference(service: &str, environment: &[&str]) -> Option<Reference> {
+    let component: PathBuf = artifacts::portable("plain", service);
+    let mut options = vec!["-S".to_owned(), "keyvalue".to_owned()];
+    options.extend(environment.iter().flat_map(|variable| ["--env".to_owned(), (*variable).to_owned()]));
+    let serve = move || Reference::serve(&component, &options.iter().map(String::as_str).collect::<Vec<_>>());
+    tokio::task::spawn_blocking(serve).await.expect("the reference starts")
+}
+
+/// Attributes that guests set, and what the host knows of their routes.
+const SHOWN: [&str; 9] = [
+    "http.route",
+    "error.type",
+    "custom.operation_type",
+    "enrichment.successful_calls",
+    "feature_flag.inventory_enrichment",
+    "recommendation.user_score",
+    "inventory.found",
+    "inventory.quantity",
+    "warehouse.location",
+];
+
+/// The trace of a request as text.
+async fn traced(builder: ShopBuilder, service: &str, path: &str) -> String {
+    let shop = builder.start().await;
+    let answer = shop.get(service, path).await;
+    shop.whole_trace(&answer.trace).await.text(&SHOWN)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn spans_of_portable_services_stand_where_those_of_lean_ones_do() {
+    let path = "/users/1/shopping-analysis";
+    let (lean, portable) =
+        (traced(Shop::builder(), "user-service", path), traced(with_proposals(), "user-service", path));
+    let (lean, portable) = (lean.await, portable.await);
+    assert_eq!(portable, lean);
+    let expected = "inventory-service GET /inventory/{product_id} SERVER http.route=/inventory/{product_id}\n";
+    assert!(portable.contains(expected), "{portable}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn spans_of_a_request_that_fails_are_errors_in_a_portable_service_too() {
+    let nowhere = format!("http://{}", testkit::process::free_address());
+    let broken = |shop: ShopBuilder| shop.without("product-service").env("PRODUCT_SERVICE_URL", &nowhere);
+    let path = "/users/1/recommendations";
+    let lean = traced(broken(Shop::builder()), "user-service", path).await;
+    assert_eq!(traced(broken(with_proposals()), "user-service", path).await, lean);
+    assert!(lean.contains("get_user_recommendations INTERNAL ERROR"), "{lean}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_portable_service_calls_the_others_at_the_same_time() {
+    let shop = with_proposals().start().await;
+    let answer = shop.get("product-service", "/products/recommend").await;
+    let tree = shop.whole_trace(&answer.trace).await;
+    let calls = tree.named("GET");
+    let (last_start, first_end) = (calls.iter().map(|call| call.start).max(), calls.iter().map(|call| call.end).min());
+    assert_eq!(calls.len(), 3);
+    assert!(last_start <= first_end, "one call waited for another");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_portable_service_calls_nobody_but_whom_it_may_call() {
+    let shop = with_proposals().outbound("product-service", "allow = []").start().await;
+    let answer = shop.get("product-service", "/products/recommend?category=books").await;
+    let book = json!({"id": 3, "name": "Programming Book", "category": "books", "price": 49.99});
+    assert_eq!(answer.json()["products"], json!([book]));
+    let fits = |record: &testkit::collector::LogRecord| record.attributes.contains_key("error");
+    let record = shop.collector().wait_for_log("the refusal", fits).await;
+    assert_eq!(record.trace_id, answer.trace.to_string());
+    assert_eq!(record.attributes["error"], "the manifest does not allow calls to http://localhost:8002");
+    let tree = shop.whole_trace(&answer.trace).await;
+    assert!(tree.line("product-service GET CLIENT").is_error());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_portable_service_keeps_what_it_stores_and_counts() {
+    let shop = with_proposals().start().await;
+    let reserve = || async { shop.post("inventory-service", "/inventory/1/reserve?quantity=2").await };
+    for remaining in [43, 41] {
+        let expected = json!({"success": true, "reserved_quantity": 2, "remaining_available": remaining});
+        reserve().await.assert_json(200, &expected);
+    }
+    shop.collector()
+        .wait_for_metric("inventory.pieces.reserved", |metric| metric.points.iter().any(|point| point.value == 4.0))
+        .await;
+}
