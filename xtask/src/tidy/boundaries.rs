@@ -1,6 +1,6 @@
 //! Which modules of `host/src` may name what.
 
-use super::Finding;
+use super::finding::Finding;
 use super::source::{Source, names};
 
 const WASMTIME: [&str; 4] = ["wasmtime", "wasmtime_wasi", "wasmtime_wasi_http", "wasmtime_environ"];

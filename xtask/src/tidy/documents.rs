@@ -1,6 +1,6 @@
 //! The documents name only files that exist.
 
-use super::Finding;
+use super::finding::Finding;
 
 /// Where a document's relative names may start from.
 const BASES: [&str; 7] = ["", "host/src/", "guest/src/", "routes/src/", "testkit/src/", "bench/src/", "xtask/src/"];

@@ -1,6 +1,6 @@
 //! How a file is written, wherever it stands.
 
-use super::Finding;
+use super::finding::Finding;
 use super::source::{Source, names};
 
 /// The most lines a file has without its tests, unless its head says why it needs more.

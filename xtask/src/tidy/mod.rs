@@ -6,35 +6,18 @@
 mod boundaries;
 mod circles;
 mod documents;
+mod finding;
 mod form;
 mod source;
 
-use std::fmt;
 use std::fs;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
 
 use crate::workspace;
+use finding::Finding;
 use source::Source;
-
-/// A broken rule: where, and what to do instead.
-#[derive(Debug, PartialEq, Eq)]
-pub(crate) struct Finding {
-    path: String,
-    /// Counted from 1; 0 speaks of the whole file.
-    line: usize,
-    message: String,
-}
-
-impl fmt::Display for Finding {
-    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.line {
-            0 => write!(out, "{}: {}", self.path, self.message),
-            line => write!(out, "{}:{line}: {}", self.path, self.message),
-        }
-    }
-}
 
 type Rule = fn(&Source) -> Vec<Finding>;
 
@@ -114,13 +97,6 @@ fn is_generated(path: &Path) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_finding_reads_like_a_compilers() {
-        let finding = Finding { path: "host/src/a.rs".into(), line: 3, message: "no".into() };
-        assert_eq!(finding.to_string(), "host/src/a.rs:3: no");
-        assert_eq!(Finding { line: 0, ..finding }.to_string(), "host/src/a.rs: no");
-    }
 
     #[test]
     fn only_a_components_bindings_count_as_generated() {

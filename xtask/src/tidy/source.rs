@@ -1,6 +1,6 @@
 //! One Rust file as the rules see it: its code without comments and strings, and its comments by themselves.
 
-use super::Finding;
+use super::finding::Finding;
 
 /// A file in three readings of the same lines.
 pub(crate) struct Source {

@@ -13,7 +13,7 @@ use std::process::Command;
 use anyhow::{Context, Result};
 
 use super::plan::{Distribution, Privilege};
-use super::{TARGETS, has_targets};
+use super::targets::{TARGETS, has_targets};
 use crate::{process, workspace};
 
 /// The name rustup knows the distribution's toolchain by.

@@ -6,6 +6,7 @@
 
 mod debian;
 mod plan;
+mod targets;
 
 use std::env;
 use std::path::{Path, PathBuf};
@@ -15,12 +16,8 @@ use anyhow::{Result, bail};
 
 use crate::{process, workspace};
 use plan::{Plan, Rustup};
-
-/// The target of the components.
-pub(crate) const TARGET: &str = "wasm32-wasip2";
-
-/// `cargo component` asks for the older target too, whichever one it builds for.
-const TARGETS: [&str; 2] = [TARGET, "wasm32-wasip1"];
+pub(crate) use targets::TARGET;
+use targets::{TARGETS, has_targets};
 
 /// A toolchain that has the guest target.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -129,18 +126,4 @@ fn active_has_targets() -> bool {
     let libdir = PathBuf::from(libdir.trim());
     let Some(rustlib) = libdir.parent().and_then(Path::parent) else { return false };
     has_targets(rustlib) && (rustlib != Path::new(debian::RUSTLIB) || debian::is_current())
-}
-
-fn has_targets(rustlib: &Path) -> bool {
-    TARGETS.iter().all(|target| has_std(&rustlib.join(target)))
-}
-
-/// Whether a target's folder holds a standard library.
-fn has_std(target: &Path) -> bool {
-    let Ok(files) = std::fs::read_dir(target.join("lib")) else { return false };
-    files.flatten().any(|file| {
-        let name = file.file_name();
-        let name = name.to_string_lossy();
-        name.starts_with("libstd-") && name.ends_with(".rlib")
-    })
 }

@@ -1,4 +1,4 @@
-//! No circle between the modules of the host: whoever reads a file can read first what it stands on.
+//! No circle between the modules of a crate: whoever reads a file can read first what it stands on.
 //!
 //! A file depends on another one where its code, tests aside, names an item that the other one defines: in a `use`, or by
 //! a path such as `crate::a::b::C`. A re-export hands a name on: the dependency is on the file that defines the item,
@@ -8,40 +8,35 @@ mod graph;
 mod modules;
 mod syntax;
 
-use super::Finding;
+use super::finding::Finding;
 use super::source::Source;
 use graph::Graph;
 use modules::Modules;
 
-/// The crate whose files are checked.
-const CRATE: &str = "host/src/";
+/// The crates whose files are checked, by their folders.
+const CRATES: [&str; 5] = ["host/src/", "guest/src/", "routes/src/", "testkit/src/", "xtask/src/"];
 
-/// Dependencies that may close a circle: from, to, and why. Each path starts at [`CRATE`].
-const EXCEPTIONS: [(&str, &str, &str); 0] = [];
-
-/// Circles of imports, the shortest first; no two of them share a dependency.
+/// Circles of imports, crate by crate, the shortest first; no two of them share a dependency.
 pub(crate) fn modules_form_no_circle(sources: &[Source]) -> Vec<Finding> {
-    let modules = Modules::read(CRATE, sources);
-    let mut graph = Graph::new();
-    for dependency in modules.dependencies() {
-        if !is_excepted(dependency.from, dependency.to) {
-            graph.add(dependency.from, dependency.to, dependency.line);
-        }
-    }
-    graph.circles().iter().map(|circle| finding(circle)).collect()
+    CRATES.iter().flat_map(|folder| circles_of(folder, sources)).collect()
 }
 
-fn is_excepted(from: &str, to: &str) -> bool {
-    EXCEPTIONS.iter().any(|(excepted_from, excepted_to, _)| from == *excepted_from && to == *excepted_to)
+fn circles_of(folder: &str, sources: &[Source]) -> Vec<Finding> {
+    let modules = Modules::read(folder, sources);
+    let mut graph = Graph::new();
+    for dependency in modules.dependencies() {
+        graph.add(dependency.from, dependency.to, dependency.line);
+    }
+    graph.circles().iter().map(|circle| finding(folder, circle)).collect()
 }
 
 /// Stands at the first dependency of the circle and names all of them, in order.
-fn finding(circle: &[(&str, usize)]) -> Finding {
+fn finding(folder: &str, circle: &[(&str, usize)]) -> Finding {
     let (first, line) = circle[0];
     let steps: Vec<String> = circle.iter().map(|(file, line)| format!("{file}:{line}")).collect();
     let message =
         format!("circle of imports: {} -> {first}; move what both sides need to a third file", steps.join(" -> "));
-    Finding { path: format!("{CRATE}{first}"), line, message }
+    Finding { path: format!("{folder}{first}"), line, message }
 }
 
 #[cfg(test)]
@@ -51,7 +46,7 @@ mod tests {
     /// The circles of a crate, each as its files in order.
     fn circles(files: &[(&str, &str)]) -> Vec<String> {
         let sources: Vec<Source> =
-            files.iter().map(|(path, text)| Source::new(&format!("{CRATE}{path}"), text)).collect();
+            files.iter().map(|(path, text)| Source::new(&format!("{}{path}", CRATES[0]), text)).collect();
         modules_form_no_circle(&sources)
             .into_iter()
             .map(|finding| {

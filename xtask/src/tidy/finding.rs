@@ -1,0 +1,33 @@
+//! A broken rule, as it is shown.
+
+use std::fmt;
+
+/// A broken rule: where, and what to do instead.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Finding {
+    pub(super) path: String,
+    /// Counted from 1; 0 speaks of the whole file.
+    pub(super) line: usize,
+    pub(super) message: String,
+}
+
+impl fmt::Display for Finding {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.line {
+            0 => write!(out, "{}: {}", self.path, self.message),
+            line => write!(out, "{}:{line}: {}", self.path, self.message),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_finding_reads_like_a_compilers() {
+        let finding = Finding { path: "host/src/a.rs".into(), line: 3, message: "no".into() };
+        assert_eq!(finding.to_string(), "host/src/a.rs:3: no");
+        assert_eq!(Finding { line: 0, ..finding }.to_string(), "host/src/a.rs: no");
+    }
+}
