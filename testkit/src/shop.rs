@@ -88,10 +88,10 @@ impl Shop {
         }
         builder
             .config("user-service", "product_url = \"${PRODUCT_SERVICE_URL:-http://localhost:8000}\"")
-            .outbound("user-service", "allow = [\"${PRODUCT_SERVICE_URL:-http://localhost:8000}\", \"${INVENTORY_SERVICE_URL:-http://localhost:8002}\"]")
+            .outbound("user-service", "allow = [\"${PRODUCT_SERVICE_URL:-http://localhost:8000}\", \"${INVENTORY_SERVICE_URL:-http://localhost:8002}\"]\nbaggage = true")
             .config("user-service", "inventory_url = \"${INVENTORY_SERVICE_URL:-http://localhost:8002}\"")
             .config("product-service", "inventory_url = \"${INVENTORY_SERVICE_URL:-http://localhost:8002}\"")
-            .outbound("product-service", "allow = [\"${INVENTORY_SERVICE_URL:-http://localhost:8002}\"]")
+            .outbound("product-service", "allow = [\"${INVENTORY_SERVICE_URL:-http://localhost:8002}\"]\nbaggage = true")
     }
 
     /// A host with nothing but the component that misbehaves, which may call itself.

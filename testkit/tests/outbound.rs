@@ -6,7 +6,7 @@ use bytes::Bytes;
 use serde_json::json;
 use testkit::origin::{Manner, Origin};
 use testkit::raw::Connection;
-use testkit::{ODDITIES_PORT, Shop, ShopBuilder};
+use testkit::{ODDITIES_PORT, Shop, ShopBuilder, artifacts};
 
 fn allowing(origins: &[&str]) -> ShopBuilder {
     let origins: Vec<_> = origins.iter().map(|origin| format!("\"{origin}\"")).collect();
@@ -197,4 +197,45 @@ async fn baggage_stays_at_home_where_the_manifest_says_so() {
     let asked = origin.asked();
     assert!(asked[0].headers.contains_key("traceparent"));
     assert!(!asked[0].headers.contains_key("baggage"), "{:?}", asked[0].headers["baggage"]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_wildcard_leads_neither_into_the_hosts_network_nor_to_its_services() {
+    let origin = Origin::start(Manner::default()).await;
+    let guests = [("oddities", "call"), ("standard-p2", "fetch"), ("standard-p3", "fetch")];
+    let shop = Shop::standard().service("oddities", &artifacts::component("oddities"), ODDITIES_PORT);
+    let shop = guests.iter().fold(shop, |shop, (guest, _)| shop.outbound(guest, "allow = [\"*\"]")).start().await;
+    let (by_name, neighbour) =
+        (format!("http://localhost:{}", origin.port()), format!("http://localhost:{ODDITIES_PORT}"));
+    let short = format!("http://127.1:{}", origin.port());
+    for (guest, path) in guests {
+        for url in [&origin.url(), &by_name, &short, &neighbour] {
+            let answer = shop.get(guest, &format!("/{path}?url={url}/")).await;
+            assert!(answer.text().to_lowercase().contains("denied"), "{guest} {url}: {}", answer.text());
+            let tree = shop.trace(&answer.trace, 2).await;
+            tree.line(&format!("{guest} GET CLIENT")).assert_attribute("error.type", "denied");
+        }
+    }
+    assert!(origin.asked().is_empty());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn secrets_in_urls_stand_on_no_span() {
+    let origin = Origin::start(Manner::default()).await;
+    let guests = [("oddities", "call"), ("standard-p2", "fetch"), ("standard-p3", "fetch")];
+    let shop = Shop::standard().service("oddities", &artifacts::component("oddities"), ODDITIES_PORT);
+    let allow = format!("allow = [\"{}\"]", origin.url());
+    let shop = shop.head("[telemetry]\nredact = [\"ssn\"]");
+    let shop = guests.iter().fold(shop, |shop, (guest, _)| shop.outbound(guest, &allow)).start().await;
+    for (guest, path) in guests {
+        let url = format!("{}/?api_key=s3cret%26page=2%26SSN=s3cret", origin.url());
+        let answer = shop.get(guest, &format!("/{path}?pass%77ord=s3cret&url={url}&token=s3cret")).await;
+        assert_eq!(answer.status, 200, "{guest}: {}", answer.text());
+        let tree = shop.trace(&answer.trace, 2).await;
+        let full = format!("{}/?api_key=REDACTED&page=2&SSN=REDACTED", origin.url());
+        tree.line(&format!("{guest} GET CLIENT")).assert_attribute("url.full", full);
+        let query = tree.roots()[0].attribute("url.query").as_str().unwrap_or_default();
+        assert!(query.starts_with("pass%77ord=REDACTED&url=") && query.ends_with("&token=REDACTED"), "{query}");
+    }
+    assert!(origin.asked().iter().all(|asked| asked.path.contains("api_key=s3cret")), "only spans are redacted");
 }

@@ -300,8 +300,8 @@ async fn the_limit_of_attributes_holds_in_both_forms() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_callers_trace_is_continued_with_its_tracestate_and_baggage() {
     let origin = testkit::origin::Origin::start(Default::default()).await;
-    let allow = format!("allow = [\"{}\"]", origin.url());
-    let shop = Shop::oddities().outbound("oddities", &allow).start().await;
+    let lines = format!("allow = [\"{}\"]\nbaggage = true", origin.url());
+    let shop = Shop::oddities().outbound("oddities", &lines).start().await;
     let path = format!("/call?url={}/asked", origin.url());
     let request = shop.request("GET", "oddities", &path).header("tracestate", "vendor=abc,other=1");
     let answer = request.header("baggage", "tenant=blue,business.session_id=s%209").send().await;

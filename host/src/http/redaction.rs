@@ -43,15 +43,19 @@ pub struct Redaction {
 impl Redaction {
     /// Takes parameters of these names for secret too.
     pub fn of_more(names: impl IntoIterator<Item = String>) -> Redaction {
-        Redaction { more: names.into_iter().map(|name| normalize(&name)).collect() }
+        Redaction { more: names.into_iter().map(|name| normalize(name.as_bytes())).collect() }
     }
 
     /// Whether a parameter, or a header field, of this name is secret.
     pub fn is_secret(&self, name: &str) -> bool {
-        let name = normalize(name);
-        ENDINGS.iter().any(|ending| name.ends_with(ending))
-            || WHOLE.contains(&&*name)
-            || self.more.iter().any(|more| *more == name)
+        let decoded: Vec<u8> = percent_encoding::percent_decode_str(name).collect();
+        let name = normalize(&decoded);
+        let is_listed = |name: &str| WHOLE.contains(&name) || self.more.iter().any(|more| more == name);
+        // The field of a form that is nested in another one, as in `user[pwd]`.
+        let mut fields = decoded.rsplit(|byte| matches!(byte, b'[' | b']')).map(normalize);
+        let field = fields.find(|field| !field.is_empty());
+        let is_secret = ENDINGS.iter().any(|ending| name.ends_with(ending)) || is_listed(&name);
+        is_secret || field.is_some_and(|field| is_listed(&field))
     }
 
     /// `url.query`: a query, without its `?`, with the values of secret parameters replaced.
@@ -102,9 +106,9 @@ fn separator(pair: &str) -> &str {
     pair.get(pair.len().saturating_sub(1)..).filter(|last| matches!(*last, "&" | ";")).unwrap_or_default()
 }
 
-fn normalize(name: &str) -> String {
-    let decoded = percent_encoding::percent_decode_str(name);
-    decoded.filter(u8::is_ascii_alphanumeric).map(|byte| char::from(byte.to_ascii_lowercase())).collect()
+fn normalize(name: &[u8]) -> String {
+    let counting = name.iter().filter(|byte| byte.is_ascii_alphanumeric());
+    counting.map(|byte| char::from(byte.to_ascii_lowercase())).collect()
 }
 
 #[cfg(test)]

@@ -353,8 +353,8 @@ mod tests {
             outbound.send(call("http://a.example.com/"), neighbours(serve, 0)).await.map(drop)
         };
         let denied = Err(CallError::Denied(Origin::parse("http://a.example.com").unwrap()));
-        for wildcard in [["*"], ["http://*.example.com"]] {
-            let wildcard: &'static [&'static str] = Box::leak(Box::new(wildcard));
+        let wildcards: [&'static [&'static str]; 2] = [&["*"], &["http://*.example.com"]];
+        for wildcard in wildcards {
             assert_eq!(send(wildcard, true).await, denied, "{wildcard:?}");
             assert_eq!(send(wildcard, false).await, Ok(()), "{wildcard:?}");
         }

@@ -15,12 +15,14 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::{HeaderMap, Method, Response, Uri};
 use http_body::{Body as HttpBody, Frame, SizeHint};
+use reqwest::Url;
 use reqwest::dns::{Addrs, Name, Resolve, Resolving};
 use thiserror::Error;
 
 use super::public::is_public;
 use super::{CallError, Permission};
 use crate::config::Origin;
+use crate::http::authority::without_brackets;
 use crate::http::head::FIELDS_LIMIT;
 use crate::http::{Body, BodyError, header_rules};
 use crate::trace;
@@ -56,18 +58,16 @@ impl Network {
         origin: &Origin,
         permission: Permission,
     ) -> Result<Response<Body>, CallError> {
+        let Sending { method, uri, headers, body } = sending;
+        let url = Url::parse(&uri.to_string()).map_err(|error| CallError::InvalidUrl(error.to_string()))?;
         let client = match permission {
             Permission::Exact => &self.anywhere,
             Permission::Wildcard => {
-                // An address that stands in the URL is looked up by nobody.
-                if let Some(address) = origin.address().parse().ok().filter(|address| !is_public(*address)) {
-                    return Err(CallError::NotPublic(origin.clone(), address));
-                }
+                check_host(&url, origin)?;
                 &self.public
             }
         };
-        let Sending { method, uri, headers, body } = sending;
-        let request = client.request(method, uri.to_string()).headers(headers).body(network_body(body));
+        let request = client.request(method, url).headers(headers).body(network_body(body));
         let sent = request.send().await.map_err(|error| network_error(error, origin))?;
         let (parts, body) = Response::<reqwest::Body>::from(sent).into_parts();
         let mut answer = Response::new(Body::from_transport(body));
@@ -76,6 +76,18 @@ impl Network {
         *answer.headers_mut() = parts.headers;
         header_rules::remove_nominated(answer.headers_mut());
         Ok(answer)
+    }
+}
+
+/// An address that stands in the URL is looked up by nobody, and so is checked here: as the client reads the URL, for which
+/// `127.1` and `0x7f000001` are addresses too. A name must be the one that the manifest allows.
+fn check_host(url: &Url, origin: &Origin) -> Result<(), CallError> {
+    let host = without_brackets(url.host_str().unwrap_or_default());
+    match host.parse() {
+        Ok(address) if is_public(address) => Ok(()),
+        Ok(address) => Err(CallError::NotPublic(origin.clone(), address)),
+        Err(_) if host == origin.host => Ok(()),
+        Err(_) => Err(CallError::Denied(origin.clone())),
     }
 }
 
@@ -200,7 +212,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_wildcard_leads_to_no_address_that_is_not_public_whatever_its_name() {
-        for host in ["localhost", "127.0.0.1", "127.1", "[::ffff:127.0.0.1]"] {
+        for host in ["localhost", "127.0.0.1", "127.1", "2130706433", "0x7f.1", "[::ffff:127.0.0.1]"] {
             let error = ask(host, Permission::Wildcard).await.unwrap_err();
             assert!(matches!(error, CallError::NotPublic(..)), "{host}: {error:?}");
         }
