@@ -22,7 +22,7 @@ use crate::outbound::Network;
 use crate::serve::dispatch::Dispatcher;
 use crate::serve::listener::{self, Bound, ListenError, Listener};
 use crate::services::{Catalog, GenerationBuilder};
-use crate::state::{StateError, StateStore};
+use crate::state::{ROOM, StateError, StateStore};
 use crate::telemetry::{HostTelemetry, LogExport, Operation};
 use crate::trace::{KeyValue, Pipeline, PipelineError, Printers, Propagators, Resource, TraceStore};
 
@@ -44,21 +44,29 @@ pub struct Host {
 }
 
 /// Compiles, links and validates everything that `config` names, without serving. Returns what it found, in the order
-/// of the manifest.
+/// of the manifest, or everything that is wrong: where something is known to be before anything was compiled, that alone.
 pub async fn check(config: &Config) -> Result<Vec<(ServiceConfig, Arc<Prepared>)>, StartError> {
     let engine = Engine::new(config.cache_dir.as_deref())?;
     let propagators = Propagators::new(&config.telemetry.propagators);
     let metrics = Metrics::new(Vec::new());
     let builder =
-        GenerationBuilder::new(engine, StateStore::memory(), Network::new()?, propagators, metrics, Vec::new());
-    let mut found = Vec::new();
+        GenerationBuilder::new(engine, StateStore::memory(ROOM), Network::new()?, propagators, metrics, Vec::new());
+    let mut errors = Vec::new();
+    // What needs no compiling is said at once.
     for service in &config.services {
-        let resource = builder.resource(service);
-        let context = builder.context(service, &resource);
-        let prepared = builder.prepare_file(service, &context).await.map_err(|reason| in_manifest(config, reason))?;
-        found.push((service.clone(), Arc::new(prepared)));
+        errors.extend(builder.look_at(service).await.err());
     }
-    Ok(found)
+    let mut found = Vec::new();
+    let good = if errors.is_empty() { config.services.as_slice() } else { &[] };
+    for service in good {
+        let context = builder.context(service, &builder.resource(service));
+        match builder.prepare_file(service, &context).await {
+            Ok(prepared) => found.push((service.clone(), Arc::new(prepared))),
+            Err(error) => errors.push(error),
+        }
+    }
+    let errors = errors.into_iter().map(|reason| in_manifest(config, reason)).collect();
+    StartError::of_all(errors).map_or(Ok(found), Err)
 }
 
 impl Host {
@@ -163,8 +171,8 @@ impl Host {
 
 fn open_state(config: &StateConfig) -> Result<StateStore, StateError> {
     match config {
-        StateConfig::Memory => Ok(StateStore::memory()),
-        StateConfig::Redb { path } => StateStore::redb(path.clone()),
+        StateConfig::Memory { room } => Ok(StateStore::memory(*room)),
+        StateConfig::Redb { path, room } => StateStore::redb(path.clone(), *room),
     }
 }
 

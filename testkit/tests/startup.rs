@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use serde_json::Value;
 use tempfile::TempDir;
 use testkit::artifacts;
-use testkit::process::{Ended, free_address, run};
+use testkit::process::{Ended, Spandrel, free_address, run};
 
 /// A folder with a manifest and the component that it names.
 struct Site {
@@ -198,6 +198,51 @@ fn bad_values_are_named_with_their_place() {
         assert_eq!(ended.code, Some(2), "{text}\n{ended:#?}");
         assert!(ended.stderr.contains(word), "`{word}` is not in {ended:#?} for\n{text}");
     }
+}
+
+#[test]
+fn everything_that_is_wrong_with_a_manifest_is_said_at_once() {
+    let site = Site::new();
+    let good = artifacts::component("oddities");
+    let text = format!(
+        "[console]\nlisten = \"off\"\ntrace = 1\n[[service]]\nname = \"A\"\ncomponent = \"{}\"\nlisten = \"{}\"\n\
+         [service.limits]\nmemory = \"much\"\nconcurrency = 0\n",
+        good.display(),
+        site.address
+    );
+    let words =
+        ["toml:3:1: unknown key `trace`", "toml:5:8: `A` is", "toml:9:10: `memory`", "toml:10:15: with `concurrency`"];
+    assert_refused(&site, &site.write(&text), &words);
+}
+
+#[test]
+fn every_component_that_cannot_serve_is_named_before_any_is_compiled() {
+    let site = Site::new();
+    let module = site.wat("(module)");
+    let candidate = site.path("candidate.wasm");
+    let text = "(component (import \"wasi:http/types@0.3.0-rc-2026-01-06\" (instance)))";
+    std::fs::write(&candidate, wat::parse_str(text).expect("good WebAssembly text")).expect("a file can be written");
+    let service = |name: &str, file: &Path| {
+        let (file, address) = (file.display(), free_address());
+        format!("[[service]]\nname = \"{name}\"\ncomponent = \"{file}\"\nlisten = \"{address}\"\n")
+    };
+    let good = artifacts::component("oddities");
+    let text = [service("good", &good), service("module", &module), service("candidate", &candidate)].concat();
+    let ended = spandrel("check", &site.write(&text));
+    assert_eq!(ended.code, Some(2), "{ended:#?}");
+    for words in ["service `module`", "not a component", "service `candidate`", "release candidate of WASI 0.3"] {
+        assert!(ended.stderr.contains(words), "{words}: {ended:#?}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_manifest_without_a_console_opens_none_and_says_so() {
+    let site = Site::new();
+    let good = artifacts::component("oddities");
+    let text =
+        format!("[[service]]\nname = \"a\"\ncomponent = \"{}\"\nlisten = \"{}\"\n", good.display(), site.address);
+    let host = Spandrel::serve(&site.write(&text), &[("OTEL_SDK_DISABLED", "true")]);
+    host.wait_for_line(&["console: none", "`[console]`"]).await;
 }
 
 #[test]

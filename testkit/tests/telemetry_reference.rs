@@ -6,8 +6,14 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// What stands before a value of `error.type` in the sources. `_` is any name.
-const BEFORE_ERROR_TYPES: [&str; 6] =
-    [".fail(_, \"", "Some((\"", "error_type: \"", "cut_calls_short(\"", ".end(printed, \"", ".set(server, \"error.type\", \""];
+const BEFORE_ERROR_TYPES: [&str; 6] = [
+    ".fail(_, \"",
+    "Some((\"",
+    "error_type: \"",
+    "cut_calls_short(\"",
+    ".end(printed, \"",
+    ".set(server, \"error.type\", \"",
+];
 /// What stands before the name of an attribute.
 const BEFORE_ATTRIBUTES: [&str; 3] = ["Attribute::new(\"", ".set(_, \"", " set(\""];
 /// Modules that record spans.
@@ -105,9 +111,7 @@ fn every_attribute_of_a_span_is_listed_and_every_one_that_is_listed_is_set() {
     assert!(unlisted.is_empty(), "docs/telemetry.md says nothing of {unlisted:?}");
     let listed = first_cells(&page, "**Server spans** are named");
     assert!(listed.contains(&"http.route"), "{listed:?}");
-    let unset: Vec<_> = listed
-        .iter()
-        .filter(|name| !sources.iter().any(|source| source.contains(&format!("\"{name}\""))))
-        .collect();
+    let unset: Vec<_> =
+        listed.iter().filter(|name| !sources.iter().any(|source| source.contains(&format!("\"{name}\"")))).collect();
     assert!(unset.is_empty(), "docs/telemetry.md lists {unset:?}, which nothing sets");
 }

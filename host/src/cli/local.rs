@@ -1,6 +1,5 @@
 //! The commands that need no running host, and what `spandrel run` says when it has started.
 
-use std::fmt::Write;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -9,7 +8,7 @@ use serde_json::{Value, json};
 use super::arguments::{CheckArguments, InspectArguments, LogFormat};
 use super::error::CommandError;
 use super::table::{row, table};
-use crate::component::{self, Engine, Inspection, Kind};
+use crate::component::{self, Engine, HttpWorld, Inspection, Kind};
 use crate::config::{Config, Environment, ServiceConfig, telemetry};
 use crate::console::address_url;
 use crate::host::Host;
@@ -17,7 +16,7 @@ use crate::metrics::Metrics;
 use crate::outbound::Network;
 use crate::printable::{printable, printable_lines};
 use crate::services::GenerationBuilder;
-use crate::state::StateStore;
+use crate::state::{ROOM, StateStore};
 use crate::trace::Propagators;
 
 /// One line with the resolved telemetry settings.
@@ -51,13 +50,12 @@ fn text_banner(host: &Host, telemetry: &str) -> String {
         rows.push(row([&service.name, &service.version, &service.kind, &url, digest]));
         urls.extend(host.examples(&service.name).into_iter().map(|path| format!("  curl {url}{}\n", printable(&path))));
     }
-    let mut text = format!("{}\n{telemetry}\n\nTry:\n{}\n", table(&rows), urls.concat());
+    let text = format!("{}\n{telemetry}\n\nTry:\n{}\n", table(&rows), urls.concat());
     // At the end, where it is still seen when the first lines of the log have come.
-    if let Some(console) = host.console_address() {
-        let written = writeln!(text, "console: {}", address_url(console));
-        debug_assert!(written.is_ok(), "writing to a string cannot fail");
+    match host.console_address() {
+        Some(console) => format!("{text}console: {}\n", address_url(console)),
+        None => format!("{text}console: none; `[console]` in the manifest opens one\n"),
     }
-    text
 }
 
 /// `spandrel check`.
@@ -119,7 +117,7 @@ pub async fn inspect(arguments: InspectArguments) -> Result<String, CommandError
     let bytes = read(&arguments.file).await?;
     let builder = GenerationBuilder::new(
         Engine::new(None)?,
-        StateStore::memory(),
+        StateStore::memory(ROOM),
         Network::new().map_err(crate::host::StartError::from)?,
         Propagators::default(),
         Metrics::new(Vec::new()),
@@ -168,7 +166,9 @@ fn inspection_text(path: &str, inspection: &Inspection) -> String {
         "{path}\n  kind    {}\n  size    {}\n  digest  {}\n\nroutes\n",
         match inspection.kind {
             Kind::Unknown => "unknown (it exports no handler)".to_owned(),
-            kind => kind.to_string(),
+            Kind::Standard(HttpWorld::P2) => "standard (wasi:http 0.2)".to_owned(),
+            Kind::Standard(HttpWorld::P3) => "standard (wasi:http 0.3)".to_owned(),
+            Kind::Lean => Kind::Lean.to_string(),
         },
         size(inspection.size),
         inspection.digest.as_str(),

@@ -10,7 +10,7 @@ use wasmtime::component::Component;
 
 use super::compiled::Compiled;
 use super::context::ServiceContext;
-use super::contract::{Contract, HttpWorld, Kind};
+use super::contract::{self, Contract, HttpWorld, Kind};
 use super::digest::Digest;
 use super::engine::Engine;
 use super::error::ComponentError;
@@ -56,6 +56,11 @@ impl Prepared {
         &self.compiled.imports
     }
 
+    /// The same component, to be verified under something else.
+    pub fn again(&self) -> Candidate {
+        Candidate(self.compiled.clone())
+    }
+
     /// What it is.
     pub fn kind(&self) -> Kind {
         self.compiled.kind
@@ -66,6 +71,8 @@ impl Engine {
     /// Compiles and links, on a thread of low priority, what was not compiled before. Where the caller goes away before
     /// its turn has come, nothing is done; what has begun is finished for the cache.
     pub async fn compile(&self, bytes: Arc<[u8]>) -> Result<Candidate, ComponentError> {
+        // Known at once, and so not to be waited for among others that compile.
+        contract::check(&bytes)?;
         let digest = Digest::compute(&bytes).await;
         let slot = self.compiled.slot(&digest);
         // Whoever wants the same component waits for the one that compiles it.

@@ -41,7 +41,7 @@ mod symbolizer;
 pub use self::background::BackgroundWork;
 pub use self::compile::{Candidate, Prepared};
 pub use self::context::ServiceContext;
-pub use self::contract::{HttpWorld, Kind};
+pub use self::contract::{HttpWorld, Kind, check};
 pub use self::cost::Cost;
 pub(crate) use self::cost::measured;
 pub use self::digest::Digest;

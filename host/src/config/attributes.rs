@@ -6,11 +6,8 @@ use std::collections::BTreeSet;
 use http::HeaderName;
 use http::header::{AUTHORIZATION, COOKIE, PROXY_AUTHORIZATION, SET_COOKIE};
 
-use super::error::ConfigError;
-use super::section::{Placed, Section};
+use super::section::{Placed, Result, Section, all};
 use crate::http::redaction::Redaction;
-
-type Result<T, E = ConfigError> = std::result::Result<T, E>;
 
 /// The most entries: each is looked for in every request.
 const MOST: usize = 16;
@@ -100,7 +97,7 @@ pub(super) fn redaction(telemetry: &Section<'_>) -> Result<Redaction> {
         let help = "write a name with letters or digits, up to 64, as in \"session_key\"";
         Err(telemetry.reader.error(place, format!("`redact` lists `{text}`, which is no name of a parameter"), help))
     };
-    Ok(Redaction::of_more(names.into_iter().map(name).collect::<Result<Vec<_>>>()?))
+    Ok(Redaction::of_more(all(names.into_iter().map(name))?))
 }
 
 /// Reads the entries under `[telemetry]`.
@@ -116,24 +113,26 @@ pub(super) fn attributes(telemetry: &Section<'_>) -> Result<Vec<RequestAttribute
     }
     let mut known = BTreeSet::new();
     let entry = |table| entry(&telemetry.reader.table(table, "[[telemetry.attributes]]")?, &mut known);
-    tables.iter().map(entry).collect()
+    all(tables.iter().map(entry))
 }
 
 fn entry(section: &Section<'_>, known: &mut BTreeSet<String>) -> Result<RequestAttribute> {
-    section.only(&["from", "as", "baggage"])?;
-    let from = section.required(section.one_or_more("from")?, "from", "from = \"header:x-client-id\"")?;
-    let names = section.required(section.one_or_more("as")?, "as", "as = [\"app.client_id\"]")?;
+    section.only(&["from", "as", "baggage"]);
+    let from = section.one_or_more("from");
+    let from = from.and_then(|from| section.required(from, "from", "from = \"header:x-client-id\""));
+    let names = section.one_or_more("as");
+    let names = names.and_then(|names| section.required(names, "as", "as = [\"app.client_id\"]"));
+    let (from, names) = (from?, names?);
     for (key, given) in [("from", &from), ("as", &names)] {
         if given.is_empty() || given.len() > MOST_OF_ONE {
             let problem = format!("`{key}` lists {}", given.len());
-            return Err(section.error(key, problem, &format!("list at least one, and at most {MOST_OF_ONE}")));
+            section.error(key, problem, &format!("list at least one, and at most {MOST_OF_ONE}"));
         }
     }
-    Ok(RequestAttribute {
-        sources: from.into_iter().map(|placed| source(section, placed)).collect::<Result<_>>()?,
-        names: names.into_iter().map(|placed| name(section, placed, known)).collect::<Result<_>>()?,
-        baggage: section.boolean("baggage")?.unwrap_or(false),
-    })
+    let sources = all(from.into_iter().map(|placed| source(section, placed)));
+    let names = all(names.into_iter().map(|placed| name(section, placed, known)));
+    let baggage = section.boolean("baggage").unwrap_or_default().unwrap_or(false);
+    Ok(RequestAttribute { sources: sources?, names: names?, baggage })
 }
 
 fn source(section: &Section<'_>, (text, place): Placed) -> Result<Source> {

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use thiserror::Error;
 
-/// The first thing that is wrong. Shown whole, it is one message with its place and, on a second line, its cure.
+/// What is wrong. Shown whole, each thing is one message with its place and, on a second line, its cure.
 #[derive(Debug, Error)]
 pub enum ConfigError {
     /// The manifest is not there or not readable.
@@ -39,6 +39,9 @@ pub enum ConfigError {
         /// What to do.
         help: String,
     },
+    /// More than one thing.
+    #[error("{}", .0.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n"))]
+    Several(Vec<ConfigError>),
     /// Something in the environment that is no UTF-8.
     #[error("the environment variable {name} holds bytes that are no text\n  help: write it in UTF-8")]
     NoText {
@@ -67,6 +70,17 @@ pub enum ConfigError {
         /// What is accepted.
         help: String,
     },
+}
+
+impl ConfigError {
+    /// One error for all of `errors`, none where there are none.
+    pub(super) fn of_all(mut errors: Vec<ConfigError>) -> Option<ConfigError> {
+        match errors.len() {
+            0 => None,
+            1 => errors.pop(),
+            _ => Some(ConfigError::Several(errors)),
+        }
+    }
 }
 
 /// Names the whole path, because a relative one says nothing about the folder that the command ran in.

@@ -4,7 +4,7 @@ use super::*;
 
 const SERVICE: &str = "[[service]]\nname = \"a\"\ncomponent = \"a.wasm\"\nlisten = \"127.0.0.1:1\"\n";
 
-fn parse(text: &str) -> Result<Config> {
+fn parse(text: &str) -> Result<Config, ConfigError> {
     let environment = Environment::from_pairs([("PORT", "8123")]);
     read(text, Path::new("shop/services.toml"), &environment)
 }
@@ -21,15 +21,16 @@ fn a_small_manifest_has_sensible_defaults() {
     assert_eq!(service.component, Path::new("shop/a.wasm"));
     assert_eq!(service.limits, Limits::default());
     assert_eq!(service.isolation, None, "what the kind of component asks for");
-    assert_eq!(config.console.listen, Some(CONSOLE));
-    assert_eq!(config.state, StateConfig::Memory);
+    assert_eq!(config.console.listen, None, "no console that the manifest does not name");
+    assert_eq!(parse("[console]\n").unwrap().console.listen, Some(CONSOLE));
+    assert_eq!(config.state, StateConfig::Memory { room: 256 << 20 });
     assert_eq!(config.shutdown, ShutdownConfig { drain: Duration::from_secs(20), delay: Duration::ZERO });
 }
 
 #[test]
 fn everything_that_is_written_is_read() {
     let text = format!(
-        "[console]\nlisten = \"off\"\n[state]\nbackend = \"redb\"\npath = \"s.redb\"\n[swap]\nguard = \"0s\"\nwatch = false\n\
+        "[console]\nlisten = \"off\"\n[state]\nbackend = \"redb\"\npath = \"s.redb\"\nper_service = \"1MiB\"\n[swap]\nguard = \"0s\"\nwatch = false\n\
          [shutdown]\ndrain = \"7s\"\ndelay = \"500ms\"\n\
          [telemetry]\nkeep = [\"errors\", \"slower than 250ms\"]\nkeep_rate = 0.1\nresponse_header = false\n{SERVICE}isolation = \"request\"\n\
          probe = \"/ready\"\n[service.config]\nurl = \"http://h:${{PORT}}\"\n\"flag.x\" = true\nn = 3\n\
@@ -39,7 +40,7 @@ fn everything_that_is_written_is_read() {
     let config = parse(&text).unwrap();
     let service = &config.services[0];
     assert_eq!(config.console.listen, None);
-    assert_eq!(config.state, StateConfig::Redb { path: "shop/s.redb".into() });
+    assert_eq!(config.state, StateConfig::Redb { path: "shop/s.redb".into(), room: 1 << 20 });
     assert_eq!(config.swap.guard, Duration::ZERO);
     let shutdown = ShutdownConfig { drain: Duration::from_secs(7), delay: Duration::from_millis(500) };
     assert_eq!(config.shutdown, shutdown);
@@ -61,7 +62,7 @@ fn an_unknown_key_is_named_with_its_line_and_the_nearest_known_one() {
     check("[consol]\n", "1:2: unknown key `consol` in the manifest\n  help: did you mean `console`?");
     check(
         "[state]\nzzzzzzzzzzzz = 1\na = 2\n",
-        "2:1: unknown key `zzzzzzzzzzzz` in [state]\n  help: the keys here are backend, path",
+        "2:1: unknown key `zzzzzzzzzzzz` in [state]\n  help: the keys here are backend, path, per_service",
     );
 }
 
@@ -74,7 +75,13 @@ fn a_wrong_value_is_named_with_its_cure() {
     check(&SERVICE.replace("\"a.wasm\"", "7"), "`component` in [[service]] is of type integer");
     check(&format!("{SERVICE}{SERVICE}"), "two services named `a`");
     check(&format!("{SERVICE}{}", SERVICE.replace("\"a\"", "\"b\"")), "`b` listens on 127.0.0.1:1, and so does a");
-    check(&SERVICE.replace("127.0.0.1:1", "127.0.0.1:8010"), "so does the console");
+    check(&format!("[console]\n{}", SERVICE.replace("127.0.0.1:1", "127.0.0.1:8010")), "so does the console");
+    let otlp = "[console]\notlp = \"127.0.0.1:4327\"\n";
+    check(
+        &format!("{otlp}{}", SERVICE.replace("127.0.0.1:1", "0.0.0.0:4327")),
+        "6:10: `a` listens on 0.0.0.0:4327, and `[console] otlp` on 127.0.0.1:4327",
+    );
+    check(&otlp.replace("4327", "8010"), "2:8: `[console] otlp` listens on 127.0.0.1:8010, and so does the console");
     check(&format!("{SERVICE}isolation = \"none\"\n"), "write \"instance\" or \"request\"");
     check(
         &format!("{SERVICE}[service.limits]\nmemory = \"1 elephant\"\n"),
@@ -91,6 +98,7 @@ fn a_wrong_value_is_named_with_its_cure() {
     );
     check("[state]\nbackend = \"disk\"\n", "write \"memory\" or \"redb\"");
     check("[state]\nbackend = \"redb\"\n", "needs a file");
+    check("[state]\nper_service = 0\n", "2:15: with `per_service` at zero nothing could be kept");
     check("[telemetry]\nkeep_rate = 0.5\n", "`keep` names nothing");
     check("[state]\npath = \"x\"\n", "add `backend = \"redb\"`");
     check("[telemetry]\nkeep = [\"good ones\"]\n", "`good ones` is no rule for keeping traces");
@@ -216,4 +224,35 @@ fn proxies_are_trusted_by_network_or_address() {
     for bad in ["10.0.0.0/33", "nobody", "10.0.0", "*", "10.0.0.0/8, ::1", ""] {
         check(&format!("{SERVICE}trusted_proxies = [\"{bad}\"]\n"), &format!("`{bad}` is no network of proxies"));
     }
+}
+
+#[test]
+fn everything_that_is_wrong_is_said_at_once_in_the_order_of_the_manifest() {
+    let text = "[console]\nlisten = \"nowhere\"\notpl = 1\n[limits]\nconnections = 0\nkeep_alive = 7\n\
+                [telemetry]\nkeep = [\"good ones\", \"bad ones\"]\nredact = [\"-\"]\n\
+                [[telemetry.attributes]]\nfrom = \"here\"\nas = \"http.a\"\n\
+                [[service]]\nname = \"A\"\nlisten = \"there\"\nroutes = [\"x\", \"GET /**/x\"]\n[service.limits]\nmemory = \"9GiB\"\n\
+                concurrency = 0\n[service.outbound]\nallow = [\"a\", \"b\"]\n[[service.files]]\nguest = 1\nacces = 2\n\
+                [service.config]\na = [1]\nb = \"${NONE}\"\n[service.env]\n\"=\" = \"\"\nc = 1\n";
+    let message = parse(text).unwrap_err().to_string();
+    let places: Vec<_> = message.lines().filter_map(|line| line.strip_prefix("shop/services.toml:")).collect();
+    let lines: Vec<usize> = places.iter().map(|place| place.split(':').next().unwrap().parse().unwrap()).collect();
+    let expected = [2, 3, 5, 6, 8, 8, 9, 11, 12, 13, 14, 15, 16, 16, 18, 19, 21, 21, 22, 23, 24, 26, 27, 29, 30];
+    assert_eq!(lines, expected, "{message}");
+    assert_eq!(message.matches("\n  help: ").count(), expected.len(), "each has its cure: {message}");
+}
+
+#[test]
+fn what_is_no_toml_is_named_alone() {
+    let message = parse("[console\nlisten = 1\n[state]\nbackend = = 2\nservice = 7\n").unwrap_err().to_string();
+    assert!(message.contains("services.toml:1:") && message.contains("services.toml:4:"), "{message}");
+    assert!(!message.contains("`listen`") && !message.contains("`service`"), "{message}");
+}
+
+#[test]
+fn variables_of_the_environment_are_among_what_is_wrong() {
+    let environment = Environment::from_pairs([("OTEL_EXPORTER_OTLP_ENDPOINT", "nowhere")]);
+    let error =
+        read("[state]\nbackend = \"disk\"\n", Path::new("services.toml"), &environment).unwrap_err().to_string();
+    assert!(error.contains("OTEL_EXPORTER_OTLP_ENDPOINT") && error.contains("`disk` is no backend"), "{error}");
 }

@@ -2,12 +2,11 @@
 
 use std::ops::Range;
 
-use super::error::ConfigError;
+use toml::de::DeValue;
+
 use super::origin::Origin;
 use super::origin_pattern::OriginPattern;
-use super::section::{Placed, Section};
-
-type Result<T, E = ConfigError> = std::result::Result<T, E>;
+use super::section::{Placed, Result, Section, all};
 
 const ORIGIN_HELP: &str = "write scheme, host and port only, as in \"http://localhost:8000\", \"https://*.example.com\" for \
                            subdomains, or \"*\"";
@@ -52,25 +51,26 @@ impl Default for Recipients {
 
 /// Reads the table.
 pub(super) fn outbound(section: &Section<'_>) -> Result<OutboundConfig> {
-    section.only(&["allow", "baggage", "no_baggage", "trace_context"])?;
+    section.only(&["allow", "baggage", "no_baggage", "trace_context"]);
     let allow: Vec<_> = patterns(section, "allow")?.into_iter().map(|(pattern, _)| pattern).collect();
-    let trace_context = recipients(section, "trace_context", &allow)?.unwrap_or(Recipients::Every(true));
-    let baggage = recipients(section, "baggage", &allow)?.unwrap_or_default();
-    let no_baggage = some_of(section, "no_baggage", &allow)?;
+    let trace_context = recipients(section, "trace_context", &allow).unwrap_or_default();
+    let trace_context = trace_context.unwrap_or(Recipients::Every(true));
+    let baggage = recipients(section, "baggage", &allow).unwrap_or_default().unwrap_or_default();
+    let no_baggage = some_of(section, "no_baggage", &allow).unwrap_or_default();
     Ok(OutboundConfig { allow, baggage, no_baggage, trace_context })
 }
 
 /// Yes, no, or a list.
 fn recipients(section: &Section<'_>, key: &str, allow: &[OriginPattern]) -> Result<Option<Recipients>> {
     let Some(value) = section.get(key) else { return Ok(None) };
-    if value.get_ref().is_array() {
-        return Ok(Some(Recipients::Listed(some_of(section, key, allow)?)));
+    match value.get_ref() {
+        DeValue::Boolean(every) => Ok(Some(Recipients::Every(*every))),
+        DeValue::Array(_) => Ok(Some(Recipients::Listed(some_of(section, key, allow)?))),
+        other => {
+            let problem = format!("`{key}` in {} is of type {}", section.name, other.type_str());
+            Err(section.error(key, problem, "write true, false or a list of origins"))
+        }
     }
-    let every = section.boolean(key).map_err(|_| {
-        let problem = format!("`{key}` in {} is of type {}", section.name, value.get_ref().type_str());
-        section.error(key, problem, "write true, false or a list of origins")
-    });
-    Ok(every?.map(Recipients::Every))
 }
 
 /// A list of what is allowed. A slip here would send what is meant for one to another, or to nobody.
@@ -82,7 +82,7 @@ fn some_of(section: &Section<'_>, key: &str, allow: &[OriginPattern]) -> Result<
         let problem = format!("`{key}` lists {pattern}, which `allow` does not");
         Err(section.reader.error(place, problem, "list it in `allow` too, or take it out here"))
     };
-    patterns(section, key)?.into_iter().map(listed).collect()
+    all(patterns(section, key)?.into_iter().map(listed))
 }
 
 fn patterns(section: &Section<'_>, key: &str) -> Result<Vec<(OriginPattern, Range<usize>)>> {
@@ -93,7 +93,7 @@ fn patterns(section: &Section<'_>, key: &str) -> Result<Vec<(OriginPattern, Rang
             Err(section.reader.error(place, problem, ORIGIN_HELP))
         }
     };
-    section.texts(key)?.unwrap_or_default().into_iter().map(pattern).collect()
+    all(section.texts(key)?.unwrap_or_default().into_iter().map(pattern))
 }
 
 #[cfg(test)]

@@ -3,31 +3,32 @@
 use http::{HeaderName, Method};
 use toml::de::DeValue;
 
-use super::error::ConfigError;
 use super::origin::{Origin, Scheme};
-use super::section::{Placed, Section};
+use super::section::{Placed, Result, Section, all};
 use crate::http::coding::Coding;
 use crate::http::cors::{Cors, Names, Origins};
-
-type Result<T, E = ConfigError> = std::result::Result<T, E>;
 
 /// What pages may use where the manifest does not say: the methods that need no leave (Fetch, 3.3.2).
 const METHODS: [Method; 3] = [Method::GET, Method::HEAD, Method::POST];
 
 /// `[service.cors]`.
 pub(super) fn cors(section: &Section<'_>) -> Result<Option<Cors>> {
-    section.only(&["origins", "methods", "headers", "expose", "credentials", "max_age"])?;
+    section.only(&["origins", "methods", "headers", "expose", "credentials", "max_age"]);
     if section.table.is_none() {
         return Ok(None);
     }
-    let listed = section.required(section.texts("origins")?, "origins", "origins = [\"https://shop.example\"]")?;
+    let listed = section.texts("origins");
+    let listed = listed.and_then(|list| section.required(list, "origins", "origins = [\"https://shop.example\"]"));
+    let origins = listed.and_then(|listed| origins(section, listed));
+    let (methods, headers, expose) = (methods(section), names(section, "headers"), names(section, "expose"));
+    let (credentials, max_age) = (section.boolean("credentials"), section.duration("max_age"));
     let cors = Cors {
-        origins: origins(section, listed)?,
-        methods: methods(section)?.unwrap_or_else(|| METHODS.to_vec()),
-        headers: names(section, "headers")?,
-        expose: names(section, "expose")?,
-        credentials: section.boolean("credentials")?.unwrap_or(false),
-        max_age: section.duration("max_age")?,
+        origins: origins?,
+        methods: methods?.unwrap_or_else(|| METHODS.to_vec()),
+        headers: headers?,
+        expose: expose?,
+        credentials: credentials?.unwrap_or(false),
+        max_age: max_age?,
     };
     // A browser would not follow it: with credentials `*` is a name like any other (Fetch, 3.3.4).
     let any = [
@@ -61,7 +62,7 @@ fn origins(section: &Section<'_>, listed: Vec<Placed>) -> Result<Origins> {
             Err(section.reader.error(place, format!("`origins` lists `{text}`, which is no origin"), help))
         }
     };
-    listed.into_iter().map(origin).collect::<Result<_>>().map(Origins::These)
+    all(listed.into_iter().map(origin)).map(Origins::These)
 }
 
 /// Without a port that is the scheme's own (RFC 6454, 6.2).
@@ -82,7 +83,7 @@ fn methods(section: &Section<'_>) -> Result<Option<Vec<Method>>> {
             section.reader.error(place, format!("`{text}` is no method"), "write methods such as \"PUT\"")
         })
     };
-    listed.into_iter().map(method).collect::<Result<_>>().map(Some)
+    all(listed.into_iter().map(method)).map(Some)
 }
 
 fn names(section: &Section<'_>, key: &str) -> Result<Names> {
@@ -98,7 +99,7 @@ fn names(section: &Section<'_>, key: &str) -> Result<Names> {
             section.reader.error(place, format!("`{text}` is no name of a header field"), help)
         })
     };
-    listed.into_iter().map(name).collect::<Result<_>>().map(Names::These)
+    all(listed.into_iter().map(name)).map(Names::These)
 }
 
 /// `compression`.
@@ -114,10 +115,10 @@ pub(super) fn compression(section: &Section<'_>) -> Result<Vec<Coding>> {
         match Coding::parse(&text) {
             Some(coding) if !codings.contains(&coding) => codings.push(coding),
             Some(coding) => {
-                return Err(section.reader.error(place, format!("`{coding}` is listed twice"), help));
+                section.reader.error(place, format!("`{coding}` is listed twice"), help);
             }
             None => {
-                return Err(section.reader.error(place, format!("`{text}` is no content coding that is known"), help));
+                section.reader.error(place, format!("`{text}` is no content coding that is known"), help);
             }
         }
     }
@@ -130,9 +131,9 @@ mod tests {
 
     use super::super::manifest::read;
     use super::*;
-    use crate::config::{Environment, ServiceConfig};
+    use crate::config::{ConfigError, Environment, ServiceConfig};
 
-    fn service(text: &str) -> Result<ServiceConfig> {
+    fn service(text: &str) -> Result<ServiceConfig, ConfigError> {
         let text = format!("[[service]]\nname = \"s\"\ncomponent = \"s.wasm\"\nlisten = \"127.0.0.1:0\"\n{text}\n");
         let config = read(&text, std::path::Path::new("services.toml"), &Environment::default())?;
         Ok(config.services.into_iter().next().unwrap())

@@ -1,5 +1,9 @@
 //! Typed reading of the manifest's tables: `${...}` replaced, and every error with its line and column.
+//!
+//! An error is noted where it is found, and reading fails in the end where any was. So whoever reads may go on without a
+//! value, to find what else is wrong.
 
+use std::cell::RefCell;
 use std::net::SocketAddr;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
@@ -15,7 +19,11 @@ use super::nearest::nearest;
 use super::quantity::{DURATION_HELP, SIZE_HELP, duration, size};
 
 type Value<'a> = Spanned<DeValue<'a>>;
-type Result<T, E = ConfigError> = std::result::Result<T, E>;
+pub(super) type Result<T, E = Noted> = std::result::Result<T, E>;
+
+/// An error that the reader has noted.
+#[derive(Debug)]
+pub(super) struct Noted;
 
 /// A text and where it stands.
 pub(super) type Placed = (String, Range<usize>);
@@ -27,6 +35,8 @@ pub(super) struct Reader<'a> {
     /// Where relative paths start.
     pub base: &'a Path,
     pub environment: &'a Environment,
+    /// What is wrong, with the byte that it stands at.
+    errors: RefCell<Vec<(usize, ConfigError)>>,
 }
 
 /// One table of the manifest.
@@ -40,16 +50,41 @@ pub(super) struct Section<'a> {
 }
 
 impl<'a> Reader<'a> {
-    pub fn error(&self, place: Range<usize>, problem: String, help: &str) -> ConfigError {
+    pub fn new(text: &'a str, manifest: &'a Path, environment: &'a Environment) -> Reader<'a> {
+        let base = manifest.parent().unwrap_or(Path::new(""));
+        Reader { text, manifest, base, environment, errors: RefCell::default() }
+    }
+
+    /// What was read, or everything that is wrong, in the order of the manifest.
+    pub fn finish<T>(self, read: Result<T>) -> Result<T, ConfigError> {
+        let mut errors = self.errors.into_inner();
+        errors.sort_by_key(|(place, _)| *place);
+        let errors = errors.into_iter().map(|(_, error)| error).collect();
+        match (read, ConfigError::of_all(errors)) {
+            (Ok(read), None) => Ok(read),
+            (_, Some(error)) => Err(error),
+            (Err(Noted), None) => Err(ConfigError::Several(Vec::new())),
+        }
+    }
+
+    /// Notes an error that is none of the manifest's.
+    pub fn note(&self, error: ConfigError) -> Noted {
+        self.errors.borrow_mut().push((0, error));
+        Noted
+    }
+
+    pub fn error(&self, place: Range<usize>, problem: String, help: &str) -> Noted {
         let before = self.text.get(..place.start).unwrap_or(self.text);
         let line_start = before.rfind('\n').map_or(0, |at| at + 1);
-        ConfigError::Manifest {
+        let error = ConfigError::Manifest {
             manifest: self.manifest.display().to_string(),
             line: before.matches('\n').count() + 1,
             column: before.get(line_start..).unwrap_or_default().chars().count() + 1,
             problem,
             help: help.to_owned(),
-        }
+        };
+        self.errors.borrow_mut().push((place.start, error));
+        Noted
     }
 
     pub fn expand(&self, text: &str, place: Range<usize>) -> Result<String> {
@@ -82,25 +117,27 @@ impl<'a> Section<'a> {
     }
 
     /// Refuses keys that mean nothing, and names the nearest that does.
-    pub fn only(&self, known: &[&str]) -> Result<()> {
-        let keys = self.table.into_iter().flatten().map(|(key, _)| key);
-        let unknown = keys.filter(|key| !known.contains(&key.get_ref().as_ref()));
-        let Some(key) = unknown.min_by_key(|key| key.span().start) else { return Ok(()) };
-        let name: &str = key.get_ref();
-        let help = match nearest(name, known) {
-            Some(near) => format!("did you mean `{near}`?"),
-            None => format!("the keys here are {}", known.join(", ")),
-        };
-        Err(self.reader.error(key.span(), format!("unknown key `{name}` in {}", self.name), &help))
+    pub fn only(&self, known: &[&str]) {
+        for (key, _) in self.table.into_iter().flatten() {
+            let name: &str = key.get_ref();
+            if known.contains(&name) {
+                continue;
+            }
+            let help = match nearest(name, known) {
+                Some(near) => format!("did you mean `{near}`?"),
+                None => format!("the keys here are {}", known.join(", ")),
+            };
+            self.reader.error(key.span(), format!("unknown key `{name}` in {}", self.name), &help);
+        }
     }
 
     /// An error at the value of a key, or at the section where the key is not there.
-    pub fn error(&self, key: &str, problem: String, help: &str) -> ConfigError {
+    pub fn error(&self, key: &str, problem: String, help: &str) -> Noted {
         let place = self.get(key).map_or_else(|| self.place.clone(), Spanned::span);
         self.reader.error(place, problem, help)
     }
 
-    fn wrong_type(&self, key: &str, value: &Value<'_>, expected: &str) -> ConfigError {
+    fn wrong_type(&self, key: &str, value: &Value<'_>, expected: &str) -> Noted {
         let problem = format!("`{key}` in {} is of type {}, not {expected}", self.name, value.get_ref().type_str());
         self.reader.error(value.span(), problem, &format!("write `{key}` as {expected}"))
     }
@@ -128,7 +165,7 @@ impl<'a> Section<'a> {
             Some(text) => Ok((self.reader.expand(text, value.span())?, value.span())),
             None => Err(self.wrong_type(key, value, "a list of strings")),
         };
-        values.iter().map(text).collect::<Result<_>>().map(Some)
+        all(values.iter().map(text)).map(Some)
     }
 
     /// A list of texts, or one text in its place.
@@ -208,6 +245,11 @@ impl<'a> Section<'a> {
         let ratio = text.parse().ok().filter(|number| (0.0..=1.0).contains(number));
         ratio.map(Some).ok_or_else(|| self.reader.error(value.span(), problem(), "write a number from 0 to 1"))
     }
+}
+
+/// What was read of a list. All of it is looked at, whatever is wrong with a part.
+pub(super) fn all<T>(read: impl Iterator<Item = Result<T>>) -> Result<Vec<T>> {
+    read.collect::<Vec<_>>().into_iter().collect()
 }
 
 /// A number in any of TOML's bases, unless it is negative or too large.

@@ -4,13 +4,10 @@ use std::collections::BTreeMap;
 
 use http::Method;
 
-use super::error::ConfigError;
 use super::folder::{Access, Folder};
-use super::section::{Placed, Section};
+use super::section::{Placed, Result, Section, all};
 use super::types::ServiceName;
 use crate::http::routes::{Route, RouteTable};
-
-type Result<T, E = ConfigError> = std::result::Result<T, E>;
 
 /// The methods of a route that names none. A route for GET answers HEAD, too.
 const METHODS: [Method; 6] = [Method::GET, Method::POST, Method::PUT, Method::PATCH, Method::DELETE, Method::OPTIONS];
@@ -29,24 +26,26 @@ pub(super) fn routes(section: &Section<'_>) -> Result<Vec<Route>> {
             Some(Route { method, template: template.trim().into() })
         });
         let error = || section.reader.error(place.clone(), format!("`{text}` is no route"), ROUTE_HELP);
-        add(section, &mut routes, route.ok_or_else(error)?, &place)?;
+        if let Ok(route) = route.ok_or_else(error) {
+            add(section, &mut routes, route, &place);
+        }
     }
     for (text, place) in without {
         for method in METHODS {
             // A route that names its method goes before one that names none.
             if !routes.iter().any(|route| route.method == method && *route.template == *text) {
-                add(section, &mut routes, Route { method, template: text.as_str().into() }, &place)?;
+                add(section, &mut routes, Route { method, template: text.as_str().into() }, &place);
             }
         }
     }
     Ok(routes)
 }
 
-fn add(section: &Section<'_>, routes: &mut Vec<Route>, route: Route, place: &std::ops::Range<usize>) -> Result<()> {
+fn add(section: &Section<'_>, routes: &mut Vec<Route>, route: Route, place: &std::ops::Range<usize>) {
     routes.push(route);
-    match RouteTable::declared(routes.clone()) {
-        Ok(_) => Ok(()),
-        Err(error) => Err(section.reader.error(place.clone(), error.to_string(), ROUTE_HELP)),
+    if let Err(error) = RouteTable::declared(routes.clone()) {
+        routes.pop();
+        section.reader.error(place.clone(), error.to_string(), ROUTE_HELP);
     }
 }
 
@@ -55,10 +54,10 @@ pub(super) fn env(section: &Section<'_>) -> Result<BTreeMap<String, String>> {
     let keys = section.table.into_iter().flatten().map(|(key, _)| key.get_ref().to_string());
     let mut env = BTreeMap::new();
     for key in keys {
-        if let Some((value, place)) = section.text(&key)? {
+        if let Ok(Some((value, place))) = section.text(&key) {
             if key.is_empty() || key.contains(['=', '\0']) || value.contains('\0') {
                 let problem = format!("`{}` cannot be an environment variable", key.escape_debug());
-                return Err(section.reader.error(place, problem, "use a name without `=`"));
+                section.reader.error(place, problem, "use a name without `=`");
             }
             env.insert(key, value);
         }
@@ -72,13 +71,13 @@ pub(super) fn files(section: &Section<'_>) -> Result<Vec<Folder>> {
     let Some(tables) = value.get_ref().as_array() else {
         return Err(section.error("files", "`files` is no list of tables".to_owned(), "write `[[service.files]]`"));
     };
-    tables.iter().map(|table| folder(&section.reader.table(table, "[[service.files]]")?)).collect()
+    all(tables.iter().map(|table| folder(&section.reader.table(table, "[[service.files]]")?)))
 }
 
 fn folder(section: &Section<'_>) -> Result<Folder> {
-    section.only(&["host", "guest", "access"])?;
-    let host = section.required(section.path("host")?, "host", "host = \"data\"")?;
-    let guest = section.required(section.text("guest")?, "guest", "guest = \"/data\"")?;
+    section.only(&["host", "guest", "access"]);
+    let host = section.path("host").and_then(|host| section.required(host, "host", "host = \"data\""));
+    let guest = section.text("guest").and_then(|guest| section.required(guest, "guest", "guest = \"/data\""));
     let access = match section.text("access")?.as_ref().map(|(text, _)| text.as_str()) {
         None | Some("read-only") => Access::Read,
         Some("read-write") => Access::Write,
@@ -87,7 +86,7 @@ fn folder(section: &Section<'_>) -> Result<Folder> {
             return Err(section.error("access", problem, "write \"read-only\" or \"read-write\""));
         }
     };
-    let (guest, place): Placed = guest;
+    let (host, (guest, place)): (_, Placed) = (host?, guest?);
     if !host.is_dir() {
         let problem = format!("{} is no folder", host.display());
         return Err(section.reader.error(place, problem, "make it, or correct `host`"));
@@ -121,9 +120,9 @@ pub(super) fn requests(section: &Section<'_>, key: &str) -> Result<Option<u32>> 
 mod tests {
     use super::super::manifest::read;
     use super::*;
-    use crate::config::{Config, Environment};
+    use crate::config::{Config, ConfigError, Environment};
 
-    fn config(service: &str) -> Result<Config> {
+    fn config(service: &str) -> Result<Config, ConfigError> {
         let text = format!("[[service]]\nname = \"s\"\ncomponent = \"s.wasm\"\nlisten = \"127.0.0.1:0\"\n{service}\n");
         read(&text, std::path::Path::new("services.toml"), &Environment::default())
     }

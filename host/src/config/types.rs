@@ -117,11 +117,16 @@ impl Default for Connections {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum StateConfig {
     /// Gone with the process.
-    Memory,
+    Memory {
+        /// The most that one service keeps, in bytes.
+        room: usize,
+    },
     /// A file.
     Redb {
         /// The file.
         path: PathBuf,
+        /// The most that one service keeps, in bytes.
+        room: usize,
     },
 }
 

@@ -9,7 +9,7 @@ use crate::services::BuildError;
 use crate::state::StateError;
 use crate::trace::PipelineError;
 
-/// Why the host did not start. Nothing of it is left running.
+/// Why the host did not start, or would not. Nothing of it is left running.
 #[derive(Debug, Error)]
 pub enum StartError {
     /// The manifest or the environment is wrong.
@@ -29,6 +29,9 @@ pub enum StartError {
         /// What is wrong.
         reason: BuildError,
     },
+    /// More than one thing is wrong.
+    #[error("{}", .0.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n"))]
+    Several(Vec<StartError>),
     /// A port is taken.
     #[error(transparent)]
     Listen(#[from] ListenError),
@@ -41,4 +44,15 @@ pub enum StartError {
     /// The client for calls that leave the host cannot be made.
     #[error("the HTTP client cannot be set up: {0}")]
     Network(#[from] reqwest::Error),
+}
+
+impl StartError {
+    /// One error for all of `errors`, none where there are none.
+    pub(crate) fn of_all(mut errors: Vec<StartError>) -> Option<StartError> {
+        match errors.len() {
+            0 => None,
+            1 => errors.pop(),
+            _ => Some(StartError::Several(errors)),
+        }
+    }
 }

@@ -9,7 +9,7 @@ use thiserror::Error;
 
 use super::generation::{self, Generation};
 use super::remedy::remedy;
-use crate::component::{ComponentError, Engine, Kind, Pool, Prepared, ServiceContext};
+use crate::component::{self, ComponentError, Engine, Kind, Pool, Prepared, ServiceContext};
 use crate::config::ServiceConfig;
 use crate::http::redaction::Redaction;
 use crate::http::routes::Match;
@@ -51,6 +51,12 @@ pub enum BuildError {
         /// The component.
         path: PathBuf,
     },
+}
+
+impl BuildError {
+    fn of(config: &ServiceConfig, reason: ComponentError) -> BuildError {
+        BuildError::Component { service: config.name.to_string(), path: config.component.clone(), reason }
+    }
 }
 
 /// What all generations are made with.
@@ -157,13 +163,15 @@ impl GenerationBuilder {
         context: &Arc<ServiceContext>,
     ) -> Result<Prepared, BuildError> {
         let bytes = self.read(config).await?;
-        let prepared = self.prepare(bytes, context).await.map_err(|reason| BuildError::Component {
-            service: config.name.to_string(),
-            path: config.component.clone(),
-            reason,
-        })?;
+        let prepared = self.prepare(bytes, context).await.map_err(|reason| BuildError::of(config, reason))?;
         self.check_probe(config, &prepared)?;
         Ok(prepared)
+    }
+
+    /// Refuses a service's component file where it is seen without compiling it that it cannot serve.
+    pub async fn look_at(&self, config: &ServiceConfig) -> Result<(), BuildError> {
+        let bytes = self.read(config).await?;
+        component::check(&bytes).map_err(|reason| BuildError::of(config, reason))
     }
 
     /// Compiles and verifies a component.

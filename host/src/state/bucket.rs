@@ -11,6 +11,9 @@ pub const MAX_BUCKET: usize = 256;
 /// How many keys one page of a listing holds.
 pub const PAGE: usize = 1000;
 
+/// What is put down for a pair besides its names and its value, and in memory for a bucket besides its name.
+pub(super) const OVERHEAD: usize = 128;
+
 /// How a compare-and-swap ended.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Swap {

@@ -4,13 +4,8 @@ use std::collections::BTreeMap;
 use std::ops::Bound;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use super::bucket::{BucketId, KeyPage, PAGE};
+use super::bucket::{BucketId, KeyPage, OVERHEAD, PAGE};
 use super::error::StateError;
-
-/// The most that one service keeps in memory, in bytes.
-const ROOM: usize = 256 << 20;
-/// What is put down for a pair besides its key and its value, and for a bucket besides its name.
-const OVERHEAD: usize = 128;
 
 #[derive(Default)]
 struct Buckets {
@@ -20,12 +15,17 @@ struct Buckets {
 }
 
 /// Key-value pairs in memory. No operation holds the lock across a wait.
-#[derive(Default)]
 pub struct MemoryStore {
     buckets: Mutex<Buckets>,
+    /// The most that one service keeps, in bytes.
+    room: usize,
 }
 
 impl MemoryStore {
+    pub(super) fn new(room: usize) -> MemoryStore {
+        MemoryStore { buckets: Mutex::default(), room }
+    }
+
     pub(super) fn get(&self, bucket: &BucketId, key: &str) -> Option<Vec<u8>> {
         self.lock().pairs.get(bucket)?.get(key).cloned()
     }
@@ -49,7 +49,7 @@ impl MemoryStore {
         let mut buckets = self.lock();
         let present = buckets.pairs.get(bucket).and_then(|pairs| pairs.get(key));
         let (value, answer) = change(present.map(Vec::as_slice))?;
-        buckets.put(bucket, key, value)?;
+        buckets.put(bucket, key, value, self.room)?;
         Ok(answer)
     }
 
@@ -67,7 +67,7 @@ impl MemoryStore {
 
 impl Buckets {
     /// Puts a value at a key, or takes it away. A bucket is there for as long as it holds something.
-    fn put(&mut self, bucket: &BucketId, key: &str, value: Option<Vec<u8>>) -> Result<(), StateError> {
+    fn put(&mut self, bucket: &BucketId, key: &str, value: Option<Vec<u8>>, room: usize) -> Result<(), StateError> {
         let pairs = self.pairs.get(bucket);
         let size = |value: &Vec<u8>| key.len() + value.len() + OVERHEAD;
         let of_bucket = bucket.bucket.len() + OVERHEAD;
@@ -76,8 +76,8 @@ impl Buckets {
         let appears = if pairs.is_none() && value.is_some() { of_bucket } else { 0 };
         let taken = self.taken.get(&bucket.service).copied().unwrap_or(0);
         let total = taken + after + appears - before.min(taken);
-        if total > ROOM && total > taken {
-            return Err(StateError::Full(ROOM));
+        if total > room && total > taken {
+            return Err(StateError::Full(room));
         }
         let (mut total, is_empty) = match value {
             Some(value) => {
@@ -105,6 +105,7 @@ impl Buckets {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::state::ROOM;
 
     fn bucket(name: &str) -> BucketId {
         BucketId { service: "a".into(), bucket: name.into() }
@@ -116,7 +117,7 @@ mod tests {
 
     #[test]
     fn a_bucket_is_there_for_as_long_as_it_holds_something() {
-        let store = MemoryStore::default();
+        let store = MemoryStore::new(ROOM);
         for number in 0..100 {
             put(&store, &bucket(&number.to_string()), "k", None).unwrap();
             assert_eq!(store.get(&bucket(&number.to_string()), "k"), None);
@@ -134,7 +135,7 @@ mod tests {
 
     #[test]
     fn a_service_keeps_no_more_than_its_room_and_takes_none_from_others() {
-        let store = MemoryStore::default();
+        let store = MemoryStore::new(ROOM);
         let large = ROOM / 4 - 1024;
         for number in 0..4 {
             put(&store, &bucket("b"), &number.to_string(), Some(large)).unwrap();
@@ -149,7 +150,7 @@ mod tests {
 
     #[test]
     fn names_count_too() {
-        let store = MemoryStore::default();
+        let store = MemoryStore::new(ROOM);
         for number in 0.. {
             match put(&store, &bucket(&format!("{number:0>250}")), "k", Some(0)) {
                 Ok(()) => {}

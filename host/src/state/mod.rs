@@ -8,6 +8,7 @@ mod bucket;
 mod error;
 mod memory;
 mod redb;
+mod redb_sizes;
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -16,6 +17,9 @@ pub use self::bucket::{BucketId, KeyPage, MAX_BUCKET, MAX_KEY, MAX_VALUE, PAGE, 
 pub use self::error::StateError;
 pub use self::memory::MemoryStore;
 pub use self::redb::RedbStore;
+
+/// The most that one service keeps where the manifest does not say, in bytes.
+pub const ROOM: usize = 256 << 20;
 
 /// The store of one host, shared by all its services.
 #[derive(Clone)]
@@ -27,14 +31,14 @@ pub enum StateStore {
 }
 
 impl StateStore {
-    /// A store that lives as long as the process.
-    pub fn memory() -> StateStore {
-        StateStore::Memory(Arc::default())
+    /// A store that lives as long as the process, where each service keeps up to `room` bytes.
+    pub fn memory(room: usize) -> StateStore {
+        StateStore::Memory(Arc::new(MemoryStore::new(room)))
     }
 
-    /// Opens or creates the file at `path`, and the folder that holds it.
-    pub fn redb(path: PathBuf) -> Result<StateStore, StateError> {
-        RedbStore::open(path).map(|store| StateStore::Redb(Arc::new(store)))
+    /// Opens or creates the file at `path`, and the folder that holds it. Each service keeps up to `room` bytes.
+    pub fn redb(path: PathBuf, room: usize) -> Result<StateStore, StateError> {
+        RedbStore::open(path, room).map(|store| StateStore::Redb(Arc::new(store)))
     }
 
     /// The value at `key`.
@@ -182,22 +186,22 @@ mod tests {
 
     #[tokio::test]
     async fn the_memory_store_keeps_its_promises() {
-        check_store(StateStore::memory()).await;
+        check_store(StateStore::memory(ROOM)).await;
     }
 
     #[tokio::test]
     async fn the_redb_store_keeps_its_promises_and_its_contents() {
         let folder = std::env::temp_dir().join(format!("spandrel-state-{}", std::process::id()));
         let path = folder.join("state.redb");
-        check_store(StateStore::redb(path.clone()).unwrap()).await;
-        let reopened = StateStore::redb(path).unwrap();
+        check_store(StateStore::redb(path.clone(), ROOM).unwrap()).await;
+        let reopened = StateStore::redb(path, ROOM).unwrap();
         assert_eq!(reopened.get(&bucket("a"), "n").await.unwrap().as_deref(), Some(&b"9"[..]));
         std::fs::remove_dir_all(folder).unwrap();
     }
 
     #[tokio::test]
     async fn concurrent_increments_are_never_lost() {
-        let store = StateStore::memory();
+        let store = StateStore::memory(ROOM);
         let tasks: Vec<_> = (0..64)
             .map(|_| {
                 let store = store.clone();

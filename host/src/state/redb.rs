@@ -1,4 +1,5 @@
-//! The store in a file: redb, one table, every change committed before it is answered.
+//! The store in a file: redb, one table of pairs, every change committed before it is answered. What a service keeps in it
+//! is bounded.
 //!
 //! After the disk has failed once, redb answers nothing any more until the file is opened anew. A thread does that, with
 //! growing pauses, for as long as it takes; meanwhile the store says that it is not healthy. All that may wait for the disk
@@ -15,9 +16,10 @@ use tokio::sync::Semaphore;
 
 use super::bucket::{BucketId, KeyPage, PAGE};
 use super::error::StateError;
+use super::redb_sizes::{count, count_anew, size_of};
 
 /// (service, bucket, key) to value.
-const TABLE: TableDefinition<(&str, &str, &str), &[u8]> = TableDefinition::new("keyvalue");
+pub(super) const TABLE: TableDefinition<(&str, &str, &str), &[u8]> = TableDefinition::new("keyvalue");
 /// The first pause before the file is opened again, and the longest.
 const PAUSES: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(30));
 /// Operations that run at a time.
@@ -35,23 +37,25 @@ pub struct RedbStore {
     /// Operations that run now: a disk that hangs must not take all threads that others wait on.
     running: Arc<Semaphore>,
     failures: AtomicU64,
+    /// The most that one service keeps, in bytes.
+    room: usize,
 }
 
 impl RedbStore {
-    pub(super) fn open(path: PathBuf) -> Result<RedbStore, StateError> {
+    pub(super) fn open(path: PathBuf, room: usize) -> Result<RedbStore, StateError> {
         let fail = |reason: String| StateError::Open { path: path.clone(), reason };
         if let Some(folder) = path.parent() {
             std::fs::create_dir_all(folder).map_err(|error| fail(error.to_string()))?;
         }
         let file = path.clone();
-        RedbStore::with(Box::new(move || Database::builder().set_cache_size(CACHE).create(&file))).map_err(fail)
+        RedbStore::with(Box::new(move || Database::builder().set_cache_size(CACHE).create(&file)), room).map_err(fail)
     }
 
-    fn with(open: Box<Open>) -> Result<RedbStore, String> {
+    fn with(open: Box<Open>, room: usize) -> Result<RedbStore, String> {
         let database = open().map_err(|error| error.to_string())?;
-        create_table(&database).map_err(|error| error.to_string())?;
+        create_tables(&database).map_err(|error| error.to_string())?;
         let running = Arc::new(Semaphore::new(AT_ONCE));
-        Ok(RedbStore { database: RwLock::new(Some(database)), open, running, failures: AtomicU64::new(0) })
+        Ok(RedbStore { database: RwLock::new(Some(database)), open, running, failures: AtomicU64::new(0), room })
     }
 
     pub(super) fn is_healthy(&self) -> bool {
@@ -91,7 +95,7 @@ impl RedbStore {
         key: &str,
         change: impl FnOnce(Option<&[u8]>) -> Result<(Option<Vec<u8>>, T), StateError> + Send + 'static,
     ) -> Result<T, StateError> {
-        let (bucket, key) = (bucket.clone(), key.to_owned());
+        let (bucket, key, room) = (bucket.clone(), key.to_owned(), self.room);
         self.run(move |database| {
             let write = database.begin_write().map_err(failed)?;
             let answer = {
@@ -99,8 +103,16 @@ impl RedbStore {
                 let at = (&*bucket.service, &*bucket.bucket, key.as_str());
                 let current = table.get(at).map_err(failed)?.map(|value| value.value().to_vec());
                 let (value, answer) = change(current.as_deref()).map_err(Failure::Refused)?;
+                if value == current {
+                    return Ok(answer);
+                }
+                let size =
+                    |value: &Option<Vec<u8>>| value.as_ref().map_or(0, |value| size_of(&bucket, &key, value.len()));
+                let change = (size(&current), size(&value));
+                if !count(&write, &bucket.service, change, room as u64).map_err(failed)? {
+                    return Err(Failure::Refused(StateError::Full(room)));
+                }
                 match value {
-                    value if value == current => return Ok(answer),
                     Some(value) => drop(table.insert(at, value.as_slice()).map_err(failed)?),
                     None => drop(table.remove(at).map_err(failed)?),
                 }
@@ -169,7 +181,7 @@ impl RedbStore {
             pause = (2 * pause).min(longest);
             let Some(store) = store.upgrade() else { return };
             let opened = (store.open)().map_err(redb::Error::from);
-            match opened.and_then(|database| create_table(&database).map(|()| database)) {
+            match opened.and_then(|database| create_tables(&database).map(|()| database)) {
                 Ok(database) => {
                     *store.database.write().unwrap_or_else(PoisonError::into_inner) = Some(database);
                     tracing::info!("the state file works again");
@@ -195,9 +207,10 @@ fn failed(error: impl Into<redb::Error>) -> Failure {
 
 /// A table exists from its first write on; readers need not care when it was made once at start. That the file can be
 /// written is seen by it, too.
-fn create_table(database: &Database) -> Result<(), redb::Error> {
+fn create_tables(database: &Database) -> Result<(), redb::Error> {
     let write = database.begin_write()?;
     write.open_table(TABLE)?;
+    count_anew(&write)?;
     Ok(write.commit()?)
 }
 
@@ -227,7 +240,7 @@ mod tests {
     use redb::StorageBackend;
 
     use super::*;
-    use crate::state::StateStore;
+    use crate::state::{ROOM, StateStore};
 
     /// A disk that can be told to fail.
     #[derive(Clone, Debug, Default)]
@@ -272,9 +285,13 @@ mod tests {
     }
 
     fn on(disk: &Disk) -> StateStore {
+        with_room(disk, ROOM)
+    }
+
+    fn with_room(disk: &Disk, room: usize) -> StateStore {
         let disk = disk.clone();
         let open = move || Database::builder().create_with_backend(disk.clone());
-        StateStore::Redb(Arc::new(RedbStore::with(Box::new(open)).unwrap()))
+        StateStore::Redb(Arc::new(RedbStore::with(Box::new(open), room).unwrap()))
     }
 
     fn bucket() -> BucketId {
@@ -334,5 +351,65 @@ mod tests {
         healthy(&store).await;
         store.set(&bucket(), "k", vec![1]).await.unwrap();
         assert_eq!(store.keys(&bucket(), None).await.unwrap().keys, ["k"]);
+    }
+
+    fn taken(disk: &Disk, service: &str) -> u64 {
+        let database = Database::builder().create_with_backend(disk.clone()).unwrap();
+        super::super::redb_sizes::taken(&database, service).unwrap()
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn a_service_keeps_no_more_than_its_room_and_takes_none_from_others() {
+        let (disk, other) = (Disk::default(), BucketId { service: "b".into(), bucket: "default".into() });
+        let store = with_room(&disk, 10_000);
+        for key in ["1", "2", "3"] {
+            store.set(&bucket(), key, vec![0; 3_000]).await.unwrap();
+        }
+        assert!(matches!(store.set(&bucket(), "4", vec![0; 3_000]).await, Err(StateError::Full(10_000))));
+        assert!(
+            matches!(store.set(&bucket(), "3", vec![0; 4_000]).await, Err(StateError::Full(_))),
+            "larger than before"
+        );
+        let swapped = store.compare_and_swap(&bucket(), "4", None, vec![0; 3_000]).await;
+        assert!(matches!(swapped, Err(StateError::Full(_))), "{swapped:?}");
+        assert_eq!(store.get(&bucket(), "4").await.unwrap(), None);
+        assert_eq!(store.get(&bucket(), "3").await.unwrap().map(|value| value.len()), Some(3_000));
+        assert!(store.is_healthy());
+        store.set(&other, "k", vec![0; 9_000]).await.unwrap();
+        store.set(&bucket(), "3", vec![0; 2_000]).await.unwrap();
+        store.delete(&bucket(), "1").await.unwrap();
+        store.set(&bucket(), "4", vec![0; 3_000]).await.unwrap();
+        for key in ["2", "3", "4", "none"] {
+            store.delete(&bucket(), key).await.unwrap();
+        }
+        drop(store);
+        assert_eq!(taken(&disk, "a"), 0, "what is gone counts no more");
+        assert!(taken(&disk, "b") > 9_000);
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn a_service_that_keeps_more_than_its_room_may_only_keep_less() {
+        let disk = Disk::default();
+        with_room(&disk, 10_000).set(&bucket(), "k", vec![0; 9_000]).await.unwrap();
+        let store = with_room(&disk, 5_000);
+        assert!(matches!(store.set(&bucket(), "n", vec![0]).await, Err(StateError::Full(5_000))));
+        store.set(&bucket(), "k", vec![0; 8_000]).await.unwrap();
+        store.set(&bucket(), "k", vec![0; 1_000]).await.unwrap();
+        store.set(&bucket(), "n", vec![0]).await.unwrap();
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn a_file_that_was_written_before_it_was_counted_is_counted_when_it_is_opened() {
+        let disk = Disk::default();
+        let database = Database::builder().create_with_backend(disk.clone()).unwrap();
+        let write = database.begin_write().unwrap();
+        write.open_table(TABLE).unwrap().insert(("a", "default", "k"), &[0; 9_000][..]).unwrap();
+        write.open_table(TABLE).unwrap().insert(("b", "default", "k"), &[0; 10][..]).unwrap();
+        write.commit().unwrap();
+        drop(database);
+        let store = with_room(&disk, 10_000);
+        assert!(matches!(store.set(&bucket(), "n", vec![0; 1_000]).await, Err(StateError::Full(_))));
+        drop(store);
+        assert_eq!((taken(&disk, "a"), taken(&disk, "b")), (9_000 + 9 + 128, 10 + 9 + 128));
     }
 }

@@ -1,0 +1,59 @@
+//! How many bytes each service keeps in the file: a table of its own, changed in the transaction that changes the pairs.
+
+use redb::{ReadableTable, ReadableTableMetadata, TableDefinition, WriteTransaction};
+
+use super::bucket::{BucketId, OVERHEAD};
+use super::redb::TABLE;
+
+/// Service to bytes.
+const SIZES: TableDefinition<&str, u64> = TableDefinition::new("sizes");
+
+/// What a pair counts as.
+pub(super) fn size_of(bucket: &BucketId, key: &str, value: usize) -> u64 {
+    (bucket.service.len() + bucket.bucket.len() + key.len() + value + OVERHEAD) as u64
+}
+
+/// Counts what a service keeps after a pair of `before` bytes became one of `after`. False where it may not: it would be
+/// over `room`, and more than it was.
+pub(super) fn count(
+    write: &WriteTransaction,
+    service: &str,
+    (before, after): (u64, u64),
+    room: u64,
+) -> Result<bool, redb::Error> {
+    let mut sizes = write.open_table(SIZES)?;
+    let taken = sizes.get(service)?.map_or(0, |taken| taken.value());
+    let total = taken.saturating_sub(before).saturating_add(after);
+    if total > room && total > taken {
+        return Ok(false);
+    }
+    match total {
+        0 => drop(sizes.remove(service)?),
+        total => drop(sizes.insert(service, total)?),
+    }
+    Ok(true)
+}
+
+/// Counts everything that is in the file, where that was written before it was counted.
+pub(super) fn count_anew(write: &WriteTransaction) -> Result<(), redb::Error> {
+    let mut sizes = write.open_table(SIZES)?;
+    if !sizes.is_empty()? {
+        return Ok(());
+    }
+    for entry in write.open_table(TABLE)?.iter()? {
+        let (at, value) = entry?;
+        let (service, bucket, key) = at.value();
+        let id = BucketId { service: service.into(), bucket: bucket.into() };
+        let taken = sizes.get(service)?.map_or(0, |taken| taken.value());
+        sizes.insert(service, taken.saturating_add(size_of(&id, key, value.value().len())))?;
+    }
+    Ok(())
+}
+
+/// What a service keeps.
+#[cfg(test)]
+pub(super) fn taken(database: &redb::Database, service: &str) -> Result<u64, redb::Error> {
+    use redb::ReadableDatabase as _;
+    let sizes = database.begin_read()?.open_table(SIZES)?;
+    Ok(sizes.get(service)?.map_or(0, |taken| taken.value()))
+}
