@@ -104,13 +104,13 @@ async fn roll_back(State(console): State<Arc<Console>>, Path(name): Path<String>
 /// `POST /admin/v1/services/{name}/promote`.
 async fn promote(State(console): State<Arc<Console>>, Path(name): Path<String>) -> Response {
     let Some(service) = console.control.catalog.find(&name) else { return unknown(&name) };
-    answer(console.control.swapper.promote(&service).await)
+    answer(console.control.promote(&service).await)
 }
 
 /// `POST /admin/v1/services/{name}/abort`.
 async fn abort(State(console): State<Arc<Console>>, Path(name): Path<String>) -> Response {
     let Some(service) = console.control.catalog.find(&name) else { return unknown(&name) };
-    answer(console.control.swapper.abort(&service).await)
+    answer(console.control.abort(&service).await)
 }
 
 fn answer(result: Result<Swapped, SwapError>) -> Response {

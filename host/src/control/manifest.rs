@@ -7,7 +7,7 @@ use futures_util::future::join_all;
 use super::error::StartError;
 use super::handle::{Control, Ready};
 use super::readiness::Readiness;
-use super::refused::RefusedManifest;
+use super::refused::{Missed, RefusedManifest};
 use crate::config::{Config, ConfigError, ServiceConfig, ServiceName};
 use crate::serve::listener::Listener;
 use crate::services::{BuildError, Service};
@@ -20,7 +20,7 @@ pub(crate) enum Reload {
     FirstLook,
     /// Its file changed, or somebody asks for it.
     Changed,
-    /// It could not be applied, and a component that it names has changed.
+    /// It could not be applied, and what it misses may have come.
     Retry,
 }
 
@@ -50,6 +50,9 @@ impl Control {
             Ok(new) if why == Reload::FirstLook && self.config.load().says_the_same_as(&new) => return,
             read => read,
         };
+        if why == Reload::Retry && self.still_misses(&read).await {
+            return;
+        }
         let (name, failure) = ("reload", "manifest_refused");
         let operation = cause.map(|cause| cause.operation(name, failure));
         let operation = operation.unwrap_or_else(|| self.telemetry.operation(name, failure));
@@ -61,12 +64,7 @@ impl Control {
     async fn take(self: &Arc<Self>, read: Result<Config, ConfigError>, why: Reload, operation: &Operation) {
         let new = match read {
             Ok(new) => new,
-            Err(error) => {
-                self.refuse(None);
-                let reason = error.to_string();
-                operation.fail(&reason);
-                return tracing::warn!(reason, "{NOT_APPLIED}");
-            }
+            Err(error) => return self.not_applied(None, &error.into(), why, operation),
         };
         match self.apply(new.clone(), operation).await {
             Ok(unapplied) => {
@@ -79,16 +77,41 @@ impl Control {
                     tracing::warn!(services, "the manifest was applied in part: these services refuse what it says");
                 }
             }
-            Err(error) => {
-                let reason = error.to_string();
-                operation.fail(&reason);
-                let before = self.refuse(Some(RefusedManifest::new(new, reason.clone())));
-                // Another try that ends as the one before says nothing new.
-                if why != Reload::Retry || before.is_none_or(|before| before.reason() != reason) {
-                    tracing::warn!(reason, "{NOT_APPLIED}");
-                }
-            }
+            Err(error) => self.not_applied(Some(new), &error, why, operation),
         }
+    }
+
+    /// Whether a refused manifest misses what it missed before, as far as that is seen without compiling anything.
+    async fn still_misses(&self, read: &Result<Config, ConfigError>) -> bool {
+        let reason = match read {
+            Err(error) => error.to_string(),
+            Ok(new) => match self.plan_ports(&new.services).await {
+                Ok(_) => return false,
+                Err(error) => error.to_string(),
+            },
+        };
+        let mut refused = self.refused.lock().unwrap_or_else(PoisonError::into_inner);
+        refused.as_mut().is_some_and(|refused| refused.is_refused_again(&reason))
+    }
+
+    fn not_applied(&self, new: Option<Config>, error: &StartError, why: Reload, operation: &Operation) {
+        let missed = match error {
+            StartError::Build { .. } => Missed::Component,
+            _ => Missed::Surroundings,
+        };
+        let reason = error.to_string();
+        operation.fail(&reason);
+        let before = self.refuse(Some(RefusedManifest::new(new, reason.clone(), missed)));
+        // Another try that ends as the one before says nothing new.
+        if why != Reload::Retry || before.is_none_or(|before| before.reason() != reason) {
+            tracing::warn!(reason, "{NOT_APPLIED}");
+        }
+    }
+
+    /// Whether a refused manifest is to be tried again, though no file has changed.
+    pub(super) fn retry_is_due(&self) -> bool {
+        let refused = self.refused.lock().unwrap_or_else(PoisonError::into_inner);
+        refused.as_ref().is_some_and(RefusedManifest::is_due)
     }
 
     /// Makes the running services those of `new`. What can be wrong with the whole of it is found before anything is
@@ -168,6 +191,11 @@ impl Control {
         }
         self.note_applied(&service);
         (!service.runs_as_declared()).then(|| service.name.clone())
+    }
+
+    /// Whether a service has refused what the manifest says of it.
+    pub(super) fn has_refused(&self, service: &Service) -> bool {
+        self.unapplied.lock().unwrap_or_else(PoisonError::into_inner).contains(&service.name)
     }
 
     /// Remembers whether a service has refused what the manifest says of it.

@@ -50,6 +50,32 @@ impl Control {
         }
     }
 
+    /// Makes the canary of a service the version that serves everybody.
+    pub(crate) async fn promote(self: &Arc<Self>, service: &Arc<Service>) -> Result<Swapped, SwapError> {
+        let ended = self.swapper.promote(service).await;
+        self.apply_what_waited(service, &ended);
+        ended
+    }
+
+    /// Ends the canary of a service.
+    pub(crate) async fn abort(self: &Arc<Self>, service: &Arc<Service>) -> Result<Swapped, SwapError> {
+        let ended = self.swapper.abort(service).await;
+        self.apply_what_waited(service, &ended);
+        ended
+    }
+
+    /// Brings what the manifest said of a service while its canary ran, and could not be done then. The component stays the
+    /// one that was decided for, whatever its file holds.
+    fn apply_what_waited(self: &Arc<Self>, service: &Arc<Service>, ended: &Result<Swapped, SwapError>) {
+        if ended.is_err() || !self.has_refused(service) {
+            return;
+        }
+        let (control, service) = (self.clone(), service.clone());
+        tokio::spawn(async move {
+            control.swap_in_task(&service, ComponentSource::Serving, SwapOptions::default()).await.ok();
+        });
+    }
+
     async fn swap_in_task(
         self: &Arc<Self>,
         service: &Arc<Service>,

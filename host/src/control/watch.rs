@@ -5,7 +5,8 @@
 //! file is taken when it has stopped changing; one that looks cut off is given longer.
 //!
 //! Manifest and components often change together, in any order. The manifest comes first: while it is being written no
-//! component is taken, and it is not taken while a component that may be meant for it is being written.
+//! component is taken, and it is not taken while a component that may be meant for it is being written. One that was
+//! refused for want of something else than a component, such as a folder or a free port, is tried again every few seconds.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -112,6 +113,7 @@ impl Files {
             Look::Changed if waits && !manifest.has_waited() => return,
             Look::Changing if !manifest.has_waited() => return,
             Look::Changed => manifest_changed(control, path, manifest).await,
+            Look::Same if control.retry_is_due() => control.reload(Reload::Retry, None).await,
             Look::Same | Look::Changing => {}
         }
         for path in changed {

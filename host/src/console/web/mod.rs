@@ -187,11 +187,10 @@ async fn act(
     let Some(service) = console.control.catalog.find(&name) else {
         return problem(StatusCode::NOT_FOUND, "There is no such service");
     };
-    let swapper = &console.control.swapper;
     let done = match action.as_str() {
-        "rollback" => swapper.rollback(&service).await,
-        "promote" => swapper.promote(&service).await,
-        "abort" => swapper.abort(&service).await,
+        "rollback" => console.control.swapper.rollback(&service).await,
+        "promote" => console.control.promote(&service).await,
+        "abort" => console.control.abort(&service).await,
         _ => return problem(StatusCode::NOT_FOUND, "There is no such action"),
     };
     // Why it was refused was noted.

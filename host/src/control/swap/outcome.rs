@@ -10,6 +10,8 @@ use crate::services::Generation;
 pub enum ComponentSource {
     /// From the file that the manifest names when the swap's turn has come.
     File,
+    /// The one that serves, under what the manifest says now.
+    Serving,
     /// From somebody who sent it.
     Bytes(Arc<[u8]>),
 }

@@ -189,10 +189,15 @@ impl Swapper {
         let old = &serving.stable;
         let config = ServiceConfig::clone(&service.declared());
         let bytes = match component {
-            ComponentSource::Bytes(bytes) => bytes,
-            ComponentSource::File => component_file::read(&self.builder, &config).await?,
+            ComponentSource::Bytes(bytes) => Some(bytes),
+            ComponentSource::File => Some(component_file::read(&self.builder, &config).await?),
+            ComponentSource::Serving => None,
         };
-        if Digest::compute(&bytes).await == *old.digest() && config.is_same_version_as(&old.config) {
+        let is_same_component = match &bytes {
+            Some(bytes) => Digest::compute(bytes).await == *old.digest(),
+            None => true,
+        };
+        if is_same_component && config.is_same_version_as(&old.config) {
             return Ok(None);
         }
         if let Some(canary) = &serving.canary {
@@ -201,7 +206,10 @@ impl Swapper {
         let resource = self.builder.reresource_after(&config, &old.resource);
         let context = self.builder.context(&config, &resource);
         let engine = self.builder.engine();
-        let compiled = progress.step("compile", engine.compile(bytes)).await?;
+        let compiled = match bytes {
+            Some(bytes) => progress.step("compile", engine.compile(bytes)).await?,
+            None => old.pool.prepared().again(),
+        };
         let mut found = None;
         let verify = async {
             let prepared = engine.verify(compiled, &context).await?;
