@@ -165,7 +165,7 @@ impl Outbound {
         };
         let is_local = call.service.is_some() || locals.serve(&call.origin);
         if is_local && permission == Permission::Wildcard {
-            // Whoever lists all the world does not mean the neighbours.
+            // Services of this host are called only by those whose manifest names them.
             return Err(CallError::Denied(call.origin));
         }
         self.withhold(&mut call, is_local);
