@@ -26,6 +26,7 @@ use tonic::transport::server::TcpIncoming;
 use tonic::{Code, Request, Response, Status};
 use tonic_types::{ErrorDetails, StatusExt};
 
+use super::LARGEST;
 use super::behaviour::Verdict;
 use super::record::{Arrival, Export, Protocol, Records};
 
@@ -36,9 +37,13 @@ pub(super) async fn serve(listener: TcpListener, records: Arc<Records>) {
     let listener = tokio::net::TcpListener::from_std(listener).expect("a non-blocking listener");
     let service = Otlp(records);
     let served = Server::builder()
-        .add_service(TraceServiceServer::new(service.clone()).accept_compressed(Gzip))
-        .add_service(MetricsServiceServer::new(service.clone()).accept_compressed(Gzip))
-        .add_service(LogsServiceServer::new(service).accept_compressed(Gzip))
+        .add_service(
+            TraceServiceServer::new(service.clone()).accept_compressed(Gzip).max_decoding_message_size(LARGEST),
+        )
+        .add_service(
+            MetricsServiceServer::new(service.clone()).accept_compressed(Gzip).max_decoding_message_size(LARGEST),
+        )
+        .add_service(LogsServiceServer::new(service).accept_compressed(Gzip).max_decoding_message_size(LARGEST))
         .serve_with_incoming(TcpIncoming::from(listener))
         .await;
     served.expect("the collector serves");
@@ -57,6 +62,7 @@ impl Otlp {
             headers: headers(&metadata),
             at: Instant::now(),
             items: export.items(),
+            services: export.services(),
         });
         match self.0.behaviour().verdict().await {
             Verdict::Record { rejected } => {

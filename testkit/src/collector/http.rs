@@ -24,6 +24,7 @@ use opentelemetry_proto::tonic::collector::trace::v1::{
 };
 use prost::Message;
 
+use super::LARGEST;
 use super::behaviour::Verdict;
 use super::record::{Arrival, Export, Protocol, Records};
 
@@ -87,12 +88,16 @@ where
     let gzipped = head.headers.get(CONTENT_ENCODING).map(text).as_deref() == Some("gzip");
     let Ok(body) = body.collect().await else { return status(StatusCode::BAD_REQUEST) };
     let Some(export) = decode::<E>(&body.to_bytes(), gzipped) else { return status(StatusCode::BAD_REQUEST) };
+    if export.encoded_len() > LARGEST {
+        return status(StatusCode::PAYLOAD_TOO_LARGE);
+    }
     records.arrived(Arrival {
         signal: E::SIGNAL,
         protocol: Protocol::Http,
         headers: head.headers.iter().map(|(name, value)| (name.to_string(), text(value))).collect(),
         at: Instant::now(),
         items: export.items(),
+        services: export.services(),
     });
     match records.behaviour().verdict().await {
         Verdict::Record { rejected } => {

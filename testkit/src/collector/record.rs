@@ -48,6 +48,15 @@ pub struct Arrival {
     pub at: Instant,
     /// How many spans, metrics or log records.
     pub items: usize,
+    /// `service.name` of each Resource.
+    pub services: Vec<String>,
+}
+
+impl Arrival {
+    /// Whether it holds what requests have left, and not what the host tells of its own doings.
+    pub fn is_of_requests(&self) -> bool {
+        self.services.iter().any(|service| service != "spandrel")
+    }
 }
 
 /// One log record.
@@ -163,6 +172,9 @@ pub(super) trait Export {
     /// How many spans, metrics or log records it holds.
     fn items(&self) -> usize;
 
+    /// `service.name` of each Resource.
+    fn services(&self) -> Vec<String>;
+
     /// Puts its content into the records.
     fn record(self, records: &Records);
 }
@@ -172,6 +184,10 @@ impl Export for ExportTraceServiceRequest {
 
     fn items(&self) -> usize {
         self.resource_spans.iter().flat_map(|group| &group.scope_spans).map(|scope| scope.spans.len()).sum()
+    }
+
+    fn services(&self) -> Vec<String> {
+        self.resource_spans.iter().map(|group| service_name(&resource_attributes(group.resource.as_ref()))).collect()
     }
 
     fn record(self, records: &Records) {
@@ -184,6 +200,10 @@ impl Export for ExportLogsServiceRequest {
 
     fn items(&self) -> usize {
         self.resource_logs.iter().flat_map(|group| &group.scope_logs).map(|scope| scope.log_records.len()).sum()
+    }
+
+    fn services(&self) -> Vec<String> {
+        self.resource_logs.iter().map(|group| service_name(&resource_attributes(group.resource.as_ref()))).collect()
     }
 
     fn record(self, records: &Records) {
@@ -209,6 +229,10 @@ impl Export for ExportMetricsServiceRequest {
 
     fn items(&self) -> usize {
         self.resource_metrics.iter().flat_map(|group| &group.scope_metrics).map(|scope| scope.metrics.len()).sum()
+    }
+
+    fn services(&self) -> Vec<String> {
+        self.resource_metrics.iter().map(|group| service_name(&resource_attributes(group.resource.as_ref()))).collect()
     }
 
     fn record(self, records: &Records) {
