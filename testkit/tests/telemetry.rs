@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
-use testkit::collector::{Protocol, Signal};
+use testkit::collector::{Arrival, Protocol, Signal};
 use testkit::raw::Connection;
 use testkit::{Behaviour, Client, Collector, Outcome, PATIENCE, Shop, Span, TraceId, poll};
 
@@ -29,6 +29,11 @@ fn assert_complete(collector: &Collector, traces: &[TraceId]) {
         let spans = collector.trace(trace).spans().len();
         assert_eq!(spans, 1, "spans of trace {trace}");
     }
+}
+
+/// Whether an export holds spans of requests.
+fn is_of_spans(arrival: &Arrival) -> bool {
+    arrival.signal == Signal::Traces && arrival.is_of_requests()
 }
 
 /// The sum of the points of a host metric whose attributes hold this pair, at its last export.
@@ -85,7 +90,7 @@ async fn what_a_collector_refuses_for_now_is_sent_again_and_nothing_is_lost() {
         let shop = builder.start().await;
         shop.collector().behave(Behaviour::Refuse { retry_after: Some(Duration::from_secs(1)) });
         let traces = requests(&shop, 20).await;
-        let refused = || shop.collector().arrivals().iter().filter(|arrival| arrival.signal == Signal::Traces).count();
+        let refused = || shop.collector().arrivals().iter().filter(|arrival| is_of_spans(arrival)).count();
         poll::until(PATIENCE, || (refused() > 0).then_some(())).await.expect("an export came");
         assert!(shop.collector().spans().is_empty());
         shop.collector().behave(Behaviour::Accept);
@@ -103,7 +108,7 @@ async fn the_time_after_which_to_try_again_is_kept() {
     requests(&shop, 1).await;
     let spans = || -> Vec<Instant> {
         let arrivals = shop.collector().arrivals();
-        arrivals.iter().filter(|arrival| arrival.signal == Signal::Traces).map(|arrival| arrival.at).collect()
+        arrivals.iter().filter(|arrival| is_of_spans(arrival)).map(|arrival| arrival.at).collect()
     };
     let times = poll::until(PATIENCE, || Some(spans()).filter(|times| times.len() >= 2)).await.expect("a second try");
     let pause = times[1].duration_since(times[0]);
@@ -129,7 +134,7 @@ async fn a_collector_killed_in_mid_export_gets_the_batch_again() {
     let mut shop = Shop::oddities().start().await;
     shop.collector().behave(Behaviour::Hang);
     let traces = requests(&shop, 5).await;
-    let came = || shop.collector().arrivals().iter().any(|arrival| arrival.signal == Signal::Traces);
+    let came = || shop.collector().arrivals().iter().any(is_of_spans);
     poll::until(PATIENCE, || came().then_some(())).await.expect("an export is under way");
     shop.collector_mut().stop();
     shop.collector().behave(Behaviour::Accept);
@@ -146,7 +151,7 @@ async fn what_a_collector_refuses_for_good_is_counted_and_not_sent_again() {
     let traces = requests(&shop, 3).await;
     let sent = || -> usize {
         let arrivals = shop.collector().arrivals();
-        arrivals.iter().filter(|arrival| arrival.signal == Signal::Traces).map(|arrival| arrival.items).sum()
+        arrivals.iter().filter(|arrival| is_of_spans(arrival)).map(|arrival| arrival.items).sum()
     };
     poll::until(PATIENCE, || (sent() >= 3).then_some(())).await.expect("the spans were sent");
     shop.collector().behave(Behaviour::Accept);
@@ -585,7 +590,6 @@ fn emitted_by_host(collector: &Collector) -> BTreeSet<String> {
     let mut names = BTreeSet::new();
     for span in &spans {
         names.extend(span.resource.keys().cloned());
-        // A span of the host itself is one of a swap.
         if matches!(span.kind, testkit::Kind::Server | testkit::Kind::Client) || span.service == "spandrel" {
             names.extend(span.attributes.get("error.type").and_then(json_text).filter(|kind| !is_status(kind)));
             names.extend(span.attributes.keys().cloned());

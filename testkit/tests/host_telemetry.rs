@@ -1,0 +1,168 @@
+//! What the host tells of its own doings: traces of start, reload, watch, swap and shutdown, and its log as log records.
+
+use std::time::{Duration, Instant};
+
+use serde_json::json;
+use testkit::collector::LogRecord;
+use testkit::{Collector, PATIENCE, ShopBuilder, Site, Span, artifacts, variant};
+
+/// A host that sends what it has to tell soon, with one service whose component is a file of its own.
+fn site(collector: &Collector, protocol: &str) -> (Site, ShopBuilder) {
+    let endpoint = if protocol == "grpc" { collector.endpoint() } else { collector.http_endpoint() };
+    let site = Site::new(&["one", "two"])
+        .env("OTEL_SDK_DISABLED", "false")
+        .env("OTEL_EXPORTER_OTLP_ENDPOINT", &endpoint)
+        .env("OTEL_EXPORTER_OTLP_PROTOCOL", protocol)
+        .env("OTEL_BSP_SCHEDULE_DELAY", "20")
+        .env("OTEL_BLRP_SCHEDULE_DELAY", "20");
+    site.replace("one.wasm", &variant("oddities", 0));
+    let builder = ShopBuilder::empty().console_port(site.console().port());
+    let builder = builder.service("one", &site.path("one.wasm"), site.address("one").port());
+    site.write(&builder);
+    (site, builder)
+}
+
+/// The root span of what the host did last under this name.
+async fn root(collector: &Collector, name: &str) -> Span {
+    let is_root = |span: &Span| span.service == "spandrel" && span.name == name && span.parent.is_none();
+    collector.wait_for_span(name, is_root).await
+}
+
+/// A step of `root`.
+async fn step(collector: &Collector, root: &Span, name: &str) -> Span {
+    let is_step = |span: &Span| span.name == name && span.parent.as_ref() == Some(&root.span_id);
+    collector.wait_for_span(name, is_step).await
+}
+
+async fn line(collector: &Collector, text: &str) -> LogRecord {
+    let has_text = |record: &LogRecord| record.body.as_str().is_some_and(|body| body.contains(text));
+    let record = collector.wait_for_log(text, has_text).await;
+    assert_eq!(record.service, "spandrel");
+    record
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn start_reload_watch_swap_and_shutdown_are_traces_with_their_log_lines() {
+    for protocol in ["grpc", "http/protobuf"] {
+        let collector = Collector::start();
+        let (site, builder) = site(&collector, protocol);
+        let host = site.serve();
+        let start = root(&collector, "start").await;
+        assert!(!start.is_error(), "{start}");
+        assert_eq!(step(&collector, &start, "compile").await.attribute("spandrel.service"), "one");
+        step(&collector, &start, "listen").await;
+
+        // Once this is through, the host has seen the files as they are.
+        assert_eq!(site.admin().swap("one", variant("oddities", 1)).await.status, 200);
+        let swap = root(&collector, "swap").await;
+        for name in ["compile", "verify", "warm", "probe", "publish", "drain"] {
+            step(&collector, &swap, name).await;
+        }
+        let record = line(&collector, "swap: swapped").await;
+        assert_eq!((&record.trace_id, &record.span_id), (&swap.trace_id, &swap.span_id));
+        assert_eq!(record.attributes["spandrel.component.generation"], json!(2));
+
+        site.write(&builder.service("two", &artifacts::component("oddities"), site.address("two").port()));
+        let watch = root(&collector, "watch").await;
+        assert_eq!(watch.attribute("file.path"), site.manifest().display().to_string().as_str());
+        let reload = step(&collector, &watch, "reload").await;
+        reload.assert_attribute("spandrel.reload.reason", "changed");
+        assert_eq!(step(&collector, &reload, "compile").await.attribute("spandrel.service"), "two");
+        for text in ["manifest applied", "service added"] {
+            let record = line(&collector, text).await;
+            assert_eq!((&record.trace_id, &record.span_id), (&reload.trace_id, &reload.span_id), "{text}");
+            assert_eq!((record.severity.as_str(), record.severity_number), ("INFO", 9));
+        }
+
+        site.replace("one.wasm", &variant("oddities", 2));
+        let is_of_file =
+            |span: &Span| span.name == "watch" && span.attributes.get("spandrel.service") == Some(&json!("one"));
+        collector.wait_for_span("the watch of the component", is_of_file).await;
+        site.admin().wait_for_generation("one", 3).await;
+
+        host.signal("TERM");
+        let ended = host.wait(PATIENCE);
+        assert_eq!(ended.code, Some(0), "{ended:#?}");
+        let shutdown = root(&collector, "shutdown").await;
+        for name in ["delay", "drain"] {
+            step(&collector, &shutdown, name).await;
+        }
+        line(&collector, "stopping: finishing the requests in flight").await;
+        // Each line once, and none that is not on the terminal.
+        for record in collector.logs().iter().filter(|record| record.service == "spandrel") {
+            let body = record.body.as_str().expect("a text");
+            let of_body = |other: &&LogRecord| other.body == record.body;
+            assert!(ended.stdout.contains(body), "{body}: {ended:#?}");
+            assert_eq!(collector.logs().iter().filter(of_body).count(), ended.stdout.matches(body).count(), "{body}");
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_start_that_fails_is_a_trace_with_its_reason() {
+    let collector = Collector::start();
+    let (site, _) = site(&collector, "grpc");
+    site.replace("one.wasm", b"no component");
+    let ended = site.begin().wait(PATIENCE);
+    assert_eq!(ended.code, Some(2), "{ended:#?}");
+    let start = root(&collector, "start").await;
+    start.assert_attribute("error.type", "start_failed");
+    step(&collector, &start, "compile").await.assert_attribute("error.type", "compile");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_manifest_that_is_refused_is_a_trace_with_its_reason() {
+    let collector = Collector::start();
+    let (site, _) = site(&collector, "grpc");
+    let host = site.serve();
+    site.replace("services.toml", b"[[service]]\nnmae = \"one\"\n");
+    let reload = collector.wait_for_span("the reload", |span| span.name == "reload" && span.is_error()).await;
+    reload.assert_attribute("error.type", "manifest_refused");
+    let record = line(&collector, "was not applied").await;
+    assert_eq!((&record.trace_id, record.severity.as_str()), (&reload.trace_id, "WARN"));
+    assert!(record.attributes["reason"].as_str().is_some_and(|reason| reason.contains("nmae")), "{record:#?}");
+    host.kill();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_turned_off_is_not_sent() {
+    for (name, value, spans, logs) in [
+        ("OTEL_LOGS_EXPORTER", "none", true, false),
+        ("OTEL_TRACES_EXPORTER", "none", false, true),
+        ("OTEL_TRACES_SAMPLER", "always_off", false, true),
+        ("OTEL_SDK_DISABLED", "true", false, false),
+        ("RUST_LOG", "warn", true, false),
+    ] {
+        let collector = Collector::start();
+        let (site, _) = site(&collector, "grpc");
+        let host = site.env(name, value).serve();
+        host.signal("TERM");
+        let ended = host.wait(PATIENCE);
+        assert_eq!(ended.code, Some(0), "{ended:#?}");
+        assert_eq!(!collector.spans().is_empty(), spans, "{name}={value}: {:#?}", collector.spans());
+        assert_eq!(!collector.logs().is_empty(), logs, "{name}={value}: {:#?}", collector.logs());
+    }
+}
+
+/// The lines of a log that warn.
+fn warnings(log: &str) -> Vec<&str> {
+    log.lines().filter(|line| line.contains("WARN") || line.contains("ERROR")).collect()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn without_a_collector_the_host_says_nothing_more_and_ends_as_soon() {
+    let mut collector = Collector::start();
+    collector.stop();
+    for protocol in ["grpc", "http/protobuf"] {
+        let (site, _) = site(&collector, protocol);
+        let host = site.env("RUST_LOG", "info,opentelemetry=trace").env("OTEL_METRICS_EXPORTER", "none").serve();
+        // By now the start is told in vain, or is being told.
+        host.wait_for_line(&["console:"]).await;
+        host.signal("TERM");
+        let began = Instant::now();
+        let ended = host.wait(PATIENCE);
+        assert_eq!(ended.code, Some(0), "{ended:#?}");
+        assert!(began.elapsed() < Duration::from_secs(3), "{:?}: {ended:#?}", began.elapsed());
+        assert_eq!(warnings(&ended.stdout), Vec::<&str>::new());
+    }
+}
