@@ -55,13 +55,10 @@ async fn requests_that_call_out_at_the_same_time_keep_their_own_spans_and_logs()
 #[tokio::test(flavor = "multi_thread")]
 async fn no_more_requests_are_in_one_instance_than_the_manifest_says() {
     let shop = builder(2).start().await;
-    // A third one never has company of three, and has its own instance.
-    let answers = all(&shop, &vec!["/work?company=2&url=http://localhost:8022/hello".to_owned(); 6]).await;
-    assert!(
-        answers.iter().all(|answer| answer.text() == "2"),
-        "{:?}",
-        answers.iter().map(Answer::text).collect::<Vec<_>>()
-    );
+    // One that is alone in its instance waits for company for a while, and goes on.
+    let answers = all(&shop, &vec!["/work?company=2&url=http://localhost:8022/hello".to_owned(); 5]).await;
+    let most: Vec<_> = answers.iter().map(Answer::text).collect();
+    assert!(most.iter().all(|most| most == "1" || most == "2") && most.contains(&"2".to_owned()), "{most:?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -84,7 +81,8 @@ async fn a_trap_ends_all_requests_of_the_instance_each_with_its_own_error() {
 async fn a_request_without_an_answer_in_time_takes_nobody_with_it() {
     let shop = builder(3).limits(SERVICE, "request_timeout = \"1s\"").start().await;
     let began = Instant::now();
-    let paths = ["/hold?company=2&ms=300", "/never", "/hold?company=2&ms=300"].map(str::to_owned);
+    let hold = |ms: u32| format!("/hold?company=3&ms={ms}");
+    let paths = [hold(300), hold(60_000), hold(300)];
     let answers = all(&shop, &paths).await;
     let statuses: Vec<_> = answers.iter().map(|answer| answer.status.as_u16()).collect();
     assert_eq!(statuses, [200, 504, 200], "after {:?}", began.elapsed());
