@@ -82,7 +82,7 @@ impl Histogram {
         self
     }
 
-    /// Sets the upper bounds of the buckets: up to 32 in ascending order. Without them the host takes those of HTTP
+    /// Sets the upper bounds of the buckets: up to 160 in ascending order. Without them the host takes those of HTTP
     /// durations where the unit is `s`, and else those of OpenTelemetry's SDKs.
     #[must_use]
     pub const fn with_boundaries(mut self, boundaries: &'static [f64]) -> Self {

@@ -87,6 +87,8 @@ pub struct Span {
     pub attributes: Attributes,
     /// The events, in the order in which they were sent.
     pub events: Vec<Event>,
+    /// The spans that it is linked to, by trace and id, with the attributes of the link.
+    pub links: Vec<(String, String, Attributes)>,
     /// The status.
     pub outcome: Outcome,
     /// Start in nanoseconds since 1970.
@@ -127,6 +129,11 @@ impl Span {
             kind: kind(span.kind()),
             attributes: attributes(&span.attributes),
             events: span.events.iter().map(event).collect(),
+            links: span
+                .links
+                .iter()
+                .map(|link| (hex(&link.trace_id), hex(&link.span_id), attributes(&link.attributes)))
+                .collect(),
             outcome: outcome(span.status.as_ref()),
             start: span.start_time_unix_nano,
             end: span.end_time_unix_nano,

@@ -170,6 +170,7 @@ mod tests {
             kind: Kind::Internal,
             attributes: [("n".to_owned(), serde_json::json!(id))].into(),
             events: Vec::new(),
+            links: Vec::new(),
             outcome: Outcome::Unset,
             start: 0,
             end: 0,

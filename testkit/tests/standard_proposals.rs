@@ -161,6 +161,12 @@ async fn spans_of_a_guest_stand_under_its_server_span_with_all_they_hold() {
     child.assert_attribute("bare", "no JSON");
     assert_eq!(child.event("half way").expect("its event").attributes["done"], 0.5);
     assert_eq!((child.dropped_attributes, child.dropped_events), (1, 2));
+    let server = tree.line(&format!("{SERVICE} GET SERVER"));
+    let (trace, span, attributes) = &child.links[0];
+    assert_eq!((trace, span, child.links.len()), (&server.trace_id, &server.span_id, 1));
+    assert_eq!(attributes["why"], "the request");
+    child.assert_attribute("otel.scope.name", "fixture");
+    child.assert_attribute("otel.scope.version", "1.0.0");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -214,6 +220,7 @@ async fn log_records_of_a_guest_keep_severity_attributes_and_span() {
     assert_eq!(record.attributes["log.kind"], "proposal");
     assert_eq!(record.attributes["log.count"], 3);
     assert_eq!(record.attributes["event.name"], "fixture.told");
+    assert_eq!(record.attributes["otel.scope.name"], "fixture");
     let bare = shop.collector().wait_for_log("the bare one", |record| record.body == "not JSON: told").await;
     assert_eq!(bare.service, SERVICE);
 }
@@ -237,4 +244,19 @@ async fn metrics_of_a_guest_go_out_under_its_services_resource() {
     assert_eq!(shop.get(SERVICE, "/otel/float-counter").await.text(), "\"exported\"");
     let clicks = shop.collector().wait_for_metric("fixture.clicks", |_| true).await;
     assert_eq!(clicks.points[0].value, 5.0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn metrics_of_a_guest_stand_on_the_page_for_prometheus_too() {
+    let shop = proposals().with_console().start().await;
+    assert_eq!(shop.get(SERVICE, "/otel/metrics").await.text(), "\"exported\"");
+    for (name, value) in [
+        ("fixture_orders_total", 3.0),
+        ("fixture_stock", -2.0),
+        ("fixture_temperature_celsius", 21.5),
+        ("fixture_duration_seconds_count", 3.0),
+        ("fixture_size_bytes_sum", 11.0),
+    ] {
+        assert_eq!(shop.admin().metric(name).await, value, "{name}");
+    }
 }

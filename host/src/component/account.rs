@@ -77,6 +77,11 @@ impl Account {
 }
 
 impl Held {
+    /// How many bytes are held.
+    pub fn bytes(&self) -> u64 {
+        self.bytes
+    }
+
     /// Holds more bytes, if there is room.
     pub fn add(&mut self, bytes: usize) -> bool {
         let (account, bytes) = (&self.account, bytes as u64);

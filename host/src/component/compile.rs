@@ -12,7 +12,7 @@ use super::compiled::Compiled;
 use super::context::ServiceContext;
 use super::contract::{self, Contract, HttpWorld, Kind};
 use super::digest::Digest;
-use super::engine::Engine;
+use super::engine::{Engine, Engines, Runtime};
 use super::error::ComponentError;
 use super::guest::lean::LeanInstance;
 use super::guest::standard::StandardInstance;
@@ -117,35 +117,54 @@ impl Engine {
     fn compile_now(&self, digest: Digest, bytes: &[u8]) -> Result<Compiled, ComponentError> {
         let contract = Contract::read(bytes)?;
         let kind = contract.check()?;
-        let linked = self.link(bytes, kind, contract.exports)?;
         let (size, imports) = (bytes.len(), contract.imports);
+        let linked = self.link(bytes, kind, (&imports, contract.exports))?;
         let symbolizer = Arc::new(Symbolizer::of(bytes));
         Ok(Compiled { digest, size, kind, linked, symbolizer, imports })
     }
 
-    fn link(&self, bytes: &[u8], kind: Kind, exports: Vec<String>) -> Result<Linked, ComponentError> {
+    fn link(
+        &self,
+        bytes: &[u8],
+        kind: Kind,
+        (imports, exports): (&[String], Vec<String>),
+    ) -> Result<Linked, ComponentError> {
         let mismatch = |error: wasmtime::Error| ComponentError::Mismatch(format!("{error:#}"));
         match kind {
             Kind::Lean => {
-                let component = self.component(&self.sequential.engine, bytes)?;
-                lean::link(&self.sequential.lean, &component).map(Linked::Lean).map_err(mismatch)
+                let (runtime, component) = self.component(&self.sequential, bytes)?;
+                lean::link(&runtime.lean, &component).map(Linked::Lean).map_err(mismatch)
             }
             Kind::Standard(HttpWorld::P2) => {
-                let component = self.component(&self.sequential.engine, bytes)?;
-                standard::link(&self.sequential.p2, &component, HttpWorld::P2).map(Linked::Standard).map_err(mismatch)
+                let (runtime, component) = self.component(&self.sequential, bytes)?;
+                standard::link(&runtime.p2, &component, HttpWorld::P2, imports).map(Linked::Standard).map_err(mismatch)
             }
             Kind::Standard(HttpWorld::P3) => {
-                let component = self.component(&self.concurrent.engine, bytes)?;
-                standard::link(&self.concurrent.p3, &component, HttpWorld::P3).map(Linked::Standard).map_err(mismatch)
+                let (runtime, component) = self.component(&self.concurrent, bytes)?;
+                standard::link(&runtime.p3, &component, HttpWorld::P3, imports).map(Linked::Standard).map_err(mismatch)
             }
             Kind::Unknown => Err(ComponentError::MissingExport { exports }),
         }
     }
 
-    fn component(&self, engine: &wasmtime::Engine, bytes: &[u8]) -> Result<Component, ComponentError> {
-        let compile = || Component::new(engine, bytes);
-        let compiled = self.compilers.install(compile);
-        compiled.map_err(|error| ComponentError::Invalid(error.root_cause().to_string()))
+    /// Compiles a component by the engine whose slots it fits, or else by the one that needs none. What was compiled for
+    /// the one need not be compiled again for the other where there is a cache.
+    fn component<'a, R: Runtime>(
+        &self,
+        engines: &'a Engines<R>,
+        bytes: &[u8],
+    ) -> Result<(&'a R, Component), ComponentError> {
+        let compile = |engine: &wasmtime::Engine| self.compilers.install(|| Component::new(engine, bytes));
+        let misfit = match compile(engines.pooled.engine()) {
+            Ok(component) => return Ok((&engines.pooled, component)),
+            Err(misfit) => misfit,
+        };
+        let invalid = |error: wasmtime::Error| ComponentError::Invalid(error.root_cause().to_string());
+        let runtime = engines.on_demand().map_err(invalid)?;
+        // What is not valid at all is refused by both.
+        let component = compile(runtime.engine()).map_err(invalid)?;
+        tracing::info!(reason = %misfit.root_cause(), "the component fits no slot: its instances are allocated one by one");
+        Ok((runtime, component))
     }
 }
 
@@ -193,5 +212,38 @@ async fn lean_routes(
     match tokio::time::timeout(limit, asked).await {
         Ok(routes) => routes,
         Err(_) => Err(ComponentError::RoutesFailed(format!("no answer within {limit:?}"))),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A component that makes so many instances of an empty core module.
+    fn component(instances: u8) -> Vec<u8> {
+        let header = [0, b'a', b's', b'm', 0x0d, 0, 1, 0];
+        let module = [1, 8, 0, b'a', b's', b'm', 1, 0, 0, 0];
+        // Three sections, since the count of each is one byte here.
+        let of_section = instances.div_ceil(3).min(40);
+        let sections = (0..instances).step_by(usize::from(of_section)).flat_map(|from| {
+            let count = of_section.min(instances - from);
+            [2, 1 + 3 * count, count].into_iter().chain([0, 0, 0].repeat(usize::from(count)))
+        });
+        header.into_iter().chain(module).chain(sections).collect()
+    }
+
+    fn is_pooled(engine: &Engine, bytes: &[u8]) -> bool {
+        let (_, component) = engine.component(&engine.sequential, bytes).unwrap();
+        wasmtime::Engine::same(component.engine(), &engine.sequential.pooled.engine)
+    }
+
+    #[test]
+    fn a_component_that_fits_no_slot_is_allocated_on_demand() {
+        let engine = Engine::new(None).unwrap();
+        assert!(is_pooled(&engine, &component(100)));
+        let large = [component(240), component(240)[18..].to_vec()].concat();
+        assert!(!is_pooled(&engine, &large), "it has 480 core instances");
+        let broken = &large[..large.len() - 1];
+        assert!(matches!(engine.component(&engine.sequential, broken), Err(ComponentError::Invalid(_))));
     }
 }

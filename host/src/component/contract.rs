@@ -24,9 +24,8 @@ const OFFERED: [(&str, &[&str]); 3] = [
 const LEAN: [(&str, &[&str]); 2] =
     [("spandrel:service/http@0.1.", &[]), ("spandrel:service/", &["tracing@0.1.", "client@0.1.", "metrics@0.1."])];
 /// Those for standard components alone.
-const STANDARD: [(&str, &[&str]); 4] = [
+const STANDARD: [(&str, &[&str]); 3] = [
     ("wasi:keyvalue/", &["store@0.2.0-draft", "atomics@0.2.0-draft", "batch@0.2.0-draft", "batch@0.2.0-draft2"]),
-    ("wasi:logging/", &["logging@0.1.0-draft"]),
     ("wasi:otel/", &["types@0.2.0-rc.2", "tracing@0.2.0-rc.2", "metrics@0.2.0-rc.2", "logs@0.2.0-rc.2"]),
     ("wasi:", &["http/"]),
 ];
@@ -159,6 +158,11 @@ fn is_candidate(name: &str) -> bool {
     name.starts_with("wasi:") && name.split_once("@0.3.").is_some_and(|(_, rest)| rest.contains('-'))
 }
 
+/// Whether `name` is `wasi:logging/logging` of any draft: its one function has been the same in all of them.
+pub(super) fn is_logging(name: &str) -> bool {
+    name.strip_prefix("wasi:logging/logging").is_some_and(|rest| rest.is_empty() || rest.starts_with('@'))
+}
+
 /// Tells a component from a core module and from anything else by its first eight bytes.
 pub(super) fn check_header(bytes: &[u8]) -> Result<(), ComponentError> {
     match bytes {
@@ -185,6 +189,7 @@ fn offers(kind: Kind, import: &str) -> bool {
     };
     match kind {
         Kind::Lean => among(&OFFERED, &["0.2."]) || among(&LEAN, &[]),
+        Kind::Standard(_) if is_logging(import) => true,
         Kind::Standard(HttpWorld::P2) => among(&OFFERED, &["0.2."]) || among(&STANDARD, &["0.2."]),
         Kind::Standard(HttpWorld::P3) => among(&OFFERED, &["0.2.", "0.3."]) || among(&STANDARD, &["0.2.", "0.3."]),
         Kind::Unknown => false,
@@ -218,6 +223,8 @@ mod tests {
             (P2, "wasi:keyvalue/store@0.2.0-draft"),
             (P2, "wasi:keyvalue/batch@0.2.0-draft2"),
             (P2, "wasi:logging/logging@0.1.0-draft"),
+            (P2, "wasi:logging/logging"),
+            (P3, "wasi:logging/logging@0.2.0-draft2"),
             (P3, "wasi:http/client@0.3.2"),
             (P3, "wasi:cli/environment@0.2.6"),
             (P3, "wasi:sockets/types@0.3.0"),
@@ -235,6 +242,8 @@ mod tests {
             (P2, "wasi:http/types@0.3.0"),
             (P2, "wasi:keyvalue/store@0.2.0-draft3"),
             (P2, "fermyon:spin/mysql"),
+            (P2, "wasi:logging/logging2"),
+            (LEAN, "wasi:logging/logging"),
             (P2, "wasi:blobstore/blobstore@0.2.0-draft"),
             (P3, "wasi:http/types@0.3.0-rc-2026-01-06"),
         ] {

@@ -2,11 +2,11 @@
 
 use std::num::NonZeroUsize;
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use thiserror::Error;
 use wasmtime::component::Linker;
-use wasmtime::{Cache, CacheConfig, Config, PoolingAllocationConfig, WasmBacktraceDetails};
+use wasmtime::{Cache, CacheConfig, Config, InstanceAllocationStrategy, PoolingAllocationConfig, WasmBacktraceDetails};
 
 use super::background::BackgroundWork;
 use super::compiled::CompiledComponents;
@@ -16,7 +16,7 @@ use super::guest::{lean, standard};
 use super::idle::IdleInstances;
 use super::store_data::{StoreData, TABLE_ELEMENTS};
 
-/// The most instances that exist at one time in either engine, over all services and their generations.
+/// The slots of either engine, and so the most instances that exist in them at one time, over all services and their generations.
 ///
 /// Each reserves 4 GiB of address space, of which a process has 128 TiB.
 const SEQUENTIAL_INSTANCES: u32 = 3072;
@@ -26,8 +26,9 @@ const COMPILER_NICENESS: i32 = 10;
 /// Core instances that one component may be made of: one with a WASI adapter has four, a Python interpreter with its
 /// libraries some dozens.
 const CORE_INSTANCES: u32 = 256;
-/// Tables that one component may have.
+/// Tables that one component may have, and one module of it.
 const TABLES: u32 = 64;
+const TABLES_OF_MODULE: u32 = 16;
 /// Frames that the backtrace of a trap shows.
 const MAX_FRAMES: Option<NonZeroUsize> = NonZeroUsize::new(40);
 /// Bytes of a freed instance's memory that are cleared by hand and kept, which is cheaper than giving the pages back.
@@ -48,13 +49,12 @@ pub enum EngineError {
 /// Compiles and links components. One for the whole host; a clone is a handle to the same engines.
 #[derive(Clone)]
 pub struct Engine {
-    pub(super) sequential: Arc<Sequential>,
-    pub(super) concurrent: Arc<Concurrent>,
+    pub(super) sequential: Arc<Engines<Sequential>>,
+    pub(super) concurrent: Arc<Engines<Concurrent>>,
     pub(super) compilers: Arc<rayon::ThreadPool>,
     pub(super) compiled: CompiledComponents,
     pub(super) idle: IdleInstances,
     pub(super) background: BackgroundWork,
-    _tickers: Arc<[Ticker; 2]>,
 }
 
 /// Runs what never has two tasks in one instance: lean components and those of WASI 0.2. An engine that knows it is
@@ -63,12 +63,56 @@ pub(super) struct Sequential {
     pub engine: wasmtime::Engine,
     pub lean: Linker<StoreData>,
     pub p2: Linker<StoreData>,
+    _ticker: Ticker,
 }
 
 /// Runs components of WASI 0.3.
 pub(super) struct Concurrent {
     pub engine: wasmtime::Engine,
     pub p3: Linker<StoreData>,
+    _ticker: Ticker,
+}
+
+/// Where the instances of an engine come from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Allocation {
+    /// Out of slots that are set aside: fast, for components within the limits of a slot.
+    Pooled,
+    /// From the system, one by one: for components that fit no slot.
+    OnDemand,
+}
+
+/// An engine of one kind.
+pub(super) trait Runtime: Sized {
+    /// Makes one.
+    fn make(cache: Option<Cache>, allocation: Allocation) -> wasmtime::Result<Self>;
+
+    /// The engine itself.
+    fn engine(&self) -> &wasmtime::Engine;
+}
+
+/// The engines of one kind, by where their instances come from.
+pub(super) struct Engines<R> {
+    pub pooled: R,
+    /// Made when the first component needs it.
+    on_demand: OnceLock<R>,
+    cache: Option<Cache>,
+}
+
+impl<R: Runtime> Engines<R> {
+    fn new(cache: Option<Cache>) -> wasmtime::Result<Engines<R>> {
+        let pooled = R::make(cache.clone(), Allocation::Pooled)?;
+        Ok(Engines { pooled, on_demand: OnceLock::new(), cache })
+    }
+
+    /// The engine for components that fit no slot.
+    pub fn on_demand(&self) -> wasmtime::Result<&R> {
+        if let Some(made) = self.on_demand.get() {
+            return Ok(made);
+        }
+        let made = R::make(self.cache.clone(), Allocation::OnDemand)?;
+        Ok(self.on_demand.get_or_init(|| made))
+    }
 }
 
 impl Engine {
@@ -76,17 +120,13 @@ impl Engine {
     /// no use is done without: it only saves time.
     pub fn new(cache: Option<&Path>) -> Result<Engine, EngineError> {
         let cache = cache.and_then(usable_cache);
-        let sequential = Sequential::new(cache.clone()).map_err(unsupported)?;
-        let concurrent = Concurrent::new(cache).map_err(unsupported)?;
-        let tickers = [&sequential.engine, &concurrent.engine].map(|engine| Ticker::start(engine.clone()));
         Ok(Engine {
-            sequential: Arc::new(sequential),
-            concurrent: Arc::new(concurrent),
+            sequential: Arc::new(Engines::new(cache.clone()).map_err(unsupported)?),
+            concurrent: Arc::new(Engines::new(cache).map_err(unsupported)?),
             compilers: Arc::new(compilers()?),
             compiled: CompiledComponents::default(),
             idle: IdleInstances::watched(),
             background: BackgroundWork::default(),
-            _tickers: Arc::new(tickers),
         })
     }
 
@@ -95,32 +135,40 @@ impl Engine {
         &self.background
     }
 
-    /// How many instances there are, of all components and all their generations.
+    /// How many instances there are in slots, of all components and all their generations.
     pub fn instances(&self) -> u64 {
-        let engines = [&self.sequential.engine, &self.concurrent.engine].into_iter();
+        let engines = [&self.sequential.pooled.engine, &self.concurrent.pooled.engine].into_iter();
         engines.filter_map(|engine| Some(engine.pooling_allocator_metrics()?.component_instances())).sum()
     }
 }
 
-impl Sequential {
-    fn new(cache: Option<Cache>) -> wasmtime::Result<Sequential> {
-        let mut config = settings(cache, SEQUENTIAL_INSTANCES);
+impl Runtime for Sequential {
+    fn make(cache: Option<Cache>, allocation: Allocation) -> wasmtime::Result<Sequential> {
+        let mut config = settings(cache, allocation, SEQUENTIAL_INSTANCES);
         config.concurrency_support(false);
         let engine = wasmtime::Engine::new(&config)?;
         let (lean, p2) = (lean::linker(&engine)?, standard::linker(&engine, HttpWorld::P2)?);
-        Ok(Sequential { engine, lean, p2 })
+        Ok(Sequential { _ticker: Ticker::start(engine.clone()), engine, lean, p2 })
+    }
+
+    fn engine(&self) -> &wasmtime::Engine {
+        &self.engine
     }
 }
 
-impl Concurrent {
-    fn new(cache: Option<Cache>) -> wasmtime::Result<Concurrent> {
-        let mut config = settings(cache, CONCURRENT_INSTANCES);
+impl Runtime for Concurrent {
+    fn make(cache: Option<Cache>, allocation: Allocation) -> wasmtime::Result<Concurrent> {
+        let mut config = settings(cache, allocation, CONCURRENT_INSTANCES);
         config.wasm_component_model_async(true);
         config.wasm_component_model_async_stackful(true);
         config.wasm_component_model_more_async_builtins(true);
         let engine = wasmtime::Engine::new(&config)?;
         let p3 = standard::linker(&engine, HttpWorld::P3)?;
-        Ok(Concurrent { engine, p3 })
+        Ok(Concurrent { _ticker: Ticker::start(engine.clone()), engine, p3 })
+    }
+
+    fn engine(&self) -> &wasmtime::Engine {
+        &self.engine
     }
 }
 
@@ -128,13 +176,16 @@ fn unsupported(error: wasmtime::Error) -> EngineError {
     EngineError::Unsupported(format!("{error:#}"))
 }
 
-fn settings(cache: Option<Cache>, instances: u32) -> Config {
+fn settings(cache: Option<Cache>, allocation: Allocation, instances: u32) -> Config {
     let mut config = Config::new();
     config.epoch_interruption(true);
     config.wasm_backtrace_max_frames(MAX_FRAMES);
     // Locations in the source are for `symbolizer` to find.
     config.wasm_backtrace_details(WasmBacktraceDetails::Disable);
-    config.allocation_strategy(pooling(instances));
+    config.allocation_strategy(match allocation {
+        Allocation::Pooled => InstanceAllocationStrategy::Pooling(pooling(instances)),
+        Allocation::OnDemand => InstanceAllocationStrategy::OnDemand,
+    });
     config.cache(cache);
     config
 }
@@ -163,6 +214,7 @@ fn pooling(instances: u32) -> PoolingAllocationConfig {
         .total_memories(instances)
         .total_tables(instances * 2)
         .max_tables_per_component(TABLES)
+        .max_tables_per_module(TABLES_OF_MODULE)
         .total_stacks(instances)
         .max_component_instance_size(4 << 20)
         .max_core_instance_size(4 << 20)

@@ -90,7 +90,10 @@ impl<I: Send> Waiting for Idle<I> {
 
 /// The idle instances of the whole host.
 #[derive(Clone, Default)]
-pub(super) struct IdleInstances(Arc<Mutex<Vec<Weak<dyn Waiting>>>>);
+pub(super) struct IdleInstances(Arc<Mutex<Vec<Known>>>);
+
+/// A pool's idle instances, and whose slots they take.
+type Known = (wasmtime::Engine, Weak<dyn Waiting>);
 
 impl IdleInstances {
     /// The idle instances of a host, and a thread that looks after them for as long as there are any pools.
@@ -111,32 +114,33 @@ impl IdleInstances {
     }
 
     /// Makes a pool's idle instances known.
-    pub fn add<I: Send + 'static>(&self, idle: &Arc<Idle<I>>) {
+    pub fn add<I: Send + 'static>(&self, engine: &wasmtime::Engine, idle: &Arc<Idle<I>>) {
         let idle: Arc<dyn Waiting> = idle.clone();
-        self.lock().push(Arc::downgrade(&idle));
+        self.lock().push((engine.clone(), Arc::downgrade(&idle)));
     }
 
-    /// Throws away the instance that has waited longest anywhere. Tells whether there was one.
-    pub fn reclaim(&self) -> bool {
+    /// Throws away the instance in a slot of this engine that has waited longest anywhere. Tells whether there was one.
+    pub fn reclaim(&self, engine: &wasmtime::Engine) -> bool {
         let pools = self.pools();
-        let longest = pools.iter().filter_map(|pool| Some((pool.longest()?, pool))).min_by_key(|(since, _)| *since);
+        let pools = pools.iter().filter(|(of, _)| wasmtime::Engine::same(of, engine));
+        let longest = pools.filter_map(|(_, pool)| Some((pool.longest()?, pool))).min_by_key(|(since, _)| *since);
         longest.is_some_and(|(since, pool)| pool.evict(since, 1) > 0)
     }
 
     fn sweep(&self, now: Instant) {
         let Some(limit) = now.checked_sub(LONGEST_WAIT) else { return };
-        for pool in self.pools() {
+        for (_, pool) in self.pools() {
             pool.evict(limit, usize::MAX);
         }
     }
 
-    fn pools(&self) -> Vec<Arc<dyn Waiting>> {
+    fn pools(&self) -> Vec<(wasmtime::Engine, Arc<dyn Waiting>)> {
         let mut pools = self.lock();
-        pools.retain(|pool| pool.strong_count() > 0);
-        pools.iter().filter_map(Weak::upgrade).collect()
+        pools.retain(|(_, pool)| pool.strong_count() > 0);
+        pools.iter().filter_map(|(engine, pool)| Some((engine.clone(), pool.upgrade()?))).collect()
     }
 
-    fn lock(&self) -> MutexGuard<'_, Vec<Weak<dyn Waiting>>> {
+    fn lock(&self) -> MutexGuard<'_, Vec<Known>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -164,7 +168,7 @@ mod tests {
     #[test]
     fn instances_that_waited_for_long_give_their_slots_back() {
         let (host, idle) = (IdleInstances::default(), Arc::new(Idle::default()));
-        host.add(&idle);
+        host.add(&wasmtime::Engine::default(), &idle);
         idle.keep(1);
         let (soon, late) = (Instant::now(), Instant::now() + LONGEST_WAIT + SWEEP);
         host.sweep(soon);
@@ -175,15 +179,43 @@ mod tests {
 
     #[test]
     fn the_slot_that_is_idle_for_longest_anywhere_goes_to_who_needs_it() {
-        let host = IdleInstances::default();
+        let (host, engine) = (IdleInstances::default(), wasmtime::Engine::default());
         let (one, other) = (Arc::new(Idle::default()), Arc::new(Idle::default()));
-        host.add(&one);
-        host.add(&other);
+        host.add(&engine, &one);
+        host.add(&engine, &other);
         other.keep("first");
         while other.longest() == Some(Instant::now()) {}
         one.keep("second");
-        assert!(host.reclaim());
+        assert!(host.reclaim(&engine));
         assert_eq!((one.len(), other.len()), (1, 0));
-        assert!(host.reclaim() && !host.reclaim());
+        assert!(host.reclaim(&engine) && !host.reclaim(&engine));
+    }
+
+    #[test]
+    fn twelve_services_that_had_a_burst_do_not_starve_the_thirteenth() {
+        const SLOTS: usize = 36;
+        let (host, engine, foreign) =
+            (IdleInstances::default(), wasmtime::Engine::default(), wasmtime::Engine::default());
+        let slots = Arc::new(tokio::sync::Semaphore::new(SLOTS));
+        let pools: Vec<Arc<Idle<_>>> = (0..12).map(|_| Arc::default()).collect();
+        pools.iter().for_each(|idle| host.add(&engine, idle));
+        let elsewhere = Arc::new(Idle::default());
+        host.add(&foreign, &elsewhere);
+        elsewhere.keep("an instance in a slot of another engine");
+        for slot in 0..SLOTS {
+            pools[slot % 12].keep(slots.clone().try_acquire_owned().unwrap());
+        }
+        let mut thirteenth = Vec::new();
+        for _ in 0..SLOTS {
+            let slot = loop {
+                match slots.clone().try_acquire_owned() {
+                    Ok(slot) => break slot,
+                    Err(_) => assert!(host.reclaim(&engine), "{} slots were had", thirteenth.len()),
+                }
+            };
+            thirteenth.push(slot);
+        }
+        assert!(!host.reclaim(&engine), "all are in use");
+        assert_eq!(elsewhere.len(), 1, "a slot that is of no use to anybody is left alone");
     }
 }

@@ -2,8 +2,8 @@
 //!
 //! [`Engine`] compiles bytes and checks them against the contract (`compile`); the result is a [`Prepared`]
 //! component, which is never changed and can be instantiated any number of times. A [`Pool`] keeps its warm instances.
-//! An instance belongs to exactly one request at a time; one that trapped, timed out or was
-//! abandoned is thrown away with its store, so no request ever meets another's wreckage.
+//! An instance belongs to exactly one request at a time, unless the manifest lets one of WASI 0.3 serve several; one that
+//! trapped, timed out or was abandoned is thrown away with its store, so no later request meets the wreckage.
 //!
 //! `wasmtime` is named here and in `hostfn/`, nowhere else.
 

@@ -1,6 +1,6 @@
 //! The instances of one generation.
 //!
-//! An instance is taken for one request and given back after it. Instances of a service with `isolation = "request"` are
+//! An instance is taken for one request, or for several where the manifest says so, and given back after it. Instances of a service with `isolation = "request"` are
 //! never given back, and neither is one that has served its share, so that a slow leak in a guest cannot grow for ever.
 
 use std::sync::atomic::Ordering;
@@ -138,7 +138,7 @@ impl<G: Guest> Instances<G> {
         (isolation, requests): (Isolation, u32),
     ) -> Instances<G> {
         let idle = Arc::default();
-        engine.idle.add(&idle);
+        engine.idle.add(G::engine(&pre), &idle);
         Instances {
             pre,
             prepared: prepared.clone(),
@@ -190,7 +190,9 @@ impl<G: Guest> Instances<G> {
                     self.context.metrics.instantiated();
                     return Ok(instance);
                 }
-                Err(error) if error.is::<wasmtime::PoolConcurrencyLimitError>() && self.host.reclaim() => {}
+                Err(error)
+                    if error.is::<wasmtime::PoolConcurrencyLimitError>() && self.host.reclaim(G::engine(&self.pre)) => {
+                }
                 Err(error) => return Err(Failure::Saturated(error.root_cause().to_string())),
             }
         }

@@ -17,8 +17,17 @@ pub struct GuestHistogram;
 /// An open bucket of `wasi:keyvalue`.
 pub struct Bucket {
     pub(crate) id: Arc<BucketId>,
+    /// Where the last page of a listing by the earlier draft ended.
+    pub(crate) listed: Option<Listed>,
     /// Gives back what the account holds for it.
     pub(crate) _held: Held,
+}
+
+/// How far a listing has come: so many keys, up to this one.
+#[derive(Default)]
+pub struct Listed {
+    pub(crate) count: u64,
+    pub(crate) key: Option<String>,
 }
 
 /// A key of a bucket and what it held when the guest looked: the state of a compare-and-swap.

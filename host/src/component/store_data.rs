@@ -70,7 +70,7 @@ impl StoreData {
 
     /// Whether more is left of what the host held for a request than may stay with an idle instance.
     pub(super) fn has_leftovers(&self) -> bool {
-        self.account.held() > LEFTOVERS
+        self.account.held().saturating_sub(self.http.held_for_metrics()) > LEFTOVERS
     }
 
     /// Makes `request` the one that host functions work on.

@@ -212,8 +212,13 @@ impl Control {
         let serving = services.iter().map(|service| self.swapper.report(service));
         let draining = self.drains.services().into_iter().map(|service| self.swapper.report(&service));
         let refused = self.refused.lock().unwrap_or_else(PoisonError::into_inner);
+        let compiling = self.builder.compiling().services();
+        let is_compiling = |name: &str| compiling.iter().any(|service| service.name.as_str() == name);
         let waiting = refused.iter().flat_map(|refused| refused.waiting(&self.catalog));
-        serving.chain(draining).chain(waiting).collect()
+        let waiting = waiting.filter(|report| !is_compiling(&report.name));
+        let absent = compiling.iter().filter(|service| services.iter().all(|known| known.name != service.name));
+        let absent = absent.map(ServiceReport::compiling);
+        serving.chain(draining).chain(waiting).chain(absent).collect()
     }
 
     /// Whether the host wants requests.

@@ -14,6 +14,8 @@ impl Control {
         let pipeline = self.pipeline.clone();
         self.builder.metrics().observe_pipeline(move || observe::pipeline(&pipeline));
         self.pipeline.counters().on_export(self.builder.metrics().exports());
+        let pipeline = self.pipeline.clone();
+        self.builder.metrics().observe_guests(move || pipeline.guest_metrics());
         let engine = self.builder.engine().clone();
         self.builder.metrics().observe_instances(move || engine.instances());
         let state = self.builder.state().clone();

@@ -4,10 +4,11 @@
 //! request is a task of the component model, and Wasmtime knows the tasks that lead to a call of the host: the oldest of
 //! them is the request's. So nothing is guessed from what ran last.
 
-use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::future::poll_fn;
+use std::pin::pin;
+use std::task::Poll;
 
-use wasmtime::component::{Access, Accessor, GuestTaskId, HasData, HasSelf, Linker, Resource};
+use wasmtime::component::{Access, Accessor, HasData, HasSelf, Linker, Resource};
 use wasmtime::{AsContextMut as _, StoreContextMut};
 use wasmtime_wasi::TrappableError;
 use wasmtime_wasi::p2::bindings::sync::io::streams::StreamError;
@@ -17,52 +18,11 @@ use wasmtime_wasi_http::p3::bindings::http::types::ErrorCode;
 use wasmtime_wasi_http::p3::{Request, Response};
 use wasmtime_wasi_http::{WasiHttp, WasiHttpCtxView, WasiHttpView as _};
 
-use std::future::poll_fn;
-use std::pin::pin;
-use std::task::Poll;
-
-use super::outgoing::{HttpGuestRequest, Way};
-use crate::component::{Run, StoreData};
+use super::guest_request::Way;
+use crate::component::StoreData;
 
 /// The most bytes of one blocking write, as `wasi:io` says.
 const BLOCKING_WRITE: usize = 4096;
-
-/// The requests that an instance is serving at once, by their tasks. Clones are the same.
-#[derive(Clone, Default)]
-pub(crate) struct Requests(Arc<Mutex<BTreeMap<GuestTaskId, HttpGuestRequest>>>);
-
-impl Requests {
-    /// Adds one. A task that is gone may have had the same id.
-    pub fn add(&self, task: GuestTaskId, request: HttpGuestRequest) {
-        let before = self.lock().insert(task, request);
-        drop(before);
-    }
-
-    /// Forgets the one of this run, and gives it.
-    pub fn remove(&self, run: &Arc<Run>) -> Option<HttpGuestRequest> {
-        let mut requests = self.lock();
-        let task = requests.iter().find(|(_, request)| Arc::ptr_eq(&request.run, run)).map(|(task, _)| *task)?;
-        requests.remove(&task)
-    }
-
-    /// All of them.
-    pub fn all(&self) -> Vec<HttpGuestRequest> {
-        self.lock().values().cloned().collect()
-    }
-
-    /// The one of a task, or the only one there is where no task leads to the call.
-    fn of(&self, task: Option<GuestTaskId>) -> Option<HttpGuestRequest> {
-        let requests = self.lock();
-        match task {
-            Some(task) => requests.get(&task).cloned(),
-            None => requests.values().next().filter(|_| requests.len() == 1).cloned(),
-        }
-    }
-
-    fn lock(&self) -> MutexGuard<'_, BTreeMap<GuestTaskId, HttpGuestRequest>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
 
 /// Makes the request whose task calls the one that host functions work on.
 fn enter(store: &mut StoreContextMut<'_, StoreData>) {
@@ -83,9 +43,17 @@ pub(super) fn within<R>(
     mut access: Access<'_, StoreData, HasSelf<StoreData>>,
     function: impl FnOnce(&mut StoreData) -> R,
 ) -> R {
-    enter(&mut access.as_context_mut());
-    let result = function(access.data_mut());
-    leave(access.data_mut());
+    within_store(access.as_context_mut(), function)
+}
+
+/// The same for a function that is given the store.
+pub(super) fn within_store<R>(
+    mut store: StoreContextMut<'_, StoreData>,
+    function: impl FnOnce(&mut StoreData) -> R,
+) -> R {
+    enter(&mut store);
+    let result = function(store.data_mut());
+    leave(store.data_mut());
     result
 }
 

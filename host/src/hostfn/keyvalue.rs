@@ -52,7 +52,7 @@ impl store::Host for StoreData {
         }
         let Some(held) = self.account.hold(identifier.len()) else { return Ok(Err(no_room())) };
         let id = BucketId { service: self.context().name.clone(), bucket: identifier.into() };
-        Ok(Ok(self.table.push(Bucket { id: Arc::new(id), _held: held })?))
+        Ok(Ok(self.table.push(Bucket { id: Arc::new(id), listed: None, _held: held })?))
     }
 }
 
@@ -83,8 +83,7 @@ impl store::HostBucket for StoreData {
 
     async fn exists(&mut self, bucket: Resource<Bucket>, key: String) -> wasmtime::Result<Result<bool, store::Error>> {
         let bucket = self.bucket(&bucket)?;
-        let value = self.store().get(&bucket, &key).await;
-        Ok(value.map(|value| value.is_some()).map_err(Into::into))
+        Ok(self.store().exists(&bucket, &key).await.map_err(Into::into))
     }
 
     async fn list_keys(

@@ -1,15 +1,17 @@
 //! `wasi:keyvalue` for standard components: the earlier draft, and the batches of both drafts.
 //!
-//! Both drafts see the same buckets. The earlier one counts: its cursor is the number of keys already listed, so a
-//! listing that goes on while keys come and go may miss some or tell some twice.
+//! Both drafts see the same buckets. The earlier one counts: its cursor is the number of keys already listed. A handle to a
+//! bucket remembers the key at which its last page ended, so that a listing goes on from there; any other cursor is counted
+//! from the first key, and may miss keys or tell some twice where keys come and go meanwhile.
 
 use std::sync::Arc;
 
 use wasmtime::component::Resource;
 
 use crate::component::StoreData;
+use crate::component::account::{Account, Held, OVERHEAD};
 use crate::component::bindings::wasi::keyvalue0_2_0_draft2::store::{self, Error};
-use crate::component::resources::Bucket;
+use crate::component::resources::{Bucket, Listed};
 use crate::component::standard_bindings::wasi::keyvalue0_2_0_draft as draft;
 use crate::component::standard_bindings::wasi::keyvalue0_2_0_draft2::batch;
 use crate::state::{BucketId, StateError, StateStore};
@@ -32,6 +34,7 @@ impl From<StateError> for draft::store::Error {
 enum BatchError {
     State(StateError),
     TooLarge,
+    NoRoom,
 }
 
 impl From<BatchError> for String {
@@ -39,54 +42,88 @@ impl From<BatchError> for String {
         match error {
             BatchError::State(error) => error.to_string(),
             BatchError::TooLarge => format!("a batch has at most {BATCH} keys and answers with {BATCH_BYTES} bytes"),
+            BatchError::NoRoom => "the service's memory limit has no room for it".to_owned(),
         }
     }
 }
 
-async fn get_many(store: StateStore, bucket: Arc<BucketId>, keys: Vec<String>) -> Result<Vec<Value>, BatchError> {
+/// Values are held on the instance's account from when they are read until the guest has them.
+async fn get_many(
+    store: StateStore,
+    account: Arc<Account>,
+    bucket: Arc<BucketId>,
+    keys: Vec<String>,
+) -> Result<Vec<Value>, BatchError> {
     check(keys.len())?;
-    let (mut values, mut size) = (Vec::with_capacity(keys.len()), 0);
+    let (mut values, mut size, mut held) = (Vec::with_capacity(keys.len()), 0, account.nothing());
+    hold(&mut held, keys.iter().map(String::len))?;
     for key in keys {
         let value = store.get(&bucket, &key).await.map_err(BatchError::State)?;
         size += value.as_ref().map_or(0, Vec::len);
         if size > BATCH_BYTES {
             return Err(BatchError::TooLarge);
         }
+        hold(&mut held, value.iter().map(Vec::len))?;
         values.push(value.map(|value| (key, value)));
     }
     Ok(values)
 }
 
-async fn set_many(store: StateStore, bucket: Arc<BucketId>, pairs: Pairs) -> Result<(), BatchError> {
+async fn set_many(
+    store: StateStore,
+    account: Arc<Account>,
+    bucket: Arc<BucketId>,
+    pairs: Pairs,
+) -> Result<(), BatchError> {
     check(pairs.len())?;
+    let mut held = account.nothing();
+    hold(&mut held, pairs.iter().map(|(key, value)| key.len() + value.len()))?;
     for (key, value) in pairs {
         store.set(&bucket, &key, value).await.map_err(BatchError::State)?;
     }
     Ok(())
 }
 
-async fn delete_many(store: StateStore, bucket: Arc<BucketId>, keys: Vec<String>) -> Result<(), BatchError> {
+async fn delete_many(
+    store: StateStore,
+    account: Arc<Account>,
+    bucket: Arc<BucketId>,
+    keys: Vec<String>,
+) -> Result<(), BatchError> {
     check(keys.len())?;
+    let mut held = account.nothing();
+    hold(&mut held, keys.iter().map(String::len))?;
     for key in keys {
         store.delete(&bucket, &key).await.map_err(BatchError::State)?;
     }
     Ok(())
 }
 
-/// The page that begins after so many keys.
-async fn page(store: StateStore, bucket: Arc<BucketId>, skip: u64) -> Result<draft::store::KeyResponse, StateError> {
-    let (mut cursor, mut seen) = (None, 0_u64);
+/// The page that begins after `skip` keys, found from a place that is known to be before it, and where it ended.
+async fn page(
+    store: StateStore,
+    bucket: Arc<BucketId>,
+    from: Listed,
+    skip: u64,
+) -> Result<(Vec<String>, Option<Listed>), StateError> {
+    let Listed { count: mut seen, mut key } = from;
     loop {
-        let page = store.keys(&bucket, cursor.as_deref()).await?;
+        let page = store.keys(&bucket, key.as_deref()).await?;
         let count = page.keys.len() as u64;
         if seen + count > skip || page.cursor.is_none() {
-            let keys = page.keys.into_iter().skip(usize::try_from(skip.saturating_sub(seen)).unwrap_or(usize::MAX));
-            let cursor = page.cursor.map(|_| seen + count);
-            return Ok(draft::store::KeyResponse { keys: keys.collect(), cursor });
+            let skipped = usize::try_from(skip.saturating_sub(seen)).unwrap_or(usize::MAX);
+            let keys = page.keys.into_iter().skip(skipped).collect();
+            return Ok((keys, page.cursor.map(|key| Listed { count: seen + count, key: Some(key) })));
         }
         seen += count;
-        cursor = page.cursor;
+        key = page.cursor;
     }
+}
+
+/// Holds what the host has in its memory of a batch, if there is room.
+fn hold(held: &mut Held, sizes: impl Iterator<Item = usize>) -> Result<(), BatchError> {
+    let bytes = sizes.fold(0, |sum: usize, size| sum.saturating_add(size.saturating_add(OVERHEAD)));
+    if held.add(bytes) { Ok(()) } else { Err(BatchError::NoRoom) }
 }
 
 fn check(count: usize) -> Result<(), BatchError> {
@@ -146,8 +183,7 @@ impl draft::store::HostBucket for StoreData {
         key: String,
     ) -> wasmtime::Result<Result<bool, draft::store::Error>> {
         let bucket = self.bucket(&bucket)?;
-        let value = self.store().get(&bucket, &key).await;
-        Ok(value.map(|value| value.is_some()).map_err(Into::into))
+        Ok(self.store().exists(&bucket, &key).await.map_err(Into::into))
     }
 
     async fn list_keys(
@@ -155,8 +191,17 @@ impl draft::store::HostBucket for StoreData {
         bucket: Resource<Bucket>,
         cursor: Option<u64>,
     ) -> wasmtime::Result<Result<draft::store::KeyResponse, draft::store::Error>> {
-        let bucket = self.bucket(&bucket)?;
-        Ok(page(self.store(), bucket, cursor.unwrap_or(0)).await.map_err(Into::into))
+        let (id, listed) = (self.bucket(&bucket)?, self.table.get_mut(&bucket)?.listed.take());
+        let skip = cursor.unwrap_or(0);
+        let from = listed.filter(|listed| listed.count == skip).unwrap_or_default();
+        match page(self.store(), id, from, skip).await {
+            Ok((keys, listed)) => {
+                let cursor = listed.as_ref().map(|listed| listed.count);
+                self.table.get_mut(&bucket)?.listed = listed;
+                Ok(Ok(draft::store::KeyResponse { keys, cursor }))
+            }
+            Err(error) => Ok(Err(error.into())),
+        }
     }
 
     fn drop(&mut self, bucket: Resource<Bucket>) -> wasmtime::Result<()> {
@@ -190,7 +235,7 @@ impl draft::batch::Host for StoreData {
         keys: Vec<String>,
     ) -> wasmtime::Result<Result<Vec<Value>, draft::store::Error>> {
         let bucket = self.bucket(&bucket)?;
-        Ok(get_many(self.store(), bucket, keys).await.map_err(other_draft))
+        Ok(get_many(self.store(), self.account.clone(), bucket, keys).await.map_err(other_draft))
     }
 
     async fn set_many(
@@ -199,7 +244,7 @@ impl draft::batch::Host for StoreData {
         pairs: Pairs,
     ) -> wasmtime::Result<Result<(), draft::store::Error>> {
         let bucket = self.bucket(&bucket)?;
-        Ok(set_many(self.store(), bucket, pairs).await.map_err(other_draft))
+        Ok(set_many(self.store(), self.account.clone(), bucket, pairs).await.map_err(other_draft))
     }
 
     async fn delete_many(
@@ -208,7 +253,7 @@ impl draft::batch::Host for StoreData {
         keys: Vec<String>,
     ) -> wasmtime::Result<Result<(), draft::store::Error>> {
         let bucket = self.bucket(&bucket)?;
-        Ok(delete_many(self.store(), bucket, keys).await.map_err(other_draft))
+        Ok(delete_many(self.store(), self.account.clone(), bucket, keys).await.map_err(other_draft))
     }
 }
 
@@ -219,12 +264,12 @@ impl batch::Host for StoreData {
         keys: Vec<String>,
     ) -> wasmtime::Result<Result<Vec<Value>, Error>> {
         let bucket = self.bucket(&bucket)?;
-        Ok(get_many(self.store(), bucket, keys).await.map_err(other))
+        Ok(get_many(self.store(), self.account.clone(), bucket, keys).await.map_err(other))
     }
 
     async fn set_many(&mut self, bucket: Resource<Bucket>, pairs: Pairs) -> wasmtime::Result<Result<(), Error>> {
         let bucket = self.bucket(&bucket)?;
-        Ok(set_many(self.store(), bucket, pairs).await.map_err(other))
+        Ok(set_many(self.store(), self.account.clone(), bucket, pairs).await.map_err(other))
     }
 
     async fn delete_many(
@@ -233,6 +278,6 @@ impl batch::Host for StoreData {
         keys: Vec<String>,
     ) -> wasmtime::Result<Result<(), Error>> {
         let bucket = self.bucket(&bucket)?;
-        Ok(delete_many(self.store(), bucket, keys).await.map_err(other))
+        Ok(delete_many(self.store(), self.account.clone(), bucket, keys).await.map_err(other))
     }
 }

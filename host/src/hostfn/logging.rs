@@ -1,8 +1,9 @@
 //! `wasi:logging`: log records of the request that the instance is serving.
 
-use wasmtime::component::{Access, HasSelf};
+use wasmtime::StoreContextMut;
+use wasmtime::component::{Access, HasSelf, Linker};
 
-use super::caller::within;
+use super::caller::{within, within_store};
 use crate::component::StoreData;
 use crate::component::standard_bindings::wasi::logging::logging::{Host, HostWithStore, Level};
 use crate::trace::{Attribute, Severity};
@@ -21,6 +22,17 @@ impl From<Level> for Severity {
             Level::Critical => Severity::Fatal,
         }
     }
+}
+
+/// Links the interface under the name of another draft, or without a version.
+pub(crate) fn add_to_linker(linker: &mut Linker<StoreData>, name: &str) -> wasmtime::Result<()> {
+    linker.instance(name)?.func_wrap(
+        "log",
+        |store: StoreContextMut<'_, StoreData>, (level, context, message): (Level, String, String)| {
+            within_store(store, |data| data.log(level, context, message));
+            Ok(())
+        },
+    )
 }
 
 impl Host for StoreData {}

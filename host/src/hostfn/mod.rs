@@ -6,9 +6,10 @@
 pub(crate) mod caller;
 mod client;
 mod config;
+pub(crate) mod guest_request;
 mod keyvalue;
 mod keyvalue_draft;
-mod logging;
+pub(crate) mod logging;
 mod metrics;
 pub(crate) mod next;
 mod otel;

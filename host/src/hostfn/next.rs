@@ -14,7 +14,7 @@ use wasmtime_wasi_http::p3::bindings::http::types as p3;
 use wasmtime_wasi_http::p3::{Request, Response};
 
 use super::caller;
-use super::outgoing::Way;
+use super::guest_request::Way;
 use crate::component::{StoreData, to_guest};
 
 /// Links `wasi:http/handler@0.3`.

@@ -19,14 +19,15 @@ use http_body_util::BodyExt as _;
 use wasmtime_wasi::runtime::spawn;
 use wasmtime_wasi_http::{Error, RequestOptions, WasiBody, WasiHttpCtx, WasiHttpHooks};
 
-use super::caller::Requests;
-use crate::component::{GuestOutput, Run, ServiceContext};
+use super::guest_request::{HttpGuestRequest, Requests, Way};
+use crate::component::account::{Account, Held};
+use crate::component::{GuestOutput, ServiceContext};
 use crate::config::{Origin, Scheme};
 use crate::http::method::span_name;
 use crate::http::{Body, BodyError};
 use crate::metrics::Called;
 use crate::outbound::{Call, CallError, LocalCalls};
-use crate::trace::{InstanceMetrics, SharedRecorder, SpanKind, SpanRef};
+use crate::trace::{GuestPoint, InstanceMetrics, SharedRecorder, SpanKind, SpanRef};
 
 /// The most bytes of a body that a guest hands over at once, and how many such pieces of one body wait to be taken. A guest
 /// whose whole response fits need not wait for the client.
@@ -37,27 +38,15 @@ const CHUNKS: usize = 8;
 pub(crate) struct HttpState {
     pub context: WasiHttpCtx,
     pub outgoing: Outgoing,
-    /// What the guest's own SDK has counted.
-    pub metrics: InstanceMetrics,
+    /// What the guest's own SDK has counted, and the room that it takes.
+    metrics: InstanceMetrics,
+    metrics_held: Option<Held>,
     /// Where the instance prints.
     output: (GuestOutput, GuestOutput),
     /// The requests that the instance serves at once, if it does.
     requests: Option<Requests>,
     /// The request being served, for a middleware of 0.2 to hand on.
     incoming: Option<Request<Body>>,
-}
-
-/// What goes with a request while a standard guest serves it.
-#[derive(Clone)]
-pub(crate) struct HttpGuestRequest {
-    /// The request's spans.
-    pub recorder: SharedRecorder,
-    /// The services of this host that the guest may call without a socket.
-    pub locals: Arc<dyn LocalCalls>,
-    /// What the request costs.
-    pub run: Arc<Run>,
-    /// What it prints, where the instance serves others as well.
-    pub printed: Option<(GuestOutput, GuestOutput)>,
 }
 
 /// Sends the requests of a guest.
@@ -68,21 +57,12 @@ pub(crate) struct Outgoing {
     pub way: Way,
 }
 
-/// Where a request of a guest goes.
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Way {
-    /// Where its URL says, if the manifest allows it.
-    Outbound,
-    /// To the service that `next` names in the manifest.
-    Next,
-}
-
 impl HttpState {
     /// The state of an instance that serves no request yet.
     pub fn new(service: Arc<ServiceContext>, output: (GuestOutput, GuestOutput)) -> HttpState {
         let outgoing = Outgoing { service, request: None, way: Way::Outbound };
         let (context, metrics) = (WasiHttpCtx::new(), InstanceMetrics::default());
-        HttpState { context, outgoing, metrics, output, requests: None, incoming: None }
+        HttpState { context, outgoing, metrics, output, requests: None, incoming: None, metrics_held: None }
     }
 
     /// Makes the instance one that serves `requests` at once, or none any more.
@@ -102,6 +82,18 @@ impl HttpState {
         stdout.turn_to(printed.map(|(stdout, _)| stdout));
         stderr.turn_to(printed.map(|(_, stderr)| stderr));
         self.outgoing.request = request;
+    }
+
+    /// Turns what the guest's own SDK says into what is new in it. What it has said is held on the account for as long as the
+    /// instance lives.
+    pub fn metric_news(&mut self, points: Vec<GuestPoint>, account: &Arc<Account>) -> Vec<GuestPoint> {
+        let held = self.metrics_held.get_or_insert_with(|| account.nothing());
+        self.metrics.news(points, |bytes| held.add(bytes))
+    }
+
+    /// What is held for the guest's metrics, in bytes: it stays with an idle instance.
+    pub fn held_for_metrics(&self) -> u64 {
+        self.metrics_held.as_ref().map_or(0, Held::bytes)
     }
 
     /// Says how much linear memory the instance has to whoever it serves.

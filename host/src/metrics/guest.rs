@@ -1,4 +1,5 @@
-//! The instruments of a service's own: counters and histograms that its component asked for.
+//! The instruments of a service's own: counters and histograms that its component asked for, and the rules for names and
+//! labels, which hold for what a guest's own SDK measures as well.
 //!
 //! Names, labels and their number come from guests, so all of it is bounded: [`INSTRUMENTS`] for each service,
 //! [`SERIES`] for each instrument (further ones share the series `otel.metric.overflow`), [`LABELS`] for each measurement.
@@ -22,21 +23,9 @@ use super::{
     reader::HTTP_BUCKETS,
     table::{SeriesKey, SeriesMap, Table},
 };
+use crate::trace::GuestMeasured;
+use crate::trace::guest_bounds::{BUCKETS, INSTRUMENTS, LABELS, NAME_LENGTH, OVERFLOW, SERIES, TEXT_LENGTH};
 
-/// The most instruments of one service.
-const INSTRUMENTS: usize = 32;
-/// The most series of one instrument, beside that of what does not fit.
-const SERIES: usize = 100;
-/// The most labels of one measurement.
-const LABELS: usize = 8;
-/// The most buckets of one histogram.
-const BUCKETS: usize = 32;
-/// The longest names, units and label keys, in bytes.
-const NAME_LENGTH: usize = 128;
-/// The longest label values and descriptions, in bytes.
-const TEXT_LENGTH: usize = 256;
-/// The label that OpenTelemetry gives the series of what does not fit.
-const OVERFLOW: &str = "otel.metric.overflow";
 /// First words of the names that the host and its page use themselves.
 const RESERVED: [&str; 7] = ["http", "otel", "process", "scrape", "spandrel", "target", "up"];
 /// Names of the host that consist of other words.
@@ -218,6 +207,20 @@ fn taken(name: &str) -> InstrumentError {
     InstrumentError::Invalid(reason)
 }
 
+/// Whether a guest's own SDK may measure under this name: by the same rules as for the instruments that a component asks for.
+pub fn check_measured(name: &str, unit: &str, measured: &GuestMeasured) -> Result<(), InstrumentError> {
+    check(&Requested { name, unit, description: "" }, kind_of(measured)).map(drop)
+}
+
+/// What a guest's own SDK measures, as Prometheus knows it.
+pub(super) fn kind_of(measured: &GuestMeasured) -> Kind {
+    match measured {
+        GuestMeasured::Sum { is_monotonic: true, .. } => Kind::Counter,
+        GuestMeasured::Sum { .. } | GuestMeasured::Gauge(_) => Kind::Gauge,
+        GuestMeasured::Histogram(_) | GuestMeasured::Exponential(_) => Kind::Histogram,
+    }
+}
+
 /// The name that an instrument has on Prometheus' page, where it can have one.
 fn check(requested: &Requested<'_>, kind: Kind) -> Result<String, InstrumentError> {
     let Requested { name, unit, .. } = requested;
@@ -254,7 +257,7 @@ fn check_boundaries(name: &str, boundaries: &[f64]) -> Result<(), InstrumentErro
 }
 
 /// Whether a key can be a label on Prometheus' page beside those that the host and scrapers set.
-fn is_label(key: &str) -> bool {
+pub fn is_label(key: &str) -> bool {
     let name = label_name(key);
     let reserved = matches!(name.as_str(), "service_name" | "le" | "quantile" | "job" | "instance");
     !key.is_empty() && key.len() <= NAME_LENGTH && !reserved && !name.starts_with("__") && !name.starts_with("otel_")
@@ -328,7 +331,7 @@ mod tests {
         assert!(shop.guest_counter(&requested("Shop.Orders")).is_err());
         assert!(shop.guest_counter(&Requested { unit: "s", ..requested("shop.orders") }).is_err());
         assert!(shop.guest_histogram(&requested("shop.orders"), &[]).is_err());
-        let many: Vec<f64> = (0..100).map(f64::from).collect();
+        let many: Vec<f64> = (0..200).map(f64::from).collect();
         for boundaries in [&[2.0, 1.0][..], &[f64::NAN], &[1.0, f64::INFINITY], &many] {
             assert!(shop.guest_histogram(&requested("shop.size"), boundaries).is_err(), "{boundaries:?}");
         }

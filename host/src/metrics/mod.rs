@@ -24,7 +24,7 @@ mod table;
 
 use std::{
     collections::BTreeMap,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError},
     time::Duration,
 };
 
@@ -33,14 +33,16 @@ use opentelemetry_sdk::metrics::data::ResourceMetrics;
 
 pub use self::{
     client::Called,
-    guest::{InstrumentError, Label, Requested as RequestedInstrument},
+    guest::{InstrumentError, Label, Requested as RequestedInstrument, check_measured, is_label},
     host::PipelineStats,
     prometheus::Exposition,
     served::{ActiveRequestGuard, Served},
     service::{PoolStats, ServiceMetrics},
 };
 use self::{host::HostMetrics, process::Process};
-use crate::trace::SeriesExemplars;
+use crate::trace::{SeriesExemplars, SeriesOfService};
+
+type ReadGuests = dyn Fn() -> Vec<SeriesOfService> + Send + Sync;
 
 /// All metrics of one host. Clones share them.
 #[derive(Clone)]
@@ -51,6 +53,8 @@ pub struct Metrics {
 struct Inner {
     process: Arc<Process>,
     host: HostMetrics,
+    /// Reads what guests' own SDKs have measured.
+    guests: OnceLock<Box<ReadGuests>>,
     services: Mutex<BTreeMap<String, Arc<ServiceMetrics>>>,
     /// Those that are reported no more, until they have been once again.
     retired: Mutex<Vec<Arc<ServiceMetrics>>>,
@@ -61,7 +65,15 @@ impl Metrics {
     pub fn new(host_resource: Vec<KeyValue>) -> Metrics {
         let process = Arc::new(Process::new());
         let host = HostMetrics::new(host_resource, &process);
-        Metrics { inner: Arc::new(Inner { process, host, services: Mutex::default(), retired: Mutex::default() }) }
+        Metrics {
+            inner: Arc::new(Inner {
+                process,
+                host,
+                guests: OnceLock::new(),
+                services: Mutex::default(),
+                retired: Mutex::default(),
+            }),
+        }
     }
 
     /// The metrics of the service `name`, made at the first call. They outlive swaps. Those of another resource are
@@ -118,6 +130,12 @@ impl Metrics {
         self.inner.host.observe_pipeline(Arc::new(read));
     }
 
+    /// Takes what guests' own SDKs have measured from `read`, whenever a page is asked for. They are exported by whoever
+    /// keeps them. The first call counts.
+    pub fn observe_guests(&self, read: impl Fn() -> Vec<SeriesOfService> + Send + Sync + 'static) {
+        let _ = self.inner.guests.set(Box::new(read));
+    }
+
     /// Takes the number of all instances of the host from `read`, once per collection.
     pub fn observe_instances(&self, read: impl Fn() -> u64 + Send + Sync + 'static) {
         self.inner.host.observe_instances(Arc::new(read));
@@ -160,7 +178,8 @@ impl Metrics {
             Exposition::Prometheus => Vec::new(),
             Exposition::OpenMetrics => self.peek_exemplars(),
         };
-        prometheus::render(&self.collect(), &exemplars, format)
+        let guests = self.inner.guests.get().map(|read| read()).unwrap_or_default();
+        prometheus::render(&self.collect(), (&exemplars, &guests), format)
     }
 
     fn peek_exemplars(&self) -> Vec<SeriesExemplars> {

@@ -7,9 +7,10 @@ use std::sync::Arc;
 
 use thiserror::Error;
 
+use super::compiling::Compiling;
 use super::generation::{self, Generation};
 use super::remedy::remedy;
-use crate::component::{self, ComponentError, Engine, Kind, Pool, Prepared, ServiceContext};
+use crate::component::{self, Candidate, ComponentError, Engine, Kind, Pool, Prepared, ServiceContext};
 use crate::config::ServiceConfig;
 use crate::http::redaction::Redaction;
 use crate::http::routes::Match;
@@ -68,6 +69,7 @@ pub struct GenerationBuilder {
     metrics: Metrics,
     resource: Vec<KeyValue>,
     redaction: Redaction,
+    compiling: Compiling,
 }
 
 impl GenerationBuilder {
@@ -81,7 +83,16 @@ impl GenerationBuilder {
         resource: Vec<KeyValue>,
     ) -> GenerationBuilder {
         let redaction = Redaction::default();
-        GenerationBuilder { engine, state, network, propagators, metrics, resource, redaction }
+        GenerationBuilder {
+            engine,
+            state,
+            network,
+            propagators,
+            metrics,
+            resource,
+            redaction,
+            compiling: Compiling::default(),
+        }
     }
 
     /// The same, with what is left out of URLs on spans.
@@ -92,6 +103,11 @@ impl GenerationBuilder {
     /// The engine that compiles.
     pub fn engine(&self) -> &Engine {
         &self.engine
+    }
+
+    /// The services whose components are being compiled.
+    pub fn compiling(&self) -> &Compiling {
+        &self.compiling
     }
 
     /// What services keep values in.
@@ -163,7 +179,7 @@ impl GenerationBuilder {
         context: &Arc<ServiceContext>,
     ) -> Result<Prepared, BuildError> {
         let bytes = self.read(config).await?;
-        let prepared = self.prepare(bytes, context).await.map_err(|reason| BuildError::of(config, reason))?;
+        let prepared = self.prepare(config, bytes, context).await.map_err(|reason| BuildError::of(config, reason))?;
         self.check_probe(config, &prepared)?;
         Ok(prepared)
     }
@@ -175,9 +191,20 @@ impl GenerationBuilder {
     }
 
     /// Compiles and verifies a component.
-    pub async fn prepare(&self, bytes: Arc<[u8]>, context: &Arc<ServiceContext>) -> Result<Prepared, ComponentError> {
-        let candidate = self.engine.compile(bytes).await?;
+    async fn prepare(
+        &self,
+        config: &ServiceConfig,
+        bytes: Arc<[u8]>,
+        context: &Arc<ServiceContext>,
+    ) -> Result<Prepared, ComponentError> {
+        let candidate = self.compile(config, bytes).await?;
         self.engine.verify(candidate, context).await
+    }
+
+    /// Compiles a component for a service.
+    pub async fn compile(&self, config: &ServiceConfig, bytes: Arc<[u8]>) -> Result<Candidate, ComponentError> {
+        let size = bytes.len();
+        self.compiling.watch(config, size, self.engine.compile(bytes)).await
     }
 
     /// Reads a service's component file.

@@ -2,6 +2,7 @@
 
 mod builder;
 mod catalog;
+mod compiling;
 mod durations;
 mod generation;
 mod remedy;

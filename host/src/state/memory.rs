@@ -30,6 +30,10 @@ impl MemoryStore {
         self.lock().pairs.get(bucket)?.get(key).cloned()
     }
 
+    pub(super) fn exists(&self, bucket: &BucketId, key: &str) -> bool {
+        self.lock().pairs.get(bucket).is_some_and(|pairs| pairs.contains_key(key))
+    }
+
     pub(super) fn keys(&self, bucket: &BucketId, cursor: Option<&str>) -> KeyPage {
         let buckets = self.lock();
         let after: (Bound<&str>, Bound<&str>) = (cursor.map_or(Bound::Unbounded, Bound::Excluded), Bound::Unbounded);

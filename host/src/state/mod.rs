@@ -50,6 +50,15 @@ impl StateStore {
         }
     }
 
+    /// Whether there is a value at `key`.
+    pub async fn exists(&self, bucket: &BucketId, key: &str) -> Result<bool, StateError> {
+        check_key(key)?;
+        match self {
+            StateStore::Memory(store) => Ok(store.exists(bucket, key)),
+            StateStore::Redb(store) => store.exists(bucket, key).await,
+        }
+    }
+
     /// Stores `value` at `key`.
     pub async fn set(&self, bucket: &BucketId, key: &str, value: Vec<u8>) -> Result<(), StateError> {
         check_sizes(key, &value)?;
@@ -155,6 +164,7 @@ mod tests {
         store.set(&a, "k", b"1".to_vec()).await.unwrap();
         assert_eq!(store.get(&a, "k").await.unwrap().as_deref(), Some(&b"1"[..]));
         assert_eq!(store.get(&b, "k").await.unwrap(), None, "another service sees none of it");
+        assert!(store.exists(&a, "k").await.unwrap() && !store.exists(&b, "k").await.unwrap());
 
         assert_eq!(store.increment(&a, "k", 41).await.unwrap(), 42);
         assert_eq!(store.increment(&a, "new", -2).await.unwrap(), -2);
@@ -178,6 +188,7 @@ mod tests {
         too_large(store.set(&a, &long, vec![]).await.err());
         too_large(store.set(&a, "k", vec![0; MAX_VALUE + 1]).await.err());
         too_large(store.get(&a, &long).await.err());
+        too_large(store.exists(&a, &long).await.err());
         too_large(store.delete(&a, &long).await.err());
         too_large(store.increment(&a, &long, 1).await.err());
         too_large(store.compare_and_swap(&a, &long, None, vec![]).await.err());

@@ -77,6 +77,17 @@ impl RedbStore {
         .await
     }
 
+    /// Reads no value.
+    pub(super) async fn exists(self: &Arc<Self>, bucket: &BucketId, key: &str) -> Result<bool, StateError> {
+        let (bucket, key) = (bucket.clone(), key.to_owned());
+        self.run(move |database| {
+            let table = database.begin_read().map_err(failed)?.open_table(TABLE).map_err(failed)?;
+            let value = table.get((&*bucket.service, &*bucket.bucket, key.as_str())).map_err(failed)?;
+            Ok(value.is_some())
+        })
+        .await
+    }
+
     pub(super) async fn keys(self: &Arc<Self>, bucket: &BucketId, cursor: Option<&str>) -> Result<KeyPage, StateError> {
         let (bucket, cursor) = (bucket.clone(), cursor.map(str::to_owned));
         self.run(move |database| {

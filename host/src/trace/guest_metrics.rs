@@ -2,7 +2,7 @@
 //!
 //! An SDK counts from its instance's own beginning, and instances come and go with the requests. What an instance says is
 //! therefore turned into what is new in it, and the service's series is the sum of that. A gauge is what was said last.
-//! The number of series is bounded, for an instance and for a service.
+//! The number of series is bounded, for an instance and for a service; what an instance has said is held on its account.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -10,12 +10,13 @@ use std::time::{Duration, Instant, SystemTime};
 
 use opentelemetry::KeyValue;
 
+use super::guest_bounds::{BUCKETS, INSTRUMENTS, OVERFLOW, SERIES};
 use super::resource::Resource;
 
-/// The most series of one service, and of one instance.
-const SERIES: usize = 1_000;
-/// The most buckets of one histogram.
-const BUCKETS: usize = 512;
+/// The most series of one instance.
+const OF_INSTANCE: usize = INSTRUMENTS * SERIES;
+/// What a series takes besides its texts and its buckets, in bytes.
+const AROUND: usize = 256;
 /// How long the series of a service are exported after a guest has said something about them last.
 const FORGOTTEN: Duration = Duration::from_secs(15 * 60);
 
@@ -117,33 +118,53 @@ pub struct GuestPoint {
 
 /// A series of a service as it is exported.
 #[derive(Clone, Debug)]
-pub(super) struct GuestSeries {
+pub struct GuestSeries {
+    /// The series.
     pub key: SeriesKey,
+    /// The metric's description.
     pub description: String,
+    /// The attributes.
     pub attributes: Vec<KeyValue>,
+    /// What it measures, from the beginning.
     pub measured: Measured,
+    /// When a guest said something of it first.
     pub began: SystemTime,
+    /// When a guest said something of it last.
     pub time: SystemTime,
 }
 
 /// What the guests of one service have said.
-pub(super) type SeriesOfService = (Arc<Resource>, Vec<GuestSeries>);
+pub type SeriesOfService = (Arc<Resource>, Vec<GuestSeries>);
+
+impl GuestPoint {
+    /// What an instance that has said it takes in the host's memory, in bytes. A histogram may yet get more buckets.
+    fn size(&self) -> usize {
+        let SeriesKey { scope, name, unit, attributes } = &self.key;
+        let buckets = match &self.measured {
+            Measured::Gauge(_) | Measured::Sum { .. } => 0,
+            Measured::Histogram(_) | Measured::Exponential(_) => BUCKETS,
+        };
+        AROUND + scope.len() + name.len() + unit.len() + attributes.len() + 2 * buckets * size_of::<u64>()
+    }
+}
 
 /// What one instance has said so far.
 #[derive(Debug, Default)]
 pub struct InstanceMetrics(BTreeMap<SeriesKey, Measured>);
 
 impl InstanceMetrics {
-    /// Turns what the instance says into what is new in it. What finds no room is left out.
-    pub fn news(&mut self, points: Vec<GuestPoint>) -> Vec<GuestPoint> {
-        points.into_iter().filter_map(|point| self.news_of(point)).collect()
+    /// Turns what the instance says into what is new in it. `hold` is asked for room for each new series, in bytes; what
+    /// finds none is left out.
+    pub fn news(&mut self, points: Vec<GuestPoint>, mut hold: impl FnMut(usize) -> bool) -> Vec<GuestPoint> {
+        points.into_iter().filter_map(|point| self.news_of(point, &mut hold)).collect()
     }
 
-    fn news_of(&mut self, point: GuestPoint) -> Option<GuestPoint> {
+    fn news_of(&mut self, point: GuestPoint, hold: &mut impl FnMut(usize) -> bool) -> Option<GuestPoint> {
         if point.is_delta || matches!(point.measured, Measured::Gauge(_)) {
             return Some(point);
         }
-        if self.0.len() >= SERIES && !self.0.contains_key(&point.key) {
+        let is_new = !self.0.contains_key(&point.key);
+        if is_new && (self.0.len() >= OF_INSTANCE || !hold(point.size())) {
             return None;
         }
         let before = self.0.insert(point.key.clone(), point.measured.clone());
@@ -163,7 +184,12 @@ struct OfService {
     resource: Arc<Resource>,
     heard: Instant,
     series: BTreeMap<SeriesKey, GuestSeries>,
+    /// How many series each instrument has.
+    instruments: BTreeMap<Instrument, usize>,
 }
+
+/// Scope, name and unit.
+type Instrument = (String, String, String);
 
 impl GuestMetrics {
     /// Adds what is new.
@@ -173,6 +199,7 @@ impl GuestMetrics {
             resource: resource.clone(),
             heard: Instant::now(),
             series: BTreeMap::new(),
+            instruments: BTreeMap::new(),
         });
         of_service.resource = resource.clone();
         of_service.heard = Instant::now();
@@ -192,12 +219,26 @@ impl GuestMetrics {
 
 impl OfService {
     fn add(&mut self, point: GuestPoint) {
-        let GuestPoint { key, description, attributes, measured, .. } = point;
+        let GuestPoint { mut key, description, mut attributes, measured, .. } = point;
+        if !self.series.contains_key(&key) {
+            let instrument = (key.scope.clone(), key.name.clone(), key.unit.clone());
+            let instruments = self.instruments.len();
+            match self.instruments.get_mut(&instrument) {
+                Some(series) if *series < SERIES => *series += 1,
+                // What does not fit shares a series.
+                Some(_) => {
+                    attributes = vec![KeyValue::new(OVERFLOW, true)];
+                    key.attributes = OVERFLOW.to_owned();
+                }
+                None if instruments >= INSTRUMENTS => return,
+                None => drop(self.instruments.insert(instrument, 1)),
+            }
+        }
         let now = SystemTime::now();
         if let Some(known) = self.series.get_mut(&key) {
             known.time = now;
             known.measured.add(measured);
-        } else if self.series.len() < SERIES {
+        } else {
             let series = GuestSeries { key: key.clone(), description, attributes, measured, began: now, time: now };
             self.series.insert(key, series);
         }
@@ -366,7 +407,7 @@ mod tests {
         for said in instances {
             let mut instance = InstanceMetrics::default();
             for measured in *said {
-                all.add(&resource, instance.news(vec![point(measured.clone(), false)]));
+                all.add(&resource, instance.news(vec![point(measured.clone(), false)], |_| true));
             }
         }
         all.collect().remove(0).1.remove(0).measured
@@ -403,11 +444,39 @@ mod tests {
     fn a_guest_may_not_make_series_without_end() {
         let (all, resource) = (GuestMetrics::default(), Resource::new("s", "1", &[]));
         let mut instance = InstanceMetrics::default();
-        for number in 0..2 * SERIES {
-            let mut point = point(sum(1), number % 2 == 0);
+        for number in 0..3 * SERIES {
+            let mut point = point(sum(1), true);
             point.key.attributes = number.to_string();
-            all.add(&resource, instance.news(vec![point]));
+            all.add(&resource, instance.news(vec![point], |_| true));
         }
-        assert!(instance.0.len() <= SERIES && all.collect()[0].1.len() <= SERIES);
+        let series = all.collect().remove(0).1;
+        assert_eq!(series.len(), SERIES + 1);
+        let rest = series.iter().find(|series| series.key.attributes == OVERFLOW).expect("what does not fit");
+        assert_eq!((&rest.measured, rest.attributes[0].key.as_str()), (&sum(2 * SERIES as i64), OVERFLOW));
+        for number in 0..2 * INSTRUMENTS {
+            let mut point = point(sum(1), true);
+            point.key.name = format!("orders.{number}");
+            all.add(&resource, instance.news(vec![point], |_| true));
+        }
+        assert_eq!(all.collect()[0].1.len(), SERIES + INSTRUMENTS);
+    }
+
+    #[test]
+    fn what_an_instance_has_said_takes_room() {
+        let (mut instance, mut room) = (InstanceMetrics::default(), 10 * AROUND);
+        let mut hold = |bytes: usize| {
+            let fits = bytes <= room;
+            room -= if fits { bytes } else { 0 };
+            fits
+        };
+        let mut kept = 0;
+        for number in 0..100 {
+            let mut point = point(sum(1), false);
+            point.key.attributes = number.to_string();
+            kept += instance.news(vec![point.clone()], &mut hold).len();
+            kept += instance.news(vec![point], |_| false).len();
+        }
+        assert!((10..=20).contains(&kept), "{kept}");
+        assert_eq!(instance.0.len(), kept / 2, "a series that is there takes no more room");
     }
 }

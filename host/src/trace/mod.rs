@@ -12,6 +12,7 @@ mod context;
 mod counters;
 mod detail;
 mod ended_span;
+pub mod guest_bounds;
 mod guest_metrics;
 mod identity;
 mod limits;
@@ -43,9 +44,10 @@ pub use self::baggage::Baggage;
 pub use self::context::{Incoming, TraceContext};
 pub use self::counters::{Counters, DropReason, ExportOutcome, SignalKind};
 pub use self::detail::span_detail;
-pub use self::ended_span::{EndedSpan, EndedSpanEvent};
+pub use self::ended_span::{EndedSpan, EndedSpanEvent, EndedSpanLink};
 pub use self::guest_metrics::{
-    Exponential, GuestPoint, Histogram, InstanceMetrics, Measured as GuestMeasured, Number, SeriesKey, Totals,
+    Exponential, GuestPoint, GuestSeries, Histogram, InstanceMetrics, Measured as GuestMeasured, Number, SeriesKey,
+    SeriesOfService, Totals,
 };
 pub(crate) use self::identity::draw;
 pub(crate) use self::otlp::innermost;

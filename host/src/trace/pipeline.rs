@@ -15,7 +15,7 @@ use tokio::task::JoinHandle;
 
 use super::context::TraceContext;
 use super::counters::{Counters, DropReason, SignalKind};
-use super::guest_metrics::{GuestMetrics, GuestPoint};
+use super::guest_metrics::{GuestMetrics, GuestPoint, SeriesOfService};
 use super::limits::RecordLimits;
 use super::otlp::{ExportQueue, SeriesExemplars, TracePlace, TransportError, Transports};
 use super::printers::{LogPrinter, Printers};
@@ -179,6 +179,11 @@ impl Pipeline {
     /// is a tail rule, what it keeps by chance or for another request's sake is not certain.
     pub fn is_sure_to_keep(&self, failed: bool, duration: Duration) -> bool {
         self.inner.settings.keep.is_none_or(|rule| rule.keeps(failed, duration))
+    }
+
+    /// What guests' own SDKs have measured, by service.
+    pub fn guest_metrics(&self) -> Vec<SeriesOfService> {
+        self.inner.guest_metrics.collect()
     }
 
     /// Adds what is new in the metrics of guests.

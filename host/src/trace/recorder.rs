@@ -13,17 +13,19 @@ use opentelemetry::trace::{SpanId, SpanKind, TraceId};
 
 use super::baggage::Baggage;
 use super::context::{Incoming, TraceContext};
-use super::ended_span::{EndedSpan, EndedSpanEvent};
+use super::ended_span::{EndedSpan, EndedSpanEvent, EndedSpanLink};
 use super::guest_metrics::GuestPoint;
 use super::identity;
 use super::limits::RecordLimits;
 use super::otlp::{Attribute, Attributes, Value};
 use super::pipeline::Pipeline;
 use super::resource::Resource;
-use super::segment::{Event, LogRecord, Segment, Severity, Span, SpanRef, Status};
+use super::segment::{Event, Link, LogRecord, Segment, Severity, Span, SpanRef, Status};
 
 /// The most spans that one request may leave. A guest that starts more gets handles that mean nothing.
 const SPANS: usize = 4096;
+/// The most links of one span.
+const LINKS: usize = 128;
 /// The most log records that one request may leave.
 const LOGS: usize = 1024;
 
@@ -230,12 +232,15 @@ impl Recorder {
     }
 
     /// Adds a span that a guest measured by itself, within the span limits.
-    pub fn add_ended<'a, A, B>(&mut self, ended: EndedSpan<A, impl IntoIterator<Item = EndedSpanEvent<B>>>)
-    where
+    pub fn add_ended<'a, A, B, C>(
+        &mut self,
+        ended: EndedSpan<A, impl IntoIterator<Item = EndedSpanEvent<B>>, impl IntoIterator<Item = EndedSpanLink<C>>>,
+    ) where
         A: IntoIterator<Item = Attribute<'a>>,
         B: IntoIterator<Item = Attribute<'a>>,
+        C: IntoIterator<Item = Attribute<'a>>,
     {
-        let EndedSpan { span_id, parent, name, kind, start, end, attributes, events, status, .. } = ended;
+        let EndedSpan { span_id, parent, name, kind, start, end, attributes, events, links, status, .. } = ended;
         if !self.segment.sampled {
             return;
         }
@@ -248,6 +253,7 @@ impl Recorder {
         for EndedSpanEvent { name, time, attributes } in events {
             self.event_at(span, name, attributes, time);
         }
+        links.into_iter().for_each(|link| self.link(span, link));
         let status = match status {
             Status::Error(message) => Status::Error(self.room.message(message)),
             status => status,
@@ -256,8 +262,20 @@ impl Recorder {
             span.duration = end.duration_since(start).unwrap_or_default();
             span.dropped_attributes = span.dropped_attributes.saturating_add(ended.dropped_attributes);
             span.dropped_events = span.dropped_events.saturating_add(ended.dropped_events);
+            span.dropped_links = span.dropped_links.saturating_add(ended.dropped_links);
             span.status = status;
         }
+    }
+
+    fn link<'a>(&mut self, span: SpanRef, link: EndedSpanLink<impl IntoIterator<Item = Attribute<'a>>>) {
+        let Some(span) = self.segment.spans.get_mut(span.index() as usize) else { return };
+        if span.links.len() >= LINKS || !self.room.take(size_of::<Link>() + link.state.len()) {
+            span.dropped_links = span.dropped_links.saturating_add(1);
+            return;
+        }
+        let EndedSpanLink { trace_id, span_id, state, attributes } = link;
+        let (attributes, dropped_attributes) = self.room.fit(attributes, self.room.of_event());
+        span.links.push(Link { trace_id, span_id, state, attributes, dropped_attributes });
     }
 
     /// Adds what is new in the metrics of a guest's own SDK.
@@ -526,6 +544,8 @@ impl Recorder {
             dropped_attributes: 0,
             events: Vec::new(),
             dropped_events: 0,
+            links: Vec::new(),
+            dropped_links: 0,
             status: Status::Unset,
         });
         SpanRef::from_index(index)

@@ -78,8 +78,27 @@ pub struct Span {
     pub events: Vec<Event>,
     /// Events that were over the limit.
     pub dropped_events: u32,
+    /// Other spans that it has to do with.
+    pub links: Vec<Link>,
+    /// Links that were over the limit.
+    pub dropped_links: u32,
     /// How it ended.
     pub status: Status,
+}
+
+/// A span of perhaps another trace that has to do with this one.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Link {
+    /// Its trace.
+    pub trace_id: TraceId,
+    /// The span.
+    pub span_id: SpanId,
+    /// Its `tracestate`.
+    pub state: String,
+    /// More about the relation.
+    pub attributes: Attributes,
+    /// Attributes that were over the limit.
+    pub dropped_attributes: u32,
 }
 
 /// How grave a log record is.

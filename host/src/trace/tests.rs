@@ -31,6 +31,8 @@ pub(super) fn span(id: u64, parent: u64, name: &'static str, kind: SpanKind) -> 
         dropped_attributes: 0,
         events: Vec::new(),
         dropped_events: 0,
+        links: Vec::new(),
+        dropped_links: 0,
         status: Status::Unset,
     }
 }

@@ -18,6 +18,9 @@ pub trait Guest: Sized + Send + 'static {
         gauge: Arc<Gauge>,
     ) -> impl Future<Output = wasmtime::Result<Self>> + Send;
 
+    /// The engine that it runs in.
+    fn engine(pre: &Self::Pre) -> &wasmtime::Engine;
+
     /// Whether the last call ended as calls should. An instance that is not healthy must not serve again.
     fn is_healthy(&self) -> bool;
 

@@ -76,6 +76,10 @@ impl Guest for LeanInstance {
         Ok(LeanInstance { store, guest, symbolizer, stdout, stderr, busy: Duration::ZERO, served: 0, healthy: true })
     }
 
+    fn engine(pre: &LeanPre) -> &wasmtime::Engine {
+        pre.engine()
+    }
+
     fn is_healthy(&self) -> bool {
         self.healthy
     }

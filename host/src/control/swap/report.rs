@@ -18,6 +18,8 @@ pub enum ServiceState {
     Serving,
     /// Preparing its next version while it serves.
     Swapping,
+    /// A new version is being compiled. Where no earlier one serves, the service does not yet.
+    Compiling,
     /// Serving with two versions.
     Canary,
     /// Taken out of the manifest, finishing what it began.
@@ -99,6 +101,15 @@ pub struct ServiceReport {
 impl ServiceReport {
     /// A service of the manifest that does not serve yet, and why.
     pub(crate) fn waiting(service: &ServiceConfig, reason: String) -> ServiceReport {
+        ServiceReport { last_error: Some(reason), ..ServiceReport::absent(service, ServiceState::Waiting) }
+    }
+
+    /// A service of the manifest whose first version is being compiled.
+    pub(crate) fn compiling(service: &ServiceConfig) -> ServiceReport {
+        ServiceReport::absent(service, ServiceState::Compiling)
+    }
+
+    fn absent(service: &ServiceConfig, state: ServiceState) -> ServiceReport {
         let figures = VersionFigures { version: service.version.clone(), ..VersionFigures::default() };
         ServiceReport {
             name: service.name.to_string(),
@@ -107,10 +118,10 @@ impl ServiceReport {
             generation: 0,
             digest: String::new(),
             version: service.version.clone(),
-            state: ServiceState::Waiting,
+            state,
             in_flight: 0,
             swaps: 0,
-            last_error: Some(reason),
+            last_error: None,
             swap_history: Vec::new(),
             earlier_generations: Vec::new(),
             serving: figures,
@@ -119,7 +130,7 @@ impl ServiceReport {
     }
 }
 
-pub(super) fn of(service: &Service, slot: &Slot) -> ServiceReport {
+pub(super) fn of(service: &Service, slot: &Slot, is_compiling: bool) -> ServiceReport {
     let serving = service.serving();
     let stable = &serving.stable;
     let (swaps, last_error, swap_history) = slot.history();
@@ -134,6 +145,7 @@ pub(super) fn of(service: &Service, slot: &Slot) -> ServiceReport {
     };
     let state = match () {
         () if service.is_removed() => ServiceState::Draining,
+        () if is_compiling => ServiceState::Compiling,
         () if slot.is_busy() => ServiceState::Swapping,
         () if canary.is_some() => ServiceState::Canary,
         () => ServiceState::Serving,

@@ -143,7 +143,7 @@ impl Swapper {
 
     /// What `spandrel status` and the admin API tell of a service.
     pub fn report(&self, service: &Service) -> ServiceReport {
-        report::of(service, &self.slot(service))
+        report::of(service, &self.slot(service), self.builder.compiling().has(&service.name))
     }
 
     /// Forgets what is known of a service that was removed, and cancels its swap.
@@ -207,7 +207,7 @@ impl Swapper {
         let context = self.builder.context(&config, &resource);
         let engine = self.builder.engine();
         let compiled = match bytes {
-            Some(bytes) => progress.step("compile", engine.compile(bytes)).await?,
+            Some(bytes) => progress.step("compile", self.builder.compile(&config, bytes)).await?,
             None => old.pool.prepared().again(),
         };
         let mut found = None;

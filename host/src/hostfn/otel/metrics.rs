@@ -7,12 +7,12 @@ use super::super::caller::within;
 use super::value::GivenAttributes;
 use crate::component::StoreData;
 use crate::component::standard_bindings::wasi::otel::metrics as wit;
+use crate::metrics::{InstrumentError, check_measured, is_label};
+use crate::trace::guest_bounds::{LABELS, TEXT_LENGTH};
 use crate::trace::{Exponential, GuestMeasured as Measured, GuestPoint, Histogram, Number, SeriesKey, Totals};
 
 /// The most points that one export may hold.
 const POINTS: usize = 10_000;
-/// The most bytes of the name of a scope, and of the name, the unit and the description of a metric.
-const TEXT: usize = 256;
 /// The most bytes of the attributes of a point. A point with more is left out.
 const ATTRIBUTES: usize = 4 << 10;
 
@@ -30,34 +30,40 @@ impl wit::HostWithStore<StoreData> for HasSelf<StoreData> {
 
 impl StoreData {
     fn add_metrics(&mut self, metrics: wit::ResourceMetrics) -> Result<(), String> {
-        let mut points = Vec::new();
+        let (mut points, mut refused) = (Vec::new(), None);
         for scope in metrics.scope_metrics {
             for metric in scope.metrics {
-                read(&scope.scope.name, metric, &mut points);
+                refused = read(&scope.scope.name, metric, &mut points).err().or(refused);
             }
         }
         if points.len() > POINTS {
             return Err(format!("an export holds at most {POINTS} points"));
         }
         if let Some(request) = self.http.request() {
-            let (recorder, news) = (request.recorder.clone(), self.http.metrics.news(points));
+            let recorder = request.recorder.clone();
+            let news = self.http.metric_news(points, &self.account);
             recorder.with(|recorder| recorder.add_guest_metrics(news));
         }
-        Ok(())
+        // The rest of the export counts all the same.
+        refused.map_or(Ok(()), |refused: InstrumentError| Err(refused.to_string()))
     }
 }
 
-fn read(scope: &str, metric: wit::Metric, points: &mut Vec<GuestPoint>) {
+fn read(scope: &str, metric: wit::Metric, points: &mut Vec<GuestPoint>) -> Result<(), InstrumentError> {
     use wit::MetricData;
     let wit::Metric { name, description, unit, data } = metric;
     // Each point gets a copy of these.
-    let (scope, name, unit, description) = (start(scope), start(&name), start(&unit), start(&description));
+    let (scope, description) = (start(scope), start(&description));
+    let mut checked = Ok(());
     let mut add = |attributes, measured, is_delta| {
+        if checked.is_ok() {
+            checked = check_measured(&name, &unit, &measured);
+        }
         // One point too many is enough to refuse the export.
-        if points.len() > POINTS {
+        if points.len() > POINTS || checked.is_err() {
             return;
         }
-        let attributes = GivenAttributes::parse(attributes);
+        let attributes = GivenAttributes::parse(attributes).for_metric();
         let sorted = attributes.sorted_text();
         if sorted.len() > ATTRIBUTES {
             return;
@@ -108,11 +114,12 @@ fn read(scope: &str, metric: wit::Metric, points: &mut Vec<GuestPoint>) {
             }
         }
     }
+    checked
 }
 
 /// As much of a text as is kept.
 fn start(text: &str) -> &str {
-    text.get(..text.floor_char_boundary(TEXT)).unwrap_or_default()
+    text.get(..text.floor_char_boundary(TEXT_LENGTH)).unwrap_or_default()
 }
 
 /// A counter of an SDK that saves memory forgets what it has said.
@@ -141,7 +148,40 @@ fn totals(
 }
 
 impl GivenAttributes {
+    /// The labels of a measurement, within the bounds that hold for those.
+    fn for_metric(mut self) -> GivenAttributes {
+        self.retain(|key| is_label(key));
+        self.cut(LABELS, TEXT_LENGTH);
+        self
+    }
+
     fn into_key_values(self) -> Vec<KeyValue> {
         self.into_iter().map(|(key, value)| KeyValue::new(key, value.into_opentelemetry())).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::component::standard_bindings::wasi::clocks::wall_clock::Datetime;
+
+    fn gauge(name: &str) -> wit::Metric {
+        let point =
+            wit::GaugeDataPoint { attributes: Vec::new(), value: wit::MetricNumber::F64(1.0), exemplars: Vec::new() };
+        let time = Datetime { seconds: 1, nanoseconds: 0 };
+        let data = wit::MetricData::F64Gauge(wit::Gauge { data_points: vec![point], start_time: None, time });
+        wit::Metric { name: name.to_owned(), description: String::new(), unit: String::new(), data }
+    }
+
+    #[test]
+    fn names_of_the_host_are_refused_as_they_are_for_lean_components() {
+        let mut points = Vec::new();
+        for name in ["http.server.request.duration", "spandrel.instances", "process.memory", "otel.x", "up", "1st", ""]
+        {
+            assert!(read("sdk", gauge(name), &mut points).is_err(), "{name}");
+        }
+        assert!(points.is_empty());
+        read("sdk", gauge("shop.shelf"), &mut points).unwrap();
+        assert_eq!(points.len(), 1);
     }
 }

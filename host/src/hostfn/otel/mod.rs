@@ -16,7 +16,10 @@ use super::caller::within;
 use crate::component::StoreData;
 use crate::component::standard_bindings::wasi::clocks::wall_clock::Datetime;
 use crate::component::standard_bindings::wasi::otel::{logs, tracing, types};
-use crate::trace::{EndedSpan, EndedSpanEvent, Recorder, Severity, SpanId, SpanKind, Status, TraceId};
+use crate::trace::{EndedSpan, EndedSpanEvent, EndedSpanLink, Recorder, Severity, SpanId, SpanKind, Status, TraceId};
+
+/// The most bytes of `tracestate` that travel in a header.
+const TRACE_STATE: usize = 512;
 
 impl types::Host for StoreData {}
 
@@ -82,7 +85,9 @@ fn record(recorder: &mut Recorder, span: tracing::SpanData) {
     let is_same_trace = trace_id(&context.trace_id) == Some(recorder.trace_id());
     // In a trace of its own, the guest's parent may be another of its spans, which stands here as well.
     let parent = self::span_id(&span.parent_span_id).filter(|parent| is_same_trace || recorder.knows(*parent));
-    let attributes = GivenAttributes::parse(span.attributes);
+    let mut attributes = GivenAttributes::parse(span.attributes);
+    add_scope(&mut attributes, Some(span.instrumentation_scope));
+    let links = span.links.into_iter().filter_map(link).collect::<Vec<_>>();
     let events: Vec<_> = span
         .events
         .into_iter()
@@ -103,12 +108,43 @@ fn record(recorder: &mut Recorder, span: tracing::SpanData) {
             attributes: attributes.lend(),
         }),
         dropped_events: span.dropped_events,
+        links: links.iter().map(|(trace_id, span_id, state, attributes)| EndedSpanLink {
+            trace_id: *trace_id,
+            span_id: *span_id,
+            state: state.clone(),
+            attributes: attributes.lend(),
+        }),
+        dropped_links: span.dropped_links,
         status: match span.status {
             tracing::Status::Unset => Status::Unset,
             tracing::Status::Ok => Status::Ok,
             tracing::Status::Error(message) => Status::Error(message),
         },
     });
+}
+
+/// Another span, unless what names it is no name of one.
+fn link(link: tracing::Link) -> Option<(TraceId, SpanId, String, GivenAttributes)> {
+    let context = link.span_context;
+    let (trace_id, span_id) = (trace_id(&context.trace_id)?, span_id(&context.span_id)?);
+    let members = context.trace_state.iter().map(|(key, value)| format!("{key}={value}"));
+    let state = members.collect::<Vec<_>>().join(",");
+    let state = if trace_state(&state) { state } else { String::new() };
+    Some((trace_id, span_id, state, GivenAttributes::parse(link.attributes)))
+}
+
+/// Whether a text can be the `tracestate` of a link: printable, and not longer than what travels in a header.
+fn trace_state(text: &str) -> bool {
+    text.len() <= TRACE_STATE && text.bytes().all(|byte| matches!(byte, 0x20..=0x7e))
+}
+
+/// The scope stands on what it is of: the host's own records and those of its guests leave in one scope.
+fn add_scope(attributes: &mut GivenAttributes, scope: Option<types::InstrumentationScope>) {
+    let Some(scope) = scope.filter(|scope| !scope.name.is_empty()) else { return };
+    attributes.add("otel.scope.name", scope.name);
+    if let Some(version) = scope.version.filter(|version| !version.is_empty()) {
+        attributes.add("otel.scope.version", version);
+    }
 }
 
 fn kind(kind: tracing::SpanKind) -> SpanKind {
@@ -160,6 +196,7 @@ impl StoreData {
         if let Some(name) = record.event_name.filter(|name| !name.is_empty()) {
             attributes.add("event.name", name);
         }
+        add_scope(&mut attributes, record.instrumentation_scope);
         let span = record.span_id.as_deref().and_then(span_id);
         request.recorder.with(|recorder| {
             let span = span.unwrap_or(recorder.server_id());

@@ -80,6 +80,21 @@ impl GivenAttributes {
         self.0.push((key.to_owned(), Given::Text(value)));
     }
 
+    /// Keeps those of such keys.
+    pub fn retain(&mut self, is_kept: impl Fn(&str) -> bool) {
+        self.0.retain(|(key, _)| is_kept(key));
+    }
+
+    /// Keeps so many, and so many bytes of each text.
+    pub fn cut(&mut self, most: usize, length: usize) {
+        self.0.truncate(most);
+        for (_, value) in &mut self.0 {
+            if let Given::Text(text) = value {
+                text.truncate(text.floor_char_boundary(length));
+            }
+        }
+    }
+
     /// Keys and values in the order of the keys: the same text for the same attributes.
     pub fn sorted_text(&self) -> String {
         let mut pairs: Vec<_> = self.0.iter().map(|(key, value)| (key, format!("{value:?}"))).collect();

@@ -6,6 +6,7 @@
 
 mod accept;
 mod format;
+mod guests;
 mod name;
 mod page;
 
@@ -23,10 +24,14 @@ pub(super) use self::format::Kind;
 use self::format::Number;
 pub(super) use self::name::{family as family_name, label as label_name};
 use self::page::{Family, Labels, Page};
-use crate::trace::{MetricExemplar, SeriesExemplars};
+use crate::trace::{MetricExemplar, SeriesExemplars, SeriesOfService};
 
 /// Writes the page. Families of the same name in several resources become one.
-pub(super) fn render(collected: &[ResourceMetrics], exemplars: &[SeriesExemplars], format: Exposition) -> String {
+pub(super) fn render(
+    collected: &[ResourceMetrics],
+    (exemplars, guests): (&[SeriesExemplars], &[SeriesOfService]),
+    format: Exposition,
+) -> String {
     let mut families = BTreeMap::new();
     let mut page = Page::new(format);
     for resource in collected {
@@ -37,6 +42,7 @@ pub(super) fn render(collected: &[ResourceMetrics], exemplars: &[SeriesExemplars
             scope.metrics().for_each(|metric| service.add(metric, format, &mut families));
         }
     }
+    guests.iter().for_each(|(resource, series)| guests::add(resource, series, format, &mut families));
     families.values().for_each(|family| page.family(family));
     page.finish()
 }

@@ -89,6 +89,30 @@ impl Family {
         self.samples.push('\n');
     }
 
+    /// A histogram without exemplars, of buckets with their upper bounds, and its sum and count.
+    pub(super) fn buckets(
+        &mut self,
+        labels: &Labels,
+        buckets: impl Iterator<Item = (f64, u64)>,
+        (sum, count): (f64, u64),
+    ) {
+        let mut below = 0_u64;
+        for (bound, count) in buckets {
+            below = below.saturating_add(count);
+            self.sample("_bucket", &labels.with("le", &self.bound(bound)), below.as_f64());
+            self.samples.push('\n');
+        }
+        for (suffix, value) in [("_sum", sum), ("_count", count.as_f64())] {
+            self.sample(suffix, labels, value);
+            self.samples.push('\n');
+        }
+    }
+
+    /// Whether it is of this kind.
+    pub(super) fn is(&self, kind: Kind) -> bool {
+        self.kind == kind
+    }
+
     fn sample(&mut self, suffix: &str, Labels(labels): &Labels, value: f64) {
         let (name, value) = (&self.name, number(value));
         let written = if labels.is_empty() {

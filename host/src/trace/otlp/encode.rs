@@ -11,7 +11,7 @@ use opentelemetry::trace::{SpanId, SpanKind};
 use super::attributes::{Attributes, OF_SPAN};
 use super::protobuf::Writer;
 use crate::trace::resource::Resource;
-use crate::trace::segment::{Event, LogRecord, Segment, Span, Status};
+use crate::trace::segment::{Event, Link, LogRecord, Segment, Span, Status};
 
 /// Flags of a span: the trace is sampled, and it is known whether the parent is remote.
 const SAMPLED: u32 = 0x01;
@@ -76,6 +76,8 @@ fn span(writer: &mut Writer, segment: &Segment, span: &Span) {
     writer.uint(10, u64::from(span.dropped_attributes));
     span.events.iter().for_each(|each| writer.message(11, |writer| event(writer, each)));
     writer.uint(12, u64::from(span.dropped_events));
+    span.links.iter().for_each(|each| writer.message(13, |writer| link(writer, each)));
+    writer.uint(14, u64::from(span.dropped_links));
     writer.message(15, |writer| match &span.status {
         Status::Unset => {}
         Status::Ok => writer.uint(3, OK),
@@ -102,6 +104,14 @@ fn event(writer: &mut Writer, event: &Event) {
     writer.text(2, event.name.as_bytes());
     event.attributes.write(writer, 3, &Attributes::default());
     writer.uint(4, u64::from(event.dropped_attributes));
+}
+
+fn link(writer: &mut Writer, link: &Link) {
+    writer.text(1, link.trace_id.to_bytes());
+    writer.text(2, link.span_id.to_bytes());
+    writer.text(3, link.state.as_bytes());
+    link.attributes.write(writer, 4, &Attributes::default());
+    writer.uint(5, u64::from(link.dropped_attributes));
 }
 
 fn log(writer: &mut Writer, segment: &Segment, record: &LogRecord) {

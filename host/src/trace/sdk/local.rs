@@ -140,6 +140,8 @@ fn span(data: SpanData) -> Span {
         dropped_attributes: data.dropped_attributes_count,
         events: Vec::new(),
         dropped_events: 0,
+        links: Vec::new(),
+        dropped_links: 0,
         status,
     }
 }

@@ -13,7 +13,7 @@ use opentelemetry::trace::{SpanId, SpanKind, TraceId};
 
 use crate::trace::otlp::{Attributes, Value};
 use crate::trace::resource::Resource;
-use crate::trace::segment::{Event, LogRecord, Segment, Span, Status};
+use crate::trace::segment::{Event, Link, LogRecord, Segment, Span, Status};
 
 /// The name of the scope that the host's own spans belong to.
 const SCOPE: &str = "spandrel";
@@ -243,7 +243,7 @@ impl StoredSpan {
             dropped_attributes: span.dropped_attributes,
             events: span.events.iter().map(StoredEvent::of).collect(),
             dropped_events: span.dropped_events,
-            links: Vec::new(),
+            links: span.links.iter().map(StoredLink::of).collect(),
             status: match &span.status {
                 Status::Unset => StoredStatus::Unset,
                 Status::Ok => StoredStatus::Ok,
@@ -260,6 +260,17 @@ impl StoredEvent {
             time: event.time,
             attributes: decoded(&event.attributes, &Attributes::default()),
             dropped_attributes: event.dropped_attributes,
+        }
+    }
+}
+
+impl StoredLink {
+    fn of(link: &Link) -> StoredLink {
+        StoredLink {
+            trace_id: link.trace_id,
+            span_id: link.span_id,
+            state: link.state.clone(),
+            attributes: decoded(&link.attributes, &Attributes::default()),
         }
     }
 }

@@ -7,10 +7,13 @@ use wasmtime::component::{Component, HasSelf, Linker};
 use wasmtime_wasi_http::{WasiHttp, WasiHttpView as _, p2, p3};
 
 use crate::component::bindings::wasi as lean;
-use crate::component::contract::HttpWorld;
+use crate::component::contract::{HttpWorld, is_logging};
 use crate::component::standard_bindings::wasi as proposals;
 use crate::component::store_data::StoreData;
-use crate::hostfn::{caller, next};
+use crate::hostfn::{caller, logging, next};
+
+/// The draft of `wasi:logging` that every component is linked with.
+const LOGGING: &str = "wasi:logging/logging@0.1.0-draft";
 
 /// A standard component that was compiled and linked.
 #[derive(Clone)]
@@ -81,8 +84,16 @@ pub(in crate::component) fn link(
     linker: &Linker<StoreData>,
     component: &Component,
     world: HttpWorld,
+    imports: &[String],
 ) -> wasmtime::Result<StandardPre> {
-    let pre = linker.instantiate_pre(component)?;
+    let pre = match imports.iter().find(|name| is_logging(name)) {
+        Some(name) if name != LOGGING => {
+            let mut linker = linker.clone();
+            logging::add_to_linker(&mut linker, name)?;
+            linker.instantiate_pre(component)?
+        }
+        _ => linker.instantiate_pre(component)?,
+    };
     match world {
         HttpWorld::P2 => p2::bindings::ProxyPre::new(pre).map(StandardPre::P2),
         HttpWorld::P3 => p3::bindings::ServicePre::new(pre).map(StandardPre::P3),

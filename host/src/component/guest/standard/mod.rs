@@ -43,7 +43,7 @@ use crate::component::guest_output::{GuestOutput, Printed};
 use crate::component::invocation::Reply;
 use crate::component::store_data::StoreData;
 use crate::component::symbolizer::Symbolizer;
-use crate::hostfn::outgoing::HttpGuestRequest;
+use crate::hostfn::guest_request::HttpGuestRequest;
 use crate::http::Body;
 use crate::trace::{Attribute, Severity, SharedRecorder};
 
@@ -88,6 +88,10 @@ impl Guest for StandardInstance {
         let handler = tokio::time::timeout(limit, Handler::instantiate(pre, &mut store)).await;
         let handler = handler.map_err(|_| wasmtime::format_err!("the component did not start within {limit:?}"))??;
         Ok(StandardInstance { store, handler, symbolizer: symbolizer.clone(), stdout, stderr, served: 0 })
+    }
+
+    fn engine(pre: &StandardPre) -> &wasmtime::Engine {
+        pre.engine()
     }
 
     /// One that did not end well is never given back.

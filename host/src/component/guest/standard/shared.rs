@@ -35,8 +35,7 @@ use crate::component::failure::{Exception, Failure};
 use crate::component::guest_output::{GuestOutput, Printed};
 use crate::component::invocation::Reply;
 use crate::component::store_data::StoreData;
-use crate::hostfn::caller::Requests;
-use crate::hostfn::outgoing::HttpGuestRequest;
+use crate::hostfn::guest_request::{HttpGuestRequest, Requests};
 
 /// How long a request keeps its place and its spans after its response has left, where its instance still works.
 const AFTER_RESPONSE: Duration = Duration::from_secs(1);

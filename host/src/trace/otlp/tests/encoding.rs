@@ -6,7 +6,7 @@ use opentelemetry::trace::{SpanId, SpanKind, TraceId};
 use opentelemetry_proto::tonic::collector::logs::v1::ExportLogsServiceRequest;
 use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceRequest;
 use opentelemetry_proto::tonic::common::v1::{AnyValue, KeyValue, any_value};
-use opentelemetry_proto::tonic::trace::v1::span::{Event as ProtoEvent, SpanKind as ProtoKind};
+use opentelemetry_proto::tonic::trace::v1::span::{Event as ProtoEvent, Link as ProtoLink, SpanKind as ProtoKind};
 use opentelemetry_proto::tonic::trace::v1::{Span as ProtoSpan, Status as ProtoStatus, status::StatusCode};
 use proptest::prelude::*;
 use prost::Message;
@@ -14,7 +14,7 @@ use prost::Message;
 use super::super::attributes::{Attribute, Attributes, Value};
 use super::super::batch::{self, Payload};
 use super::super::encode;
-use crate::trace::segment::{Event, Segment, Severity, Span, Status};
+use crate::trace::segment::{Event, Link, Segment, Severity, Span, Status};
 use crate::trace::tests::{log, segment, span};
 
 fn attributes() -> impl Strategy<Value = Attributes> {
@@ -45,6 +45,13 @@ fn any_span() -> impl Strategy<Value = Span> {
             attributes,
             dropped_attributes,
         };
+        let links = vec![Link {
+            trace_id: TraceId::from(u128::from(id) + 1),
+            span_id: SpanId::from(id),
+            state: "a=b".to_owned(),
+            attributes: rest.0.clone(),
+            dropped_attributes: rest.1,
+        }];
         Span {
             span_id: SpanId::from(id),
             parent: SpanId::from(parent),
@@ -57,6 +64,8 @@ fn any_span() -> impl Strategy<Value = Span> {
             dropped_attributes: rest.1,
             events: events.into_iter().map(event).collect(),
             dropped_events: rest.2,
+            links,
+            dropped_links: rest.2,
             status: rest.3,
         }
     })
@@ -75,6 +84,14 @@ fn expected(segment: &Segment, span: &Span) -> ProtoSpan {
         name: event.name.clone().into_owned(),
         attributes: event.attributes.iter().map(pair).collect(),
         dropped_attributes_count: event.dropped_attributes,
+    };
+    let link = |link: &Link| ProtoLink {
+        trace_id: link.trace_id.to_bytes().to_vec(),
+        span_id: link.span_id.to_bytes().to_vec(),
+        trace_state: link.state.clone(),
+        attributes: link.attributes.iter().map(pair).collect(),
+        dropped_attributes_count: link.dropped_attributes,
+        flags: 0,
     };
     let kind = match span.kind {
         SpanKind::Internal => ProtoKind::Internal,
@@ -97,6 +114,8 @@ fn expected(segment: &Segment, span: &Span) -> ProtoSpan {
         dropped_attributes_count: span.dropped_attributes,
         events: span.events.iter().map(event).collect(),
         dropped_events_count: span.dropped_events,
+        links: span.links.iter().map(link).collect(),
+        dropped_links_count: span.dropped_links,
         status: Some(status),
         ..ProtoSpan::default()
     }

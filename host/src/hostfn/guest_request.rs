@@ -1,0 +1,69 @@
+//! The requests that an instance serves: what goes with each, and which of them is whose task's.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use wasmtime::component::GuestTaskId;
+
+use crate::component::{GuestOutput, Run};
+use crate::outbound::LocalCalls;
+use crate::trace::SharedRecorder;
+
+/// What goes with a request while a standard guest serves it.
+#[derive(Clone)]
+pub(crate) struct HttpGuestRequest {
+    /// The request's spans.
+    pub recorder: SharedRecorder,
+    /// The services of this host that the guest may call without a socket.
+    pub locals: Arc<dyn LocalCalls>,
+    /// What the request costs.
+    pub run: Arc<Run>,
+    /// What it prints, where the instance serves others as well.
+    pub printed: Option<(GuestOutput, GuestOutput)>,
+}
+
+/// Where a request of a guest goes.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Way {
+    /// Where its URL says, if the manifest allows it.
+    Outbound,
+    /// To the service that `next` names in the manifest.
+    Next,
+}
+
+/// The requests that an instance is serving at once, by their tasks. Clones are the same.
+#[derive(Clone, Default)]
+pub(crate) struct Requests(Arc<Mutex<BTreeMap<GuestTaskId, HttpGuestRequest>>>);
+
+impl Requests {
+    /// Adds one. A task that is gone may have had the same id.
+    pub fn add(&self, task: GuestTaskId, request: HttpGuestRequest) {
+        let before = self.lock().insert(task, request);
+        drop(before);
+    }
+
+    /// Forgets the one of this run, and gives it.
+    pub fn remove(&self, run: &Arc<Run>) -> Option<HttpGuestRequest> {
+        let mut requests = self.lock();
+        let task = requests.iter().find(|(_, request)| Arc::ptr_eq(&request.run, run)).map(|(task, _)| *task)?;
+        requests.remove(&task)
+    }
+
+    /// All of them.
+    pub fn all(&self) -> Vec<HttpGuestRequest> {
+        self.lock().values().cloned().collect()
+    }
+
+    /// The one of a task, or the only one there is where no task leads to the call.
+    pub fn of(&self, task: Option<GuestTaskId>) -> Option<HttpGuestRequest> {
+        let requests = self.lock();
+        match task {
+            Some(task) => requests.get(&task).cloned(),
+            None => requests.values().next().filter(|_| requests.len() == 1).cloned(),
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<GuestTaskId, HttpGuestRequest>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

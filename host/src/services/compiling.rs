@@ -1,0 +1,98 @@
+//! The services whose components are being compiled, and what is said of it: a line once it takes a while, and the time that it
+//! took.
+
+use std::collections::BTreeMap;
+use std::pin::pin;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use crate::config::{ServiceConfig, ServiceName};
+
+/// How long compiling takes before anything is said of it.
+const PATIENCE: Duration = Duration::from_secs(3);
+
+/// The services that are being compiled.
+#[derive(Default)]
+pub struct Compiling(Mutex<BTreeMap<ServiceName, Vec<ServiceConfig>>>);
+
+/// A service that is being compiled, until this is dropped.
+struct Begun<'a>(&'a Compiling, &'a ServiceName);
+
+impl Compiling {
+    /// Compiles for a service, and says so if it takes a while.
+    pub(super) async fn watch<T>(&self, service: &ServiceConfig, bytes: usize, compile: impl Future<Output = T>) -> T {
+        self.watch_for(PATIENCE, service, bytes, compile).await
+    }
+
+    async fn watch_for<T>(
+        &self,
+        patience: Duration,
+        service: &ServiceConfig,
+        bytes: usize,
+        compile: impl Future<Output = T>,
+    ) -> T {
+        let (name, began) = (&service.name, Instant::now());
+        self.lock().entry(name.clone()).or_default().push(service.clone());
+        let _begun = Begun(self, name);
+        let mut compile = pin!(compile);
+        if let Ok(compiled) = tokio::time::timeout(patience, &mut compile).await {
+            return compiled;
+        }
+        tracing::info!(service = %name, bytes, "compiling the component, which happens once and may take a while");
+        let compiled = compile.await;
+        tracing::info!(service = %name, took = ?began.elapsed(), "the component is compiled");
+        compiled
+    }
+
+    /// Whether this service is.
+    pub fn has(&self, service: &ServiceName) -> bool {
+        self.lock().contains_key(service)
+    }
+
+    /// The services that are, as the manifest has them.
+    pub fn services(&self) -> Vec<ServiceConfig> {
+        self.lock().values().filter_map(|services| services.last().cloned()).collect()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<ServiceName, Vec<ServiceConfig>>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Drop for Begun<'_> {
+    fn drop(&mut self) {
+        let mut services = self.0.lock();
+        if let Some(begun) = services.get_mut(self.1) {
+            begun.pop();
+            if begun.is_empty() {
+                services.remove(self.1);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use futures_util::FutureExt as _;
+    use tokio::sync::oneshot;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_service_is_compiling_until_it_is_compiled_or_given_up() {
+        let (compiling, service) = (Compiling::default(), ServiceConfig::unnamed(Path::new("a.wasm")));
+        let (done, compile) = oneshot::channel::<()>();
+        {
+            let mut first = pin!(compiling.watch_for(Duration::ZERO, &service, 1, compile));
+            let mut second = pin!(compiling.watch(&service, 1, std::future::pending::<()>()));
+            assert!(first.as_mut().now_or_never().is_none() && second.as_mut().now_or_never().is_none());
+            assert_eq!(compiling.services().len(), 1);
+            done.send(()).unwrap();
+            first.await.unwrap();
+            assert!(compiling.has(&service.name), "the second one still is");
+        }
+        assert!(!compiling.has(&service.name) && compiling.services().is_empty());
+    }
+}
