@@ -4,9 +4,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsString;
 use std::path::PathBuf;
 
+use super::admin_token::AdminToken;
 use super::error::ConfigError;
 use super::telemetry;
-use super::types::AdminToken;
 
 /// Environment variables. An empty one counts as not set, as the OpenTelemetry specification asks, and so does one of
 /// blanks only; blanks around a value are no part of it.

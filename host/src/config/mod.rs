@@ -3,6 +3,7 @@
 //! What was typed becomes what it means once, here. The first thing that is wrong ends it, with one message that names
 //! the place and the cure.
 
+mod admin_token;
 mod attributes;
 mod environment;
 mod error;
@@ -22,6 +23,7 @@ mod types;
 
 use std::path::Path;
 
+pub use self::admin_token::AdminToken;
 pub use self::attributes::{RequestAttribute, Source};
 pub use self::environment::Environment;
 pub use self::error::ConfigError;
@@ -30,8 +32,8 @@ pub use self::origin::{Origin, Scheme};
 pub use self::origin_pattern::OriginPattern;
 pub use self::outbound::{OutboundConfig, Recipients};
 pub use self::types::{
-    AdminToken, Bind, Config, Connections, ConsoleConfig, Isolation, Limits, ServiceConfig, ServiceName,
-    ShutdownConfig, StateConfig, SwapConfig,
+    Bind, Config, Connections, ConsoleConfig, Isolation, Limits, ServiceConfig, ServiceName, ShutdownConfig,
+    StateConfig, SwapConfig,
 };
 
 impl Config {

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use ipnet::IpNet;
 
+use super::admin_token::AdminToken;
 use super::attributes::RequestAttribute;
 use super::folder::Folder;
 use super::outbound::OutboundConfig;
@@ -58,29 +59,6 @@ pub enum Bind {
     Declared,
     /// Any that are free. Calls between services still go by the declared addresses.
     Ephemeral,
-}
-
-/// `SPANDREL_ADMIN_TOKEN`. Does not show itself in logs.
-#[derive(Clone, PartialEq, Eq)]
-pub struct AdminToken(String);
-
-impl AdminToken {
-    /// The token itself.
-    pub fn reveal(&self) -> &str {
-        &self.0
-    }
-}
-
-impl From<&str> for AdminToken {
-    fn from(token: &str) -> AdminToken {
-        AdminToken(token.to_owned())
-    }
-}
-
-impl fmt::Debug for AdminToken {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter.write_str("AdminToken(..)")
-    }
 }
 
 /// `[console]`.
@@ -314,10 +292,5 @@ mod tests {
         for bad in ["", "User", "a_b", "-a", "a-", "a b", "\u{e9}", &"a".repeat(64)] {
             assert_eq!(ServiceName::parse(bad), None, "{bad}");
         }
-    }
-
-    #[test]
-    fn a_token_does_not_show_itself() {
-        assert_eq!(format!("{:?}", AdminToken::from("secret")), "AdminToken(..)");
     }
 }

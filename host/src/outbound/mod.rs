@@ -4,11 +4,11 @@
 //! limits. What is not allowed is refused before anything is looked up or connected. What only a wildcard allows leads to
 //! public addresses, and not to services of this host.
 
+mod call_error;
 pub mod hops;
 mod network;
 mod public;
 
-use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -17,53 +17,13 @@ use futures_util::future::BoxFuture;
 use http::{HeaderMap, Method, Response, Uri};
 use http_body::Body as _;
 use http_body_util::BodyExt;
-use thiserror::Error;
 
-use self::network::Sending;
+pub use self::call_error::CallError;
 pub use self::network::{Network, client};
+use self::network::{Permission, Sending};
 use crate::config::{Origin, OriginPattern, OutboundConfig, ServiceName};
 use crate::http::{Body, BodyError};
 use crate::trace::{self, Baggage, Propagators, TraceContext};
-
-/// Why a call got no answer.
-#[derive(Clone, Debug, Error, PartialEq, Eq)]
-pub enum CallError {
-    /// The manifest does not list the origin under `[service.outbound]`.
-    #[error("the manifest does not allow calls to {0}")]
-    Denied(Origin),
-    /// Only a wildcard allows the origin, which is at an address that is not public.
-    #[error("a wildcard of the manifest allows calls to public addresses only; {0} is at {1}")]
-    NotPublic(Origin, IpAddr),
-    /// No absolute http or https URL.
-    #[error("{0}")]
-    InvalidUrl(String),
-    /// No connection, or one that broke.
-    #[error("{0}")]
-    Unreachable(String),
-    /// No answer in time.
-    #[error("no answer in time")]
-    TimedOut,
-    /// The answer is over the caller's `response_body`.
-    #[error("the answer is larger than {0} bytes")]
-    TooLarge(usize),
-    /// The caller's memory limit has no room for the call or its answer.
-    #[error("the service's memory limit has no room for the call and its answer")]
-    NoRoom,
-}
-
-impl CallError {
-    /// The value of `error.type` on the client span.
-    pub fn error_type(&self) -> &'static str {
-        match self {
-            CallError::Denied(_) | CallError::NotPublic(..) => "denied",
-            CallError::InvalidUrl(_) => "invalid_url",
-            CallError::Unreachable(_) => "unreachable",
-            CallError::TimedOut => "timeout",
-            CallError::TooLarge(_) => "response_too_large",
-            CallError::NoRoom => "memory_limit",
-        }
-    }
-}
 
 /// A request on its way out.
 pub struct Call {
@@ -96,15 +56,6 @@ pub trait LocalCalls: Send + Sync {
 
     /// How many services the request has been through, this one included.
     fn hops(&self) -> u32;
-}
-
-/// How the manifest allows calls to an origin.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Permission {
-    /// It names the origin.
-    Exact,
-    /// It has a wildcard that the origin falls under.
-    Wildcard,
 }
 
 /// What one service may call, and how.

@@ -19,8 +19,8 @@ use reqwest::Url;
 use reqwest::dns::{Addrs, Name, Resolve, Resolving};
 use thiserror::Error;
 
+use super::call_error::CallError;
 use super::public::is_public;
-use super::{CallError, Permission};
 use crate::config::Origin;
 use crate::http::authority::without_brackets;
 use crate::http::head::FIELDS_LIMIT;
@@ -32,6 +32,15 @@ use crate::trace;
 pub struct Network {
     anywhere: reqwest::Client,
     public: reqwest::Client,
+}
+
+/// How the manifest allows calls to an origin.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Permission {
+    /// It names the origin.
+    Exact,
+    /// It has a wildcard that the origin falls under.
+    Wildcard,
 }
 
 /// A request as it leaves.

@@ -8,7 +8,7 @@ mod bucket;
 mod error;
 mod memory;
 mod redb;
-mod redb_sizes;
+mod redb_tables;
 
 use std::path::PathBuf;
 use std::sync::Arc;

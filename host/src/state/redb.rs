@@ -11,15 +11,13 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
-use redb::{Database, DatabaseError, ReadableDatabase, ReadableTable, TableDefinition};
+use redb::{Database, DatabaseError, ReadableDatabase, ReadableTable};
 use tokio::sync::Semaphore;
 
 use super::bucket::{BucketId, KeyPage, PAGE};
 use super::error::StateError;
-use super::redb_sizes::{count, count_anew, size_of};
+use super::redb_tables::{TABLE, count, count_anew, size_of};
 
-/// (service, bucket, key) to value.
-pub(super) const TABLE: TableDefinition<(&str, &str, &str), &[u8]> = TableDefinition::new("keyvalue");
 /// The first pause before the file is opened again, and the longest.
 const PAUSES: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(30));
 /// Operations that run at a time.
@@ -366,7 +364,7 @@ mod tests {
 
     fn taken(disk: &Disk, service: &str) -> u64 {
         let database = Database::builder().create_with_backend(disk.clone()).unwrap();
-        super::super::redb_sizes::taken(&database, service).unwrap()
+        super::super::redb_tables::taken(&database, service).unwrap()
     }
 
     #[tokio::test(flavor = "multi_thread")]

@@ -1,10 +1,12 @@
-//! How many bytes each service keeps in the file: a table of its own, changed in the transaction that changes the pairs.
+//! The tables of the file: the pairs, and how many bytes each service keeps, which changes in the transactions that change
+//! the pairs.
 
 use redb::{ReadableTable, ReadableTableMetadata, TableDefinition, WriteTransaction};
 
 use super::bucket::{BucketId, OVERHEAD};
-use super::redb::TABLE;
 
+/// (service, bucket, key) to value.
+pub(super) const TABLE: TableDefinition<(&str, &str, &str), &[u8]> = TableDefinition::new("keyvalue");
 /// Service to bytes.
 const SIZES: TableDefinition<&str, u64> = TableDefinition::new("sizes");
 
