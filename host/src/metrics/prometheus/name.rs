@@ -71,6 +71,7 @@ fn word(unit: &str) -> String {
         "By" => "bytes",
         "KiBy" => "kibibytes",
         "MiBy" => "mebibytes",
+        "Cel" => "celsius",
         "%" => "percent",
         other => return sanitise(other),
     };
