@@ -49,18 +49,15 @@ fn sources() -> Vec<String> {
 
 /// The texts in quotes behind `pattern`.
 fn behind<'a>(source: &'a str, pattern: &str) -> Vec<&'a str> {
-    let (start, rest) = pattern.split_once('_').unwrap_or((pattern, ""));
-    let has_name = pattern.contains(['_']) && !rest.is_empty() && rest.starts_with(',');
-    let (start, rest) = if has_name { (start, rest) } else { (pattern, "") };
-    let found = source.split(start).skip(1);
-    let named = found.filter_map(|text| {
-        if !has_name {
-            return Some(text);
+    let is_of_name = |character: char| character.is_alphanumeric() || "_.()".contains(character);
+    let found: Vec<&str> = match pattern.split_once("_, ") {
+        Some((start, _)) => {
+            let named = source.split(start).skip(1).map(|text| text.trim_start_matches(is_of_name));
+            named.filter_map(|text| text.strip_prefix(", \"")).collect()
         }
-        let name = text.find(|character: char| !(character.is_alphanumeric() || "_.()".contains(character)))?;
-        text.get(name..)?.strip_prefix(rest)
-    });
-    named.filter_map(|text| text.split('"').next()).collect()
+        None => source.split(pattern).skip(1).collect(),
+    };
+    found.into_iter().filter_map(|text| text.split('"').next()).collect()
 }
 
 /// The texts in quotes within the functions of this name.

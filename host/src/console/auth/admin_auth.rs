@@ -5,10 +5,10 @@ use std::net::{IpAddr, SocketAddr};
 use axum::response::Response;
 use http::header::{AUTHORIZATION, COOKIE, HOST, WWW_AUTHENTICATE};
 use http::{HeaderMap, HeaderValue, Method, StatusCode, Uri};
-use sha2::{Digest, Sha256};
 
 use super::attempts::Attempts;
 use super::same_site;
+use super::secret::same;
 use crate::config::AdminToken;
 use crate::console::answer;
 use crate::http::authority::Authority;
@@ -108,11 +108,6 @@ pub(super) fn host<'r>(uri: &'r Uri, headers: &'r HeaderMap) -> Option<&'r str> 
 fn bearer(headers: &HeaderMap) -> Option<&str> {
     let (scheme, token) = headers.get(AUTHORIZATION)?.to_str().ok()?.split_once(' ')?;
     scheme.eq_ignore_ascii_case("bearer").then(|| token.trim())
-}
-
-/// Compares digests, so that the time it takes says nothing about the secret.
-pub(super) fn same(given: &str, expected: &str) -> bool {
-    Sha256::digest(given) == Sha256::digest(expected)
 }
 
 fn hex(bytes: &[u8]) -> String {

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use tokio::sync::Semaphore;
 
-use super::admin_auth::same;
+use super::secret::same;
 
 /// The pause after a wrong token.
 const PAUSE: Duration = Duration::from_millis(500);

@@ -8,6 +8,7 @@ mod admin_auth;
 mod attempts;
 mod login;
 mod same_site;
+mod secret;
 
 use std::sync::Arc;
 

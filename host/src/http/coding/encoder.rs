@@ -8,7 +8,7 @@ use flate2::Compression;
 use flate2::write::GzEncoder;
 use zstd::stream::write::Encoder as ZstdEncoder;
 
-use super::Coding;
+use super::kind::Coding;
 
 /// Levels at which coding a response costs less than sending it as it is.
 const GZIP_LEVEL: u32 = 5;

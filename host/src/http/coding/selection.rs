@@ -3,7 +3,7 @@
 use http::header::{ACCEPT_ENCODING, CACHE_CONTROL, CONTENT_ENCODING, CONTENT_RANGE, CONTENT_TYPE, ETAG};
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 
-use super::Coding;
+use super::kind::Coding;
 
 /// Bodies smaller than this, in bytes, are hardly smaller when they are coded.
 const SMALLEST: u64 = 1024;
