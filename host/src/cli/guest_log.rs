@@ -11,7 +11,7 @@ use time::OffsetDateTime;
 
 use super::arguments::{LogFormat, RunArguments};
 use super::log::{Log, terminal};
-use crate::config::Config;
+use crate::config::{Config, ConfigError, Environment};
 use crate::printable::printable;
 use crate::trace::{Attribute, Exporter, LogRecord, Printers, Segment, Severity, TreeDetail, Value};
 
@@ -45,9 +45,17 @@ fn tree_detail(attributes: bool) -> TreeDetail {
     if attributes { TreeDetail::Attributes } else { TreeDetail::Line }
 }
 
-/// Keeps what services log off the terminal, for `--quiet`.
-pub fn hush(config: &mut Config) {
-    config.telemetry.logs.exporters.retain(|exporter| *exporter != Exporter::Console);
+/// What `spandrel run` is to serve. With `--quiet` what services log stays off the terminal.
+///
+/// # Errors
+///
+/// Where the manifest or the environment is wrong.
+pub fn load(arguments: &RunArguments, environment: &Environment) -> Result<Config, ConfigError> {
+    let mut config = Config::load(&arguments.manifest, environment)?;
+    if arguments.quiet {
+        config.telemetry.logs.exporters.retain(|exporter| *exporter != Exporter::Console);
+    }
+    Ok(config)
 }
 
 fn text_line(segment: &Segment, record: &LogRecord, color: bool) -> String {

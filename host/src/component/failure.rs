@@ -102,7 +102,8 @@ impl Exception {
     /// The value of `error.type`.
     pub fn error_type(&self) -> &'static str {
         match self.kind {
-            OUT_OF_MEMORY | STACK_OVERFLOW => self.kind,
+            OUT_OF_MEMORY => "out_of_memory",
+            STACK_OVERFLOW => "stack_overflow",
             _ => "wasm_trap",
         }
     }

@@ -30,16 +30,16 @@ pub(super) fn find(stderr: &[String]) -> Option<(Range<usize>, LastOutput)> {
     Some((at..end, LastOutput::Panic(message)))
 }
 
-fn is_panic(line: &String) -> bool {
+fn is_panic(line: &str) -> bool {
     line.contains("panicked at ")
 }
 
 /// The note on backtraces.
-fn is_note(line: &String) -> bool {
+fn is_note(line: &str) -> bool {
     line.starts_with("note: ")
 }
 
-fn failed_allocation(line: &String) -> Option<u64> {
+fn failed_allocation(line: &str) -> Option<u64> {
     line.strip_prefix("memory allocation of ")?.strip_suffix(" bytes failed")?.parse().ok()
 }
 

@@ -423,7 +423,7 @@ async fn answer(
     let response = match answered {
         Ok(response) => Ok(accessor.with(|mut access| {
             let response = access.data_mut().http().table.delete(response)?;
-            response.into_http(&mut access, sent).map_err(wasmtime::Error::from)
+            response.into_http(&mut access, sent)
         })?),
         Err(error) => Err(Error::from(error)),
     };
