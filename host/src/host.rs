@@ -73,7 +73,7 @@ impl Host {
     /// Starts everything that `config` describes. `environment` is read again when the manifest changes. Finished traces
     /// are printed to standard output where the settings ask for that.
     pub async fn start(config: Config, environment: Environment) -> Result<Host, StartError> {
-        Host::start_with(config, environment, Printers::default(), &LogExport::default()).await
+        Host::start_with(config, environment, Printers::default(), LogExport::default()).await
     }
 
     /// The same, with what prints traces and log records given, and the layer of the process's log that is to send log
@@ -82,13 +82,13 @@ impl Host {
         config: Config,
         environment: Environment,
         printers: Printers,
-        logs: &LogExport,
+        logs: LogExport,
     ) -> Result<Host, StartError> {
         let resource: Vec<KeyValue> =
             config.resource.iter().map(|(key, value)| KeyValue::new(key.clone(), value.clone())).collect();
         let pipeline = Pipeline::start_with(config.telemetry.clone(), printers)?;
         let own = Resource::new("spandrel", env!("CARGO_PKG_VERSION"), &resource);
-        let telemetry = HostTelemetry::start(&pipeline, &own, logs).map_err(PipelineError::from)?;
+        let telemetry = HostTelemetry::start(&pipeline, &own, &logs).map_err(PipelineError::from)?;
         let start = telemetry.operation("start", "start_failed");
         let began = Beginning { config, environment, pipeline, telemetry: telemetry.clone(), own, resource };
         let started = start.run(began.bring_up(&start)).await;

@@ -42,8 +42,7 @@ async fn run(arguments: RunArguments, environment: Environment) -> Result<(), Co
     let config = cli::load(&arguments, &environment)?;
     let telemetry = cli::telemetry_line(&config);
     // In a task of its own: what compiles or opens a file cannot be interrupted, and must not keep the host from ending.
-    let (printers, export) = (cli::printers(&log, &arguments), log.export().clone());
-    let started = tokio::spawn(async move { Host::start_with(config, environment, printers, &export).await });
+    let started = tokio::spawn(Host::start_with(config, environment, cli::printers(&log, &arguments), log.export()));
     let host = tokio::select! {
         biased;
         () = signals.stop() => {

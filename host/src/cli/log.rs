@@ -113,8 +113,8 @@ impl Log {
     }
 
     /// The part of the log that a host connects to its collector.
-    pub fn export(&self) -> &LogExport {
-        &self.export
+    pub fn export(&self) -> LogExport {
+        self.export.clone()
     }
 
     /// Puts a text between the lines of the log.

@@ -2,6 +2,9 @@
 
 use std::time::Duration;
 
+/// The largest request that is taken, in bytes: collectors refuse larger ones over gRPC unless they are told otherwise.
+pub(super) const LARGEST: usize = 4 << 20;
+
 /// What a collector does with the next exports.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Behaviour {

@@ -26,8 +26,7 @@ use tonic::transport::server::TcpIncoming;
 use tonic::{Code, Request, Response, Status};
 use tonic_types::{ErrorDetails, StatusExt};
 
-use super::LARGEST;
-use super::behaviour::Verdict;
+use super::behaviour::{LARGEST, Verdict};
 use super::record::{Arrival, Export, Protocol, Records};
 
 const REASON: &str = "told to in a test";

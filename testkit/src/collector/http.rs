@@ -24,8 +24,7 @@ use opentelemetry_proto::tonic::collector::trace::v1::{
 };
 use prost::Message;
 
-use super::LARGEST;
-use super::behaviour::Verdict;
+use super::behaviour::{LARGEST, Verdict};
 use super::record::{Arrival, Export, Protocol, Records};
 
 type Answer = Response<Full<Bytes>>;

@@ -20,9 +20,6 @@ pub use record::{Arrival, LogRecord, Metric, Point, Protocol, Signal};
 use crate::{Kind, PATIENCE, Span, SpanTree, TraceId, poll};
 use record::Records;
 
-/// The largest request that it takes, in bytes: collectors refuse larger ones over gRPC unless they are told otherwise.
-const LARGEST: usize = 4 << 20;
-
 /// A collector on free ports of the loopback interface.
 pub struct Collector {
     records: Arc<Records>,
