@@ -1,6 +1,7 @@
 //! What a response says of the trace that it belongs to: the field `traceresponse` of W3C Trace Context Level 2, and the
 //! member `trace_id` of problem details, so that whoever sees an answer can look its trace up.
 
+use http::header::CONTENT_LENGTH;
 use http::response::Parts;
 use http::{HeaderName, HeaderValue};
 
@@ -22,6 +23,8 @@ pub fn name_trace(parts: &mut Parts, body: &mut Body, server: &TraceContext, pip
         && let Some(named) = problem::with_trace_id(&parts.headers, bytes, server.trace_id)
     {
         *bytes = named;
+        // What a standard guest announced was another length.
+        parts.headers.remove(CONTENT_LENGTH);
     }
 }
 
@@ -50,10 +53,12 @@ mod tests {
             let body = Body::Whole(Bytes::from_static(b"{}"));
             let response = Response::builder().header(CONTENT_TYPE, "application/problem+json");
             let response = response.header(TRACERESPONSE, "guest").header(TRACERESPONSE, "guest");
+            let response = response.header(CONTENT_LENGTH, 2);
             let (mut parts, mut body) = response.body(body).unwrap().into_parts();
             name_trace(&mut parts, &mut body, &server, &pipeline(response_header));
             let sent: Vec<_> = parts.headers.get_all(TRACERESPONSE).iter().collect();
             assert_eq!(sent, expected);
+            assert!(!parts.headers.contains_key(CONTENT_LENGTH), "the length of another body");
             let body = body.collect().await.unwrap();
             assert_eq!(body, "{\"trace_id\":\"4bf92f3577b34da6a3ce929d0e0e4736\"}");
         }
