@@ -66,6 +66,8 @@ pub(crate) enum Scenario {
     Console,
     /// Standard components with all spans exported, against `wasmtime serve`, which traces nothing.
     Standard,
+    /// The memory that instances and services of each kind take.
+    Memory,
     /// One span, from its start to the queue and to the collector, against the stock SDK.
     Spans,
 }

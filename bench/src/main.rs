@@ -13,6 +13,7 @@ mod cpu;
 mod fastapi;
 mod host;
 mod load;
+mod memory;
 mod native;
 mod report;
 mod scenario;
@@ -54,6 +55,7 @@ fn run(arguments: Arguments) -> Result<()> {
             Scenario::Swap => swaps::run(effort)?,
             Scenario::Console => console::run(effort)?,
             Scenario::Standard => standard::run(effort)?,
+            Scenario::Memory => memory::run()?,
             Scenario::Spans => spans::run()?,
         }
     }
