@@ -1,15 +1,17 @@
 //! Times as RFC 3339 writes them, in UTC.
 
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
-/// A time as `2026-01-31T12:00:00.123Z`, its fraction of a second in milliseconds.
+/// A time as `2026-01-31T12:00:00.123Z`, its fraction of a second in milliseconds. Spans of guests and of other processes
+/// may have any time: one that the calendar does not reach is no text.
 pub(super) fn text(time: SystemTime) -> String {
-    let since = time.duration_since(UNIX_EPOCH).unwrap_or_default();
-    let time = UNIX_EPOCH + Duration::from_millis(u64::try_from(since.as_millis()).unwrap_or_default());
-    OffsetDateTime::from(time).format(&Rfc3339).unwrap_or_default()
+    let milliseconds = time.duration_since(UNIX_EPOCH).unwrap_or_default().as_millis();
+    let nanoseconds = i128::try_from(milliseconds * 1_000_000).ok();
+    let time = nanoseconds.and_then(|time| OffsetDateTime::from_unix_timestamp_nanos(time).ok());
+    time.and_then(|time| time.format(&Rfc3339).ok()).unwrap_or_default()
 }
 
 /// Reads such a time, with any offset.
@@ -19,7 +21,16 @@ pub(super) fn parse(text: &str) -> Option<SystemTime> {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
+
+    #[test]
+    fn a_time_beyond_the_calendar_is_no_text() {
+        assert_eq!(text(UNIX_EPOCH + Duration::from_nanos(u64::MAX)), "2554-07-21T23:34:33.709Z");
+        assert_eq!(text(UNIX_EPOCH + Duration::from_secs(1 << 40)), "");
+        assert_eq!(text(UNIX_EPOCH - Duration::from_secs(1)), "1970-01-01T00:00:00Z");
+    }
 
     #[test]
     fn times_are_written_and_read_with_any_offset() {

@@ -150,7 +150,7 @@ fn totals(
 impl GivenAttributes {
     /// The labels of a measurement, within the bounds that hold for those.
     fn for_metric(mut self) -> GivenAttributes {
-        self.retain(|key| is_label(key));
+        self.retain(is_label);
         self.cut(LABELS, TEXT_LENGTH);
         self
     }

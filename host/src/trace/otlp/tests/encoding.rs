@@ -117,7 +117,6 @@ fn expected(segment: &Segment, span: &Span) -> ProtoSpan {
         links: span.links.iter().map(link).collect(),
         dropped_links_count: span.dropped_links,
         status: Some(status),
-        ..ProtoSpan::default()
     }
 }
 
