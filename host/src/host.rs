@@ -87,7 +87,7 @@ impl Host {
         let resource: Vec<KeyValue> =
             config.resource.iter().map(|(key, value)| KeyValue::new(key.clone(), value.clone())).collect();
         let pipeline = Pipeline::start_with(config.telemetry.clone(), printers)?;
-        let own = Resource::new("spandrel", env!("CARGO_PKG_VERSION"), &resource);
+        let own = Resource::new(crate::telemetry::SERVICE, env!("CARGO_PKG_VERSION"), &resource);
         let telemetry = HostTelemetry::start(&pipeline, &own, &logs).map_err(PipelineError::from)?;
         let start = telemetry.operation("start", "start_failed");
         let began = Beginning { config, environment, pipeline, telemetry: telemetry.clone(), own, resource };
@@ -224,6 +224,7 @@ async fn serve(control: Arc<Control>, start: &Operation) -> Result<Host, StartEr
     };
     let (ports, console, otlp) = start.step("listen", listening).await?;
     control.arrange(Config::clone(&config), ready, ports);
+    control.is_up();
     let console = console.map(|bound| console::serve(bound, control.clone()));
     if let Some(console) = &console {
         control.pipeline.set_trace_place(format!("traces are at {}", console::address_url(console.address)));
@@ -235,7 +236,6 @@ async fn serve(control: Arc<Control>, start: &Operation) -> Result<Host, StartEr
         let watched = watch::Files::of(&control);
         tasks.push(tokio::spawn(watched.watch(control.clone())));
     }
-    control.is_up();
     Ok(Host { control, tasks, console, otlp })
 }
 

@@ -6,10 +6,10 @@ use serde_json::json;
 use tokio::sync::broadcast::error::RecvError;
 
 use super::arguments::LogFormat;
-use super::guest_log::OWN;
 use super::log::Log;
 use crate::console::address_url;
 use crate::host::Host;
+use crate::telemetry;
 
 /// Prints the link when the first request has been traced, unless there is no console to look at it.
 pub fn link_first_trace(host: &Host, log: &Log, format: LogFormat) {
@@ -18,7 +18,7 @@ pub fn link_first_trace(host: &Host, log: &Log, format: LogFormat) {
     tokio::spawn(async move {
         loop {
             match traces.recv().await {
-                Ok(trace) if trace.root.as_ref().is_some_and(|root| &*root.service != OWN) => {
+                Ok(trace) if trace.root.as_ref().is_some_and(|root| &*root.service != telemetry::SERVICE) => {
                     return print(&line(console, &trace.trace_id.to_string(), format));
                 }
                 Ok(_) | Err(RecvError::Lagged(_)) => {}

@@ -13,10 +13,9 @@ use super::arguments::{LogFormat, RunArguments};
 use super::log::{Log, terminal};
 use crate::config::{Config, ConfigError, Environment};
 use crate::printable::printable;
+use crate::telemetry;
 use crate::trace::{Attribute, Exporter, LogRecord, Printers, Segment, Severity, TreeDetail, Value};
 
-/// The service that the host's own traces and log records belong to, such as those of swaps.
-pub(super) const OWN: &str = "spandrel";
 /// The most bytes of a message and of each attribute that are shown.
 const TEXT: usize = 4 << 10;
 /// What is not shown for people: they see it in the message, or would have to scroll past it.
@@ -28,7 +27,7 @@ pub fn printers(log: &Log, arguments: &RunArguments) -> Printers {
     let (lines, color) = (log.service_lines(), log.has_color());
     let print = move |segment: &Segment| {
         let service = segment.resource.name();
-        if service == OWN {
+        if service == telemetry::SERVICE {
             return;
         }
         for record in &segment.logs {
@@ -244,7 +243,7 @@ mod tests {
             quiet: false,
         };
         let print = printers(&log, &arguments).logs.unwrap();
-        print(&Segment { resource: Resource::new(OWN, "1.0.0", &[]), ..segment("swapped", &[]) });
+        print(&Segment { resource: Resource::new(telemetry::SERVICE, "1.0.0", &[]), ..segment("swapped", &[]) });
         print(&segment("hello", &[]));
         drop(log);
         let text = pipe.text();

@@ -170,6 +170,8 @@ impl Exchange {
             None => Outcome::Success,
         };
         self.head = Some(Head { status, error_type, abort: rejection.and_then(abort), outcome });
+        // What a standard component answers reaches the client as it is everywhere else.
+        let is_of_standard_guest = answered.is_ok() && self.standard.is_some();
         let response = match answered {
             Ok(reply) => response(reply),
             Err(rejection) => rejection.response(),
@@ -178,7 +180,10 @@ impl Exchange {
         if let Some(server) =
             self.record(|recorder| recorder.is_enabled().then(|| recorder.context_of(recorder.server())))
         {
-            trace_response::name_trace(&mut parts, &mut body, &server, &self.pipeline);
+            trace_response::name_in_head(&mut parts, &server, &self.pipeline);
+            if !is_of_standard_guest {
+                trace_response::name_in_problem(&parts, &mut body, &server);
+            }
         }
         let body = self.rules.apply(&mut parts, body);
         let is_head = self.method == Method::HEAD && has_content(status);

@@ -67,7 +67,8 @@ impl RefusedHeads {
             server_span::server_response(&mut recorder, parts.status, Some(&rejection), None);
             if recorder.is_enabled() {
                 let server = recorder.context_of(recorder.server());
-                trace_response::name_trace(&mut parts, &mut body, &server, &self.pipeline);
+                trace_response::name_in_head(&mut parts, &server, &self.pipeline);
+                trace_response::name_in_problem(&parts, &mut body, &server);
             }
             recorder.finish(None);
         }

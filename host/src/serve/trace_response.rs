@@ -1,7 +1,6 @@
 //! What a response says of the trace that it belongs to: the field `traceresponse` of W3C Trace Context Level 2, and the
 //! member `trace_id` of problem details, so that whoever sees an answer can look its trace up.
 
-use http::header::CONTENT_LENGTH;
 use http::response::Parts;
 use http::{HeaderName, HeaderValue};
 
@@ -11,20 +10,21 @@ use crate::trace::{Pipeline, TraceContext};
 /// The field that names the trace and the server span of a response.
 pub const TRACERESPONSE: HeaderName = HeaderName::from_static("traceresponse");
 
-/// Names the trace of the server span in the head of a response, in place of what a guest put there, and in its problem
-/// details. Bodies that stream stay as they are.
-pub fn name_trace(parts: &mut Parts, body: &mut Body, server: &TraceContext, pipeline: &Pipeline) {
+/// Names the trace of the server span in the head of a response, in place of what a guest put there.
+pub fn name_in_head(parts: &mut Parts, server: &TraceContext, pipeline: &Pipeline) {
     if pipeline.has_response_header()
         && let Ok(value) = HeaderValue::try_from(server.to_traceparent())
     {
         parts.headers.insert(TRACERESPONSE, value);
     }
+}
+
+/// Names the trace in problem details. A body that streams stays as it is.
+pub fn name_in_problem(parts: &Parts, body: &mut Body, server: &TraceContext) {
     if let Body::Whole(bytes) = body
         && let Some(named) = problem::with_trace_id(&parts.headers, bytes, server.trace_id)
     {
         *bytes = named;
-        // What a standard guest announced was another length.
-        parts.headers.remove(CONTENT_LENGTH);
     }
 }
 
@@ -53,12 +53,11 @@ mod tests {
             let body = Body::Whole(Bytes::from_static(b"{}"));
             let response = Response::builder().header(CONTENT_TYPE, "application/problem+json");
             let response = response.header(TRACERESPONSE, "guest").header(TRACERESPONSE, "guest");
-            let response = response.header(CONTENT_LENGTH, 2);
             let (mut parts, mut body) = response.body(body).unwrap().into_parts();
-            name_trace(&mut parts, &mut body, &server, &pipeline(response_header));
+            name_in_head(&mut parts, &server, &pipeline(response_header));
+            name_in_problem(&parts, &mut body, &server);
             let sent: Vec<_> = parts.headers.get_all(TRACERESPONSE).iter().collect();
             assert_eq!(sent, expected);
-            assert!(!parts.headers.contains_key(CONTENT_LENGTH), "the length of another body");
             let body = body.collect().await.unwrap();
             assert_eq!(body, "{\"trace_id\":\"4bf92f3577b34da6a3ce929d0e0e4736\"}");
         }

@@ -23,6 +23,9 @@ pub use self::log_export::LogExport;
 pub(crate) use self::operation::{Operation, Step};
 use crate::trace::{Pipeline, Resource, SdkProviders, TransportError};
 
+/// The `service.name` of the host itself.
+pub(crate) const SERVICE: &str = "spandrel";
+
 /// The telemetry of one host about itself. A clone is a handle to the same.
 #[derive(Clone)]
 pub struct HostTelemetry {

@@ -141,12 +141,18 @@ async fn jaeger_has_one_whole_trace(stack: &Stack) {
     }
 }
 
+/// Jaeger lists a service once OpenSearch has indexed it, which takes it a second after the trace is there.
 async fn jaeger_knows_the_three_services(stack: &Stack) {
-    let answer = Client::default().request("GET", stack.address("jaeger"), "/api/services").send().await;
-    let known = answer.json()["data"].clone();
-    let known: Vec<&str> = known.as_array().into_iter().flatten().filter_map(Value::as_str).collect();
-    for service in ["user-service", "product-service", "inventory-service"] {
-        assert!(known.contains(&service), "{service} is not in {known:?}");
+    let deadline = Instant::now() + INDEXED;
+    loop {
+        let answer = Client::default().request("GET", stack.address("jaeger"), "/api/services").send().await;
+        let known = answer.json()["data"].clone();
+        let known: Vec<&str> = known.as_array().into_iter().flatten().filter_map(Value::as_str).collect();
+        if ["user-service", "product-service", "inventory-service"].iter().all(|service| known.contains(service)) {
+            return;
+        }
+        assert!(Instant::now() < deadline, "{known:?}");
+        tokio::time::sleep(Duration::from_millis(200)).await;
     }
 }
 

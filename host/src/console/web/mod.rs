@@ -25,10 +25,13 @@ pub(super) use self::watchers::Web;
 use super::history;
 use super::pages::{self, assets};
 use super::state::Console;
-use crate::trace::{TraceQuery, TraceStore, parse_trace_id};
+use crate::telemetry;
+use crate::trace::{TraceQuery, TraceStore, TraceSummary, parse_trace_id};
 
 /// Traces on the first page.
 const LATEST: usize = 20;
+/// Traces among which those are looked for.
+const SEARCHED: usize = 4 * LATEST;
 /// Traces that a trace can be compared with in one step.
 const SIMILAR: usize = 10;
 
@@ -85,7 +88,9 @@ struct Opened {
 
 async fn services(State(console): State<Arc<Console>>, Query(Opened { opened }): Query<Opened>) -> Response {
     let latest = |store: &TraceStore| {
-        let found = store.search(&TraceQuery { limit: LATEST, ..TraceQuery::default() });
+        let mut found = store.search(&TraceQuery { limit: SEARCHED, ..TraceQuery::default() });
+        found.retain(is_of_services);
+        found.truncate(LATEST);
         (store.is_on(), found)
     };
     let Ok((traced, found)) = console.query(latest).await else { return busy() };
@@ -98,6 +103,11 @@ async fn services(State(console): State<Arc<Console>>, Query(Opened { opened }):
         opened,
     };
     page(StatusCode::OK, pages::services::services(&shown))
+}
+
+/// Whether a trace is more than the host's own doing, such as its start.
+fn is_of_services(trace: &TraceSummary) -> bool {
+    trace.services.iter().any(|spans| &*spans.service != telemetry::SERVICE)
 }
 
 async fn search(State(console): State<Arc<Console>>, Query(params): Query<Params>) -> Response {
