@@ -191,9 +191,17 @@ impl SharedInstance {
         let _ = ended.wait_for(|ended| *ended).await;
     }
 
-    /// Says that the instance is gone or given back.
+    /// Says that the instance is gone or given back. Whoever still waits for it has no answer.
     fn end(&self) {
+        drop(self.retire());
         self.0.ended.send_replace(true);
+    }
+
+    /// Retires the instance for good, and gives the requests that it will not come to.
+    fn retire(&self) -> VecDeque<Job> {
+        let mut seats = self.lock();
+        seats.state = State::Retired;
+        std::mem::take(&mut seats.waiting)
     }
 
     fn next(&self) -> Option<Job> {
@@ -290,7 +298,7 @@ impl StandardInstance {
             // Only components of 0.3 are shared.
             Handler::P2(_) => Ended::ByItself(Ok(())),
         };
-        shared.lock().state = State::Retired;
+        let waiting = shared.retire();
         let failure = match &ended {
             // A guest that says that it is done is done.
             Ended::ByItself(Err(trap)) if trap.downcast_ref::<I32Exit>().is_none_or(|exit| exit.0 != 0) => {
@@ -303,6 +311,9 @@ impl StandardInstance {
             }
         };
         requests.all().iter().for_each(|request| settle(request, failure.as_ref()));
+        // Those that came while it ended are not left to wait for their time limit.
+        waiting.iter().for_each(|job| settle(&job.active, failure.as_ref()));
+        drop(waiting);
         self.store.data_mut().http.share(None);
         if let Ended::ByItself(Ok(())) = ended {
             give_back(self);
