@@ -50,7 +50,7 @@ struct Shared {
     seats: Mutex<Seats>,
     /// Wakes the instance for requests that wait.
     waker: AtomicWaker,
-    /// Told whenever the seats change.
+    /// Told whenever a request has left its seat.
     changed: Notify,
     requests: Requests,
     ended: watch::Sender<bool>,
@@ -218,6 +218,16 @@ impl SharedInstance {
         is_empty
     }
 
+    /// Retires the instance for good, unless a request has joined it meanwhile.
+    fn retire_if_free(&self) -> bool {
+        let mut seats = self.lock();
+        let is_free = seats.taken == 0;
+        if is_free {
+            seats.state = State::Retired;
+        }
+        is_free
+    }
+
     fn leave(&self, state: Option<State>) {
         let mut seats = self.lock();
         seats.taken = seats.taken.saturating_sub(1);
@@ -238,7 +248,7 @@ impl SharedInstance {
             match (taken, state) {
                 (0, State::Retired) => return,
                 (0, State::Serving) => {
-                    if tokio::time::timeout(limit, changed).await.is_err() {
+                    if tokio::time::timeout(limit, changed).await.is_err() && self.retire_if_free() {
                         return;
                     }
                 }
