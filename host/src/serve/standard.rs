@@ -32,8 +32,8 @@ pub(super) async fn answer(
     generation.pool.context().outbound.propagators().inject(&server, Some(baggage), request.headers_mut());
     let recorder = SharedRecorder::new(recorder);
     // A guest that goes on after its response still takes a place, and still runs the generation that it began with.
-    let hold = Box::new((permit, exchange.lease().clone()));
-    let invocation = HttpInvocation { request, recorder: recorder.clone(), locals, hold };
+    let (place, hold) = (Box::new(permit), Box::new(exchange.lease().clone()));
+    let invocation = HttpInvocation { request, recorder: recorder.clone(), locals, place, hold };
     exchange.guest_begins();
     let HttpHandled { result, run } = instances.handle(invocation).await;
     exchange.guest_ends();
@@ -56,7 +56,8 @@ pub(super) async fn probe(
         return Ok(StatusCode::PAYLOAD_TOO_LARGE);
     };
     let recorder = SharedRecorder::new(recorder);
-    let invocation = HttpInvocation { request, recorder: recorder.clone(), locals, hold: Box::new(()) };
+    let (place, hold) = (Box::new(()), Box::new(()));
+    let invocation = HttpInvocation { request, recorder: recorder.clone(), locals, place, hold };
     let HttpHandled { result, .. } = instances.handle(invocation).await;
     let answer = result.map(|reply| reply.status);
     recorder.with(|recorder| probe_span::answered(recorder, &answer));

@@ -26,8 +26,10 @@ pub struct HttpInvocation {
     pub recorder: SharedRecorder,
     /// The services of this host that the guest may call without a socket.
     pub locals: Arc<dyn LocalCalls>,
-    /// What the request takes up until its guest has ended, which may be after its response. Dropped after the last span
-    /// was handed over.
+    /// The request's place among those that the service serves at one time.
+    pub place: Box<dyn Send>,
+    /// What else the request takes up until its guest has ended, which may be after its response. Dropped after the last
+    /// span was handed over.
     pub hold: Box<dyn Send>,
 }
 

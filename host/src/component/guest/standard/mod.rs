@@ -141,10 +141,10 @@ impl StandardInstance {
         run: Arc<Run>,
         give_back: GiveBack,
     ) {
-        let HttpInvocation { request, recorder, locals, hold } = invocation;
+        let HttpInvocation { request, recorder, locals, place, hold } = invocation;
         self.serve(request, HttpGuestRequest { recorder, locals, run, printed: None }, answer, give_back).await;
         // Whoever waits for this finds the request's spans handed over, and the instance gone or given back.
-        drop(hold);
+        drop((place, hold));
     }
 
     async fn serve(

@@ -6,7 +6,8 @@
 //! instance takes no more requests, and goes when the others have ended.
 //!
 //! Wasmtime does not tell when the work of one request has ended, only when none is left. A request therefore keeps its
-//! place until then, or for [`AFTER_RESPONSE`] after its response body has left.
+//! spans and its generation until then, or for [`AFTER_RESPONSE`] after its response body has left. Its place it gives up
+//! with the response: an instance that always serves somebody would else hold up to a second's worth of places.
 
 use std::collections::VecDeque;
 use std::future::{Future, poll_fn};
@@ -37,7 +38,7 @@ use crate::component::invocation::Reply;
 use crate::component::store_data::StoreData;
 use crate::hostfn::guest_request::{HttpGuestRequest, Requests};
 
-/// How long a request keeps its place and its spans after its response has left, where its instance still works.
+/// How long a request keeps its spans and its generation after its response has left, where its instance still works.
 const AFTER_RESPONSE: Duration = Duration::from_secs(1);
 
 /// An instance that serves, and that more requests may join. Clones are the same.
@@ -84,6 +85,7 @@ pub(in crate::component) struct Waiter {
     answered: oneshot::Receiver<Answer>,
     run: Arc<Run>,
     takes_trailers: bool,
+    place: Box<dyn Send>,
     hold: Box<dyn Send>,
 }
 
@@ -92,19 +94,21 @@ struct Seat {
     shared: SharedInstance,
     run: Arc<Run>,
     has_ended: bool,
+    /// Its place among the service's requests, until its response has left.
+    place: Option<Box<dyn Send>>,
     _hold: Box<dyn Send>,
 }
 
 impl Job {
     /// What the instance gets of a request, and what stays with whoever waits for the answer.
     pub fn new(invocation: HttpInvocation) -> (Job, Waiter) {
-        let HttpInvocation { request, recorder, locals, hold } = invocation;
+        let HttpInvocation { request, recorder, locals, place, hold } = invocation;
         let (takes_trailers, run) = (takes_trailers(request.headers()), Arc::new(Run::default()));
         let printed = Some((GuestOutput::default(), GuestOutput::default()));
         let active = HttpGuestRequest { recorder, locals, run: run.clone(), printed };
         let (answer, answered) = oneshot::channel();
         let job = Job { request: request.map(GuestRequestBody::new), active, answer };
-        (job, Waiter { answered, run, takes_trailers, hold })
+        (job, Waiter { answered, run, takes_trailers, place, hold })
     }
 }
 
@@ -153,8 +157,9 @@ impl SharedInstance {
 
     /// Waits for the answer to a request.
     pub async fn answer(&self, waiter: Waiter, limit: Duration) -> HttpHandled {
-        let Waiter { answered, run, takes_trailers, hold } = waiter;
-        let seat = Seat { shared: self.clone(), run: run.clone(), has_ended: false, _hold: hold };
+        let Waiter { answered, run, takes_trailers, place, hold } = waiter;
+        let (shared, place) = (self.clone(), Some(place));
+        let seat = Seat { shared, run: run.clone(), has_ended: false, place, _hold: hold };
         let result = match tokio::time::timeout(limit, answered).await {
             Ok(Ok(answer)) => match check(answer, &run) {
                 Ok((head, mut body)) => {
@@ -268,6 +273,7 @@ impl Seat {
         self.run.body_over().await;
         self.has_ended = true;
         self.shared.leave(None);
+        drop(self.place.take());
         // What the guest does for it later is for nobody.
         let _ = tokio::time::timeout(AFTER_RESPONSE, self.shared.ended()).await;
     }
