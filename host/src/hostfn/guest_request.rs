@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use wasmtime::component::GuestTaskId;
 
@@ -52,6 +53,18 @@ impl Requests {
     /// All of them.
     pub fn all(&self) -> Vec<HttpGuestRequest> {
         self.lock().values().cloned().collect()
+    }
+
+    /// Puts time for which the instance kept a thread busy down to all of them, in equal parts.
+    pub fn add_busy(&self, time: Duration) {
+        let requests = self.lock();
+        let share = time / u32::try_from(requests.len().max(1)).unwrap_or(u32::MAX);
+        requests.values().for_each(|request| request.run.add_busy(share));
+    }
+
+    /// Says how much linear memory the instance has.
+    pub fn set_memory(&self, bytes: u64) {
+        self.lock().values().for_each(|request| request.run.set_memory(bytes));
     }
 
     /// The one of a task, or the only one there is where no task leads to the call.

@@ -99,7 +99,7 @@ impl HttpState {
     /// Says how much linear memory the instance has to whoever it serves.
     pub fn set_memory(&self, bytes: u64) {
         match &self.requests {
-            Some(requests) => requests.all().iter().for_each(|request| request.run.set_memory(bytes)),
+            Some(requests) => requests.set_memory(bytes),
             None => self.request().into_iter().for_each(|request| request.run.set_memory(bytes)),
         }
     }

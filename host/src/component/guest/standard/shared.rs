@@ -384,9 +384,7 @@ async fn split<T>(serving: impl Future<Output = T>, requests: &Requests) -> T {
     poll_fn(|context| {
         let start = Instant::now();
         let polled = serving.as_mut().poll(context);
-        let requests = requests.all();
-        let share = start.elapsed() / u32::try_from(requests.len().max(1)).unwrap_or(u32::MAX);
-        requests.iter().for_each(|request| request.run.add_busy(share));
+        requests.add_busy(start.elapsed());
         polled
     })
     .await
