@@ -14,8 +14,8 @@ use super::kind::Coding;
 const GZIP_LEVEL: u32 = 5;
 const ZSTD_LEVEL: i32 = 3;
 const BROTLI_LEVEL: u32 = 4;
-/// Brotli's window, as a power of two: what one response may take of memory follows from it.
-const BROTLI_WINDOW: u32 = 19;
+/// The window of zstd and of Brotli, as a power of two: what one response may take of memory follows from it.
+const WINDOW: u32 = 19;
 /// Brotli's buffer.
 const BROTLI_BUFFER: usize = 4096;
 
@@ -29,9 +29,13 @@ pub(super) enum Encoder {
 impl Encoder {
     pub fn new(coding: Coding) -> io::Result<Encoder> {
         Ok(match coding {
-            Coding::Zstd => Encoder::Zstd(ZstdEncoder::new(Vec::new(), ZSTD_LEVEL)?),
+            Coding::Zstd => {
+                let mut encoder = ZstdEncoder::new(Vec::new(), ZSTD_LEVEL)?;
+                encoder.window_log(WINDOW)?;
+                Encoder::Zstd(encoder)
+            }
             Coding::Brotli => {
-                let writer = CompressorWriter::new(Vec::new(), BROTLI_BUFFER, BROTLI_LEVEL, BROTLI_WINDOW);
+                let writer = CompressorWriter::new(Vec::new(), BROTLI_BUFFER, BROTLI_LEVEL, WINDOW);
                 Encoder::Brotli(Box::new(writer))
             }
             Coding::Gzip => Encoder::Gzip(GzEncoder::new(Vec::new(), Compression::new(GZIP_LEVEL))),
