@@ -3,7 +3,7 @@
 
 use http::header::{ACCEPT_ENCODING, ACCEPT_RANGES, CONTENT_ENCODING, CONTENT_LENGTH, ORIGIN};
 use http::response::Parts;
-use http::{HeaderValue, Method};
+use http::{HeaderValue, StatusCode};
 use http_body::Body as _;
 
 use super::arrival::Arrival;
@@ -25,7 +25,7 @@ pub(super) struct ResponseRules {
 enum Compression {
     /// Nobody asks for it.
     Off,
-    /// It could be, but the client does not want it, or gets no body.
+    /// It could be, but the client does not want it.
     Declined,
     /// Like this, where it is worth it.
     With(Coding),
@@ -38,7 +38,6 @@ impl ResponseRules {
         let compression = match &*config.compression {
             [] => Compression::Off,
             _ if arrival.connection.is_none() => Compression::Off,
-            _ if arrival.method == Method::HEAD => Compression::Declined,
             offered => coding::select(&arrival.headers, offered).map_or(Compression::Declined, Compression::With),
         };
         let origin = arrival.headers.get(ORIGIN).filter(|_| config.cors.is_some()).cloned();
@@ -49,6 +48,9 @@ impl ResponseRules {
     pub fn apply(&self, parts: &mut Parts, body: Body) -> Body {
         if let Some(cors) = &self.config().cors {
             cors.mark(self.origin.as_ref(), &mut parts.headers);
+        }
+        if parts.status == StatusCode::NOT_MODIFIED {
+            self.apply_to_unmodified(parts);
         }
         if self.compression == Compression::Off || !coding::is_codable(parts.status, &parts.headers, size(parts, &body))
         {
@@ -61,6 +63,16 @@ impl ResponseRules {
         parts.headers.remove(ACCEPT_RANGES);
         coding::weaken_etag(&mut parts.headers);
         coding.encode(self.bounded(body))
+    }
+
+    /// What the client has may have been coded: caches know it by the same fields (RFC 9110, 15.4.5).
+    fn apply_to_unmodified(&self, parts: &mut Parts) {
+        if self.compression != Compression::Off {
+            vary(&mut parts.headers, &ACCEPT_ENCODING);
+        }
+        if let Compression::With(_) = self.compression {
+            coding::weaken_etag(&mut parts.headers);
+        }
     }
 
     /// The limit of a response's body holds for what the guest gives, not for what is left of it.
