@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::fmt::Display;
 
 use bytes::Bytes;
-use http::header::{CONTENT_ENCODING, CONTENT_TYPE, ETAG};
+use http::header::{CONTENT_ENCODING, CONTENT_RANGE, CONTENT_TYPE, ETAG};
 use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode};
 use serde::de::IgnoredAny;
 
@@ -14,8 +14,14 @@ const PROBLEM: &str = "application/problem+json";
 /// The longest body that is looked into.
 const BODY_LIMIT: usize = 64 * 1024;
 /// Fields that say something of the exact bytes of a body.
-const BOUND_TO_BYTES: [HeaderName; 4] =
-    [CONTENT_ENCODING, ETAG, HeaderName::from_static("content-digest"), HeaderName::from_static("repr-digest")];
+const BOUND_TO_BYTES: [HeaderName; 6] = [
+    CONTENT_ENCODING,
+    CONTENT_RANGE,
+    ETAG,
+    HeaderName::from_static("content-digest"),
+    HeaderName::from_static("repr-digest"),
+    HeaderName::from_static("digest"),
+];
 
 /// A problem details answer.
 pub fn problem(status: StatusCode, detail: &str) -> Response<Bytes> {

@@ -55,7 +55,7 @@ fn member(text: &str) -> Option<(&str, u16)> {
 pub fn is_codable(status: StatusCode, headers: &HeaderMap, size: Option<u64>) -> bool {
     let bound = [CONTENT_ENCODING, CONTENT_RANGE]
         .into_iter()
-        .chain(["content-digest", "repr-digest"].map(HeaderName::from_static));
+        .chain(["content-digest", "repr-digest", "digest"].map(HeaderName::from_static));
     let has_content = !matches!(
         status,
         StatusCode::NO_CONTENT | StatusCode::RESET_CONTENT | StatusCode::PARTIAL_CONTENT | StatusCode::NOT_MODIFIED
