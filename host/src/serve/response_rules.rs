@@ -78,10 +78,7 @@ impl ResponseRules {
     /// The limit of a response's body holds for what the guest gives, not for what is left of it.
     fn bounded(&self, body: Body) -> Body {
         let limits = &self.config().limits;
-        match body {
-            Body::Whole(bytes) => Body::Whole(bytes),
-            body => body.bounded(limits.response_body, limits.idle_timeout),
-        }
+        body.bounded(limits.response_body, limits.idle_timeout)
     }
 
     fn config(&self) -> &ServiceConfig {
