@@ -5,6 +5,9 @@ use serde_json::Value as Json;
 use crate::component::standard_bindings::wasi::otel::types::KeyValue;
 use crate::trace::{Attribute, Value};
 
+/// The longest JSON that is read, in bytes: what was read takes several times the room of the text.
+const LONGEST: usize = 64 << 10;
+
 /// A value that a guest gave.
 #[derive(Debug, PartialEq)]
 pub(super) enum Given {
@@ -19,8 +22,11 @@ pub(super) enum Given {
 pub(super) struct GivenAttributes(Vec<(String, Given)>);
 
 impl Given {
-    /// Reads JSON. What is none is taken as the text that it is: no SDK's slip may lose data.
+    /// Reads JSON. What is none, or is too long, is taken as the text that it is: no SDK's slip may lose data.
     pub fn parse(text: String) -> Given {
+        if text.len() > LONGEST {
+            return Given::Text(text);
+        }
         match serde_json::from_str(&text) {
             Ok(Json::String(text)) => Given::Text(text),
             Ok(Json::Bool(truth)) => Given::Boolean(truth),
