@@ -1,8 +1,8 @@
 //! The exchange: one request at one service, from its head until its response has left or was given up.
 //!
 //! It owns what the request holds (lease, permit, recorder, timer) and gives all of it back in one place; a standard guest
-//! that goes on after its response shares lease, permit and recorder until it has ended. A response that fits one write ends the exchange when it is handed over. The body of any other one takes the exchange along, as a
-//! response body.
+//! that goes on after its response shares lease, permit and recorder until it has ended. A response that fits one write ends
+//! the exchange when it is handed over. The body of any other one takes the exchange along, as a response body.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};

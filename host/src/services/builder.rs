@@ -73,7 +73,7 @@ pub struct GenerationBuilder {
 }
 
 impl GenerationBuilder {
-    /// An builder whose services' Resources carry `resource` besides their own attributes.
+    /// A builder whose services' Resources carry `resource` besides their own attributes.
     pub fn new(
         engine: Engine,
         state: StateStore,
