@@ -86,13 +86,15 @@ pub(in crate::component) fn link(
     world: HttpWorld,
     imports: &[String],
 ) -> wasmtime::Result<StandardPre> {
-    let pre = match imports.iter().find(|name| is_logging(name)) {
-        Some(name) if name != LOGGING => {
-            let mut linker = linker.clone();
+    let others: Vec<_> = imports.iter().filter(|name| is_logging(name) && name.as_str() != LOGGING).collect();
+    let pre = if others.is_empty() {
+        linker.instantiate_pre(component)?
+    } else {
+        let mut linker = linker.clone();
+        for name in others {
             logging::add_to_linker(&mut linker, name)?;
-            linker.instantiate_pre(component)?
         }
-        _ => linker.instantiate_pre(component)?,
+        linker.instantiate_pre(component)?
     };
     match world {
         HttpWorld::P2 => p2::bindings::ProxyPre::new(pre).map(StandardPre::P2),
