@@ -42,15 +42,12 @@ async fn run(arguments: RunArguments, environment: Environment) -> Result<(), Co
     let config = cli::load(&arguments, &environment)?;
     let telemetry = cli::telemetry_line(&config);
     // In a task of its own: what compiles or opens a file cannot be interrupted, and must not keep the host from ending.
-    let started = tokio::spawn(Host::start_with(config, environment, cli::printers(&log, &arguments), log.export()));
-    let host = tokio::select! {
-        biased;
-        () = signals.stop() => {
-            tracing::info!("stopped before anything was served");
-            return Ok(());
-        }
-        started = started => started.map_err(std::io::Error::other)??,
+    let starting = tokio::spawn(Host::start_with(config, environment, cli::printers(&log, &arguments), log.export()));
+    let Some(started) = signals.stop_or(starting).await else {
+        tracing::info!("stopped before anything was served");
+        return Ok(());
     };
+    let host = started.map_err(std::io::Error::other)??;
     log.print(&cli::banner(&host, &telemetry, arguments.log_format));
     cli::link_first_trace(&host, &log, arguments.log_format);
     while signals.next().await == Asked::Reload {

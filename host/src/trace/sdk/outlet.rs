@@ -6,6 +6,7 @@
 
 use std::fmt;
 use std::sync::Arc;
+use std::time::Duration;
 
 use opentelemetry::InstrumentationScope;
 use opentelemetry_sdk::Resource;
@@ -15,6 +16,10 @@ use opentelemetry_sdk::trace::{SpanData, SpanExporter};
 use tokio::runtime::Handle;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
+
+/// How long an export that is under way when the host stops may take before it is sent anew: most have only to be answered,
+/// and would arrive twice.
+const UNDER_WAY: Duration = Duration::from_millis(500);
 
 /// How far the host has come.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -87,9 +92,13 @@ where
 {
     let runs = *phase.borrow() == Phase::Runs;
     if runs {
+        let given_up = async {
+            reached(&mut phase, Phase::Stops).await;
+            tokio::time::sleep(UNDER_WAY).await;
+        };
         tokio::select! {
             sent = steady() => return sent,
-            () = reached(&mut phase, Phase::Stops) => {}
+            () = given_up => {}
         }
     }
     last().await
