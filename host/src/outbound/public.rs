@@ -1,27 +1,28 @@
 //! Which addresses are public: those that any host on the internet may be asked at. What a wildcard allows leads there
 //! and nowhere else, whatever a name resolves to: not into the host's own network, and not to the metadata of a cloud.
 //!
-//! The ranges are those of IANA's registries of special-purpose addresses (RFC 6890).
+//! The ranges are those of IANA's registries of special-purpose addresses (RFC 6890), and one address that a cloud has taken.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 /// IPv4 networks that are not public, by address and length of the prefix.
-const SPECIAL: [([u8; 4], u32); 15] = [
-    ([0, 0, 0, 0], 8),       // this network
-    ([10, 0, 0, 0], 8),      // private
-    ([100, 64, 0, 0], 10),   // shared by carriers' NAT
-    ([127, 0, 0, 0], 8),     // loopback
-    ([169, 254, 0, 0], 16),  // link-local, metadata of clouds among it
-    ([172, 16, 0, 0], 12),   // private
-    ([192, 0, 0, 0], 24),    // IETF protocols
-    ([192, 0, 2, 0], 24),    // documentation
-    ([192, 88, 99, 0], 24),  // relays of 6to4
-    ([192, 168, 0, 0], 16),  // private
-    ([198, 18, 0, 0], 15),   // benchmarks
-    ([198, 51, 100, 0], 24), // documentation
-    ([203, 0, 113, 0], 24),  // documentation
-    ([224, 0, 0, 0], 4),     // multicast
-    ([240, 0, 0, 0], 4),     // reserved, broadcast among it
+const SPECIAL: [([u8; 4], u32); 16] = [
+    ([0, 0, 0, 0], 8),        // this network
+    ([10, 0, 0, 0], 8),       // private
+    ([100, 64, 0, 0], 10),    // shared by carriers' NAT
+    ([127, 0, 0, 0], 8),      // loopback
+    ([168, 63, 129, 16], 32), // the platform of Azure, which answers its own machines alone
+    ([169, 254, 0, 0], 16),   // link-local, metadata of clouds among it
+    ([172, 16, 0, 0], 12),    // private
+    ([192, 0, 0, 0], 24),     // IETF protocols
+    ([192, 0, 2, 0], 24),     // documentation
+    ([192, 88, 99, 0], 24),   // relays of 6to4
+    ([192, 168, 0, 0], 16),   // private
+    ([198, 18, 0, 0], 15),    // benchmarks
+    ([198, 51, 100, 0], 24),  // documentation
+    ([203, 0, 113, 0], 24),   // documentation
+    ([224, 0, 0, 0], 4),      // multicast
+    ([240, 0, 0, 0], 4),      // reserved, broadcast among it
 ];
 
 /// Whether an address is public.
@@ -61,7 +62,16 @@ mod tests {
 
     #[test]
     fn what_belongs_to_hosts_on_the_internet_is_public() {
-        for text in ["8.8.8.8", "1.1.1.1", "100.63.0.1", "100.128.0.1", "172.15.0.1", "172.32.0.1", "192.167.0.1"] {
+        for text in [
+            "8.8.8.8",
+            "1.1.1.1",
+            "100.63.0.1",
+            "100.128.0.1",
+            "168.63.129.17",
+            "172.15.0.1",
+            "172.32.0.1",
+            "192.167.0.1",
+        ] {
             assert!(is_public(text.parse().unwrap()), "{text}");
             assert!(is_public(format!("::ffff:{text}").parse().unwrap()), "mapped {text}");
         }
@@ -79,6 +89,7 @@ mod tests {
             "100.127.255.255",
             "127.0.0.1",
             "127.255.0.1",
+            "168.63.129.16",
             "169.254.169.254",
             "172.16.0.1",
             "172.31.255.255",
