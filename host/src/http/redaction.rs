@@ -1,7 +1,8 @@
 //! What of a URL may stand on a span: the semantic conventions ask for secrets to be left out.
 //!
 //! A parameter is judged by its name as a server reads it: percent-encoding is undone, case and everything that is neither
-//! a letter nor a digit count for nothing. So `to%6ben`, `Access-Token` and `user[token]` are all tokens.
+//! a letter nor a digit count for nothing. So `to%6ben`, `Access-Token` and `user[token]` are all tokens. A value that is a
+//! URL or a form in its turn, such as a page to go back to, is left out whole where there is a secret in it.
 
 use std::borrow::Cow;
 use std::sync::Arc;
@@ -32,6 +33,9 @@ const ENDINGS: [&str; 15] = [
 
 /// Names of secrets that other names end in too, as in `zip_code`.
 const WHOLE: [&str; 9] = ["assertion", "auth", "code", "codeverifier", "otp", "pass", "pwd", "samlresponse", "sig"];
+
+/// How often a value is decoded in search of a secret.
+const NESTED: usize = 4;
 
 /// Which parameters of URLs are secret. Cheap to clone.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -93,11 +97,41 @@ impl Redaction {
         redacted
     }
 
-    /// The name of a pair whose value is secret.
+    /// The name of a pair whose value is secret, or has a secret in it.
     fn secret_name<'p>(&self, pair: &'p str) -> Option<&'p str> {
         let (name, value) = pair.split_once('=')?;
-        let is_empty = value.trim_end_matches(['&', ';']).is_empty();
-        (!is_empty && self.is_secret(name)).then_some(name)
+        let value = value.trim_end_matches(['&', ';']);
+        (!value.is_empty() && (self.is_secret(name) || self.has_secret(value))).then_some(name)
+    }
+
+    /// Whether a value has a secret in it, however often it is encoded.
+    fn has_secret(&self, value: &str) -> bool {
+        if !value.contains(['%', '=', '@']) {
+            return false;
+        }
+        let mut text = value.to_owned();
+        for _ in 0..NESTED {
+            if self.shows_secret(&text) {
+                return true;
+            }
+            let decoded = percent_encoding::percent_decode_str(&text).decode_utf8_lossy().into_owned();
+            if decoded == text {
+                return false;
+            }
+            text = decoded;
+        }
+        // Nobody encodes that often who has nothing to hide.
+        true
+    }
+
+    /// Whether a text has a secret parameter, or a user before a host.
+    fn shows_secret(&self, text: &str) -> bool {
+        let is_secret = |part: &str| {
+            let pair = part.split_once('=').filter(|(_, value)| !value.is_empty());
+            pair.is_some_and(|(name, _)| self.is_secret(name))
+        };
+        let has_user = |rest: &str| rest.split(['/', '?', '#']).next().is_some_and(|host| host.contains('@'));
+        text.split(['?', '#', '&', ';']).any(is_secret) || text.split("://").skip(1).any(has_user)
     }
 }
 
@@ -125,9 +159,7 @@ mod tests {
     fn secrets_in_a_query_are_replaced_and_nothing_else() {
         assert_eq!(query("a=1&sig=s3cret&b="), "a=1&sig=REDACTED&b=");
         assert_eq!(query("X-Amz-Signature=x&X-Goog-Signature=y"), "X-Amz-Signature=REDACTED&X-Goog-Signature=REDACTED");
-        for plain in
-            ["", "sig", "token=", "design=1&q=2", "a=sig=1", "&&", "zip_code=1&encoded=2&tokens=3", "sig;", "=1"]
-        {
+        for plain in ["", "sig", "token=", "design=1&q=2", "&&", "zip_code=1&encoded=2&tokens=3", "sig;", "=1"] {
             assert_eq!(query(plain), plain);
         }
     }
@@ -178,6 +210,30 @@ mod tests {
         assert_eq!(query("a=1;token=2;b=3"), "a=1;token=REDACTED;b=3");
         assert_eq!(query("token=a=b"), "token=REDACTED");
         assert_eq!(query("tok%00en=1&%=2&token%=3"), "tok%00en=REDACTED&%=2&token%=REDACTED");
+    }
+
+    #[test]
+    fn a_secret_within_a_value_takes_the_value_along() {
+        for value in [
+            "https://a.example/cb?token=s3cret",
+            "https%3A%2F%2Fa.example%2Fcb%3Ftoken%3Ds3cret",
+            "https%3A%2F%2Fa.example%2Fcb%3Fx%3D1%26to%256ben%3Ds3cret%23y",
+            "https%253A%252F%252Fa.example%252F%2523access_token%253Ds3cret",
+            "https%3A%2F%2Fme%3As3cret%40a.example%2F",
+            "password%3Ds3cret",
+            "sig=s3cret",
+        ] {
+            assert_eq!(query(&format!("a=1&next={value}&b=2")), "a=1&next=REDACTED&b=2", "{value}");
+        }
+        for plain in [
+            "next=https%3A%2F%2Fa.example%2Fcb%3Fpage%3D2%26token%3D",
+            "mail=me%40a.example",
+            "share=100%",
+            "q=a%20b%3Dc",
+            "id=Zm9v==",
+        ] {
+            assert_eq!(query(plain), plain);
+        }
     }
 
     #[test]
