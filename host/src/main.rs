@@ -5,9 +5,9 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::Parser;
-use spandrel::Host;
 use spandrel::cli::{self, Arguments, Asked, Command, CommandError, RunArguments, Signals};
 use spandrel::config::Environment;
+use spandrel::{Config, Host};
 
 /// Spans are made on one thread and freed on another, all the time: the system's allocator takes a third of the
 /// throughput for that.
@@ -39,8 +39,8 @@ fn main() -> ExitCode {
 async fn run(arguments: RunArguments, environment: Environment) -> Result<(), CommandError> {
     let mut signals = Signals::listen()?;
     let log = cli::start_log(arguments.log_format, &environment)?;
-    let config = cli::load(&arguments, &environment)?;
-    let telemetry = cli::telemetry_line(&config);
+    let config = Config::load(&arguments.manifest, &environment)?;
+    let telemetry = cli::running_telemetry_line(&config, &arguments);
     // In a task of its own: what compiles or opens a file cannot be interrupted, and must not keep the host from ending.
     let starting = tokio::spawn(Host::start_with(config, environment, cli::printers(&log, &arguments), log.export()));
     let Some(started) = signals.stop_or(starting).await else {

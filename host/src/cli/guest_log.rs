@@ -11,17 +11,16 @@ use time::OffsetDateTime;
 
 use super::arguments::{LogFormat, RunArguments};
 use super::log::{Log, terminal};
-use crate::config::{Config, ConfigError, Environment};
 use crate::printable::printable;
 use crate::telemetry;
-use crate::trace::{Attribute, Exporter, LogRecord, Printers, Segment, Severity, TreeDetail, Value};
+use crate::trace::{Attribute, LogRecord, Printers, Segment, Severity, TreeDetail, Value};
 
 /// The most bytes of a message and of each attribute that are shown.
 const TEXT: usize = 4 << 10;
 /// What is not shown for people: they see it in the message, or would have to scroll past it.
 const IN_TRACES_ONLY: [&str; 3] = ["log.iostream", "exception.message", "exception.stacktrace"];
 
-/// What prints traces and log records of services beside this log.
+/// What prints traces and log records of services beside this log: with `--quiet` no log records.
 pub fn printers(log: &Log, arguments: &RunArguments) -> Printers {
     let (format, detail) = (arguments.log_format, tree_detail(arguments.attributes));
     let (lines, color) = (log.service_lines(), log.has_color());
@@ -37,24 +36,11 @@ pub fn printers(log: &Log, arguments: &RunArguments) -> Printers {
             });
         }
     };
-    Printers { traces: terminal(format), detail, logs: Some(Box::new(print)) }
+    Printers { traces: terminal(format), detail, logs: if arguments.quiet { None } else { Some(Box::new(print)) } }
 }
 
 fn tree_detail(attributes: bool) -> TreeDetail {
     if attributes { TreeDetail::Attributes } else { TreeDetail::Line }
-}
-
-/// What `spandrel run` is to serve. With `--quiet` what services log stays off the terminal.
-///
-/// # Errors
-///
-/// Where the manifest or the environment is wrong.
-pub fn load(arguments: &RunArguments, environment: &Environment) -> Result<Config, ConfigError> {
-    let mut config = Config::load(&arguments.manifest, environment)?;
-    if arguments.quiet {
-        config.telemetry.logs.exporters.retain(|exporter| *exporter != Exporter::Console);
-    }
-    Ok(config)
 }
 
 fn text_line(segment: &Segment, record: &LogRecord, color: bool) -> String {

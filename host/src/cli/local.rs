@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use serde_json::{Value, json};
 
-use super::arguments::{CheckArguments, InspectArguments, LogFormat};
+use super::arguments::{CheckArguments, InspectArguments, LogFormat, RunArguments};
 use super::error::CommandError;
 use super::table::{row, table};
 use crate::component::{self, Engine, HttpWorld, Inspection, Kind};
@@ -17,11 +17,20 @@ use crate::outbound::Network;
 use crate::printable::{printable, printable_lines};
 use crate::services::GenerationBuilder;
 use crate::state::{ROOM, StateStore};
-use crate::trace::Propagators;
+use crate::trace::{Exporter, Propagators};
 
 /// One line with the resolved telemetry settings.
-pub fn telemetry_line(config: &Config) -> String {
+fn telemetry_line(config: &Config) -> String {
     telemetry::summary(&config.telemetry)
+}
+
+/// The same for `spandrel run`: with `--quiet` what services log stays off the terminal.
+pub fn running_telemetry_line(config: &Config, arguments: &RunArguments) -> String {
+    let mut settings = config.telemetry.clone();
+    if arguments.quiet {
+        settings.logs.exporters.retain(|exporter| *exporter != Exporter::Console);
+    }
+    telemetry::summary(&settings)
 }
 
 /// What `spandrel run` prints when everything answers: the services, and the URLs to try.

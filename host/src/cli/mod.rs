@@ -21,8 +21,8 @@ pub use self::arguments::{
 };
 pub use self::error::{CommandError, error_text};
 pub use self::first_trace::link_first_trace;
-pub use self::guest_log::{load, printers};
-pub use self::local::{banner, telemetry_line};
+pub use self::guest_log::printers;
+pub use self::local::{banner, running_telemetry_line};
 use self::local::{check, inspect};
 pub use self::log::{Log, start_log};
 use self::remote::{act, status, swap};
