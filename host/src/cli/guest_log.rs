@@ -72,7 +72,21 @@ fn json_line(segment: &Segment, record: &LogRecord) -> String {
         "span_id": record.span_id.to_string(),
         "attributes": attributes,
     });
-    format!("{line}\n")
+    escaped(&line.to_string())
+}
+
+/// A line of JSON in which nothing controls a terminal: JSON itself leaves the last of the control characters as they are.
+fn escaped(json: &str) -> String {
+    let mut line = String::with_capacity(json.len() + 1);
+    for letter in json.chars() {
+        if letter.is_control() {
+            line.push_str(&format!("\\u{:04x}", u32::from(letter)));
+        } else {
+            line.push(letter);
+        }
+    }
+    line.push('\n');
+    line
 }
 
 /// Lets attributes through until their keys and values, as far as they are shown, are so many bytes.
@@ -81,7 +95,8 @@ fn within(most: usize) -> impl FnMut(&Attribute<'_>) -> bool {
     move |Attribute { key, value }| {
         let size = match value {
             Value::Text(text) => cut(text).len(),
-            Value::Texts(texts) => texts.iter().map(|text| text.len()).sum(),
+            // With quotes and comma: of nothing there may be very much.
+            Value::Texts(texts) => texts.iter().map(|text| text.len() + 4).sum(),
             _ => size_of::<i64>(),
         };
         let fits = key.len() + size <= left;
@@ -200,13 +215,13 @@ mod tests {
 
     #[test]
     fn json_has_an_object_on_each_line() {
-        let segment = segment("a\nb\u{1b}", &[Attribute::new("shelf", 7), Attribute::new("texts", true)]);
+        let segment = segment("a\nb\u{1b}\u{9b}\u{7f}", &[Attribute::new("shelf", 7), Attribute::new("texts", true)]);
         let line = json_line(&segment, &segment.logs[0]);
-        assert!(line.matches('\n').count() == 1 && !line.contains('\u{1b}'), "{line:?}");
+        assert!(line.matches('\n').count() == 1 && line.matches(char::is_control).count() == 1, "{line:?}");
         let json: Json = serde_json::from_str(&line).unwrap();
         assert_eq!(
             (&json["message"], &json["level"], &json["service"]),
-            (&json!("a\nb\u{1b}"), &json!("WARN"), &json!("shop"))
+            (&json!("a\nb\u{1b}\u{9b}\u{7f}"), &json!("WARN"), &json!("shop"))
         );
         assert_eq!(json["attributes"], json!({ "shelf": 7, "texts": true }));
         assert_eq!(json["trace_id"], "00000000000000000000000000000007");
