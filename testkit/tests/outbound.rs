@@ -235,7 +235,7 @@ async fn secrets_in_urls_stand_on_no_span() {
         let full = format!("{}/?api_key=REDACTED&page=2&SSN=REDACTED", origin.url());
         tree.line(&format!("{guest} GET CLIENT")).assert_attribute("url.full", full);
         let query = tree.roots()[0].attribute("url.query").as_str().unwrap_or_default();
-        assert!(query.starts_with("pass%77ord=REDACTED&url=") && query.ends_with("&token=REDACTED"), "{query}");
+        assert_eq!(query, "pass%77ord=REDACTED&url=REDACTED&token=REDACTED");
     }
     assert!(origin.asked().iter().all(|asked| asked.path.contains("api_key=s3cret")), "only spans are redacted");
 }
