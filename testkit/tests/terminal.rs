@@ -179,6 +179,7 @@ async fn a_collector_that_was_named_and_is_away_is_one_warning() {
     let text = running.stop();
     let began = text.lines().filter(|line| line.contains(&format!("the collector at {nobody} takes no "))).count();
     assert_eq!(began, 1, "{text}");
+    assert!(!text.contains("manifest applied"), "nothing has changed: {text}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
