@@ -306,6 +306,10 @@ fn service(section: &Section<'_>) -> Result<ServiceConfig> {
     ]);
     let name = section.text("name").and_then(|name| section.required(name, "name", "name = \"user-service\""));
     let name = name.and_then(|(name, place)| {
+        if name == crate::telemetry::SERVICE {
+            let problem = format!("`{name}` is the name of the host itself in telemetry");
+            return Err(section.reader.error(place, problem, "give the service another name"));
+        }
         let help = "use lower-case letters, digits and dashes, as in \"user-service\"";
         let error = || section.reader.error(place, format!("`{name}` is no name for a service"), help);
         ServiceName::parse(&name).ok_or_else(error)

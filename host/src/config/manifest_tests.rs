@@ -69,6 +69,7 @@ fn an_unknown_key_is_named_with_its_line_and_the_nearest_known_one() {
 #[test]
 fn a_wrong_value_is_named_with_its_cure() {
     check(&SERVICE.replace("\"a\"", "\"A b\""), "2:8: `A b` is no name for a service");
+    check(&SERVICE.replace("\"a\"", "\"spandrel\""), "2:8: `spandrel` is the name of the host itself in telemetry");
     check(&SERVICE.replace("name = \"a\"\n", ""), "[[service]] has no `name`\n  help: add `name = \"user-service\"`");
     check(&SERVICE.replace("listen = \"127.0.0.1:1\"\n", ""), "has no `listen`");
     check(&SERVICE.replace("127.0.0.1:1", "here"), "`here` is no address to listen on");
