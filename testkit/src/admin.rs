@@ -1,4 +1,4 @@
-//! The admin API of a host, as an operator uses it.
+//! Client for the admin API of a host.
 
 use std::net::SocketAddr;
 use std::time::Instant;
@@ -7,7 +7,7 @@ use serde_json::Value;
 
 use crate::{Answer, Client, PATIENCE};
 
-/// Talks to one console.
+/// A client for one console.
 #[derive(Clone)]
 pub struct Admin {
     client: Client,
@@ -15,7 +15,7 @@ pub struct Admin {
 }
 
 impl Admin {
-    /// Of the host whose console listens here.
+    /// A client for the host whose console listens here.
     pub fn at(console: SocketAddr) -> Admin {
         Admin { client: Client::default(), console }
     }
@@ -23,11 +23,11 @@ impl Admin {
     /// Sends a request about services, as in `/NAME/component?canary=10%25`.
     pub async fn send(&self, method: &str, path: &str, body: Vec<u8>) -> Answer {
         let path = format!("/admin/v1/services{path}");
-        // What is compiled gives way to what is served: on a machine that is busy serving, a swap takes its time.
+        // Compilation yields to serving: on a machine that is busy serving requests, a swap takes long.
         self.client.request(method, self.console, &path).untraced().body(body).patience(9 * PATIENCE).send().await
     }
 
-    /// Puts a component in place of the one that serves.
+    /// Replaces the serving component.
     pub async fn swap(&self, service: &str, bytes: Vec<u8>) -> Answer {
         self.send("PUT", &format!("/{service}/component"), bytes).await
     }
@@ -37,14 +37,14 @@ impl Admin {
         self.send("POST", &format!("/{service}/{action}"), Vec::new()).await
     }
 
-    /// What is told of a service; null where there is none of this name.
+    /// The report of a service; null if there is no service of this name.
     pub async fn status(&self, service: &str) -> Value {
         let all = self.send("GET", "", Vec::new()).await.json();
         let found = all.as_array().expect("a list").iter().find(|one| one["name"] == service);
         found.cloned().unwrap_or_default()
     }
 
-    /// Waits until what is told of a service fits.
+    /// Waits until the report of a service satisfies a condition.
     pub async fn wait_until(&self, service: &str, fits: impl Fn(&Value) -> bool) -> Value {
         let deadline = Instant::now() + 3 * PATIENCE;
         loop {
@@ -62,7 +62,7 @@ impl Admin {
         self.wait_until(service, |status| status["generation"] == generation).await
     }
 
-    /// The sum of a metric's samples on the console's page, over all services.
+    /// The sum of a metric's samples on the console's metrics page, over all services.
     pub async fn metric(&self, name: &str) -> f64 {
         let page = self.client.request("GET", self.console, "/metrics").untraced().send().await.text();
         let samples = page.lines().filter(|line| line.split(['{', ' ']).next() == Some(name));

@@ -1,8 +1,8 @@
-//! Where the build leaves what the tests use.
+//! Paths of build artifacts that the tests use.
 
 use std::path::{Path, PathBuf};
 
-/// The file of a component, by the name of its package. Panics with the cure where it was not built.
+/// The file of a component, by the name of its package. Panics with the command to build it if it is missing.
 pub fn component(package: &str) -> PathBuf {
     let file = format!("{}.wasm", package.replace('-', "_"));
     let path = target().join("wasm32-wasip2/release").join(file);
@@ -10,8 +10,8 @@ pub fn component(package: &str) -> PathBuf {
     path
 }
 
-/// A service of the shop as a component of `wasi:http`, built in one of the ways of `xtask/src/components/portable.rs`. Panics with the
-/// cure where it was not built.
+/// A service of the shop as a component of `wasi:http`, in one of the variants of `xtask/src/components/portable.rs`.
+/// Panics with the command to build it if it is missing.
 pub fn portable(way: &str, package: &str) -> PathBuf {
     let file = format!("{}.wasm", package.replace('-', "_"));
     let path = target().join("portable").join(way).join(file);
@@ -19,19 +19,20 @@ pub fn portable(way: &str, package: &str) -> PathBuf {
     path
 }
 
-/// The host's binary, of the profile that this test was built in. Panics with the cure where it was not built.
+/// The host's binary, of the profile of this test. Panics with the command to build it if it is missing.
 pub fn binary() -> PathBuf {
     let path = profile().join("spandrel");
     assert!(path.is_file(), "{} is not there: run `cargo build -p spandrel` first", path.display());
     path
 }
 
-/// `wasmtime`, of the release that the host stands on; none where it was not fetched.
+/// `wasmtime` of the release that the host uses; `None` if it was not fetched.
 pub fn reference() -> Option<PathBuf> {
     Some(target().join("reference/wasmtime")).filter(|path| path.is_file())
 }
 
-/// A component of the polyglot example, such as `product_service`. Says so and gives none where it was not built.
+/// A component of the polyglot example, such as `product_service`. Prints a message and returns `None` if it was not
+/// built.
 pub fn polyglot(name: &str) -> Option<PathBuf> {
     let path = target().join("polyglot").join(format!("{name}.wasm"));
     if !path.is_file() {
@@ -41,12 +42,12 @@ pub fn polyglot(name: &str) -> Option<PathBuf> {
     Some(path)
 }
 
-/// Compiled components are kept here from one test run to the next.
+/// The cache of compiled components, kept between test runs.
 pub fn cache() -> PathBuf {
     target().join("tmp/testkit-cache")
 }
 
-/// The folder of the profile, which holds `deps`, which holds this executable.
+/// The folder of the profile, which contains `deps`, which contains this executable.
 fn profile() -> PathBuf {
     let executable = std::env::current_exe().expect("the path of this test");
     let folder = executable.parent().expect("a folder holds this test");

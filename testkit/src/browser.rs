@@ -1,7 +1,6 @@
-//! A real browser, driven over WebDriver: Debian's Chromium and its driver.
+//! A browser driven over WebDriver: Debian's Chromium and its driver.
 //!
-//! WebDriver is a handful of JSON requests, so there is no crate for it here. Where there is no browser, tests say so
-//! and pass.
+//! WebDriver is a few JSON requests, so no crate is used for it. Without a browser, tests print a message and pass.
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpStream};
@@ -14,23 +13,23 @@ use tempfile::TempDir;
 
 use crate::{Client, PATIENCE};
 
-/// The key under which WebDriver names an element.
+/// The key that identifies an element in WebDriver.
 const ELEMENT: &str = "element-6066-11e4-a52e-4f735466cecf";
 /// How long the driver may take to start.
 const START: Duration = Duration::from_secs(60);
 
-/// A window of a browser with a profile of its own. It is closed when it is dropped.
+/// A browser window with its own profile. Closed when dropped.
 pub struct Browser {
     driver: Child,
     address: SocketAddr,
     session: String,
     client: Client,
-    /// Goes after the browser.
+    /// Dropped after the browser.
     _profile: TempDir,
 }
 
 impl Browser {
-    /// Starts a browser, or says on standard output that there is none.
+    /// Starts a browser, or prints that there is none.
     pub async fn start() -> Option<Browser> {
         let found =
             |name: &str| Command::new(name).arg("--version").output().is_ok_and(|output| output.status.success());
@@ -80,27 +79,27 @@ impl Browser {
         json!({"binary": binary, "args": arguments})
     }
 
-    /// Shows a page.
+    /// Loads a page.
     pub async fn open(&self, url: &str) {
         self.command("POST", "/url", json!({ "url": url })).await;
     }
 
-    /// The address of the page that is shown.
+    /// The URL of the current page.
     pub async fn url(&self) -> String {
         self.command("GET", "/url", Value::Null).await.as_str().unwrap_or_default().to_owned()
     }
 
-    /// Runs the body of a function in the page and gives what it returns.
+    /// Runs a function body in the page and returns its result.
     pub async fn script(&self, body: &str) -> Value {
         self.command("POST", "/execute/sync", json!({"script": body, "args": []})).await
     }
 
-    /// Runs a body that calls its last argument when it is done.
+    /// Runs a function body that calls its last argument when it is done.
     pub async fn script_async(&self, body: &str) -> Value {
         self.command("POST", "/execute/async", json!({"script": body, "args": []})).await
     }
 
-    /// Waits until a body returns something that is true, and gives it.
+    /// Waits until a function body returns a truthy value, and returns it.
     pub async fn wait_for(&self, body: &str) -> Value {
         let deadline = Instant::now() + PATIENCE;
         loop {
@@ -116,13 +115,13 @@ impl Browser {
         }
     }
 
-    /// Waits for an element and gives its text.
+    /// Waits for an element and returns its text.
     pub async fn text(&self, selector: &str) -> String {
         let text = self.wait_for(&format!("return document.querySelector({})?.innerText", json!(selector))).await;
         text.as_str().unwrap_or_default().to_owned()
     }
 
-    /// Waits for an element and clicks it as a user does: it must be there to see and nothing may cover it.
+    /// Waits for an element and clicks it as a user does: it must be visible and not covered.
     pub async fn click(&self, selector: &str) {
         self.wait_for(&format!("return document.querySelector({}) !== null", json!(selector))).await;
         let element = self.element(selector).await;
@@ -135,7 +134,7 @@ impl Browser {
         self.command("POST", &format!("/element/{element}/value"), json!({ "text": text })).await;
     }
 
-    /// Presses keys, wherever the focus is.
+    /// Presses keys in the focused element.
     pub async fn press(&self, keys: &str) {
         let actions: Vec<_> = keys
             .chars()
@@ -145,26 +144,26 @@ impl Browser {
         self.command("POST", "/actions", actions).await;
     }
 
-    /// Whether pages are shown dark.
+    /// Sets whether the browser prefers a dark colour scheme.
     pub async fn prefer_dark(&self, dark: bool) {
         let value = if dark { "dark" } else { "light" };
         let features = json!({"features": [{"name": "prefers-color-scheme", "value": value}]});
         self.devtools("Emulation.setEmulatedMedia", features).await;
     }
 
-    /// The size of the window.
+    /// Sets the size of the window.
     pub async fn resize(&self, width: u32, height: u32) {
         let metrics = json!({"width": width, "height": height, "deviceScaleFactor": 1, "mobile": false});
         self.devtools("Emulation.setDeviceMetricsOverride", metrics).await;
     }
 
-    /// Loads nothing from addresses that a pattern such as `*/console.js` fits.
+    /// Blocks URLs that match a pattern such as `*/console.js`.
     pub async fn block(&self, pattern: &str) {
         self.devtools("Network.enable", json!({})).await;
         self.devtools("Network.setBlockedURLs", json!({ "urls": [pattern] })).await;
     }
 
-    /// A picture of the window as a PNG file.
+    /// A screenshot of the window as PNG.
     pub async fn screenshot(&self, path: &Path) {
         let arguments = json!({"cmd": "Page.captureScreenshot", "params": {"format": "png"}});
         let picture = self.command("POST", "/goog/cdp/execute", arguments).await;
@@ -181,7 +180,7 @@ impl Browser {
         found[ELEMENT].as_str().expect("an element").to_owned()
     }
 
-    /// A command to this window. Panics with the driver's words where it fails.
+    /// Sends a command to this window. Panics with the driver's message if it fails.
     async fn command(&self, method: &str, path: &str, body: Value) -> Value {
         let path = format!("/session/{}{path}", self.session);
         let answer = self.send(method, &path, &body).await;
@@ -202,7 +201,7 @@ impl Browser {
 
 impl Drop for Browser {
     fn drop(&mut self) {
-        // The driver closes its browser only when it is told to.
+        // The driver closes its browser only on request.
         let close = format!("DELETE /session/{} HTTP/1.1\r\nhost: localhost\r\n\r\n", self.session);
         if let Ok(mut stream) = TcpStream::connect(self.address) {
             stream.set_read_timeout(Some(Duration::from_secs(10))).ok();
@@ -219,7 +218,7 @@ fn skipped(why: &str) -> Option<Browser> {
     None
 }
 
-/// The port that the driver says it listens on. What else it says is read and forgotten.
+/// The port from the driver's output. The rest of the output is read and discarded.
 fn port(stdout: impl Read + Send + 'static) -> u16 {
     let mut lines = BufReader::new(stdout).lines().map_while(Result::ok);
     let port = lines.find_map(|line| {
@@ -230,14 +229,14 @@ fn port(stdout: impl Read + Send + 'static) -> u16 {
     port.expect("chromedriver says where it listens")
 }
 
-/// The driver wants to know where the browser is.
+/// The executable of the browser, which the driver requires.
 fn which(name: &str) -> String {
     let path = std::env::var_os("PATH").unwrap_or_default();
     let found = std::env::split_paths(&path).map(|folder| folder.join(name)).find(|file| file.is_file());
     found.map_or_else(|| name.to_owned(), |file| file.display().to_string())
 }
 
-/// Decodes base64 as a browser writes it.
+/// Decodes base64 as the driver encodes it.
 fn base64(text: &str) -> Vec<u8> {
     let digit = |byte: u8| match byte {
         b'A'..=b'Z' => byte - b'A',

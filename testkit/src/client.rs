@@ -1,4 +1,4 @@
-//! A small HTTP client whose answers are read whole.
+//! A small HTTP client that reads whole responses.
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -13,7 +13,7 @@ use serde_json::Value;
 
 use crate::{PATIENCE, TraceId};
 
-/// Sends requests over connections that it keeps.
+/// Sends requests over pooled connections.
 #[derive(Clone)]
 pub struct Client(Pool<HttpConnector, Full<Bytes>>);
 
@@ -27,20 +27,20 @@ pub struct Request {
     patience: Duration,
 }
 
-/// What came back.
+/// A response.
 #[derive(Clone, Debug)]
 pub struct Answer {
     /// The status.
     pub status: StatusCode,
-    /// The version of the protocol.
+    /// The protocol version.
     pub version: Version,
     /// The header fields.
     pub headers: HeaderMap,
     /// The whole body.
     pub body: Bytes,
-    /// The fields after the body.
+    /// The trailers.
     pub trailers: HeaderMap,
-    /// The trace that the request was sent in, where it was.
+    /// The trace of the request, if it had one.
     pub trace: TraceId,
 }
 
@@ -51,7 +51,7 @@ impl Default for Client {
 }
 
 impl Client {
-    /// One that speaks HTTP/2 from the first byte, without TLS.
+    /// A client that uses HTTP/2 with prior knowledge, without TLS.
     pub fn h2c() -> Client {
         Client(Pool::builder(TokioExecutor::new()).http2_only(true).build_http())
     }
@@ -88,24 +88,24 @@ impl Request {
         self
     }
 
-    /// Sends it in this trace.
+    /// Sends the request in this trace.
     pub fn in_trace(mut self, trace: &TraceId) -> Request {
         self.trace = Some(trace.clone());
         self
     }
 
-    /// Waits so long for the answer.
+    /// Sets the timeout.
     pub fn patience(mut self, patience: Duration) -> Request {
         self.patience = patience;
         self
     }
 
-    /// Sends it and reads the whole answer. Panics where none comes.
+    /// Sends the request and reads the whole response. Panics if there is none.
     pub async fn send(self) -> Answer {
         self.try_send().await.unwrap_or_else(|error| panic!("no answer: {error}"))
     }
 
-    /// Sends it and reads the whole answer.
+    /// Sends the request and reads the whole response.
     pub async fn try_send(self) -> Result<Answer, String> {
         tokio::time::timeout(self.patience, self.exchange()).await.unwrap_or_else(|_| Err("a hang".to_owned()))
     }
@@ -126,7 +126,7 @@ impl Request {
 }
 
 impl Answer {
-    /// The body as JSON. Panics where it is none.
+    /// The body as JSON. Panics if it is not JSON.
     #[track_caller]
     pub fn json(&self) -> Value {
         serde_json::from_slice(&self.body).unwrap_or_else(|error| panic!("no JSON ({error}): {}", self.text()))
@@ -137,12 +137,12 @@ impl Answer {
         String::from_utf8_lossy(&self.body).into_owned()
     }
 
-    /// A header field's value, empty where there is none.
+    /// The value of a header field; empty if it is missing.
     pub fn header(&self, name: &str) -> &str {
         self.headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or_default()
     }
 
-    /// Panics unless the answer is JSON with this status.
+    /// Panics unless the response is JSON with this status.
     #[track_caller]
     pub fn assert_json(&self, status: u16, expected: &Value) {
         assert_eq!(self.status.as_u16(), status, "{}", self.text());
@@ -150,7 +150,7 @@ impl Answer {
         assert_eq!(self.json(), *expected);
     }
 
-    /// Panics unless the answer is a problem with this status whose detail contains these words.
+    /// Panics unless the response is a problem with this status whose detail contains these words.
     #[track_caller]
     pub fn assert_problem(&self, status: u16, words: &str) {
         assert_eq!(self.status.as_u16(), status, "{}", self.text());

@@ -1,6 +1,6 @@
-//! Two texts side by side, line by line, as people read differences: `-` what was expected, `+` what came.
+//! The difference of two texts by lines: `-` for expected lines, `+` for actual ones.
 
-/// The lines of both texts in one, by their longest common subsequence. Empty where the texts are the same.
+/// The merged lines of both texts, by their longest common subsequence. Empty if the texts are equal.
 pub fn lines(expected: &str, actual: &str) -> String {
     if expected == actual {
         return String::new();
@@ -27,7 +27,7 @@ pub fn lines(expected: &str, actual: &str) -> String {
     text
 }
 
-/// `lengths[i][j]` is how many lines `old[i..]` and `new[j..]` have in common.
+/// `lengths[i][j]` is the length of the longest common subsequence of `old[i..]` and `new[j..]`.
 fn common_lengths(old: &[&str], new: &[&str]) -> Vec<Vec<usize>> {
     let mut lengths = vec![vec![0; new.len() + 1]; old.len() + 1];
     for i in (0..old.len()).rev() {

@@ -1,4 +1,4 @@
-//! Answers of Jaeger's query API, brought into one form: what they say, whatever order they say it in.
+//! Normalises responses of Jaeger's query API, independent of their order.
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -7,27 +7,27 @@ use serde_json::{Value, json};
 
 use crate::{Answer, Client};
 
-/// Spans of several services, as an OTLP request in JSON: every kind of attribute, event, link and status, and clocks
-/// that disagree.
+/// Spans of several services as an OTLP request in JSON, with every kind of attribute, event, link and status, and with
+/// clock skew.
 pub const SPANS: &str = include_str!("../tests/jaeger/spans.json");
-/// Requests to the query API, a path on each line.
+/// Requests to the query API, one path per line.
 pub const REQUESTS: &str = include_str!("../tests/jaeger/requests.txt");
 
-/// Sends [`SPANS`] to a receiver of OTLP over HTTP.
+/// Sends [`SPANS`] to an OTLP/HTTP receiver.
 pub async fn send_spans(otlp: SocketAddr) {
     let request = Client::default().request("POST", otlp, "/v1/traces").untraced();
     let answer = request.header("content-type", "application/json").body(SPANS).send().await;
     assert_eq!(answer.status, 200, "{}", answer.text());
 }
 
-/// The answer to one request as `{"status": .., "body": ..}`, in the form of [`normal`].
+/// The response to one request as `{"status": .., "body": ..}`, in the form of [`normal`].
 pub async fn ask(address: SocketAddr, path: &str) -> Value {
     let answer: Answer = Client::default().request("GET", address, path).untraced().send().await;
     json!({ "status": answer.status.as_u16(), "body": normal(answer.json()) })
 }
 
-/// A body without what does not matter: the order of lists, the keys of processes, whether spans of one Resource come in
-/// one group or several, and whether a whole number has a point.
+/// A body without irrelevant differences: the order of lists, the keys of processes, whether spans of one Resource are
+/// in one group or several, and whether a whole number has a decimal point.
 pub fn normal(body: Value) -> Value {
     sorted(match body {
         Value::Object(mut body) if body.get("data").is_some_and(Value::is_array) => {
@@ -45,7 +45,7 @@ pub fn normal(body: Value) -> Value {
     })
 }
 
-/// Puts each span's process in the place of its key.
+/// Replaces the key of each span's process by the process.
 fn inline_processes(trace: &mut Value) {
     let Some(processes) = trace.as_object_mut().and_then(|trace| trace.remove("processes")) else { return };
     for span in trace["spans"].as_array_mut().into_iter().flatten() {
@@ -54,7 +54,7 @@ fn inline_processes(trace: &mut Value) {
     }
 }
 
-/// The spans of all groups, each with its Resource and its scope.
+/// The spans of all groups, each with its Resource and scope.
 fn by_resource(groups: Value) -> Value {
     let mut spans = Vec::new();
     for group in groups.as_array().into_iter().flatten() {
@@ -67,7 +67,7 @@ fn by_resource(groups: Value) -> Value {
     spans.into()
 }
 
-/// Jaeger's store in memory keeps the warnings that its v3 API adds, and adds them again with each answer.
+/// Jaeger's in-memory store keeps the warnings that its v3 API adds, and adds them again with each response.
 fn said_once(mut pair: Value) -> Value {
     if pair["key"] == "@jaeger@warnings"
         && let Some(Value::Array(warnings)) = pair.pointer_mut("/value/arrayValue/values")

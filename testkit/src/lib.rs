@@ -1,7 +1,7 @@
-//! What the integration tests stand on: a host with the shop's components on free ports, a collector that records
-//! what arrives by OTLP, and span trees to compare with what a test expects.
+//! Support for integration tests: a host with the shop's components on free ports, a collector that records what it
+//! receives by OTLP, and span trees to compare with expected ones.
 //!
-//! Nothing here sleeps to let things happen: whoever waits polls with a deadline and says what was missing.
+//! Nothing here sleeps for a fixed time: waiting functions poll with a deadline and report what was missing.
 
 mod admin;
 pub mod artifacts;
@@ -34,5 +34,5 @@ pub use trace_id::TraceId;
 pub use tree::SpanTree;
 pub use variant::{padded, reworded, variant, with_section};
 
-/// The longest that any test waits for something that should happen at once.
+/// The longest time that a test waits for something that should happen immediately.
 pub const PATIENCE: std::time::Duration = std::time::Duration::from_secs(20);

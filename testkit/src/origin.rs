@@ -1,4 +1,4 @@
-//! Something on the network for services to call: answers after a while, and remembers what it was asked.
+//! An HTTP server for services to call. It can delay its responses, and records its requests.
 
 use std::convert::Infallible;
 use std::net::SocketAddr;
@@ -17,7 +17,7 @@ use tokio::task::JoinHandle;
 
 use crate::{PATIENCE, poll};
 
-/// What an origin was asked.
+/// A recorded request.
 #[derive(Clone, Debug)]
 pub struct Asked {
     /// The method.
@@ -30,16 +30,16 @@ pub struct Asked {
     pub body: Bytes,
 }
 
-/// How an origin answers.
+/// The response of an origin.
 #[derive(Clone, Debug)]
 pub struct Manner {
     /// The status.
     pub status: u16,
     /// The body.
     pub body: Bytes,
-    /// How long it takes. `Duration::MAX` is for ever, or until [`Origin::release`].
+    /// The delay. `Duration::MAX` means until [`Origin::release`].
     pub delay: Duration,
-    /// Where it sends callers on to.
+    /// The target of a redirect.
     pub location: Option<String>,
 }
 
@@ -58,7 +58,7 @@ pub struct Origin {
 }
 
 impl Origin {
-    /// Starts one.
+    /// Starts a server.
     pub async fn start(manner: Manner) -> Origin {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
         let address = listener.local_addr().expect("a bound listener has an address");
@@ -68,7 +68,7 @@ impl Origin {
         Origin { address, asked, released, task }
     }
 
-    /// Its origin, as a manifest allows it.
+    /// Its origin, as written in a manifest's allow list.
     pub fn url(&self) -> String {
         format!("http://{}", self.address)
     }
@@ -78,17 +78,17 @@ impl Origin {
         self.address.port()
     }
 
-    /// Answers everything that would have waited for ever, from now on at once.
+    /// Ends infinite delays; later responses that would have one are sent at once.
     pub fn release(&self) {
         self.released.send_replace(true);
     }
 
-    /// Everything it was asked.
+    /// All recorded requests.
     pub fn asked(&self) -> Vec<Asked> {
         self.asked.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// Waits until it was asked so many times.
+    /// Waits until this many requests were recorded.
     pub async fn wait_until_asked(&self, times: usize) {
         let came = poll::until(PATIENCE, || (self.asked().len() >= times).then_some(())).await;
         assert!(came.is_some(), "asked {} times, not {times}", self.asked().len());

@@ -1,10 +1,10 @@
-//! Waiting for something to become true, with a deadline.
+//! Polling for a condition, with a deadline.
 
 use std::time::{Duration, Instant};
 
 const PAUSE: Duration = Duration::from_millis(5);
 
-/// Asks `probe` until it gives a value, for `patience` at most.
+/// Calls `probe` until it returns a value, for at most `patience`.
 pub async fn until<T>(patience: Duration, mut probe: impl FnMut() -> Option<T>) -> Option<T> {
     let deadline = Instant::now() + patience;
     loop {
@@ -18,7 +18,7 @@ pub async fn until<T>(patience: Duration, mut probe: impl FnMut() -> Option<T>) 
     }
 }
 
-/// The same for code that is not async.
+/// The same for synchronous code.
 pub fn until_blocking<T>(patience: Duration, mut probe: impl FnMut() -> Option<T>) -> Option<T> {
     let deadline = Instant::now() + patience;
     loop {

@@ -1,4 +1,4 @@
-//! The host's binary as a process, for what only a process has: exit status, signals, standard output.
+//! The host's binary as a process, for tests of exit status, signals and standard output.
 
 use std::convert::Infallible;
 use std::io::Read;
@@ -12,10 +12,10 @@ use std::time::Duration;
 
 use crate::{PATIENCE, artifacts, poll};
 
-/// What a command that ended has left.
+/// The result of a finished command.
 #[derive(Debug)]
 pub struct Ended {
-    /// Its exit status, where it was not killed by a signal.
+    /// Its exit status, unless a signal killed it.
     pub code: Option<i32>,
     /// Standard output.
     pub stdout: String,
@@ -28,18 +28,18 @@ pub struct Spandrel {
     child: Owned,
     stdout: Output,
     stderr: Output,
-    /// While this is there, nobody reads what it prints.
+    /// While present, nothing reads the output.
     unread: Option<[Sender<Infallible>; 2]>,
 }
 
-/// What a process has written so far, read while it runs: a full pipe would stop most.
+/// The output of a process so far. It is read continuously, because a full pipe would block the process.
 struct Output {
     text: Arc<Mutex<String>>,
     reader: JoinHandle<()>,
 }
 
 impl Output {
-    /// What comes through a pipe, from the time when `begin` is dropped.
+    /// The output from a pipe, read once `begin` is dropped.
     fn of(mut pipe: impl Read + Send + 'static, begin: Receiver<Infallible>) -> Output {
         let text = Arc::new(Mutex::new(String::new()));
         let shared = text.clone();
@@ -64,7 +64,7 @@ impl Output {
     }
 }
 
-/// Runs `spandrel` with these arguments and waits for its end.
+/// Runs `spandrel` with these arguments and waits until it ends.
 pub fn run(arguments: &[&str], environment: &[(&str, &str)]) -> Ended {
     Spandrel::start(arguments, environment).wait(Duration::from_secs(120))
 }
@@ -76,14 +76,14 @@ pub fn free_address() -> SocketAddr {
 }
 
 impl Spandrel {
-    /// Starts `spandrel` with these arguments and, of the environment, only what is given and `PATH` and `HOME`.
+    /// Starts `spandrel` with these arguments, and with only the given environment, `PATH` and `HOME`.
     pub fn start(arguments: &[&str], environment: &[(&str, &str)]) -> Spandrel {
         let mut started = Spandrel::start_unread(arguments, environment);
         started.read();
         started
     }
 
-    /// The same with standard output and standard error in pipes that nobody reads until [`Spandrel::read`].
+    /// The same with standard output and standard error in pipes that are not read until [`Spandrel::read`].
     fn start_unread(arguments: &[&str], environment: &[(&str, &str)]) -> Spandrel {
         let kept = ["PATH", "HOME"].into_iter().filter_map(|name| Some((name, std::env::var_os(name)?)));
         let mut child = Command::new(artifacts::binary())
@@ -107,39 +107,39 @@ impl Spandrel {
         Spandrel::start(&["run", "--manifest", &manifest.display().to_string()], environment)
     }
 
-    /// The same, but nobody reads what it prints until [`Spandrel::read`].
+    /// The same, with output that is not read until [`Spandrel::read`].
     pub fn serve_unread(manifest: &Path, environment: &[(&str, &str)]) -> Spandrel {
         Spandrel::start_unread(&["run", "--manifest", &manifest.display().to_string()], environment)
     }
 
-    /// Reads what it prints from here on.
+    /// Starts reading the output.
     pub fn read(&mut self) {
         self.unread = None;
     }
 
-    /// Waits until something listens at `address`. Panics with what the process said where it ends before.
+    /// Waits until the process listens at `address`. Panics with its output if it ends before.
     pub fn wait_until_listening(&mut self, address: SocketAddr) {
         let listening = poll::until_blocking(Duration::from_secs(60), || {
             assert!(self.status().is_none(), "spandrel ended: {}\n{}", self.log(), self.stderr.so_far());
             let stream = std::net::TcpStream::connect(address).ok()?;
-            // A connection to a free port may by chance start at that very port, and then it is one to itself.
+            // A connection to a free local port can use that very port as its source port, and then connects to itself.
             stream.local_addr().ok().filter(|own| *own != address)
         });
         assert!(listening.is_some(), "nothing listens at {address}");
     }
 
-    /// Sends a signal by its name, as in `TERM`.
+    /// Sends a signal by name, such as `TERM`.
     pub fn signal(&self, name: &str) {
         let sent = Command::new("kill").arg(format!("-{name}")).arg(self.child.0.id().to_string()).status();
         assert!(sent.is_ok_and(|status| status.success()), "kill -{name} failed");
     }
 
-    /// The exit status, where it has ended.
+    /// The exit status, if it has ended.
     pub fn status(&mut self) -> Option<ExitStatus> {
         self.child.0.try_wait().expect("a child can be asked for its status")
     }
 
-    /// Waits for its end, for `patience` at most; then it is killed and the test fails.
+    /// Waits for at most `patience` until it ends; then kills it and fails the test.
     pub fn wait(mut self, patience: Duration) -> Ended {
         let status = poll::until_blocking(patience, || self.status());
         if status.is_none() {
@@ -152,25 +152,25 @@ impl Spandrel {
         Ended { code: status.code(), stdout, stderr }
     }
 
-    /// Ends it at once, as a crash of the machine would.
+    /// Kills it immediately, as in a crash of the machine.
     pub fn kill(mut self) {
         self.child.0.kill().expect("a child can be killed");
         self.child.0.wait().expect("a child can be waited for");
     }
 
-    /// What it has written to standard output so far.
+    /// Its standard output so far.
     pub fn log(&self) -> String {
         self.stdout.so_far()
     }
 
-    /// Waits until the log has a line that holds all of these words, and gives it.
+    /// Waits until the log has a line that contains all of these words, and returns it.
     pub async fn wait_for_line(&self, words: &[&str]) -> String {
         let fits = |line: &&str| words.iter().all(|word| line.contains(word));
         let found = poll::until(PATIENCE, || self.log().lines().find(fits).map(str::to_owned)).await;
         found.unwrap_or_else(|| panic!("no line with {words:?} in {}", self.log()))
     }
 
-    /// How many files, sockets and pipes it has open.
+    /// The number of its open file descriptors.
     pub fn open_files(&self) -> usize {
         std::fs::read_dir(format!("/proc/{}/fd", self.child.0.id())).map_or(0, Iterator::count)
     }
@@ -183,7 +183,7 @@ impl Spandrel {
     }
 }
 
-/// Killed when it is no longer wanted.
+/// Kills the process when dropped.
 pub(crate) struct Owned(pub(crate) Child);
 
 impl Drop for Owned {

@@ -1,4 +1,4 @@
-//! A bare TCP connection, for what no HTTP client would send.
+//! A bare TCP connection, for requests that no HTTP client would send.
 
 use std::net::SocketAddr;
 
@@ -26,12 +26,13 @@ impl Connection {
         Connection::from(stream)
     }
 
-    /// Sends these bytes as they are. A peer that has already hung up is no failure here.
+    /// Sends bytes unchanged. That the peer has already closed the connection is not an error.
     pub async fn send(&mut self, bytes: impl AsRef<[u8]>) {
         self.stream.write_all(bytes.as_ref()).await.ok();
     }
 
-    /// Reads until what came ends in `end`, and takes it. Panics at a hang or where the connection ends first.
+    /// Reads until the received bytes end in `end`, and returns them. Panics at a timeout or if the connection ends
+    /// first.
     pub async fn read_until(&mut self, end: &str) -> String {
         loop {
             if let Some(at) = find(&self.unread, end.as_bytes()) {
@@ -55,13 +56,13 @@ impl Connection {
         (head, text(std::mem::replace(&mut self.unread, rest)))
     }
 
-    /// Reads until the peer hangs up. Panics at a hang.
+    /// Reads until the peer closes the connection. Panics at a timeout.
     pub async fn rest(mut self) -> String {
         while self.more().await > 0 {}
         text(self.unread)
     }
 
-    /// Whether the peer has hung up by now, without waiting.
+    /// Whether the peer has closed the connection, without waiting.
     pub fn is_closed(&self) -> bool {
         let mut byte = [0];
         matches!(self.stream.try_read(&mut byte), Ok(0))
@@ -70,7 +71,7 @@ impl Connection {
     async fn more(&mut self) -> usize {
         let mut buffer = [0; 4096];
         let read = tokio::time::timeout(2 * PATIENCE, self.stream.read(&mut buffer)).await;
-        // A reset is an end, too.
+        // A connection reset counts as the end.
         let count = read.expect("the peer sends or hangs up in time").unwrap_or(0);
         self.unread.extend_from_slice(&buffer[..count]);
         count

@@ -1,4 +1,4 @@
-//! `wasmtime serve` as a process of its own: what standard components are compared with.
+//! `wasmtime serve` as a process, the reference for standard components.
 
 use std::io::{BufRead, BufReader, Read};
 use std::net::SocketAddr;
@@ -8,7 +8,7 @@ use std::process::{Command, Stdio};
 use crate::artifacts;
 use crate::process::Owned;
 
-/// What `wasmtime serve` says when it listens.
+/// What `wasmtime serve` prints when it listens.
 const GREETING: &str = "Serving HTTP on http://";
 
 /// A running `wasmtime serve`.
@@ -18,7 +18,7 @@ pub struct Reference {
 }
 
 impl Reference {
-    /// Serves a component on a free port. Says so and gives none where the program is not there.
+    /// Serves a component on a free port. Prints a message and returns `None` if the program is missing.
     ///
     /// Blocks until the component is compiled.
     pub fn serve(component: &Path, options: &[&str]) -> Option<Reference> {
@@ -47,12 +47,12 @@ impl Reference {
         let mut said = BufReader::new(child.stderr.take().expect("standard error is piped"));
         let child = Owned(child);
         let address = address(&mut said);
-        // A full pipe would stop it.
+        // A full pipe would block the process.
         std::thread::spawn(move || said.read_to_end(&mut Vec::new()));
         Some(Reference { address, _child: child })
     }
 
-    /// Where it listens.
+    /// The address that it listens on.
     pub fn address(&self) -> SocketAddr {
         self.address
     }

@@ -1,7 +1,7 @@
-//! A host in this process, on free ports, and a collector that it exports to.
+//! A host in this process, on free ports, and a collector that receives its telemetry.
 //!
-//! Services listen on free ports, but the manifest keeps the addresses of the real shop, and calls between services of the
-//! host go by those: traces look as they do in production.
+//! Services listen on free ports, but the manifest contains the addresses of the demo, and calls between services of
+//! the host use those, so traces look as in production.
 
 use std::fmt::Write;
 use std::net::SocketAddr;
@@ -13,12 +13,12 @@ use tempfile::TempDir;
 
 use crate::{Admin, Answer, Client, Collector, Request, SpanTree, TraceId, artifacts};
 
-/// The services of the demo with the ports that they have by default.
+/// The services of the demo with their default ports.
 pub const SERVICES: [(&str, u16); 3] = [("product-service", 8000), ("user-service", 8001), ("inventory-service", 8002)];
-/// The port of the component that misbehaves.
+/// The port of the misbehaving component.
 pub const ODDITIES_PORT: u16 = 8009;
 
-/// The components of `wasi:http` 0.2 and 0.3, with the ports at which they find each other.
+/// The components of `wasi:http` 0.2 and 0.3, with the ports by which they call each other.
 pub const STANDARD: [(&str, u16); 2] = [("standard-p2", 8022), ("standard-p3", 8023)];
 
 /// A running host and its collector.
@@ -26,11 +26,11 @@ pub struct Shop {
     host: Option<Host>,
     client: Client,
     collector: Collector,
-    /// Holds the manifest and the state; gone when the shop is.
+    /// The folder of the manifest and the state. Deleted when the shop is dropped.
     folder: TempDir,
 }
 
-/// What a host will be started with.
+/// The configuration of a host to start.
 #[must_use]
 pub struct ShopBuilder {
     services: Vec<Declared>,
@@ -43,7 +43,7 @@ pub struct ShopBuilder {
     http: bool,
 }
 
-/// What of a request stands on its spans, as in the manifest of the demo.
+/// The request attributes in the manifest of the demo.
 const ATTRIBUTES: &str = r#"[[telemetry.attributes]]
 from = "header:x-client-id"
 as = "business.client_id"
@@ -72,12 +72,12 @@ struct Declared {
 }
 
 impl Shop {
-    /// Starts the shop as the demo has it, with its state in memory.
+    /// Starts the shop as in the demo, with its state in memory.
     pub async fn start() -> Shop {
         Shop::builder().start().await
     }
 
-    /// The shop as the demo has it, to be changed before it starts.
+    /// The configuration of the shop as in the demo, which can be changed before the start.
     pub fn builder() -> ShopBuilder {
         let mut builder = ShopBuilder::empty();
         for (name, port) in SERVICES {
@@ -94,7 +94,7 @@ impl Shop {
             .outbound("product-service", "allow = [\"${INVENTORY_SERVICE_URL:-http://localhost:8002}\"]\nbaggage = true")
     }
 
-    /// A host with nothing but the component that misbehaves, which may call itself.
+    /// A host with only the misbehaving component, which may call itself.
     pub fn oddities() -> ShopBuilder {
         ShopBuilder::empty()
             .service("oddities", &artifacts::component("oddities"), ODDITIES_PORT)
@@ -102,7 +102,7 @@ impl Shop {
             .outbound("oddities", &format!("allow = [\"http://localhost:{ODDITIES_PORT}\"]"))
     }
 
-    /// A host with the standard components, which may call each other, and nothing else.
+    /// A host with only the standard components, which may call each other.
     pub fn standard() -> ShopBuilder {
         let allowed = STANDARD.map(|(_, port)| format!("\"http://localhost:{port}\"")).join(", ");
         STANDARD.iter().fold(ShopBuilder::empty(), |builder, (name, port)| {
@@ -110,13 +110,13 @@ impl Shop {
         })
     }
 
-    /// Where a service listens.
+    /// The address that a service listens on.
     #[track_caller]
     pub fn address(&self, service: &str) -> SocketAddr {
         self.host().address(service).unwrap_or_else(|| panic!("no service `{service}`"))
     }
 
-    /// Where the console listens.
+    /// The address that the console listens on.
     #[track_caller]
     pub fn console(&self) -> SocketAddr {
         self.host().console_address().expect("the console is on")
@@ -133,22 +133,22 @@ impl Shop {
         self.host.as_ref().expect("the host runs")
     }
 
-    /// What the host exports to.
+    /// The collector that the host exports to.
     pub fn collector(&self) -> &Collector {
         &self.collector
     }
 
-    /// The same, to be stopped and started.
+    /// The same, mutable, to stop and start it.
     pub fn collector_mut(&mut self) -> &mut Collector {
         &mut self.collector
     }
 
-    /// Where the state lies.
+    /// The folder of the state.
     pub fn folder(&self) -> &Path {
         self.folder.path()
     }
 
-    /// A request to a service, in a trace of its own.
+    /// A request to a service, in a new trace.
     #[track_caller]
     pub fn request(&self, method: &str, service: &str, path: &str) -> Request {
         self.client.request(method, self.address(service), path)
@@ -164,12 +164,12 @@ impl Shop {
         self.request("POST", service, path).send().await
     }
 
-    /// Waits until so many spans of a trace have arrived.
+    /// Waits until a trace has this many spans.
     pub async fn trace(&self, id: &TraceId, count: usize) -> SpanTree {
         self.collector.wait_for_trace(id, count).await
     }
 
-    /// Stops the host as SIGTERM does, which sends every span that is left, and gives the collector.
+    /// Stops the host as SIGTERM does, which exports all remaining spans, and returns the collector.
     pub async fn shut_down(mut self) -> Collector {
         if let Some(host) = self.host.take() {
             host.shutdown().await;
@@ -177,7 +177,7 @@ impl Shop {
         self.collector
     }
 
-    /// All spans of one trace: the host is stopped first, so that none is still on its way.
+    /// All spans of one trace. Stops the host first, so that none is still being exported.
     pub async fn whole_trace(self, id: &TraceId) -> SpanTree {
         self.shut_down().await.trace(id)
     }
@@ -218,79 +218,79 @@ impl ShopBuilder {
         self
     }
 
-    /// A line under a service's `[[service]]`.
+    /// Adds a line to a service's `[[service]]`.
     pub fn keys(mut self, service: &str, line: &str) -> ShopBuilder {
         push(&mut self.declared(service).keys, line);
         self
     }
 
-    /// A line under a service's `[service.config]`.
+    /// Adds a line to a service's `[service.config]`.
     pub fn config(mut self, service: &str, line: &str) -> ShopBuilder {
         push(&mut self.declared(service).config, line);
         self
     }
 
-    /// The whole of a service's `[service.outbound]`.
+    /// Sets a service's `[service.outbound]`.
     pub fn outbound(mut self, service: &str, line: &str) -> ShopBuilder {
         self.declared(service).outbound = line.to_owned();
         self
     }
 
-    /// A line under a service's `[service.limits]`.
+    /// Adds a line to a service's `[service.limits]`.
     pub fn limits(mut self, service: &str, line: &str) -> ShopBuilder {
         push(&mut self.declared(service).limits, line);
         self
     }
 
-    /// An environment variable. Later ones win.
+    /// Sets an environment variable. Later calls replace earlier ones.
     pub fn env(mut self, name: &str, value: &str) -> ShopBuilder {
         self.environment.retain(|(known, _)| known != name);
         self.environment.push((name.to_owned(), value.to_owned()));
         self
     }
 
-    /// Tables at the head of the manifest, such as `[telemetry]`.
+    /// Adds tables to the head of the manifest, such as `[telemetry]`.
     pub fn head(mut self, text: &str) -> ShopBuilder {
         push(&mut self.head, text);
         self
     }
 
-    /// All of `[[telemetry.attributes]]`, in place of those of the demo.
+    /// Sets `[[telemetry.attributes]]`, replacing those of the demo.
     pub fn attributes(mut self, text: &str) -> ShopBuilder {
         self.attributes = text.to_owned();
         self
     }
 
-    /// The whole of `[state]`.
+    /// Sets `[state]`.
     pub fn state(mut self, text: &str) -> ShopBuilder {
         self.state = text.to_owned();
         self
     }
 
-    /// With the console.
+    /// Enables the console.
     pub fn with_console(self) -> ShopBuilder {
         self.console_port(8010)
     }
 
-    /// With the console on this port.
+    /// Enables the console on this port.
     pub fn console_port(mut self, port: u16) -> ShopBuilder {
         self.console = Some(port);
         self
     }
 
-    /// Where a service listens.
+    /// Sets the address of a service.
     pub fn port(mut self, service: &str, port: u16) -> ShopBuilder {
         self.declared(service).port = port;
         self
     }
 
-    /// The file of a service's component.
+    /// Sets the file of a service's component.
     pub fn component(mut self, service: &str, file: &Path) -> ShopBuilder {
         self.declared(service).component = file.to_owned();
         self
     }
 
-    /// With a collector that is already there.
+    /// Uses an existing collector.
     pub fn collector(mut self, collector: Collector) -> ShopBuilder {
         self.collector = Some(collector);
         self
@@ -302,12 +302,12 @@ impl ShopBuilder {
         self
     }
 
-    /// Starts the host. Panics with its message where it does not start.
+    /// Starts the host. Panics with its error message if it does not start.
     pub async fn start(self) -> Shop {
         self.try_start().await.unwrap_or_else(|error| panic!("the host did not start: {error}"))
     }
 
-    /// Starts the host, or gives its message.
+    /// Starts the host, or returns its error message.
     pub async fn try_start(mut self) -> Result<Shop, String> {
         let collector = self.collector.take().unwrap_or_else(Collector::start);
         let folder = tempfile::tempdir().expect("a temporary folder");
@@ -320,7 +320,7 @@ impl ShopBuilder {
         Ok(Shop { host: Some(host), client: Client::default(), collector, folder })
     }
 
-    /// The manifest as text.
+    /// The text of the manifest.
     pub fn manifest(&self) -> String {
         let mut text = String::new();
         let console = self.console.map_or("off".to_owned(), |port| format!("127.0.0.1:{port}"));
@@ -340,7 +340,7 @@ impl ShopBuilder {
         text
     }
 
-    /// What is exported goes out at once, so that tests wait for nothing.
+    /// Exports without delay, so that tests need not wait.
     fn environment(&self, collector: &Collector) -> Environment {
         let (endpoint, protocol) = match self.http {
             true => (collector.http_endpoint(), "http/protobuf"),

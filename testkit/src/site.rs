@@ -1,4 +1,4 @@
-//! A folder with a manifest and components, for a host that runs as a process of its own.
+//! A folder with a manifest and components, for a host that runs as a separate process.
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -9,7 +9,7 @@ use tempfile::TempDir;
 use crate::process::{Ended, free_address, run};
 use crate::{Admin, SERVICES, Shop, ShopBuilder, Spandrel, artifacts};
 
-/// Where a host runs: its folder, its ports, its environment.
+/// The surroundings of a host: its folder, its ports, its environment.
 pub struct Site {
     folder: TempDir,
     console: SocketAddr,
@@ -27,7 +27,7 @@ impl Site {
         site.env("SPANDREL_CACHE_DIR", &cache).env("OTEL_SDK_DISABLED", "true")
     }
 
-    /// The shop with components of its own, which may be replaced, and with its state on disk.
+    /// The shop with copies of the components, which tests can replace, and with its state on disk.
     pub fn shop() -> (Site, ShopBuilder) {
         let mut site = Site::new(&SERVICES.map(|(name, _)| name));
         let mut builder = Shop::builder();
@@ -45,7 +45,7 @@ impl Site {
         (site, builder)
     }
 
-    /// Sets an environment variable of the host. Later ones win.
+    /// Sets an environment variable of the host. Later calls replace earlier ones.
     pub fn env(mut self, name: &str, value: &str) -> Site {
         self.environment.retain(|(known, _)| known != name);
         self.environment.push((name.to_owned(), value.to_owned()));
@@ -57,28 +57,28 @@ impl Site {
         self.folder.path().join(name)
     }
 
-    /// Where a service listens.
+    /// The address that a service listens on.
     #[track_caller]
     pub fn address(&self, service: &str) -> SocketAddr {
         *self.addresses.get(service).unwrap_or_else(|| panic!("no address for `{service}`"))
     }
 
-    /// Where the console listens.
+    /// The address that the console listens on.
     pub fn console(&self) -> SocketAddr {
         self.console
     }
 
-    /// The admin API of the host that runs here.
+    /// The admin API of the host in this folder.
     pub fn admin(&self) -> Admin {
         Admin::at(self.console)
     }
 
-    /// Replaces the manifest at one stroke, as a careful editor does.
+    /// Replaces the manifest atomically.
     pub fn write(&self, manifest: &ShopBuilder) {
         self.replace("services.toml", manifest.manifest().as_bytes());
     }
 
-    /// Replaces a file at one stroke.
+    /// Replaces a file atomically.
     pub fn replace(&self, name: &str, content: &[u8]) {
         std::fs::write(self.path("next"), content).expect("a file can be written");
         std::fs::rename(self.path("next"), self.path(name)).expect("a file can be renamed");
@@ -89,14 +89,14 @@ impl Site {
         self.path("services.toml")
     }
 
-    /// Runs the host until it answers.
+    /// Starts the host and waits until it is ready.
     pub fn serve(&self) -> Spandrel {
         let mut spandrel = self.begin();
         spandrel.wait_until_listening(self.console);
         spandrel
     }
 
-    /// Begins to run the host, which takes a while.
+    /// Starts the host without waiting until it is ready.
     pub fn begin(&self) -> Spandrel {
         Spandrel::serve(&self.manifest(), &self.environment())
     }

@@ -1,4 +1,4 @@
-//! One span as a collector sees it, with attributes as JSON values so that tests compare them with `json!`.
+//! A span as a collector receives it, with attributes as JSON values, so that tests can compare them with `json!`.
 
 use std::collections::BTreeMap;
 
@@ -10,23 +10,23 @@ use serde_json::{Value, json};
 /// Attributes by key.
 pub type Attributes = BTreeMap<String, Value>;
 
-/// What kind of operation a span stands for.
+/// A span kind.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Kind {
-    /// Within a service.
+    /// Internal.
     Internal,
-    /// A request that a service answers.
+    /// Server: handles a request.
     Server,
-    /// A request that a service makes.
+    /// Client: makes a request.
     Client,
-    /// Work that another process takes up later.
+    /// Producer: creates work that another process does later.
     Producer,
-    /// Anything else.
+    /// Any other kind.
     Other,
 }
 
 impl Kind {
-    /// As OpenTelemetry's data model writes it.
+    /// The name in OpenTelemetry's data model.
     pub fn as_str(self) -> &'static str {
         match self {
             Kind::Internal => "INTERNAL",
@@ -38,25 +38,25 @@ impl Kind {
     }
 }
 
-/// A span's status.
+/// A span status.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Outcome {
-    /// Nobody set one.
+    /// Unset.
     Unset,
-    /// Success, said explicitly.
+    /// Ok.
     Ok,
-    /// Failure, with the description.
+    /// Error, with its description.
     Error(String),
 }
 
-/// Something that happened during a span.
+/// A span event.
 #[derive(Clone, Debug)]
 pub struct Event {
     /// Its name.
     pub name: String,
     /// Its attributes.
     pub attributes: Attributes,
-    /// When, in nanoseconds since 1970.
+    /// Its time, in nanoseconds since 1970.
     pub time: u64,
 }
 
@@ -73,11 +73,11 @@ pub struct Span {
     pub trace_id: String,
     /// 16 hexadecimal digits.
     pub span_id: String,
-    /// The parent's span id; none for a root.
+    /// The parent's span id; `None` for a root.
     pub parent: Option<String>,
     /// The W3C tracestate.
     pub trace_state: String,
-    /// W3C trace flags, and whether the parent was remote.
+    /// W3C trace flags, and whether the parent is remote.
     pub flags: u32,
     /// The name.
     pub name: String,
@@ -87,7 +87,7 @@ pub struct Span {
     pub attributes: Attributes,
     /// The events, in the order in which they were sent.
     pub events: Vec<Event>,
-    /// The spans that it is linked to, by trace and id, with the attributes of the link.
+    /// The links, by trace id and span id, with their attributes.
     pub links: Vec<(String, String, Attributes)>,
     /// The status.
     pub outcome: Outcome,
@@ -95,14 +95,14 @@ pub struct Span {
     pub start: u64,
     /// End in nanoseconds since 1970.
     pub end: u64,
-    /// Attributes that were over the limit.
+    /// The number of attributes dropped because of the limit.
     pub dropped_attributes: u32,
-    /// Events that were over the limit.
+    /// The number of events dropped because of the limit.
     pub dropped_events: u32,
 }
 
 impl Span {
-    /// Everything in one export of spans.
+    /// All spans of one export.
     pub fn all_of(exported: &[otlp::ResourceSpans]) -> Vec<Span> {
         let mut spans = Vec::new();
         for group in exported {
@@ -142,7 +142,7 @@ impl Span {
         }
     }
 
-    /// An attribute's value, `null` where it is not there.
+    /// The value of an attribute; `null` if it is missing.
     pub fn attribute(&self, key: &str) -> &Value {
         self.attributes.get(key).unwrap_or(&Value::Null)
     }
@@ -155,7 +155,7 @@ impl Span {
         assert_eq!(*actual, expected, "attribute `{key}` of {self}, which has {:#?}", self.attributes);
     }
 
-    /// Panics unless all attributes are there.
+    /// Panics unless all attributes are present.
     #[track_caller]
     pub fn assert_has(&self, keys: &[&str]) {
         let missing: Vec<_> = keys.iter().filter(|key| !self.attributes.contains_key(**key)).collect();
@@ -167,7 +167,7 @@ impl Span {
         matches!(self.outcome, Outcome::Error(_))
     }
 
-    /// The first event of this name.
+    /// The first event with this name.
     pub fn event(&self, name: &str) -> Option<&Event> {
         self.events.iter().find(|event| event.name == name)
     }
@@ -189,7 +189,7 @@ pub(crate) fn resource_attributes(resource: Option<&Resource>) -> Attributes {
     resource.map(|resource| attributes(&resource.attributes)).unwrap_or_default()
 }
 
-/// What a Resource says its service is called.
+/// `service.name` of a Resource.
 pub(crate) fn service_name(resource: &Attributes) -> String {
     resource.get("service.name").and_then(Value::as_str).unwrap_or_default().to_owned()
 }

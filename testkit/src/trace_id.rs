@@ -1,4 +1,4 @@
-//! Trace ids that tests make up, so that they know which trace is theirs.
+//! Trace ids chosen by tests, so that they can identify their traces.
 
 use std::collections::hash_map::RandomState;
 use std::fmt;
@@ -10,14 +10,14 @@ use std::sync::atomic::{AtomicU64, Ordering};
 pub struct TraceId(String);
 
 impl TraceId {
-    /// One that no other test has.
+    /// A trace id that no other test uses.
     pub fn fresh() -> TraceId {
         static COUNT: AtomicU64 = AtomicU64::new(1);
         let noise = RandomState::new().build_hasher().finish();
         TraceId(format!("{noise:016x}{:016x}", COUNT.fetch_add(1, Ordering::Relaxed)))
     }
 
-    /// A `traceparent` of this trace whose parent is the span `00f067aa0ba902b7` and which is sampled.
+    /// A sampled `traceparent` of this trace, with the parent span `00f067aa0ba902b7`.
     pub fn traceparent(&self) -> String {
         format!("00-{}-00f067aa0ba902b7-01", self.0)
     }

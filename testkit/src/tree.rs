@@ -1,7 +1,7 @@
-//! The spans of one trace as a tree, written as indented text without ids and times.
+//! The spans of one trace as a tree, in the form of indented text without ids and times.
 //!
-//! A line is `service name KIND`, followed by ` ERROR` where the status is one and by the attributes that were asked for.
-//! The order of siblings means nothing: both sides of a comparison are sorted.
+//! A line is `service name KIND`, followed by ` ERROR` if the status is one, and by the requested attributes. The order
+//! of siblings is ignored: both sides of a comparison are sorted.
 
 use std::collections::{BTreeMap, HashSet};
 
@@ -14,7 +14,7 @@ pub struct SpanTree {
     spans: Vec<Span>,
 }
 
-/// A line of the text and what is indented under it.
+/// A line of the text, and the lines indented below it.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 struct Node {
     line: String,
@@ -22,39 +22,39 @@ struct Node {
 }
 
 impl SpanTree {
-    /// The tree that these spans make. Whatever has a parent that is not among them is a root.
+    /// The tree of these spans. A span whose parent is not among them is a root.
     pub fn new(spans: Vec<Span>) -> SpanTree {
         SpanTree { spans }
     }
 
-    /// All spans, in no promised order.
+    /// All spans, in unspecified order.
     pub fn spans(&self) -> &[Span] {
         &self.spans
     }
 
-    /// The spans that have no parent among the others.
+    /// The spans whose parent is not among the others.
     pub fn roots(&self) -> Vec<&Span> {
         let known: HashSet<_> = self.spans.iter().map(|span| &span.span_id).collect();
         self.spans.iter().filter(|span| span.parent.as_ref().is_none_or(|parent| !known.contains(parent))).collect()
     }
 
-    /// The spans directly under one.
+    /// The children of a span.
     pub fn children(&self, parent: &Span) -> Vec<&Span> {
         self.spans.iter().filter(|span| span.parent.as_deref() == Some(&parent.span_id)).collect()
     }
 
-    /// The span that one is under, where it is in the tree.
+    /// The parent of a span, if it is in the tree.
     pub fn parent(&self, child: &Span) -> Option<&Span> {
         let id = child.parent.as_deref()?;
         self.spans.iter().find(|span| span.span_id == id)
     }
 
-    /// All spans of this name.
+    /// All spans with this name.
     pub fn named(&self, name: &str) -> Vec<&Span> {
         self.spans.iter().filter(|span| span.name == name).collect()
     }
 
-    /// The only span of this name; panics where there is none or another.
+    /// The only span with this name. Panics if there is none or more than one.
     #[track_caller]
     pub fn one(&self, name: &str) -> &Span {
         let found = self.named(name);
@@ -62,7 +62,7 @@ impl SpanTree {
         found[0]
     }
 
-    /// The only span of this service, name and kind's line, as in `user-service GET CLIENT`.
+    /// The only span with this line of service, name and kind, such as `user-service GET CLIENT`.
     #[track_caller]
     pub fn line(&self, line: &str) -> &Span {
         let found: Vec<_> = self.spans.iter().filter(|span| span.to_string() == line).collect();
@@ -70,12 +70,12 @@ impl SpanTree {
         found[0]
     }
 
-    /// The tree as text, each line with those of the attributes `show` that its span has.
+    /// The tree as text. Each line has those of the attributes `show` that its span has.
     pub fn text(&self, show: &[&str]) -> String {
         text_of(&self.nodes(show))
     }
 
-    /// Panics with the difference unless the tree is the expected one, however siblings are ordered.
+    /// Panics with the difference unless the tree equals the expected one, except for the order of siblings.
     #[track_caller]
     pub fn assert_text(&self, show: &[&str], expected: &str) {
         let expected = text_of(&parse(expected));
@@ -130,7 +130,7 @@ fn text_of(nodes: &[Node]) -> String {
     text
 }
 
-/// Reads indented text back. Two spaces are one level; the first line's indentation is level 0.
+/// Parses indented text. A level is two spaces; the first line is at level 0.
 fn parse(text: &str) -> Vec<Node> {
     let lines: Vec<_> = text.lines().filter(|line| !line.trim().is_empty()).collect();
     let indent = |line: &str| line.len() - line.trim_start().len();

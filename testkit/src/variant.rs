@@ -1,8 +1,8 @@
-//! Other versions of a component without another build.
+//! Makes other versions of a component without building it again.
 
 use crate::artifacts;
 
-/// A component's bytes with a custom section appended: the same behaviour under another digest. Version 0 is the
+/// A component's bytes with a custom section appended: the same behaviour with another digest. Version 0 is the
 /// component itself.
 pub fn variant(package: &str, version: u8) -> Vec<u8> {
     match version {
@@ -11,7 +11,7 @@ pub fn variant(package: &str, version: u8) -> Vec<u8> {
     }
 }
 
-/// The same with these bytes in the section.
+/// The same with this content of the section.
 pub fn padded(package: &str, padding: &[u8]) -> Vec<u8> {
     with_section(read(package), padding)
 }
@@ -27,7 +27,7 @@ pub fn with_section(mut bytes: Vec<u8>, padding: &[u8]) -> Vec<u8> {
 }
 
 /// A component's bytes with each text replaced by another of the same length: a version that answers differently.
-/// Panics where the component does not hold a text.
+/// Panics if the component does not contain a text.
 pub fn reworded(package: &str, words: &[(&str, &str)]) -> Vec<u8> {
     let mut bytes = read(package);
     for (old, new) in words {

@@ -1,5 +1,5 @@
-//! Cargo subcommands the suite needs: taken from the PATH where they are there, else installed once, in a
-//! fixed version, into the project's cache rather than among the user's own programs.
+//! Cargo subcommands that the suite needs: used from the PATH if present, otherwise installed once, in a fixed version,
+//! into the project's cache.
 
 use std::env;
 use std::path::PathBuf;
@@ -9,20 +9,20 @@ use anyhow::{Context, Result};
 
 use crate::{process, workspace};
 
-/// `cargo component build`: the second way to build components that the README promises.
+/// `cargo component build`: the second way to build components that the README documents.
 pub(crate) const CARGO_COMPONENT: CargoTool = CargoTool { package: "cargo-component", version: "0.21.1" };
 
-/// Checks licences, sources and doubled dependencies against `deny.toml`.
+/// Checks licences, sources and duplicate dependencies against `deny.toml`.
 pub(crate) const CARGO_DENY: CargoTool = CargoTool { package: "cargo-deny", version: "0.20.2" };
 
-/// A package that installs one program of its own name.
+/// A package that installs one program with the package's name.
 pub(crate) struct CargoTool {
     package: &'static str,
     version: &'static str,
 }
 
 impl CargoTool {
-    /// Makes sure that `cargo`, when started by `command`, finds this subcommand.
+    /// Ensures that `cargo`, when started by `command`, finds this subcommand.
     pub(crate) fn ensure(&self, command: &mut Command) -> Result<()> {
         if workspace::on_path(self.package).is_some() {
             return Ok(());

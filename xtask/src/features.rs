@@ -1,9 +1,9 @@
-//! One set of features for each dependency, whichever packages of the workspace are built.
+//! Checks that each dependency has one set of features, whichever packages of the workspace are built.
 //!
-//! Cargo unites the features that the selected packages ask for. Where two selections come to different features of a
-//! dependency, it and everything above it are compiled twice: for Wasmtime that is ten minutes. This asks `cargo tree`,
-//! which builds nothing, what each selection comes to. The cure for a difference is to name the features in
-//! `[workspace.dependencies]`, or the dependency in `host/Cargo.toml`.
+//! Cargo unifies the features that the selected packages request. If two selections lead to different features of a
+//! dependency, it and everything that depends on it are compiled twice: for Wasmtime that takes ten minutes. This check
+//! asks `cargo tree`, which builds nothing, for the features of each selection. To fix a difference, name the features
+//! in `[workspace.dependencies]`, or the dependency in `host/Cargo.toml`.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -12,20 +12,20 @@ use anyhow::{Result, bail};
 use crate::toolchain::TARGET;
 use crate::{components, host, process, workspace};
 
-/// The packages that contain the host, each by itself.
+/// The packages that contain the host, each as one selection.
 const WITH_HOST: [&str; 3] = [host::PACKAGE, host::BENCH, "testkit"];
 
-/// The features of each package, by name and version. A package that is built for the target and for build scripts has
-/// two lists, which may differ.
+/// The features of each package, by name and version. A package that is built both for the target and for build scripts
+/// has two lists, which may differ.
 type Features = BTreeMap<String, BTreeSet<String>>;
 
-/// Packages that are built together, as arguments of cargo, and what cargo makes of them.
+/// A selection of packages, as arguments of cargo, and the features that it leads to.
 struct Selection {
     arguments: Vec<String>,
     features: Features,
 }
 
-/// Fails with every dependency that would be compiled twice.
+/// Fails if any dependency would be compiled twice, and lists them.
 pub(crate) fn check() -> Result<()> {
     let differences = [host()?, components()?].concat();
     differences.iter().for_each(|difference| println!("{difference}"));
@@ -36,7 +36,7 @@ pub(crate) fn check() -> Result<()> {
     Ok(())
 }
 
-/// Whatever is checked, built or tested of the host.
+/// The selections in which the host is checked, built or tested.
 fn host() -> Result<Vec<String>> {
     let mut selections = Vec::new();
     for edges in ["normal,build", "normal,build,dev"] {
@@ -49,7 +49,7 @@ fn host() -> Result<Vec<String>> {
     Ok(differences(&selections))
 }
 
-/// The services of the shop together, and each by itself.
+/// The services of the shop together, and each separately.
 fn components() -> Result<Vec<String>> {
     let names = components::shop()?;
     let one_by_one = names.iter().map(std::slice::from_ref);
@@ -72,7 +72,8 @@ fn tree(selection: &[String], arguments: &[&str]) -> Result<Features> {
     Ok(read(&process::output(cargo.current_dir(workspace::root()))?))
 }
 
-/// Lines such as `serde v1.0.229|default,std`, with ` (proc-macro)`, the folder or ` (*)` behind either part.
+/// Parses lines such as `serde v1.0.229|default,std`, in which ` (proc-macro)`, the folder or ` (*)` may follow either
+/// part.
 fn read(tree: &str) -> Features {
     let mut features = Features::new();
     for (package, list) in tree.lines().filter_map(|line| line.split_once('|')) {
@@ -83,7 +84,7 @@ fn read(tree: &str) -> Features {
     features
 }
 
-/// A line for each package whose features are others in a selection than in the first one that has it.
+/// A line for each package whose features differ from those in the first selection that has it.
 fn differences(selections: &[Selection]) -> Vec<String> {
     let mut first = BTreeMap::<&str, (&Selection, &BTreeSet<String>)>::new();
     let mut found = BTreeMap::new();

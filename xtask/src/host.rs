@@ -1,4 +1,4 @@
-//! The host, and the program that measures it: built for release, and started in this process's place.
+//! Builds the host and the benchmark for release, and replaces this process with one of them.
 
 use std::os::unix::process::CommandExt;
 use std::process::Command;
@@ -8,7 +8,7 @@ use anyhow::{Context, Result};
 use crate::{components, polyglot, process, workspace};
 
 pub(crate) const PACKAGE: &str = "spandrel";
-/// Starts the host and its peers by itself.
+/// The benchmark, which starts the host and its peers itself.
 pub(crate) const BENCH: &str = "bench";
 
 /// `cargo xtask build`: components and host.
@@ -17,8 +17,8 @@ pub(crate) fn build() -> Result<()> {
     process::run(process::cargo().args(["build", "--release", "--package", PACKAGE]).current_dir(workspace::root()))
 }
 
-/// `cargo xtask run`: builds, then becomes `spandrel run`, so that Ctrl-C and SIGTERM reach the host itself.
-/// It runs in the root of the checkout, where `services.toml` is.
+/// `cargo xtask run`: builds, then replaces this process with `spandrel run`, so that Ctrl-C and SIGTERM reach the
+/// host. It runs in the root of the checkout, where `services.toml` is.
 pub(crate) fn run(arguments: &[String]) -> Result<()> {
     build()?;
     let mut host = Command::new(workspace::target().join("release").join(PACKAGE));
@@ -28,11 +28,11 @@ pub(crate) fn run(arguments: &[String]) -> Result<()> {
     Err(host.exec()).with_context(|| format!("cannot start `{line}`"))
 }
 
-/// `cargo xtask bench`: builds, then becomes the program that measures.
+/// `cargo xtask bench`: builds, then replaces this process with the benchmark.
 pub(crate) fn bench(arguments: &[String]) -> Result<()> {
     components::build_all()?;
     polyglot::fetch_wasmtime_where_it_can_be_had();
-    // In one go, so that the two are linked side by side.
+    // Both in one cargo call, so that they are linked in parallel.
     let packages = ["build", "--release", "--package", PACKAGE, "--package", BENCH];
     process::run(process::cargo().args(packages).current_dir(workspace::root()))?;
     let mut bench = Command::new(workspace::target().join("release").join(BENCH));

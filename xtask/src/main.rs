@@ -1,6 +1,6 @@
-//! The project's own commands, `cargo xtask <command>`: each does everything it needs from a fresh checkout.
+//! The project's commands, `cargo xtask <command>`: each does everything it needs from a fresh checkout.
 //!
-//! This file reads the command line and hands over; what a command does stands in the module of its name.
+//! This file parses the command line; each command is implemented in the module of its name.
 
 mod cargo_tool;
 mod components;
@@ -31,7 +31,7 @@ Usage: cargo xtask <command> [arguments]
   test [STEP...]       the whole test suite, or only the steps named; test --list prints them
   stack [OPTIONS]      OpenSearch, Jaeger, Collector and Prometheus without Docker, until Ctrl-C; options:
                        --fetch-only, --check (the configuration files), --free-ports, --folder DIR
-  tidy                 check the house rules that rustc and clippy do not know
+  tidy                 check the project rules that rustc and clippy do not check
   toolchain            make sure the wasm32-wasip2 target is there, which the others do by themselves
   help                 this text
 ";

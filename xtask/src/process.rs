@@ -1,5 +1,4 @@
-//! Starting other programs: what they print is shown, and a failure names the command line that failed. And how long
-//! that took, in words.
+//! Runs other programs: their output is shown, and an error names the command line that failed. Also formats durations.
 
 use std::env;
 use std::ffi::OsStr;
@@ -8,15 +7,15 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 
-/// The cargo that started this program, cleared of what it set for this program alone: build scripts see
-/// what they would see from a shell, and so nothing is rebuilt when the two take turns.
+/// The cargo that started this program, without the environment variables that it set for this program: build scripts
+/// see the same environment as from a shell, so nothing is rebuilt when the two alternate.
 pub(crate) fn cargo() -> Command {
     let mut command = Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
     forget_cargo_run(&mut command);
     command
 }
 
-/// Removes the variables `cargo run` sets for the program it runs.
+/// Removes the variables that `cargo run` sets for the program it runs.
 pub(crate) fn forget_cargo_run(command: &mut Command) {
     for (name, _) in env::vars_os() {
         let text = name.to_string_lossy();
@@ -27,7 +26,7 @@ pub(crate) fn forget_cargo_run(command: &mut Command) {
     command.env_remove("LD_LIBRARY_PATH");
 }
 
-/// Runs to the end with output shown and no input; anything but success is an error.
+/// Runs a command to its end, with its output shown and without input. An exit status other than success is an error.
 pub(crate) fn run(command: &mut Command) -> Result<()> {
     let line = command_line(command);
     let status = command.stdin(Stdio::null()).status().with_context(|| format!("cannot start `{line}`"))?;
@@ -37,7 +36,7 @@ pub(crate) fn run(command: &mut Command) -> Result<()> {
     Ok(())
 }
 
-/// Runs to the end and gives back standard output; what it wrote to standard error becomes part of the error.
+/// Runs a command to its end and returns its standard output. Its standard error becomes part of the error.
 pub(crate) fn output(command: &mut Command) -> Result<String> {
     let line = command_line(command);
     let output = command.stdin(Stdio::null()).output().with_context(|| format!("cannot start `{line}`"))?;
@@ -48,7 +47,7 @@ pub(crate) fn output(command: &mut Command) -> Result<String> {
     Ok(String::from_utf8_lossy(&output.stdout).into_owned())
 }
 
-/// The command as one would type it, without its environment.
+/// The command as typed in a shell, without its environment.
 pub(crate) fn command_line(command: &Command) -> String {
     let program = std::path::Path::new(command.get_program());
     let name = if program.ends_with("cargo") { OsStr::new("cargo") } else { program.as_os_str() };

@@ -1,6 +1,6 @@
-//! `cargo xtask test`: every check there is, cheap ones first, up to the first that fails.
+//! `cargo xtask test`: all checks, cheap ones first, up to the first failure.
 //!
-//! All steps share one target folder, but for the portable components, and the dev profile, but for all components.
+//! All steps share one target folder, except the portable components, and the dev profile, except all components.
 
 use std::time::Instant;
 
@@ -9,7 +9,7 @@ use anyhow::{Context, Result, bail};
 use crate::cargo_tool::CARGO_DENY;
 use crate::{components, features, polyglot, process, test_run, tidy, workspace};
 
-/// One check: its name on the command line, what its heading says, and the doing.
+/// One check: its name on the command line, its heading, and its function.
 struct Step {
     name: &'static str,
     title: &'static str,
@@ -17,7 +17,7 @@ struct Step {
 }
 
 const STEPS: [Step; 10] = [
-    Step { name: "tidy", title: "house rules", check: tidy::run },
+    Step { name: "tidy", title: "project rules", check: tidy::run },
     Step { name: "fmt", title: "formatting", check: fmt },
     Step { name: "features", title: "features, the same for every selection of packages", check: features::check },
     Step { name: "components", title: "components, with plain cargo", check: build_components },
@@ -37,7 +37,7 @@ const STEPS: [Step; 10] = [
     },
 ];
 
-/// Runs the steps named, or all of them.
+/// Runs the named steps, or all of them.
 pub(crate) fn run(arguments: &[String]) -> Result<()> {
     if arguments.iter().any(|argument| argument == "--list") {
         STEPS.iter().for_each(|step| println!("{:<16} {}", step.name, step.title));
@@ -79,8 +79,8 @@ fn doc() -> Result<()> {
     process::run(cargo.current_dir(workspace::root()))
 }
 
-/// The advisories come from a database that has to be fetched; the other checks need no network, and so
-/// being offline does not fail the suite.
+/// The advisory database must be downloaded; the other checks need no network. Being offline therefore does not fail
+/// the suite.
 fn deny() -> Result<()> {
     run_deny(&["check", "licenses", "bans", "sources"])?;
     match run_deny(&["--log-level", "error", "fetch", "db"]) {

@@ -1,5 +1,5 @@
-//! `cargo test` for the whole workspace: before each test binary, a line says which of how many it is and how long the
-//! run has taken. What cargo and the tests print is passed on as it is, in its order.
+//! Runs `cargo test` for the whole workspace. Before each test binary a line reports progress and elapsed time. The
+//! output of cargo and the tests is passed on unchanged and in order.
 
 use std::io::{self, BufRead, BufReader, IsTerminal, PipeReader, Read, Write};
 use std::process::{Command, Stdio};
@@ -11,13 +11,13 @@ use anyhow::{Context, Result, bail};
 
 use crate::{process, workspace};
 
-/// A test binary's line among cargo's JSON messages: only profiles, which have the features behind them, end so.
+/// Marks the JSON message of a test binary: of all messages only profiles, which are followed by the features, end so.
 const BUILT_FOR_TESTS: &str = "\"test\":true},\"features\"";
 
-/// How long the last of the output may take to arrive.
+/// How long to wait for the last output.
 const REST: Duration = Duration::from_secs(5);
 
-/// Builds all tests, then runs them up to the first binary that fails.
+/// Builds all tests, then runs them up to the first test binary that fails.
 pub(crate) fn run() -> Result<()> {
     let total = build()?;
     let (reader, writer) = io::pipe().context("no pipe for what the tests print")?;
@@ -28,7 +28,7 @@ pub(crate) fn run() -> Result<()> {
     let line = process::command_line(&cargo);
     cargo.stdout(writer.try_clone().context("no second end for the pipe")?).stderr(writer);
     let mut child = cargo.spawn().with_context(|| format!("cannot start `{line}`"))?;
-    // The pipe ends when nobody has an end to write to, this process included.
+    // The pipe reaches its end when no process holds its write end, including this one.
     drop(cargo);
     let (done, finished) = mpsc::channel();
     thread::spawn(move || {
@@ -46,7 +46,7 @@ pub(crate) fn run() -> Result<()> {
     Ok(())
 }
 
-/// Builds with cargo's progress shown; gives back how many test binaries there are.
+/// Builds with cargo's progress shown. Returns the number of test binaries.
 fn build() -> Result<usize> {
     let mut cargo = cargo_test();
     cargo.args(["--no-run", "--message-format", "json-render-diagnostics"]);
@@ -64,7 +64,7 @@ fn cargo_test() -> Command {
     cargo
 }
 
-/// How far the run is.
+/// The progress of the run.
 struct Progress {
     total: usize,
     start: Instant,
@@ -77,7 +77,7 @@ impl Progress {
         Self { total, start: Instant::now(), binaries: 0, passed: 0 }
     }
 
-    /// Prints all that comes, to its end, with the lines of progress in between.
+    /// Prints all output to its end, with progress lines in between.
     fn pass_on(&mut self, from: PipeReader) -> Result<()> {
         let mut from = BufReader::new(from);
         let mut line = Vec::new();
@@ -92,7 +92,7 @@ impl Progress {
         Ok(())
     }
 
-    /// What to print before this line, and the counting.
+    /// Counts a line, and returns what to print before it.
     fn heading(&mut self, line: &str, elapsed: Duration) -> Option<String> {
         if let Some(passed) = passed(line) {
             self.passed += passed;
@@ -114,13 +114,13 @@ impl Progress {
     }
 }
 
-/// The count in `test result: ok. 14 passed; 0 failed; ...`.
+/// The number of passed tests in `test result: ok. 14 passed; 0 failed; ...`.
 fn passed(line: &str) -> Option<usize> {
     let (_, counts) = line.strip_prefix("test result: ")?.split_once(". ")?;
     counts.split(" passed").next()?.parse().ok()
 }
 
-/// A line without colours.
+/// A line without colour codes.
 fn plain(line: &[u8]) -> String {
     let text = String::from_utf8_lossy(line);
     let mut parts = text.split('\u{1b}');

@@ -1,4 +1,4 @@
-//! Where things are: the checkout, its target folder, the cache outside it.
+//! Paths: the checkout, its target folder, and the cache outside it.
 
 use std::env;
 use std::path::{Path, PathBuf};
@@ -19,7 +19,8 @@ pub(crate) fn target() -> PathBuf {
     }
 }
 
-/// What outlives a checkout: `$XDG_CACHE_HOME/spandrel`, by default `~/.cache/spandrel`. Not created here.
+/// The cache that is shared by all checkouts: `$XDG_CACHE_HOME/spandrel`, by default `~/.cache/spandrel`. Not created
+/// here.
 pub(crate) fn cache() -> Result<PathBuf> {
     let base = match env::var_os("XDG_CACHE_HOME").filter(|dir| !dir.is_empty()) {
         Some(dir) => PathBuf::from(dir),
@@ -33,7 +34,7 @@ pub(crate) fn home() -> Result<PathBuf> {
     env::var_os("HOME").map(PathBuf::from).context("HOME is not set")
 }
 
-/// The file a command of this name would be started from, as a shell would find it.
+/// The executable that a shell would run for this command.
 pub(crate) fn on_path(program: &str) -> Option<PathBuf> {
     let path = env::var_os("PATH")?;
     env::split_paths(&path).map(|dir| dir.join(program)).find(|file| file.is_file())

@@ -1,4 +1,4 @@
-//! `/admin/v1`: swaps, rollbacks and canaries on demand.
+//! The admin API `/admin/v1`: swaps, rollbacks and canaries.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -18,19 +18,19 @@ use super::history::{History, Recent};
 use super::state::Console;
 use crate::control::swap::{ServiceReport, SwapError, SwapOptions, Swapped, parse_share};
 
-/// The largest component that is taken over the network, in bytes.
+/// The largest uploaded component, in bytes.
 const COMPONENT_LIMIT: usize = 128 * 1024 * 1024;
-/// How long a component may take to arrive.
+/// The longest time that an upload of a component may take.
 const UPLOAD_TIMEOUT: Duration = Duration::from_secs(120);
 
-/// What a swap that happened answers.
+/// The response to a completed swap.
 #[derive(Serialize)]
 struct Answer {
     generation: u64,
     digest: String,
-    /// False where the component is the one that served already.
+    /// False if the component was already serving.
     changed: bool,
-    /// Milliseconds for each step.
+    /// Milliseconds per step.
     timings_ms: BTreeMap<&'static str, f64>,
 }
 
@@ -46,7 +46,7 @@ impl From<Swapped> for Answer {
     }
 }
 
-/// A service, and how it did in the last minute.
+/// A service, with its request statistics of the last minute.
 #[derive(Serialize)]
 struct Status {
     #[serde(flatten)]
@@ -61,7 +61,7 @@ impl Status {
     }
 }
 
-/// Everything below `/admin` that is about services.
+/// The routes below `/admin` that concern services.
 pub(super) fn routes() -> Router<Arc<Console>> {
     Router::new()
         .route("/admin/v1/services", get(services))
@@ -155,7 +155,7 @@ async fn read(body: Body) -> Result<Arc<[u8]>, Response> {
     Ok(Arc::from(&body.to_bytes()[..]))
 }
 
-/// Reads `allow-dropped-routes=true` and `canary=10%` from the query.
+/// Parses `allow-dropped-routes=true` and `canary=10%` in the query.
 fn options(query: &str) -> Result<SwapOptions, String> {
     let mut options = SwapOptions::default();
     for pair in query.split('&').filter(|pair| !pair.is_empty()) {

@@ -1,4 +1,4 @@
-//! Answers of the console: JSON, problems and redirections, which nothing on the way may keep.
+//! Responses of the console: JSON, problem details and redirects, none of which may be cached.
 
 use axum::body::Body;
 use axum::response::{IntoResponse, Response};
@@ -7,12 +7,12 @@ use http::header::{CACHE_CONTROL, CONTENT_TYPE, LOCATION, X_CONTENT_TYPE_OPTIONS
 use http::{HeaderValue, StatusCode};
 use serde::Serialize;
 
-/// A JSON answer.
+/// A JSON response.
 pub(super) fn json(value: &impl Serialize) -> Response {
     json_with(StatusCode::OK, value)
 }
 
-/// A JSON answer with another status.
+/// A JSON response with another status.
 pub(super) fn json_with(status: StatusCode, value: &impl Serialize) -> Response {
     match serde_json::to_vec(value) {
         Ok(body) => {
@@ -24,7 +24,7 @@ pub(super) fn json_with(status: StatusCode, value: &impl Serialize) -> Response 
     }
 }
 
-/// An answer of this media type.
+/// A response of this media type.
 pub(super) fn with_type(body: Bytes, content_type: &'static str) -> Response {
     let mut response = Response::new(Body::from(body));
     let headers = response.headers_mut();
@@ -34,14 +34,14 @@ pub(super) fn with_type(body: Bytes, content_type: &'static str) -> Response {
     response
 }
 
-/// A problem details answer.
+/// A problem details response.
 pub(super) fn problem(status: StatusCode, detail: &str) -> Response {
     let mut response = crate::http::problem(status, detail).map(Body::from);
     response.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
     response
 }
 
-/// Sends a browser elsewhere, with a GET request.
+/// Redirects a browser to another location, with a GET request.
 pub(super) fn see_other(location: &str) -> Response {
     match HeaderValue::from_str(location) {
         Ok(location) => (StatusCode::SEE_OTHER, [(LOCATION, location)]).into_response(),

@@ -1,4 +1,4 @@
-//! The host's own health and its metrics.
+//! Health and metrics of the host.
 
 use std::sync::Arc;
 
@@ -12,12 +12,12 @@ use super::state::Console;
 use crate::control::Readiness;
 use crate::metrics::Exposition;
 
-/// `/healthz` says that the host runs.
+/// `/healthz`: the host runs.
 pub(super) async fn healthy(State(console): State<Arc<Console>>) -> Response {
     status(&console, "healthy")
 }
 
-/// `/readyz` says whether the host wants requests and can keep what services store.
+/// `/readyz`: whether the host is ready for requests and can write to the state store.
 pub(super) async fn ready(State(console): State<Arc<Console>>) -> Response {
     if !console.control.builder.state().is_healthy() {
         let detail = "The state store has failed and is being opened again";
@@ -36,7 +36,7 @@ fn status(console: &Console, status: &str) -> Response {
     answer::json(&serde_json::json!({ "status": status, "service": "spandrel", "services": services.len() }))
 }
 
-/// Prometheus' text format, or OpenMetrics for a scraper that asks for it.
+/// The Prometheus text format, or OpenMetrics if the scraper accepts it.
 pub(super) async fn metrics(State(console): State<Arc<Console>>, headers: HeaderMap) -> Response {
     let format = Exposition::accepted(headers.get_all(ACCEPT).iter().filter_map(|field| field.to_str().ok()));
     let page = console.control.builder.metrics().exposition(format);

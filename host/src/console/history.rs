@@ -1,7 +1,7 @@
-//! How the services did in the last minutes: a ring of samples for each, taken by one task of the console.
+//! Request statistics of the services in the last minutes: a ring buffer of samples per service, filled by one task.
 //!
-//! A sample is what the generations of a service counted in one interval. A generation that was replaced is not looked
-//! at any more; what its last requests do is not in the samples.
+//! A sample contains what the generations of a service counted in one interval. A replaced generation is no longer
+//! sampled, so its last requests are not in the samples.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
@@ -13,11 +13,11 @@ use super::pages::Sample;
 use crate::control::Control;
 use crate::services::{Generation, Service, StatsSnapshot};
 
-/// How long a sample takes.
+/// The interval of a sample.
 pub(super) const INTERVAL: Duration = Duration::from_secs(5);
-/// Samples that are kept of each service: ten minutes.
+/// How many samples are kept per service: ten minutes.
 pub(super) const SAMPLES: usize = 120;
-/// The last of them, which tell how a service does at the moment.
+/// How many of the latest samples make up the current statistics.
 const RECENT: usize = 12;
 
 /// The samples of all services.
@@ -26,14 +26,14 @@ pub(super) struct History {
     services: Mutex<BTreeMap<String, Series>>,
 }
 
-/// How a service did in the last minute.
+/// Request statistics of a service in the last minute.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize)]
 pub(super) struct Recent {
     /// Requests per second in the last interval.
     pub rate: f64,
-    /// The share of the last minute's requests that were answered with a 5xx.
+    /// The share of the last minute's requests with a 5xx status.
     pub error_rate: f64,
-    /// The median duration in milliseconds where there were requests, to within a factor of two.
+    /// The median duration in milliseconds, if there were requests, accurate to a factor of two.
     pub p50_ms: Option<f64>,
     /// The 99th percentile.
     pub p99_ms: Option<f64>,
@@ -43,14 +43,14 @@ pub(super) struct Recent {
 #[derive(Default)]
 struct Series {
     samples: VecDeque<Sample>,
-    /// What was counted in the last minute.
+    /// The counts of the last minute.
     minute: VecDeque<StatsSnapshot>,
-    /// What the generations had counted when they were last looked at.
+    /// The counts of the generations when they were last sampled.
     counted: Vec<(Weak<Generation>, StatsSnapshot)>,
 }
 
 impl History {
-    /// Takes samples for as long as there is a control.
+    /// Takes samples until the control is dropped.
     pub async fn run(self: Arc<Self>, control: Weak<Control>) {
         let mut ticks = tokio::time::interval(INTERVAL);
         ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
@@ -61,7 +61,7 @@ impl History {
         }
     }
 
-    /// Adds a sample to each service, and forgets services that are gone.
+    /// Adds a sample to each service, and removes services that no longer exist.
     fn sample(&self, services: &[Arc<Service>]) {
         let mut all = self.lock();
         all.retain(|name, _| services.iter().any(|service| service.name.as_str() == name));
@@ -73,12 +73,12 @@ impl History {
         }
     }
 
-    /// The samples of a service, the oldest first.
+    /// The samples of a service, oldest first.
     pub fn samples(&self, service: &str) -> Vec<Sample> {
         self.lock().get(service).map(|series| series.samples.iter().copied().collect()).unwrap_or_default()
     }
 
-    /// How a service does.
+    /// The current statistics of a service.
     pub fn recent(&self, service: &str) -> Recent {
         let all = self.lock();
         let Some(series) = all.get(service) else { return Recent::default() };
@@ -94,7 +94,7 @@ impl History {
 }
 
 impl Series {
-    /// Adds what the generations counted since the last time.
+    /// Adds what the generations have counted since the last sample.
     fn add(&mut self, generations: &[&Arc<Generation>]) {
         let (mut sum, mut counted) = (StatsSnapshot::default(), Vec::new());
         for generation in generations {

@@ -1,8 +1,8 @@
-//! The console: health, metrics, administration and the traces of the store on one listener of its own.
+//! The console: health, metrics, administration and the stored traces, on a listener of its own.
 //!
-//! It listens on loopback, and on any other address only with a token that every caller must then send. Without a token
-//! it answers nobody who came through another site's page. What takes longer than a moment is done on threads of their
-//! own, a few at a time, so that the console does not take the cores from the services.
+//! It listens on loopback; on any other address only with a token, which every caller must send. Without a token it
+//! rejects requests from pages of other sites. Slow operations run on blocking threads, a few at a time, so that the
+//! console does not take the CPU from the services.
 
 mod admin;
 mod answer;
@@ -38,7 +38,7 @@ use crate::serve::admission::Admission;
 use crate::serve::listener::{Bound, Listener};
 use crate::trace::otlp_receiver;
 
-/// Answers on a port that was taken for the console.
+/// Serves the console on a bound port.
 pub(crate) fn serve(bound: Bound, control: Arc<Control>) -> Listener {
     let admission = Admission::console(control.admission.timeouts());
     let config = control.config.load_full();
@@ -49,7 +49,7 @@ pub(crate) fn serve(bound: Bound, control: Arc<Control>) -> Listener {
     bound.serve(admission, |_| (), move |request, ()| Box::pin(respond(router.clone(), request)))
 }
 
-/// Takes spans of other processes on a port of their own.
+/// Receives spans of other processes by OTLP, on a separate port.
 pub(crate) fn serve_otlp(bound: Bound, control: &Control) -> Listener {
     let admission = Admission::console(control.admission.timeouts());
     let router = otlp_receiver(control.pipeline.store().clone());
@@ -61,7 +61,7 @@ async fn respond(router: Router, request: Request<Incoming>) -> http::Response<B
     answered.map(Body::from_transport)
 }
 
-/// Every path that the console has, each with the methods that it answers.
+/// All paths of the console, each with its methods.
 fn router(console: &Arc<Console>, ui: Router<Arc<Console>>) -> Router<Arc<Console>> {
     let guarded = Router::new()
         .route("/metrics", get(health::metrics))

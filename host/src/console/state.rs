@@ -1,4 +1,4 @@
-//! What the console's handlers share: the host's control, who may come in, and the turns of what takes long.
+//! State shared by the console's handlers: the control, authentication, and limits for slow operations.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,14 +14,14 @@ use super::web::Web;
 use crate::control::Control;
 use crate::trace::TraceStore;
 
-/// Searches of the store that run at the same time.
+/// The most concurrent searches of the store.
 const QUERIES: usize = 2;
-/// Components that are received at the same time: each is held in memory as a whole.
+/// The most concurrent uploads of components, each of which is held in memory as a whole.
 const UPLOADS: usize = 8;
-/// How long a search may wait for its turn.
+/// How long a search may wait for a permit.
 const QUERY_WAIT: Duration = Duration::from_secs(10);
 
-/// Everything that the console's handlers need.
+/// The state of the console's handlers.
 pub(super) struct Console {
     pub control: Arc<Control>,
     pub auth: AdminAuth,
@@ -30,20 +30,20 @@ pub(super) struct Console {
     pub web: Web,
 }
 
-/// So many searches wait already that one more would not be answered in time.
+/// Too many searches are waiting for this one to be answered in time.
 #[derive(Clone, Copy, Debug, Error)]
 #[error("the console is busy with other searches")]
 pub(super) struct Busy;
 
 impl Console {
-    /// What the handlers of one console share.
+    /// State shared by all handlers of one console.
     pub fn new(control: Arc<Control>, auth: AdminAuth) -> Arc<Console> {
         let web = Web::start(Arc::downgrade(&control));
         let (queries, uploads) = (Arc::new(Semaphore::new(QUERIES)), Semaphore::new(UPLOADS));
         Arc::new(Console { control, auth, queries, uploads, web })
     }
 
-    /// Asks the store, on a thread where that holds nobody up.
+    /// Queries the store on a blocking thread.
     pub async fn query<T: Send + 'static>(
         &self,
         ask: impl FnOnce(&TraceStore) -> T + Send + 'static,
@@ -52,7 +52,7 @@ impl Console {
         let Ok(Ok(turn)) = turn else { return Err(Busy) };
         let store = self.control.pipeline.store().clone();
         let asked = tokio::task::spawn_blocking(move || {
-            // Ends with the search, which goes on where the client goes away.
+            // Dropped when the search ends, which continues if the client disconnects.
             let _turn = turn;
             ask(&store)
         });

@@ -1,12 +1,12 @@
-//! Times as RFC 3339 writes them, in UTC.
+//! RFC 3339 timestamps in UTC.
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
-/// A time as `2026-01-31T12:00:00.123Z`, its fraction of a second in milliseconds. Spans of guests and of other processes
-/// may have any time: one that the calendar does not reach is no text.
+/// Formats a time as `2026-01-31T12:00:00.123Z`, with milliseconds. Spans of guests and of other processes may have any
+/// time; one outside the range of the calendar yields an empty string.
 pub(super) fn text(time: SystemTime) -> String {
     let milliseconds = time.duration_since(UNIX_EPOCH).unwrap_or_default().as_millis();
     let nanoseconds = i128::try_from(milliseconds * 1_000_000).ok();
@@ -14,7 +14,7 @@ pub(super) fn text(time: SystemTime) -> String {
     time.and_then(|time| time.format(&Rfc3339).ok()).unwrap_or_default()
 }
 
-/// Reads such a time, with any offset.
+/// Parses such a timestamp, with any offset.
 pub(super) fn parse(text: &str) -> Option<SystemTime> {
     OffsetDateTime::parse(text, &Rfc3339).ok().map(SystemTime::from)
 }

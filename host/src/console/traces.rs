@@ -1,4 +1,4 @@
-//! `/admin/v1/traces`: the store's traces in short, for the command line and for scripts.
+//! `/admin/v1/traces`: summaries of the stored traces, for the command line and for scripts.
 
 use std::sync::Arc;
 use std::time::SystemTime;
@@ -15,12 +15,12 @@ use super::state::Console;
 use super::{answer, timestamp};
 use crate::trace::{ServiceSpans, TraceQuery, TraceSummary};
 
-/// How many traces are listed where nobody says.
+/// The default number of listed traces.
 const LIMIT: usize = 20;
-/// The most that are.
+/// The largest number of listed traces.
 const MOST: usize = 10_000;
 
-/// What may be asked.
+/// The query parameters.
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Asked {
@@ -36,7 +36,7 @@ struct Asked {
     limit: Option<usize>,
 }
 
-/// One trace.
+/// The summary of one trace.
 #[derive(Serialize)]
 struct Listed<'s> {
     trace_id: String,
@@ -51,7 +51,7 @@ struct Listed<'s> {
     logs: usize,
 }
 
-/// A service's part in it.
+/// The spans of a service in it.
 #[derive(Serialize)]
 struct ListedService<'s> {
     name: &'s str,
@@ -59,7 +59,7 @@ struct ListedService<'s> {
     errors: usize,
 }
 
-/// What the store holds and what it left out.
+/// Statistics of the store.
 #[derive(Serialize)]
 struct Held {
     capacity_bytes: usize,
@@ -70,7 +70,7 @@ struct Held {
     left_out: LeftOut,
 }
 
-/// Traces that are not there, by reason.
+/// Traces that were left out or evicted, by reason.
 #[derive(Serialize)]
 struct LeftOut {
     sampled: u64,

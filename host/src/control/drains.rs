@@ -1,4 +1,4 @@
-//! What still runs for services and ports that are no more, so that the host does not end before it has ended.
+//! Drains of services and ports that were removed from the manifest. The host does not exit before they have ended.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -12,22 +12,22 @@ use crate::component::BackgroundWork;
 use crate::serve::listener::Listener;
 use crate::services::Service;
 
-/// How long what is cut off may take to be gone.
+/// How long requests may take to end after they were cancelled.
 const CUT_LIMIT: Duration = Duration::from_secs(1);
 
-/// Drains under way.
+/// The drains in progress.
 #[derive(Default)]
 pub(crate) struct Drains {
     tasks: Mutex<JoinSet<()>>,
-    /// Services that were taken out of the manifest and have requests in flight.
+    /// Services that were removed from the manifest and still have requests in flight.
     services: Mutex<Vec<Arc<Service>>>,
-    /// True when whatever is left must be cut off.
+    /// True when the remaining requests must be cancelled.
     cut: watch::Sender<bool>,
     has_cut: Arc<AtomicBool>,
 }
 
 impl Drains {
-    /// Resolves when a drain that begins now and may take `limit` must cut off what is left.
+    /// Resolves when a drain that starts now, with a limit of `limit`, must cancel its remaining requests.
     pub fn until(&self, limit: Duration) -> impl Future<Output = ()> + Send + use<> {
         let mut cut = self.cut.subscribe();
         async move {
@@ -43,14 +43,14 @@ impl Drains {
         }
     }
 
-    /// Runs `drain` to its end, which the host's own end waits for.
+    /// Runs `drain` to completion. The shutdown of the host waits for it.
     pub fn spawn(&self, drain: impl Future<Output = ()> + Send + 'static) {
         let mut tasks = lock(&self.tasks);
         while tasks.try_join_next().is_some() {}
         tasks.spawn(drain);
     }
 
-    /// Drains a listener that nobody needs any more.
+    /// Drains a listener that no service uses any more.
     pub fn listener(&self, listener: Listener, limit: Duration) -> impl Future<Output = ()> + Send + use<> {
         let (until, has_cut) = (self.until(limit), self.has_cut.clone());
         async move {
@@ -60,8 +60,8 @@ impl Drains {
         }
     }
 
-    /// Waits for `listeners` and then for the guests that go on after their responses. What is left of those is stopped,
-    /// so that their spans leave with the others.
+    /// Waits for `listeners`, then for guests that continue after their responses. Guests that exceed the limit are
+    /// stopped, so that their spans are still exported.
     pub fn background<L: Future<Output = ()> + Send + 'static>(
         &self,
         listeners: Vec<L>,
@@ -81,22 +81,22 @@ impl Drains {
         }
     }
 
-    /// Notes that a service that was taken out has still to finish.
+    /// Records that a removed service has started to drain.
     pub fn begin(&self, service: Arc<Service>) {
         lock(&self.services).push(service);
     }
 
-    /// Notes that it has finished.
+    /// Records that a removed service has finished draining.
     pub fn finish(&self, service: &Arc<Service>) {
         lock(&self.services).retain(|other| !Arc::ptr_eq(other, service));
     }
 
-    /// The services that were taken out and have still to finish.
+    /// The removed services that are still draining.
     pub fn services(&self) -> Vec<Arc<Service>> {
         lock(&self.services).clone()
     }
 
-    /// Waits for all drains. After `limit` what is left is cut off. Tells whether anything was.
+    /// Waits for all drains. After `limit` the remaining requests are cancelled. Returns whether any were.
     pub async fn end(&self, limit: Duration) -> bool {
         let mut tasks = std::mem::take(&mut *lock(&self.tasks));
         let mut all = std::pin::pin!(async { while tasks.join_next().await.is_some() {} });

@@ -9,19 +9,19 @@ use crate::services::BuildError;
 use crate::state::StateError;
 use crate::trace::PipelineError;
 
-/// Why the host did not start, or would not. Nothing of it is left running.
+/// Why the host did not start, or why `spandrel check` says that it would not. No task keeps running.
 #[derive(Debug, Error)]
 pub enum StartError {
     /// The manifest or the environment is wrong.
     #[error(transparent)]
     Config(#[from] ConfigError),
-    /// WebAssembly cannot run here.
+    /// The WebAssembly engine cannot be created on this machine.
     #[error(transparent)]
     Engine(#[from] EngineError),
     /// The state store cannot be opened.
     #[error(transparent)]
     State(#[from] StateError),
-    /// A component is missing or wrong.
+    /// A component is missing or invalid.
     #[error("{manifest}: {reason}")]
     Build {
         /// The manifest that names the component.
@@ -29,25 +29,25 @@ pub enum StartError {
         /// What is wrong.
         reason: BuildError,
     },
-    /// More than one thing is wrong.
+    /// Several errors.
     #[error("{}", .0.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n"))]
     Several(Vec<StartError>),
-    /// A port is taken.
+    /// A port is already in use.
     #[error(transparent)]
     Listen(#[from] ListenError),
     /// Telemetry cannot be set up.
     #[error("telemetry cannot be set up: {0}")]
     Telemetry(#[from] PipelineError),
-    /// The host is asked to stop.
+    /// The host was asked to stop.
     #[error("the host is stopping")]
     Stopping,
-    /// The client for calls that leave the host cannot be made.
+    /// The client for outbound network calls cannot be created.
     #[error("the HTTP client cannot be set up: {0}")]
     Network(#[from] reqwest::Error),
 }
 
 impl StartError {
-    /// One error for all of `errors`, none where there are none.
+    /// Combines `errors` into one error. `None` if there are none.
     pub(crate) fn of_all(mut errors: Vec<StartError>) -> Option<StartError> {
         match errors.len() {
             0 => None,

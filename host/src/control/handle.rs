@@ -1,4 +1,4 @@
-//! The one handle on the running services: what is known of them, and how a service comes to be published.
+//! The control handle of the running services: their state, and how a service is published.
 
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
@@ -40,21 +40,21 @@ pub(crate) struct Control {
     pub(crate) catalog: Arc<Catalog>,
     pub(crate) dispatcher: Arc<Dispatcher>,
     pub(crate) pipeline: Pipeline,
-    /// What the host says of its own doings.
+    /// The telemetry of the host's own operations.
     pub(crate) telemetry: HostTelemetry,
     pub(crate) swapper: Arc<Swapper>,
-    /// What the services' ports take connections under.
+    /// The limits for connections on the services' ports.
     pub(crate) admission: Admission,
     pub(super) ports: Ports,
     pub(super) drains: Drains,
-    /// Services that refused what the manifest says of them. They are tried again whenever it is applied.
+    /// Services that rejected their new configuration. They are tried again whenever the manifest is applied.
     pub(super) unapplied: Mutex<BTreeSet<ServiceName>>,
     /// The manifest that could not be applied, until another one is read.
     pub(super) refused: Mutex<Option<RefusedManifest>>,
-    /// The state of the manifest's file that the watcher has acted upon last.
+    /// The stamp of the manifest file that the watcher handled last.
     pub(super) manifest_seen: watch::Sender<Option<Stamp>>,
     pub(super) readiness: watch::Sender<Readiness>,
-    /// Held while services come, go and change.
+    /// Held while services are added, removed or changed.
     pub(super) changing: tokio::sync::Mutex<()>,
 }
 
@@ -64,7 +64,7 @@ pub(crate) struct Ready {
     generation: Arc<Generation>,
 }
 
-/// The longest that a client may take nothing of what is written to it, where no service says otherwise.
+/// The longest time that a client may read nothing of its response, unless a service has a setting of its own.
 const STALL: Duration = Duration::from_secs(30);
 
 fn admission(connections: &Connections) -> Admission {
@@ -74,7 +74,7 @@ fn admission(connections: &Connections) -> Admission {
 }
 
 impl Control {
-    /// The control of a host that serves nothing yet.
+    /// The control of a host without services.
     pub(crate) fn new(
         config: Config,
         environment: Environment,
@@ -124,8 +124,8 @@ impl Control {
         Ok(Ready { config: config.clone(), generation })
     }
 
-    /// Finds a socket for each of `services`: its own, one that another service has where it is to be, or a new one. What
-    /// can go wrong goes wrong here. Nothing is changed yet.
+    /// Finds a socket for each of `services`: its own, one of another service that has the declared address, or a new
+    /// one. Every error that binding can cause occurs here, before anything is changed.
     pub(crate) async fn plan_ports(&self, services: &[ServiceConfig]) -> Result<PortPlan, ListenError> {
         let mut plan = PortPlan::default();
         for service in services {
@@ -137,7 +137,7 @@ impl Control {
         Ok(plan)
     }
 
-    /// The address to take for a declared one: the same, or any free port of it.
+    /// The address to bind for a declared one: the same one or, under `Bind::Ephemeral`, port 0 of the same IP address.
     pub(crate) fn bindable(&self, declared: SocketAddr) -> SocketAddr {
         match self.config.load().bind {
             Bind::Declared => declared,
@@ -145,8 +145,8 @@ impl Control {
         }
     }
 
-    /// Makes the services of `config` those of the host, each on its port. `made` are those that the host does not have
-    /// yet. The generations that serve stay as they are; services and ports that are gone drain.
+    /// Makes the services of `config` the services of the host, each on its port. `made` contains those that are new.
+    /// Published generations stay unchanged; removed services and ports are drained.
     pub(crate) fn arrange(self: &Arc<Self>, config: Config, made: Vec<Ready>, ports: PortPlan) {
         let before = self.catalog.services();
         let mut made: Vec<_> = made.into_iter().map(|ready| self.introduce(ready)).collect();
@@ -200,12 +200,12 @@ impl Control {
         }
     }
 
-    /// Where a service listens.
+    /// The address that a service listens on.
     pub(crate) fn address(&self, service: &str) -> Option<SocketAddr> {
         self.ports.address(service)
     }
 
-    /// What is told of every service: those that serve in the order of the manifest, then those that finish, then those
+    /// The reports of all services: the serving ones in the order of the manifest, then the draining ones, then those
     /// that wait for their component.
     pub(crate) fn reports(&self) -> Vec<ServiceReport> {
         let services = self.catalog.services();
@@ -221,23 +221,24 @@ impl Control {
         serving.chain(draining).chain(waiting).chain(absent).collect()
     }
 
-    /// Whether the host wants requests.
+    /// Whether the host is ready for requests.
     pub(crate) fn readiness(&self) -> Readiness {
         *self.readiness.borrow()
     }
 
-    /// Everything serves.
+    /// Reports readiness: all services serve.
     pub(crate) fn is_up(&self) {
         self.readiness.send_replace(Readiness::Ready);
     }
 
-    /// The host is stopping. Returns when requests need no longer be accepted.
+    /// Reports that the host is stopping. Returns when requests need no longer be accepted.
     pub(crate) async fn begin_shutdown(&self) {
         self.readiness.send_replace(Readiness::Draining);
         tokio::time::sleep(self.config.load().shutdown.delay).await;
     }
 
-    /// Stops accepting, cancels swaps and waits for what is in flight. Tells whether anything had to be cut off.
+    /// Stops accepting connections, cancels swaps and waits for requests in flight. Returns whether any had to be
+    /// cancelled.
     pub(crate) async fn drain(&self) -> bool {
         self.swapper.stop();
         let limit = self.config.load().shutdown.drain;

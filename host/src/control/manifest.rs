@@ -1,4 +1,4 @@
-//! A changed manifest: services are added, changed, moved and removed while the others serve on.
+//! Applies a changed manifest: services are added, changed, moved and removed while the others keep serving.
 
 use std::sync::{Arc, PoisonError};
 
@@ -16,16 +16,16 @@ use crate::telemetry::Operation;
 /// Why the manifest is read again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Reload {
-    /// It may have changed while the host started.
+    /// The manifest may have changed while the host was starting.
     FirstLook,
-    /// Its file changed, or somebody asks for it.
+    /// The file changed, or an administrator requested a reload.
     Changed,
-    /// It could not be applied, and what it misses may have come.
+    /// The manifest could not be applied, and the missing component, folder or port may be available now.
     Retry,
 }
 
 impl Reload {
-    /// As a span has it.
+    /// The value of the span attribute.
     fn name(self) -> &'static str {
         match self {
             Reload::FirstLook => "first_look",
@@ -35,14 +35,14 @@ impl Reload {
     }
 }
 
-/// Names the manifest that a component was built for.
+/// Adds the path of the manifest to an error about a component.
 pub(crate) fn in_manifest(config: &Config, reason: BuildError) -> StartError {
     StartError::Build { manifest: config.manifest.display().to_string(), reason }
 }
 
 impl Control {
-    /// Reads the manifest again, applies it, and says in the log what came of it. `cause` is what it is done for, where that
-    /// is an operation itself.
+    /// Reads and applies the manifest again, and logs the result. `cause` is the operation that caused the reload, if
+    /// any.
     pub(crate) async fn reload(self: &Arc<Self>, why: Reload, cause: Option<&Operation>) {
         let _turn = self.changing.lock().await;
         let path = self.config.load().manifest.clone();
@@ -81,7 +81,7 @@ impl Control {
         }
     }
 
-    /// Whether a refused manifest misses what it missed before, as far as that is seen without compiling anything.
+    /// Whether a rejected manifest still misses the same things, as far as this can be told without compiling.
     async fn still_misses(&self, read: &Result<Config, ConfigError>) -> bool {
         let reason = match read {
             Err(error) => error.to_string(),
@@ -102,21 +102,21 @@ impl Control {
         let reason = error.to_string();
         operation.fail(&reason);
         let before = self.refuse(Some(RefusedManifest::new(new, reason.clone(), missed)));
-        // Another try that ends as the one before says nothing new.
+        // A retry that fails with the same error is not logged again.
         if why != Reload::Retry || before.is_none_or(|before| before.reason() != reason) {
             tracing::warn!(reason, "{NOT_APPLIED}");
         }
     }
 
-    /// Whether a refused manifest is to be tried again, though no file has changed.
+    /// Whether a rejected manifest is to be retried although no file has changed.
     pub(super) fn retry_is_due(&self) -> bool {
         let refused = self.refused.lock().unwrap_or_else(PoisonError::into_inner);
         refused.as_ref().is_some_and(RefusedManifest::is_due)
     }
 
-    /// Makes the running services those of `new`. What can be wrong with the whole of it is found before anything is
-    /// changed: the components of added services and the ports. A service that refuses its new configuration goes on
-    /// with the old one; it is tried again when its file or the manifest changes. Returns the names of those.
+    /// Applies `new` to the running services. Errors that concern the whole manifest (components of added services,
+    /// ports) are found before anything is changed. A service that rejects its new configuration keeps the old one and
+    /// is retried when its file or the manifest changes. Returns the names of those services.
     async fn apply(self: &Arc<Self>, new: Config, operation: &Operation) -> Result<Vec<String>, StartError> {
         let old = self.config.load_full();
         let new = Config { bind: old.bind, cache_dir: old.cache_dir.clone(), ..new };
@@ -158,7 +158,7 @@ impl Control {
         Ok(made)
     }
 
-    /// What was prepared for a service that does not come is not to be reported.
+    /// Stops reporting what was prepared for a service that is not published.
     fn forget_unborn(&self, new: &Config) {
         let unborn = new.services.iter().filter(|service| self.catalog.find(service.name.as_str()).is_none());
         unborn.for_each(|service| self.builder.metrics().remove_service(service.name.as_str()));
@@ -182,23 +182,23 @@ impl Control {
         }
     }
 
-    /// Makes a generation of the component file and what the manifest says. Gives the service's name back where it goes
-    /// on with something else.
+    /// Makes a generation of the component file and the manifest's configuration. Returns the name of the service if it
+    /// does not run under that configuration afterwards.
     async fn reconfigure(self: &Arc<Self>, service: Arc<Service>) -> Option<ServiceName> {
         if self.swap_file(&service).await.is_superseded() {
-            // The newer one takes what the manifest says, too: how it ends decides.
+            // The newer swap applies the manifest's configuration too, so its result decides.
             self.swapper.settled(&service).await;
         }
         self.note_applied(&service);
         (!service.runs_as_declared()).then(|| service.name.clone())
     }
 
-    /// Whether a service has refused what the manifest says of it.
+    /// Whether a service has rejected its configuration in the manifest.
     pub(super) fn has_refused(&self, service: &Service) -> bool {
         self.unapplied.lock().unwrap_or_else(PoisonError::into_inner).contains(&service.name)
     }
 
-    /// Remembers whether a service has refused what the manifest says of it.
+    /// Records whether a service has rejected its configuration in the manifest.
     pub(super) fn note_applied(&self, service: &Service) {
         let mut unapplied = self.unapplied.lock().unwrap_or_else(PoisonError::into_inner);
         if service.runs_as_declared() {
@@ -208,7 +208,7 @@ impl Control {
         }
     }
 
-    /// Lets a service that was taken out finish what it began, on its port if no other service has that now.
+    /// Lets a removed service finish its requests, on its port unless another service has that now.
     pub(super) fn retire(self: &Arc<Self>, service: Arc<Service>, listener: Option<Listener>) {
         service.remove();
         self.swapper.forget(&service.name);
@@ -233,12 +233,12 @@ impl Control {
         });
     }
 
-    /// Ends the metrics of a service, unless one of the same name has come by now: it goes on with them.
+    /// Removes the metrics of a service, unless a service of the same name was added meanwhile, which continues them.
     async fn forget_metrics(&self, service: &Service) {
         let mut readiness = self.readiness.subscribe();
         let _turn = tokio::select! {
             turn = self.changing.lock() => turn,
-            // Whoever changes services may be at it for longer than the host has.
+            // Another change of services can hold the lock for longer than the shutdown may take.
             _ = readiness.wait_for(|readiness| *readiness == Readiness::Draining) => return,
         };
         if self.catalog.find(service.name.as_str()).is_none() {
@@ -253,7 +253,7 @@ impl Control {
 
 const NOT_APPLIED: &str = "the changed manifest was not applied; everything stays as it was";
 
-/// Says so where something has changed that only the next start looks at.
+/// Warns if a setting has changed that is applied only at the next start.
 fn warn_of_what_waits(old: &Config, new: &Config) {
     let changed = [
         ("[console]", old.console != new.console),
@@ -268,12 +268,12 @@ fn warn_of_what_waits(old: &Config, new: &Config) {
     }
 }
 
-/// Everything that `[telemetry]` says.
+/// All settings of `[telemetry]`.
 fn of_telemetry(config: &Config) -> impl PartialEq + '_ {
     (&config.telemetry, &config.attributes, &config.redaction)
 }
 
-/// The services that listen somewhere else from now on.
+/// The services whose listen address changes.
 fn moved(old: &Config, new: &Config) -> Vec<ServiceName> {
     let has_moved = |service: &&ServiceConfig| {
         let before = old.services.iter().find(|before| before.name == service.name);

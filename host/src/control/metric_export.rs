@@ -1,4 +1,4 @@
-//! The export of metrics: what they read is connected at the start, then they leave at an interval.
+//! Periodic export of metrics. Their data sources are connected at the start.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -9,7 +9,7 @@ use super::handle::Control;
 use super::observe;
 
 impl Control {
-    /// Lets metrics read the figures that others keep.
+    /// Connects the observable metrics to their data sources.
     pub(crate) fn observe(&self) {
         let pipeline = self.pipeline.clone();
         self.builder.metrics().observe_pipeline(move || observe::pipeline(&pipeline));
@@ -22,7 +22,7 @@ impl Control {
         self.builder.metrics().observe_state_failures(move || state.failures());
     }
 
-    /// Sends the current metrics once.
+    /// Exports the current metrics once.
     pub(crate) async fn export_metrics(&self) {
         let metrics = self.builder.metrics();
         let (mut collected, exemplars) = (metrics.collect(), metrics.exemplars());
@@ -31,7 +31,7 @@ impl Control {
     }
 }
 
-/// Sends the metrics at the interval that the settings name.
+/// Exports the metrics at the configured interval.
 pub(crate) async fn export_periodically(control: Arc<Control>) {
     let interval = control.config.load().telemetry.metric_export_interval;
     let mut ticks = export_ticks(interval);
@@ -41,7 +41,7 @@ pub(crate) async fn export_periodically(control: Arc<Control>) {
     }
 }
 
-/// An export that takes longer than the interval is followed by the next one when that is due, not by all that it delayed.
+/// Ticks that an export misses because it takes longer than the interval are skipped, not made up for.
 fn export_ticks(interval: Duration) -> Interval {
     let mut ticks = tokio::time::interval_at(Instant::now() + interval, interval);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Skip);
@@ -58,11 +58,11 @@ mod tests {
         let mut ticks = export_ticks(INTERVAL);
         ticks.tick().await;
         let began = Instant::now();
-        // An export that takes as long as ten intervals.
+        // An export that takes ten intervals.
         while began.elapsed() < 10 * INTERVAL {
             std::hint::spin_loop();
         }
-        // The one that is due at once, and two that are due an interval apart.
+        // One immediate export, and two that are an interval apart.
         for _ in 0..3 {
             ticks.tick().await;
         }

@@ -1,6 +1,7 @@
-//! Whatever changes what serves: start of a service, a changed manifest or component file, swaps, rollbacks and canaries.
+//! Everything that changes which services and versions serve: start, changed manifest or component file, swaps,
+//! rollbacks and canaries.
 //!
-//! `Control` is the one handle; the console, the watcher and the signals use nothing else.
+//! [`Control`] is the only handle: the console, the watcher and the signal handlers use nothing else.
 
 mod drains;
 mod error;

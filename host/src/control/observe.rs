@@ -1,4 +1,4 @@
-//! What metrics read of the rest of the host, each in the form in which metrics want it.
+//! Converts state of the host into the form that the observable metrics read.
 
 use std::sync::Arc;
 
@@ -20,7 +20,7 @@ pub(super) fn pipeline(pipeline: &Pipeline) -> PipelineStats {
     }
 }
 
-/// Makes the instruments of the generation that serves those that are reported for the service.
+/// Makes the instruments of the serving generation the ones that are reported for the service.
 pub(super) fn adopt(metrics: &Metrics, service: &Arc<Service>) {
     let own = service.serving().stable.pool.context().metrics.clone();
     let watched = Arc::downgrade(service);
@@ -32,7 +32,7 @@ pub(super) fn adopt(metrics: &Metrics, service: &Arc<Service>) {
     }
 }
 
-/// The instances of the generations that serve.
+/// The instances of the serving generations.
 fn pool(serving: &Serving) -> PoolStats {
     let generations = std::iter::once(&serving.stable).chain(serving.canary.iter().map(|canary| &canary.generation));
     let mut sum = PoolStats { generation: serving.stable.number, ..PoolStats::default() };

@@ -1,8 +1,8 @@
-//! Which service answers on which port.
+//! The assignment of ports to services.
 //!
-//! A port that stays in the manifest keeps its socket, whichever service the manifest puts there: no connection is
-//! refused. A request that has begun is finished by the service that began it; the next one on the same connection goes
-//! to the new service.
+//! A port that stays in the manifest keeps its socket even if the manifest assigns it to another service, so that no
+//! connection is refused. The old service finishes the requests that it has started; the next request on the same
+//! connection goes to the new service.
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -14,12 +14,12 @@ use crate::config::{ServiceConfig, ServiceName};
 use crate::serve::listener::{Bound, Listener};
 use crate::services::Service;
 
-/// The service that answers on a port. It may be exchanged while connections are open.
+/// The service that answers on a port. It can be replaced while connections are open.
 pub(super) type Target = Arc<ArcSwap<Service>>;
 
-/// A port that is served.
+/// A bound port.
 struct Port {
-    /// The address in the manifest, which may leave the choice of the port to the system.
+    /// The address in the manifest. With port 0 the operating system chooses the port.
     declared: SocketAddr,
     listener: Listener,
     target: Target,
@@ -29,19 +29,19 @@ struct Port {
 #[derive(Default)]
 pub(crate) struct Ports(Mutex<BTreeMap<ServiceName, Port>>);
 
-/// Where the socket of each service of a manifest comes from.
+/// The source of the socket of each service of a manifest.
 #[derive(Default)]
 pub(crate) struct PortPlan(BTreeMap<ServiceName, Socket>);
 
 enum Socket {
-    /// It was taken for this.
+    /// Newly bound for this manifest.
     New(Bound),
-    /// It is the one that this service has now.
+    /// The socket that the named service has now.
     Of(ServiceName),
 }
 
 impl PortPlan {
-    /// Keeps the socket that is where a service is to be, where there is one.
+    /// Reuses the existing socket at the service's address. Returns whether there is one.
     pub fn keep(&mut self, ports: &Ports, service: &ServiceConfig) -> bool {
         let holder = ports.holder(service).map(Socket::Of);
         let is_kept = holder.is_some();
@@ -49,14 +49,14 @@ impl PortPlan {
         is_kept
     }
 
-    /// Puts a service on a socket that was taken for it.
+    /// Assigns a newly bound socket to a service.
     pub fn take(&mut self, service: &ServiceConfig, bound: Bound) {
         self.0.insert(service.name.clone(), Socket::New(bound));
     }
 }
 
 impl Ports {
-    /// Who has the socket where a service is to be. Port 0 is another one each time.
+    /// The service that has the socket at this service's address. Each port 0 is a different address.
     fn holder(&self, service: &ServiceConfig) -> Option<ServiceName> {
         let ports = self.lock();
         let is_there = |port: &&Port| port.declared == service.listen;
@@ -67,8 +67,8 @@ impl Ports {
         others.next().map(|(name, _)| name.clone())
     }
 
-    /// Lets each of `services` answer where the plan says. New sockets are served with `serve`. Returns the listeners that
-    /// nobody has any more, with the names of the services that had them.
+    /// Makes each of `services` answer on its socket in the plan. New sockets are served with `serve`. Returns the
+    /// listeners that are no longer in use, with the names of their services.
     pub fn commit(
         &self,
         PortPlan(plan): PortPlan,
@@ -97,12 +97,12 @@ impl Ports {
         before.into_iter().map(|(name, port)| (name, port.listener)).collect()
     }
 
-    /// Where a service listens.
+    /// The address that a service listens on.
     pub fn address(&self, service: &str) -> Option<SocketAddr> {
         self.lock().iter().find(|(name, _)| name.as_str() == service).map(|(_, port)| port.listener.address)
     }
 
-    /// Gives all listeners away, for the host's end.
+    /// Removes and returns all listeners, for the shutdown.
     pub fn take(&self) -> Vec<Listener> {
         std::mem::take(&mut *self.lock()).into_values().map(|port| port.listener).collect()
     }

@@ -1,18 +1,18 @@
-//! Whether the host wants requests.
+//! Whether the host is ready for requests.
 
-/// What `/readyz` tells.
+/// The state that `/readyz` reports.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Readiness {
-    /// Not everything serves yet.
+    /// Some services do not serve yet.
     Starting,
-    /// Everything serves.
+    /// All services serve.
     Ready,
-    /// The host is stopping: what is in flight is finished, new requests belong elsewhere.
+    /// The host is stopping: it finishes requests in flight; new requests should go elsewhere.
     Draining,
 }
 
 impl Readiness {
-    /// The word for it.
+    /// The name in the response of `/readyz`.
     pub fn as_str(self) -> &'static str {
         match self {
             Readiness::Starting => "starting",

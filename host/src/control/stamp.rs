@@ -1,10 +1,10 @@
-//! Which file a path leads to, and in which state.
+//! Identity and state of a file, to detect changes.
 
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
-/// Equal stamps mean that nothing was written. The time of the last change of the file's data or metadata (ctime) cannot
-/// be set, so it tells of a copy that kept the old length and the old time of modification too.
+/// Equal stamps mean that the file was not written. The time of the last change of data or metadata (ctime) cannot be
+/// set, so it also reveals a copy that preserved length and modification time.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Stamp {
     device: u64,
@@ -15,7 +15,7 @@ pub(super) struct Stamp {
 }
 
 impl Stamp {
-    /// The stamp of the file that a path leads to, through symbolic links; none where there is no file.
+    /// The stamp of the file at a path, symbolic links followed. `None` if there is no file.
     pub async fn of(path: &Path) -> Option<Stamp> {
         let metadata = tokio::fs::metadata(path).await.ok()?;
         Some(Stamp {
@@ -46,7 +46,7 @@ mod tests {
         fs::write(&path, "one").unwrap();
         let before = Stamp::of(&path).await.unwrap();
         let modified = fs::metadata(&path).unwrap().modified().unwrap();
-        // The clock that files are stamped with may stand still for a few milliseconds.
+        // The clock of file timestamps can have a resolution of a few milliseconds.
         while Stamp::of(&path).await == Some(before) {
             fs::write(&path, "two").unwrap();
             File::options()

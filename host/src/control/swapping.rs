@@ -1,7 +1,7 @@
 //! Swaps of one service, on behalf of the watcher, the manifest and the console.
 //!
-//! A swap runs in a task of its own: it goes on where its caller goes away, since half a swap would help nobody, and a
-//! panic in it is a failure of that swap alone.
+//! A swap runs in its own task. It completes even if its caller is dropped, because a partial swap is useless, and a
+//! panic in it fails that swap only.
 
 use std::any::Any;
 use std::sync::Arc;
@@ -12,12 +12,12 @@ use super::stamp::Stamp;
 use super::swap::{ComponentSource, SwapError, SwapOptions, Swapped};
 use crate::services::Service;
 
-/// How long a swap by hand waits for a manifest that is being written.
+/// How long a requested swap waits for a manifest that is being written.
 const PATIENCE: Duration = Duration::from_secs(3);
-/// How often it looks.
+/// How often the manifest is checked meanwhile.
 const PERIOD: Duration = Duration::from_millis(50);
 
-/// What came of a swap of a file. What there is to tell of it was told.
+/// The result of a swap of a file. It has already been logged.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum FileSwap {
     Ended,
@@ -31,7 +31,7 @@ impl FileSwap {
 }
 
 impl Control {
-    /// Replaces the component of a service by hand. A manifest that was written before is applied first.
+    /// Replaces the component of a service on request. An earlier change of the manifest is applied first.
     pub(crate) async fn swap(
         self: &Arc<Self>,
         service: &Arc<Service>,
@@ -42,7 +42,7 @@ impl Control {
         self.swap_in_task(service, ComponentSource::Bytes(bytes), options).await
     }
 
-    /// Brings the version in a service's file.
+    /// Swaps to the version in the service's component file.
     pub(super) async fn swap_file(self: &Arc<Self>, service: &Arc<Service>) -> FileSwap {
         match self.swap_in_task(service, ComponentSource::File, SwapOptions::default()).await {
             Err(SwapError::Superseded) => FileSwap::Superseded,
@@ -50,22 +50,22 @@ impl Control {
         }
     }
 
-    /// Makes the canary of a service the version that serves everybody.
+    /// Promotes the canary of a service: it serves all requests.
     pub(crate) async fn promote(self: &Arc<Self>, service: &Arc<Service>) -> Result<Swapped, SwapError> {
         let ended = self.swapper.promote(service).await;
         self.apply_what_waited(service, &ended);
         ended
     }
 
-    /// Ends the canary of a service.
+    /// Aborts the canary of a service.
     pub(crate) async fn abort(self: &Arc<Self>, service: &Arc<Service>) -> Result<Swapped, SwapError> {
         let ended = self.swapper.abort(service).await;
         self.apply_what_waited(service, &ended);
         ended
     }
 
-    /// Brings what the manifest said of a service while its canary ran, and could not be done then. The component stays the
-    /// one that was decided for, whatever its file holds.
+    /// Applies the configuration that the manifest got while a canary ran, when it could not be applied. The component
+    /// stays the promoted or kept one, whatever its file contains.
     fn apply_what_waited(self: &Arc<Self>, service: &Arc<Service>, ended: &Result<Swapped, SwapError>) {
         if ended.is_err() || !self.has_refused(service) {
             return;
@@ -97,8 +97,8 @@ impl Control {
         ended
     }
 
-    /// Waits until the watcher has acted upon the manifest as it is on the disk. Where nobody watches, nothing is waited
-    /// for, and a swap takes what was read last.
+    /// Waits until the watcher has handled the manifest as it is on disk. Without a watcher this returns at once, and a
+    /// swap uses the manifest that was read last.
     async fn manifest_in_step(&self) {
         let config = self.config.load_full();
         let began = Instant::now();
@@ -112,7 +112,7 @@ impl Control {
     }
 }
 
-/// Runs a swap in a task of its own.
+/// Runs a swap in its own task.
 async fn finished(
     swap: impl Future<Output = Result<Swapped, SwapError>> + Send + 'static,
 ) -> Result<Swapped, SwapError> {

@@ -1,12 +1,13 @@
-//! Watches the manifest and the component files, and turns each change into one swap, once the file is whole.
+//! Watches the manifest and the component files, and causes one swap per change, once the file is complete.
 //!
-//! Files are looked at a few times a second, through symbolic links: this notices an atomic replacement, an editor that
-//! writes in pieces, and a link (or a folder on the way) that was moved to another version alike, on every file system. A
-//! file is taken when it has stopped changing; one that looks cut off is given longer.
+//! Files are polled a few times a second, through symbolic links. This detects atomic replacements, editors that write
+//! in pieces, and links (or folders on the path) that now lead to another version, on every file system. A file is read
+//! when it has stopped changing; a file that looks incomplete gets more time.
 //!
-//! Manifest and components often change together, in any order. The manifest comes first: while it is being written no
-//! component is taken, and it is not taken while a component that may be meant for it is being written. One that was
-//! refused for want of something else than a component, such as a folder or a free port, is tried again every few seconds.
+//! Manifest and components often change together, in any order. The manifest is handled first: while it is being
+//! written no component is read, and it is not read while a component that may belong to it is being written. A
+//! manifest that was rejected because something else than a component is missing, such as a folder or a free port, is
+//! retried every few seconds.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -20,19 +21,19 @@ use super::whole::is_whole;
 use crate::component::Digest;
 use crate::telemetry::Operation;
 
-/// How often the files are looked at.
+/// The polling interval.
 const PERIOD: Duration = Duration::from_millis(200);
-/// How long a file that looks cut off, or another that is written at the same time, is waited for.
+/// The longest wait for a file that looks incomplete, or for another file that is being written.
 const PATIENCE: Duration = Duration::from_secs(3);
 
-/// One file that is watched.
+/// A watched file.
 #[derive(Default)]
 struct Watched {
-    /// What was last acted upon.
+    /// The stamp that was last handled.
     settled: Option<Stamp>,
-    /// What was last seen, where that is something else, and since when.
+    /// The stamp that was last seen, if it differs from the handled one, and since when.
     moving: Option<Moving>,
-    /// Components that were read of this file before it was first looked at.
+    /// Digests of the components that were read from this file before it was first polled.
     known: Vec<Digest>,
 }
 
@@ -42,25 +43,25 @@ struct Moving {
     since: Instant,
 }
 
-/// How a file looks.
+/// The result of polling a file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Look {
-    /// As it was acted upon, or not there.
+    /// The file is the handled one, or does not exist.
     Same,
-    /// Somebody is writing it.
+    /// The file is being written.
     Changing,
-    /// Another one than before, and whole.
+    /// The file has changed and is complete.
     Changed,
 }
 
-/// The manifest and the component files.
+/// Watches the manifest and the component files.
 pub(crate) struct Files {
     manifest: (PathBuf, Watched),
     components: BTreeMap<PathBuf, Watched>,
 }
 
 impl Files {
-    /// The files of a host that has just started. Each may have been replaced since it was read, so each is looked at
+    /// The files of a host that has just started. Each may have been replaced since it was read, so each is checked
     /// once.
     pub(crate) fn of(control: &Control) -> Files {
         let manifest = (control.config.load().manifest.clone(), Watched::default());
@@ -69,7 +70,7 @@ impl Files {
         files
     }
 
-    /// Watches the components that the manifest names, and those that a manifest waits for.
+    /// Watches the components that the manifest names, and those that a rejected manifest waits for.
     fn follow(&mut self, control: &Control) {
         let (config, services) = (control.config.load(), control.catalog.services());
         let mut wanted: Vec<_> = config.services.iter().map(|service| service.component.clone()).collect();
@@ -96,7 +97,7 @@ impl Files {
         }
     }
 
-    /// One look at everything, and what follows from it.
+    /// Polls all files once and handles the changes.
     async fn look(&mut self, control: &Arc<Control>) {
         let (path, manifest) = &mut self.manifest;
         let of_manifest = manifest.look(Stamp::of(path).await);
@@ -125,7 +126,7 @@ impl Files {
 }
 
 impl Watched {
-    /// A file has changed when it is another than before and has been the same for a whole period.
+    /// A file has changed when its stamp differs from the handled one and has been stable for a whole period.
     fn look(&mut self, now: Option<Stamp>) -> Look {
         let Some(stamp) = now.filter(|_| now != self.settled) else {
             self.moving = None;
@@ -145,12 +146,12 @@ impl Watched {
         }
     }
 
-    /// Whether it has been waited for for long enough.
+    /// Whether the longest wait has passed.
     fn has_waited(&self) -> bool {
         self.moving.is_some_and(|moving| moving.since.elapsed() > PATIENCE)
     }
 
-    /// Takes the file as it was seen last.
+    /// Marks the stamp that was last seen as handled.
     fn settle(&mut self) {
         self.settled = self.moving.take().map(|moving| moving.stamp).or(self.settled);
     }
@@ -160,7 +161,7 @@ async fn looks_whole(path: &Path) -> bool {
     tokio::fs::read(path).await.is_ok_and(|bytes| is_whole(&bytes))
 }
 
-/// The components that a manifest could not be applied without.
+/// The components that a rejected manifest is missing.
 fn awaited(control: &Control) -> Vec<PathBuf> {
     let refused = control.refused.lock().unwrap_or_else(PoisonError::into_inner);
     let missing = refused.iter().flat_map(|refused| refused.missing(&control.catalog));
@@ -192,19 +193,19 @@ async fn component_changed(control: &Arc<Control>, path: &Path, known: Vec<Diges
     }
     for service in swapped {
         let (control, service) = (control.clone(), service.clone());
-        // Not waited for: a newer file must be able to cancel this swap, and other files have theirs.
+        // Not awaited: a newer file must be able to cancel this swap, and other files cause swaps of their own.
         tokio::spawn(async move { control.swap_file(&service).await });
     }
 }
 
-/// That a file was seen to have changed, as a trace.
+/// The trace that says that a file has changed.
 fn noticed(control: &Control, path: &Path) -> Operation {
     let noticed = control.telemetry.operation("watch", "watch_failed");
     noticed.set("file.path", path.display().to_string());
     noticed
 }
 
-/// Whether a file holds what was read of it before.
+/// Whether the file contains a component that was read from it before.
 async fn is_known(path: &Path, known: &[Digest]) -> bool {
     if known.is_empty() {
         return false;

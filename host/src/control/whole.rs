@@ -1,15 +1,15 @@
-//! Whether a component file looks as if somebody were still writing it.
+//! Detects component files that are still being written.
 
 use wasmparser::{Chunk, Parser, Payload};
 
-/// Whether the sections of a WebAssembly file end where the file ends. What is malformed, and what is no WebAssembly, is
-/// as whole as it will ever be.
+/// Whether the sections of a WebAssembly file end at the end of the file. Malformed files and files that are not
+/// WebAssembly count as complete.
 pub(super) fn is_whole(bytes: &[u8]) -> bool {
     let (mut parser, mut rest) = (Parser::new(0), bytes);
     loop {
         let (consumed, nested) = match parser.parse(rest, false) {
             Ok(Chunk::Parsed { consumed, payload }) => (consumed, nested_length(&payload)),
-            // More is wanted: this is the end only where the file may end here.
+            // The parser needs more data: the file is complete only if it may end here.
             Ok(Chunk::NeedMoreData(_)) => return matches!(parser.parse(rest, true), Ok(Chunk::Parsed { .. })),
             Err(_) => return true,
         };
@@ -18,7 +18,7 @@ pub(super) fn is_whole(bytes: &[u8]) -> bool {
     }
 }
 
-/// The bytes of a module or component within the component, which follow its section's head.
+/// The bytes of a nested module or component, which follow its section's header.
 fn nested_length(payload: &Payload<'_>) -> usize {
     match payload {
         Payload::ModuleSection { unchecked_range, .. } | Payload::ComponentSection { unchecked_range, .. } => {

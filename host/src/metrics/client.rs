@@ -1,6 +1,6 @@
-//! Requests that a service makes: `http.client.request.duration`.
+//! Metrics of requests that a service makes: `http.client.request.duration`.
 //!
-//! Callers name only origins that the manifest allows; a guest could ask for any number of others.
+//! Callers pass only origins that the manifest allows; otherwise guests could create any number of series.
 
 use std::{borrow::Cow, time::Duration};
 
@@ -17,7 +17,7 @@ use super::{
 
 const SERIES_LIMIT: usize = 500;
 
-/// How a request that a service made ended.
+/// The outcome of a request that a service made.
 #[derive(Clone, Debug)]
 pub struct Called<'a> {
     /// The method as sent; unknown ones are counted as `_OTHER`.
@@ -26,11 +26,11 @@ pub struct Called<'a> {
     pub address: &'a str,
     /// Port of that origin.
     pub port: u16,
-    /// The status that came back, where one did.
+    /// The response's status, if there was a response.
     pub status: Option<u16>,
-    /// One of the host's own words. Where it is `None`, a status from 400 on names itself.
+    /// A value of `error.type` that the host defines. If `None`, a status of 400 or above is the value.
     pub error_type: Option<&'static str>,
-    /// From the call to the end of the response's body, or to the failure.
+    /// From the call to the end of the response body, or to the failure.
     pub duration: Duration,
 }
 

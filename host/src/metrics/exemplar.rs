@@ -1,7 +1,7 @@
 //! Exemplars: for each bucket of a series, one measurement with the trace it came from.
 //!
-//! The SDK's metrics carry none, so they are kept beside it and merged where metrics are encoded. A bucket
-//! takes the first sampled measurement after each collection; all others cost one atomic load.
+//! The SDK's metrics carry none, so exemplars are stored separately and merged when metrics are encoded. A bucket takes
+//! the first sampled measurement after each collection; all others cost one atomic load.
 
 use std::{
     sync::{
@@ -16,7 +16,7 @@ use opentelemetry::trace::{SpanId, TraceId};
 use super::reader::HTTP_BUCKETS;
 use crate::trace::MetricExemplar;
 
-/// The exemplars of one series, a slot per bucket of [`HTTP_BUCKETS`] and one for what is above.
+/// The exemplars of one series: a slot per bucket of [`HTTP_BUCKETS`] and one for the overflow bucket.
 #[derive(Default)]
 pub(super) struct Reservoir {
     slots: [Slot; HTTP_BUCKETS.len() + 1],
@@ -24,7 +24,7 @@ pub(super) struct Reservoir {
 
 #[derive(Default)]
 struct Slot {
-    /// The collection period in which the slot was last filled; 0 is before all periods.
+    /// The collection period in which the slot was last filled; 0 means never.
     period: AtomicU64,
     kept: Mutex<Option<Kept>>,
 }
@@ -35,7 +35,7 @@ struct Kept {
 }
 
 impl Reservoir {
-    /// Offers a measurement made in collection period `period`, which counts from 1.
+    /// Offers a measurement made in collection period `period`, counted from 1.
     pub(super) fn offer(&self, period: u64, value: f64, (trace_id, span_id): (TraceId, SpanId)) {
         let bucket = HTTP_BUCKETS.partition_point(|bound| *bound < value);
         let Some(slot) = self.slots.get(bucket) else {
@@ -54,7 +54,7 @@ impl Reservoir {
         self.read(|kept| Some(kept.exemplar.clone()))
     }
 
-    /// The exemplars that no earlier call returned.
+    /// The exemplars that no earlier call has returned.
     pub(super) fn take(&self) -> Vec<MetricExemplar> {
         self.read(|kept| {
             let seen = std::mem::replace(&mut kept.handed_out, true);

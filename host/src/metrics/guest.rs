@@ -1,9 +1,9 @@
-//! The instruments of a service's own: counters and histograms that its component asked for, and the rules for names and
-//! labels, which hold for what a guest's own SDK measures as well.
+//! A service's custom instruments: counters and histograms that its component creates, and the rules for names and
+//! labels, which also apply to metrics of a guest's own SDK.
 //!
-//! Names, labels and their number come from guests, so all of it is bounded: [`INSTRUMENTS`] for each service,
-//! [`SERIES`] for each instrument (further ones share the series `otel.metric.overflow`), [`LABELS`] for each measurement.
-//! An instrument lives as long as its service's metrics: versions of a component share it.
+//! Names, labels and their number come from guests, so all are bounded: [`INSTRUMENTS`] per service, [`SERIES`] per
+//! instrument (further ones share the series `otel.metric.overflow`), [`LABELS`] per measurement. An instrument lives
+//! as long as its service's metrics: all versions of a component share it.
 
 use std::{
     borrow::Cow,
@@ -26,37 +26,37 @@ use super::{
 use crate::trace::GuestMeasured;
 use crate::trace::guest_bounds::{BUCKETS, INSTRUMENTS, LABELS, NAME_LENGTH, OVERFLOW, SERIES, TEXT_LENGTH};
 
-/// First words of the names that the host and its page use themselves.
+/// Reserved first words of names: the host and the Prometheus page use them.
 const RESERVED: [&str; 7] = ["http", "otel", "process", "scrape", "spandrel", "target", "up"];
-/// Names of the host that consist of other words.
+/// Reserved names of the host that start with other words.
 const RESERVED_NAMES: [&str; 2] = ["memory_usage_mb", "cpu_usage_percent"];
 
-/// Why an instrument is refused.
+/// Why an instrument is rejected.
 #[derive(Clone, Debug, Error, PartialEq, Eq)]
 pub enum InstrumentError {
-    /// The name, the unit or the boundaries cannot be used, or are used for something else.
+    /// The name, the unit or the boundaries are invalid, or the name is used for another instrument.
     #[error("{0}")]
     Invalid(String),
-    /// The service has as many instruments as it may have.
+    /// The service has reached its limit of instruments.
     #[error("a service may have {INSTRUMENTS} instruments of its own")]
     TooMany,
 }
 
-/// What a component asks for.
+/// The description of an instrument that a component creates.
 #[derive(Clone, Debug)]
 pub struct Requested<'a> {
     /// The name, as OpenTelemetry writes it: `shop.orders`.
     pub name: &'a str,
-    /// The unit, in UCUM; empty where there is none.
+    /// The unit, in UCUM; empty if there is none.
     pub unit: &'a str,
-    /// What is measured, in a sentence.
+    /// The description, one sentence.
     pub description: &'a str,
 }
 
-/// A label as a component gives it.
+/// A label as the component passes it.
 pub type Label<'a> = (&'a str, &'a str);
 
-/// The instruments that a service's component asked for.
+/// The instruments that a service's component has created.
 pub(super) struct GuestMetrics {
     meter: Meter,
     instruments: ArcSwap<Vec<Arc<Instrument>>>,
@@ -66,7 +66,7 @@ pub(super) struct GuestMetrics {
 struct Instrument {
     name: String,
     unit: String,
-    /// The name on Prometheus' page, which no two instruments may share.
+    /// The name on the Prometheus page, which must be unique.
     family: String,
     recorded: Recorded,
 }
@@ -97,7 +97,7 @@ impl SeriesKey for Labels<'_> {
 }
 
 impl<'a> Labels<'a> {
-    /// What is kept of the labels of a measurement. The first value of a key counts.
+    /// The labels of a measurement that are kept. Of duplicate keys the first value counts.
     fn of(given: &[Label<'a>]) -> Labels<'a> {
         let usable = given.iter().filter(|(key, _)| is_label(key)).take(LABELS);
         let mut labels: Vec<_> =
@@ -121,7 +121,7 @@ impl GuestMetrics {
         GuestMetrics { meter, instruments: ArcSwap::default(), growing: Mutex::new(()) }
     }
 
-    /// A counter of this name: the one that there is, or a new one.
+    /// The counter of this name, created if it does not exist.
     pub(super) fn counter(&self, requested: &Requested<'_>) -> Result<u32, InstrumentError> {
         let family = check(requested, Kind::Counter)?;
         self.instrument(
@@ -136,8 +136,8 @@ impl GuestMetrics {
         )
     }
 
-    /// A histogram of this name: the one that there is, or a new one. Without boundaries those of durations in seconds
-    /// or else the SDK's are taken.
+    /// The histogram of this name, created if it does not exist. Without boundaries it gets those for durations if its
+    /// unit is seconds, and the SDK's defaults otherwise.
     pub(super) fn histogram(&self, requested: &Requested<'_>, boundaries: &[f64]) -> Result<u32, InstrumentError> {
         let family = check(requested, Kind::Histogram)?;
         check_boundaries(requested.name, boundaries)?;
@@ -164,7 +164,7 @@ impl GuestMetrics {
         }
     }
 
-    /// Records a value of a histogram. What is no finite number would spoil the sum of all others, and is left out.
+    /// Records a value in a histogram. Non-finite numbers would make the sum unusable and are dropped.
     pub(super) fn record(&self, instrument: u32, value: f64, labels: &[Label<'_>]) {
         let instruments = self.instruments.load();
         let Some(instrument) = instruments.get(instrument as usize).filter(|_| value.is_finite()) else { return };
@@ -207,12 +207,12 @@ fn taken(name: &str) -> InstrumentError {
     InstrumentError::Invalid(reason)
 }
 
-/// Whether a guest's own SDK may measure under this name: by the same rules as for the instruments that a component asks for.
+/// Whether a guest's own SDK may use this name, by the same rules as for the instruments that a component creates.
 pub fn check_measured(name: &str, unit: &str, measured: &GuestMeasured) -> Result<(), InstrumentError> {
     check(&Requested { name, unit, description: "" }, kind_of(measured)).map(drop)
 }
 
-/// What a guest's own SDK measures, as Prometheus knows it.
+/// The kind of a metric of a guest's own SDK in Prometheus.
 pub(super) fn kind_of(measured: &GuestMeasured) -> Kind {
     match measured {
         GuestMeasured::Sum { is_monotonic: true, .. } => Kind::Counter,
@@ -221,7 +221,7 @@ pub(super) fn kind_of(measured: &GuestMeasured) -> Kind {
     }
 }
 
-/// The name that an instrument has on Prometheus' page, where it can have one.
+/// The Prometheus name of an instrument, if it can have one.
 fn check(requested: &Requested<'_>, kind: Kind) -> Result<String, InstrumentError> {
     let Requested { name, unit, .. } = requested;
     let is_of_name = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '.' | '-' | '/');
@@ -238,7 +238,7 @@ fn check(requested: &Requested<'_>, kind: Kind) -> Result<String, InstrumentErro
     }
     let family = family_name(name, unit, kind);
     let first = family.split('_').next().unwrap_or_default();
-    // Prometheus' page gives these endings a meaning of their own.
+    // The Prometheus formats reserve these suffixes.
     let ending =
         kind == Kind::Histogram && ["_total", "_bucket", "_sum", "_count"].iter().any(|end| family.ends_with(end));
     if RESERVED.contains(&first) || RESERVED_NAMES.iter().any(|name| family.starts_with(name)) || ending {
@@ -256,7 +256,7 @@ fn check_boundaries(name: &str, boundaries: &[f64]) -> Result<(), InstrumentErro
     Err(InstrumentError::Invalid(format!("the boundaries of `{name}` must be {rule}")))
 }
 
-/// Whether a key can be a label on Prometheus' page beside those that the host and scrapers set.
+/// Whether a key can be a Prometheus label without colliding with those that the host and scrapers set.
 pub fn is_label(key: &str) -> bool {
     let name = label_name(key);
     let reserved = matches!(name.as_str(), "service_name" | "le" | "quantile" | "job" | "instance");

@@ -1,4 +1,4 @@
-//! The host's own metrics: the process, the span pipeline, exports.
+//! The host's own metrics: process, span pipeline, exports.
 
 use std::{sync::Arc, time::Duration};
 
@@ -11,16 +11,16 @@ use opentelemetry_sdk::metrics::data::ResourceMetrics;
 
 use super::{process::Process, reader::ResourceReader, service};
 
-/// What the span pipeline has done and holds, in plain numbers.
+/// Counters and gauges of the span pipeline.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct PipelineStats {
     /// Spans in the queue.
     pub queue_length: u64,
-    /// The most spans that the queue takes.
+    /// The capacity of the queue.
     pub queue_capacity: u64,
     /// Spans that the collector has accepted since the start.
     pub exported: u64,
-    /// Spans lost since the start, by reason. Each reason is one of a fixed few.
+    /// Spans lost since the start, by reason. The set of reasons is fixed.
     pub dropped: Vec<(&'static str, u64)>,
     /// Log records that the collector has accepted since the start.
     pub exported_logs: u64,
@@ -28,7 +28,7 @@ pub struct PipelineStats {
     pub dropped_logs: Vec<(&'static str, u64)>,
 }
 
-/// Exports within one machine take a millisecond, and no longer than their timeout of usually ten seconds.
+/// An export takes a millisecond within one machine, and at most its timeout, ten seconds by default.
 const EXPORT_BUCKETS: [f64; 11] = [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.5, 1.0, 5.0, 10.0];
 
 type ReadPipeline = dyn Fn() -> PipelineStats + Send + Sync;
@@ -114,7 +114,7 @@ fn observe_queue(meter: &Meter, observed: &Arc<Observed>) {
     gauge("spandrel.trace.queue.capacity", "The most spans that the queue takes.", |stats| stats.queue_capacity);
 }
 
-/// What became of one kind of record.
+/// The outcomes of one kind of record.
 struct Fate {
     exported: fn(&PipelineStats) -> u64,
     dropped: fn(PipelineStats) -> Vec<(&'static str, u64)>,

@@ -1,8 +1,8 @@
-//! The values that labels may have: small closed sets, so that no client can invent one.
+//! The values of labels: small closed sets, so that clients cannot create series.
 
 use opentelemetry::KeyValue;
 
-/// What stands for every value outside a closed set.
+/// The value for everything outside a closed set.
 pub(super) const OTHER: &str = "_OTHER";
 
 const METHODS: [&str; 11] =
@@ -71,7 +71,7 @@ pub(super) fn protocol_version(version: http::Version) -> Option<&'static str> {
     }
 }
 
-/// `error.type`: the host's own word where it has one, else the status code where that is an error.
+/// `error.type`: the host's own value if there is one, else the status code if it is an error.
 pub(super) fn error_type(own: Option<&'static str>, status: Option<u16>, errors_from: u16) -> Option<KeyValue> {
     match (own, status) {
         (Some(own), _) => Some(KeyValue::new("error.type", own)),
@@ -80,12 +80,12 @@ pub(super) fn error_type(own: Option<&'static str>, status: Option<u16>, errors_
     }
 }
 
-/// As many whole characters of a text as fit into so many bytes.
+/// The longest prefix of a text that fits into so many bytes, cut between characters.
 pub(super) fn cut(text: &str, length: usize) -> &str {
     text.get(..text.floor_char_boundary(length)).unwrap_or_default()
 }
 
-/// Attributes in the order of their keys, which is how the SDK keeps them.
+/// Attributes sorted by key, the order in which the SDK keeps them.
 pub(super) fn sorted(mut attributes: Vec<KeyValue>) -> Vec<KeyValue> {
     attributes.sort_by(|a, b| a.key.cmp(&b.key));
     attributes

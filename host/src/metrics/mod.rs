@@ -1,13 +1,13 @@
-//! What the host measures, and how it is read.
+//! The metrics of the host and its services, and how they are read.
 //!
-//! One [`Metrics`] lives as long as the host. It holds the instruments of the host itself and, for each
-//! service, a [`ServiceMetrics`] with that service's resource. Nothing here runs by itself: no thread, no
-//! timer. Whoever exports calls [`Metrics::collect`] at an interval, and the console calls
-//! [`Metrics::prometheus`] when it is scraped; both see the same cumulative values.
+//! One [`Metrics`] lives as long as the host. It holds the instruments of the host itself and, for each service, a
+//! [`ServiceMetrics`] with that service's Resource. This module starts no thread and no timer: the exporter calls
+//! [`Metrics::collect`] at an interval, and the console calls [`Metrics::prometheus`] when it is scraped. Both see the
+//! same cumulative values.
 //!
-//! Recording never blocks on a reader and never allocates once a series exists. The number of series is
-//! bounded whatever clients and guests send: what does not fit is counted under `_OTHER`.
-//! Every metric is documented in `docs/telemetry.md`, and a test holds that page to be complete.
+//! Recording never blocks on a reader and never allocates once a series exists. The number of series is bounded
+//! whatever clients and guests send: values beyond the bound are counted under `_OTHER`. Every metric is documented in
+//! `docs/telemetry.md`, and a test checks that the page is complete.
 
 mod client;
 mod exemplar;
@@ -53,15 +53,15 @@ pub struct Metrics {
 struct Inner {
     process: Arc<Process>,
     host: HostMetrics,
-    /// Reads what guests' own SDKs have measured.
+    /// Reads the metrics of guests' own SDKs.
     guests: OnceLock<Box<ReadGuests>>,
     services: Mutex<BTreeMap<String, Arc<ServiceMetrics>>>,
-    /// Those that are reported no more, until they have been once again.
+    /// Metrics that are no longer reported, until their final values have been collected.
     retired: Mutex<Vec<Arc<ServiceMetrics>>>,
 }
 
 impl Metrics {
-    /// The metrics of a host whose own figures (process, pipeline) carry `host_resource`.
+    /// The metrics of a host whose own instruments (process, pipeline) carry the Resource `host_resource`.
     pub fn new(host_resource: Vec<KeyValue>) -> Metrics {
         let process = Arc::new(Process::new());
         let host = HostMetrics::new(host_resource, &process);
@@ -76,8 +76,9 @@ impl Metrics {
         }
     }
 
-    /// The metrics of the service `name`, made at the first call. They outlive swaps. Those of another resource are
-    /// fresh ones, which nobody sees before [`Metrics::report`]: a version that is refused leaves no trace here.
+    /// The metrics of the service `name`, created at the first call. They persist across swaps. For another Resource
+    /// new ones are created, which are not reported before [`Metrics::report`], so that a rejected version leaves no
+    /// series.
     pub fn service(&self, name: &str, resource: Vec<KeyValue>) -> Arc<ServiceMetrics> {
         let mut services = self.services();
         match services.get(name) {
@@ -91,7 +92,7 @@ impl Metrics {
         }
     }
 
-    /// Makes `metrics` those that are reported for the service `name`.
+    /// Makes `metrics` the reported ones of the service `name`.
     pub fn report(&self, name: &str, metrics: Arc<ServiceMetrics>) {
         self.retired().retain(|retired| !Arc::ptr_eq(retired, &metrics));
         let before = self.services().insert(name.to_owned(), metrics.clone());
@@ -104,14 +105,14 @@ impl Metrics {
         self.retired().extend(removed);
     }
 
-    /// The last figures of services, and of versions of services, that are no longer reported since this was asked last.
+    /// The final values of services, and of versions of services, whose reporting ended since the last call.
     pub fn collect_retired(&self) -> Vec<ResourceMetrics> {
         let retired = std::mem::take(&mut *self.retired());
         retired.iter().filter_map(|service| service.collect()).collect()
     }
 
-    /// Counts a swap or rollback of `service` that ended as `outcome` (such as `swapped`, `refused`).
-    /// A service that is not hosted (it failed before it started) is counted under the host itself.
+    /// Counts a swap or rollback of `service` that ended as `outcome` (such as `swapped`, `refused`). For a service
+    /// that is not hosted (its start failed) it is counted under the host itself.
     pub fn swap(&self, service: &str, outcome: &'static str) {
         match self.services().get(service) {
             Some(service) => service.swapped(outcome),
@@ -119,34 +120,34 @@ impl Metrics {
         }
     }
 
-    /// What takes signal, outcome and duration of each export. It keeps nothing else alive, so that the pipeline, whose
-    /// figures are read here, may hold it.
+    /// A callback that records signal, outcome and duration of each export. It keeps nothing else alive, so the
+    /// pipeline, whose values are read here, may own it.
     pub fn exports(&self) -> impl Fn(&'static str, &'static str, Duration) + Send + Sync + use<> {
         self.inner.host.exports()
     }
 
-    /// Takes the span pipeline's figures from `read`, once per collection.
+    /// Reads the span pipeline's values with `read`, once per collection.
     pub fn observe_pipeline(&self, read: impl Fn() -> PipelineStats + Send + Sync + 'static) {
         self.inner.host.observe_pipeline(Arc::new(read));
     }
 
-    /// Takes what guests' own SDKs have measured from `read`, whenever a page is asked for. They are exported by whoever
-    /// keeps them. The first call counts.
+    /// Reads the metrics of guests' own SDKs with `read`, whenever a page is requested. They are exported elsewhere.
+    /// Only the first call has an effect.
     pub fn observe_guests(&self, read: impl Fn() -> Vec<SeriesOfService> + Send + Sync + 'static) {
         let _ = self.inner.guests.set(Box::new(read));
     }
 
-    /// Takes the number of all instances of the host from `read`, once per collection.
+    /// Reads the number of all instances of the host with `read`, once per collection.
     pub fn observe_instances(&self, read: impl Fn() -> u64 + Send + Sync + 'static) {
         self.inner.host.observe_instances(Arc::new(read));
     }
 
-    /// Takes from `read`, once per collection, how often the state store has failed since the start.
+    /// Reads with `read`, once per collection, how often the state store has failed since the start.
     pub fn observe_state_failures(&self, read: impl Fn() -> u64 + Send + Sync + 'static) {
         self.inner.host.observe_state_failures(Arc::new(read));
     }
 
-    /// Resident memory of the process in MiB, read at most once a second and from a cache otherwise.
+    /// Resident memory of the process in MiB, cached for one second.
     pub fn memory_mb(&self) -> f64 {
         self.inner.process.memory_mb()
     }
@@ -160,19 +161,19 @@ impl Metrics {
         collected
     }
 
-    /// The exemplars that were not handed out yet, to be merged into the data points of the same service,
-    /// metric and attributes: the SDK's own data points carry none.
+    /// The exemplars that were not returned before, to be merged into the data points of the same service, metric and
+    /// attributes: the SDK's own data points carry none.
     pub fn exemplars(&self) -> Vec<SeriesExemplars> {
         let services: Vec<_> = self.services().values().cloned().collect();
         services.iter().flat_map(|service| service.take_exemplars()).collect()
     }
 
-    /// Every metric in Prometheus' text format 0.0.4.
+    /// All metrics in the Prometheus text format 0.0.4.
     pub fn prometheus(&self) -> String {
         self.exposition(Exposition::Prometheus)
     }
 
-    /// Every metric in `format`; OpenMetrics carries the exemplars too.
+    /// All metrics in `format`. OpenMetrics includes the exemplars.
     pub fn exposition(&self, format: Exposition) -> String {
         let exemplars = match format {
             Exposition::Prometheus => Vec::new(),

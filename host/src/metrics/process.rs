@@ -1,4 +1,4 @@
-//! Memory and CPU time of the process, read from the system at most once a second.
+//! Memory and CPU time of the process, read from the operating system at most once a second.
 
 use std::{
     sync::{
@@ -17,7 +17,7 @@ const KEPT_MS: u64 = 1000;
 pub(super) struct Process {
     pid: Option<Pid>,
     started: Instant,
-    /// Milliseconds since `started` at which the figures are stale. Whoever moves it on reads them anew.
+    /// Milliseconds since `started` at which the values expire. The thread that advances it reads new values.
     stale_at: AtomicU64,
     reading: Mutex<Reading>,
     memory_bytes: AtomicU64,
@@ -27,7 +27,7 @@ pub(super) struct Process {
 }
 
 struct Reading {
-    /// `None` where the operating system is not one that can be asked.
+    /// `None` if the operating system is not supported.
     system: Option<System>,
     at: Instant,
     cpu_ms: Option<u64>,
@@ -70,7 +70,7 @@ impl Process {
         f64::from_bits(self.cpu_percent.load(Ordering::Relaxed))
     }
 
-    /// Registers the figures with `meter`. They are read at collection, not per request.
+    /// Registers the instruments with `meter`. They are read at collection, not per request.
     pub(super) fn observe(self: &Arc<Self>, meter: &Meter) {
         let process = Arc::clone(self);
         meter
@@ -89,7 +89,7 @@ impl Process {
             .with_callback(move |sum| sum.observe(process.cpu_seconds(), &[]))
             .build();
         let process = Arc::clone(self);
-        // No unit: the name says it, and a translation to Prometheus would say it again.
+        // No unit: the name contains it, and a conversion to Prometheus would append it again.
         meter
             .f64_observable_gauge("memory_usage_mb")
             .with_description("The amount of physical memory in use, in MiB.")

@@ -1,6 +1,6 @@
-//! One resource and the instruments that report under it, read on demand.
+//! One Resource and the instruments that report under it, read on demand.
 //!
-//! It is the SDK's meter provider with a reader that starts no thread and knows no exporter.
+//! It is the SDK's meter provider with a reader that has no thread and no exporter.
 
 use std::{
     sync::{Arc, Weak},
@@ -20,7 +20,7 @@ use opentelemetry_sdk::{
     },
 };
 
-/// Upper bounds in seconds of the buckets that the semantic conventions ask for in HTTP durations.
+/// Upper bounds in seconds of the buckets that the semantic conventions specify for HTTP durations.
 pub(super) const HTTP_BUCKETS: [f64; 14] =
     [0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.25, 0.5, 0.75, 1.0, 2.5, 5.0, 7.5, 10.0];
 
@@ -44,19 +44,19 @@ impl ResourceReader {
         self.provider.meter_with_scope(scope)
     }
 
-    /// The meter of instruments that the code called `scope` asked for.
+    /// The meter of the instrumentation scope `scope`.
     pub(super) fn meter_of(&self, scope: &str) -> Meter {
         self.provider.meter_with_scope(InstrumentationScope::builder(scope.to_owned()).build())
     }
 
-    /// All current values; `None` only where the SDK has been shut down, which nothing here does.
+    /// All current values; `None` only if the SDK has been shut down, which the host never does.
     pub(super) fn collect(&self) -> Option<ResourceMetrics> {
         let mut metrics = ResourceMetrics::default();
         self.reader.collect(&mut metrics).ok().map(|()| metrics)
     }
 }
 
-/// The provider owns its reader, so a shared one is needed to read from outside.
+/// A shared handle to the reader: the provider owns its reader, and the host reads from outside.
 #[derive(Clone, Debug)]
 struct OnDemand(Arc<ManualReader>);
 

@@ -1,4 +1,4 @@
-//! Requests that a service answers: `http.server.*`, and `http_requests` as the dashboards of old know it.
+//! Metrics of requests that a service answers: `http.server.*`, and `http_requests` for existing dashboards.
 
 use std::{
     borrow::Cow,
@@ -23,28 +23,28 @@ use crate::trace::MetricExemplar;
 pub(super) const DURATION: &str = "http.server.request.duration";
 const SERIES_LIMIT: usize = 1000;
 
-/// How a request to a service ended.
+/// The outcome of a request to a service.
 #[derive(Clone, Debug)]
 pub struct Served<'a> {
     /// The method as received; unknown ones are counted as `_OTHER`.
     pub method: &'a http::Method,
     /// `http` or `https`.
     pub scheme: &'static str,
-    /// The template of the route that matched, never the path.
+    /// The template of the matched route, never the path.
     pub route: Option<&'a Arc<str>>,
-    /// The status that was sent; 0 where none was (the client went away).
+    /// The status that was sent; 0 if none was (the client disconnected).
     pub status: u16,
-    /// One of the host's own words. Where it is `None`, a status from 500 on names itself.
+    /// A value of `error.type` that the host defines. If `None`, a status of 500 or above is the value.
     pub error_type: Option<&'static str>,
-    /// The protocol version of the request; none for a call within the host.
+    /// The protocol version of the request; `None` for a call within the host.
     pub version: Option<http::Version>,
-    /// From the request's head until the whole response is there to be sent.
+    /// From the request's head until the whole response is ready to be sent.
     pub duration: Duration,
-    /// The server span, where its trace is sampled.
+    /// The server span, if its trace is sampled.
     pub trace: Option<(TraceId, SpanId)>,
 }
 
-/// A request being served: counted as active until it is dropped.
+/// A request in flight: counted as active until dropped.
 #[must_use = "the request counts as active only while this lives"]
 pub struct ActiveRequestGuard {
     active: BoundUpDownCounter<i64>,
@@ -164,7 +164,7 @@ impl ServerMetrics {
         );
     }
 
-    /// The attributes of each series with the exemplars that `read` gives of it.
+    /// The attributes of each series, with the exemplars that `read` returns for it.
     pub(super) fn exemplars(
         &self,
         read: impl Fn(&Reservoir) -> Vec<MetricExemplar>,

@@ -1,4 +1,4 @@
-//! The metrics of one service, reported under its resource. They outlive its generations.
+//! The metrics of one service, reported under its Resource. They persist across its generations.
 
 use std::{
     sync::{
@@ -25,21 +25,21 @@ use super::{
 };
 use crate::trace::{MetricExemplar, SeriesExemplars};
 
-/// Upper bounds in seconds for waiting for an instance: from none to the longest request timeouts.
+/// Upper bounds in seconds for the wait for an instance: from zero to the longest request timeouts.
 const WAIT_BUCKETS: [f64; 11] = [0.0001, 0.0005, 0.001, 0.005, 0.01, 0.05, 0.1, 0.5, 1.0, 5.0, 10.0];
 
-/// What the pool of the generation that serves new requests looks like at the moment.
+/// The current state of the serving generation's pool.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct PoolStats {
-    /// The number of the generation that serves.
+    /// The number of the serving generation.
     pub generation: u64,
-    /// Instances that exist, busy or idle.
+    /// Instances, busy or idle.
     pub live: u64,
-    /// Instances that wait for a request.
+    /// Idle instances.
     pub idle: u64,
-    /// Linear memory of all live instances together, in bytes.
+    /// Linear memory of all live instances in total, in bytes.
     pub memory_bytes: u64,
-    /// The most linear memory that one instance ever had, in bytes.
+    /// The peak linear memory of a single instance, in bytes.
     pub memory_high_water_bytes: u64,
 }
 
@@ -58,12 +58,12 @@ pub struct ServiceMetrics {
     instantiations: BoundCounter<u64>,
     pool_wait: BoundHistogram<f64>,
     observed: Arc<Observed>,
-    /// Counts collections from 1, so that exemplars know what is new.
+    /// The number of the current collection period, from 1, by which exemplars are recognised as new.
     period: AtomicU64,
     reader: ResourceReader,
 }
 
-/// What is read, not recorded. The SDK's callbacks share it.
+/// Values that are read at collection, not recorded. Shared with the SDK's callbacks.
 #[derive(Default)]
 struct Observed {
     pool: ArcSwapOption<Box<ReadPool>>,
@@ -107,12 +107,12 @@ impl ServiceMetrics {
         }
     }
 
-    /// Counts a request as active until the answer is dropped. `scheme` is `http` or `https`.
+    /// Counts a request as active until the returned guard is dropped. `scheme` is `http` or `https`.
     pub fn server_request(&self, method: &http::Method, scheme: &'static str) -> ActiveRequestGuard {
         self.server.started(method, scheme)
     }
 
-    /// Records a request that was answered, or given up.
+    /// Records a request that was answered or cancelled.
     pub fn served(&self, end: &Served<'_>) {
         self.server.served(self.period.load(Ordering::Relaxed), end);
     }
@@ -127,18 +127,18 @@ impl ServiceMetrics {
         self.operations.ended(operation_type, span_name, took, failed);
     }
 
-    /// The number of a counter that the component asks for.
+    /// The id of a counter that the component creates.
     ///
     /// # Errors
-    /// Where the name cannot be used, or there are too many instruments.
+    /// If the name is invalid, or there are too many instruments.
     pub fn guest_counter(&self, requested: &Requested<'_>) -> Result<u32, InstrumentError> {
         self.guest.counter(requested)
     }
 
-    /// The number of a histogram that the component asks for.
+    /// The id of a histogram that the component creates.
     ///
     /// # Errors
-    /// As for [`ServiceMetrics::guest_counter`], and where the boundaries cannot be used.
+    /// As for [`ServiceMetrics::guest_counter`], and if the boundaries are invalid.
     pub fn guest_histogram(&self, requested: &Requested<'_>, boundaries: &[f64]) -> Result<u32, InstrumentError> {
         self.guest.histogram(requested, boundaries)
     }
@@ -153,23 +153,23 @@ impl ServiceMetrics {
         self.guest.record(histogram, value, labels);
     }
 
-    /// Counts a request that was turned away for `reason` (such as `concurrency`).
+    /// Counts a request that was rejected for `reason` (such as `concurrency`).
     pub fn rejected(&self, reason: &'static str) {
         self.rejected.add(1, &[KeyValue::new("reason", reason)]);
     }
 
-    /// Counts one instance made of the component.
+    /// Counts a new instance of the component.
     pub fn instantiated(&self) {
         self.instantiations.add(1);
     }
 
-    /// Records how long a request waited for an instance; zero where one was free.
+    /// Records how long a request waited for an instance; zero if one was idle.
     pub fn pool_wait(&self, waited: Duration) {
         self.pool_wait.record(waited.as_secs_f64());
     }
 
-    /// Takes the pool's figures from `read` at each collection. A later call replaces an earlier one.
-    /// `read` must own nothing that owns these metrics, or neither is ever freed.
+    /// Reads the pool's state with `read` at each collection. A later call replaces an earlier one. `read` must not own
+    /// anything that owns these metrics, or neither is ever freed.
     pub fn observe_pool(&self, read: impl Fn() -> PoolStats + Send + Sync + 'static) {
         self.observed.pool.store(Some(Arc::new(Box::new(read))));
     }
@@ -209,7 +209,7 @@ impl ServiceMetrics {
     }
 }
 
-/// The counter of swaps; the host has one too, for services that never came up.
+/// The counter of swaps. The host has one too, for services that never started.
 pub(super) fn swaps(meter: &Meter) -> Counter<u64> {
     meter
         .u64_counter("spandrel.component.swaps")

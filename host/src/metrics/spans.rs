@@ -1,7 +1,7 @@
-//! The guests' own operations: `otel_operations` and `otel_span_duration_ms`, by the names of old.
+//! Metrics of the guests' own operations: `otel_operations` and `otel_span_duration_ms`, named as in earlier systems.
 //!
-//! Both labels come from guests, so only the first [`SERIES_LIMIT`] pairs are told apart, by their first
-//! [`LABEL_BYTES`] bytes each.
+//! Both labels come from guests, so only the first [`SERIES_LIMIT`] pairs are distinguished, by the first
+//! [`LABEL_BYTES`] bytes of each.
 
 use std::{borrow::Cow, time::Duration};
 
@@ -16,10 +16,10 @@ use super::{
 };
 
 const SERIES_LIMIT: usize = 200;
-/// The longest value of a label.
+/// The longest label value, in bytes.
 const LABEL_BYTES: usize = 128;
 
-/// Upper bounds in milliseconds. They start low: most operations of a component take microseconds.
+/// Upper bounds in milliseconds. They start low because most operations of a component take microseconds.
 const BUCKETS_MS: [f64; 15] =
     [0.01, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 25.0, 50.0, 100.0, 250.0, 1000.0, 5000.0];
 
@@ -59,7 +59,7 @@ impl SeriesKey for Labels<'_> {
 impl OperationMetrics {
     pub(super) fn new(meter: &Meter) -> OperationMetrics {
         OperationMetrics {
-            // No unit: a translation to Prometheus would add `_milliseconds` to a name that says it already.
+            // No unit: a conversion to Prometheus would append `_milliseconds` to a name that already contains it.
             duration: meter
                 .f64_histogram("otel_span_duration_ms")
                 .with_description("Duration of the operations of components, in milliseconds.")

@@ -1,7 +1,7 @@
-//! A bounded map from the labels of a series to its instruments, made for reading.
+//! A bounded, read-optimised map from the labels of a series to its instruments.
 //!
-//! A lookup takes no lock and allocates nothing. A new series copies the map, which happens a few times
-//! per route in the life of a host. Once `limit` series exist, newcomers share the key's overflow series.
+//! A lookup takes no lock and does not allocate. A new series copies the map, which happens a few times per route in
+//! the lifetime of a host. Once `limit` series exist, further ones share the key's overflow series.
 
 use std::{
     hash::Hash,
@@ -11,18 +11,18 @@ use std::{
 use arc_swap::ArcSwap;
 use foldhash::HashMap;
 
-/// Series by their labels. The number of keys is bounded, so a fast hash will do.
+/// Series by their labels. The number of keys is bounded, so a fast hash without collision resistance suffices.
 pub(super) type SeriesMap<K, V> = HashMap<K, V>;
 
 /// The labels of a series, borrowed from a request. `Stored` is the same type, owned.
 pub(super) trait SeriesKey: Hash + Eq {
     type Stored: Hash + Eq + Clone;
 
-    /// Looks itself up. (The maps' keys are covariant in their lifetime, which generic code cannot say.)
+    /// Looks up this key. (The maps' keys are covariant in their lifetime, which generic code cannot express.)
     fn find<'m, V>(&'m self, series: &'m SeriesMap<Self::Stored, V>) -> Option<&'m V>;
-    /// Itself, owned.
+    /// An owned copy.
     fn to_stored(&self) -> Self::Stored;
-    /// The key that stands for all that do not fit: one of a handful, and cheap to make.
+    /// The key of the overflow series. There are only a few, and they are cheap to make.
     fn overflow(&self) -> Self::Stored;
 }
 
@@ -37,7 +37,7 @@ impl<K: Hash + Eq + Clone, V> Table<K, V> {
         Table { series: ArcSwap::default(), growing: Mutex::new(()), limit }
     }
 
-    /// Calls `record` with the series of `key`, which `make` makes at its first use.
+    /// Calls `record` with the series of `key`, which `make` creates on first use.
     pub(super) fn with<Q>(&self, key: &Q, make: impl FnOnce(&K) -> V, record: impl FnOnce(&V))
     where
         Q: SeriesKey<Stored = K>,
@@ -56,7 +56,7 @@ impl<K: Hash + Eq + Clone, V> Table<K, V> {
         record(&self.grow(key, make));
     }
 
-    /// Every series with its labels.
+    /// All series with their labels.
     pub(super) fn all(&self) -> Vec<(K, Arc<V>)> {
         let series = self.series.load();
         series.iter().map(|(key, value)| (key.clone(), Arc::clone(value))).collect()

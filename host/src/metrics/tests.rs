@@ -1,4 +1,4 @@
-//! What the metrics promise.
+//! Tests of the metrics.
 
 use std::{collections::BTreeSet, time::Duration};
 
@@ -40,13 +40,13 @@ fn called(address: &str, port: u16) -> Called<'_> {
     }
 }
 
-/// The sample lines of one name, without the scope, which all have.
+/// The sample lines of one metric, without the scope labels, which all have.
 fn samples(page: &str, name: &str) -> Vec<String> {
     let of_name = |line: &&str| line.strip_prefix(name).is_some_and(|rest| rest.starts_with(['{', ' ']));
     page.lines().filter(of_name).map(without_scope).collect()
 }
 
-/// A sample line without the labels of its scope, behind which other labels stand.
+/// A sample line without the labels of its scope, which other labels follow.
 pub(super) fn without_scope(line: &str) -> String {
     let mut line = line.to_owned();
     while let Some(start) = line.find("otel_scope_") {
@@ -62,7 +62,7 @@ fn names(metrics: &Metrics) -> BTreeSet<String> {
     scopes.flat_map(|scope| scope.metrics()).map(|metric| metric.name().to_owned()).collect()
 }
 
-/// A host that has done everything once, so that each metric has a value.
+/// A host that has recorded every metric at least once.
 fn busy_host() -> Metrics {
     let metrics = metrics();
     let shop = shop(&metrics);
@@ -179,7 +179,7 @@ fn guests_cannot_invent_operations() {
 fn labels_that_guests_give_operations_are_bounded() {
     let metrics = metrics();
     let shop = shop(&metrics);
-    // The limit is within a character of two bytes.
+    // The limit falls within a two-byte character.
     let long = format!("x{}", "ü".repeat(2 << 20));
     for (operation, span) in [(&*long, "span"), ("type", &long), (&long[..1001], &long), ("y", "y")] {
         shop.operation(operation, span, Duration::ZERO, false);

@@ -1,4 +1,4 @@
-//! Why a call of a guest got no answer.
+//! Why an outbound call of a guest failed.
 
 use std::net::IpAddr;
 
@@ -6,28 +6,28 @@ use thiserror::Error;
 
 use crate::config::Origin;
 
-/// Why a call got no answer.
+/// Why a call failed.
 #[derive(Clone, Debug, Error, PartialEq, Eq)]
 pub enum CallError {
     /// The manifest does not list the origin under `[service.outbound]`.
     #[error("the manifest does not allow calls to {0}")]
     Denied(Origin),
-    /// Only a wildcard allows the origin, which is at an address that is not public.
+    /// Only a wildcard allows the origin, and its address is not public.
     #[error("a wildcard of the manifest allows calls to public addresses only; {0} is at {1}")]
     NotPublic(Origin, IpAddr),
-    /// No absolute http or https URL.
+    /// The URL is not an absolute http or https URL.
     #[error("{0}")]
     InvalidUrl(String),
-    /// No connection, or one that broke.
+    /// The connection could not be established, or was lost.
     #[error("{0}")]
     Unreachable(String),
-    /// No answer in time.
+    /// The response did not arrive in time.
     #[error("no answer in time")]
     TimedOut,
-    /// The answer is over the caller's `response_body`.
+    /// The response exceeds the caller's `response_body`.
     #[error("the answer is larger than {0} bytes")]
     TooLarge(usize),
-    /// The caller's memory limit has no room for the call or its answer.
+    /// The call or its response exceeds the caller's memory limit.
     #[error("the service's memory limit has no room for the call and its answer")]
     NoRoom,
 }

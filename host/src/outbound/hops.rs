@@ -1,7 +1,8 @@
-//! How many services a request has been through, told along with calls over the network so that circles there end too.
+//! Hop count: how many services a request has passed through. It is sent with network calls, so that call loops over
+//! the network end too.
 //!
-//! Only this process itself is believed: what it tells carries a number that was drawn when it started. It tells origins
-//! on this machine alone, where a call can come back from; to others it is nothing but a trait of the host to know.
+//! Only values of this process are trusted: they carry a random number that is drawn at start. They are sent only to
+//! origins on this machine, from which a call can return; to others they would only reveal which host this is.
 
 use std::net::IpAddr;
 use std::sync::LazyLock;
@@ -10,31 +11,32 @@ use http::{HeaderMap, HeaderName, HeaderValue};
 
 use crate::config::Origin;
 
-/// How many services one request may go through.
+/// How many services one request may pass through.
 pub const HOP_BUDGET: u32 = 16;
 
 const HOPS: HeaderName = HeaderName::from_static("spandrel-hops");
 
-/// What this process tells apart from everybody else.
+/// The number that identifies this process.
 static OWN: LazyLock<String> = LazyLock::new(|| {
-    // Where the system has no random numbers, a stranger who guesses well can end his own request.
+    // If the operating system provides no random numbers, a client that guesses the number can only end its own
+    // request.
     let number = getrandom::u64().unwrap_or_else(|_| fastrand::u64(..));
     format!("{number:016x}")
 });
 
-/// How many services a request from the network has been through: none, unless this process says so.
+/// The hop count of a request from the network: 0 unless this process has set it.
 pub fn told(headers: &HeaderMap) -> u32 {
     let told = headers.get(HOPS).and_then(|value| value.to_str().ok()?.split_once('-'));
     let told = told.filter(|(_, by)| *by == OWN.as_str());
     told.and_then(|(hops, _)| hops.parse().ok()).unwrap_or(0)
 }
 
-/// Takes away what was told, which is no concern of a guest.
+/// Removes the hop count, which guests do not need.
 pub fn forget(headers: &mut HeaderMap) {
     headers.remove(HOPS);
 }
 
-/// Tells it to `origin`, where that is on this machine. What a guest or a client wrote there goes.
+/// Sets the hop count if `origin` is on this machine. A value from the guest or the client is removed.
 pub(super) fn tell(hops: u32, origin: &Origin, headers: &mut HeaderMap) {
     headers.remove(HOPS);
     if is_on_this_machine(origin)

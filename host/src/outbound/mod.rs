@@ -1,8 +1,8 @@
-//! The way out of a service: the allow list first, then a service of this host or the network.
+//! Outbound calls of services: the allow list first, then a service of this host or the network.
 //!
-//! A call to a service of the same host never touches a socket; it is otherwise the same call, with the same spans and
-//! limits. What is not allowed is refused before anything is looked up or connected. What only a wildcard allows leads to
-//! public addresses, and not to services of this host.
+//! A call to a service of the same host uses no socket; otherwise it is the same call, with the same spans and limits.
+//! A call that is not allowed is rejected before any lookup or connection. Origins that only a wildcard allows must
+//! have public addresses and must not be services of this host.
 
 mod call_error;
 pub mod hops;
@@ -25,54 +25,54 @@ use crate::config::{Origin, OriginPattern, OutboundConfig, ServiceName};
 use crate::http::{Body, BodyError};
 use crate::trace::{self, Baggage, Propagators, TraceContext};
 
-/// A request on its way out.
+/// An outbound request.
 pub struct Call {
     /// The method.
     pub method: Method,
-    /// Where to, absolute.
+    /// The absolute target URI.
     pub uri: Uri,
-    /// `uri`'s scheme, host and port.
+    /// Scheme, host and port of `uri`.
     pub origin: Origin,
-    /// The service of this host that it goes to whatever the URL says: the one that `next` names.
+    /// The service of this host that receives the call whatever the URL says: the one that `next` names.
     pub service: Option<ServiceName>,
-    /// The fields that the guest set.
+    /// The header fields that the guest set.
     pub headers: HeaderMap,
-    /// What follows the head.
+    /// The request body.
     pub body: Body,
-    /// The client span, as the callee will see it.
+    /// The client span, which is the parent of the callee's spans.
     pub context: TraceContext,
-    /// What travels with the trace.
+    /// The baggage to propagate.
     pub baggage: Baggage,
 }
 
-/// The services of this host, as one request may call them.
+/// The services of this host, as the calls of one request see them.
 pub trait LocalCalls: Send + Sync {
-    /// Calls the service that the call names, or else the one that serves `call.origin`. Gives the call back where this host
+    /// Calls the service that the call names, or else the one that serves `call.origin`. Returns the call if this host
     /// has no such service.
     fn call(&self, call: Call) -> Result<BoxFuture<'static, Response<Body>>, Call>;
 
     /// Whether a service of this host serves `origin`.
     fn serve(&self, origin: &Origin) -> bool;
 
-    /// How many services the request has been through, this one included.
+    /// How many services the request has passed through, including this one.
     fn hops(&self) -> u32;
 }
 
-/// What one service may call, and how.
+/// What one service may call, and under which limits.
 pub struct Outbound {
     config: OutboundConfig,
     propagators: Propagators,
     network: Network,
-    /// The most bytes that an answer may have.
+    /// The most bytes of a response body.
     response_limit: usize,
-    /// The longest time until the head of an answer.
+    /// The longest time until the head of a response.
     timeout: Duration,
-    /// The longest pause in the body of an answer.
+    /// The longest pause in a response body.
     idle_timeout: Duration,
 }
 
 impl Outbound {
-    /// A way out to the origins in `config`.
+    /// The outbound calls of a service with this configuration.
     pub fn new(
         config: &OutboundConfig,
         limits: &crate::config::Limits,
@@ -89,7 +89,7 @@ impl Outbound {
         }
     }
 
-    /// The formats in which trace context travels.
+    /// The propagators of trace context.
     pub fn propagators(&self) -> &Propagators {
         &self.propagators
     }
@@ -105,18 +105,18 @@ impl Outbound {
         Some(if patterns.any(OriginPattern::is_exact) { Permission::Exact } else { Permission::Wildcard })
     }
 
-    /// Sends one call and waits for the head of its answer. The body is cut off after `response_body` bytes or a pause of
+    /// Sends one call and waits for the head of its response. The body fails after `response_body` bytes or a pause of
     /// more than `idle_timeout`.
     pub async fn send(&self, mut call: Call, locals: Arc<dyn LocalCalls>) -> Result<Response<Body>, CallError> {
         let permission = match (&call.service, self.permission(&call.origin)) {
-            // The manifest names the service itself.
+            // The manifest names this service (`next`).
             (Some(_), _) => Permission::Exact,
             (None, Some(permission)) => permission,
             (None, None) => return Err(CallError::Denied(call.origin)),
         };
         let is_local = call.service.is_some() || locals.serve(&call.origin);
         if is_local && permission == Permission::Wildcard {
-            // Services of this host are called only by those whose manifest names them.
+            // Services of this host can be called only by services whose manifest names them exactly.
             return Err(CallError::Denied(call.origin));
         }
         self.withhold(&mut call, is_local);
@@ -134,8 +134,8 @@ impl Outbound {
         Ok(answer.map(|body| body.bounded(self.response_limit, self.idle_timeout)))
     }
 
-    /// Sends one call and waits for its whole answer, which may have `response_body` bytes. `hold` is asked for room for
-    /// each part of it.
+    /// Sends one call and waits for its whole response, of at most `response_body` bytes. `hold` reserves memory for
+    /// each part of it and returns false if the caller's limit is exceeded.
     pub async fn send_whole(
         &self,
         call: Call,
@@ -163,8 +163,8 @@ impl Outbound {
         Ok(Response::from_parts(parts, read.freeze()))
     }
 
-    /// Takes away what the called one is not sent, be it the trace's or written by the guest itself. Services of this host
-    /// are sent everything unless the manifest says otherwise of them by name.
+    /// Removes trace context and baggage that the callee must not receive, whether from the trace or set by the guest
+    /// itself. Services of this host receive everything unless the manifest excludes them by name.
     fn withhold(&self, call: &mut Call, is_local: bool) {
         let OutboundConfig { baggage, no_baggage, trace_context, .. } = &self.config;
         let withheld = no_baggage.iter().any(|pattern| pattern.matches(&call.origin));
@@ -204,7 +204,7 @@ mod tests {
     use super::*;
     use crate::config::{Limits, Recipients};
 
-    /// A host that serves every origin, or none, and remembers the calls that arrived.
+    /// A host that serves every origin, or none, and records the calls.
     struct Neighbours {
         serve: bool,
         answer: usize,
@@ -239,7 +239,7 @@ mod tests {
         Outbound::new(config, limits, Propagators::new(&[]), Network::new().unwrap())
     }
 
-    /// A call with headers of the guest's own.
+    /// A call with headers set by the guest.
     fn call(url: &str) -> Call {
         let uri: Uri = url.parse().unwrap();
         let own = ["baggage", "traceparent", "b3", "x-b3-traceid", "uber-trace-id", "uberctx-a"];

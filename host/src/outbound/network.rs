@@ -1,9 +1,8 @@
-//! Calls that leave the host: pooled connections, no redirects and no proxies, because where a guest's request goes is for
-//! the manifest alone to say.
+//! Network calls: pooled connections, no redirects and no proxies, because only the manifest decides where a guest's
+//! request goes.
 //!
-//! What only a wildcard allows goes by a client of its own, which connects to public addresses alone. It checks the
-//! addresses that it then connects to, so that no name can resolve to one thing for the check and to another for the
-//! connection.
+//! Origins that only a wildcard allows have a separate client, which connects to public addresses only. It connects to
+//! the very addresses that it has checked, so a name cannot resolve differently for the check and for the connection.
 
 use std::error::Error as StdError;
 use std::net::{IpAddr, SocketAddr};
@@ -27,7 +26,7 @@ use crate::http::head::FIELDS_LIMIT;
 use crate::http::{Body, BodyError, header_rules};
 use crate::trace;
 
-/// The clients for calls over the network.
+/// The clients for network calls.
 #[derive(Clone)]
 pub struct Network {
     anywhere: reqwest::Client,
@@ -39,11 +38,11 @@ pub struct Network {
 pub(super) enum Permission {
     /// It names the origin.
     Exact,
-    /// It has a wildcard that the origin falls under.
+    /// A wildcard matches the origin.
     Wildcard,
 }
 
-/// A request as it leaves.
+/// An outgoing request.
 pub(super) struct Sending {
     pub method: Method,
     pub uri: Uri,
@@ -52,15 +51,15 @@ pub(super) struct Sending {
 }
 
 impl Network {
-    /// Clients without connections.
+    /// Creates the clients, without connections.
     ///
     /// # Errors
-    /// Where TLS cannot be set up.
+    /// If TLS cannot be set up.
     pub fn new() -> Result<Network, reqwest::Error> {
         Ok(Network { anywhere: client()?, public: builder().dns_resolver(PublicAddresses).build()? })
     }
 
-    /// Sends a request to `origin` and waits for the head of the answer.
+    /// Sends a request to `origin` and waits for the head of the response.
     pub(super) async fn send(
         &self,
         sending: Sending,
@@ -88,8 +87,8 @@ impl Network {
     }
 }
 
-/// An address that stands in the URL is looked up by nobody, and so is checked here: as the client reads the URL, for which
-/// `127.1` and `0x7f000001` are addresses too. A name must be the one that the manifest allows.
+/// Checks the URL's host as the client parses it. An IP address in the URL is not resolved, so it is checked here; the
+/// client also parses `127.1` and `0x7f000001` as addresses. A name must be the one that the manifest allows.
 fn check_host(url: &Url, origin: &Origin) -> Result<(), CallError> {
     let host = without_brackets(url.host_str().unwrap_or_default());
     match host.parse() {
@@ -100,16 +99,16 @@ fn check_host(url: &Url, origin: &Origin) -> Result<(), CallError> {
     }
 }
 
-/// A client that connects to whatever it is told to.
+/// A client without restrictions on addresses.
 ///
 /// # Errors
-/// Where TLS cannot be set up.
+/// If TLS cannot be set up.
 pub fn client() -> Result<reqwest::Client, reqwest::Error> {
     builder().build()
 }
 
 fn builder() -> reqwest::ClientBuilder {
-    // The first caller decides for the process; that another one was there before is as good.
+    // The provider is process-wide; if another one is already installed, that is equally good.
     let _ = rustls::crypto::ring::default_provider().install_default();
     reqwest::Client::builder()
         .redirect(reqwest::redirect::Policy::none())
@@ -122,7 +121,7 @@ fn builder() -> reqwest::ClientBuilder {
 /// Resolves names to their public addresses.
 struct PublicAddresses;
 
-/// A name has no public address.
+/// The name has no public address.
 #[derive(Debug, Error)]
 #[error("its name resolves to {0}, which is no public address")]
 struct NoPublicAddress(IpAddr);
@@ -136,7 +135,7 @@ impl Resolve for PublicAddresses {
     }
 }
 
-/// The public ones of a name's addresses. An error where it has others alone.
+/// The public addresses of a name. An error if there are only others.
 fn only_public(found: Vec<SocketAddr>) -> Result<Addrs, NoPublicAddress> {
     let other = found.iter().map(SocketAddr::ip).find(|address| !is_public(*address));
     let public: Vec<_> = found.into_iter().filter(|address| is_public(address.ip())).collect();
@@ -146,7 +145,7 @@ fn only_public(found: Vec<SocketAddr>) -> Result<Addrs, NoPublicAddress> {
     }
 }
 
-/// reqwest says only that sending failed; the reason is further down the chain.
+/// reqwest's message says only that sending failed; the cause is further down the error chain.
 fn network_error(error: reqwest::Error, origin: &Origin) -> CallError {
     if let Some(NoPublicAddress(address)) = not_public(&error) {
         return CallError::NotPublic(origin.clone(), *address);
@@ -168,7 +167,7 @@ fn network_body(body: Body) -> reqwest::Body {
     }
 }
 
-/// A body that the network client may share between threads, as it asks for. Nobody ever waits for the lock.
+/// Makes a body `Sync`, as the network client requires. The lock is never contended.
 struct SyncBody(Mutex<Body>);
 
 impl HttpBody for SyncBody {
@@ -205,7 +204,7 @@ mod tests {
         assert_eq!(only_public(Vec::new()).unwrap().count(), 0);
     }
 
-    /// Asks a server on this machine by one of its names.
+    /// Sends a request to a server on this machine by one of its names.
     async fn ask(host: &str, permission: Permission) -> Result<(), CallError> {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let port = listener.local_addr().unwrap().port();

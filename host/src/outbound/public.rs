@@ -1,17 +1,18 @@
-//! Which addresses are public: those that any host on the internet may be asked at. What a wildcard allows leads there
-//! and nowhere else, whatever a name resolves to: not into the host's own network, and not to the metadata of a cloud.
+//! Which addresses are publicly reachable. Calls that a wildcard allows go only there, whatever a name resolves to: not
+//! into the host's own network, and not to a cloud's metadata service.
 //!
-//! The ranges are those of IANA's registries of special-purpose addresses (RFC 6890), and one address that a cloud has taken.
+//! The ranges are those of IANA's special-purpose address registries (RFC 6890), and one address that a cloud provider
+//! uses.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-/// IPv4 networks that are not public, by address and length of the prefix.
+/// IPv4 networks that are not public, by address and prefix length.
 const SPECIAL: [([u8; 4], u32); 16] = [
     ([0, 0, 0, 0], 8),        // this network
     ([10, 0, 0, 0], 8),       // private
     ([100, 64, 0, 0], 10),    // shared by carriers' NAT
     ([127, 0, 0, 0], 8),      // loopback
-    ([168, 63, 129, 16], 32), // the platform of Azure, which answers its own machines alone
+    ([168, 63, 129, 16], 32), // Azure's platform, reachable from its own machines only
     ([169, 254, 0, 0], 16),   // link-local, metadata of clouds among it
     ([172, 16, 0, 0], 12),    // private
     ([192, 0, 0, 0], 24),     // IETF protocols
@@ -41,7 +42,7 @@ fn is_public_v4(address: Ipv4Addr) -> bool {
     !SPECIAL.iter().any(is_in)
 }
 
-/// Only 2000::/3 is given out to hosts. Addresses that hold one of IPv4 lead to that.
+/// Only 2000::/3 is allocated for global unicast. Addresses that embed an IPv4 address count as that address.
 fn is_public_v6(address: Ipv6Addr) -> bool {
     let [a, b, c, d, e, f, g, h] = address.segments();
     let embedded = |high: u16, low: u16| is_public_v4(Ipv4Addr::from_bits(u32::from(high) << 16 | u32::from(low)));
@@ -50,7 +51,7 @@ fn is_public_v6(address: Ipv6Addr) -> bool {
         (0x64, 0xff9b) => (c, d, e, f) == (0, 0, 0, 0) && embedded(g, h),
         // 6to4.
         (0x2002, high) => embedded(high, c),
-        // IETF protocols, Teredo among them, and documentation.
+        // IETF protocol assignments (such as Teredo), and documentation.
         (0x2001, ..0x200 | 0xdb8) | (0x3fff, ..0x1000) => false,
         _ => a & 0xe000 == 0x2000,
     }

@@ -1,5 +1,5 @@
-//! How many connections the host holds open: those of one port, those of all services together, and those of the console
-//! apart from them, so that whoever floods a service leaves the others and the console reachable.
+//! Connection limits: per port, for all services in total, and separately for the console, so that a flood of
+//! connections to one service leaves the others and the console reachable.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -9,44 +9,44 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::connection::Timeouts;
 
-/// File descriptors that connections of services leave to all else: the console, files, connections to other hosts.
+/// File descriptors that connections of services leave for other uses: the console, files, outbound connections.
 const DESCRIPTORS_KEPT: usize = 512;
-/// Connections that the console holds open.
+/// The most open connections of the console.
 const CONSOLE_CONNECTIONS: usize = 128;
 
-/// What a connection of a service has on top of the longest pause of its bodies: the body that pauses is given up first, and
-/// its request is counted as what it is.
+/// Added to the longest pause of bodies for the connection's stall timeout, so that a stalled body ends first and its
+/// request is recorded with the right outcome.
 const STALL_GRACE: Duration = Duration::from_secs(1);
 
-/// What listeners take connections under.
+/// The connection limits and timeouts of listeners.
 #[derive(Clone)]
 pub struct Admission {
-    /// Places that the listeners share.
+    /// Connection permits shared by all listeners.
     shared: Arc<Semaphore>,
-    /// Places of each one.
+    /// The permits of each listener.
     per_port: usize,
-    /// What the connections are given.
+    /// The timeouts of the connections.
     timeouts: Timeouts,
-    /// The longest pause of bodies, asked for at each connection; none where `timeouts` says it all.
+    /// Returns the longest pause of bodies, evaluated for each connection; `None` if `timeouts` suffices.
     stall: Option<Arc<dyn Fn() -> Duration + Send + Sync>>,
 }
 
-/// The places of one port.
+/// The connection permits of one port.
 pub(super) struct Places {
     shared: Arc<Semaphore>,
     own: Arc<Semaphore>,
     count: usize,
 }
 
-/// A connection's place: free again when this is dropped.
+/// The permit of one connection, released when dropped.
 pub(super) struct Place {
     _own: OwnedSemaphorePermit,
     _shared: OwnedSemaphorePermit,
 }
 
 impl Admission {
-    /// For the services' ports: `per_port` connections each, and of the file descriptors that the process may have no
-    /// port more than half.
+    /// For the services' ports: `per_port` connections each, but no port more than half of the process's file
+    /// descriptors.
     pub fn services(per_port: usize, descriptors: usize, timeouts: Timeouts) -> Admission {
         let whole = descriptors.saturating_sub(DESCRIPTORS_KEPT).max(descriptors / 2).min(Semaphore::MAX_PERMITS);
         Admission {
@@ -57,7 +57,7 @@ impl Admission {
         }
     }
 
-    /// The same for a service whose bodies pause for at most what `stall` says when a connection is accepted.
+    /// The same for a service whose bodies may pause for as long as `stall` returns when a connection is accepted.
     pub fn stalling_for(&self, stall: impl Fn() -> Duration + Send + Sync + 'static) -> Admission {
         Admission { stall: Some(Arc::new(stall)), ..self.clone() }
     }
@@ -68,7 +68,7 @@ impl Admission {
         Admission { shared, per_port: CONSOLE_CONNECTIONS, timeouts, stall: None }
     }
 
-    /// What a connection that is accepted now is given.
+    /// The timeouts of a connection that is accepted now.
     pub fn timeouts(&self) -> Timeouts {
         match &self.stall {
             Some(stall) => Timeouts { stall: stall().saturating_add(STALL_GRACE), ..self.timeouts },
@@ -76,29 +76,29 @@ impl Admission {
         }
     }
 
-    /// The places of a port.
+    /// The permits of a port.
     pub(super) fn port(&self) -> Places {
         Places { shared: self.shared.clone(), own: Arc::new(Semaphore::new(self.per_port)), count: self.per_port }
     }
 }
 
 impl Places {
-    /// Waits for a place.
+    /// Waits for a permit.
     pub async fn take(&self) -> Option<Place> {
         let own = self.own.clone().acquire_owned().await.ok()?;
         let shared = self.shared.clone().acquire_owned().await.ok()?;
         Some(Place { _own: own, _shared: shared })
     }
 
-    /// Waits until every place is free.
+    /// Waits until all permits are released.
     pub async fn all_free(&self) {
         let count = u32::try_from(self.count).unwrap_or(u32::MAX);
         drop(self.own.acquire_many(count).await);
     }
 }
 
-/// Raises the number of file descriptors that the process may have as far as the system lets it, and tells it. Every
-/// connection takes one.
+/// Raises the process's limit of file descriptors as far as the operating system permits, and returns it. Every
+/// connection uses one.
 pub fn raise_descriptor_limit() -> usize {
     let limit = getrlimit(Resource::Nofile);
     let raised = Rlimit { current: limit.maximum, maximum: limit.maximum };
@@ -120,7 +120,7 @@ mod tests {
     }
 
     fn takes(places: &Places) -> bool {
-        // A place that is there is taken at the first poll.
+        // An available permit is acquired at the first poll.
         let waker = std::task::Waker::noop();
         let taken = std::pin::pin!(places.take()).poll(&mut std::task::Context::from_waker(waker));
         match taken {

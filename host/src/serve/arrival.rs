@@ -1,4 +1,4 @@
-//! A request as it arrives at a service, and the reading of its body.
+//! A request as it arrives at a service, and reading its body.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -25,25 +25,25 @@ pub struct Arrival {
     pub method: Method,
     /// Path and query.
     pub uri: Uri,
-    /// The protocol's version.
+    /// The protocol version.
     pub version: Version,
     /// The header fields.
     pub headers: HeaderMap,
-    /// What follows them.
+    /// The request body.
     pub body: Body,
-    /// How it came over the network; none for a service of the same host.
+    /// How it arrived over the network; `None` for a call from a service of the same host.
     pub connection: Option<Received>,
 }
 
 impl Arrival {
-    /// Reads what proxies say of the request, as far as they are trusted.
+    /// Reads the forwarded fields of trusted proxies.
     pub(super) fn believe(&mut self, trusted: &[IpNet]) {
         if let Some(received) = &mut self.connection {
             received.forwarded = Forwarded::read(&self.headers, received.peer.address, trusted);
         }
     }
 
-    /// What proxies that are trusted say of the request.
+    /// The forwarded fields of trusted proxies.
     pub(super) fn forwarded(&self) -> Option<&Forwarded> {
         self.connection.as_ref().map(|received| &received.forwarded)
     }
@@ -53,8 +53,8 @@ impl Arrival {
         self.forwarded().and_then(|forwarded| forwarded.scheme).unwrap_or(SCHEME)
     }
 
-    /// The request as a standard guest sees it: with the scheme and the authority that the client used, and with a body
-    /// within the service's limits. `listen` stands for a client that named no host.
+    /// The request for a standard guest: with the scheme and the authority that the client used, and a body bounded by
+    /// the service's limits. `listen` is the authority if the client sent none.
     pub fn into_request(self, listen: SocketAddr, limits: &Limits) -> Result<Request<Body>, Rejection> {
         let scheme = self.scheme();
         let Arrival { method, uri, version, mut headers, body, .. } = self;
@@ -70,7 +70,7 @@ impl Arrival {
         hops::forget(&mut headers);
         let mut request = Request::new(body.bounded(limits.request_body, limits.idle_timeout));
         *request.method_mut() = method;
-        // What it is made of was taken from a URI.
+        // The parts come from a valid URI, so this does not fail.
         *request.uri_mut() = Uri::from_parts(parts).unwrap_or(uri);
         *request.version_mut() = version;
         *request.headers_mut() = headers;
@@ -78,7 +78,7 @@ impl Arrival {
     }
 }
 
-/// Reads a whole body within the service's limits. Bytes that have arrived count in `waiting` until the body is whole.
+/// Reads a whole body within the service's limits. Received bytes count in `waiting` until the body is complete.
 pub(super) async fn read_whole(body: Body, limits: &Limits, service: &Arc<Service>) -> Result<Bytes, Rejection> {
     let limit = limits.request_body;
     let mut body = match body {

@@ -1,7 +1,7 @@
-//! The life of one request at one service, whether it came over the network or from a service of the same host.
+//! The life of one request at one service, whether it came from the network or from a service of the same host.
 //!
-//! Trace context in, a generation taken, a route found, the body read, the guest called, the answer checked, the spans
-//! handed over. Everything that can refuse a request on the way does so with a `Rejection`.
+//! Read trace context, lease a generation, match a route, read the body, call the guest, check the response, hand over
+//! the spans. Every step that can reject the request does so with a `Rejection`.
 
 use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -33,21 +33,21 @@ use crate::trace::{Incoming, Pipeline, Recorder, SpanKind};
 pub struct Dispatcher {
     catalog: Arc<Catalog>,
     pipeline: Pipeline,
-    /// What of a request stands on its spans.
+    /// The request attributes to record on spans.
     attributes: Vec<RequestAttribute>,
 }
 
-/// What a request and the calls that it causes on this host have in common.
+/// State shared by a request and the calls that it causes on this host.
 #[derive(Clone)]
 struct Chain {
     dispatcher: Arc<Dispatcher>,
-    /// The generation of each service that the request has met: it meets no other.
+    /// The generation of each service that the request has called. Later calls use the same one.
     pins: Arc<Mutex<Vec<(ServiceName, Lease)>>>,
     hops: u32,
 }
 
 impl Dispatcher {
-    /// A dispatcher for the services of `catalog`. The values of `attributes` stand on the spans of each request.
+    /// A dispatcher for the services of `catalog`. `attributes` are recorded on the spans of each request.
     pub fn new(catalog: Arc<Catalog>, pipeline: Pipeline, attributes: Vec<RequestAttribute>) -> Arc<Dispatcher> {
         Arc::new(Dispatcher { catalog, pipeline, attributes })
     }
@@ -65,7 +65,7 @@ impl Dispatcher {
         chain.serve(service, arrival, incoming).await
     }
 
-    /// Asks a generation that serves nobody yet for `GET path`, and tells the status of its answer.
+    /// Sends `GET path` to a generation that is not published yet, and returns the status of the response.
     pub async fn probe(
         self: &Arc<Self>,
         generation: &Arc<Generation>,
@@ -131,25 +131,25 @@ impl Chain {
         let name = span_name(&arrival.method);
         let mut recorder = self.dispatcher.pipeline.record(&resource, &incoming, name, SpanKind::Server);
         let lease = self.pin(service, &recorder);
-        // A request that met an earlier version of the service before meets it here too.
+        // If the request has already used another version of the service, it uses that one here too.
         recorder.set_resource(&lease.generation().resource);
         arrival.believe(&lease.generation().config.trusted_proxies);
         let pipeline = self.dispatcher.pipeline.clone();
         let mut exchange = Exchange::new(service, lease.clone(), &arrival, began, (recorder, pipeline));
         let answered = self.answer(service, &lease, arrival, &mut exchange).await;
         if let Err(Rejection::ClientGone) = answered {
-            // Nobody is left to answer: the exchange ends as it does where the connection goes.
+            // The client is gone: the exchange ends as it does when the connection is closed.
             drop(exchange);
             return Rejection::ClientGone.response();
         }
         respond(exchange, answered)
     }
 
-    /// The generation that this request meets at `service`: the one it met before, or the one that serves now.
+    /// The generation that serves this request at `service`: the one used before, or else the one that serves now.
     fn pin(&self, service: &Arc<Service>, recorder: &Recorder) -> Lease {
         let mut pins = self.pins.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some((_, lease)) = pins.iter().find(|(name, _)| *name == service.name) {
-            // A request of its own, which counts.
+            // A separate lease, because each call counts as a request in flight.
             return lease.another();
         }
         let lease = service.lease(recorder.trace_id());
@@ -213,7 +213,7 @@ impl Chain {
         result.map_err(Rejection::Failed)
     }
 
-    /// Puts what the manifest says of a request on its spans and into its baggage.
+    /// Adds the request attributes of the manifest to the spans and the baggage.
     fn attach_metadata(
         &self,
         exchange: &mut Exchange,
@@ -229,7 +229,7 @@ impl Chain {
     }
 }
 
-/// The answer to a browser that asks whether a page may send a request. The exchange says whose pages may.
+/// The response to a CORS preflight. The exchange adds the fields that name the allowed origin.
 fn preflight(cors: &Cors, arrival: &Arrival) -> Result<Reply, Rejection> {
     match cors.judge(arrival.headers.get(ORIGIN)) {
         Verdict::Denied => Err(Rejection::ForeignPage),
@@ -239,12 +239,12 @@ fn preflight(cors: &Cors, arrival: &Arrival) -> Result<Reply, Rejection> {
     }
 }
 
-/// Whether a request asks what the server can do, and no resource of it (RFC 9110, 9.3.7).
+/// Whether a request asks about the server as a whole: `OPTIONS *` (RFC 9110, 9.3.7).
 fn is_for_the_server(arrival: &Arrival) -> bool {
     arrival.method == Method::OPTIONS && arrival.uri.path() == "*"
 }
 
-/// The methods that there are routes for, and those that the host answers without one.
+/// The methods of all routes, and those that the host answers without a route.
 fn allowed(generation: &Generation) -> Reply {
     let declared = generation.routes().routes().iter().map(|route| route.method.as_str());
     let mut methods: BTreeSet<_> = declared.chain([Method::OPTIONS.as_str()]).collect();

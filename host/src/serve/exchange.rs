@@ -1,8 +1,8 @@
-//! The exchange: one request at one service, from its head until its response has left or was given up.
+//! The exchange: one request at one service, from its head until its response was sent or cancelled.
 //!
-//! It owns what the request holds (lease, permit, recorder, timer) and gives all of it back in one place; a standard guest
-//! that goes on after its response shares lease, permit and recorder until it has ended. A response that fits one write ends
-//! the exchange when it is handed over. The body of any other one takes the exchange along, as a response body.
+//! It owns what the request uses (lease, permit, recorder, timer) and releases all of it in one place; a standard guest
+//! that continues after its response shares lease, permit and recorder until it has ended. A response that fits into
+//! one write ends the exchange when it is handed over. The body of any other response owns the exchange.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -22,8 +22,8 @@ use crate::metrics::{ActiveRequestGuard, Served};
 use crate::services::{Generation, Lease, Outcome, Permit, Service};
 use crate::trace::{Abort, Pipeline, Recorder, SharedRecorder, SpanId, TraceId};
 
-/// One request at one service. One that is dropped before it has ended is a request whose caller went away; it is counted
-/// as that.
+/// One request at one service. If it is dropped before it has ended, the caller has disconnected, and the request is
+/// counted as cancelled.
 pub(super) struct Exchange {
     service: Arc<Service>,
     lease: Lease,
@@ -31,15 +31,15 @@ pub(super) struct Exchange {
     pipeline: Pipeline,
     /// Counts the request as active.
     active: Option<ActiveRequestGuard>,
-    /// The request's place among those that the service serves at one time.
+    /// The request's permit under the service's concurrency limit.
     pub permit: Option<Permit>,
     method: Method,
     scheme: &'static str,
-    /// None for a call within the host, which no protocol carries.
+    /// `None` for a call within the host, which uses no protocol.
     version: Option<Version>,
     began: Instant,
     pub recorder: Recorder,
-    /// What a standard guest still records, and what it costs.
+    /// The recorder shared with a standard guest, and the guest's cost.
     pub standard: Option<(SharedRecorder, Arc<Run>)>,
     route: Option<RouteIndex>,
     pub cost: Option<Cost>,
@@ -48,40 +48,40 @@ pub(super) struct Exchange {
     has_ended: bool,
 }
 
-/// How long the guest has had the request. What a slow client adds is not in it.
+/// How long the guest has had the request. Time spent on slow clients is excluded.
 #[derive(Clone, Copy)]
 enum GuestTime {
-    /// It never got it.
+    /// The guest has not received it.
     None,
-    /// It has it since then.
+    /// The guest is running since then.
     Since(Instant),
-    /// It had it for so long.
+    /// The guest ran for this long.
     Took(Duration),
 }
 
-/// What is known once the head of the response is.
+/// What is known once the head of the response exists.
 struct Head {
     status: StatusCode,
-    /// The value of `error.type` where the host answered in the guest's stead.
+    /// The value of `error.type`, if the host answered without the guest.
     error_type: Option<&'static str>,
-    /// Why the spans that the guest left open end.
+    /// The reason recorded on spans that the guest left open.
     abort: Option<(&'static str, String)>,
-    /// Whose doing the answer is.
+    /// Who is responsible for the outcome.
     outcome: Outcome,
 }
 
 /// How the body of a response ended.
 pub(super) enum BodyEnd {
-    /// It was handed over to its end.
+    /// It was handed over completely.
     Complete,
-    /// Nobody takes the rest of it.
+    /// The client disconnected, or the transport dropped it.
     Cancelled,
-    /// It broke off, or paused for too long.
+    /// It failed, or paused for too long.
     Failed(BodyError),
 }
 
 impl Exchange {
-    /// The exchange of a request that begins to be served.
+    /// Starts the exchange of a request.
     pub fn new(
         service: &Arc<Service>,
         lease: Lease,
@@ -110,7 +110,7 @@ impl Exchange {
         }
     }
 
-    /// Gives the server span its name and what is known of the request before it is served.
+    /// Sets the name of the server span and the attributes that are known before the request is served.
     pub fn describe(&mut self, arrival: &Arrival, generation: &Generation, found: &Match) {
         let server = self.recorder.server();
         if let Match::Found { index, .. } = found {
@@ -131,17 +131,17 @@ impl Exchange {
         server_span::server_request(&mut self.recorder, arrival, (self.service.listen(), redaction), route);
     }
 
-    /// The hold on the generation that serves the request.
+    /// The lease on the generation that serves the request.
     pub fn lease(&self) -> &Lease {
         &self.lease
     }
 
-    /// The guest has the request from here on.
+    /// Marks the start of the guest.
     pub fn guest_begins(&mut self) {
         self.guest = GuestTime::Since(Instant::now());
     }
 
-    /// The guest has answered or failed.
+    /// Marks the end of the guest: it has answered or failed.
     pub fn guest_ends(&mut self) {
         self.guest = GuestTime::Took(self.guest_time());
     }
@@ -154,7 +154,7 @@ impl Exchange {
         }
     }
 
-    /// Makes the response and notes its head. The exchange goes on until the body has left.
+    /// Creates the response and records its head. The exchange lasts until the body has been sent.
     pub fn answer(&mut self, answered: Result<Reply, Rejection>) -> Response<Body> {
         let rejection = answered.as_ref().err();
         let status = answered.as_ref().map_or_else(Rejection::status, |reply| reply.status);
@@ -191,19 +191,19 @@ impl Exchange {
         Response::from_parts(parts, body)
     }
 
-    /// Whether a body of so many bytes has left once it is handed over: it takes one write, or a service of this host
-    /// takes all of it.
+    /// Whether handing over a body of this size sends it: it fits into one write, or a service of this host receives it
+    /// whole.
     pub fn leaves_at_once(&self, bytes: usize) -> bool {
         self.version.is_none() || bytes <= FRAME
     }
 
-    /// The most bytes of the body, and the longest of its pauses.
+    /// The longest body, and the longest pause in it.
     pub fn body_limits(&self) -> (u64, Duration) {
         let limits = &self.lease.generation().config.limits;
         (limits.response_body as u64, limits.idle_timeout)
     }
 
-    /// Ends the server span and counts the request. `sent` is how many bytes of the body left.
+    /// Ends the server span and counts the request. `sent` is the number of body bytes that were sent.
     pub fn end(mut self, end: BodyEnd, sent: u64) {
         let Some(Head { status, error_type, mut abort, outcome }) = self.head.take() else { return };
         self.has_ended = true;
@@ -227,7 +227,7 @@ impl Exchange {
             if let Some((error_type, message)) = &cut {
                 recorder.fail(server, error_type, message.clone());
             }
-            // An exemplar names a trace that can be looked up.
+            // Exemplars refer only to traces that are kept.
             let is_kept = recorder.is_recording() && pipeline.is_sure_to_keep(has_failed, duration);
             is_kept.then(|| (recorder.trace_id(), recorder.server_id()))
         });
@@ -236,7 +236,7 @@ impl Exchange {
         let error_type = cut.as_ref().map(|(error_type, _)| *error_type).or(error_type);
         self.count(status.as_u16(), error_type, duration, trace);
         match self.standard.take() {
-            // The guest may go on, and what it records from here on is kept as well.
+            // The guest may continue, and what it records from here on is kept as well.
             Some((recorder, _)) => recorder.end(abort.map(|(kind, message)| Abort { kind, message })),
             None => {
                 let recorder = std::mem::replace(&mut self.recorder, Recorder::detached());
@@ -245,7 +245,7 @@ impl Exchange {
         }
     }
 
-    /// Records something, wherever the request's spans are.
+    /// Records with the request's recorder, whether shared with a guest or not.
     fn record<T>(&mut self, record: impl FnOnce(&mut Recorder) -> T) -> T {
         match &self.standard {
             Some((recorder, _)) => recorder.with(record),
@@ -290,7 +290,7 @@ impl Drop for Exchange {
     }
 }
 
-/// Why spans that a guest left open end, where the host answers in its stead.
+/// The reason recorded on spans that a guest left open, if the host answers without it.
 fn abort(rejection: &Rejection) -> Option<(&'static str, String)> {
     match rejection {
         Rejection::Failed(failure) => failure.abort(),
@@ -306,12 +306,13 @@ fn response(reply: Reply) -> Response<Body> {
     response
 }
 
-/// RFC 9110, 15.3.5 and 15.4.5: some have no content, whatever the guest put there, and no length of it.
+/// Whether a response of this status may have content. If not, any content from the guest is dropped, and no length is
+/// sent (RFC 9110, 15.3.5 and 15.4.5).
 fn has_content(status: StatusCode) -> bool {
     !matches!(status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED)
 }
 
-/// The answer to HEAD: the length of what GET would send, and nothing of it (RFC 9110, 9.3.2).
+/// The response to HEAD: the content length of the GET response, without content (RFC 9110, 9.3.2).
 fn without_content(headers: &mut http::HeaderMap, body: Body) -> Body {
     if let Some(length) = body.size_hint().exact()
         && !headers.contains_key(CONTENT_LENGTH)

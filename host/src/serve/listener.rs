@@ -1,8 +1,8 @@
-//! Takes connections on a port and owns their end.
+//! Accepts the connections of a port and closes them.
 //!
-//! A connection holds a place from accept to close, so that a flood of connections waits in the kernel and not in the
-//! host's memory. On drain the listener stops accepting, lets every request that has begun end, and closes. What takes
-//! longer than the drain may is cut off, so that it is accounted for while that is still possible.
+//! A connection has a permit from accept to close, so a flood of connections waits in the kernel's backlog and not in
+//! the host's memory. On drain the listener stops accepting, lets the requests in flight end, and closes. Requests that
+//! exceed the drain limit are cancelled, so that they are still counted and traced.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -22,33 +22,33 @@ use crate::http::Body;
 use crate::http::bare::bare;
 use crate::http::head::HeadError;
 
-/// How long connections that are cut off may take to be gone.
+/// How long cancelled connections may take to close.
 const CUT_LIMIT: Duration = Duration::from_secs(1);
-/// The wait after an accept that failed for want of file descriptors.
+/// The wait after an accept that failed because no file descriptors were left.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
-/// How often accepts that fail are told of.
+/// How often failed accepts are logged.
 const COMPLAINTS: Duration = Duration::from_secs(10);
 
-/// Why a port could not be taken.
+/// Why a port could not be bound.
 #[derive(Debug, Error)]
 #[error("{who} cannot listen on {address}: {reason}. Is another host running? Set another `listen` in the manifest")]
 pub struct ListenError {
     /// The service or the console.
     pub who: String,
-    /// The address that was asked for.
+    /// The requested address.
     pub address: SocketAddr,
-    /// What the system said.
+    /// The error of the operating system.
     pub reason: std::io::Error,
 }
 
-/// A port that was taken but not yet served.
+/// A bound port that is not served yet.
 pub struct Bound {
     listener: TcpListener,
-    /// The address, with the port that the system chose where 0 was asked for.
+    /// The address, with the port that the operating system chose for port 0.
     pub address: SocketAddr,
 }
 
-/// A port that is served.
+/// A port that is being served.
 pub struct Listener {
     /// The address that it listens on.
     pub address: SocketAddr,
@@ -58,7 +58,7 @@ pub struct Listener {
     cut: watch::Sender<bool>,
 }
 
-/// Takes the port at `address` for `who`.
+/// Binds `address` for `who`.
 pub async fn bind(who: &str, address: SocketAddr) -> Result<Bound, ListenError> {
     let fail = |reason| ListenError { who: who.to_owned(), address, reason };
     let listener = TcpListener::bind(address).await.map_err(fail)?;
@@ -67,8 +67,8 @@ pub async fn bind(who: &str, address: SocketAddr) -> Result<Bound, ListenError> 
 }
 
 impl Bound {
-    /// Answers every request with `handler` until the listener is drained. What `connected` makes of a client's address
-    /// is kept for as long as the connection and lent to the handler.
+    /// Answers every request with `handler` until the listener is drained. `connected` converts the client's address
+    /// into a value that lives as long as the connection and is passed to the handler.
     pub fn serve<C, H>(self, admission: Admission, connected: fn(SocketAddr) -> C, handler: H) -> Listener
     where
         C: Send + Sync + 'static,
@@ -77,7 +77,7 @@ impl Bound {
         self.serve_all(admission, connected, handler, |error, _| bare(error.answer()))
     }
 
-    /// The same, with `refuse` for the answers to heads that cannot be read, as bytes of HTTP/1.1.
+    /// The same, with `refuse` for responses to unreadable request heads, as HTTP/1.1 bytes.
     pub fn serve_all<C, H, R>(
         self,
         admission: Admission,
@@ -100,8 +100,8 @@ impl Bound {
 }
 
 impl Listener {
-    /// Stops accepting, and returns when the last connection has ended. When `until` resolves, those that are left are cut
-    /// off, and the requests on them are given up. Tells whether all connections had ended by themselves.
+    /// Stops accepting, and returns when the last connection has ended. When `until` resolves, the remaining
+    /// connections are closed and their requests cancelled. Returns whether all connections had ended by themselves.
     pub async fn drain(mut self, until: impl Future<Output = ()>) -> bool {
         self.drain.send_replace(true);
         let ended = tokio::select! {
@@ -111,7 +111,7 @@ impl Listener {
         if !ended {
             self.task.abort();
             self.cut.send_replace(true);
-            // A guest that computes is stopped when it next lets others run.
+            // A guest that is computing is stopped when it next yields.
             let _ = tokio::time::timeout(CUT_LIMIT, self.places.all_free()).await;
         }
         ended
@@ -122,12 +122,12 @@ impl Listener {
 struct Acceptor {
     listener: TcpListener,
     places: Arc<Places>,
-    /// When a failure was last told of.
+    /// When a failed accept was last logged.
     complained: Option<Instant>,
 }
 
 impl Acceptor {
-    /// Ends when the last connection has, after the listener was told to drain.
+    /// Runs until the last connection has ended after a drain.
     async fn run<C, H, R>(
         mut self,
         admission: Admission,
@@ -163,7 +163,7 @@ impl Acceptor {
         let place = self.places.take().await?;
         match self.listener.accept().await {
             Ok((stream, peer)) => {
-                // Answers are written whole; waiting to fill a packet would only delay them.
+                // Responses are written whole, so Nagle's algorithm would only delay them.
                 stream.set_nodelay(true).ok();
                 Some((stream, peer, place))
             }
@@ -193,7 +193,7 @@ mod tests {
     use super::*;
     use crate::http::head;
 
-    /// Sends a request, over HTTP/2 or 1.1, and waits for as long as an answer takes.
+    /// Sends a request over HTTP/2 or HTTP/1.1 and waits for the response without a limit.
     async fn ask(address: SocketAddr, over_http2: bool) -> hyper::Result<Response<Incoming>> {
         let stream = TokioIo::new(TcpStream::connect(address).await.unwrap());
         let request = Request::get(format!("http://{address}/")).body(Empty::<Bytes>::new()).unwrap();
@@ -215,7 +215,7 @@ mod tests {
             let endless = async |begins: mpsc::UnboundedSender<()>| {
                 begins.send(()).unwrap();
                 std::future::pending::<()>().await;
-                // Held until the request is given up; with the last one the channel is closed.
+                // Held until the request is cancelled. When the last sender is dropped, the channel closes.
                 drop(begins);
                 Response::new(Body::empty())
             };
@@ -256,13 +256,13 @@ mod tests {
         tokio::time::timeout(limit, future).await.expect("a hang")
     }
 
-    /// What a client gets to read that sends this and nothing more.
+    /// What a client receives that sends only this.
     async fn sent(address: SocketAddr, bytes: &[u8]) -> String {
         let mut stream = TcpStream::connect(address).await.unwrap();
         stream.write_all(bytes).await.unwrap();
         let mut came = Vec::new();
         let read = within(Duration::from_secs(10), stream.read_to_end(&mut came)).await;
-        // A reset is an end, too.
+        // A connection reset counts as the end.
         let _ = read;
         String::from_utf8_lossy(&came).into_owned()
     }

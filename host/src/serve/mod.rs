@@ -1,5 +1,5 @@
-//! The life of a request, in the order in which it goes on: a connection of the listener, the dispatch to a service, the
-//! exchange that counts and traces it, and the answers that the host gives in a guest's stead.
+//! The life of a request, in order: a connection of the listener, the dispatch to a service, the exchange that counts
+//! and traces it, and the responses that the host sends without the guest.
 
 pub mod admission;
 pub mod arrival;

@@ -1,4 +1,4 @@
-//! Who is at the other end of a connection, and what a request that came over it is to be refused for.
+//! The peer of a connection, and how a request came over it.
 
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
@@ -7,11 +7,11 @@ use crate::http::forwarded::Forwarded;
 use crate::http::head::HeadError;
 use crate::trace::{Attribute, Attributes};
 
-/// The other end of a connection. Made once for all of its requests.
+/// The peer of a connection. Created once for all its requests.
 pub struct Peer {
-    /// Its address; one of IPv4 is written as such, whatever socket it came over.
+    /// Its address. IPv4-mapped IPv6 addresses are converted to IPv4.
     pub address: IpAddr,
-    /// What spans say of it.
+    /// Its attributes on spans.
     pub attributes: Attributes,
 }
 
@@ -31,10 +31,10 @@ impl Peer {
 
 /// How a request came over the network.
 pub struct Received {
-    /// From whom.
+    /// The peer.
     pub peer: Arc<Peer>,
-    /// Whether its head is one to serve.
+    /// Whether its head is valid.
     pub head: Result<(), HeadError>,
-    /// What proxies that are trusted say of it.
+    /// The forwarded fields of trusted proxies.
     pub forwarded: Forwarded,
 }

@@ -1,17 +1,18 @@
-//! The span of a probe: a request of the host's own to a version that serves nobody yet.
+//! The span of a probe: a request by the host to a version that is not published yet.
 
 use http::StatusCode;
 
 use crate::component::Failure;
 use crate::trace::Recorder;
 
-/// Puts on the span how the probe was answered. One that was not answered well has failed, and says why.
+/// Records the result of the probe on the span. A probe without a successful response sets an error status with the
+/// reason.
 pub(super) fn answered(recorder: &mut Recorder, answer: &Result<StatusCode, Failure>) {
     let span = recorder.server();
     match answer {
         Ok(status) => {
             recorder.set(span, "http.response.status_code", i64::from(status.as_u16()));
-            // What the guest itself says of its failure says more than the status.
+            // The guest's own error says more than the status code.
             if !status.is_success() && !recorder.has_failed(span) {
                 recorder.fail(span, status.as_str(), format!("answered {status}"));
             }

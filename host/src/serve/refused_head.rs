@@ -1,5 +1,5 @@
-//! Requests whose head cannot be read, and which are therefore no requests of anybody yet: the service of the port counts
-//! them, and a span of a trace of its own says what was wrong, as far as spans are given to them.
+//! Requests whose head cannot be read and which therefore have no route or trace context: the metrics of the port's
+//! service count them, and a span in a trace of its own says what was wrong, within a limit of such spans.
 
 use std::sync::Mutex;
 use std::sync::PoisonError;
@@ -18,17 +18,17 @@ use crate::metrics::Served;
 use crate::services::Service;
 use crate::trace::{Incoming, Pipeline, SpanKind};
 
-/// How many of them get a span in each [`PERIOD`]. Whoever floods a port with them is counted, and fills no queue.
+/// How many of them get a span per [`PERIOD`]. A flood of them is counted, but does not fill the queue.
 const SPANS: u32 = 20;
 const PERIOD: Duration = Duration::from_secs(1);
 
-/// Answers heads that cannot be read, on one port.
+/// Answers unreadable heads, on one port.
 pub struct RefusedHeads {
     pipeline: Pipeline,
     spans: Mutex<Budget>,
 }
 
-/// How many spans are left until a period ends.
+/// How many spans are left in the current period.
 struct Budget {
     began: Instant,
     left: u32,
@@ -51,7 +51,7 @@ impl RefusedHeads {
         RefusedHeads { pipeline, spans: Mutex::new(Budget { began: Instant::now(), left: SPANS }) }
     }
 
-    /// The answer to such a head, as bytes of HTTP/1.1. It is traced and counted.
+    /// Returns the response to such a head, as HTTP/1.1 bytes. It is traced and counted.
     pub fn answer(&self, service: &Service, error: &HeadError, peer: &Peer) -> Vec<u8> {
         let began = Instant::now();
         let rejection = Rejection::Head(error.clone());
@@ -91,7 +91,7 @@ impl RefusedHeads {
     }
 }
 
-/// The conventions' word for a method that is not known.
+/// The semantic conventions' value for an unknown method.
 fn unknown_method() -> Method {
     Method::from_bytes(b"_OTHER").unwrap_or(Method::GET)
 }

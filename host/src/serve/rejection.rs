@@ -1,7 +1,7 @@
-//! From a cause to a response, in one place: every answer that the host gives to a request in a guest's stead.
+//! Converts causes to responses: every response that the host sends without the guest.
 //!
-//! Answers are problem details (RFC 9457). The value of `error.type` is one of a short, fixed list; what is wrong in
-//! detail goes to the caller only where the caller can do something about it.
+//! Responses are problem details (RFC 9457). `error.type` has one of a short, fixed list of values; details are sent
+//! only if the caller can act on them.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -15,12 +15,12 @@ use crate::http::{Body, problem};
 use crate::outbound::hops::HOP_BUDGET;
 use crate::services::Outcome;
 
-/// Why the host answers a request by itself.
+/// Why the host answers a request without the guest.
 #[derive(Debug)]
 pub enum Rejection {
-    /// Its head is not one to serve.
+    /// Its head is invalid.
     Head(HeadError),
-    /// A page of an origin that the service does not answer asks for leave.
+    /// A CORS preflight from an origin that the service does not allow.
     ForeignPage,
     /// No route for this path.
     NotFound,
@@ -32,15 +32,15 @@ pub enum Rejection {
     ClientTooSlow(Duration),
     /// The client's body was malformed.
     BrokenBody,
-    /// The client went away before it had sent the whole body.
+    /// The client disconnected before it had sent the whole body.
     ClientGone,
-    /// As many requests are being served as `concurrency` allows.
+    /// The service has reached its `concurrency` limit.
     Busy,
-    /// The bodies that are still being read fill the room that the service has for them.
+    /// The service has reached its limit of buffered bytes of incomplete bodies.
     TooMuchWaiting,
-    /// The request went through too many services.
+    /// The request passed through too many services.
     LoopDetected,
-    /// The guest gave no answer.
+    /// The guest failed to answer.
     Failed(Failure),
 }
 
@@ -51,7 +51,7 @@ impl From<HeadError> for Rejection {
 }
 
 impl Rejection {
-    /// The status of the answer.
+    /// The status of the response.
     pub fn status(&self) -> StatusCode {
         match self {
             Rejection::Head(error) => error.status(),
@@ -70,7 +70,7 @@ impl Rejection {
         }
     }
 
-    /// Whose doing it is that the request got no answer of the guest.
+    /// Who is responsible for the outcome.
     pub fn outcome(&self) -> Outcome {
         match self {
             Rejection::Failed(Failure::Saturated(_)) => Outcome::HostRefusal,
@@ -79,7 +79,7 @@ impl Rejection {
         }
     }
 
-    /// The value of `error.type`, for the answers that are the server's fault and for heads that are none to serve.
+    /// The value of `error.type`, for server errors and for invalid heads.
     pub fn error_type(&self) -> Option<&'static str> {
         match self {
             Rejection::Head(error) => Some(error.error_type()),
@@ -91,7 +91,7 @@ impl Rejection {
         }
     }
 
-    /// What the answer says in detail.
+    /// The detail of the response.
     pub fn detail(&self) -> String {
         match self {
             Rejection::Head(error) => error.to_string(),
@@ -119,7 +119,7 @@ impl Rejection {
         }
     }
 
-    /// The whole answer.
+    /// The complete response.
     pub fn response(&self) -> Response<Body> {
         let status = self.status();
         let mut response = problem(status, &self.detail()).map(Body::Whole);

@@ -1,8 +1,7 @@
-//! The metadata that belongs to a whole trace: who asked, in which session, for whom, as far as the manifest says where
-//! requests tell it (`[[telemetry.attributes]]`).
-//!
-//! It comes from the request, or, where a caller has already read it, from W3C baggage. It stands on every span of the
-//! request, and travels on as baggage where the manifest says so.
+//! Request attributes: metadata of a whole trace, such as user, session and tenant, read from the places that the
+//! manifest names (`[[telemetry.attributes]]`).
+//! Values come from the request or, if a caller has already read them, from W3C baggage. They are recorded on every
+//! span of the request and, if the manifest says so, propagated as baggage.
 
 use std::borrow::Cow;
 
@@ -11,21 +10,21 @@ use http::HeaderMap;
 use crate::config::{RequestAttribute, Source};
 use crate::trace::{Attribute, Recorder};
 
-/// Values longer than this (in characters) are cut: they go on every span and over every wire.
+/// Longer values (in characters) are truncated, because they are recorded on every span and sent with every call.
 const LONGEST: usize = 128;
 
-/// Where the values are in a request.
+/// The parts of a request that values are read from.
 pub struct Places<'a> {
     /// Its header fields.
     pub headers: &'a HeaderMap,
-    /// Its query, as it was sent.
+    /// Its query, as sent.
     pub query: Option<&'a str>,
-    /// The names of its route's parameters, and their values.
+    /// The names and values of its route's parameters.
     pub parameters: Vec<(&'a str, &'a str)>,
 }
 
-/// Reads a request's metadata and puts it on its spans and into its baggage. Where the host takes no part in traces
-/// there are no spans, and a caller's baggage is passed on as it came.
+/// Reads a request's attributes and adds them to its spans and baggage. If tracing is turned off, there are no spans,
+/// and a caller's baggage is passed on unchanged.
 pub fn attach(recorder: &mut Recorder, attributes: &[RequestAttribute], places: &Places<'_>) {
     if attributes.is_empty() || !recorder.is_enabled() {
         return;
@@ -41,7 +40,7 @@ pub fn attach(recorder: &mut Recorder, attributes: &[RequestAttribute], places: 
     recorder.set_shared_attributes(all);
 }
 
-/// The value in the request, which then is the baggage's, or else the one that came as baggage.
+/// The value in the request, which replaces the one in the baggage, or else the one in the baggage.
 fn value(recorder: &mut Recorder, attribute: &RequestAttribute, places: &Places<'_>) -> Option<String> {
     let given = attribute.sources.iter().find_map(|source| places.find(source));
     let given = given.map(|value| tidy(&value)).filter(|value| !value.is_empty());
@@ -74,7 +73,7 @@ impl<'a> Places<'a> {
     }
 }
 
-/// No control characters, no endless values.
+/// Removes control characters and truncates long values.
 fn tidy(value: &str) -> String {
     value.trim().chars().filter(|character| !character.is_control()).take(LONGEST).collect()
 }
@@ -98,7 +97,7 @@ mod tests {
         }
     }
 
-    /// A recorder for a request that came with this baggage, where the host takes part in traces or does not.
+    /// A recorder for a request that came with this baggage, with tracing turned on or off.
     fn recorder(disabled: bool, baggage: Baggage) -> Recorder {
         let mut settings = Settings { disabled, ..Settings::default() };
         for signal in [&mut settings.traces, &mut settings.metrics, &mut settings.logs] {
@@ -121,7 +120,7 @@ mod tests {
         check(Some("a=b&user_id=1%2B1+x"), &[], Some("1+1 x"));
         check(Some("user_id=2"), &[("user_id", "7")], Some("7"));
         check(Some("xuser_id=2"), &[], None);
-        // As guests read it.
+        // The format in which guests read it.
         check(Some("user%5Fid=1&user_id=2"), &[], Some("1"));
     }
 

@@ -1,8 +1,8 @@
-//! The body of a response that does not leave in one write, and the exchange that ends with it.
+//! A response body that does not fit into one write, and the exchange that ends with it.
 //!
-//! Whoever takes the frames may be slow, and so may the guest that makes them. Where none passes for `idle_timeout` the
-//! exchange ends, whether or not the transport looks at the body meanwhile: over HTTP/2 a client that takes nothing leaves
-//! the body unpolled.
+//! Both the receiver of the frames and the guest that produces them may be slow. If no frame passes for `idle_timeout`,
+//! the exchange ends, whether or not the transport polls the body: over HTTP/2 a client that reads nothing leaves the
+//! body unpolled.
 
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -28,20 +28,20 @@ struct ResponseBody {
 
 struct Shared {
     body: Body,
-    /// Gone once it has ended.
+    /// `None` once it has ended.
     exchange: Option<Exchange>,
     sent: u64,
     limit: u64,
-    /// When a frame passed last.
+    /// When the last frame passed.
     passed: Instant,
-    /// The transport, while it waits for a frame.
+    /// The waker of the transport, while it waits for a frame.
     waker: Option<Waker>,
-    /// What the transport has yet to be told.
+    /// The error that the transport will receive.
     error: Option<BodyError>,
 }
 
-/// Makes the response of an exchange, which ends when the body has left: at once where that takes one write, or where a
-/// service of this host takes all of it.
+/// Creates the response of an exchange. The exchange ends when the body has been sent: at once if it fits into one
+/// write, or if a service of this host receives it whole.
 pub(super) fn respond(mut exchange: Exchange, answered: Result<Reply, Rejection>) -> Response<Body> {
     let (parts, body) = exchange.answer(answered).into_parts();
     let body = match body {
@@ -78,7 +78,7 @@ async fn watch(shared: Arc<Mutex<Shared>>, idle_timeout: Duration) {
         }
         let paused = BodyError::Paused(idle_timeout);
         shared.error = Some(paused.clone());
-        // The guest that makes the body is stopped with it.
+        // Dropping the body stops the guest that produces it.
         shared.body = Body::empty();
         shared.end(BodyEnd::Failed(paused));
         return shared.waker.take().into_iter().for_each(Waker::wake);
@@ -96,7 +96,7 @@ impl Shared {
         }
     }
 
-    /// Gives up what is left of the body.
+    /// Drops the rest of the body.
     fn fail(&mut self, error: BodyError) -> BodyError {
         self.body = Body::empty();
         self.end(BodyEnd::Failed(error.clone()));

@@ -1,5 +1,4 @@
-//! What the manifest asks of the responses of a service, whoever made them: which web pages may read them, and whether
-//! their bodies are compressed.
+//! What the manifest configures for all responses of a service: CORS and compression.
 
 use http::header::{ACCEPT_ENCODING, ACCEPT_RANGES, CONTENT_ENCODING, CONTENT_LENGTH, ORIGIN};
 use http::response::Parts;
@@ -13,7 +12,7 @@ use crate::http::coding::{self, Coding};
 use crate::http::vary::vary;
 use crate::services::Lease;
 
-/// What holds for the response to one request.
+/// The rules for the response to one request.
 pub(super) struct ResponseRules {
     lease: Lease,
     origin: Option<HeaderValue>,
@@ -23,16 +22,16 @@ pub(super) struct ResponseRules {
 /// Whether the body of a response is compressed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Compression {
-    /// Nobody asks for it.
+    /// Compression is not configured.
     Off,
-    /// It could be, but the client does not want it.
+    /// Compression is configured, but the client does not accept it.
     Declined,
-    /// Like this, where it is worth it.
+    /// Compressed with this coding, if it is worthwhile.
     With(Coding),
 }
 
 impl ResponseRules {
-    /// The rules of the generation that serves a request. A service of this host gets bodies as they are.
+    /// The rules of the generation that serves a request. Services of this host receive bodies uncompressed.
     pub fn new(lease: Lease, arrival: &Arrival) -> ResponseRules {
         let config = &lease.generation().config;
         let compression = match &*config.compression {
@@ -44,7 +43,7 @@ impl ResponseRules {
         ResponseRules { lease, origin, compression }
     }
 
-    /// Makes a response follow the rules.
+    /// Applies the rules to a response.
     pub fn apply(&self, parts: &mut Parts, body: Body) -> Body {
         if let Some(cors) = &self.config().cors {
             cors.mark(self.origin.as_ref(), &mut parts.headers);
@@ -65,7 +64,7 @@ impl ResponseRules {
         coding.encode(self.bounded(body))
     }
 
-    /// What the client has may have been coded: caches know it by the same fields (RFC 9110, 15.4.5).
+    /// The response that the client has cached may be compressed, so a 304 has the same fields (RFC 9110, 15.4.5).
     fn apply_to_unmodified(&self, parts: &mut Parts) {
         if self.compression != Compression::Off {
             vary(&mut parts.headers, &ACCEPT_ENCODING);
@@ -75,7 +74,7 @@ impl ResponseRules {
         }
     }
 
-    /// The limit of a response's body holds for what the guest gives, not for what is left of it.
+    /// The limit on a response body applies to the guest's body, not to the compressed one.
     fn bounded(&self, body: Body) -> Body {
         let limits = &self.config().limits;
         body.bounded(limits.response_body, limits.idle_timeout)
@@ -86,7 +85,7 @@ impl ResponseRules {
     }
 }
 
-/// The size of a body, where it is known.
+/// The size of a body, if known.
 fn size(parts: &Parts, body: &Body) -> Option<u64> {
     let told = || parts.headers.get(CONTENT_LENGTH)?.to_str().ok()?.parse().ok();
     body.size_hint().exact().or_else(told)

@@ -1,4 +1,4 @@
-//! Attributes of server spans: the stable HTTP semantic conventions, and what the host adds of its own.
+//! Attributes of server spans: the stable HTTP semantic conventions, and the host's own.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -16,13 +16,13 @@ use crate::http::redaction::Redaction;
 use crate::http::routes::Route;
 use crate::trace::{Recorder, Value};
 
-/// The name of the server span of a request that `route` matches. `prepared` is what it is where the method is the
-/// route's own: a route for GET answers HEAD too.
+/// The name of the server span of a request that matches `route`. `prepared` is the name for the route's own method; a
+/// route for GET also answers HEAD.
 pub fn server_name(route: &Route, prepared: &Arc<str>, method: &Method) -> String {
     if *method == route.method { prepared.to_string() } else { format!("{} {}", span_name(method), route.template) }
 }
 
-/// What differs from request to request and is known when the head has arrived.
+/// The attributes that differ per request and are known from its head.
 pub fn server_request(
     recorder: &mut Recorder,
     arrival: &Arrival,
@@ -64,7 +64,7 @@ pub fn server_request(
     }
 }
 
-/// What is known of a request whose head cannot be read.
+/// The attributes known of a request whose head cannot be read.
 pub fn unread_request(recorder: &mut Recorder, peer: &Peer, listen: SocketAddr) {
     let server = recorder.server();
     recorder.set_prepared(server, &peer.attributes);
@@ -74,7 +74,7 @@ pub fn unread_request(recorder: &mut Recorder, peer: &Peer, listen: SocketAddr) 
     recorder.set(server, "network.protocol.version", "1.1");
 }
 
-/// How the request ended and what it cost.
+/// Records how the request ended and what it cost.
 pub fn server_response(
     recorder: &mut Recorder,
     status: StatusCode,
@@ -95,18 +95,18 @@ pub fn server_response(
     if status.is_server_error() {
         match rejection.and_then(|rejection| Some((rejection.error_type()?, rejection))) {
             Some((kind, rejection)) => recorder.fail(server, kind, description(rejection)),
-            // What the guest itself says of its failure says more than the status.
+            // The guest's own error says more than the status code.
             None if recorder.has_failed(server) => {}
             None => recorder.fail(server, status.as_str(), String::new()),
         }
     } else if let Some(kind) = rejection.and_then(Rejection::error_type) {
-        // What the client did wrong is no failure of the server, and leaves the status of the span as it is.
+        // A client error is not a failure of the server and leaves the span status unset.
         recorder.set(server, "error.type", kind);
     }
 }
 
-/// What a standard guest has cost until its response had left, and what it failed with since its response began. Both go
-/// on with the guest, which tells the rest itself.
+/// Records what a standard guest has cost until its response was sent, and its failures since its response began. If
+/// the guest continues, it records the rest itself.
 pub fn guest_ended(recorder: &mut Recorder, run: &Run, is_told: bool) {
     if let Some(Failure::Trapped(exception)) = run.failure().filter(|_| !is_told) {
         exception.record(recorder);
@@ -117,7 +117,7 @@ pub fn guest_ended(recorder: &mut Recorder, run: &Run, is_told: bool) {
     run.leave_to_guest();
 }
 
-/// The status description is for whoever reads the trace, so a trap says more here than in the response.
+/// The status description is meant for readers of the trace, so it says more about a trap than the response.
 fn description(rejection: &Rejection) -> String {
     match rejection {
         Rejection::Failed(Failure::Trapped(exception)) => exception.message.clone(),

@@ -1,4 +1,4 @@
-//! A request at a standard component, which finds its own way from path to handler: a route only names the request.
+//! Requests to standard components. The component routes requests itself; the manifest's routes only name them.
 
 use std::sync::Arc;
 
@@ -14,7 +14,7 @@ use crate::outbound::LocalCalls;
 use crate::services::{Generation, Service};
 use crate::trace::{Abort, Recorder, SharedRecorder};
 
-/// Asks the component. Both bodies stream.
+/// Calls the component. Both bodies are streamed.
 pub(super) async fn answer(
     service: &Arc<Service>,
     (generation, instances): (&Generation, &StandardPool),
@@ -27,11 +27,11 @@ pub(super) async fn answer(
     exchange.permit = Some(permit.clone());
     let mut request = arrival.into_request(generation.config.listen, limits)?;
     let recorder = std::mem::replace(&mut exchange.recorder, Recorder::detached());
-    // A guest's own SDK finds its parent where one that was called over the network finds it.
+    // The guest's own SDK reads the parent context from the headers, as in a call over the network.
     let (server, baggage) = (recorder.context_of(recorder.server()), recorder.baggage());
     generation.pool.context().outbound.propagators().inject(&server, Some(baggage), request.headers_mut());
     let recorder = SharedRecorder::new(recorder);
-    // A guest that goes on after its response still takes a place, and still runs the generation that it began with.
+    // A guest that continues after its response keeps its permit and its generation.
     let (place, hold) = (Box::new(permit), Box::new(exchange.lease().clone()));
     let invocation = HttpInvocation { request, recorder: recorder.clone(), locals, place, hold };
     exchange.guest_begins();
@@ -41,7 +41,7 @@ pub(super) async fn answer(
     result.map_err(Rejection::Failed)
 }
 
-/// Asks a component that serves nobody yet for `GET path`, and tells the status of its answer.
+/// Sends `GET path` to a component that is not published yet, and returns the status of the response.
 pub(super) async fn probe(
     (generation, instances): (&Generation, &StandardPool),
     recorder: Recorder,

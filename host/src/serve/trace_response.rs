@@ -1,5 +1,5 @@
-//! What a response says of the trace that it belongs to: the field `traceresponse` of W3C Trace Context Level 2, and the
-//! member `trace_id` of problem details, so that whoever sees an answer can look its trace up.
+//! The trace id in responses: the field `traceresponse` of W3C Trace Context Level 2, and the member `trace_id` of
+//! problem details, so that the receiver of a response can look up its trace.
 
 use http::response::Parts;
 use http::{HeaderName, HeaderValue};
@@ -7,10 +7,10 @@ use http::{HeaderName, HeaderValue};
 use crate::http::{Body, problem};
 use crate::trace::{Pipeline, TraceContext};
 
-/// The field that names the trace and the server span of a response.
+/// The field that identifies the trace and the server span of a response.
 pub const TRACERESPONSE: HeaderName = HeaderName::from_static("traceresponse");
 
-/// Names the trace of the server span in the head of a response, in place of what a guest put there.
+/// Sets `traceresponse` in the head of a response, replacing a value from the guest.
 pub fn name_in_head(parts: &mut Parts, server: &TraceContext, pipeline: &Pipeline) {
     if pipeline.has_response_header()
         && let Ok(value) = HeaderValue::try_from(server.to_traceparent())
@@ -19,7 +19,7 @@ pub fn name_in_head(parts: &mut Parts, server: &TraceContext, pipeline: &Pipelin
     }
 }
 
-/// Names the trace in problem details. A body that streams stays as it is.
+/// Sets `trace_id` in problem details. Streamed bodies stay unchanged.
 pub fn name_in_problem(parts: &Parts, body: &mut Body, server: &TraceContext) {
     if let Body::Whole(bytes) = body
         && let Some(named) = problem::with_trace_id(&parts.headers, bytes, server.trace_id)

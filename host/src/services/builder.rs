@@ -1,6 +1,6 @@
-//! Puts a generation together: a component's bytes and a service's configuration in, something that can serve out.
+//! Builds generations: from a component's bytes and a service's configuration to something that can serve.
 //!
-//! The same steps at start, at a swap and in `spandrel check`, so that what passes one passes the others.
+//! The same steps run at start, in a swap and in `spandrel check`, so what passes one passes the others.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -19,20 +19,20 @@ use crate::outbound::{Network, Outbound};
 use crate::state::StateStore;
 use crate::trace::{KeyValue, Propagators, Resource};
 
-/// Why a service could not be put together.
+/// Why a generation could not be built.
 #[derive(Debug, Error)]
 pub enum BuildError {
-    /// The file is not there or not readable.
+    /// The file does not exist or cannot be read.
     #[error("service `{service}`: the component {path} cannot be read: {reason}. {}", remedy(.path))]
     Unreadable {
         /// The service.
         service: String,
         /// The file.
         path: PathBuf,
-        /// What the system said.
+        /// The error of the operating system.
         reason: std::io::Error,
     },
-    /// The file holds no service.
+    /// The file is not a component that can serve.
     #[error("service `{service}`: {path}: {reason}")]
     Component {
         /// The service.
@@ -42,7 +42,7 @@ pub enum BuildError {
         /// What is wrong with it.
         reason: ComponentError,
     },
-    /// The manifest names a probe that the component has no route for.
+    /// The component has no route for the probe that the manifest names.
     #[error("service `{service}`: `probe = \"{probe}\"` matches no GET route of {path}")]
     NoProbe {
         /// The service.
@@ -60,7 +60,7 @@ impl BuildError {
     }
 }
 
-/// What all generations are made with.
+/// Builds generations. Holds what all of them share.
 pub struct GenerationBuilder {
     engine: Engine,
     state: StateStore,
@@ -73,7 +73,7 @@ pub struct GenerationBuilder {
 }
 
 impl GenerationBuilder {
-    /// A builder whose services' Resources carry `resource` besides their own attributes.
+    /// A builder whose services' Resources carry `resource` in addition to their own attributes.
     pub fn new(
         engine: Engine,
         state: StateStore,
@@ -95,7 +95,7 @@ impl GenerationBuilder {
         }
     }
 
-    /// The same, with what is left out of URLs on spans.
+    /// The same builder, with rules for redacting URLs on spans.
     pub fn redacting(self, redaction: Redaction) -> GenerationBuilder {
         GenerationBuilder { redaction, ..self }
     }
@@ -110,27 +110,27 @@ impl GenerationBuilder {
         &self.compiling
     }
 
-    /// What services keep values in.
+    /// The store for the services' state.
     pub fn state(&self) -> &StateStore {
         &self.state
     }
 
-    /// The instruments of the host.
+    /// The metrics of the host.
     pub fn metrics(&self) -> &Metrics {
         &self.metrics
     }
 
-    /// Where a service's spans say they come from.
+    /// The Resource of a service's spans.
     pub fn resource(&self, config: &ServiceConfig) -> Arc<Resource> {
         Resource::new(config.name.as_str(), &config.version, &self.resource)
     }
 
-    /// The source of a service's next generation: the one before, unless the manifest's version changed.
+    /// The Resource of a service's next generation: the previous one, unless the version in the manifest changed.
     pub fn reresource_after(&self, config: &ServiceConfig, before: &Arc<Resource>) -> Arc<Resource> {
         if before.version() == config.version { before.clone() } else { self.resource(config) }
     }
 
-    /// What the instances of a service run with.
+    /// The context that the instances of a service run in.
     pub fn context(&self, config: &ServiceConfig, resource: &Resource) -> Arc<ServiceContext> {
         let outbound = Outbound::new(&config.outbound, &config.limits, self.propagators.clone(), self.network.clone());
         Arc::new(ServiceContext {
@@ -157,7 +157,7 @@ impl GenerationBuilder {
         Pool::new(&self.engine, prepared, context)
     }
 
-    /// A generation that serves nobody yet.
+    /// A generation that is not published yet.
     pub fn generation(
         &self,
         number: u64,
@@ -184,7 +184,7 @@ impl GenerationBuilder {
         Ok(prepared)
     }
 
-    /// Refuses a service's component file where it is seen without compiling it that it cannot serve.
+    /// Rejects a service's component file if it can be seen without compiling that it cannot serve.
     pub async fn look_at(&self, config: &ServiceConfig) -> Result<(), BuildError> {
         let bytes = self.read(config).await?;
         component::check(&bytes).map_err(|reason| BuildError::of(config, reason))
@@ -217,7 +217,7 @@ impl GenerationBuilder {
         Ok(bytes.into())
     }
 
-    /// A standard component answers for every path, whether or not the manifest names a route for it.
+    /// A standard component answers every path, whether or not the manifest names a route for it.
     fn check_probe(&self, config: &ServiceConfig, prepared: &Prepared) -> Result<(), BuildError> {
         let Some(probe) = &config.probe else { return Ok(()) };
         match (prepared.kind(), prepared.routes().find(&http::Method::GET, probe)) {

@@ -1,4 +1,4 @@
-//! The services of the host. Reading takes no lock.
+//! The services of the host. Reads are lock-free.
 
 use std::sync::Arc;
 
@@ -7,7 +7,7 @@ use arc_swap::ArcSwap;
 use super::service::Service;
 use crate::config::Origin;
 
-/// All services of the host. Reading takes no lock.
+/// All services of the host. Reads are lock-free.
 #[derive(Default)]
 pub struct Catalog {
     services: ArcSwap<Vec<Arc<Service>>>,
@@ -19,7 +19,7 @@ impl Catalog {
         self.services.load_full()
     }
 
-    /// The service of this name.
+    /// The service with this name.
     pub fn find(&self, name: &str) -> Option<Arc<Service>> {
         self.services.load().iter().find(|service| service.name.as_str() == name).cloned()
     }
@@ -29,7 +29,7 @@ impl Catalog {
         self.services.load().iter().find(|service| service.serves(origin)).cloned()
     }
 
-    /// Makes `services` the services of the host, all at once.
+    /// Replaces the list of services atomically.
     pub fn replace(&self, services: Vec<Arc<Service>>) {
         self.services.store(Arc::new(services));
     }

@@ -1,5 +1,5 @@
-//! The services whose components are being compiled, and what is said of it: a line once it takes a while, and the time that it
-//! took.
+//! The services whose components are being compiled. A compilation that takes long is logged when it exceeds a limit
+//! and when it ends.
 
 use std::collections::BTreeMap;
 use std::pin::pin;
@@ -8,18 +8,18 @@ use std::time::{Duration, Instant};
 
 use crate::config::{ServiceConfig, ServiceName};
 
-/// How long compiling takes before anything is said of it.
+/// How long a compilation takes before it is logged.
 const PATIENCE: Duration = Duration::from_secs(3);
 
 /// The services that are being compiled.
 #[derive(Default)]
 pub struct Compiling(Mutex<BTreeMap<ServiceName, Vec<ServiceConfig>>>);
 
-/// A service that is being compiled, until this is dropped.
+/// Marks a service as being compiled until dropped.
 struct Begun<'a>(&'a Compiling, &'a ServiceName);
 
 impl Compiling {
-    /// Compiles for a service, and says so if it takes a while.
+    /// Compiles for a service, and logs that if it takes long.
     pub(super) async fn watch<T>(&self, service: &ServiceConfig, bytes: usize, compile: impl Future<Output = T>) -> T {
         self.watch_for(PATIENCE, service, bytes, compile).await
     }
@@ -44,12 +44,12 @@ impl Compiling {
         compiled
     }
 
-    /// Whether this service is.
+    /// Whether this service's component is being compiled.
     pub fn has(&self, service: &ServiceName) -> bool {
         self.lock().contains_key(service)
     }
 
-    /// The services that are, as the manifest has them.
+    /// The configurations of the services whose components are being compiled.
     pub fn services(&self) -> Vec<ServiceConfig> {
         self.lock().values().filter_map(|services| services.last().cloned()).collect()
     }

@@ -1,19 +1,19 @@
 //! A histogram of durations whose quantiles are within 10 % of the true ones.
 //!
-//! Buckets are logarithmic with linear steps in between, as in HdrHistogram: eight to each doubling, from one microsecond
-//! to hours. Counting is one relaxed addition.
+//! Buckets are logarithmic with linear steps in between, as in HdrHistogram: eight per doubling, from one microsecond
+//! to hours. Recording is one relaxed addition.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-/// Buckets to each doubling, as a power of two: a bucket is an eighth as wide as its lower end at most.
+/// Buckets per doubling, as a power of two: a bucket's width is at most an eighth of its lower bound.
 const STEPS_LOG2: u32 = 3;
 const STEPS: u64 = 1 << STEPS_LOG2;
-/// The last doubling begins at 2^32 microseconds, more than an hour.
+/// The last doubling starts at 2^32 microseconds, more than an hour.
 const LAST_DOUBLING: u32 = 32;
 const BUCKETS: usize = bucket_at(LAST_DOUBLING, STEPS - 1) + 1;
 
-/// Counts durations.
+/// A histogram of durations.
 #[derive(Debug)]
 pub(super) struct DurationCounts([AtomicU64; BUCKETS]);
 
@@ -30,43 +30,43 @@ impl DurationCounts {
         }
     }
 
-    /// The counts now. They are not exact while others count.
+    /// The current counts. They are not exact while other threads record.
     pub fn snapshot(&self) -> Durations {
         Durations(self.0.iter().map(|bucket| bucket.load(Ordering::Relaxed)).collect())
     }
 }
 
-/// Durations counted until one moment. The default is none at all.
+/// The counts at one moment. The default is empty.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Durations(Box<[u64]>);
 
 impl Durations {
-    /// How many there are.
+    /// The number of durations.
     pub fn total(&self) -> u64 {
         self.0.iter().sum()
     }
 
-    /// What came between `earlier` and this.
+    /// The durations recorded between `earlier` and this snapshot.
     pub fn since(&self, earlier: &Durations) -> Durations {
         let before = earlier.0.iter().copied().chain(std::iter::repeat(0));
         Durations(self.0.iter().zip(before).map(|(now, before)| now.saturating_sub(before)).collect())
     }
 
-    /// These and others.
+    /// The sum of both.
     pub fn and(&self, other: &Durations) -> Durations {
         let (long, short) = if self.0.len() < other.0.len() { (other, self) } else { (self, other) };
         let more = short.0.iter().copied().chain(std::iter::repeat(0));
         Durations(long.0.iter().zip(more).map(|(count, more)| count.saturating_add(more)).collect())
     }
 
-    /// Those that are surely longer than `limit`.
+    /// The number of durations that are certainly longer than `limit`.
     pub fn longer_than(&self, limit: Duration) -> Durations {
         let last = bucket(limit);
         let count = |(index, count): (usize, &u64)| if index > last { *count } else { 0 };
         Durations(self.0.iter().enumerate().map(count).collect())
     }
 
-    /// The `q`-quantile (0.99 for p99), to within 10 %; none without durations.
+    /// The `q`-quantile (0.99 for p99), accurate to 10 %; `None` without durations.
     pub fn quantile(&self, q: f64) -> Option<Duration> {
         let rank = ((self.total() as f64 * q).ceil() as u64).max(1);
         let mut seen = 0;
@@ -94,7 +94,7 @@ fn bucket(duration: Duration) -> usize {
     }
 }
 
-/// The middle of a bucket.
+/// The midpoint of a bucket.
 fn middle(bucket: usize) -> Duration {
     let (row, step) = (bucket as u64 / STEPS, bucket as u64 % STEPS);
     match row.checked_sub(1) {

@@ -1,6 +1,6 @@
-//! A generation: one version of a component with the configuration that it runs under.
+//! A generation: one version of a component with its configuration.
 //!
-//! It is made, then published by storing one pointer, and never changed. The old one lives for as long as requests hold it.
+//! It is created, then published with one atomic store, and never changed. An old one lives as long as requests use it.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -16,19 +16,19 @@ use crate::http::method::span_name;
 use crate::http::routes::{Route, RouteIndex, RouteTable};
 use crate::trace::{Attribute, Attributes, Resource};
 
-/// One version of a service. Never changed after it is published.
+/// One version of a service. Never changed after publication.
 pub struct Generation {
-    /// 1 for the version that the host started with; each one published later has the next number.
+    /// 1 for the version that the host started with; each later one has the next number.
     pub number: u64,
     /// The configuration that it runs under.
     pub config: ServiceConfig,
-    /// Where its spans say they come from.
+    /// The Resource of its spans.
     pub resource: Arc<Resource>,
     /// Its instances.
     pub pool: Pool,
-    /// When it was made.
+    /// When it was created.
     pub created: SystemTime,
-    /// How its requests went.
+    /// Its request statistics.
     pub stats: RequestStats,
     on_server_spans: Vec<Attributes>,
     in_flight: AtomicUsize,
@@ -36,8 +36,8 @@ pub struct Generation {
 }
 
 impl Generation {
-    /// A generation that serves nobody yet. `on_server_spans` is what stands on the server span of every request, first
-    /// for those without a route and then route by route.
+    /// A generation that is not published yet. `on_server_spans` holds the attributes of the server span of every
+    /// request: first for requests without a route, then route by route.
     pub fn new(
         number: u64,
         config: ServiceConfig,
@@ -58,12 +58,12 @@ impl Generation {
         })
     }
 
-    /// The digest of its component.
+    /// The digest of the component.
     pub fn digest(&self) -> &Digest {
         self.pool.prepared().digest()
     }
 
-    /// What its component is.
+    /// The kind of the component.
     pub fn kind(&self) -> Kind {
         self.pool.prepared().kind()
     }
@@ -73,17 +73,17 @@ impl Generation {
         self.pool.prepared().routes()
     }
 
-    /// What stands on the server span of every request that this route, or none, matches.
+    /// The attributes of the server span of every request that matches this route, or none.
     pub fn on_server_spans(&self, route: Option<RouteIndex>) -> Option<&Attributes> {
         self.on_server_spans.get(route.map_or(0, |route| route as usize + 1))
     }
 
-    /// Requests that it is serving now.
+    /// The number of requests in flight.
     pub fn in_flight(&self) -> usize {
         self.in_flight.load(Ordering::SeqCst)
     }
 
-    /// Waits until no request holds this generation.
+    /// Waits until no request uses this generation.
     pub async fn drained(&self) {
         loop {
             let notified = self.idle.notified();
@@ -95,7 +95,7 @@ impl Generation {
     }
 }
 
-/// A request's hold on the generation that serves it. Clones are the same hold.
+/// A request's lease on its generation, counted as in flight. Clones share one lease.
 #[derive(Clone)]
 pub struct Lease(Arc<Held>);
 
@@ -109,12 +109,12 @@ impl Lease {
         Lease(Arc::new(Held { generation }))
     }
 
-    /// Another hold on the same generation.
+    /// Another lease on the same generation.
     pub fn another(&self) -> Lease {
         Lease::new(self.0.generation.clone())
     }
 
-    /// The generation that is held.
+    /// The leased generation.
     pub fn generation(&self) -> &Arc<Generation> {
         &self.0.generation
     }
@@ -128,7 +128,8 @@ impl Drop for Held {
     }
 }
 
-/// Attributes of server spans that are the same for all requests that `route`, or none, matches in one version of a service.
+/// Attributes of server spans that are the same for all requests that match `route`, or none, in one version of a
+/// service.
 pub(super) fn server_span_attributes(route: Option<&Route>, digest: &str, generation: u64) -> Attributes {
     let mut attributes = vec![
         Attribute::new("url.scheme", SCHEME),

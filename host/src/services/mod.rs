@@ -1,4 +1,4 @@
-//! The services of the host and the immutable generations that serve for them.
+//! The services of the host and their immutable generations.
 
 mod builder;
 mod catalog;

@@ -1,12 +1,12 @@
-//! What to do about a component that is not there: the command that builds it, where there is one.
+//! Suggests how to get a missing component: the command that builds it, if there is one.
 
 use std::path::Path;
 
-/// The folder of cargo's builds, and the one of those for components in it.
+/// Cargo's target folder, and the folder for component targets in it.
 const TARGET: &str = "target";
 const WASM: &str = "wasm32-wasip2";
 
-/// What to do where the component at `path` cannot be read.
+/// A suggestion if the component at `path` cannot be read.
 pub(super) fn remedy(path: &Path) -> String {
     let correct = "correct `component` in the manifest";
     match build_command(path) {
@@ -15,8 +15,8 @@ pub(super) fn remedy(path: &Path) -> String {
     }
 }
 
-/// The command that writes this file: where the path is one that cargo writes components to, and cargo has something to
-/// build there.
+/// The command that writes this file, if the path is one that cargo writes components to and there is a package to
+/// build.
 fn build_command(path: &Path) -> Option<String> {
     let profile_folder = path.parent()?;
     let wasm = profile_folder.parent().filter(|folder| folder.ends_with(WASM))?;

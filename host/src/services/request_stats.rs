@@ -1,28 +1,28 @@
-//! How the requests of one generation went: what the guard and the canary judge a version by.
+//! Request statistics of one generation, by which the guard and the canary compare versions.
 //!
-//! A version is judged by what its guest did and how long that took. What the host refused in its stead, and what a
-//! slow client adds, says nothing about it. Counting is one or two relaxed additions; reading is not exact while
-//! requests run, which is good enough to judge.
+//! A version is judged by the outcomes and durations of its guest. Requests that the host rejects, and delays by slow
+//! clients, are ignored. Recording is one or two relaxed additions; a snapshot is not exact while requests run, which
+//! is sufficient for a comparison.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use super::durations::{DurationCounts, Durations};
 
-/// Whose doing it was how a request ended.
+/// Who is responsible for the outcome of a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Outcome {
-    /// The guest answered, with anything but a 5xx.
+    /// The guest answered with any status but 5xx.
     Success,
-    /// The guest answered with a 5xx, trapped, took too long, or answered with what is no HTTP response.
+    /// The guest answered with a 5xx, trapped, timed out, or returned an invalid HTTP response.
     GuestFault,
-    /// The host answered: no route, too many requests, too large a body, a circle of calls.
+    /// The host answered: no route, concurrency limit, body too large, call loop.
     HostRefusal,
-    /// The client went away while the guest ran.
+    /// The client disconnected while the guest ran.
     ClientGone,
 }
 
-/// Counts requests by their outcome, and how long the guest took for them.
+/// Counts requests by outcome, and records the duration of the guest.
 #[derive(Debug, Default)]
 pub struct RequestStats {
     faults: AtomicU64,
@@ -31,23 +31,23 @@ pub struct RequestStats {
     abandoned: DurationCounts,
 }
 
-/// The counts at one moment.
+/// The statistics at one moment.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct StatsSnapshot {
-    /// Requests that the guest answered or failed at.
+    /// Requests that the guest answered or failed.
     pub requests: u64,
-    /// Those of them that it failed at.
+    /// Those of them that the guest failed.
     pub errors: u64,
-    /// Requests that the host answered in the guest's stead.
+    /// Requests that the host answered without the guest.
     pub refused: u64,
-    /// Requests whose client went away while the guest ran.
+    /// Requests whose client disconnected while the guest ran.
     pub abandoned: u64,
     answered: Durations,
     given_up: Durations,
 }
 
 impl RequestStats {
-    /// Counts one request. `guest_time` is how long the guest ran for it.
+    /// Records one request. `guest_time` is how long the guest ran for it.
     pub fn count(&self, outcome: Outcome, guest_time: Duration) {
         match outcome {
             Outcome::Success => self.answered.count(guest_time),
@@ -62,7 +62,7 @@ impl RequestStats {
         }
     }
 
-    /// The figures now.
+    /// The current statistics.
     pub fn snapshot(&self) -> StatsSnapshot {
         let (answered, given_up) = (self.answered.snapshot(), self.abandoned.snapshot());
         StatsSnapshot {
@@ -77,7 +77,7 @@ impl RequestStats {
 }
 
 impl StatsSnapshot {
-    /// What came between `earlier` and this.
+    /// The difference between `earlier` and this snapshot.
     pub fn since(&self, earlier: &StatsSnapshot) -> StatsSnapshot {
         StatsSnapshot {
             requests: self.requests.saturating_sub(earlier.requests),
@@ -89,8 +89,8 @@ impl StatsSnapshot {
         }
     }
 
-    /// The same where a request that its client gave up after more than `limit` counts as one that the guest failed at:
-    /// nobody knows how long it would have taken.
+    /// The same statistics, with requests that the client cancelled after more than `limit` counted as failed by the
+    /// guest: how long they would have taken is unknown.
     pub fn with_hung(&self, limit: Duration) -> StatsSnapshot {
         let hung = self.given_up.longer_than(limit);
         StatsSnapshot {
@@ -101,7 +101,7 @@ impl StatsSnapshot {
         }
     }
 
-    /// What this and `other` counted together.
+    /// The sum of both.
     pub fn plus(&self, other: &StatsSnapshot) -> StatsSnapshot {
         StatsSnapshot {
             requests: self.requests.saturating_add(other.requests),
@@ -113,12 +113,12 @@ impl StatsSnapshot {
         }
     }
 
-    /// The share of requests that the guest failed at, from 0 to 1.
+    /// The share of requests that the guest failed, from 0 to 1.
     pub fn error_rate(&self) -> f64 {
         if self.requests == 0 { 0.0 } else { self.errors as f64 / self.requests as f64 }
     }
 
-    /// The time within which the guest was done with this share of the requests (0.99 for p99), to within 10 %; none
+    /// The quantile of the guest's duration for this share of the requests (0.99 for p99), accurate to 10 %; `None`
     /// without requests.
     pub fn quantile(&self, q: f64) -> Option<Duration> {
         self.answered.quantile(q)

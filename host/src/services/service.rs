@@ -1,6 +1,6 @@
-//! One service: what stays the same while its generations come and go.
+//! A service: what stays the same across its generations.
 //!
-//! A request takes a generation once and keeps it to its end.
+//! A request takes one generation when it starts and keeps it to its end.
 
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
@@ -15,35 +15,35 @@ use crate::config::{Origin, Scheme, ServiceConfig, ServiceName};
 use crate::metrics::ServiceMetrics;
 use crate::trace::{self, Resource, TraceId};
 
-/// What serves for a service at one moment: read with one load of one pointer.
+/// The generations that serve at one moment, read with one atomic load.
 #[derive(Clone)]
 pub struct Serving {
-    /// The generation that serves everybody whom the canary does not.
+    /// The generation that serves all requests that the canary does not.
     pub stable: Arc<Generation>,
     /// A candidate that serves a share of the requests.
     pub canary: Option<Canary>,
 }
 
-/// A candidate on trial.
+/// A canary.
 #[derive(Clone)]
 pub struct Canary {
     /// The candidate.
     pub generation: Arc<Generation>,
     /// How many of 10,000 traces it serves.
     pub share: u32,
-    /// When the trial began.
+    /// When the canary started.
     pub began: SystemTime,
-    /// How the other version's requests had gone by then.
+    /// The request statistics of the stable version at that time.
     pub before: StatsSnapshot,
 }
 
-/// One service: what stays the same while its generations come and go.
+/// A service: what stays the same across its generations.
 pub struct Service {
     /// The name in the manifest.
     pub name: ServiceName,
-    /// Where its spans say they come from: the source of the generation that serves.
+    /// The Resource of its spans: that of the serving generation.
     pub resource: ArcSwap<Resource>,
-    /// Its instruments: those of the generation that serves.
+    /// Its metrics: those of the serving generation.
     pub metrics: ArcSwap<ServiceMetrics>,
     declared: ArcSwap<ServiceConfig>,
     serving: ArcSwap<Serving>,
@@ -52,17 +52,17 @@ pub struct Service {
     removed: AtomicBool,
 }
 
-/// The most bytes of request bodies that a service holds while the rest of them is still on its way.
+/// The most bytes of incomplete request bodies that a service buffers.
 const WAITING_BYTES: usize = 64 << 20;
 
-/// Bytes of one request's body that wait for the rest of it.
+/// The buffered bytes of one incomplete request body.
 pub struct WaitingBytes {
     service: Arc<Service>,
     bytes: usize,
 }
 
 impl WaitingBytes {
-    /// Counts more bytes, unless the service then holds more than it may.
+    /// Counts more bytes. Returns false if the service then buffers more than its limit.
     pub fn grow(&mut self, bytes: usize) -> bool {
         self.bytes += bytes;
         let before = self.service.waiting.fetch_add(bytes, Ordering::Relaxed);
@@ -76,8 +76,8 @@ impl Drop for WaitingBytes {
     }
 }
 
-/// A request's place among those that the service serves at one time. Clones are the same place: the exchange has one, and
-/// a guest that may go on after its response.
+/// A request's permit under the service's concurrency limit. Clones share one permit: the exchange has one, and a guest
+/// that continues after its response has another.
 #[derive(Clone)]
 pub struct Permit(#[expect(dead_code, reason = "held for its drop")] Arc<Place>);
 
@@ -106,38 +106,39 @@ impl Service {
         })
     }
 
-    /// What the manifest says of it. The next generation runs under it, whatever the one that serves runs under.
+    /// Its configuration in the manifest. The next generation runs under it; the serving one may run under an older
+    /// one.
     pub fn declared(&self) -> Arc<ServiceConfig> {
         self.declared.load_full()
     }
 
-    /// Notes what the manifest says from now on.
+    /// Sets its configuration in the manifest.
     pub fn declare(&self, config: ServiceConfig) {
         self.declared.store(Arc::new(config));
     }
 
-    /// Where it listens according to the manifest. This is no part of a version: all generations have the same.
+    /// The address in the manifest. It is not part of a version: all generations share it.
     pub fn listen(&self) -> SocketAddr {
         self.declared.load().listen
     }
 
-    /// Whether the generation that serves runs under what the manifest says.
+    /// Whether the serving generation runs under the configuration in the manifest.
     pub fn runs_as_declared(&self) -> bool {
         self.serving.load().stable.config.is_same_version_as(&self.declared.load())
     }
 
-    /// What serves now.
+    /// The generations that serve now.
     pub fn serving(&self) -> Arc<Serving> {
         self.serving.load_full()
     }
 
-    /// Makes `serving` what serves from the next request on. Requests that run keep what they have.
+    /// Makes `serving` serve from the next request on. Requests in flight keep their generation.
     pub fn publish(&self, serving: Serving) {
         self.serving.store(Arc::new(serving));
     }
 
-    /// Takes the generation that serves a trace. The hold is taken and then checked again, so that whoever waits for
-    /// a generation to drain after replacing it cannot miss a request that was just about to take it.
+    /// Leases the generation that serves a trace. The check after taking the lease ensures that a drain that started
+    /// after a replacement cannot miss a request that was about to take the lease.
     pub fn lease(&self, trace: TraceId) -> Lease {
         loop {
             let serving = self.serving.load();
@@ -148,29 +149,29 @@ impl Service {
         }
     }
 
-    /// Takes a place, unless `limit` requests are being served.
+    /// Takes a permit, unless `limit` requests are in flight.
     pub fn permit(self: &Arc<Self>, limit: usize) -> Option<Permit> {
         let before = self.in_flight.fetch_add(1, Ordering::Relaxed);
         let place = Place { service: self.clone() };
         (before < limit).then(|| Permit(Arc::new(place)))
     }
 
-    /// An account of the bytes of a request body that is still being read.
+    /// Counts the bytes of a request body that is being read.
     pub fn waiting_bytes(self: &Arc<Self>) -> WaitingBytes {
         WaitingBytes { service: self.clone(), bytes: 0 }
     }
 
-    /// Requests that it is serving now, over all generations.
+    /// The number of requests in flight, over all generations.
     pub fn in_flight(&self) -> usize {
         self.in_flight.load(Ordering::Relaxed)
     }
 
-    /// Marks the service as taken out of the manifest: it gets no new version any more.
+    /// Marks the service as removed from the manifest: it gets no new versions.
     pub fn remove(&self) {
         self.removed.store(true, Ordering::SeqCst);
     }
 
-    /// Waits until no request holds what serves.
+    /// Waits until no request uses the serving generations.
     pub async fn drained(&self) {
         let serving = self.serving();
         serving.stable.drained().await;
@@ -179,25 +180,25 @@ impl Service {
         }
     }
 
-    /// Frees the instances of what serves. Nobody asks it for anything any more.
+    /// Frees the instances of the serving generations, once no more requests can arrive.
     pub fn close(&self) {
         let serving = self.serving();
         serving.stable.pool.close();
         serving.canary.iter().for_each(|canary| canary.generation.pool.close());
     }
 
-    /// Whether it was taken out of the manifest.
+    /// Whether the service was removed from the manifest.
     pub fn is_removed(&self) -> bool {
         self.removed.load(Ordering::SeqCst)
     }
 
-    /// Whether calls to `origin` are calls to this service: `localhost` and the loopback addresses are the same place.
+    /// Whether calls to `origin` are calls to this service. `localhost` and the loopback addresses are equivalent.
     pub fn serves(&self, origin: &Origin) -> bool {
         reaches(origin, self.listen())
     }
 }
 
-/// Whether somebody who calls `origin` on this machine gets to `listen`.
+/// Whether a call to `origin` on this machine reaches `listen`.
 fn reaches(origin: &Origin, listen: SocketAddr) -> bool {
     let name = origin.address();
     let address = name.parse::<IpAddr>().ok();
@@ -208,7 +209,7 @@ fn reaches(origin: &Origin, listen: SocketAddr) -> bool {
     same_place && origin.scheme == Scheme::Http && origin.port == listen.port()
 }
 
-/// The same trace meets the same version at every try.
+/// A trace gets the same version every time.
 fn choose(serving: &Serving, trace: TraceId) -> &Arc<Generation> {
     let draw = draw(trace);
     match &serving.canary {
@@ -217,7 +218,7 @@ fn choose(serving: &Serving, trace: TraceId) -> &Arc<Generation> {
     }
 }
 
-/// A number from 0 to 9,999 that is the same for a trace wherever it is drawn.
+/// A number from 0 to 9,999 that is the same for a trace on every host.
 fn draw(trace: TraceId) -> u32 {
     (trace::draw(trace) % 10_000) as u32
 }

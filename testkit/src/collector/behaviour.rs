@@ -1,43 +1,43 @@
-//! How a collector answers exports.
+//! How a collector responds to exports.
 
 use std::time::Duration;
 
-/// The largest request that is taken, in bytes: collectors refuse larger ones over gRPC unless they are told otherwise.
+/// The largest accepted request, in bytes. Collectors reject larger ones over gRPC by default.
 pub(super) const LARGEST: usize = 4 << 20;
 
-/// What a collector does with the next exports.
+/// What a collector does with later exports.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Behaviour {
     /// Records everything.
     #[default]
     Accept,
-    /// Refuses as a collector that is overloaded does: UNAVAILABLE over gRPC, 503 over HTTP, both with the time after
-    /// which to try again where one is given.
+    /// Rejects like an overloaded collector: UNAVAILABLE over gRPC, 503 over HTTP, both with a retry delay if one is
+    /// given.
     Refuse {
-        /// When to try again.
+        /// The retry delay.
         retry_after: Option<Duration>,
     },
-    /// Refuses for good: INVALID_ARGUMENT, or 400.
+    /// Rejects permanently: INVALID_ARGUMENT, or 400.
     Reject,
-    /// Records everything, this much later.
+    /// Records everything, after this delay.
     Delay(Duration),
-    /// Never answers.
+    /// Never responds.
     Hang,
-    /// Records everything but says that so many items were rejected.
+    /// Records everything but reports this many items as rejected (partial success).
     Partial {
         /// Rejected items.
         rejected: i64,
     },
 }
 
-/// What is left to do once delays are over.
+/// What remains to be done after the delay.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Verdict {
-    /// Record, and say that so many items were rejected.
+    /// Record, and report this many items as rejected.
     Record { rejected: i64 },
-    /// Try again.
+    /// Reject; the client may retry.
     Again { after: Option<Duration> },
-    /// Do not try again.
+    /// Reject; the client must not retry.
     Never,
 }
 

@@ -1,4 +1,4 @@
-//! OTLP over gRPC.
+//! The OTLP/gRPC server.
 
 use std::collections::BTreeMap;
 use std::net::TcpListener;
@@ -31,7 +31,7 @@ use super::record::{Arrival, Export, Protocol, Records};
 
 const REASON: &str = "told to in a test";
 
-/// Serves until the runtime that it runs on is gone.
+/// Serves until its runtime is dropped.
 pub(super) async fn serve(listener: TcpListener, records: Arc<Records>) {
     let listener = tokio::net::TcpListener::from_std(listener).expect("a non-blocking listener");
     let service = Otlp(records);
@@ -52,7 +52,7 @@ pub(super) async fn serve(listener: TcpListener, records: Arc<Records>) {
 struct Otlp(Arc<Records>);
 
 impl Otlp {
-    /// Records the export, or not. Gives the number of items to call rejected.
+    /// Records the export, or rejects it. Returns the number of items to report as rejected.
     async fn take<E: Export>(&self, request: Request<E>) -> Result<i64, Status> {
         let (metadata, _, export) = request.into_parts();
         self.0.arrived(Arrival {

@@ -1,4 +1,4 @@
-//! OTLP over HTTP with binary protobuf.
+//! The OTLP/HTTP server, with binary protobuf.
 
 use std::convert::Infallible;
 use std::io::Read;
@@ -29,7 +29,7 @@ use super::record::{Arrival, Export, Protocol, Records};
 
 type Answer = Response<Full<Bytes>>;
 
-/// Serves until the runtime that it runs on is gone.
+/// Serves until its runtime is dropped.
 pub(super) async fn serve(listener: TcpListener, records: Arc<Records>) {
     let listener = tokio::net::TcpListener::from_std(listener).expect("a non-blocking listener");
     loop {
@@ -40,7 +40,7 @@ pub(super) async fn serve(listener: TcpListener, records: Arc<Records>) {
                 let records = records.clone();
                 async move { Ok::<_, Infallible>(answer(request, &records).await) }
             });
-            // A client that goes away is no failure of the collector.
+            // A client that disconnects is not an error of the collector.
             hyper::server::conn::http1::Builder::new().serve_connection(TokioIo::new(stream), service).await.ok();
         });
     }

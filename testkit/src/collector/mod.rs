@@ -1,7 +1,7 @@
-//! A collector that records what arrives by OTLP, over gRPC and over HTTP, and misbehaves when told to.
+//! A collector that records what it receives by OTLP, over gRPC and over HTTP, and misbehaves on request.
 //!
-//! It runs on threads of its own, so that stopping it cuts every connection at once, as a killed process would, and so
-//! that a test that keeps its runtime busy does not slow it.
+//! It runs on its own threads, so that stopping it closes every connection at once, as if its process were killed, and
+//! so that a test that keeps its runtime busy does not slow it down.
 
 mod behaviour;
 mod grpc;
@@ -29,7 +29,7 @@ pub struct Collector {
 }
 
 impl Collector {
-    /// Starts one that accepts everything.
+    /// Starts a collector that accepts everything.
     pub fn start() -> Collector {
         let (grpc, http) = (listen(([127, 0, 0, 1], 0).into()), listen(([127, 0, 0, 1], 0).into()));
         let address = |listener: &TcpListener| listener.local_addr().expect("a bound listener has an address");
@@ -39,25 +39,25 @@ impl Collector {
         collector
     }
 
-    /// What `OTEL_EXPORTER_OTLP_ENDPOINT` is for OTLP over gRPC.
+    /// The value of `OTEL_EXPORTER_OTLP_ENDPOINT` for OTLP over gRPC.
     pub fn endpoint(&self) -> String {
         format!("http://{}", self.grpc)
     }
 
-    /// What `OTEL_EXPORTER_OTLP_ENDPOINT` is for OTLP over HTTP.
+    /// The value of `OTEL_EXPORTER_OTLP_ENDPOINT` for OTLP over HTTP.
     pub fn http_endpoint(&self) -> String {
         format!("http://{}", self.http)
     }
 
-    /// Behaves like this from the next export on.
+    /// Sets the behaviour from the next export on.
     pub fn behave(&self, behaviour: Behaviour) {
         self.records.set_behaviour(behaviour);
     }
 
-    /// Cuts all connections and stops listening. What was recorded stays.
+    /// Closes all connections and stops listening. Records are kept.
     pub fn stop(&mut self) {
         if let Some(runtime) = self.runtime.take() {
-            // A thread of its own may wait for the sockets to be closed; a task may not.
+            // A separate thread can wait for the sockets to be closed; a task cannot.
             let closed = std::thread::spawn(move || runtime.shutdown_timeout(std::time::Duration::from_secs(5)));
             closed.join().expect("the collector's runtime ends");
         }
@@ -77,7 +77,7 @@ impl Collector {
         self.runtime = Some(runtime);
     }
 
-    /// Every span that was accepted.
+    /// All accepted spans.
     pub fn spans(&self) -> Vec<Span> {
         self.records.spans()
     }
@@ -89,27 +89,27 @@ impl Collector {
         SpanTree::new(spans)
     }
 
-    /// Every log record that was accepted.
+    /// All accepted log records.
     pub fn logs(&self) -> Vec<LogRecord> {
         self.records.logs()
     }
 
-    /// Every metric that was accepted, as often as it was sent.
+    /// All accepted metrics, once per export.
     pub fn metrics(&self) -> Vec<Metric> {
         self.records.metrics()
     }
 
-    /// Every export that came, accepted or not.
+    /// All exports, accepted or not.
     pub fn arrivals(&self) -> Vec<Arrival> {
         self.records.arrivals()
     }
 
-    /// Forgets what was recorded.
+    /// Deletes all records.
     pub fn clear(&self) {
         self.records.clear();
     }
 
-    /// Waits until at least `count` spans of a trace are here. Panics with what came where they do not come.
+    /// Waits until at least `count` spans of a trace have arrived. Panics with those that have if they do not arrive.
     pub async fn wait_for_trace(&self, id: &TraceId, count: usize) -> SpanTree {
         self.wait_for_trace_within(id, count, PATIENCE).await
     }
@@ -124,13 +124,13 @@ impl Collector {
         })
     }
 
-    /// Waits until a span fits, and gives it.
+    /// Waits until a span satisfies a condition, and returns it.
     pub async fn wait_for_span(&self, what: &str, fits: impl Fn(&Span) -> bool) -> Span {
         let found = poll::until(PATIENCE, || self.spans().into_iter().find(|span| fits(span))).await;
         found.unwrap_or_else(|| panic!("no span that is {what} among {:#?}", names(&self.spans())))
     }
 
-    /// The generation of a service that served a trace, as its first server span tells it.
+    /// The generation of a service that served a trace, according to its first server span.
     pub async fn generation_of(&self, service: &str, trace: &TraceId) -> i64 {
         let of_trace =
             |span: &Span| span.kind == Kind::Server && span.service == service && span.trace_id == trace.as_str();
@@ -138,13 +138,13 @@ impl Collector {
         span.attribute("spandrel.component.generation").as_i64().expect("a number")
     }
 
-    /// Waits until a log record fits, and gives it.
+    /// Waits until a log record satisfies a condition, and returns it.
     pub async fn wait_for_log(&self, what: &str, fits: impl Fn(&LogRecord) -> bool) -> LogRecord {
         let found = poll::until(PATIENCE, || self.logs().into_iter().find(|record| fits(record))).await;
         found.unwrap_or_else(|| panic!("no log record that is {what} among {:#?}", self.logs()))
     }
 
-    /// Waits until a metric of this name fits, and gives it.
+    /// Waits until a metric of this name satisfies a condition, and returns it.
     pub async fn wait_for_metric(&self, name: &str, fits: impl Fn(&Metric) -> bool) -> Metric {
         let fits = |metric: &Metric| metric.name == name && fits(metric);
         let found = poll::until(PATIENCE, || self.metrics().into_iter().rev().find(|metric| fits(metric))).await;
@@ -167,7 +167,7 @@ fn names(spans: &[Span]) -> Vec<String> {
 }
 
 fn listen(address: SocketAddr) -> TcpListener {
-    // The port of a collector that was stopped may stay taken for a moment.
+    // The port of a stopped collector may stay in use for a moment.
     let listener = poll::until_blocking(PATIENCE, || TcpListener::bind(address).ok());
     let listener = listener.unwrap_or_else(|| panic!("cannot listen on {address}"));
     listener.set_nonblocking(true).expect("a listener can be non-blocking");

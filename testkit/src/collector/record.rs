@@ -1,4 +1,4 @@
-//! What a collector has recorded, in the terms in which tests ask for it.
+//! The records of a collector, in a form for tests.
 
 use std::collections::BTreeMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -15,7 +15,7 @@ use serde_json::Value;
 use super::behaviour::Behaviour;
 use crate::span::{Attributes, Span, attributes, hex, resource_attributes, service_name, value};
 
-/// What an export is about.
+/// The signal of an export.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Signal {
     /// Spans.
@@ -26,7 +26,7 @@ pub enum Signal {
     Logs,
 }
 
-/// How an export came.
+/// The protocol of an export.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Protocol {
     /// OTLP/gRPC.
@@ -35,25 +35,25 @@ pub enum Protocol {
     Http,
 }
 
-/// One export as it came, accepted or not.
+/// One export as received, accepted or not.
 #[derive(Clone, Debug)]
 pub struct Arrival {
-    /// What about.
+    /// Its signal.
     pub signal: Signal,
-    /// How.
+    /// Its protocol.
     pub protocol: Protocol,
-    /// Header fields or metadata whose values are text.
+    /// Header fields or metadata with text values.
     pub headers: BTreeMap<String, String>,
-    /// When.
+    /// When it arrived.
     pub at: Instant,
-    /// How many spans, metrics or log records.
+    /// The number of spans, metrics or log records.
     pub items: usize,
     /// `service.name` of each Resource.
     pub services: Vec<String>,
 }
 
 impl Arrival {
-    /// Whether it holds what requests have left, and not what the host tells of its own doings.
+    /// Whether it contains telemetry of requests, not of the host's own operations.
     pub fn is_of_requests(&self) -> bool {
         self.services.iter().any(|service| service != "spandrel")
     }
@@ -66,21 +66,21 @@ pub struct LogRecord {
     pub service: String,
     /// The body.
     pub body: Value,
-    /// As in INFO.
+    /// Its severity text, such as INFO.
     pub severity: String,
-    /// As in the data model: 9 is INFO, 17 ERROR.
+    /// Its severity number: 9 is INFO, 17 ERROR.
     pub severity_number: i32,
     /// The attributes.
     pub attributes: Attributes,
-    /// Hexadecimal digits; empty where the record belongs to no trace.
+    /// Hexadecimal digits; empty if the record belongs to no trace.
     pub trace_id: String,
-    /// Hexadecimal digits; empty where the record belongs to no span.
+    /// Hexadecimal digits; empty if the record belongs to no span.
     pub span_id: String,
-    /// The event's name, where the record is one.
+    /// The event name, if the record is an event.
     pub event_name: String,
 }
 
-/// One metric of one service as one export told it.
+/// One metric of one service in one export.
 #[derive(Clone, Debug)]
 pub struct Metric {
     /// `service.name` of the Resource.
@@ -89,30 +89,30 @@ pub struct Metric {
     pub name: String,
     /// The unit.
     pub unit: String,
-    /// What the metric is about.
+    /// Its description.
     pub description: String,
-    /// As in `histogram`.
+    /// Its type, such as `histogram`.
     pub kind: &'static str,
-    /// One for each set of attributes.
+    /// One data point per set of attributes.
     pub points: Vec<Point>,
 }
 
-/// One series of a metric at one time.
+/// One data point of a series.
 #[derive(Clone, Debug)]
 pub struct Point {
     /// The attributes.
     pub attributes: Attributes,
-    /// The number, or a histogram's sum.
+    /// The value, or a histogram's sum.
     pub value: f64,
-    /// How many measurements a histogram holds.
+    /// A histogram's count.
     pub count: u64,
-    /// A histogram's bounds.
+    /// A histogram's explicit bounds.
     pub bounds: Vec<f64>,
-    /// Trace ids of the exemplars.
+    /// Trace ids of its exemplars.
     pub exemplars: Vec<(f64, String)>,
 }
 
-/// Everything recorded, and how to behave.
+/// All records, and the current behaviour.
 #[derive(Default)]
 pub(super) struct Records(Mutex<State>);
 
@@ -166,16 +166,16 @@ impl Records {
 
 /// An export request of one signal.
 pub(super) trait Export {
-    /// Which.
+    /// Its signal.
     const SIGNAL: Signal;
 
-    /// How many spans, metrics or log records it holds.
+    /// The number of spans, metrics or log records in it.
     fn items(&self) -> usize;
 
     /// `service.name` of each Resource.
     fn services(&self) -> Vec<String>;
 
-    /// Puts its content into the records.
+    /// Adds its content to the records.
     fn record(self, records: &Records);
 }
 

@@ -1,4 +1,4 @@
-//! The components of the checkout: which there are, and building them with plain cargo or `cargo component`.
+//! The components in the checkout, and how to build them with plain cargo or `cargo component`.
 
 pub(crate) mod portable;
 
@@ -12,22 +12,22 @@ use crate::cargo_tool::CARGO_COMPONENT;
 use crate::toolchain::{self, TARGET};
 use crate::{process, workspace};
 
-/// Every folder in here that is a package is a component, named as its folder.
+/// Every package in this folder is a component, named like its folder.
 const SHOP: &str = "components";
-/// Likewise: components that only tests serve.
+/// The same for components that only tests serve.
 const FIXTURES: &str = "testkit/fixtures";
 
-/// What a WebAssembly component, as opposed to a core module, starts with.
+/// The first bytes of a WebAssembly component, as opposed to a core module.
 const COMPONENT_MAGIC: [u8; 8] = *b"\0asm\x0d\0\x01\0";
 
-/// A component's package: its folder, and the name they share.
+/// A component's package: its folder, and the name that they share.
 struct Component {
     folder: PathBuf,
     name: String,
 }
 
 impl Component {
-    /// The name of the file that cargo makes of it.
+    /// The name of the file that cargo builds from it.
     fn file(&self) -> String {
         format!("{}.wasm", self.name.replace('-', "_"))
     }
@@ -38,18 +38,19 @@ pub(crate) fn shop() -> Result<Vec<String>> {
     Ok(list(SHOP)?.into_iter().map(|component| component.name).collect())
 }
 
-/// Builds the shop for release with plain cargo; makes sure of the guest toolchain.
+/// Builds the shop for release with plain cargo, and first ensures the guest toolchain.
 pub(crate) fn build_shop() -> Result<()> {
     build(&list(SHOP)?)
 }
 
-/// Builds the shop and what only tests serve; one after the other, so that the shop is the same with and without.
+/// Builds the shop and then the test components, in separate cargo calls, so that the shop is the same with and without
+/// them.
 pub(crate) fn build_all() -> Result<()> {
     build_shop()?;
     build(&list(FIXTURES)?)
 }
 
-/// Builds the shop with `cargo component`, which must come to the same files.
+/// Builds the shop with `cargo component`, which must yield the same files.
 pub(crate) fn build_shop_with_cargo_component() -> Result<()> {
     let components = list(SHOP)?;
     let mut cargo = toolchain::ensure()?.cargo();
@@ -66,14 +67,14 @@ fn build(components: &[Component]) -> Result<()> {
     check_all(components)
 }
 
-/// Adds to a command of cargo that it is about these components, for release.
+/// Adds arguments to a cargo command that select these components and the release profile.
 fn select<'a>(cargo: &'a mut Command, components: &[Component]) -> &'a mut Command {
     cargo.current_dir(workspace::root());
     cargo.args(["--release", "--target", TARGET]);
     cargo.args(components.iter().flat_map(|component| ["-p", &component.name]))
 }
 
-/// The packages in this folder, in order.
+/// The packages in this folder, sorted.
 fn list(folder: &str) -> Result<Vec<Component>> {
     let path = workspace::root().join(folder);
     let entries = fs::read_dir(&path).with_context(|| format!("cannot list {}", path.display()))?;
@@ -96,7 +97,7 @@ fn check_all(components: &[Component]) -> Result<()> {
     components.iter().try_for_each(|component| check(component, &release))
 }
 
-/// Fails where cargo left no component in this folder.
+/// Fails if cargo did not write a component into this folder.
 fn check(component: &Component, folder: &Path) -> Result<()> {
     let file = folder.join(component.file());
     let name = &component.name;

@@ -1,5 +1,5 @@
-//! The shop as components of `wasi:http`, in the two ways that tests serve them. Services are built like this by a switch of
-//! the guest library alone: `cargo build --features guest/wasi-http`.
+//! The shop as components of `wasi:http`, in the two variants that tests serve. Only a feature of the guest library
+//! selects this: `cargo build --features guest/wasi-http`.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -9,22 +9,22 @@ use anyhow::{Context, Result};
 use super::{Component, SHOP, check, list, select};
 use crate::{process, toolchain, workspace};
 
-/// A way to build the shop: the folder of its components in `target/portable`, and the features of the guest library.
+/// A variant of the shop: the folder of its components in `target/portable`, and the features of the guest library.
 const WAYS: [(&str, &str); 2] = [
-    // What `wasmtime serve` offers. Configuration comes from the environment.
+    // Everything that `wasmtime serve` offers. Configuration comes from the environment.
     ("plain", "guest/wasi-http,guest/wasi-keyvalue-draft"),
-    // All that a Spandrel host offers.
+    // Everything that a Spandrel host offers.
     ("proposals", "guest/wasi-config,guest/wasi-keyvalue,guest/wasi-otel"),
 ];
 
-/// Builds the shop in each way.
+/// Builds the shop in each variant.
 pub(crate) fn build() -> Result<()> {
     let shop = list(SHOP)?;
     WAYS.iter().try_for_each(|(name, features)| build_one(&shop, name, features))
 }
 
-/// Cargo leaves a component at a path that does not tell its features. So it builds in a folder of its own, where nothing
-/// of the last way is left, and each way's components are copied out of it.
+/// Cargo writes a component to the same path for all features. So this builds in a separate folder, without leftovers
+/// of the previous variant, and copies each variant's components out of it.
 fn build_one(shop: &[Component], name: &str, features: &str) -> Result<()> {
     let (build, output) = (folder().join("build"), folder().join(name));
     let release = build.join(toolchain::TARGET).join("release");

@@ -1,14 +1,14 @@
-//! Where each program listens.
+//! The addresses of the stack's programs.
 
 use std::fmt::Write;
 use std::net::TcpListener;
 
 use anyhow::{Context, Result};
 
-/// The address that everything listens on.
+/// The IP address that everything listens on.
 pub(super) const LOOPBACK: &str = "127.0.0.1";
 
-/// One port for each listener of the stack.
+/// One port per listener of the stack.
 #[derive(Debug)]
 pub(super) struct Addresses {
     pub(super) opensearch: u16,
@@ -27,9 +27,9 @@ pub(super) struct Addresses {
 }
 
 impl Addresses {
-    /// The ports that docker-compose.yml publishes, or any that are free.
+    /// The ports that docker-compose.yml publishes, or free ones.
     pub(super) fn choose(free: bool) -> Result<Addresses> {
-        // All are held until all are chosen, or one might be given out twice.
+        // All sockets are kept open until all ports are chosen, or one port could be chosen twice.
         let mut held = Vec::new();
         let mut port = |usual: u16| -> Result<u16> {
             let wanted = if free { 0 } else { usual };
@@ -44,7 +44,7 @@ impl Addresses {
             opensearch_transport: port(9300)?,
             jaeger: port(16686)?,
             jaeger_grpc: port(16685)?,
-            // Inside compose every container has a 4317 of its own; here the Collector has it.
+            // In compose every container has its own port 4317; here the Collector has it.
             jaeger_otlp: port(14317)?,
             jaeger_health: port(13134)?,
             jaeger_metrics: port(8887)?,
@@ -57,7 +57,7 @@ impl Addresses {
         })
     }
 
-    /// A line for each address that people and tests use: its name and its URL.
+    /// One line per address that people and tests use: its name and its URL.
     pub(super) fn list(&self) -> String {
         let named = [
             ("otlp-grpc", self.otlp_grpc, ""),

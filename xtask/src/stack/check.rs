@@ -1,4 +1,4 @@
-//! The configuration files, checked by the programs that will read them.
+//! Checks the configuration files with the programs that read them.
 
 use std::process::Command;
 
@@ -7,7 +7,7 @@ use anyhow::{Context, Result};
 use super::programs::{self, Programs};
 use crate::{process, workspace};
 
-/// Fails with what the first program that is not content says.
+/// Fails with the output of the first program that rejects its configuration.
 pub(super) fn run(programs: &Programs) -> Result<()> {
     let root = workspace::root();
     let mut compose = Command::new(programs::compose()?);

@@ -1,4 +1,4 @@
-//! The JDK that OpenSearch is built and run with.
+//! Finds the JDK with which OpenSearch is built and run.
 
 use std::env;
 use std::fs;
@@ -8,10 +8,10 @@ use anyhow::{Result, bail};
 
 use crate::workspace;
 
-/// What OpenSearch's classes ask for.
+/// The version that OpenSearch's class files require.
 const OLDEST: u32 = 21;
 
-/// The newest JDK that is found, of `JAVA_HOME`, the usual folders and the `javac` on the PATH.
+/// The newest JDK among `JAVA_HOME`, the usual folders and the `javac` on the PATH.
 pub(super) fn find() -> Result<PathBuf> {
     let found = candidates().into_iter().filter_map(|home| Some((version(&home)?, home)));
     match found.max() {
@@ -39,7 +39,7 @@ fn candidates() -> Vec<PathBuf> {
     homes
 }
 
-/// The major version, where this is the home of a JDK; a JRE has no compiler.
+/// The major version if this is the home of a JDK; a JRE has no compiler.
 fn version(home: &Path) -> Option<u32> {
     home.join("bin/javac").is_file().then_some(())?;
     major(&fs::read_to_string(home.join("release")).ok()?)

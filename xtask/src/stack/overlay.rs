@@ -1,4 +1,4 @@
-//! The repository's configuration files with this machine's addresses laid over them, and the command lines that read them.
+//! Overrides addresses in the repository's configuration files, and builds the command lines that read them.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -11,7 +11,7 @@ use super::programs::Programs;
 use super::supervisor::Member;
 use crate::workspace;
 
-/// The stack in the order in which it starts.
+/// The programs of the stack, in the order in which they start.
 pub(super) fn members(programs: &Programs, addresses: &Addresses, folder: &Path) -> Result<Vec<Member>> {
     let mut members = vec![
         Member {
@@ -52,7 +52,8 @@ fn opensearch(programs: &Programs, addresses: &Addresses, folder: &Path) -> Comm
     let settings = [
         "cluster.name=spandrel".to_owned(),
         "discovery.type=single-node".to_owned(),
-        // A full disk is this machine's business: a node that locks its indices would hide why.
+        // The disk watermark is disabled: a node that makes its indices read-only when the disk is full would hide the
+        // cause.
         "cluster.routing.allocation.disk.threshold_enabled=false".to_owned(),
         format!("network.host={LOOPBACK}"),
         format!("http.port={}", addresses.opensearch),
@@ -62,7 +63,7 @@ fn opensearch(programs: &Programs, addresses: &Addresses, folder: &Path) -> Comm
     command
 }
 
-/// A program of the Collector's family merges the files that it is given, the later over the earlier.
+/// The command line of a Collector-based program, which merges the given files; later ones override earlier ones.
 fn two_files(program: &Path, ours: &str, overlay: &Path, text: String) -> Result<Command> {
     fs::write(overlay, text).with_context(|| format!("cannot write {}", overlay.display()))?;
     let mut command = Command::new(program);
@@ -102,7 +103,7 @@ fn collector(a: &Addresses) -> String {
     )
 }
 
-/// What the Collector and Jaeger tell about themselves.
+/// The settings for the own metrics of the Collector and Jaeger.
 fn own_metrics(port: u16) -> String {
     format!(
         "service: {{telemetry: {{metrics: {{readers: [{{pull: {{exporter: {{prometheus: {{host: {LOOPBACK}, port: {port}}}}}}}}}]}}}}}}\n"
@@ -119,7 +120,7 @@ fn prometheus(bin: &Path, addresses: &Addresses, folder: &Path) -> Result<Comman
     Ok(command)
 }
 
-/// Prometheus reads one file only: a copy in which the names of compose's hosts are replaced.
+/// Prometheus reads a single file: a copy of the configuration in which the host names of compose are replaced.
 fn prometheus_config(addresses: &Addresses, folder: &Path) -> Result<PathBuf> {
     let ours = workspace::root().join("deploy/prometheus");
     let source = ours.join("prometheus.yml");

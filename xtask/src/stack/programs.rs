@@ -1,4 +1,4 @@
-//! Getting the programs: each is made once, by the recipe in `deploy/stack`, and made again when its recipe changes.
+//! Installs the programs: each is built once, by its recipe in `deploy/stack`, and again when its recipe changes.
 
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
@@ -13,22 +13,22 @@ const BUILDER: &str = "go.opentelemetry.io/collector/cmd/builder@v0.159.0";
 const JAEGER: &str = "github.com/jaegertracing/jaeger/cmd/jaeger";
 const COMPOSE: &str = "github.com/docker/compose/v2/cmd";
 
-/// Stands before the reason where a machine lacks what the programs are made with; the end-to-end test looks for it.
+/// Prefix of the error if the machine lacks a build tool. The end-to-end test looks for it.
 const CANNOT_RUN: &str = "the stack cannot run here";
 
-/// Where the programs are.
+/// The paths of the programs.
 pub(super) struct Programs {
     pub(super) collector: PathBuf,
     pub(super) jaeger: PathBuf,
     /// The class path of an OpenSearch node.
     pub(super) opensearch: String,
     pub(super) java: PathBuf,
-    /// The folder of prometheus and promtool; the rest of the stack works without them.
+    /// The folder of prometheus and promtool. The rest of the stack works without them.
     pub(super) prometheus: Option<PathBuf>,
 }
 
 impl Programs {
-    /// Gets what is not there yet. Another run that does the same is waited for.
+    /// Installs the missing programs. Waits for another process that does the same.
     pub(super) fn fetch() -> Result<Programs> {
         let (go, jdk) = (go()?, jdk::find().context(CANNOT_RUN)?);
         let (cache, _lock) = cache()?;
@@ -41,7 +41,7 @@ impl Programs {
         })
     }
 
-    /// Prints where they are.
+    /// Prints the paths.
     pub(super) fn show(&self) {
         println!("collector   {}", self.collector.display());
         println!("jaeger      {}", self.jaeger.display());
@@ -53,7 +53,7 @@ impl Programs {
     }
 }
 
-/// Gets `docker compose`, which only checks docker-compose.yml: nothing is run with it.
+/// Installs `docker compose`, which is only used to check docker-compose.yml.
 pub(super) fn compose() -> Result<PathBuf> {
     let (cache, _lock) = cache()?;
     go_tool(&go()?, COMPOSE, "compose", &cache.join("compose"))
@@ -65,7 +65,8 @@ fn go() -> Result<PathBuf> {
         .context(CANNOT_RUN)
 }
 
-/// The folder of all programs, and a lock on it: it is held while the file is open, and ends with the process at the latest.
+/// The folder of all programs, and a lock on it. The lock is held while the file is open, at most until the process
+/// ends.
 fn cache() -> Result<(PathBuf, File)> {
     let cache = workspace::cache()?.join("stack");
     fs::create_dir_all(&cache).with_context(|| format!("cannot create {}", cache.display()))?;
@@ -88,7 +89,7 @@ fn collector(go: &Path, folder: &Path) -> Result<PathBuf> {
     Ok(folder.join("out/otelcol-spandrel"))
 }
 
-/// A program out of a Go module of ours, whose go.sum pins everything that it is made of.
+/// Builds a program from a local Go module, whose go.sum pins all dependencies.
 fn go_tool(go: &Path, package: &str, name: &str, folder: &Path) -> Result<PathBuf> {
     let module = recipe(name);
     let program = folder.join(name);
@@ -112,7 +113,7 @@ fn opensearch(jdk: &Path, folder: &Path) -> Result<String> {
     Ok(format!("{0}/opensearch-node-1.jar:{0}/lib/*", folder.display()))
 }
 
-/// What is on the PATH, or else Debian's package, unpacked and not installed: installing it would start a service.
+/// The program on the PATH, or else from Debian's package, unpacked without installing, which would start a service.
 fn prometheus(folder: &Path) -> Result<Option<PathBuf>> {
     if let Some(program) = workspace::on_path("prometheus") {
         return Ok(program.parent().map(Path::to_owned));
@@ -131,7 +132,7 @@ fn prometheus(folder: &Path) -> Result<Option<PathBuf>> {
     Ok(Some(folder.join("usr/bin")))
 }
 
-/// Runs `make` in an empty folder unless what is in there was made by the very same recipe.
+/// Runs `make` in an empty folder unless the folder was already built by the same recipe.
 fn once(what: &str, folder: &Path, recipe: &[PathBuf], make: impl FnOnce() -> Result<()>) -> Result<()> {
     let mut wanted = Vec::new();
     for file in recipe {
@@ -147,7 +148,7 @@ fn once(what: &str, folder: &Path, recipe: &[PathBuf], make: impl FnOnce() -> Re
     }
     fs::create_dir_all(folder)?;
     make().with_context(|| format!("cannot get {what}"))?;
-    // Last: what was broken off half-way is begun anew.
+    // Written last, so that an interrupted build starts over.
     fs::write(stamp, wanted)?;
     Ok(())
 }

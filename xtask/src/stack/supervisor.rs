@@ -1,4 +1,4 @@
-//! Processes that are started in order, each when the one before answers, kept up, and stopped by their ids.
+//! Starts processes in order, each when the previous one is ready, restarts them, and stops them by process id.
 
 use std::fs::{self, File};
 use std::io::{Read, Write};
@@ -13,22 +13,22 @@ use anyhow::{Context, Result, bail};
 use super::address::LOOPBACK;
 
 const PAUSE: Duration = Duration::from_millis(100);
-/// Before a program that ended is started again.
+/// The delay before a program that ended is restarted.
 const AGAIN: Duration = Duration::from_secs(1);
-/// The longest that a program may take to answer.
+/// The longest time until a program is ready.
 const START: Duration = Duration::from_secs(180);
-/// The longest that a program may take to end: Jaeger needs up to 10 s.
+/// The longest time until a program ends: Jaeger needs up to 10 s.
 const END: Duration = Duration::from_secs(20);
 
 /// One program of the stack.
 pub(super) struct Member {
     pub(super) name: &'static str,
     pub(super) command: Command,
-    /// The port and path that answer 200 when it is ready.
+    /// The port and path that answer 200 when the program is ready.
     pub(super) ready: (u16, &'static str),
 }
 
-/// The members that were started, in that order.
+/// The started programs, in order.
 pub(super) struct Supervisor {
     members: Vec<Member>,
     running: Vec<Child>,
@@ -36,12 +36,12 @@ pub(super) struct Supervisor {
 }
 
 impl Supervisor {
-    /// Nothing is started yet. Logs and process ids go into the folder: `NAME.log`, `NAME.pid`.
+    /// A supervisor without processes. Logs and process ids are written to the folder: `NAME.log`, `NAME.pid`.
     pub(super) fn new(members: Vec<Member>, folder: PathBuf) -> Supervisor {
         Supervisor { members, running: Vec::new(), folder }
     }
 
-    /// Starts all, and says whether all came up before `stop` did.
+    /// Starts all programs. Returns whether all were ready before `stop` resolved.
     pub(super) fn start(&mut self, mut stop: impl FnMut() -> bool) -> Result<bool> {
         for index in 0..self.members.len() {
             let Some(member) = self.members.get_mut(index) else { break };
@@ -54,15 +54,15 @@ impl Supervisor {
         Ok(true)
     }
 
-    /// Starts again what ends, until `stop`.
+    /// Restarts programs that end, until `stop` resolves.
     pub(super) fn keep_up(&mut self, mut stop: impl FnMut() -> bool) {
         while !stop() {
             for (member, child) in self.members.iter_mut().zip(&mut self.running) {
                 let Ok(Some(status)) = child.try_wait() else { continue };
                 eprintln!("{} ended ({status}); starting it again", member.name);
-                // Jaeger ends as long as OpenSearch does not answer: no hurry.
+                // Jaeger exits while OpenSearch does not answer, so it is not restarted at once.
                 std::thread::sleep(AGAIN);
-                // Where that fails, the next round tries again: the old child stays ended.
+                // If the restart fails, the next iteration tries again: the old child remains ended.
                 match spawn(member, &self.folder) {
                     Ok(again) => *child = again,
                     Err(error) => eprintln!("{error:#}"),
@@ -72,7 +72,7 @@ impl Supervisor {
         }
     }
 
-    /// Stops all, the last first, so that none loses what it sends to.
+    /// Stops all programs in reverse order, so that none loses its destination.
     pub(super) fn stop(&mut self) {
         while let Some(mut child) = self.running.pop() {
             let name = self.members.get(self.running.len()).map_or("", |member| member.name);
@@ -105,7 +105,7 @@ impl Supervisor {
 }
 
 impl Drop for Supervisor {
-    /// An error on the way must not leave processes behind.
+    /// An error must not leave processes behind.
     fn drop(&mut self) {
         self.stop();
     }
@@ -116,14 +116,14 @@ fn spawn(member: &mut Member, folder: &std::path::Path) -> Result<Child> {
     let log = File::options().create(true).append(true).open(&path);
     let log = log.with_context(|| format!("cannot write {}", path.display()))?;
     member.command.stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log);
-    // Its own group: Ctrl-C reaches this process alone, which then stops the others in order.
+    // A process group of its own: Ctrl-C reaches only this process, which then stops the others in order.
     let child = member.command.process_group(0).spawn().with_context(|| format!("cannot start {}", member.name))?;
     fs::write(folder.join(format!("{}.pid", member.name)), child.id().to_string())?;
     Ok(child)
 }
 
 fn end(child: &mut Child) {
-    // Already waited for: the id may belong to somebody else.
+    // Already waited for: the process id may have been reused.
     if matches!(child.try_wait(), Ok(Some(_))) {
         return;
     }
@@ -139,7 +139,7 @@ fn end(child: &mut Child) {
     child.wait().ok();
 }
 
-/// Whether a GET is answered with 200.
+/// Whether a GET request is answered with 200.
 fn answers((port, path): (u16, &str)) -> bool {
     let ask = || -> std::io::Result<bool> {
         let mut stream = TcpStream::connect((LOOPBACK, port))?;

@@ -1,4 +1,4 @@
-//! Which modules of `host/src` may name what.
+//! Which modules of `host/src` may use which names.
 
 use super::finding::Finding;
 use super::source::{Source, names};
@@ -29,17 +29,17 @@ const PRINT_ROOMS: [&str; 1] = ["host/src/main.rs"];
 const AMBIENT: [&str; 2] = ["Span::current", "Context::current"];
 const AMBIENT_FREE: [&str; 3] = ["host/src/hostfn/", "host/src/trace/", "host/src/serve/"];
 
-/// The engine can be replaced, and its types read, in a few places.
+/// Wasmtime is used in a few places only, so that the engine can be replaced and its types stay local.
 pub(crate) fn wasmtime_stays_in_its_rooms(source: &Source) -> Vec<Finding> {
     confine(source, &WASMTIME, &WASMTIME_ROOMS)
 }
 
-/// Only the exporter and the receiver speak OTLP; everything else speaks of spans.
+/// Only the exporter and the receiver use OTLP; everything else uses spans.
 pub(crate) fn otlp_stays_in_its_room(source: &Source) -> Vec<Finding> {
     confine(source, &OTLP, &OTLP_ROOMS)
 }
 
-/// The environment is read once, at the edge, and passed on as values.
+/// The environment is read once, at start, and passed on as values.
 pub(crate) fn only_config_reads_the_environment(source: &Source) -> Vec<Finding> {
     confine(source, &ENVIRONMENT, &ENVIRONMENT_ROOMS)
 }
@@ -49,7 +49,7 @@ pub(crate) fn only_main_prints_or_exits(source: &Source) -> Vec<Finding> {
     confine(source, &PRINTS, &PRINT_ROOMS)
 }
 
-/// The parent of a span is always passed on, never looked up.
+/// The parent of a span is always passed explicitly, never looked up.
 pub(crate) fn nothing_reads_an_ambient_span(source: &Source) -> Vec<Finding> {
     if !is_in(source, &AMBIENT_FREE) {
         return Vec::new();
@@ -58,7 +58,7 @@ pub(crate) fn nothing_reads_an_ambient_span(source: &Source) -> Vec<Finding> {
     lines_naming(source, &AMBIENT).map(|(line, word)| source.finding(line, message(word))).collect()
 }
 
-/// `trace/` can be read, tested and replaced alone.
+/// `trace/` can be read, tested and replaced independently.
 pub(crate) fn trace_imports_no_other_module(source: &Source) -> Vec<Finding> {
     if !is_in(source, &TRACE) {
         return Vec::new();
@@ -69,18 +69,18 @@ pub(crate) fn trace_imports_no_other_module(source: &Source) -> Vec<Finding> {
     found.map(|(line, _)| source.finding(line, "trace/ imports no other module of the host")).collect()
 }
 
-/// `crate::` with anything but `trace` after it.
+/// `crate::` followed by anything but `trace`.
 fn names_other_module(line: &str) -> bool {
     let is_trace = |rest: &str| names(rest.get(..6).unwrap_or(rest), "trace");
     names(line, "crate::") && line.split("crate::").skip(1).any(|rest| !is_trace(rest))
 }
 
-/// How many `super::` stand in the longest row.
+/// The length of the longest chain of `super::`.
 fn super_chain(line: &str) -> usize {
     (0..8).take_while(|length| line.contains(&"super::".repeat(length + 1))).count()
 }
 
-/// How many `super::` lead from this file to `trace` itself.
+/// How many `super::` lead from this file to `trace`.
 fn depth_below_trace(path: &str) -> usize {
     match path.strip_prefix("host/src/trace/") {
         None => 0,
@@ -88,7 +88,7 @@ fn depth_below_trace(path: &str) -> usize {
     }
 }
 
-/// Finds names in host code that belong to other rooms.
+/// Finds names in host code outside the folders that may use them.
 fn confine(source: &Source, words: &[&'static str], rooms: &[&str]) -> Vec<Finding> {
     if !source.path.starts_with("host/src/") || is_in(source, rooms) {
         return Vec::new();

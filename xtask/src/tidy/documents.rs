@@ -1,18 +1,18 @@
-//! The documents name only files that exist.
+//! Documents refer only to files that exist.
 
 use super::finding::Finding;
 
-/// Where a document's relative names may start from.
+/// The folders that relative paths in documents can start from.
 const BASES: [&str; 7] = ["", "host/src/", "guest/src/", "routes/src/", "testkit/src/", "bench/src/", "xtask/src/"];
 
-/// What a name of a file ends with; other words in code type, such as `text/plain`, are none.
+/// File name extensions of paths. Other words in code type, such as `text/plain`, are not paths.
 const ENDINGS: [&str; 12] =
     ["/", ".rs", ".md", ".toml", ".wit", ".yaml", ".yml", ".sh", ".proto", ".lock", ".html", "/.ci/run"];
 
-/// Made by a build or a run.
+/// Files that a build or a run creates.
 const MADE: [&str; 2] = ["target/", "data/"];
 
-/// Finds paths, in backticks or as link targets, that lead nowhere.
+/// Finds paths, in backticks or as link targets, that do not exist.
 pub(crate) fn names_only_what_exists(document: &str, text: &str, exists: &dyn Fn(&str) -> bool) -> Vec<Finding> {
     let mut findings = Vec::new();
     for (number, line) in prose(text) {
@@ -26,7 +26,7 @@ pub(crate) fn names_only_what_exists(document: &str, text: &str, exists: &dyn Fn
     findings
 }
 
-/// The lines outside fenced blocks, numbered from 1.
+/// The lines outside fenced code blocks, numbered from 1.
 fn prose(text: &str) -> impl Iterator<Item = (usize, &str)> {
     let mut fenced = false;
     text.lines().enumerate().filter_map(move |(index, line)| {

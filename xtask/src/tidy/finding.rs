@@ -1,12 +1,12 @@
-//! A broken rule, as it is shown.
+//! A violation of a rule.
 
 use std::fmt;
 
-/// A broken rule: where, and what to do instead.
+/// A violation of a rule: where, and what to do instead.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Finding {
     pub(super) path: String,
-    /// Counted from 1; 0 speaks of the whole file.
+    /// Counted from 1; 0 refers to the whole file.
     pub(super) line: usize,
     pub(super) message: String,
 }

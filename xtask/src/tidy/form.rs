@@ -1,9 +1,9 @@
-//! How a file is written, wherever it stands.
+//! Rules for the form of every file.
 
 use super::finding::Finding;
 use super::source::{Source, names};
 
-/// The most lines a file has without its tests, unless its head says why it needs more.
+/// The most lines of a file without its tests, unless its head says why it needs more.
 const LONGEST: usize = 500;
 const REASON: &str = "//! Long because:";
 
@@ -12,16 +12,16 @@ const LONGEST_MAIN: usize = 80;
 const LATER_COMMENTS: [&str; 4] = ["TODO", "FIXME", "XXX", "HACK"];
 const LATER_CODE: [&str; 2] = ["todo!", "unimplemented!"];
 
-/// File names that say nothing about what is inside.
+/// File names that say nothing about the content.
 const EMPTY_NAMES: [&str; 6] = ["util", "utils", "common", "helper", "helpers", "misc"];
 
-/// Tests that must let time pass, each with the reason.
+/// Tests that must sleep, each with the reason.
 const SLEEPERS: [(&str, &str); 2] = [
     ("host/src/trace/otlp/tests/collector.rs", "polls with a deadline; the kit's own poll is out of its reach"),
     ("host/src/trace/otlp/tests/delivery.rs", "polls with a deadline; the kit's own poll is out of its reach"),
 ];
 
-/// Every module begins with what it promises.
+/// Every module starts with its contract.
 pub(crate) fn opens_with_a_contract(source: &Source) -> Vec<Finding> {
     let first = source.text.lines().find(|line| !line.trim().is_empty());
     match first {
@@ -30,7 +30,7 @@ pub(crate) fn opens_with_a_contract(source: &Source) -> Vec<Finding> {
     }
 }
 
-/// A file is read in one go, or says at its head why it cannot be.
+/// A file can be read in one go, or says at its head why not.
 pub(crate) fn is_short_or_says_why_not(source: &Source) -> Vec<Finding> {
     let length = source.length();
     if source.is_test() || length <= LONGEST || head(source).any(|line| line.starts_with(REASON)) {
@@ -40,7 +40,7 @@ pub(crate) fn is_short_or_says_why_not(source: &Source) -> Vec<Finding> {
     vec![source.finding(0, message)]
 }
 
-/// `main` parses, starts and waits; what it starts is in the library, where tests reach it.
+/// `main` parses, starts and waits; what it starts is in the library, where tests can reach it.
 pub(crate) fn main_is_thin(source: &Source) -> Vec<Finding> {
     let length = source.length();
     if !source.path.ends_with("src/main.rs") || length < LONGEST_MAIN {
@@ -49,7 +49,7 @@ pub(crate) fn main_is_thin(source: &Source) -> Vec<Finding> {
     vec![source.finding(0, format!("{length} lines; main stays under {LONGEST_MAIN}"))]
 }
 
-/// What is not done is not in the code as a note.
+/// Unfinished work is not marked in the code.
 pub(crate) fn leaves_nothing_for_later(source: &Source) -> Vec<Finding> {
     let comments = source.comments().filter_map(|(number, line)| Some((number, named(line, &LATER_COMMENTS)?)));
     let code = source.code().chain(source.test_code());
@@ -58,14 +58,14 @@ pub(crate) fn leaves_nothing_for_later(source: &Source) -> Vec<Finding> {
     comments.chain(code).map(|(line, word)| source.finding(line, message(word))).collect()
 }
 
-/// A test that is not run promises nothing.
+/// Ignored tests are not allowed.
 pub(crate) fn ignores_no_test(source: &Source) -> Vec<Finding> {
     let all = source.code().chain(source.test_code());
     let found = all.filter(|(_, line)| line.trim_start().starts_with("#[ignore"));
     found.map(|(line, _)| source.finding(line, "run the test or remove it; none is ignored")).collect()
 }
 
-/// A sleep is either too short on a slow machine or too long on a fast one: wait for the thing itself.
+/// A sleep is either too short on a slow machine or too long on a fast one: wait for a condition instead.
 pub(crate) fn sleeps_in_no_test(source: &Source) -> Vec<Finding> {
     if SLEEPERS.iter().any(|(path, _)| source.path == *path) {
         return Vec::new();
@@ -74,7 +74,7 @@ pub(crate) fn sleeps_in_no_test(source: &Source) -> Vec<Finding> {
     found.map(|(line, _)| source.finding(line, "poll with a deadline instead of sleeping")).collect()
 }
 
-/// A file is named by what it holds.
+/// A file is named after its content.
 pub(crate) fn has_a_telling_name(source: &Source) -> Vec<Finding> {
     let parts = source.path.split('/').map(|part| part.trim_end_matches(".rs"));
     match parts.into_iter().find(|part| EMPTY_NAMES.contains(part)) {
@@ -83,7 +83,7 @@ pub(crate) fn has_a_telling_name(source: &Source) -> Vec<Finding> {
     }
 }
 
-/// rustfmt leaves these alone inside comments and strings.
+/// rustfmt does not check these in comments and strings.
 pub(crate) fn has_no_tabs_or_trailing_space(source: &Source) -> Vec<Finding> {
     let lines = source.text.lines().enumerate();
     let found = lines.filter(|(_, line)| line.contains('\t') || line.ends_with(char::is_whitespace));

@@ -1,7 +1,7 @@
-//! `cargo xtask tidy`: the house rules that rustc and clippy do not know.
+//! `cargo xtask tidy`: the project rules that rustc and clippy do not check.
 //!
-//! Each rule is a small function from one file to what it finds there; none of them touches the disk.
-//! ARCHITECTURE.md says why the rules are what they are.
+//! Each rule is a small function from one file to its findings, without access to the disk. ARCHITECTURE.md gives the
+//! reasons for the rules.
 
 mod boundaries;
 mod circles;
@@ -38,11 +38,11 @@ const RULES: [Rule; 14] = [
     form::has_no_tabs_or_trailing_space,
 ];
 
-/// Where Rust code and the documents that name its files are looked for.
+/// The folders and documents that are checked.
 const CODE: [&str; 7] = ["host", "guest", "routes", "components", "testkit", "bench", "xtask"];
 const DOCUMENTS: [&str; 3] = ["README.md", "ARCHITECTURE.md", "CONTRIBUTING.md"];
 
-/// Checks the whole checkout; prints every finding, and fails if there is one.
+/// Checks the whole checkout, prints every finding, and fails if there is one.
 pub(crate) fn run() -> Result<()> {
     let root = workspace::root();
     let mut findings = Vec::new();
@@ -59,7 +59,7 @@ pub(crate) fn run() -> Result<()> {
     }
     findings.iter().for_each(|finding| println!("{finding}"));
     if !findings.is_empty() {
-        bail!("{} house rules are broken in {count} files", findings.len());
+        bail!("{} violations of project rules in {count} files", findings.len());
     }
     println!("{count} files keep {} rules", RULES.len() + 2);
     Ok(())
@@ -70,7 +70,7 @@ fn read(root: &Path, file: &Path) -> Result<Source> {
     Ok(Source::new(&file.strip_prefix(root).unwrap_or(file).to_string_lossy(), &text))
 }
 
-/// Every `.rs` file under a folder in order, but for bindings that tools write and build output.
+/// All `.rs` files under a folder, sorted, except generated bindings and build output.
 fn rust_files(folder: &Path) -> Result<Vec<PathBuf>> {
     let mut files = Vec::new();
     if !folder.is_dir() {

@@ -1,16 +1,16 @@
-//! One Rust file as the rules see it: its code without comments and strings, and its comments by themselves.
+//! One Rust file as input of the rules: its code without comments and strings, and its comments separately.
 
 use super::finding::Finding;
 
-/// A file in three readings of the same lines.
+/// Three versions of a file with the same lines.
 pub(crate) struct Source {
-    /// Relative to the root of the checkout, with `/`.
+    /// Relative to the root of the checkout, with `/` as separator.
     pub(crate) path: String,
-    /// As it stands.
+    /// The unchanged text.
     pub(crate) text: String,
     code: String,
     comments: String,
-    /// The line at which the `#[cfg(test)] mod` at the end of the file begins, counted from 1.
+    /// The line at which the `#[cfg(test)] mod` at the end of the file starts, counted from 1.
     tests_from: usize,
 }
 
@@ -21,29 +21,29 @@ impl Source {
         Self { path: path.replace('\\', "/"), text: text.to_owned(), code, comments, tests_from }
     }
 
-    /// Whether all of the file is there for tests.
+    /// Whether the whole file contains tests.
     pub(crate) fn is_test(&self) -> bool {
         self.path.split('/').any(|part| part == "tests" || part == "tests.rs")
     }
 
-    /// Lines of code outside tests, comments and strings blanked, with their numbers.
+    /// Lines of code outside tests, with comments and strings blanked, and their numbers.
     pub(crate) fn code(&self) -> impl Iterator<Item = (usize, &str)> {
         let end = if self.is_test() { 0 } else { self.tests_from };
         numbered(&self.code).take_while(move |(number, _)| *number < end)
     }
 
-    /// Lines of code in tests, likewise.
+    /// The same for lines of code in tests.
     pub(crate) fn test_code(&self) -> impl Iterator<Item = (usize, &str)> {
         let start = if self.is_test() { 0 } else { self.tests_from };
         numbered(&self.code).skip_while(move |(number, _)| *number < start)
     }
 
-    /// Lines with nothing but what comments say.
+    /// The lines with only the text of comments.
     pub(crate) fn comments(&self) -> impl Iterator<Item = (usize, &str)> {
         numbered(&self.comments)
     }
 
-    /// How many lines there are before the tests.
+    /// The number of lines before the tests.
     pub(crate) fn length(&self) -> usize {
         self.text.lines().count().min(self.tests_from - 1)
     }
@@ -57,7 +57,7 @@ fn numbered(text: &str) -> impl Iterator<Item = (usize, &str)> {
     text.lines().enumerate().map(|(index, line)| (index + 1, line))
 }
 
-/// Whether a word stands in a line by itself, not as a part of a longer one. A word may hold `::`, `!` and the like.
+/// Whether a line contains a word, not as a part of a longer one. A word may contain `::`, `!` and the like.
 pub(crate) fn names(line: &str, word: &str) -> bool {
     let is_part = |c: char| c.is_alphanumeric() || c == '_';
     line.match_indices(word).any(|(start, _)| {
@@ -73,7 +73,7 @@ fn first_test_line(code: &str) -> usize {
     lines.windows(2).position(is_start).map_or(usize::MAX, |index| index + 1)
 }
 
-/// What the scanner is in the middle of.
+/// The state of the scanner.
 enum State {
     Code,
     LineComment,
@@ -81,7 +81,7 @@ enum State {
     Text { hashes: Option<usize> },
 }
 
-/// Code and comments of equal shape: what belongs to neither becomes spaces, lines stay where they are.
+/// Splits a text into code and comments of the same shape: other characters become spaces, line breaks stay.
 fn split(text: &str) -> (String, String) {
     let chars: Vec<char> = text.chars().collect();
     let (mut code, mut comments) = (String::with_capacity(text.len()), String::new());
@@ -100,7 +100,7 @@ fn split(text: &str) -> (String, String) {
     (code, comments)
 }
 
-/// How many characters to take from here, and the state after them where it changes.
+/// How many characters to consume, and the next state if it changes.
 fn step(state: &State, chars: &[char], at: usize) -> (usize, Option<State>) {
     match state {
         State::Code => step_in_code(chars, at),

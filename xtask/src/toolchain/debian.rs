@@ -1,9 +1,9 @@
-//! The guest targets from Debian's packages, for machines where rustup must not or cannot install.
+//! Installs the guest targets from Debian's packages, for machines on which rustup must not or cannot install them.
 //!
-//! Debian ships a recent rustc with its source, a wasm linker and a C library for WASI, but no standard
-//! library for these targets. So it is built here, once, and placed where that rustc looks for it. The
-//! finished folder is moved into place as a whole: an interrupted run leaves nothing half made. Each folder
-//! carries a stamp that names the rustc it was built with; after an upgrade of rustc it is built anew.
+//! Debian ships a recent rustc with its source, a wasm linker and a C library for WASI, but no standard library for
+//! these targets. So it is built here, once, and installed where that rustc looks for it. The complete folder is moved
+//! into place at once, so an interrupted run leaves nothing incomplete. Each folder contains a stamp that names the
+//! rustc it was built with; after an upgrade of rustc it is rebuilt.
 
 use std::ffi::OsStr;
 use std::fs::{self, File};
@@ -16,22 +16,22 @@ use super::plan::{Distribution, Privilege};
 use super::targets::{TARGETS, has_targets};
 use crate::{process, workspace};
 
-/// The name rustup knows the distribution's toolchain by.
+/// The name under which rustup links the distribution's toolchain.
 pub(crate) const NAME: &str = "debian";
 pub(crate) const CARGO: &str = "/usr/bin/cargo";
 pub(crate) const RUSTC: &str = "/usr/bin/rustc";
 pub(crate) const RUSTLIB: &str = "/usr/lib/rustlib";
 
-/// rust-web-llvm brings wasm-component-ld and names the release of lld that belongs to it.
+/// rust-web-llvm contains wasm-component-ld and determines the matching release of lld.
 const PACKAGES: [&str; 5] = ["rustc-web", "cargo-web", "rust-web-src", "rust-web-llvm", "wasi-libc"];
-/// A link that rust-web-llvm installs; it points to the program of the lld package to install.
+/// A symbolic link that rust-web-llvm installs; it points to the program of the lld package to install.
 const LLD_LINK: &str = "/usr/bin/rust-lld";
-/// The start files and the C library every WASI program is linked with, from wasi-libc.
+/// The start files and the C library that every WASI program is linked with, from wasi-libc.
 const WASI_LIBC: &str = "/usr/lib/wasm32-wasi";
 const SELF_CONTAINED: [&str; 3] = ["crt1-command.o", "crt1-reactor.o", "libc.a"];
 const STAMP: &str = "built-by";
 
-/// How far this machine has come.
+/// The state of the installation on this machine.
 pub(crate) fn survey() -> Distribution {
     if has_targets(Path::new(RUSTLIB)) && is_current() {
         return Distribution::Ready;
@@ -50,8 +50,8 @@ pub(crate) fn survey() -> Distribution {
     }
 }
 
-/// Whether the targets in [`RUSTLIB`] fit the rustc beside them. Targets without a stamp are the
-/// distribution's own, and its packages see to that.
+/// Whether the targets in [`RUSTLIB`] match the rustc there. Targets without a stamp come from the distribution, whose
+/// packages ensure that.
 pub(crate) fn is_current() -> bool {
     let stamps = TARGETS.map(|target| fs::read_to_string(target_dir(target).join(STAMP)));
     if stamps.iter().all(Result::is_err) {
@@ -62,7 +62,7 @@ pub(crate) fn is_current() -> bool {
     linker && stamps.iter().flatten().all(|stamp| *stamp == version)
 }
 
-/// Installs the packages, builds both targets and puts them in place.
+/// Installs the packages, builds both targets and moves them into place.
 pub(crate) fn build(privilege: Privilege) -> Result<()> {
     eprintln!("This Rust toolchain has no {} target: building it from Debian's packages, once.", TARGETS[0]);
     let cache = workspace::cache()?;
@@ -86,7 +86,7 @@ pub(crate) fn build(privilege: Privilege) -> Result<()> {
     fs::remove_dir_all(&scratch).with_context(|| format!("cannot remove {}", scratch.display()))
 }
 
-/// Makes the toolchain known to rustup, where it is not yet.
+/// Links the toolchain in rustup, unless it is linked already.
 pub(crate) fn link() -> Result<()> {
     let rustup = match std::env::var_os("RUSTUP_HOME") {
         Some(dir) => PathBuf::from(dir),
@@ -110,7 +110,7 @@ fn install_packages(privilege: Privilege) -> Result<()> {
     Ok(())
 }
 
-/// `--no-remove`: rather fail with apt's words than take another Rust off someone's machine.
+/// `--no-remove`: fail with apt's message rather than remove another Rust installation.
 const INSTALL: [&str; 3] = ["install", "--no-install-recommends", "--no-remove"];
 
 fn apt_get(privilege: Privilege) -> Command {
@@ -124,14 +124,14 @@ fn is_installed(package: &str) -> bool {
         .is_ok_and(|status| status.trim() == "installed")
 }
 
-/// `lld-22`, say: a program and the package it comes in.
+/// A program and the package that contains it, such as `lld-22`.
 fn lld_program() -> Result<String> {
     let program = fs::read_link(LLD_LINK).with_context(|| format!("{LLD_LINK} is no link to an lld"))?;
     let name = program.file_name().and_then(OsStr::to_str).with_context(|| format!("{LLD_LINK} leads nowhere"))?;
     Ok(name.to_owned())
 }
 
-/// Puts `wasm-ld` where rustc lets its linkers look, so that nobody's PATH has to change.
+/// Links `wasm-ld` where rustc looks for linkers, so that no PATH has to change.
 fn link_wasm_ld(privilege: Privilege, version: &str) -> Result<()> {
     let dir = linker_dir(version).context("rustc does not say for which host it was built")?;
     let program = format!("/usr/bin/{}", lld_program()?.replace("lld", "wasm-ld"));
@@ -144,8 +144,8 @@ fn linker_dir(version: &str) -> Option<PathBuf> {
     Some(Path::new(RUSTLIB).join(host).join("bin"))
 }
 
-/// Builds an empty library with a standard library of its own, in an empty folder: two builds of std in one
-/// folder would get mixed. Bitcode is embedded for components to be built with LTO.
+/// Builds an empty library together with the standard library, in an empty folder: two builds of std in one folder
+/// would be mixed up. Bitcode is embedded because components are built with LTO.
 fn compile_std(scratch: &Path) -> Result<()> {
     if scratch.exists() {
         fs::remove_dir_all(scratch).with_context(|| format!("cannot empty {}", scratch.display()))?;
@@ -164,7 +164,7 @@ fn compile_std(scratch: &Path) -> Result<()> {
     process::run(cargo.args(TARGETS.map(|target| format!("--target={target}"))))
 }
 
-/// Assembles the target's folder in the scratch folder, then moves it to its place in one step.
+/// Assembles the target's folder in the scratch folder, then moves it into place in one step.
 fn install_target(privilege: Privilege, scratch: &Path, target: &str, version: &str) -> Result<()> {
     let staged = scratch.join("staged").join(target);
     let lib = staged.join("lib");

@@ -1,8 +1,8 @@
-//! Makes sure that components can be built: the `wasm32-wasip2` target, wherever it can come from.
+//! Ensures that components can be built: finds or installs the target `wasm32-wasip2`.
 //!
-//! In order: the toolchain in use has it; rustup adds it; the distribution's toolchain has it or gets it
-//! built (`debian`). Where none of these is possible, one message says what to do. With everything there,
-//! this asks `rustc` one or two questions and returns.
+//! In this order: the current toolchain has it; rustup installs it; the distribution's toolchain has it, or it is built
+//! for that (`debian`). If none of these is possible, one message says what to do. If everything is installed, this
+//! asks `rustc` one or two questions and returns.
 
 mod debian;
 mod plan;
@@ -22,11 +22,11 @@ use targets::{TARGETS, has_targets};
 /// A toolchain that has the guest target.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum GuestToolchain {
-    /// The one this program was started with.
+    /// The toolchain that this program was started with.
     Active,
-    /// The distribution's, known to rustup as `debian`.
+    /// The distribution's toolchain, linked in rustup as `debian`.
     Linked,
-    /// The distribution's, on a machine without rustup.
+    /// The distribution's toolchain, on a machine without rustup.
     Distribution,
 }
 
@@ -60,7 +60,7 @@ impl GuestToolchain {
     }
 }
 
-/// Finds a toolchain with the guest target, making one where that is possible.
+/// Finds a toolchain with the guest target, installing one if possible.
 pub(crate) fn ensure() -> Result<GuestToolchain> {
     if active_has_targets() {
         return Ok(GuestToolchain::Active);
@@ -76,7 +76,7 @@ pub(crate) fn ensure() -> Result<GuestToolchain> {
     }
 }
 
-/// `cargo xtask toolchain`: [`ensure`], and a line that says what there is.
+/// `cargo xtask toolchain`: [`ensure`], and a line with the result.
 pub(crate) fn show() -> Result<()> {
     let toolchain = ensure()?;
     println!("{}: {}", TARGETS.join(", "), toolchain.describe());
@@ -117,7 +117,7 @@ fn rustup_policy() -> Rustup {
     }
 }
 
-/// One call answers for both targets, as their folders stand side by side.
+/// One call answers for both targets, because their folders are siblings.
 fn active_has_targets() -> bool {
     let rustc = env::var_os("RUSTC").unwrap_or_else(|| "rustc".into());
     let Ok(libdir) = process::output(Command::new(rustc).args(["--print", "target-libdir", "--target", TARGET])) else {

@@ -1,39 +1,39 @@
-//! The choice of where the guest target comes from, apart from all doing, so that each case can be tried.
+//! Decides where the guest target comes from, without side effects, so that each case can be tested.
 
-/// What rustup may do here.
+/// What rustup may do on this machine.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Rustup {
-    /// There is none.
+    /// rustup is not installed.
     Absent,
-    /// It may download targets.
+    /// rustup may download targets.
     MayInstall,
-    /// `RUSTUP_AUTO_INSTALL=0`: this machine's owner wants no downloads.
+    /// `RUSTUP_AUTO_INSTALL=0`: the user does not want downloads.
     MustNotInstall,
 }
 
-/// How far the distribution's own toolchain has come.
+/// The state of the distribution's own toolchain.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Distribution {
     /// It has the targets.
     Ready,
     /// Its packages and the targets can be installed.
     Buildable(Privilege),
-    /// They could, but not by this user.
+    /// They can be installed, but not by this user.
     NeedsRoot,
-    /// No apt-get: not a Debian.
+    /// There is no apt-get: this is not Debian.
     Foreign,
 }
 
-/// How files outside the user's home are written.
+/// How to write files outside the user's home folder.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Privilege {
-    /// This is root.
+    /// This process runs as root.
     Root,
-    /// `sudo` asks no password.
+    /// `sudo` needs no password.
     Sudo,
 }
 
-/// What to do when the toolchain in use lacks the targets.
+/// What to do if the current toolchain lacks the targets.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Plan {
     AddWithRustup,
@@ -42,7 +42,7 @@ pub(crate) enum Plan {
     Explain(String),
 }
 
-/// rustup where it may; else the distribution's toolchain; else the message.
+/// rustup if it may; else the distribution's toolchain; else the message.
 pub(crate) fn decide(rustup: Rustup, distribution: Distribution) -> Plan {
     match (rustup, distribution) {
         (Rustup::MayInstall, _) => Plan::AddWithRustup,

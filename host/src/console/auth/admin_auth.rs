@@ -1,4 +1,4 @@
-//! The check of each request before anything is done for it.
+//! Authentication of requests to the console, before anything else is done.
 
 use std::net::{IpAddr, SocketAddr};
 
@@ -13,26 +13,26 @@ use crate::config::AdminToken;
 use crate::console::answer;
 use crate::http::authority::Authority;
 
-/// The cookie of a browser that has logged in.
+/// The session cookie of a browser.
 pub(super) const COOKIE_NAME: &str = "spandrel-console";
 
-/// Checks each request before anything is done for it.
+/// Authenticates each request.
 pub(in crate::console) struct AdminAuth {
     pub(super) token: Option<AdminToken>,
     pub(super) address: SocketAddr,
-    /// What the cookie holds: drawn anew at each start, so that it says nothing of the token.
+    /// The value of the cookie: random at each start, so that it reveals nothing about the token.
     pub(super) session: Option<String>,
     pub(super) attempts: Attempts,
 }
 
-/// Why a request may not come in.
+/// Why a request is rejected.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Refusal {
-    /// A token is set and this request does not hold it.
+    /// A token is configured, and the request does not carry it.
     NoToken,
-    /// `Host` names another machine: a page that had its name resolved to this one.
+    /// `Host` names another machine: protection against DNS rebinding.
     ForeignHost,
-    /// The request comes from another site's page.
+    /// The request comes from a page of another site.
     ForeignOrigin,
 }
 
@@ -59,7 +59,7 @@ impl Refusal {
 impl AdminAuth {
     pub(in crate::console) fn new(token: Option<AdminToken>, address: SocketAddr) -> AdminAuth {
         let mut random = [0; 32];
-        // Without a source of randomness there is no cookie, and programs still have the token.
+        // Without a source of randomness there is no cookie; programs can still send the token.
         let session = getrandom::fill(&mut random).ok().map(|()| hex(&random));
         AdminAuth { token, address, session, attempts: Attempts::default() }
     }
@@ -80,7 +80,8 @@ impl AdminAuth {
         if !self.has_session(headers) {
             return Err(Refusal::NoToken);
         }
-        // A browser says where a change comes from. What does not say it is no browser of ours.
+        // A browser states the origin of a request that changes something. If there is none, no page of the console
+        // sent it.
         if method.is_safe() || caller == same_site::Caller::OwnPage { Ok(()) } else { Err(Refusal::ForeignOrigin) }
     }
 
@@ -91,7 +92,7 @@ impl AdminAuth {
         pairs.any(|(name, value)| name == COOKIE_NAME && same(value, session))
     }
 
-    /// Whether a `Host` field names this machine by a name that no stranger controls.
+    /// Whether a `Host` field names this machine by a name that no third party controls.
     fn is_local(&self, host: &str) -> bool {
         let Ok(authority) = Authority::parse(host) else { return false };
         let name = authority.address();

@@ -1,5 +1,5 @@
-//! Attempts to log in: one at a time, each wrong one followed by a pause, and few that wait. Whoever guesses gets two
-//! guesses a second, over however many connections.
+//! Rate limit of login attempts: one at a time, a pause after each wrong one, and a short queue. Guessing is limited to
+//! two attempts a second, over all connections.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -10,24 +10,24 @@ use super::secret::same;
 
 /// The pause after a wrong token.
 const PAUSE: Duration = Duration::from_millis(500);
-/// Attempts that wait for their turn, the one under way included.
+/// The most attempts in the queue, including the current one.
 const WAITING: usize = 8;
 
-/// What takes attempts to log in.
+/// Limits login attempts.
 pub(super) struct Attempts {
     waiting: Arc<Semaphore>,
     turn: Arc<Semaphore>,
     pause: Duration,
 }
 
-/// What became of an attempt.
+/// The result of an attempt.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Attempt {
-    /// The token is the right one.
+    /// The token is correct.
     Right,
-    /// It is not.
+    /// The token is wrong.
     Wrong,
-    /// So many others wait that this one was not looked at.
+    /// The queue is full; the token was not checked.
     TooMany,
 }
 
@@ -42,7 +42,7 @@ impl Attempts {
         Attempts { waiting: Arc::new(Semaphore::new(WAITING)), turn: Arc::new(Semaphore::new(1)), pause }
     }
 
-    /// Waits for a turn and compares. The pause goes on where the client does not wait for its end.
+    /// Waits for its turn and compares. The pause continues even if the client disconnects.
     pub async fn compare(&self, given: &str, expected: &str) -> Attempt {
         let Ok(place) = self.waiting.clone().try_acquire_owned() else { return Attempt::TooMany };
         let Ok(turn) = self.turn.clone().acquire_owned().await else { return Attempt::TooMany };

@@ -1,4 +1,4 @@
-//! `/login` and `/logout`: the admin token for a cookie.
+//! `/login` and `/logout`: exchange of the admin token for a cookie.
 
 use std::sync::Arc;
 
@@ -16,17 +16,17 @@ use super::same_site;
 use crate::console::state::Console;
 use crate::console::{answer, pages, web};
 
-/// The most bytes of a form.
+/// The largest form, in bytes.
 const FORM: usize = 16 * 1024;
 
-/// Where to go after the login.
+/// The path to redirect to after the login.
 #[derive(Deserialize)]
 struct Target {
     #[serde(default)]
     next: String,
 }
 
-/// What the form sends.
+/// The fields of the form.
 #[derive(Deserialize)]
 struct Credentials {
     token: String,
@@ -34,7 +34,7 @@ struct Credentials {
     next: String,
 }
 
-/// The routes that nobody needs to be logged in for.
+/// The routes that do not require a login.
 pub(in crate::console) fn routes() -> Router<Arc<Console>> {
     Router::new()
         .route("/login", get(form).post(log_in))
@@ -92,7 +92,7 @@ fn with_cookie(mut response: Response, value: &str, request: &HeaderMap) -> Resp
     response
 }
 
-/// Whether a browser came by a proxy that speaks TLS. Whoever forges this gets a cookie that their browser keeps to itself.
+/// Whether a browser connects through a proxy with TLS. Forging this only adds `Secure` to the forger's own cookie.
 fn came_by_https(headers: &HeaderMap) -> bool {
     let field = |name: &str| headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or_default();
     let is_https = |scheme: &str| scheme.trim().eq_ignore_ascii_case("https");
@@ -100,7 +100,7 @@ fn came_by_https(headers: &HeaderMap) -> bool {
     forwarded || field(ORIGIN.as_str()).split_once("://").is_some_and(|(scheme, _)| is_https(scheme))
 }
 
-/// A place on this console, and nowhere else.
+/// A path of this console, never another site.
 fn place(next: &str) -> &str {
     let is_here = next.starts_with('/') && !next.starts_with("//") && !next.contains(['\\', '\r', '\n', '\t']);
     if is_here { next } else { "/" }

@@ -1,8 +1,9 @@
-//! Who may come in: holders of the admin token where one is set, else programs of this machine, and never another site.
+//! Authentication: holders of the admin token if one is configured, else programs on this machine; never pages of other
+//! sites.
 //!
-//! Programs send the token as a bearer. Browsers send it once, by the login form, and get a cookie that no script can
-//! read and no other site can make them send. A request that changes something must come from the console's own pages
-//! or from a program: what a browser sends says where it comes from.
+//! Programs send the token as a bearer token. Browsers send it once, in the login form, and receive a cookie that is
+//! not available to scripts and not sent by other sites. A request that changes something must come from the console's
+//! own pages or from a program: browsers state the origin of such a request.
 
 mod admin_auth;
 mod attempts;
@@ -25,7 +26,7 @@ pub(super) use self::login::routes;
 use super::answer;
 use super::state::Console;
 
-/// Lets a request in or refuses it.
+/// Accepts or rejects a request.
 pub(super) async fn guard(State(console): State<Arc<Console>>, request: Request, next: Next) -> Response {
     match console.auth.admit(request.method(), request.uri(), request.headers()) {
         Ok(()) => next.run(request).await,
@@ -36,7 +37,7 @@ pub(super) async fn guard(State(console): State<Arc<Console>>, request: Request,
     }
 }
 
-/// A browser that asks for a page, not for data.
+/// Whether the client is a browser that requests a page, not data.
 fn wants_page(request: &Request) -> bool {
     let accept = request.headers().get(ACCEPT).and_then(|accept| accept.to_str().ok()).unwrap_or_default();
     request.method() == Method::GET && accept.contains("text/html")

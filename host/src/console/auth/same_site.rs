@@ -1,27 +1,27 @@
-//! Where a browser says that a request comes from: `Origin`, and the fetch metadata that newer ones send.
+//! The origin of a request according to the browser: `Origin`, and fetch metadata (`Sec-Fetch-*`) of newer browsers.
 
 use http::header::ORIGIN;
 use http::uri::Authority;
 use http::{HeaderMap, Method, Uri};
 
-/// Who made a request.
+/// The sender of a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Caller {
-    /// One of the console's own pages, for certain.
+    /// Certainly a page of the console.
     OwnPage,
-    /// A program, or a browser that was told the address or followed a link to it.
+    /// A program, or a browser whose user typed the address or followed a link.
     Unsaid,
-    /// Another site's page.
+    /// A page of another site.
     OtherSite,
 }
 
-/// Who made the request, as far as its fields tell.
+/// The sender of the request according to its header fields.
 pub(super) fn of(method: &Method, headers: &HeaderMap, host: Option<&str>) -> Caller {
     let field = |name: &str| headers.get(name).map(|value| value.to_str().unwrap_or_default());
     if let Some(origin) = field(ORIGIN.as_str()) {
         return if is_same(origin, host) { Caller::OwnPage } else { Caller::OtherSite };
     }
-    // A link on another site may lead here; nothing else there may.
+    // A link on another site may lead here; other requests from there are not allowed.
     let follows_link = *method == Method::GET && field("sec-fetch-mode") == Some("navigate");
     match field("sec-fetch-site") {
         Some("same-origin") => Caller::OwnPage,
@@ -31,7 +31,8 @@ pub(super) fn of(method: &Method, headers: &HeaderMap, host: Option<&str>) -> Ca
     }
 }
 
-/// The console speaks HTTP without TLS. Behind a proxy that adds it, `Host` is the proxy's to keep.
+/// Whether `Origin` is the console itself. The console speaks HTTP without TLS; a proxy that adds TLS must preserve
+/// `Host`.
 fn is_same(origin: &str, host: Option<&str>) -> bool {
     let Ok(origin) = origin.parse::<Uri>() else { return false };
     let (Some(scheme), Some(authority), Some(host)) = (origin.scheme_str(), origin.authority(), host) else {
@@ -43,7 +44,7 @@ fn is_same(origin: &str, host: Option<&str>) -> bool {
     authority.host().eq_ignore_ascii_case(host.host())
         && match scheme {
             "http" => port(authority, "http") == port(&host, "http"),
-            // Only where a proxy serves on the usual port: `Host` then has none.
+            // Only if a proxy serves on the default port: then `Host` has no port.
             "https" => host.port().is_none() && port(authority, "https") == 443,
             _ => false,
         }

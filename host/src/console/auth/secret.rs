@@ -1,8 +1,8 @@
-//! Comparing what somebody sends with a secret.
+//! Comparison of a received value with a secret.
 
 use sha2::{Digest, Sha256};
 
-/// Compares digests, so that the time it takes says nothing about the secret.
+/// Compares digests, so that the duration reveals nothing about the secret.
 pub(super) fn same(given: &str, expected: &str) -> bool {
     Sha256::digest(given) == Sha256::digest(expected)
 }

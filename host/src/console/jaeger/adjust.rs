@@ -1,7 +1,7 @@
-//! What Jaeger's query service does to a trace before anybody sees it: order, duplicates, warnings of clocks that
-//! disagree, tags that belong to the process.
+//! The adjustments that Jaeger's query service makes to a trace: order, duplicates, warnings about clock skew, and tags
+//! that belong to the process.
 //!
-//! Jaeger comes with the adjustment of clocks turned off: it only says what it would do.
+//! In Jaeger the adjustment of clock skew is turned off by default: it only reports what it would change.
 
 use std::collections::HashMap;
 use std::net::Ipv4Addr;
@@ -18,10 +18,10 @@ pub(super) const OF_PROCESS: [&str; 5] = [
     "telemetry.distro.name",
     "telemetry.distro.version",
 ];
-/// Tags in which clients once put IPv4 addresses as numbers.
+/// Tags in which old clients sent IPv4 addresses as numbers.
 pub(super) const ADDRESSES: [&str; 2] = ["ip", "peer.ipv4"];
 
-/// Applies all of it.
+/// Applies all adjustments.
 pub(super) fn adjust(spans: &mut Vec<Span>) {
     sort_tags(spans);
     remove_duplicates(spans);
@@ -32,10 +32,10 @@ pub(super) fn adjust(spans: &mut Vec<Span>) {
     put_parents_first(spans);
 }
 
-/// Changes the process of each span, once for all that share it.
+/// Changes the process of each span, once for all spans that share it.
 fn change_processes(spans: &mut [Span], change: impl Fn(&Process) -> Option<Process>) {
     let mut changed: HashMap<*const Process, Option<Arc<Process>>> = HashMap::new();
-    // The old ones stay alive until the end, so that no address is met twice.
+    // The old processes stay alive until the end, so that no address is reused.
     let old: Vec<_> = spans.iter().map(|span| span.process.clone()).collect();
     for (span, process) in spans.iter_mut().zip(&old) {
         let new = changed.entry(Arc::as_ptr(process)).or_insert_with(|| change(process).map(Arc::new));
@@ -57,7 +57,7 @@ fn sort_tags(spans: &mut [Span]) {
     });
 }
 
-/// The name of the event comes first.
+/// Moves the name of the event to the front.
 fn sort_fields(log: &mut Log) {
     let is_name = |field: &Tag| field.key == "event" && matches!(field.value, TagValue::Text(_));
     let offset = match log.fields.iter().position(is_name) {
@@ -72,7 +72,7 @@ fn sort_fields(log: &mut Log) {
     }
 }
 
-/// A span that was sent twice is there once.
+/// Removes duplicate spans.
 fn remove_duplicates(spans: &mut Vec<Span>) {
     let mut known: HashMap<u64, Vec<Span>> = HashMap::new();
     let counts = spans.iter().fold(HashMap::<u64, usize>::new(), |mut counts, span| {

@@ -1,27 +1,28 @@
-//! What Jaeger says of clocks that disagree. It comes with their adjustment turned off, and only says what it would do.
+//! Jaeger's warnings about clock skew. Its adjustment is turned off by default, so it only reports what it would
+//! change.
 
 use std::collections::{HashMap, HashSet};
 
 use super::duration;
 
-/// When and where a span was. Times are nanoseconds.
+/// Time and host of a span. Times are in nanoseconds.
 pub(super) struct Placed {
     pub id: u64,
     pub parent: Option<u64>,
     pub start: u64,
     pub duration: u64,
-    /// The host by which spans have the same clock; empty where that is not known.
+    /// Spans with the same host share a clock; empty if it is unknown.
     pub host: String,
 }
 
-/// A difference between two clocks, and the host that it was found for.
+/// A clock difference, and the host for which it was computed.
 #[derive(Clone, Copy)]
 struct Skew<'s> {
     nanos: i64,
     host: &'s str,
 }
 
-/// The warnings for each span; `missing` words the one for a parent that is not there.
+/// The warnings for each span; `missing` is the text for a missing parent.
 pub(super) fn warnings(spans: &[Placed], missing: impl Fn(u64) -> String) -> Vec<Vec<String>> {
     let mut said = vec![Vec::new(); spans.len()];
     let (mut by_id, mut seen) = (HashMap::new(), HashSet::new());
@@ -53,7 +54,7 @@ pub(super) fn warnings(spans: &[Placed], missing: impl Fn(u64) -> String) -> Vec
     said
 }
 
-/// From the roots down, without recursion: a trace may be as deep as it likes.
+/// From the roots down, without recursion, because a trace can be arbitrarily deep.
 fn skews(spans: &[Placed], children: &HashMap<u64, Vec<usize>>, roots: Vec<usize>) -> Vec<(usize, i64)> {
     let mut found = Vec::new();
     let mut open: Vec<(usize, Option<(&Placed, Skew<'_>)>)> = roots.into_iter().map(|root| (root, None)).collect();
@@ -73,7 +74,7 @@ fn skews(spans: &[Placed], children: &HashMap<u64, Vec<usize>>, roots: Vec<usize
     found
 }
 
-/// By how much the clock of a child seems to be off.
+/// The apparent clock difference of a child.
 fn difference(child: &Placed, parent: &Placed) -> i64 {
     let (child_start, parent_start) = (child.start as i64, parent.start as i64);
     let (child_took, parent_took) = (child.duration as i64, parent.duration as i64);

@@ -1,4 +1,4 @@
-//! Durations as Go writes and reads them, which is how Jaeger's clients write theirs.
+//! Durations in Go's format, which Jaeger's clients use.
 
 /// The units of Go's `time.ParseDuration`, in nanoseconds.
 const UNITS: [(&str, f64); 8] = [
@@ -12,7 +12,7 @@ const UNITS: [(&str, f64); 8] = [
     ("h", 3600e9),
 ];
 
-/// Reads `1.5s`, `2h45m` or `-3ms`: nanoseconds, or what Go says of it.
+/// Parses `1.5s`, `2h45m` or `-3ms` into nanoseconds, or returns Go's error message.
 pub(super) fn parse(text: &str) -> Result<i64, String> {
     let invalid = || format!("time: invalid duration {text:?}");
     let (negative, mut rest) = match text.as_bytes().first() {
@@ -47,7 +47,7 @@ pub(super) fn parse(text: &str) -> Result<i64, String> {
     Ok(if negative { -nanos as i64 } else { nanos as i64 })
 }
 
-/// Writes nanoseconds as Go does: `1h2m0.5s`, `1.5ms`, `0s`.
+/// Formats nanoseconds as Go does: `1h2m0.5s`, `1.5ms`, `0s`.
 pub(super) fn text(nanos: i64) -> String {
     let (sign, left) = (if nanos < 0 { "-" } else { "" }, nanos.unsigned_abs());
     match left {
@@ -67,7 +67,7 @@ pub(super) fn text(nanos: i64) -> String {
     }
 }
 
-/// A number of units with what is left over behind the point, without zeros at its end.
+/// A number of units with its decimals, without trailing zeros.
 fn decimal(value: u64, unit: u64) -> String {
     let (whole, rest) = (value / unit, value % unit);
     if rest == 0 {

@@ -1,7 +1,7 @@
-//! Jaeger's query API over the trace store: v1, which its UI and Grafana read, and v3, which is OTLP JSON.
+//! Jaeger's query API over the trace store: v1, which its UI and Grafana use, and v3, which returns OTLP JSON.
 //!
-//! Parameters, answers, errors and their statuses are Jaeger's, so that what was written for it works here. Times and
-//! durations of a search are about single spans, as Jaeger has it.
+//! Parameters, responses, errors and their statuses are Jaeger's, so that its clients work. Times and durations in a
+//! search refer to single spans, as in Jaeger.
 
 mod adjust;
 mod clocks;
@@ -25,12 +25,12 @@ use super::state::Console;
 
 pub(super) use self::ui::routes as ui_routes;
 
-/// Everything below `/api`.
+/// The routes below `/api`.
 pub(super) fn routes() -> Router<Arc<Console>> {
     Router::new().nest("/api", api())
 }
 
-/// The API, wherever it is put.
+/// The API, under any base path.
 fn api() -> Router<Arc<Console>> {
     Router::new()
         .route("/services", get(v1::services))
@@ -45,7 +45,7 @@ fn api() -> Router<Arc<Console>> {
         .route("/v3/traces/{id}", get(v3_query::trace))
 }
 
-/// A duration of a search, as Jaeger's clients write them.
+/// A duration in a search, as Jaeger's clients write it.
 pub(super) fn parse_duration(text: &str) -> Result<Duration, String> {
     let nanos = duration::parse(text)?;
     u64::try_from(nanos).map(Duration::from_nanos).map_err(|_| format!("the duration {text:?} is below zero"))

@@ -1,11 +1,11 @@
-//! Jaeger's JSON (`internal/uimodel` of Jaeger): what its UI and Grafana read.
+//! Jaeger's JSON (`internal/uimodel` of Jaeger), which its UI and Grafana read.
 
 use std::collections::BTreeMap;
 
 use serde::Serialize;
 use serde_json::Value;
 
-/// What every answer is wrapped in.
+/// The envelope of every response.
 #[derive(Debug, Serialize)]
 pub(super) struct Structured<T> {
     pub data: T,
@@ -15,7 +15,7 @@ pub(super) struct Structured<T> {
     pub errors: Option<Vec<StructuredError>>,
 }
 
-/// One thing that went wrong.
+/// An error.
 #[derive(Debug, Serialize)]
 pub(super) struct StructuredError {
     #[serde(skip_serializing_if = "is_zero")]
@@ -39,7 +39,7 @@ pub(super) struct Trace {
     pub warnings: Option<Vec<String>>,
 }
 
-/// A span. Times are microseconds.
+/// A span. Times are in microseconds.
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub(super) struct Span {
@@ -58,7 +58,7 @@ pub(super) struct Span {
     pub warnings: Option<Vec<String>>,
 }
 
-/// A span that this one has to do with.
+/// A reference to another span.
 #[derive(Debug, Serialize)]
 pub(super) struct Reference {
     #[serde(rename = "refType")]
@@ -69,7 +69,7 @@ pub(super) struct Reference {
     pub span_id: String,
 }
 
-/// Where spans come from.
+/// A process: the source of spans.
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub(super) struct Process {
@@ -77,14 +77,14 @@ pub(super) struct Process {
     pub tags: Vec<KeyValue>,
 }
 
-/// An event.
+/// A log of a span (an event).
 #[derive(Debug, Serialize)]
 pub(super) struct Log {
     pub timestamp: u64,
     pub fields: Vec<KeyValue>,
 }
 
-/// An attribute.
+/// A tag.
 #[derive(Debug, Serialize)]
 pub(super) struct KeyValue {
     pub key: String,
@@ -101,7 +101,7 @@ pub(super) struct Operation {
     pub span_kind: &'static str,
 }
 
-/// How often one service has called another.
+/// The number of calls from one service to another.
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub(super) struct DependencyLink {
@@ -111,7 +111,7 @@ pub(super) struct DependencyLink {
 }
 
 impl<T> Structured<T> {
-    /// An answer without errors.
+    /// A response without errors.
     pub fn of(data: T, total: usize) -> Structured<T> {
         Structured { data, total, limit: 0, offset: 0, errors: None }
     }

@@ -1,4 +1,4 @@
-//! The parameters of Jaeger's v1 API, read and refused as Jaeger does it.
+//! The parameters of Jaeger's v1 API, parsed and rejected as in Jaeger.
 
 use std::collections::BTreeMap;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -7,37 +7,37 @@ use super::duration;
 use super::trace::Adjusted;
 use crate::trace::{Measured, TraceId, TraceQuery};
 
-/// How many traces are found where nobody says.
+/// The default number of traces.
 const LIMIT: usize = 100;
-/// How far back a search goes where nobody says.
+/// The default lookback of a search.
 const LOOKBACK: Duration = Duration::from_secs(2 * 86_400);
-/// The same for the services' dependencies.
+/// The default lookback of dependencies.
 const DEPENDENCY_LOOKBACK: Duration = Duration::from_secs(86_400);
 
-/// The parameters of a request, each as often as it was given.
+/// The parameters of a request, each with all its values.
 pub(super) struct Parameters(Vec<(String, String)>);
 
-/// Which traces are asked for.
+/// The requested traces.
 #[derive(Debug, PartialEq)]
 pub(super) struct Search {
     pub query: TraceQuery,
-    /// If there are any, only these.
+    /// If not empty, only these.
     pub ids: Vec<u128>,
     pub adjusted: Adjusted,
 }
 
 impl Parameters {
-    /// Reads a query string. What is not UTF-8 is read as far as it is.
+    /// Parses a query string. Invalid UTF-8 is decoded lossily.
     pub fn read(query: &str) -> Parameters {
         Parameters(form_urlencoded::parse(query.as_bytes()).into_owned().collect())
     }
 
-    /// The first value of a parameter; empty where there is none.
+    /// The first value of a parameter; empty if there is none.
     pub fn get(&self, name: &str) -> &str {
         self.all(name).next().unwrap_or_default()
     }
 
-    /// The first value of the first of these that has one, and which that is.
+    /// The first value of the first of these parameters that has one, and its name.
     pub fn any<'n>(&self, names: &[&'n str]) -> Option<(&'n str, &str)> {
         names.iter().map(|name| (*name, self.get(name))).find(|(_, value)| !value.is_empty())
     }
@@ -46,7 +46,7 @@ impl Parameters {
         self.0.iter().filter(move |(known, _)| known == name).map(|(_, value)| value.as_str())
     }
 
-    /// The parameters of `/api/traces`.
+    /// Parses the parameters of `/api/traces`.
     pub fn search(&self, now: SystemTime) -> Result<Search, String> {
         let before = self.micros("end")?.unwrap_or(now);
         let after = match self.micros("start")? {
@@ -92,7 +92,7 @@ impl Parameters {
         Ok(Search { query, ids, adjusted })
     }
 
-    /// The time that `/api/dependencies` is asked about.
+    /// The time range of `/api/dependencies`.
     pub fn dependencies(&self, now: SystemTime) -> Result<(SystemTime, SystemTime), String> {
         let end = self.time("endTs", 1_000_000)?.unwrap_or(now);
         let lookback = match self.get("lookback") {
@@ -105,7 +105,7 @@ impl Parameters {
         Ok((end.checked_sub(lookback).unwrap_or(UNIX_EPOCH), end))
     }
 
-    /// Whether traces are asked for as they were stored.
+    /// Whether traces are requested as adjusted or as stored.
     pub fn adjusted(&self) -> Result<Adjusted, String> {
         match self.get("raw") {
             "" => Ok(Adjusted::Yes),
@@ -132,7 +132,7 @@ impl Parameters {
         }
     }
 
-    /// Jaeger's UI sends it with `start`, and then it says nothing new.
+    /// Jaeger's UI sends it together with `start`, and then it is redundant.
     fn lookback(&self) -> Option<Duration> {
         let text = self.get("lookback");
         let (text, days) = text.strip_suffix('d').map_or((text.to_owned(), 1), |days| (format!("{days}h"), 24));
@@ -145,7 +145,7 @@ impl Parameters {
             "" => Ok(None),
             text => {
                 let nanos = duration::parse(text).map_err(|error| of_parameter(name, &error))?;
-                // None at all is no bound.
+                // A missing value is no bound.
                 Ok((nanos > 0).then(|| Duration::from_nanos(nanos.unsigned_abs())))
             }
         }
@@ -180,19 +180,19 @@ pub(super) fn parse_id(text: &str) -> Result<u128, String> {
     id.ok_or_else(|| format!("strconv.ParseUint: parsing {:?}: invalid syntax", bad_half(text)))
 }
 
-/// Jaeger reads an id in two halves and complains of the first that is wrong.
+/// Jaeger parses an id in two halves and reports the first invalid one.
 fn bad_half(text: &str) -> &str {
     let Some((high, low)) = text.len().checked_sub(16).and_then(|at| text.split_at_checked(at)) else { return text };
     let is_bad = !high.is_empty() && !high.bytes().all(|byte| byte.is_ascii_hexdigit());
     if is_bad { high } else { low }
 }
 
-/// The id as the store has it.
+/// The id in the store's form.
 pub(super) fn stored_id(id: u128) -> TraceId {
     TraceId::from(id)
 }
 
-/// What Go's `strconv.ParseInt` says.
+/// The error message of Go's `strconv.ParseInt`.
 fn go_int(text: &str, least: i64, most: i64) -> Result<i64, String> {
     let digits = text.strip_prefix(['+', '-']).unwrap_or(text);
     if digits.is_empty() || !digits.bytes().all(|byte| byte.is_ascii_digit()) {
@@ -202,7 +202,7 @@ fn go_int(text: &str, least: i64, most: i64) -> Result<i64, String> {
     number.ok_or_else(|| format!("strconv.ParseInt: parsing {text:?}: value out of range"))
 }
 
-/// What Go's `strconv.ParseBool` says.
+/// The error message of Go's `strconv.ParseBool`.
 pub(super) fn go_bool(text: &str) -> Result<bool, String> {
     match text {
         "1" | "t" | "T" | "TRUE" | "true" | "True" => Ok(true),

@@ -1,4 +1,4 @@
-//! A trace as Jaeger sees it inside, between the store and its JSON: what its translator makes of OTLP.
+//! A trace in Jaeger's internal model, between the store and its JSON, as Jaeger's translator converts OTLP.
 
 use std::cmp::Ordering;
 use std::sync::Arc;
@@ -6,7 +6,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use crate::trace::{AnyValue, SpanGroup, SpanId, SpanKind, StoredEvent, StoredSpan, StoredStatus, StoredTrace};
 
-/// The attribute in which Jaeger keeps its warnings of a span.
+/// The attribute in which Jaeger stores warnings about a span.
 const WARNINGS: &str = "@jaeger@warnings";
 
 /// The value of a tag, in the order of Jaeger's types.
@@ -26,14 +26,14 @@ pub(super) struct Tag {
     pub value: TagValue,
 }
 
-/// Which way a span refers to another.
+/// The type of a reference to another span.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum RefType {
     ChildOf,
     FollowsFrom,
 }
 
-/// A span that one has to do with.
+/// A reference to another span.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) struct SpanRef {
     pub kind: RefType,
@@ -41,21 +41,21 @@ pub(super) struct SpanRef {
     pub span: u64,
 }
 
-/// Where spans come from.
+/// A process: the source of spans.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) struct Process {
     pub service: Arc<str>,
     pub tags: Vec<Tag>,
 }
 
-/// An event: when, in nanoseconds, and its fields.
+/// A log (an event): its time, in nanoseconds, and its fields.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) struct Log {
     pub time: u64,
     pub fields: Vec<Tag>,
 }
 
-/// A span. Times are nanoseconds.
+/// A span. Times are in nanoseconds.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) struct Span {
     pub trace: u128,
@@ -71,12 +71,12 @@ pub(super) struct Span {
 }
 
 impl Tag {
-    /// A tag with a text.
+    /// A string tag.
     pub fn text(key: &str, value: impl Into<String>) -> Tag {
         Tag { key: key.to_owned(), value: TagValue::Text(value.into()) }
     }
 
-    /// By key, then by type, then by value.
+    /// Sorted by key, then by type, then by value.
     pub fn order(&self, other: &Tag) -> Ordering {
         self.key.cmp(&other.key).then_with(|| self.value.order(&other.value))
     }
@@ -106,7 +106,7 @@ impl TagValue {
 }
 
 impl Span {
-    /// Its parent in this trace: the first that it is a child of, else the first that it follows from.
+    /// Its parent in this trace: its first child-of reference, else its first follows-from reference.
     pub fn parent(&self) -> Option<u64> {
         let here = || self.references.iter().filter(|reference| reference.trace == self.trace);
         let child = here().find(|reference| reference.kind == RefType::ChildOf);
@@ -144,7 +144,7 @@ fn span(group: &SpanGroup, stored: &StoredSpan, process: Arc<Process>) -> Span {
     }
 }
 
-/// The parent comes first, unless a link says something else of it.
+/// The parent comes first, unless a link specifies another type for it.
 fn references(stored: &StoredSpan, trace: u128) -> Vec<SpanRef> {
     let parent = number(stored.parent);
     let mut references = Vec::with_capacity(stored.links.len() + 1);
@@ -192,7 +192,7 @@ fn tags(group: &SpanGroup, stored: &StoredSpan) -> Vec<Tag> {
     tags
 }
 
-/// The kind as Jaeger writes it; empty where it was not said.
+/// The kind as Jaeger writes it; empty if it is unset.
 pub(super) fn kind_name(kind: Option<&SpanKind>) -> &'static str {
     match kind {
         None => "",
@@ -237,7 +237,7 @@ fn tag((key, value): &(String, AnyValue)) -> Tag {
     Tag { key: key.clone(), value }
 }
 
-/// Go escapes what could be markup in JSON.
+/// Escapes characters that could be markup, as Go does in JSON.
 fn go_json(json: &str) -> String {
     let mut text = String::with_capacity(json.len());
     for letter in json.chars() {

@@ -1,4 +1,4 @@
-//! A stored trace as Jaeger's JSON.
+//! Converts a stored trace to Jaeger's JSON.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -12,19 +12,19 @@ use super::model::{self, KeyValue, Reference, Trace};
 use super::span::{self, Process, RefType, Span, Tag, TagValue};
 use crate::trace::StoredTrace;
 
-/// The largest integer that JavaScript can tell from its neighbours.
+/// The largest integer that JavaScript represents exactly (2^53 - 1).
 const SAFE: u64 = (1 << 53) - 1;
 
-/// Whether a trace is shown as it was stored.
+/// Whether a trace is shown unadjusted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Adjusted {
-    /// As Jaeger's query service adjusts it.
+    /// Adjusted as by Jaeger's query service.
     Yes,
-    /// As it was stored.
+    /// As stored.
     Raw,
 }
 
-/// The trace as its UI reads it.
+/// The trace in the form of Jaeger's UI.
 pub(super) fn trace(stored: &StoredTrace, adjusted: Adjusted) -> Trace {
     let mut spans = span::spans(stored);
     if adjusted == Adjusted::Yes {
@@ -40,7 +40,7 @@ pub(super) fn trace(stored: &StoredTrace, adjusted: Adjusted) -> Trace {
     }
 }
 
-/// A trace id without the first half where that is empty.
+/// A trace id, without its first half if that is zero.
 pub(super) fn trace_id(id: u128) -> String {
     if id >> 64 == 0 { format!("{id:016x}") } else { format!("{id:032x}") }
 }
@@ -88,7 +88,7 @@ fn key_value(tag: Tag) -> KeyValue {
     KeyValue { key: tag.key, kind, value }
 }
 
-/// The processes of a trace, each under a key of its own: p1, p2 and so on.
+/// The processes of a trace, with the keys p1, p2 and so on.
 #[derive(Default)]
 struct Processes {
     known: Vec<Arc<Process>>,

@@ -1,6 +1,7 @@
-//! `/jaeger/`: a build of Jaeger's own UI, from a folder, over the traces of the store.
+//! `/jaeger/`: serves a build of Jaeger's own UI from a folder, with the traces of the store.
 //!
-//! It is one page that asks the API below its own base path; that path is written into `index.html`, as Jaeger does it.
+//! The UI is a single page that requests the API below its own base path, which is written into `index.html`, as in
+//! Jaeger.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -15,12 +16,12 @@ use super::api;
 use crate::console::answer;
 use crate::console::state::Console;
 
-/// Where the UI is.
+/// The path of the UI.
 const BASE: &str = "/jaeger";
-/// The largest `index.html` that is read.
+/// The largest `index.html` that is read, in bytes.
 const PAGE: u64 = 1 << 20;
 
-/// Serves the files in `folder`. Any other path there is the page itself, which knows what it means.
+/// Serves the files in `folder`. Every other path returns the page itself, which does its own routing.
 pub(in crate::console) fn routes(folder: &Path) -> Router<Arc<Console>> {
     let page = folder.join("index.html");
     let index = move || index(page.clone());
@@ -46,7 +47,7 @@ async fn read(page: &Path) -> std::io::Result<String> {
     tokio::fs::read_to_string(page).await
 }
 
-/// The page with the base path that it is served at.
+/// The page with its base path inserted.
 fn rebased(page: &str) -> String {
     page.replace("<base href=\"/\"", &format!("<base href=\"{BASE}/\""))
 }

@@ -1,4 +1,4 @@
-//! `/api/...`: what is asked, and what is answered.
+//! Jaeger's v1 API: the routes below `/api`.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -17,7 +17,7 @@ use crate::console::answer;
 use crate::console::state::{Busy, Console};
 use crate::trace::{Dependency, TraceStore};
 
-/// What Jaeger says of a trace that it does not have.
+/// Jaeger's message for a missing trace.
 pub(super) const NOT_FOUND: &str = "trace not found";
 
 /// `GET /api/services`.
@@ -78,7 +78,7 @@ pub(super) async fn search(State(console): State<Arc<Console>>, RawQuery(query):
     console.query(move |store| by_ids(store, &ids, adjusted)).await.unwrap_or_else(busy_answer)
 }
 
-/// Those that are there; of each of the others the answer says that it is not.
+/// Returns the existing traces; the response has an error for each missing one.
 fn by_ids(store: &TraceStore, ids: &[u128], adjusted: Adjusted) -> Response {
     let (mut found, mut missing) = (Vec::new(), Vec::new());
     for id in ids {
@@ -131,7 +131,7 @@ pub(super) async fn dependencies(State(console): State<Arc<Console>>, RawQuery(q
     answer::json(&Structured::of(links.collect::<Vec<_>>(), 0))
 }
 
-/// A list of names, which Jaeger leaves out where it is empty.
+/// A list of names, which Jaeger omits if it is empty.
 fn names(names: Vec<String>) -> Response {
     let total = names.len();
     answer::json(&Structured::of((total > 0).then_some(names), total))
@@ -141,7 +141,7 @@ fn busy_answer(busy: Busy) -> Response {
     refuse(StatusCode::SERVICE_UNAVAILABLE, busy.to_string())
 }
 
-/// An answer that says what is wrong.
+/// An error response.
 fn refuse(status: StatusCode, message: String) -> Response {
     #[derive(Serialize)]
     struct Nothing;

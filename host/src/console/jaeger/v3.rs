@@ -1,4 +1,4 @@
-//! Traces as OTLP JSON (the v3 API of Jaeger): the protobuf JSON mapping with ids in hexadecimal, as OTLP has it.
+//! Traces as OTLP JSON (Jaeger's v3 API): the protobuf JSON mapping, with ids in hexadecimal as OTLP specifies.
 
 use std::net::Ipv4Addr;
 
@@ -15,12 +15,12 @@ use crate::trace::{
     TraceId,
 };
 
-/// The attribute in which Jaeger keeps its warnings of a span.
+/// The attribute in which Jaeger stores warnings about a span.
 const WARNINGS: &str = "@jaeger@warnings";
-/// The attributes of a Resource that tell hosts apart.
+/// The Resource attributes that identify hosts.
 const HOST: [&str; 3] = ["host.id", "host.ip", "host.name"];
 
-/// Traces as Jaeger wraps them.
+/// Jaeger's envelope for traces.
 pub(super) fn wrapped(traces: &[StoredTrace], adjusted: Adjusted) -> Value {
     let groups: Vec<Value> = traces.iter().flat_map(|trace| resource_spans(trace, adjusted)).collect();
     json!({ "result": { "resourceSpans": groups } })
@@ -56,7 +56,7 @@ fn resource_spans(trace: &StoredTrace, adjusted: Adjusted) -> Vec<Value> {
     groups.collect()
 }
 
-/// What is wrong with the clocks, for each span in order.
+/// The warnings about clock skew, for each span in order.
 fn warnings(trace: &StoredTrace) -> Vec<Vec<String>> {
     let number = |id: SpanId| u64::from_be_bytes(id.to_bytes());
     let placed = trace.spans().map(|(group, span)| Placed {
@@ -109,7 +109,7 @@ fn span(group: &SpanGroup, stored: &StoredSpan, adjusted: Adjusted) -> Value {
     span.into()
 }
 
-/// A span as Jaeger's query service shows it. What belongs to the Resource is moved there.
+/// A span as Jaeger's query service returns it. Attributes that belong to the Resource are moved there.
 fn adjust(stored: &StoredSpan, resource: &mut Pairs, warnings: Vec<String>) -> StoredSpan {
     let mut span = stored.clone();
     for (key, value) in span.attributes.extract_if(.., |(key, _)| OF_PROCESS.contains(&key.as_str())) {
@@ -156,7 +156,7 @@ fn link(stored: &StoredLink, adjusted: Adjusted) -> Value {
     link.into()
 }
 
-/// The number that OTLP has for a kind.
+/// OTLP's number of a span kind.
 fn kind(kind: Option<&SpanKind>) -> u32 {
     match kind {
         None => 0,
@@ -212,7 +212,7 @@ fn any(value: &AnyValue) -> Value {
     }
 }
 
-/// As the JSON mapping of protobuf writes them.
+/// Formats non-finite numbers as the JSON mapping of protobuf does.
 fn non_finite(number: f64) -> &'static str {
     match number {
         _ if number.is_nan() => "NaN",

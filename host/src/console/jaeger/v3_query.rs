@@ -1,6 +1,6 @@
-//! `/api/v3/...`: what is asked, and what is answered.
+//! Jaeger's v3 API: the routes below `/api/v3`.
 //!
-//! Parameters are read in the form of protobuf JSON and in the older one with underscores.
+//! Parameters are accepted in the form of protobuf JSON and in the older one with underscores.
 
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
@@ -18,7 +18,7 @@ use crate::console::state::{Busy, Console};
 use crate::console::{answer, timestamp};
 use crate::trace::{Measured, TraceQuery, TraceStore};
 
-/// How many traces are found where nobody says.
+/// The default number of traces.
 const LIMIT: usize = 100;
 
 const SERVICE: [&str; 2] = ["query.serviceName", "query.service_name"];

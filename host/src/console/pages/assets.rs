@@ -1,9 +1,9 @@
-//! The stylesheet, the script and the icon, and the headers under which pages are served.
+//! The stylesheet, the script and the icon, and the response headers of pages.
 
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::LazyLock;
 
-/// What a page may load: the console's own assets, and nothing inline.
+/// The Content-Security-Policy: only the console's own assets, and nothing inline.
 pub(in crate::console) const CONTENT_SECURITY_POLICY: &str = "default-src 'none'; style-src 'self'; \
     script-src 'self'; img-src 'self'; connect-src 'self'; form-action 'self'; base-uri 'none'; \
     frame-ancestors 'none'";
@@ -12,19 +12,19 @@ const STYLE: &str = include_str!("console.css");
 const SCRIPT: &str = include_str!("console.js");
 const ICON: &str = include_str!("icon.svg");
 
-/// Of the assets' content, so that a browser never combines the assets of two versions of the host.
+/// A hash of the assets' content, so that a browser never combines the assets of two versions of the host.
 static VERSION: LazyLock<String> = LazyLock::new(|| {
     let mut hasher = DefaultHasher::new();
     (STYLE, SCRIPT, ICON).hash(&mut hasher);
     format!("{:016x}", hasher.finish())
 });
 
-/// The address of an asset. It changes with the content.
+/// The URL of an asset, which changes with its content.
 pub(super) fn path(name: &str) -> String {
     format!("/assets/{}/{name}", *VERSION)
 }
 
-/// An asset with its content type.
+/// An asset, with its content type.
 pub(in crate::console) fn find(name: &str) -> Option<(&'static str, &'static str)> {
     match name {
         "console.css" => Some(("text/css; charset=utf-8", STYLE)),

@@ -5,11 +5,11 @@ use maud::{Markup, html};
 use super::model::Sample;
 use super::units;
 
-/// The drawing's own units; the page stretches it.
+/// The size in SVG user units; the page scales it.
 const WIDTH: f64 = 300.0;
 const HEIGHT: f64 = 40.0;
 
-/// Requests per interval as bars, with the failed ones at the foot.
+/// Requests per interval as bars, with the failed ones at the bottom.
 pub(super) fn requests(samples: &[Sample], slots: usize) -> Markup {
     let most = samples.iter().map(|sample| sample.rate).fold(1.0, f64::max);
     let step = WIDTH / slots.max(1) as f64;
@@ -57,7 +57,7 @@ pub(super) fn latency(samples: &[Sample], slots: usize) -> Markup {
     }
 }
 
-/// A line that breaks where nothing was measured. A single measurement is drawn as a short stroke.
+/// A line that is interrupted where there are no samples. A single sample is drawn as a short line.
 fn path(samples: &[Sample], slots: usize, height: impl Fn(&Sample) -> Option<f64>) -> String {
     let step = WIDTH / slots.max(1) as f64;
     let first = slots.saturating_sub(samples.len());

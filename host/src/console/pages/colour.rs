@@ -1,15 +1,15 @@
-//! Which colour a service has: the same on every page as far as ten colours go round.
+//! The colours of services: the same on every page, as far as ten colours suffice.
 
 use std::collections::BTreeMap;
 
 /// Colours in the stylesheet, named `c0` to `c9`.
 const COLOURS: usize = 10;
 
-/// The class of each service's colour.
+/// The CSS class of each service's colour.
 pub(super) struct Colours(BTreeMap<String, usize>);
 
 impl Colours {
-    /// Each service has the colour that its name leads to, or the next one that is free.
+    /// Assigns each service the colour that its name hashes to, or the next free one.
     pub fn of<'a>(services: impl IntoIterator<Item = &'a str>) -> Colours {
         let mut given = BTreeMap::<String, usize>::new();
         let mut names: Vec<_> = services.into_iter().collect();
@@ -23,13 +23,13 @@ impl Colours {
         Colours(given)
     }
 
-    /// The class for a service.
+    /// The CSS class of a service.
     pub fn class(&self, service: &str) -> String {
         format!("c{}", self.0.get(service).copied().unwrap_or_default())
     }
 }
 
-/// FNV-1a: the same in every process.
+/// FNV-1a, which yields the same hash in every process.
 fn hash(name: &str) -> usize {
     let mix = |hash: u32, byte: u8| (hash ^ u32::from(byte)).wrapping_mul(0x0100_0193);
     name.bytes().fold(0x811c_9dc5, mix) as usize

@@ -1,6 +1,6 @@
-//! `/compare`: two traces, path by path.
+//! `/compare`: compares two traces, path by path.
 //!
-//! Spans are matched by the names on the way to them. What happened several times at one place is taken together.
+//! Spans are matched by the names of their ancestors and their own. Several spans at one path are merged.
 
 use std::collections::HashMap;
 use std::time::Duration;
@@ -12,12 +12,12 @@ use super::model::{Kind, Value, find};
 use super::tree::{Node, Trace};
 use super::{chart, text, traces, units};
 
-/// The most places that are shown.
+/// The largest number of paths shown.
 const PLACES: usize = 1000;
 /// The deepest indentation.
 const DEPTH: usize = 24;
 
-/// A place in either trace.
+/// A path in either trace.
 struct Place {
     depth: usize,
     service: String,
@@ -25,7 +25,7 @@ struct Place {
     sides: [Side; 2],
 }
 
-/// What happened at a place in one trace.
+/// The spans at a path in one trace.
 #[derive(Clone, Copy, Default)]
 struct Side {
     spans: usize,
@@ -83,7 +83,7 @@ fn side(letter: &str, trace: &Trace, other: &Trace) -> Markup {
     }
 }
 
-/// What the server spans say differently of who served: versions and digests, by service.
+/// How the server spans of both traces differ in generation, digest and status, by service.
 fn differences(a: &Trace, b: &Trace) -> Markup {
     let mut rows = Vec::new();
     for service in a.services().into_iter().filter(|service| b.services().contains(service)) {
@@ -166,7 +166,7 @@ fn cells(side: Side) -> Markup {
     }
 }
 
-/// The places of both traces in the order of the first, each new place of the second after its parent's others.
+/// The paths of both traces in the order of the first; new paths of the second follow their parent's others.
 fn places(a: &Trace, b: &Trace) -> Vec<Place> {
     let mut all = Places::default();
     all.add(a, 0);
@@ -178,7 +178,7 @@ fn places(a: &Trace, b: &Trace) -> Vec<Place> {
 struct Places {
     found: Vec<Place>,
     parents: Vec<Option<usize>>,
-    /// By parent, service and name.
+    /// The index of a path by its parent, service and name.
     index: HashMap<(Option<usize>, String, String), usize>,
 }
 

@@ -1,20 +1,20 @@
-//! The request of a trace as a command to send it again.
+//! Formats the request of a trace as a curl command.
 
 use std::fmt::Write;
 
 use super::model::{Kind, Span, Value, find};
 
-/// What was left out of a URL before it was recorded stands there as this.
+/// The placeholder for parts of a URL that were redacted before recording.
 const REDACTED: &str = "REDACTED";
 
-/// A command, and whether parts of the URL were kept out of the trace.
+/// A command, and whether parts of the URL are redacted.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Curl {
     pub command: String,
     pub redacted: bool,
 }
 
-/// The command for a server span that says what was asked.
+/// The command for a server span with request attributes.
 pub(super) fn of(span: &Span) -> Option<Curl> {
     let text = |key| match find(&span.attributes, key) {
         Some(Value::Text(text)) => Some(text.as_str()),
@@ -45,14 +45,14 @@ pub(super) fn of(span: &Span) -> Option<Curl> {
     Some(Curl { command, redacted })
 }
 
-/// A URL of printable ASCII: whatever else came over the wire is percent-encoded.
+/// A URL of printable ASCII: all other bytes are percent-encoded.
 fn address(url: &str) -> String {
     let plain = |byte: u8| byte.is_ascii_graphic();
     url.bytes().map(|byte| if plain(byte) { char::from(byte).to_string() } else { format!("%{byte:02X}") }).collect()
 }
 
-/// One word for a POSIX shell. Square brackets and braces are taken literally by a shell between quotes, but curl
-/// reads them as a pattern, so such words need no globbing.
+/// Quotes a word for a POSIX shell. A quoted square bracket or brace is literal to a shell, but curl treats it as a
+/// glob, so such words need globbing turned off.
 fn quoted(word: &str) -> String {
     let plain = |letter: char| letter.is_ascii_alphanumeric() || "-._~/:".contains(letter);
     let globbed = word.contains(['[', ']', '{', '}']);

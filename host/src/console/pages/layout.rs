@@ -1,10 +1,10 @@
-//! What all pages have in common: head, navigation, help.
+//! The common layout of all pages: head, navigation, help.
 
 use maud::{DOCTYPE, Markup, html};
 
 use super::{assets, text};
 
-/// Which page is shown.
+/// The current page.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::console) enum Here {
     Services,
@@ -12,14 +12,14 @@ pub(in crate::console) enum Here {
     Elsewhere,
 }
 
-/// Whether a page follows what happens on the host.
+/// Whether a page follows changes on the host.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Updates {
     Live,
     Fixed,
 }
 
-/// A whole page around its main part.
+/// A complete page around its main part.
 pub(super) fn page(title: &str, here: Here, updates: Updates, main: &Markup) -> Markup {
     html! {
         (DOCTYPE)
@@ -93,7 +93,7 @@ fn help() -> Markup {
     }
 }
 
-/// A page that says what is wrong with a request.
+/// An error page.
 pub(in crate::console) fn problem(title: &str, detail: &str) -> Markup {
     page(
         title,

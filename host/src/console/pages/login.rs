@@ -1,10 +1,10 @@
-//! The form for the admin token.
+//! The login form for the admin token.
 
 use maud::{Markup, html};
 
 use super::layout::{Here, Updates, page};
 
-/// The form; `refused` says that the token given before was wrong, `next` is where to go afterwards.
+/// The form. `refused` means that the previous token was wrong; `next` is the path to redirect to after the login.
 pub(in crate::console) fn login(refused: bool, next: &str) -> Markup {
     page(
         "Sign in",

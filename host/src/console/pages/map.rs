@@ -1,4 +1,4 @@
-//! Which service of a trace calls which, as a drawing: callers at the left.
+//! The service map of a trace, as a drawing: callers on the left.
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 
@@ -9,7 +9,7 @@ use super::model::{Kind, Value, find};
 use super::tree::Trace;
 use super::{text, units};
 
-/// The most services that are drawn.
+/// The largest number of services drawn.
 const MOST: usize = 24;
 const BOX: (f64, f64) = (176.0, 40.0);
 const GAP: (f64, f64) = (84.0, 18.0);
@@ -18,13 +18,13 @@ const GAP: (f64, f64) = (84.0, 18.0);
 struct Place {
     spans: usize,
     errors: usize,
-    /// Not a service of the trace, but something that one of them calls.
+    /// Not a service of the trace, but an origin that one of them calls.
     outside: bool,
     column: usize,
     row: usize,
 }
 
-/// What is drawn: places by name, and calls between them with their number and how many failed.
+/// The drawing's nodes by name, and the calls between them with their number and number of failures.
 #[derive(Default)]
 struct Map {
     places: BTreeMap<String, Place>,
@@ -42,7 +42,7 @@ impl Map {
             if let Some(parent) = parent.filter(|parent| parent.span.service != *service) {
                 map.call(&parent.span.service, service, failed);
             }
-            // A call that no span answered left this host.
+            // A call without a server span as its child left this host.
             let target = find(&node.span.attributes, "server.address");
             if let (Kind::Client, false, Some(Value::Text(host))) = (node.span.kind, callers.contains(&at), target) {
                 let outside = match find(&node.span.attributes, "server.port") {
@@ -75,7 +75,7 @@ impl Map {
         }
     }
 
-    /// Gives each place the column after its first caller's, found from those that nobody calls.
+    /// Assigns each node the column after its first caller's, starting from nodes without callers.
     fn arrange(&mut self) {
         let called: BTreeSet<_> = self.calls.keys().map(|(_, to)| to.clone()).collect();
         let mut open: Vec<_> = self.places.keys().filter(|name| !called.contains(*name)).cloned().collect();

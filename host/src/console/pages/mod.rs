@@ -1,9 +1,9 @@
-//! The console's web pages: view models in, HTML out.
+//! The console's web pages: renders view models as HTML.
 //!
-//! Everything here is pure; `console::web` makes the view models and answers requests. The pages work without script:
-//! what can be expanded is a `<details>`, what can be done is a form. The script adds live updates, keys and the theme.
-//! Nothing is inline and nothing comes from elsewhere, so the Content-Security-Policy allows the host's own two assets
-//! and no more. Positions and widths are attributes of SVG elements, since inline styles are not allowed.
+//! Everything here is pure; `console::web` creates the view models and handles requests. The pages work without the
+//! script: expandable parts are `<details>`, actions are forms. The script adds live updates, keyboard shortcuts and
+//! the theme. Nothing is inline or from other origins, so the Content-Security-Policy allows only the host's own two
+//! assets. Positions and widths are attributes of SVG elements, because inline styles are not allowed.
 
 pub(super) mod assets;
 mod chart;
@@ -34,7 +34,7 @@ pub(crate) use self::tree::tests as sample;
 pub(crate) use self::tree::{Node, Trace};
 use crate::printable::printable;
 
-/// Text from outside on one line: escaped by the template engine, and with its control characters visible.
+/// External text on one line: escaped by the template engine, and with control characters made visible.
 fn text(text: &str) -> Markup {
     html! { (printable(text).as_ref()) }
 }

@@ -1,4 +1,4 @@
-//! What the pages show: plain values, made elsewhere from the host's reports and the trace store.
+//! View models of the pages: plain values, created from the host's reports and the trace store.
 
 use std::fmt;
 use std::sync::Arc;
@@ -36,7 +36,7 @@ pub(crate) fn find<'a>(attributes: &'a [Attribute], key: &str) -> Option<&'a Val
     attributes.iter().find(|attribute| attribute.key == key).map(|attribute| &attribute.value)
 }
 
-/// The side of a call that a span tells of.
+/// The side of a call that a span records.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Kind {
     Server,
@@ -58,7 +58,7 @@ impl Kind {
     }
 }
 
-/// Something that happened during a span.
+/// A span event.
 #[derive(Clone, Debug)]
 pub(crate) struct Event {
     pub name: String,
@@ -66,32 +66,32 @@ pub(crate) struct Event {
     pub attributes: Vec<Attribute>,
 }
 
-/// Another span that a span has to do with, perhaps of another trace.
+/// A span link, possibly to another trace.
 #[derive(Clone, Debug)]
 pub(crate) struct Link {
     pub trace: String,
     pub span: String,
 }
 
-/// One span as it was recorded.
+/// A recorded span.
 #[derive(Clone, Debug)]
 pub(crate) struct Span {
     pub id: String,
-    /// None for a root.
+    /// `None` for a root.
     pub parent: Option<String>,
     pub service: String,
     pub name: String,
     pub kind: Kind,
     pub start: SystemTime,
     pub duration: Duration,
-    /// What went wrong, perhaps without words.
+    /// The description of an error status, possibly empty.
     pub error: Option<String>,
     pub attributes: Vec<Attribute>,
-    /// Attributes and events that were over the limits.
+    /// The number of attributes and events dropped because of limits.
     pub dropped: u32,
     pub events: Vec<Event>,
     pub links: Vec<Link>,
-    /// Shared by all spans of one version of a service.
+    /// Resource attributes, shared by all spans of one version of a service.
     pub resource: Arc<Vec<Attribute>>,
 }
 
@@ -99,7 +99,7 @@ pub(crate) struct Span {
 #[derive(Clone, Debug)]
 pub(crate) struct Log {
     pub time: SystemTime,
-    /// As in `WARN`.
+    /// Such as `WARN`.
     pub severity: String,
     pub service: String,
     pub span: String,
@@ -107,7 +107,7 @@ pub(crate) struct Log {
     pub attributes: Vec<Attribute>,
 }
 
-/// One trace in a list.
+/// A trace in a list.
 #[derive(Clone, Debug)]
 pub(crate) struct TraceRow {
     pub id: String,
@@ -126,27 +126,27 @@ pub(crate) struct TraceRow {
 pub(crate) struct ServiceView {
     pub name: String,
     pub kind: String,
-    /// Where it answers, as in `http://localhost:8000`.
+    /// Its URL, such as `http://localhost:8000`.
     pub url: String,
     pub state: String,
     pub in_flight: usize,
-    /// The version that serves and, where one is on trial, the canary.
+    /// The serving version and, if one is running, the canary.
     pub versions: Vec<VersionView>,
-    /// The generation that a rollback goes to.
+    /// The generation that a rollback returns to.
     pub earlier: Option<u64>,
-    /// The last minutes, the oldest first.
+    /// Samples of the last minutes, oldest first.
     pub samples: Vec<Sample>,
-    /// Swaps, the latest first.
+    /// Swaps, latest first.
     pub swaps: Vec<SwapView>,
     pub last_error: Option<String>,
-    /// Paths that can be tried with a plain GET request.
+    /// Paths that can be requested with a plain GET.
     pub examples: Vec<String>,
 }
 
-/// How one version of a service does.
+/// Request statistics of one version of a service.
 #[derive(Clone, Debug)]
 pub(crate) struct VersionView {
-    /// The share of the traces that it serves, in percent, where it is a canary.
+    /// The share of traces that it serves, in percent, if it is a canary.
     pub canary_percent: Option<f64>,
     pub version: String,
     pub generation: u64,
@@ -159,7 +159,7 @@ pub(crate) struct VersionView {
     pub p99_ms: Option<f64>,
 }
 
-/// What happened in one interval of the last minutes.
+/// One sample of the last minutes.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Sample {
     /// Requests per second.
@@ -170,20 +170,20 @@ pub(crate) struct Sample {
     pub p99_ms: Option<f64>,
 }
 
-/// A swap, rollback, promotion or abort, done or refused.
+/// A swap, rollback, promotion or abort, successful or not.
 #[derive(Clone, Debug)]
 pub(crate) struct SwapView {
     pub time: SystemTime,
     pub outcome: String,
     pub generation: Option<u64>,
     pub digest: Option<String>,
-    /// Why it was refused or rolled back.
+    /// Why it was rejected or rolled back.
     pub reason: Option<String>,
     pub duration: Duration,
 }
 
 impl SwapView {
-    /// Whether the new version did not come to serve, or did not stay.
+    /// Whether the new version never served, or was rolled back.
     pub fn failed(&self) -> bool {
         self.reason.is_some() || self.outcome == "refused"
     }

@@ -1,4 +1,4 @@
-//! The traces of a list as points: time to the right, duration upwards on a logarithmic scale.
+//! The traces of a list as a scatter plot: time on the x axis, duration on a logarithmic y axis.
 
 use std::time::{Duration, SystemTime};
 
@@ -10,11 +10,11 @@ use super::units;
 
 const WIDTH: f64 = 1000.0;
 const HEIGHT: f64 = 150.0;
-/// Left of the points stand the durations, below them the times.
+/// The margins for the axis labels: durations at the left, times at the bottom.
 const LEFT: f64 = 64.0;
 const FOOT: f64 = 18.0;
 
-/// The bounds of what is drawn.
+/// The ranges of the axes.
 struct Scale {
     from: SystemTime,
     span: f64,
@@ -43,7 +43,7 @@ impl Scale {
         round((HEIGHT - FOOT) * (1.0 - share) + 4.0 * (2.0 * share - 1.0))
     }
 
-    /// Round durations between the bounds, at most six: powers of ten, and between them where there are few.
+    /// At most six round durations within the range: powers of ten, and values between them if there are few.
     fn marks(&self) -> Vec<f64> {
         let powers = || (-6..4).map(|power| 10_f64.powi(power));
         let fine: &[f64] = if self.most / self.least < 30.0 { &[1.0, 2.0, 5.0] } else { &[1.0] };
@@ -52,7 +52,7 @@ impl Scale {
     }
 }
 
-/// The drawing; each point leads to its trace. The list below it has the same links, for the keyboard.
+/// The plot. Each point links to its trace; the list below has the same links, for keyboard use.
 pub(super) fn scatter(rows: &[TraceRow]) -> Markup {
     let Some(scale) = Scale::of(rows) else { return html! {} };
     let most = rows.iter().map(|row| row.spans).max().unwrap_or(1).max(2) as f64;

@@ -1,4 +1,4 @@
-//! `/traces`: the search and what it found.
+//! `/traces`: the search form and its results.
 
 use maud::{Markup, html};
 
@@ -6,7 +6,7 @@ use super::layout::{Here, Updates, page};
 use super::model::TraceRow;
 use super::{scatter, text, traces, units};
 
-/// How far back a search looks, as it stands in the address, with its name.
+/// The lookback of a search: its value in the URL, and its label.
 pub(in crate::console) const LOOKBACKS: [(&str, &str); 6] = [
     ("5m", "5 minutes"),
     ("15m", "15 minutes"),
@@ -15,15 +15,15 @@ pub(in crate::console) const LOOKBACKS: [(&str, &str); 6] = [
     ("24h", "1 day"),
     ("all", "all that is kept"),
 ];
-/// How many traces a search shows at most.
+/// Choices for the number of traces.
 pub(in crate::console) const LIMITS: [usize; 4] = [20, 50, 100, 500];
 
-/// What was filled in.
+/// The values of the form.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(in crate::console) struct Form {
     pub service: String,
     pub operation: String,
-    /// As in `http.response.status_code=500 business.user_id="1"`.
+    /// Such as `http.response.status_code=500 business.user_id="1"`.
     pub tags: String,
     pub min_duration: String,
     pub max_duration: String,
@@ -32,10 +32,10 @@ pub(in crate::console) struct Form {
     pub limit: usize,
 }
 
-/// What the page shows.
+/// The view model of the page.
 pub(in crate::console) struct Search {
     pub form: Form,
-    /// What is wrong with what was filled in: the field, and why.
+    /// Validation errors: the field and the message.
     pub wrong: Vec<(&'static str, String)>,
     pub services: Vec<String>,
     pub operations: Vec<String>,
@@ -105,7 +105,7 @@ fn form(view: &Search) -> Markup {
     }
 }
 
-/// A list to choose one from, or all. What was asked for stays chosen although nothing of it is there.
+/// A select field with an option for all. The selected value is kept even if it is not among the options.
 fn options(name: &str, chosen: &str, all: &[String]) -> Markup {
     let unknown = !chosen.is_empty() && !all.iter().any(|known| known == chosen);
     html! {

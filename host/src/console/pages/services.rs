@@ -1,4 +1,4 @@
-//! The first page: the services of the host and the latest traces.
+//! The start page: the services of the host and the latest traces.
 
 use maud::{Markup, html};
 
@@ -6,16 +6,16 @@ use super::layout::{Here, Updates, page};
 use super::model::{Sample, ServiceView, SwapView, TraceRow, VersionView};
 use super::{chart, text, traces, units};
 
-/// What the page shows.
+/// The view model of the page.
 pub(in crate::console) struct Services {
     pub services: Vec<ServiceView>,
     pub traces: Vec<TraceRow>,
-    /// Whether the host records traces that the page could show.
+    /// Whether the host records traces.
     pub traced: bool,
-    /// Samples that fill a chart, and how long each of them took, in seconds.
+    /// How many samples fill a chart, and their interval in seconds.
     pub slots: usize,
     pub interval: u64,
-    /// A service whose swaps are shown at once, because something was just done to it.
+    /// The service whose swaps are expanded, because an action on it has just completed.
     pub opened: Option<String>,
 }
 
@@ -44,7 +44,7 @@ pub(in crate::console) fn services(view: &Services) -> Markup {
     )
 }
 
-/// What to do where no request was traced yet: the requests to send.
+/// Shown before the first traced request: example requests to send.
 fn nothing_yet(view: &Services) -> Markup {
     html! {
         div.empty {
@@ -63,7 +63,7 @@ fn nothing_yet(view: &Services) -> Markup {
     }
 }
 
-/// A command with a button that copies it.
+/// A command with a copy button.
 pub(super) fn command(line: &str) -> Markup {
     html! {
         div.command {
@@ -99,7 +99,7 @@ fn card(service: &ServiceView, view: &Services) -> Markup {
     }
 }
 
-/// One version that serves everybody: the figures of the last interval in which something was served.
+/// A single serving version, with the statistics of the last interval that had requests.
 fn figures(service: &ServiceView) -> Markup {
     let Some(version) = service.versions.first() else { return html! {} };
     let now = service.samples.last().copied().unwrap_or_default();
@@ -124,7 +124,7 @@ fn figure(name: &str, value: &str, class: &str) -> Markup {
     html! { div { dt { (name) } dd class=(class) { (value) } } }
 }
 
-/// Two versions side by side, judged over the same time.
+/// Two versions side by side, compared over the same period.
 fn versions(versions: &[VersionView]) -> Markup {
     html! {
         table.versions {
@@ -162,7 +162,7 @@ fn compared(name: &str, versions: &[VersionView], value: impl Fn(&VersionView) -
     html! { tr { th scope="row" { (name) } @for version in versions { td { (value(version)) } } } }
 }
 
-/// The beginning of a digest; all of it where the pointer rests.
+/// The start of a digest, with the complete one as tooltip.
 pub(super) fn digest(digest: &str) -> Markup {
     let short = digest.strip_prefix("sha256:").unwrap_or(digest);
     let short: String = short.chars().take(12).collect();
@@ -182,7 +182,7 @@ fn charts(samples: &[Sample], view: &Services) -> Markup {
     }
 }
 
-/// What can be done to a service. Each asks once more before it is done.
+/// The actions for a service. Each asks for confirmation.
 fn actions(service: &ServiceView) -> Markup {
     let canary = service.versions.iter().find(|version| version.canary_percent.is_some());
     html! {
@@ -233,7 +233,7 @@ fn swapped(swap: &SwapView) -> Markup {
     }
 }
 
-/// A text as one part of a path or a query.
+/// Percent-encodes a text as a path segment or a query value.
 pub(in crate::console) fn encoded(text: &str) -> String {
     let plain = |byte: &u8| byte.is_ascii_alphanumeric() || b"-._~".contains(byte);
     text.bytes().map(|byte| if plain(&byte) { char::from(byte).to_string() } else { format!("%{byte:02X}") }).collect()

@@ -1,4 +1,4 @@
-//! One span, opened: attributes, events, errors and log records.
+//! The details of a span: attributes, events, errors and log records.
 
 use std::time::{Duration, SystemTime};
 
@@ -10,10 +10,10 @@ use super::tree::{Node, Trace};
 use super::{text, units};
 use crate::printable::printable_lines;
 
-/// Attributes that are shown in a place of their own.
+/// Attributes that are shown elsewhere.
 const BACKTRACE: &str = "exception.stacktrace";
 
-/// Everything that is known of a span.
+/// All details of a span.
 pub(super) fn details(trace: &Trace, node: &Node) -> Markup {
     let span = &node.span;
     let logs: Vec<_> = trace.logs.iter().filter(|log| log.span == span.id).collect();
@@ -91,7 +91,7 @@ fn facts(trace: &Trace, node: &Node) -> Markup {
     }
 }
 
-/// Attributes by key. Those of a span lead to other traces of the service that have the same.
+/// Attributes by key. Those of a span link to other traces of the service with the same value.
 fn attributes(all: &[Attribute], service: Option<&str>) -> Markup {
     let mut sorted: Vec<_> = all.iter().collect();
     sorted.sort_by(|one, other| one.key.cmp(&other.key));
@@ -117,7 +117,7 @@ fn kind(value: &Value) -> &'static str {
     }
 }
 
-/// A value, with what a cost means beside it.
+/// A value; for a cost, with its meaning.
 fn shown(key: &str, value: &Value) -> Markup {
     html! {
         @if value.to_string().contains('\n') { pre { (lines(&value.to_string())) } }
@@ -155,7 +155,7 @@ fn happened(event: &Event, start: SystemTime) -> Markup {
     }
 }
 
-/// Log records by time; with the span and service of each where they are of a whole trace.
+/// Log records by time; for a whole trace, with the span and service of each.
 pub(super) fn records(logs: &[&Log], start: SystemTime, of_trace: bool) -> Markup {
     html! {
         div.scroll {
@@ -182,7 +182,7 @@ fn since(time: SystemTime, start: SystemTime) -> String {
     units::duration(time.duration_since(start).unwrap_or_default())
 }
 
-/// Text on several lines.
+/// Multi-line text.
 fn lines(text: &str) -> Markup {
     PreEscaped(html! { (printable_lines(text).as_ref()) }.into_string())
 }

@@ -11,21 +11,21 @@ use super::services::{command, digest};
 use super::tree::{Node, Trace};
 use super::{chart, curl, map, span, text, traces, units};
 
-/// The most spans that are drawn. The rest is in the JSON.
+/// The largest number of spans drawn. The JSON contains all.
 const SPANS: usize = 1000;
-/// The most bytes of what stands in the opened spans together; past it, spans say that the JSON has more.
+/// The total size of span details in bytes. Beyond it, spans refer to the JSON.
 const DETAILS: usize = 4 * 1024 * 1024;
-/// The deepest indentation. What is deeper stands below it.
+/// The deepest indentation. Deeper spans are not indented further.
 const DEPTH: usize = 24;
-/// The most log records that are shown.
+/// The largest number of log records shown.
 const LOGS: usize = 500;
-/// The width of a bar's drawing.
+/// The width of a bar in SVG units.
 const WIDTH: f64 = 1000.0;
 
-/// What the page shows.
+/// The view model of the page.
 pub(in crate::console) struct TracePage {
     pub trace: Trace,
-    /// Traces of the same root, to compare with.
+    /// Traces with the same root, for comparison.
     pub similar: Vec<TraceRow>,
 }
 
@@ -164,7 +164,7 @@ fn waterfall(trace: &Trace, colours: &Colours) -> Markup {
     }
 }
 
-/// Takes from what may still be written, where there is enough.
+/// Takes bytes from the remaining budget, if it suffices.
 fn spend(room: &mut usize, bytes: usize) -> bool {
     let fits = *room >= bytes;
     *room = room.saturating_sub(bytes);
@@ -190,7 +190,7 @@ fn row(trace: &Trace, node: &Node, colours: &Colours) -> Markup {
     }
 }
 
-/// What tells one call from the next: where it went, and what came back.
+/// The attributes that distinguish similar calls: their target and result.
 fn hint(node: &Node) -> Option<String> {
     let attribute = |key| find(&node.span.attributes, key);
     let status = attribute("http.response.status_code").map(|status| format!(" {status}")).unwrap_or_default();
@@ -204,7 +204,7 @@ fn hint(node: &Node) -> Option<String> {
     }
 }
 
-/// Lines that lead from a span up to its ancestors.
+/// Lines from a span to its ancestors.
 fn guide(depth: usize) -> Markup {
     let levels = depth.min(DEPTH);
     let path: String = (0..levels).map(|level| format!("M{}.5 0V24", level * 14 + 6)).collect();
@@ -237,7 +237,7 @@ fn bar(trace: &Trace, node: &Node, colours: &Colours) -> Markup {
     }
 }
 
-/// What one version of a service did for a trace, and what it cost.
+/// What one version of a service contributed to a trace, and its cost.
 #[derive(Default)]
 struct Share {
     version: Option<String>,
@@ -289,7 +289,7 @@ fn by_service(trace: &Trace, colours: &Colours) -> Markup {
     }
 }
 
-/// By service and generation. Times of requests that run at once are added up; of their memory the largest is shown.
+/// By service and generation. Durations of concurrent requests are added; of memory the maximum is shown.
 fn shares(trace: &Trace) -> std::collections::BTreeMap<(String, Option<String>), Share> {
     let mut shares = std::collections::BTreeMap::new();
     for node in &trace.nodes {

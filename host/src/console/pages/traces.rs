@@ -6,10 +6,10 @@ use super::colour::Colours;
 use super::model::TraceRow;
 use super::{text, units};
 
-/// Services that are named in a row; more are counted.
+/// How many services are named per row; the others are counted.
 const NAMED: usize = 4;
 
-/// The list, the latest first.
+/// The list, latest first.
 pub(super) fn list(rows: &[TraceRow]) -> Markup {
     let services = rows.iter().flat_map(|row| row.services.iter().map(|(name, _)| name.as_str()));
     let colours = Colours::of(services);
@@ -66,7 +66,7 @@ fn line(row: &TraceRow, colours: &Colours, longest: f64) -> Markup {
     }
 }
 
-/// A time of day that the script turns into local time.
+/// A time that the script converts to local time.
 pub(super) fn time(time: std::time::SystemTime) -> Markup {
     html! { time datetime=(units::timestamp(time)) title=(units::timestamp(time)) { (units::clock(time)) } }
 }

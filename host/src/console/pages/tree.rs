@@ -1,50 +1,50 @@
 //! A trace as a tree: order, depth, self time and critical path.
 //!
-//! Guests and clients decide how spans hang together, so nothing here recurses, parents may be missing, and spans that
-//! are each other's parents do no harm.
+//! Guests and clients control the parents of spans, so nothing here recurses, parents may be missing, and cyclic
+//! parents are tolerated.
 
 use std::collections::{HashMap, HashSet};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use super::model::{Attribute, Kind, Log, Span, find};
 
-/// A trace, its spans in order: each before its children, siblings by their beginning.
+/// A trace with its spans in tree order: each before its children, siblings by start time.
 #[derive(Clone, Debug)]
 pub(crate) struct Trace {
     pub id: String,
     pub start: SystemTime,
     pub duration: Duration,
     pub nodes: Vec<Node>,
-    /// By time.
+    /// Sorted by time.
     pub logs: Vec<Log>,
 }
 
-/// A span and its place in the tree.
+/// A span with its position in the tree.
 #[derive(Clone, Debug)]
 pub(crate) struct Node {
     pub span: Span,
     pub depth: usize,
-    /// The position of the parent in the list.
+    /// The index of the parent in the list.
     pub parent: Option<usize>,
-    /// Spans below it, at any depth.
+    /// The number of descendants.
     pub descendants: usize,
-    /// From the beginning of the trace.
+    /// Relative to the start of the trace.
     pub offset: Duration,
     /// The time in which none of its children ran.
     pub self_time: Duration,
-    /// The stretches of the critical path that it is on, as offsets from the beginning of the trace.
+    /// The intervals of the critical path on this span, as offsets from the start of the trace.
     pub critical: Vec<(Duration, Duration)>,
 }
 
 impl Node {
-    /// When it ended, from the beginning of the trace.
+    /// Its end, relative to the start of the trace.
     pub fn end(&self) -> Duration {
         self.offset + self.span.duration
     }
 }
 
 impl Trace {
-    /// Puts the spans of a trace in order. Spans of one id after the first are left out.
+    /// Builds the tree of a trace. Of spans with the same id only the first is used.
     pub fn new(id: String, mut spans: Vec<Span>, mut logs: Vec<Log>) -> Trace {
         let mut seen = HashSet::new();
         spans.retain(|span| seen.insert(span.id.clone()));
@@ -64,7 +64,7 @@ impl Trace {
         self.nodes.first().map(|node| &node.span)
     }
 
-    /// The names of the services, in alphabetical order.
+    /// The names of the services, sorted.
     pub fn services(&self) -> Vec<&str> {
         let mut names: Vec<_> = self.nodes.iter().map(|node| node.span.service.as_str()).collect();
         names.sort_unstable();
@@ -72,12 +72,12 @@ impl Trace {
         names
     }
 
-    /// Spans that failed.
+    /// The number of failed spans.
     pub fn errors(&self) -> usize {
         self.nodes.iter().filter(|node| node.span.error.is_some()).count()
     }
 
-    /// The server span of a node: itself or the nearest ancestor of the same service.
+    /// The server span of a node: itself or the nearest ancestor of the same service that is one.
     pub fn server_of<'a>(&'a self, node: &'a Node) -> Option<&'a Span> {
         let mut at = node;
         loop {
@@ -100,7 +100,7 @@ fn in_order(mut spans: Vec<Span>, start: SystemTime) -> Vec<Node> {
     let ids: HashMap<String, usize> = spans.iter().enumerate().map(|(at, span)| (span.id.clone(), at)).collect();
     let mut below: Vec<Vec<usize>> = vec![Vec::new(); spans.len()];
     let mut open = Vec::new();
-    // What is opened last comes first, so everything is opened from the end.
+    // The stack is last in, first out, so spans are pushed in reverse order.
     for (at, span) in spans.iter().enumerate().rev() {
         match span.parent.as_ref().and_then(|parent| ids.get(parent)).filter(|parent| **parent != at) {
             Some(parent) => below[*parent].push(at),
@@ -109,7 +109,7 @@ fn in_order(mut spans: Vec<Span>, start: SystemTime) -> Vec<Node> {
     }
     let mut spans: Vec<_> = spans.into_iter().map(Some).collect();
     let mut nodes = Vec::with_capacity(spans.len());
-    // Spans that are each other's ancestors are reached from no root: each such ring is opened at its earliest span.
+    // Spans in a cycle are reached from no root: each cycle starts at its earliest span.
     let mut rest = 0;
     loop {
         while let Some((at, depth, parent)) = open.pop() {
@@ -138,7 +138,7 @@ fn count_descendants(nodes: &mut [Node]) {
     }
 }
 
-/// The children of each node, by their beginning.
+/// The children of each node, by start time.
 fn children(nodes: &[Node]) -> Vec<Vec<usize>> {
     let mut children = vec![Vec::new(); nodes.len()];
     for (at, node) in nodes.iter().enumerate() {
@@ -164,7 +164,8 @@ fn self_times(nodes: &mut [Node], children: &[Vec<usize>]) {
     }
 }
 
-/// Walks each root back from its end: where a child was the last to end, the time is the child's; else the span's own.
+/// Walks backwards from the end of each root: the time belongs to the child that ended last, or else to the span
+/// itself.
 fn mark_critical_path(nodes: &mut [Node], children: &[Vec<usize>]) {
     let Some(last) = nodes.iter().enumerate().filter(|(_, node)| node.parent.is_none()).max_by_key(|(_, n)| n.end())
     else {
@@ -198,7 +199,7 @@ pub(crate) mod tests {
     use crate::console::pages::model::TraceRow;
 
     impl Trace {
-        /// The trace as one line of a list.
+        /// The trace as an entry of a list.
         pub fn row(&self) -> TraceRow {
             let count = |name: &str| self.nodes.iter().filter(|node| node.span.service == name).count();
             TraceRow {
@@ -214,7 +215,7 @@ pub(crate) mod tests {
         }
     }
 
-    /// A span of `service` from `start` to `end` in milliseconds; `parent` 0 is none.
+    /// A span of `service` from `start` to `end` in milliseconds; `parent` 0 means none.
     pub fn span(id: u64, parent: u64, service: &str, name: &str, start: u64, end: u64) -> Span {
         Span {
             id: format!("{id:016x}"),

@@ -1,8 +1,8 @@
-//! Figures as people read them: durations, sizes, rates, shares and times of day.
+//! Human-readable durations, sizes, rates, shares and times.
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-/// A duration with three digits or so, as in `812 µs`, `1.24 ms` and `2 min 5 s`.
+/// A duration with about three digits, such as `812 µs`, `1.24 ms` and `2 min 5 s`.
 pub(crate) fn duration(duration: Duration) -> String {
     let seconds = duration.as_secs_f64();
     match duration.as_micros() {
@@ -13,7 +13,7 @@ pub(crate) fn duration(duration: Duration) -> String {
     }
 }
 
-/// A number with at most three digits that say something, as in `1.24`, `12.4` and `124`.
+/// A number with at most three significant digits, such as `1.24`, `12.4` and `124`.
 fn digits(number: f64) -> String {
     match number {
         ..10.0 => format!("{number:.2}"),
@@ -22,17 +22,17 @@ fn digits(number: f64) -> String {
     }
 }
 
-/// Milliseconds where they were measured.
+/// Milliseconds, if they were measured.
 pub(crate) fn milliseconds(number: Option<f64>) -> String {
     number.map_or_else(|| "–".to_owned(), |number| duration(Duration::from_secs_f64(number.max(0.0) / 1e3)))
 }
 
-/// A number of things, with the thing in the plural where that is due.
+/// A count with its noun, in the plural if needed.
 pub(crate) fn counted(number: usize, thing: &str) -> String {
     format!("{} {thing}{}", grouped(number as u64), if number == 1 { "" } else { "s" })
 }
 
-/// A whole number with its thousands set apart.
+/// An integer with thousands separators.
 pub(crate) fn grouped(number: u64) -> String {
     let digits = number.to_string();
     let mut text = String::with_capacity(digits.len() + digits.len() / 3);
@@ -54,7 +54,7 @@ pub(crate) fn rate(per_second: f64) -> String {
     }
 }
 
-/// A share from 0 to 1 as a percentage. A share that is not zero is never shown as zero.
+/// A share from 0 to 1 as a percentage. A non-zero share is never shown as zero.
 pub(crate) fn percent(share: f64) -> String {
     match share * 100.0 {
         0.0 => "0 %".to_owned(),
@@ -96,8 +96,8 @@ pub(crate) fn timestamp(time: SystemTime) -> String {
     format!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{:02}.{milli:03}Z", second % 60)
 }
 
-/// Year, month and day of a number of days since 1970-01-01 in the Gregorian calendar, counted in eras of 400 years
-/// that begin in March, so that leap days come last.
+/// Year, month and day of a number of days since 1970-01-01 in the Gregorian calendar, computed in eras of 400 years
+/// that start in March, so that leap days come last.
 fn date(days: i64) -> (i64, i64, i64) {
     let shifted = days + 719_468;
     let (era, of_era) = (shifted.div_euclid(146_097), shifted.rem_euclid(146_097));

@@ -1,7 +1,7 @@
-//! `/events`: tells pages that something has changed, by server-sent events.
+//! `/events`: notifies pages of changes by server-sent events.
 //!
-//! An event says no more than that: the page asks for itself again, so that there is one way to render. Pages are told
-//! at most twice a second however many requests are served, and the number of pages that follow is bounded.
+//! An event has no content: the page requests itself again, so that there is only one way to render. Pages are notified
+//! at most twice a second whatever the load, and the number of subscribed pages is bounded.
 
 use std::convert::Infallible;
 use std::hash::{DefaultHasher, Hash, Hasher};
@@ -21,18 +21,18 @@ use tokio::time::Instant;
 use super::super::state::Console;
 use crate::trace::TraceSummary;
 
-/// The least time between two events.
+/// The shortest time between two events.
 const PAUSE: Duration = Duration::from_millis(500);
-/// How often the services are looked at.
+/// How often the services are checked for changes.
 const LOOK: Duration = Duration::from_secs(1);
-/// How often something is written, be there news or not.
+/// How often something is sent, even without changes.
 const KEEP_ALIVE: Duration = Duration::from_secs(15);
-/// What an event holds: browsers drop those that hold nothing.
+/// The data of an event: browsers ignore events without data.
 const CHANGED: &str = "page";
-/// When a browser tries again after the host was away.
+/// When a browser reconnects after the host was unreachable.
 const RETRY: Duration = Duration::from_secs(2);
 
-/// One page that follows.
+/// A subscribed page.
 struct Watcher {
     console: Arc<Console>,
     traces: Receiver<Arc<TraceSummary>>,
@@ -41,11 +41,11 @@ struct Watcher {
     _permit: OwnedSemaphorePermit,
 }
 
-/// What a page learns.
+/// What is sent to a page.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum News {
     Changed,
-    /// Nothing for a while: written all the same, so that a page that has gone is noticed.
+    /// No change for a while: a comment is sent, so that a closed connection is noticed.
     Nothing,
     Stopping,
 }
@@ -70,14 +70,14 @@ pub(super) async fn follow(State(console): State<Arc<Console>>) -> Response {
 }
 
 impl Watcher {
-    /// Waits until there is something to tell.
+    /// Waits for the next change.
     async fn next(&mut self) -> News {
         let began = Instant::now();
         let mut looks = tokio::time::interval_at(Instant::now() + LOOK, LOOK);
         loop {
             tokio::select! {
                 trace = self.traces.recv() => match trace {
-                    // What was missed has changed the page, too.
+                    // Missed traces change the page too.
                     Ok(_) | Err(RecvError::Lagged(_)) => return self.changed().await,
                     Err(RecvError::Closed) => return News::Stopping,
                 },
@@ -101,13 +101,13 @@ impl Watcher {
     async fn changed(&mut self) -> News {
         tokio::time::sleep_until(self.told + PAUSE).await;
         self.told = Instant::now();
-        // One event is enough for everything that came meanwhile.
+        // One event is enough for everything that has arrived meanwhile.
         while matches!(self.traces.try_recv(), Ok(_) | Err(TryRecvError::Lagged(_))) {}
         News::Changed
     }
 }
 
-/// Changes with what the page shows of the services.
+/// A hash of what the page shows of the services.
 fn fingerprint(console: &Console) -> u64 {
     let mut hasher = DefaultHasher::new();
     for report in console.control.reports() {

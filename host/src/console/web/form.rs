@@ -1,4 +1,4 @@
-//! The search form: from the address to a query of the store, and what is wrong with it.
+//! The search form: from the URL to a query of the store, and validation errors.
 
 use std::time::{Duration, SystemTime};
 
@@ -7,15 +7,15 @@ use serde::Deserialize;
 use crate::console::pages::search::{Form, LIMITS, LOOKBACKS};
 use crate::trace::TraceQuery;
 
-/// Names of operations that the form offers.
+/// The largest number of operation names that the form offers.
 pub(super) const OPERATIONS: usize = 500;
-/// How far back a search looks, and how many traces it shows, where nothing is said.
+/// The default lookback of a search, and the default number of traces.
 const LOOKBACK: &str = "1h";
 const LIMIT: usize = 20;
-/// Tags of one search.
+/// The most tags of a search.
 const TAGS: usize = 16;
 
-/// The search as it stands in the address.
+/// The search parameters in the URL.
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(default)]
 pub(super) struct Params {
@@ -29,10 +29,10 @@ pub(super) struct Params {
     limit: String,
 }
 
-/// What is wrong: the field, and why.
+/// A validation error: the field and the message.
 pub(super) type Wrong = Vec<(&'static str, String)>;
 
-/// The form as it is shown again, and the query that it stands for.
+/// The form to show again, and the query for it.
 pub(super) fn read(params: Params) -> (Form, Result<TraceQuery, Wrong>) {
     let known = LOOKBACKS.iter().any(|(value, _)| *value == params.lookback);
     let limit = params.limit.parse().unwrap_or(LIMIT);
@@ -82,7 +82,7 @@ fn query(form: &Form) -> Result<TraceQuery, Wrong> {
     })
 }
 
-/// A number and a unit of us, µs, ms, s, m or h.
+/// A number with one of the units us, µs, ms, s, m or h.
 fn duration(text: &str) -> Option<Duration> {
     const UNITS: [(&str, f64); 6] = [("us", 1e-6), ("µs", 1e-6), ("ms", 1e-3), ("s", 1.0), ("m", 60.0), ("h", 3600.0)];
     let (number, unit) = UNITS.iter().find_map(|(unit, one)| Some((text.strip_suffix(unit)?, one)))?;
@@ -93,7 +93,7 @@ fn duration(text: &str) -> Option<Duration> {
     Duration::try_from_secs_f64(number.parse::<f64>().ok()? * unit).ok()
 }
 
-/// Pairs as in `status=500 user="John Doe"`. Between quotes, a backslash makes the next character one of the value.
+/// Pairs such as `status=500 user="John Doe"`. In quotes, a backslash makes the next character part of the value.
 fn tags(text: &str) -> Result<Vec<(String, String)>, String> {
     let mut tags = Vec::new();
     let mut rest = text.trim_start();
@@ -116,7 +116,7 @@ fn tags(text: &str) -> Result<Vec<(String, String)>, String> {
     if tags.len() > TAGS { Err(format!("these are more than {TAGS} tags")) } else { Ok(tags) }
 }
 
-/// The text up to the closing quote, and what comes after it.
+/// The text up to the closing quote, and the rest.
 fn unquote(quoted: &str) -> Option<(String, &str)> {
     let mut value = String::new();
     let mut letters = quoted.char_indices();

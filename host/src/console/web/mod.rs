@@ -1,4 +1,4 @@
-//! The web pages as answers to requests: makes view models of what runs and of what the store holds.
+//! Serves the web pages: creates view models of the services and the stored traces.
 
 mod events;
 mod form;
@@ -28,14 +28,14 @@ use super::state::Console;
 use crate::telemetry;
 use crate::trace::{TraceQuery, TraceStore, TraceSummary, parse_trace_id};
 
-/// Traces on the first page.
+/// How many traces the start page lists.
 const LATEST: usize = 20;
-/// Traces among which those are looked for.
+/// How many of the latest traces are searched for them.
 const SEARCHED: usize = 4 * LATEST;
-/// Traces that a trace can be compared with in one step.
+/// How many traces are offered for comparison.
 const SIMILAR: usize = 10;
 
-/// Everything below `/` that is for browsers.
+/// The routes for browsers.
 pub(super) fn routes() -> Router<Arc<Console>> {
     Router::new()
         .route("/", get(services))
@@ -47,13 +47,13 @@ pub(super) fn routes() -> Router<Arc<Console>> {
         .route("/assets/{version}/{name}", get(asset))
 }
 
-/// A page under the headers that keep it to itself.
+/// A page with its response headers.
 pub(super) fn page(status: StatusCode, markup: Markup) -> Response {
     const OPENER: HeaderName = HeaderName::from_static("cross-origin-opener-policy");
     let fixed = [
         (CONTENT_TYPE, "text/html; charset=utf-8"),
         (CONTENT_SECURITY_POLICY, assets::CONTENT_SECURITY_POLICY),
-        // Forms have to say where they come from, other sites need not know.
+        // Forms of the console must send `Origin`; other sites get no referrer.
         (REFERRER_POLICY, "same-origin"),
         (X_CONTENT_TYPE_OPTIONS, "nosniff"),
         (CACHE_CONTROL, "no-store"),
@@ -72,17 +72,17 @@ async fn asset(Path((_, name)): Path<(String, String)>) -> Response {
     };
     let headers = [
         (CONTENT_TYPE, kind),
-        // The address changes with the content.
+        // The URL changes with the content.
         (CACHE_CONTROL, "private, max-age=31536000, immutable"),
         (X_CONTENT_TYPE_OPTIONS, "nosniff"),
     ];
     (headers, content).into_response()
 }
 
-/// What the first page is asked.
+/// The query parameters of the start page.
 #[derive(Deserialize)]
 struct Opened {
-    /// A service whose swaps are shown at once.
+    /// The service whose swaps are expanded.
     opened: Option<String>,
 }
 
@@ -161,7 +161,7 @@ async fn trace(State(console): State<Arc<Console>>, Path(id): Path<String>) -> R
     page(StatusCode::OK, pages::trace::trace(&pages::trace::TracePage { trace: stored::trace(&found), similar }))
 }
 
-/// Which traces are compared.
+/// The traces to compare.
 #[derive(Deserialize)]
 struct Pair {
     #[serde(default)]
@@ -183,14 +183,13 @@ async fn compare(State(console): State<Arc<Console>>, Query(Pair { a, b }): Quer
     page(StatusCode::OK, pages::compare::compare(a, b))
 }
 
-/// A rollback, promotion or abort that a form asks for. How it went stands in the swaps of the service, which the page
-/// that comes next shows.
+/// A rollback, promotion or abort from a form. The result is in the swaps of the service, which the next page shows.
 async fn act(
     State(console): State<Arc<Console>>,
     Path((name, action)): Path<(String, String)>,
     headers: HeaderMap,
 ) -> Response {
-    // A browser says where a form comes from. That it is this console was checked before.
+    // The origin of the form was checked during authentication.
     if !headers.contains_key(ORIGIN) {
         return problem(StatusCode::FORBIDDEN, "This form must be sent from the console's own page");
     }
@@ -203,7 +202,7 @@ async fn act(
         "abort" => console.control.abort(&service).await,
         _ => return problem(StatusCode::NOT_FOUND, "There is no such action"),
     };
-    // Why it was refused was noted.
+    // The reason of a failure has been recorded.
     drop(done);
     let name = pages::services::encoded(&name);
     match HeaderValue::from_str(&format!("/?opened={name}#service-{name}")) {

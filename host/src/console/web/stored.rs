@@ -1,4 +1,4 @@
-//! View models of traces, made of what the store holds.
+//! View models of stored traces.
 
 use std::sync::Arc;
 

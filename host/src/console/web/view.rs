@@ -1,4 +1,4 @@
-//! View models of the services, made of the host's reports.
+//! View models of the services, from the host's reports.
 
 use std::net::SocketAddr;
 
@@ -63,7 +63,7 @@ fn state(report: &ServiceReport) -> String {
     serde_json::to_value(report.state).ok().and_then(|state| state.as_str().map(str::to_owned)).unwrap_or_default()
 }
 
-/// Where a service can be tried: at the port that it really has, by the name that a browser on this machine uses.
+/// The URL of a service: its actual port, with a host name that a browser on this machine can use.
 fn url(control: &Control, report: &ServiceReport) -> String {
     match control.address(&report.name) {
         Some(address) => address_url(address),
@@ -71,7 +71,7 @@ fn url(control: &Control, report: &ServiceReport) -> String {
     }
 }
 
-/// The URL of an address of this machine.
+/// The URL for an address of this machine.
 pub(crate) fn address_url(address: SocketAddr) -> String {
     let ip = address.ip();
     if ip.is_unspecified() || ip.to_string() == "127.0.0.1" {
@@ -81,7 +81,7 @@ pub(crate) fn address_url(address: SocketAddr) -> String {
     }
 }
 
-/// What the store holds and what it left out, in a sentence.
+/// What the store contains and what it left out, as a sentence.
 pub(super) fn store(stats: &StoreStats) -> Option<String> {
     if stats.capacity == 0 {
         return Some("traces are not kept".to_owned());

@@ -1,4 +1,4 @@
-//! What the pages keep between requests.
+//! State that the pages keep between requests.
 
 use std::sync::{Arc, Weak};
 
@@ -7,17 +7,17 @@ use tokio::sync::Semaphore;
 use crate::console::history::History;
 use crate::control::Control;
 
-/// Pages that follow what happens at the same time.
+/// The most pages that follow changes at the same time.
 const WATCHERS: usize = 32;
-/// What the pages keep between requests.
+/// State that the pages keep between requests.
 pub(in crate::console) struct Web {
     pub(in crate::console) history: Arc<History>,
-    /// Room for pages that follow what happens.
+    /// Permits for pages that follow changes.
     pub(super) watchers: Arc<Semaphore>,
 }
 
 impl Web {
-    /// Begins to take samples of the services.
+    /// Starts sampling the services.
     pub(in crate::console) fn start(control: Weak<Control>) -> Web {
         let history = Arc::new(History::default());
         tokio::spawn(history.clone().run(control));

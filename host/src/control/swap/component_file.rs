@@ -1,4 +1,4 @@
-//! Reads the component file of a service for a swap, whole, though somebody may be writing it.
+//! Reads the component file of a service for a swap completely, even if it is being written meanwhile.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -9,13 +9,13 @@ use crate::control::stamp::Stamp;
 use crate::control::whole::is_whole;
 use crate::services::{BuildError, GenerationBuilder};
 
-/// How long a file that looks cut off is given to go on growing.
+/// How long to wait for a file that looks incomplete to grow.
 const PAUSE: Duration = Duration::from_millis(200);
-/// How long a file that changes while it is read is read again.
+/// How long a file that changes during reads is read again.
 const PATIENCE: Duration = Duration::from_secs(3);
 
-/// Reads the component that the manifest names. A file that changes meanwhile is read again: half of it would be refused
-/// for faults that it does not have.
+/// Reads the component that the manifest names. A file that changes during the read is read again: a partial component
+/// would be rejected for errors that the complete one does not have.
 pub(super) async fn read(builder: &GenerationBuilder, config: &ServiceConfig) -> Result<Arc<[u8]>, BuildError> {
     settled(&config.component, || builder.read(config)).await
 }
@@ -47,7 +47,7 @@ mod tests {
     /// A component with one custom section.
     const WHOLE: &[u8] = b"\0asm\x0d\0\x01\0\0\x03\x01ab";
 
-    /// What `settled` returns of a file that goes through these contents, one after each read.
+    /// The result of `settled` for a file that has these contents, one after each read.
     async fn read_while_written(contents: &[&[u8]]) -> Arc<[u8]> {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("component.wasm");

@@ -1,8 +1,8 @@
-//! How what a new version offers and needs differs from the old one.
+//! Differences between the routes, imports and needs of the old and the new version.
 
 use crate::component::Prepared;
 
-/// How what a new version offers and needs differs from the old one's: attributes of the swap.
+/// The differences between what the new and the old version offer and need, as attributes of the swap.
 pub(super) fn differences(old: &Prepared, new: &Prepared) -> [(&'static str, Vec<String>); 4] {
     let missing = |from: &[String], of: &[String]| -> Vec<String> {
         of.iter().filter(|name| !from.contains(name)).cloned().collect()

@@ -1,35 +1,35 @@
-//! The watch over a fresh generation: where it is clearly worse than the one before, the host goes back by itself.
+//! Automatic rollback: the guard watches a new generation and rolls back if it is clearly worse than the one before.
 //!
-//! Only what the guest did counts: what the host refuses in its stead, and clients that leave soon, say nothing of a
-//! version. "Clearly" means more than chance and more than a little: enough requests, and an error rate or a p99 that is both
-//! far from the old one's and far above it. A service that is merely noisy is left alone.
+//! Only outcomes that the guest is responsible for count: requests that the host rejects, and clients that disconnect
+//! early, are ignored. "Clearly" means statistically significant and large: enough requests, and an error rate or a p99
+//! that is both far from the old one and far above it. A service that is merely noisy is not rolled back.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crate::services::{Generation, Service, StatsSnapshot};
 
-/// How often the figures are looked at.
+/// How often the statistics are compared.
 const PERIOD: Duration = Duration::from_millis(200);
-/// Fewer requests than this say nothing about errors.
+/// The fewest requests for a comparison of error rates.
 const REQUESTS_FOR_ERRORS: u64 = 20;
-/// Fewer requests than this say nothing about a p99.
+/// The fewest requests for a comparison of p99.
 const REQUESTS_FOR_P99: u64 = 500;
-/// How many standard errors apart two error rates must be.
+/// The least difference of two error rates, in standard errors.
 const STANDARD_ERRORS: f64 = 4.0;
-/// How much higher an error rate must be, as a share of all requests.
+/// The least increase of the error rate, as a share of all requests.
 const WORSE_BY: f64 = 0.05;
-/// How many times as high a p99 must be.
+/// The least factor by which p99 must have increased.
 const SLOWER_BY: u32 = 4;
-/// How much higher a p99 must be.
+/// The least increase of p99.
 const SLOWER_AT_LEAST: Duration = Duration::from_millis(50);
-/// A request that its client gave up counts as failed where the guest had it for at least so long, and for
-/// [`SLOWER_BY`] times the old p99: people leave for reasons of their own, too.
+/// A request that the client cancelled counts as failed if the guest had it for at least this time and for
+/// [`SLOWER_BY`] times the old p99: clients also disconnect for reasons of their own.
 const HUNG_AT_LEAST: Duration = Duration::from_millis(250);
-/// The same where nothing is known of the old version.
+/// The same if there are no statistics of the old version.
 const HUNG_AT_LEAST_WHERE_NEW: Duration = Duration::from_secs(1);
 
-/// Watches `new` for `window`, as long as it serves. Says why it is clearly worse than `baseline` as soon as it is.
+/// Watches `new` for `window`, while it serves. Returns why it is clearly worse than `baseline` as soon as it is.
 pub(super) async fn judge(
     service: &Service,
     new: &Arc<Generation>,
@@ -47,7 +47,7 @@ pub(super) async fn judge(
     None
 }
 
-/// Why the new figures are clearly worse than the old ones, if they are.
+/// Why the new statistics are clearly worse than the old ones, if they are.
 fn verdict(old: &StatsSnapshot, new: &StatsSnapshot) -> Option<String> {
     let limit = hung_after(old);
     let (old, judged) = (&old.with_hung(limit), &new.with_hung(limit));
@@ -56,7 +56,7 @@ fn verdict(old: &StatsSnapshot, new: &StatsSnapshot) -> Option<String> {
     Some(if hung == 0 { reason } else { format!("{reason}; {hung} were given up after more than {limit:?}") })
 }
 
-/// How long the guest may have a request before one that is given up counts as one that it failed at.
+/// How long the guest may have a request before a cancelled one counts as failed.
 fn hung_after(old: &StatsSnapshot) -> Duration {
     match old.quantile(0.99) {
         Some(p99) if old.requests >= REQUESTS_FOR_ERRORS => HUNG_AT_LEAST.max(p99 * SLOWER_BY),
@@ -72,7 +72,7 @@ fn errors(old: &StatsSnapshot, new: &StatsSnapshot) -> Option<String> {
     let samples = 1.0 / old.requests.max(1) as f64 + 1.0 / new.requests as f64;
     let pooled = (old.errors + new.errors) as f64 / (old.requests + new.requests) as f64;
     let standard_error = (pooled * (1.0 - pooled) * samples).sqrt();
-    // A version that nobody used yet is taken to be faultless, but then only many errors count.
+    // An old version without requests is assumed to have no errors; then only many errors are significant.
     let apart = if old.requests == 0 { now > 0.5 } else { now - before > STANDARD_ERRORS * standard_error };
     let worse = apart && now - before > WORSE_BY;
     worse.then(|| format!("{:.1} % of its requests failed, {:.1} % of the old one's", now * 100.0, before * 100.0))
@@ -122,7 +122,7 @@ mod tests {
         assert_eq!(verdict(&stats(1000, 0, 200), &stats(1000, 0, 300)), None);
     }
 
-    /// Figures with more requests of one outcome.
+    /// Statistics with more requests of one outcome.
     fn with(before: u64, outcome: Outcome, count: u64, milliseconds: u64) -> StatsSnapshot {
         let stats = RequestStats::default();
         (0..before).for_each(|_| stats.count(Outcome::Success, Duration::from_millis(1)));

@@ -1,41 +1,41 @@
-//! How the last swaps of a service went.
+//! The results of the last swaps of a service.
 
 use std::collections::VecDeque;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use serde::{Serialize, Serializer};
 
-/// Swaps that are remembered of each service.
+/// How many swaps are remembered per service.
 const REMEMBERED: usize = 20;
 
-/// A swap, rollback, promotion or abort, done or not.
+/// A swap, rollback, promotion or abort, successful or not.
 #[derive(Clone, Debug, Serialize)]
 pub struct SwapRecord {
     /// When it ended, in milliseconds since 1970-01-01.
     #[serde(rename = "time_ms", serialize_with = "milliseconds")]
     pub time: SystemTime,
-    /// What came of it, as in the metric of swaps: `swapped`, `rolled_back`, `promoted`, `aborted`, `refused`,
+    /// The outcome, as in the metric of swaps: `swapped`, `rolled_back`, `promoted`, `aborted`, `refused`,
     /// `superseded`.
     pub outcome: &'static str,
-    /// The generation that it was about, where there was one.
+    /// The generation that it concerned, if there was one.
     pub generation: Option<u64>,
     /// The digest of its component.
     pub digest: Option<String>,
-    /// Why there was no swap, or why the guard went back.
+    /// Why the swap failed, or why the guard rolled back.
     pub reason: Option<String>,
-    /// How long its steps took.
+    /// The duration of each step.
     #[serde(rename = "duration_ms", serialize_with = "fraction")]
     pub duration: Duration,
 }
 
 impl SwapRecord {
-    /// A swap after which a generation serves.
+    /// The record of a successful swap.
     pub(super) fn done(outcome: &'static str, generation: u64, digest: &str, duration: Duration) -> SwapRecord {
         let (generation, digest) = (Some(generation), Some(digest.to_owned()));
         SwapRecord { time: SystemTime::now(), outcome, generation, digest, reason: None, duration }
     }
 
-    /// A swap that did not happen.
+    /// The record of a swap that did not happen.
     pub(super) fn not_done(outcome: &'static str, reason: &str, duration: Duration) -> SwapRecord {
         let reason = Some(reason.to_owned());
         SwapRecord { time: SystemTime::now(), outcome, generation: None, digest: None, reason, duration }
@@ -47,20 +47,20 @@ impl SwapRecord {
 pub(super) struct SwapHistory(VecDeque<SwapRecord>);
 
 impl SwapHistory {
-    /// Adds a swap and forgets the oldest where there are too many.
+    /// Adds a swap. Removes the oldest if there are too many.
     pub fn add(&mut self, record: SwapRecord) {
         self.0.push_front(record);
         self.0.truncate(REMEMBERED);
     }
 
-    /// Says why the latest swap was done.
+    /// Records the reason of the latest swap.
     pub fn explain(&mut self, reason: &str) {
         if let Some(latest) = self.0.front_mut() {
             latest.reason = Some(reason.to_owned());
         }
     }
 
-    /// The swaps, the latest first.
+    /// The swaps, latest first.
     pub fn records(&self) -> Vec<SwapRecord> {
         self.0.iter().cloned().collect()
     }

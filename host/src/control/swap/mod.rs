@@ -1,8 +1,8 @@
-//! A new version of a component while the old one serves.
+//! Replaces a component with a new version while the old one serves.
 //!
-//! Compile, verify, probe, publish, drain: everything that can go wrong goes wrong before the one store that publishes,
-//! and leaves the version that serves as it is. One swap of a service runs at a time; a newer one cancels an older one
-//! that has not published yet. The last generations are kept, compiled but without instances, for going back to.
+//! Compile, verify, probe, publish, drain: every step that can fail comes before the one atomic store that publishes,
+//! and a failure leaves the serving version unchanged. One swap of a service runs at a time; a newer one cancels an
+//! older one that has not published yet. The last generations are kept for rollbacks, compiled but without instances.
 
 mod component_file;
 mod differences;

@@ -1,35 +1,35 @@
-//! What is asked of a swap, and what came of it.
+//! The options of a swap, and its result.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use crate::services::Generation;
 
-/// Where the new version of a component comes from.
+/// Where the component of the new version comes from.
 #[derive(Clone, Debug)]
 pub enum ComponentSource {
-    /// From the file that the manifest names when the swap's turn has come.
+    /// The file that the manifest names when the swap starts.
     File,
-    /// The one that serves, under what the manifest says now.
+    /// The serving component, under the manifest's current configuration.
     Serving,
-    /// From somebody who sent it.
+    /// Uploaded bytes.
     Bytes(Arc<[u8]>),
 }
 
-/// What a swap should do besides replacing the version.
+/// Options of a swap.
 #[derive(Clone, Debug, Default)]
 pub struct SwapOptions {
-    /// Publish although routes are gone.
+    /// Publish even if routes were removed.
     pub allow_dropped_routes: bool,
-    /// Serve only this many of 10,000 traces with the candidate.
+    /// Publish as a canary that serves this many of 10,000 traces.
     pub canary: Option<u32>,
 }
 
-/// Reads the share of a canary, such as `10%` or `0.5%`, in ten-thousandths.
+/// Parses the share of a canary, such as `10%` or `0.5%`, into ten-thousandths.
 ///
 /// # Errors
 ///
-/// Says in plain words what is wrong with `text`.
+/// Returns a message that says what is wrong with `text`.
 pub fn parse_share(text: &str) -> Result<u32, String> {
     match text.strip_suffix('%').unwrap_or(text).trim().parse::<f64>() {
         Ok(percent) if percent >= 100.0 && percent.is_finite() => {
@@ -40,21 +40,21 @@ pub fn parse_share(text: &str) -> Result<u32, String> {
     }
 }
 
-/// A swap that happened.
+/// A completed swap.
 #[derive(Clone, Debug)]
 pub struct Swapped {
-    /// The generation that serves now.
+    /// The generation that serves afterwards.
     pub generation: u64,
     /// The digest of its component.
     pub digest: String,
-    /// Whether anything changed: the same component under the same configuration is left as it is.
+    /// Whether anything changed. The same component under the same configuration is not swapped.
     pub changed: bool,
-    /// How long each step took, in the order in which they were done.
+    /// The duration of each step, in the order in which they ran.
     pub timings: Vec<(&'static str, Duration)>,
 }
 
 impl Swapped {
-    /// A swap after which `generation` serves. `changed` is false where it served before.
+    /// A swap after which `generation` serves. `changed` is false if it already served before.
     pub(super) fn new(generation: &Generation, changed: bool, timings: Vec<(&'static str, Duration)>) -> Swapped {
         Swapped { generation: generation.number, digest: generation.digest().as_str().to_owned(), changed, timings }
     }

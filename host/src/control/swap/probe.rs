@@ -1,7 +1,7 @@
-//! Asks a candidate whether it is well, before anybody else does.
+//! Probes the health of a candidate before it serves requests.
 //!
-//! The probe runs inside the candidate, under the service's own limits. A candidate that is unwell in exactly the way
-//! in which the serving version is (a dependency of both is down, say) is no worse than it and may be published.
+//! The probe runs inside the candidate, under the service's own limits. A candidate that fails in the same way as the
+//! serving version (for instance because a dependency of both is down) may still be published.
 
 use std::sync::Arc;
 
@@ -14,10 +14,10 @@ use crate::serve::dispatch::Dispatcher;
 use crate::services::Generation;
 use crate::trace::{Incoming, Pipeline, SpanKind};
 
-/// What is asked where the manifest names nothing else and the component has such a route.
+/// The default path, used if the manifest names none and the component has such a route.
 const HEALTH: &str = "/health";
 
-/// Probes `candidate`. One without the default route is not asked.
+/// Probes `candidate`. A candidate without the default route is not probed.
 pub(super) async fn ask(
     dispatcher: &Arc<Dispatcher>,
     pipeline: &Pipeline,
@@ -29,10 +29,10 @@ pub(super) async fn ask(
     let is_found = matches!(candidate.routes().find(&Method::GET, path), Match::Found { .. });
     match (&candidate.config.probe, candidate.kind()) {
         _ if is_found => {}
-        // Whether a standard component has such a path, only asking tells.
+        // A standard component declares no routes, so only a request shows whether it has this one.
         (Some(_), Kind::Standard(_)) => {}
         (Some(_), _) => return refusal("has no route".to_owned()),
-        // That it can be instantiated is known.
+        // Instantiation has already succeeded.
         (None, _) => return Ok(()),
     }
     let probe = |generation: Arc<Generation>| async move {

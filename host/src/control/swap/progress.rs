@@ -1,4 +1,4 @@
-//! A swap under way: its trace, its timings, and what is told of it when it ends.
+//! A swap in progress: its trace, its timings and its log lines.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -8,7 +8,7 @@ use crate::config::ServiceName;
 use crate::services::Generation;
 use crate::telemetry::{HostTelemetry, Operation, Step};
 
-/// The trace of one swap, rollback, promotion or abortion.
+/// The trace of one swap, rollback, promotion or abort.
 pub(super) struct Progress {
     service: ServiceName,
     operation: Operation,
@@ -16,14 +16,14 @@ pub(super) struct Progress {
 }
 
 impl Progress {
-    /// Begins what is done to a service.
+    /// Starts the trace of an operation on a service.
     pub fn new(telemetry: &HostTelemetry, doing: &'static str, service: &ServiceName) -> Progress {
         let operation = telemetry.operation(doing, "swap_refused");
         operation.set("spandrel.service", service.as_str().to_owned());
         Progress { service: service.clone(), operation, timings: Vec::new() }
     }
 
-    /// Runs one step as a span and notes how long it took.
+    /// Runs one step as a span and records its duration.
     pub async fn step<T, E: std::fmt::Display>(
         &mut self,
         name: &'static str,
@@ -35,7 +35,7 @@ impl Progress {
         done
     }
 
-    /// Starts a step that is ended with [`Progress::end`].
+    /// Starts a step that [`Progress::end`] ends.
     pub fn start(&mut self, name: &'static str) -> (Step, Instant) {
         (self.operation.start(name), Instant::now())
     }
@@ -45,17 +45,17 @@ impl Progress {
         self.timings.push((name, began.elapsed()));
     }
 
-    /// How long each step took so far.
+    /// The duration of each step so far.
     pub fn timings(&self) -> Vec<(&'static str, Duration)> {
         self.timings.clone()
     }
 
-    /// Puts an attribute on the trace's root.
+    /// Sets an attribute on the root span.
     pub fn set(&mut self, key: &'static str, value: String) {
         self.operation.set(key, value);
     }
 
-    /// Notes how it ended where it ended well: on the root span, and in the log.
+    /// Records success on the root span and in the log.
     pub fn succeeded(&mut self, outcome: &'static str, swapped: &Swapped, took: Duration) {
         let Swapped { digest, generation, .. } = swapped;
         self.operation.set("spandrel.component.digest", digest.clone());
@@ -73,7 +73,7 @@ impl Progress {
         });
     }
 
-    /// Ends the trace as an error, and says in the log why.
+    /// Ends the trace with an error and logs the reason.
     pub fn refused(self, reason: &str) {
         self.operation.fail(reason);
         let (service, outcome) = (&self.service, "refused");
@@ -82,7 +82,7 @@ impl Progress {
         });
     }
 
-    /// Ends the trace because a newer swap came.
+    /// Ends the trace of a swap that a newer one superseded.
     pub fn superseded(self, reason: &str) {
         self.operation.fail(reason);
         let (service, outcome) = (&self.service, "superseded");
@@ -91,7 +91,7 @@ impl Progress {
         });
     }
 
-    /// Waits, in the background, until no request holds the old generations, and frees their instances.
+    /// Waits in the background until no request uses the old generations, then frees their instances.
     pub fn drain(self, retired: Vec<Arc<Generation>>, limit: Duration) {
         tokio::spawn(async move {
             let step = self.operation.start("drain");

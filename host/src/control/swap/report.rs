@@ -1,4 +1,4 @@
-//! What is told of a service: to `spandrel status`, the admin API and the console.
+//! The report of a service for `spandrel status`, the admin API and the console.
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -10,25 +10,25 @@ use crate::component::Kind;
 use crate::config::ServiceConfig;
 use crate::services::{Generation, Service, StatsSnapshot};
 
-/// What a service is doing.
+/// The state of a service.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum ServiceState {
-    /// Serving, and nothing else.
+    /// Serving.
     Serving,
-    /// Preparing its next version while it serves.
+    /// Serving, while its next version is being prepared.
     Swapping,
-    /// A new version is being compiled. Where no earlier one serves, the service does not yet.
+    /// A new version is being compiled. Without an earlier version the service does not serve yet.
     Compiling,
-    /// Serving with two versions.
+    /// Serving with two versions: a canary is running.
     Canary,
-    /// Taken out of the manifest, finishing what it began.
+    /// Removed from the manifest and draining.
     Draining,
-    /// In the manifest, but not serving yet: its component, or another one that came with it, is missing or bad.
+    /// In the manifest but not serving yet: its component, or that of another added service, is missing or invalid.
     Waiting,
 }
 
-/// How the requests of one version went.
+/// Request statistics of one version.
 #[derive(Clone, Debug, Default, Serialize)]
 pub struct VersionFigures {
     /// The generation.
@@ -37,35 +37,35 @@ pub struct VersionFigures {
     pub digest: String,
     /// The version in the manifest.
     pub version: String,
-    /// Requests that it is serving.
+    /// Requests in flight.
     pub in_flight: usize,
-    /// Requests that the guest answered or failed at: all of them or, where a canary runs, since the trial began.
+    /// Requests that the guest answered or failed: all of them or, while a canary runs, those since its start.
     pub requests: u64,
-    /// Requests that the host answered in the guest's stead: no such route, at a limit, in a circle.
+    /// Requests that the host answered without the guest: no matching route, a limit reached, a call loop.
     pub refused: u64,
-    /// Requests whose client went away while the guest ran.
+    /// Requests that the client cancelled while the guest ran.
     pub abandoned: u64,
-    /// Requests per second over the same time.
+    /// Requests per second over the same period.
     pub rate: f64,
-    /// The share of `requests` that the guest failed at (a 5xx, a trap, no answer in time), from 0 to 1.
+    /// The share of `requests` that the guest failed (5xx, trap or timeout), from 0 to 1.
     pub error_rate: f64,
-    /// The median of the time that the guest took, in milliseconds, to within 10 %.
+    /// The median of the guest's duration, in milliseconds, accurate to 10 %.
     pub p50_ms: Option<f64>,
-    /// The 99th percentile of it, in milliseconds, to within 10 %.
+    /// The 99th percentile of the guest's duration, in milliseconds, accurate to 10 %.
     pub p99_ms: Option<f64>,
 }
 
-/// A candidate on trial.
+/// A canary.
 #[derive(Clone, Debug, Serialize)]
 pub struct CanaryReport {
     /// The share of traces that it serves, in percent.
     pub share_percent: f64,
-    /// How it does.
+    /// Its request statistics.
     #[serde(flatten)]
     pub figures: VersionFigures,
 }
 
-/// One service.
+/// The report of one service.
 #[derive(Clone, Debug, Serialize)]
 pub struct ServiceReport {
     /// The name in the manifest.
@@ -74,37 +74,37 @@ pub struct ServiceReport {
     pub kind: String,
     /// The address in the manifest.
     pub listen: String,
-    /// The generation that serves.
+    /// The number of the serving generation.
     pub generation: u64,
     /// The digest of its component.
     pub digest: String,
     /// The version in the manifest.
     pub version: String,
-    /// What the service is doing.
+    /// The state of the service.
     pub state: ServiceState,
-    /// Requests that it is serving, over all generations.
+    /// Requests in flight, over all generations.
     pub in_flight: usize,
-    /// Swaps, rollbacks and promotions so far.
+    /// The number of swaps, rollbacks and promotions so far.
     pub swaps: u64,
-    /// Why the last swap was refused or rolled back; null after a good one.
+    /// Why the last swap was rejected or rolled back; null after a successful one.
     pub last_error: Option<String>,
-    /// The last swaps, the latest first.
+    /// The last swaps, latest first.
     pub swap_history: Vec<SwapRecord>,
-    /// Earlier generations to go back to, the latest last.
+    /// Earlier generations that a rollback can return to, latest last.
     pub earlier_generations: Vec<u64>,
-    /// How the version that serves does.
+    /// Request statistics of the serving version.
     pub serving: VersionFigures,
-    /// The candidate on trial.
+    /// The canary, if one is running.
     pub canary: Option<CanaryReport>,
 }
 
 impl ServiceReport {
-    /// A service of the manifest that does not serve yet, and why.
+    /// The report of a service in the manifest that does not serve yet, with the reason.
     pub(crate) fn waiting(service: &ServiceConfig, reason: String) -> ServiceReport {
         ServiceReport { last_error: Some(reason), ..ServiceReport::absent(service, ServiceState::Waiting) }
     }
 
-    /// A service of the manifest whose first version is being compiled.
+    /// The report of a service in the manifest whose first version is being compiled.
     pub(crate) fn compiling(service: &ServiceConfig) -> ServiceReport {
         ServiceReport::absent(service, ServiceState::Compiling)
     }
@@ -138,7 +138,7 @@ pub(super) fn of(service: &Service, slot: &Slot, is_compiling: bool) -> ServiceR
         share_percent: f64::from(canary.share) / 100.0,
         figures: figures(&canary.generation, canary.began, &StatsSnapshot::default()),
     });
-    // Two versions are compared over the same time.
+    // Two versions are compared over the same period.
     let (since, before) = match &serving.canary {
         Some(canary) => (canary.began, canary.before.clone()),
         None => (stable.created, StatsSnapshot::default()),

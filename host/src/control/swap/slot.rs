@@ -1,4 +1,4 @@
-//! What the swapper remembers of one service: whose turn it is, what served before, how the last swaps went.
+//! The swap state of one service: the running swap, earlier generations and the history.
 
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -9,9 +9,9 @@ use tokio::sync::watch;
 use super::history::{SwapHistory, SwapRecord};
 use crate::services::Generation;
 
-/// One per service, for as long as the service is in the manifest.
+/// One per service, while the service is in the manifest.
 pub(super) struct Slot {
-    /// Held by the swap that runs.
+    /// Held by the running swap.
     pub turn: tokio::sync::Mutex<()>,
     newest: watch::Sender<u64>,
     number: AtomicU64,
@@ -21,7 +21,7 @@ pub(super) struct Slot {
 
 #[derive(Default)]
 struct Memory {
-    /// Generations to go back to, the latest last.
+    /// Generations that a rollback can return to, latest last.
     earlier: VecDeque<Arc<Generation>>,
     swaps: u64,
     last_error: Option<String>,
@@ -51,7 +51,7 @@ impl Drop for Busy<'_> {
 }
 
 impl Slot {
-    /// Makes every swap that came before this one superseded.
+    /// Supersedes all earlier swaps of the service.
     pub fn ticket(&self) -> u64 {
         let mut ticket = 0;
         self.newest.send_modify(|newest| {
@@ -61,7 +61,7 @@ impl Slot {
         ticket
     }
 
-    /// Returns when a swap newer than `ticket` has come.
+    /// Resolves when a swap newer than `ticket` has been requested.
     pub async fn superseded(&self, ticket: u64) {
         let mut newest = self.newest.subscribe();
         if newest.wait_for(|newest| *newest > ticket).await.is_err() {
@@ -69,7 +69,7 @@ impl Slot {
         }
     }
 
-    /// Cancels the swap that runs and those that wait, for good.
+    /// Cancels the running swap and all waiting ones. Later ones fail too.
     pub fn close(&self) {
         self.newest.send_replace(u64::MAX);
     }
@@ -92,7 +92,7 @@ impl Slot {
         self.busy.load(Ordering::Relaxed)
     }
 
-    /// Keeps a generation to go back to, and forgets the oldest where there are more than `most`.
+    /// Keeps a generation for rollbacks, and drops the oldest if there are more than `most`.
     pub fn keep(&self, generation: Arc<Generation>, most: usize) {
         let mut memory = self.lock();
         memory.earlier.retain(|kept| kept.number != generation.number);
@@ -102,7 +102,7 @@ impl Slot {
         }
     }
 
-    /// The generation to go back to from `current`.
+    /// The generation that a rollback from `current` returns to.
     pub fn take_earlier(&self, current: u64) -> Option<Arc<Generation>> {
         let mut memory = self.lock();
         loop {
@@ -113,23 +113,23 @@ impl Slot {
         }
     }
 
-    /// The numbers of the generations that are kept, the latest last.
+    /// The numbers of the kept generations, latest last.
     pub fn earlier(&self) -> Vec<u64> {
         self.lock().earlier.iter().map(|generation| generation.number).collect()
     }
 
-    /// Counts a swap that happened.
+    /// Records a completed swap.
     pub fn done(&self, record: SwapRecord) {
         let mut memory = self.lock();
         memory.swaps += 1;
-        // What an automatic rollback said stays to be read until the next good swap.
+        // The reason of an automatic rollback stays visible until the next successful swap.
         if matches!(record.outcome, "swapped" | "promoted") {
             memory.last_error = None;
         }
         memory.history.add(record);
     }
 
-    /// Notes why a swap did not happen. That a newer one came is no error.
+    /// Records why a swap did not happen. Being superseded is not an error.
     pub fn not_done(&self, record: SwapRecord) {
         let mut memory = self.lock();
         if record.outcome != "superseded" {
@@ -138,14 +138,14 @@ impl Slot {
         memory.history.add(record);
     }
 
-    /// Notes why the swap that was just done had to be.
+    /// Records the reason of the swap that has just completed.
     pub fn explain(&self, reason: String) {
         let mut memory = self.lock();
         memory.history.explain(&reason);
         memory.last_error = Some(reason);
     }
 
-    /// How many swaps there were, why the last one was refused or rolled back, and the last ones.
+    /// The number of swaps, why the last one was rejected or rolled back, and the last ones.
     pub fn history(&self) -> (u64, Option<String>, Vec<SwapRecord>) {
         let memory = self.lock();
         (memory.swaps, memory.last_error.clone(), memory.history.records())

@@ -1,4 +1,4 @@
-//! The steps of a swap, one service at a time, and the ways back.
+//! The steps of a swap, of one service at a time, and rollbacks.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -29,7 +29,7 @@ pub struct Swapper {
     builder: Arc<GenerationBuilder>,
     dispatcher: Arc<Dispatcher>,
     pipeline: Pipeline,
-    /// Swaps are traced as the host's own doing.
+    /// Records traces of swaps, as operations of the host.
     telemetry: HostTelemetry,
     settings: SwapConfig,
     slots: Mutex<BTreeMap<ServiceName, Arc<Slot>>>,
@@ -37,7 +37,7 @@ pub struct Swapper {
 }
 
 impl Swapper {
-    /// A swapper that publishes to the services that `dispatcher` serves from.
+    /// A swapper for the services that `dispatcher` serves.
     pub fn new(
         builder: Arc<GenerationBuilder>,
         dispatcher: Arc<Dispatcher>,
@@ -49,8 +49,8 @@ impl Swapper {
         Arc::new(Swapper { builder, dispatcher, pipeline, telemetry, settings, slots, stopped })
     }
 
-    /// Replaces the version of a service, or says why not. The new version runs under what the manifest says of the
-    /// service when the swap's turn has come. On return it serves; the old one drains on.
+    /// Replaces the version of a service, or returns why not. The new version runs under the manifest's configuration
+    /// at the time when the swap starts. On return it serves; the old one may still be draining.
     pub async fn swap(
         self: &Arc<Self>,
         service: &Arc<Service>,
@@ -79,7 +79,7 @@ impl Swapper {
         }
     }
 
-    /// Goes back to the generation that served before. A swap that runs is cancelled.
+    /// Rolls back to the previous generation. A running swap is cancelled.
     pub async fn rollback(&self, service: &Arc<Service>) -> Result<Swapped, SwapError> {
         let slot = self.slot(service);
         slot.ticket();
@@ -87,7 +87,7 @@ impl Swapper {
         self.go_back(service, &slot).await
     }
 
-    /// Goes back because the guard found `new` clearly worse, unless another generation serves by then.
+    /// Rolls back because the guard found `new` clearly worse, unless another generation serves by then.
     async fn roll_back_from(&self, service: &Arc<Service>, new: &Arc<Generation>, reason: &str) {
         let slot = self.slot(service);
         let _turn = slot.turn.lock().await;
@@ -100,7 +100,7 @@ impl Swapper {
         slot.explain(message);
     }
 
-    /// Serves with the generation before, with instances of its own: those that it had are gone, or on their way.
+    /// Serves with the previous generation, with new instances: its old ones are gone or draining.
     async fn go_back(&self, service: &Arc<Service>, slot: &Slot) -> Result<Swapped, SwapError> {
         let mut progress = self.progress("rollback", service);
         let current = service.serving().stable.clone();
@@ -108,7 +108,7 @@ impl Swapper {
             return Err(self.refuse(service, slot, SwapError::NoEarlierGeneration, progress));
         };
         let pool = self.builder.pool(earlier.pool.prepared().clone(), earlier.pool.context().clone());
-        // Should there be no room for instances now, there may be when requests come.
+        // If no instances can be created now, the pool creates them when requests arrive.
         progress.step("warm", pool.warm(WARM_INSTANCES)).await.ok();
         let config = earlier.config.clone();
         let earlier = self.builder.generation(earlier.number, config, earlier.resource.clone(), pool);
@@ -116,7 +116,7 @@ impl Swapper {
         Ok(self.establish(service, slot, serving, &earlier, "rolled_back", progress))
     }
 
-    /// Makes the canary the version that serves everybody.
+    /// Promotes the canary: it serves all requests.
     pub async fn promote(&self, service: &Arc<Service>) -> Result<Swapped, SwapError> {
         let slot = self.slot(service);
         let _turn = slot.turn.lock().await;
@@ -129,7 +129,7 @@ impl Swapper {
         Ok(self.establish(service, &slot, promoted, &canary, "promoted", progress))
     }
 
-    /// Ends the canary; everybody is served by the version that served before.
+    /// Aborts the canary: the stable version serves all requests.
     pub async fn abort(&self, service: &Arc<Service>) -> Result<Swapped, SwapError> {
         let slot = self.slot(service);
         let _turn = slot.turn.lock().await;
@@ -141,42 +141,42 @@ impl Swapper {
         Ok(self.establish(service, &slot, stable, &serving.stable, "aborted", progress))
     }
 
-    /// What `spandrel status` and the admin API tell of a service.
+    /// The report of a service for `spandrel status` and the admin API.
     pub fn report(&self, service: &Service) -> ServiceReport {
         report::of(service, &self.slot(service), self.builder.compiling().has(&service.name))
     }
 
-    /// Forgets what is known of a service that was removed, and cancels its swap.
+    /// Removes the state of a removed service and cancels its swap.
     pub fn forget(&self, name: &ServiceName) {
         if let Some(slot) = self.slots.lock().unwrap_or_else(PoisonError::into_inner).remove(name) {
             slot.close();
         }
     }
 
-    /// Cancels what runs, because the host stops.
+    /// Cancels all swaps, because the host stops.
     pub fn stop(&self) {
         self.stopped.store(true, Ordering::Relaxed);
         self.slots.lock().unwrap_or_else(PoisonError::into_inner).values().for_each(|slot| slot.close());
     }
 
-    /// Whether the host stops.
+    /// Whether the host is stopping.
     pub fn is_stopped(&self) -> bool {
         self.stopped.load(Ordering::Relaxed)
     }
 
-    /// Waits for the swap of a service that runs, and for those that wait for their turn now.
+    /// Waits for the running swap of a service and for those that are queued now.
     pub async fn settled(&self, service: &Service) {
         drop(self.slot(service).turn.lock().await);
     }
 
-    /// Notes that a swap ended in a way that it could not note itself.
+    /// Records the failure of a swap that could not record it itself.
     pub fn note_failure(&self, service: &Service, reason: &str) {
         self.slot(service).not_done(SwapRecord::not_done("refused", reason, Duration::ZERO));
         self.builder.metrics().swap(service.name.as_str(), "refused");
         self.progress("swap", service).refused(reason);
     }
 
-    /// Everything up to a candidate that may be published; none where nothing would change.
+    /// All steps before publication. Returns the candidate, or `None` if nothing would change.
     async fn candidate(
         &self,
         service: &Arc<Service>,
@@ -255,7 +255,7 @@ impl Swapper {
         swapped
     }
 
-    /// Watches a fresh generation, and goes back to the one before where it is clearly worse.
+    /// Watches a new generation and rolls back if it is clearly worse than the one before.
     fn guard(self: &Arc<Self>, service: Arc<Service>, old: &Generation, new: Arc<Generation>) {
         let (swapper, baseline, window) = (self.clone(), old.stats.snapshot(), self.settings.guard);
         tokio::spawn(async move {
@@ -265,8 +265,8 @@ impl Swapper {
         });
     }
 
-    /// Publishes, says so to whoever counts, logs or traces, and lets what no longer serves drain. `shown` is the
-    /// generation that it is all about.
+    /// Publishes, updates metrics, log and trace, and drains the generations that no longer serve. `shown` is the
+    /// generation that the record names.
     fn establish(
         &self,
         service: &Arc<Service>,
@@ -286,7 +286,7 @@ impl Swapper {
         swapped
     }
 
-    /// The one store after which the new version serves. Returns the generations that no longer do.
+    /// Publishes the new version with one atomic store. Returns the generations that no longer serve.
     fn replace(&self, service: &Arc<Service>, serving: Serving, progress: &mut Progress) -> Vec<Arc<Generation>> {
         let span = progress.start("publish");
         let before = service.serving();
@@ -304,7 +304,7 @@ impl Swapper {
         retired
     }
 
-    /// Logs, counts and traces that there was no swap, and gives the reason back.
+    /// Records in log, metrics and trace that the swap did not happen, and returns the error.
     fn refuse(&self, service: &Service, slot: &Slot, error: SwapError, progress: Progress) -> SwapError {
         let reason = error.to_string();
         let superseded = matches!(error, SwapError::Superseded);
@@ -324,7 +324,7 @@ impl Swapper {
         Progress::new(&self.telemetry, doing, &service.name)
     }
 
-    /// What is remembered of a service. Of one that was taken out nothing is: another one of its name may have come.
+    /// The swap state of a service. A removed service gets an empty one, because a new service may have its name.
     fn slot(&self, service: &Service) -> Arc<Slot> {
         let mut slots = self.slots.lock().unwrap_or_else(PoisonError::into_inner);
         if service.is_removed() {

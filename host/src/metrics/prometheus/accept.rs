@@ -1,29 +1,30 @@
-//! Which format a scraper is given: the negotiation of Prometheus' client libraries, by weight and then by order.
+//! Content negotiation of the Prometheus page, as in Prometheus' client libraries: by weight, then by order.
 //!
-//! Only types that are named count: whoever names none, or only such that the host does not write, or refuses both (weight
-//! 0), gets the text format, which every scraper reads. Parameters other than `version`, such as `escaping`, are ignored.
+//! Only types that are named explicitly count. A scraper that names none, only types that the host does not write, or
+//! rejects both (weight 0), gets the text format, which every scraper reads. Parameters other than `version`, such as
+//! `escaping`, are ignored.
 
 use mime::Mime;
 
 use super::Exposition;
 
-/// The weight of a type that names none, or none that can be read, in thousandths.
+/// The weight, in thousandths, of a type with no weight or an invalid one.
 const FULL: u32 = 1_000;
 
 impl Exposition {
-    /// The format for the values of a request's `Accept` fields.
+    /// The format that a request's `Accept` fields select.
     pub fn accepted<'a>(fields: impl IntoIterator<Item = &'a str>) -> Exposition {
         let members = fields.into_iter().flat_map(|field| unquoted(field, ','));
         let offers = members.filter_map(offer).filter(|(weight, _)| *weight > 0);
-        // Of several with one weight the first counts.
+        // Of several types with the same weight the first counts.
         let best = offers.reduce(|best, next| if next.0 > best.0 { next } else { best });
         best.map_or(Exposition::Prometheus, |(_, format)| format)
     }
 }
 
-/// A member's weight and the format that it names, where it names one.
+/// A member's weight, and the format that it names, if any.
 fn offer(member: &str) -> Option<(u32, Exposition)> {
-    // The parser knows no blanks before a semicolon, and no empty parameters.
+    // The parser accepts neither blanks before a semicolon nor empty parameters.
     let parts: Vec<_> = unquoted(member, ';').into_iter().filter(|part| !part.is_empty()).collect();
     let range: Mime = parts.join(";").parse().ok()?;
     Some((weight(&range), format(&range)?))
@@ -47,7 +48,7 @@ fn weight(range: &Mime) -> u32 {
     (within * f64::from(FULL)).round() as u32
 }
 
-/// The trimmed parts of a text between separators that stand outside quoted strings.
+/// Splits a text at separators outside quoted strings, and trims the parts.
 fn unquoted(text: &str, separator: char) -> Vec<&str> {
     let (mut is_quoted, mut is_escaped) = (false, false);
     let parts = text.split(|c: char| {

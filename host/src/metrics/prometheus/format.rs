@@ -1,16 +1,16 @@
-//! The formats of the page, the kinds of families on it, and the numbers that it shows.
+//! The formats of the page, the types of metric families, and the number types.
 
 /// A format of the page.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Exposition {
     /// Prometheus' text format 0.0.4, which every scraper reads.
     Prometheus,
-    /// OpenMetrics 1.0, which has exemplars.
+    /// OpenMetrics 1.0, which supports exemplars.
     OpenMetrics,
 }
 
 impl Exposition {
-    /// The value of the page's `Content-Type`.
+    /// The value of the `Content-Type` field.
     pub fn content_type(self) -> &'static str {
         match self {
             Exposition::Prometheus => "text/plain; version=0.0.4; charset=utf-8",
@@ -19,7 +19,7 @@ impl Exposition {
     }
 }
 
-/// The kind of a metric family.
+/// The type of a metric family.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::metrics) enum Kind {
     Counter,
@@ -37,7 +37,7 @@ impl Kind {
     }
 }
 
-/// The number types of the SDK. Prometheus knows `f64` only; counts above 2^53 lose their last digits.
+/// The number types of the SDK. Prometheus has only `f64`; counts above 2^53 lose precision.
 pub(super) trait Number: Copy {
     fn as_f64(self) -> f64;
 }

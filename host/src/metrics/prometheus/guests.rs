@@ -1,5 +1,5 @@
-//! What guests' own SDKs have measured, on the page. Prometheus' text has no exponential buckets: such a histogram shows its
-//! sum and its count.
+//! Metrics of guests' own SDKs on the page. Prometheus' text formats have no exponential buckets: such a histogram has
+//! only its sum and its count.
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
@@ -10,7 +10,8 @@ use super::page::{Family, Labels};
 use crate::metrics::guest::kind_of;
 use crate::trace::{GuestMeasured, GuestSeries, Resource};
 
-/// Adds the series of one service to the families. A name that is another kind's already is left out.
+/// Adds the series of one service to the families. A metric whose name already belongs to a family of another type is
+/// left out.
 pub(super) fn add(
     resource: &Resource,
     series: &[GuestSeries],
@@ -21,7 +22,7 @@ pub(super) fn add(
     for series in series {
         let kind = kind_of(&series.measured);
         let name = name::family(&series.key.name, &series.key.unit, kind);
-        // Two names that become one here would be one series told twice.
+        // Two names that become the same here would yield duplicate series.
         if *owners.entry(name.clone()).or_insert(&series.key.name) != series.key.name {
             continue;
         }

@@ -1,8 +1,8 @@
-//! Metrics as a page for Prometheus, in its text format 0.0.4 or in OpenMetrics 1.0.
+//! Writes metrics as a page for Prometheus, in its text format 0.0.4 or in OpenMetrics 1.0.
 //!
-//! Names follow OpenTelemetry's rules for Prometheus: dots become underscores, the unit and `_total` are
-//! appended where the name does not say them yet. Each sample says its service in `service_name` and its instrumentation
-//! scope in `otel_scope_*`; the rest of a resource stands in `target_info`.
+//! Names follow OpenTelemetry's rules for Prometheus: dots become underscores; the unit and `_total` are appended
+//! unless the name contains them. Each sample has its service in `service_name` and its instrumentation scope in
+//! `otel_scope_*`; the other attributes of a Resource are in `target_info`.
 
 mod accept;
 mod format;
@@ -26,7 +26,7 @@ pub(super) use self::name::{family as family_name, label as label_name};
 use self::page::{Family, Labels, Page};
 use crate::trace::{MetricExemplar, SeriesExemplars, SeriesOfService};
 
-/// Writes the page. Families of the same name in several resources become one.
+/// Writes the page. Families of the same name in several Resources are merged.
 pub(super) fn render(
     collected: &[ResourceMetrics],
     (exemplars, guests): (&[SeriesExemplars], &[SeriesOfService]),
@@ -47,7 +47,7 @@ pub(super) fn render(
     page.finish()
 }
 
-/// What tells samples of one scope from those of another.
+/// Labels that distinguish samples of one scope from those of another.
 fn scope_labels(scope: &InstrumentationScope) -> Vec<(Cow<'static, str>, String)> {
     let label = |key: &str, value: String| (Cow::Owned(format!("otel_scope_{key}")), value);
     let named = [("name", Some(scope.name())), ("version", scope.version()), ("schema_url", scope.schema_url())];
@@ -56,10 +56,10 @@ fn scope_labels(scope: &InstrumentationScope) -> Vec<(Cow<'static, str>, String)
     named.chain(own).collect()
 }
 
-/// One resource while its metrics are added to the families.
+/// One Resource while its metrics are added to the families.
 struct Service<'a> {
     name: String,
-    /// The labels of the scope whose metrics are added.
+    /// The labels of the scope whose metrics are being added.
     scope: Vec<(Cow<'static, str>, String)>,
     exemplars: Vec<&'a SeriesExemplars>,
 }
@@ -101,7 +101,7 @@ impl<'a> Service<'a> {
             MetricData::Sum(sum) if sum.is_monotonic() => Kind::Counter,
             MetricData::Sum(_) | MetricData::Gauge(_) => Kind::Gauge,
             MetricData::Histogram(_) => Kind::Histogram,
-            // No instrument of the host makes one.
+            // No instrument of the host creates one.
             MetricData::ExponentialHistogram(_) => return,
         };
         let name = name::family(metric.name(), metric.unit(), kind);

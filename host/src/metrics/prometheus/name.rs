@@ -1,8 +1,8 @@
-//! OpenTelemetry's names as Prometheus' names. Pure.
+//! Conversion of OpenTelemetry names to Prometheus names. Pure functions.
 
 use super::format::Kind;
 
-/// The name of a metric family: sanitised, with its unit, and with `_total` for a counter.
+/// The name of a metric family: sanitised, with its unit and, for a counter, with `_total`.
 pub(in crate::metrics) fn family(name: &str, unit: &str, kind: Kind) -> String {
     let sanitised = sanitise(name);
     let mut tokens: Vec<&str> = words(&sanitised).collect();
@@ -22,12 +22,12 @@ pub(in crate::metrics) fn family(name: &str, unit: &str, kind: Kind) -> String {
     if joined.starts_with(|first: char| first.is_ascii_digit()) { format!("_{joined}") } else { joined }
 }
 
-/// The unit in words, as it stands at the end of a family's name. Empty where there is none.
+/// The unit in words, as appended to a family's name. Empty if there is none.
 pub(super) fn unit(unit: &str, kind: Kind) -> String {
     words(&unit_words(unit, kind)).collect::<Vec<_>>().join("_")
 }
 
-/// The name of a label, in which no `_` follows another.
+/// The name of a label. Consecutive underscores are merged.
 pub(in crate::metrics) fn label(key: &str) -> String {
     let mut before = None;
     let mut name = sanitise(key).replace(':', "_");
@@ -44,7 +44,7 @@ fn sanitise(name: &str) -> String {
     name.chars().map(|c| if allowed(c) { c } else { '_' }).collect()
 }
 
-/// A UCUM unit in words. `{annotations}` say what is counted, not in which unit, and are left out.
+/// A UCUM unit in words. `{annotations}` say what is counted, not in which unit, and are removed.
 fn unit_words(unit: &str, kind: Kind) -> String {
     if unit.contains('{') {
         return String::new();

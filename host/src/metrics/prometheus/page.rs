@@ -1,5 +1,5 @@
-//! Lines of the text formats: families, samples, escaping. Knows nothing of OpenTelemetry's model but
-//! the histogram point.
+//! Lines of the text formats: families, samples, escaping. Independent of OpenTelemetry's model, except for the
+//! histogram data point.
 
 use std::{borrow::Cow, collections::BTreeMap, fmt::Write, time::UNIX_EPOCH};
 
@@ -9,12 +9,12 @@ use super::format::{Exposition, Kind, Number};
 use super::name;
 use crate::trace::MetricExemplar;
 
-/// Labels as they are written: `a="1",b="2"`, sorted, without braces.
+/// Labels in text form: `a="1",b="2"`, sorted, without braces.
 pub(super) struct Labels(String);
 
 impl Labels {
-    /// Keys that become the same name are joined, as OpenTelemetry asks: their values with `;` between, in the order of
-    /// the keys.
+    /// Keys that sanitise to the same name are merged, as OpenTelemetry specifies: their values are joined with `;`, in
+    /// the order of the keys.
     pub(super) fn of<'a>(pairs: impl Iterator<Item = (Cow<'a, str>, String)>) -> Labels {
         let mut pairs: Vec<_> = pairs.collect();
         pairs.sort_by(|(first, _), (second, _)| first.cmp(second));
@@ -43,10 +43,10 @@ impl Labels {
 
 /// A metric family and its samples, ready to be written.
 pub(super) struct Family {
-    /// With `_total`, for a counter.
+    /// With `_total` for a counter.
     name: String,
     help: String,
-    /// In words, and empty where there is none.
+    /// In words; empty if there is none.
     unit: String,
     kind: Kind,
     format: Exposition,
@@ -89,7 +89,7 @@ impl Family {
         self.samples.push('\n');
     }
 
-    /// A histogram without exemplars, of buckets with their upper bounds, and its sum and count.
+    /// Adds a histogram without exemplars: its buckets with their upper bounds, its sum and its count.
     pub(super) fn buckets(
         &mut self,
         labels: &Labels,
@@ -108,7 +108,7 @@ impl Family {
         }
     }
 
-    /// Whether it is of this kind.
+    /// Whether the family has this type.
     pub(super) fn is(&self, kind: Kind) -> bool {
         self.kind == kind
     }
@@ -137,7 +137,7 @@ impl Family {
         debug_assert!(written.is_ok(), "a String takes what is written");
     }
 
-    /// The value of `le`, for which OpenMetrics has one spelling: `10.0`, not `10`.
+    /// The value of `le`, which has one canonical form in OpenMetrics: `10.0`, not `10`.
     fn bound(&self, bound: f64) -> String {
         match self.format {
             Exposition::OpenMetrics if bound.is_finite() => format!("{bound:?}"),
@@ -145,13 +145,13 @@ impl Family {
         }
     }
 
-    /// The unit in `# UNIT`, which OpenMetrics has, and only where the name ends with it.
+    /// The unit for `# UNIT`, which only OpenMetrics has, and which the name must end with.
     fn declared_unit(&self) -> Option<&str> {
         let before = self.declared().strip_suffix(&self.unit)?;
         (self.format == Exposition::OpenMetrics && !self.unit.is_empty() && before.ends_with('_')).then_some(&self.unit)
     }
 
-    /// The name in `# TYPE`, which OpenMetrics wants without the counters' suffix.
+    /// The name for `# TYPE`, which in OpenMetrics omits the suffix of counters.
     fn declared(&self) -> &str {
         match self.format {
             Exposition::OpenMetrics => self.name.strip_suffix("_total").unwrap_or(&self.name),
@@ -160,7 +160,7 @@ impl Family {
     }
 }
 
-/// The page while it is written. Targets come before families.
+/// The page under construction. Targets come before families.
 pub(super) struct Page {
     format: Exposition,
     targets: String,

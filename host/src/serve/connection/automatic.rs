@@ -1,17 +1,17 @@
-//! The answers that hyper gives by itself to a head that it cannot parse: a status and nothing that says why.
+//! Responses that hyper generates itself for a head that it cannot parse: a status without an explanation.
 //!
-//! A guest's answer may look the same, but only as the last one of its connection. What such an answer is, is known when the
-//! connection has ended.
+//! A guest's response can look the same, but only as the last one of its connection. Which of the two it is can only be
+//! decided when the connection has ended.
 
 use http::StatusCode;
 
 use crate::http::head::HeadError;
 
-/// The longest of them.
+/// The longest such response.
 const LONGEST: usize = 192;
 
-/// The status of an answer that hyper may have given by itself, where `written` is one: it closes the connection and has
-/// no content and no fields but those that hyper writes.
+/// The status of `written` if hyper may have generated it: it closes the connection, and has no content and no fields
+/// other than those that hyper writes.
 pub(super) fn status(written: &[u8]) -> Option<StatusCode> {
     if written.len() > LONGEST {
         return None;
@@ -28,7 +28,7 @@ pub(super) fn status(written: &[u8]) -> Option<StatusCode> {
         .then_some(status)
 }
 
-/// Why hyper refused a head. `held` is the answer that it gave.
+/// Why hyper rejected a head. `held` is the response that it wrote.
 pub(super) fn refusal(error: &hyper::Error, held: Option<&[u8]>) -> Option<HeadError> {
     if !error.is_parse() {
         return None;

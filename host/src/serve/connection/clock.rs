@@ -1,41 +1,41 @@
-//! How long a connection may wait, and for what.
+//! The timeouts of a connection.
 //!
-//! A connection without a request in flight has a deadline: until its first request's head, until the rest of a head that
-//! has begun, or until the next request of a connection that is kept alive. A peer that takes none of what is written to it
-//! has one at any time. While requests are in flight their own limits apply. The deadline is looked at when it was due at
-//! the time of the last look, so that a request costs no timer.
+//! A connection without a request in flight has a deadline: for the head of its first request, for the rest of a
+//! partial head, or for the next request (keep-alive). A peer that reads nothing of what is written to it always has a
+//! deadline. While requests are in flight, their own limits apply. A timer is not reset per request: when it fires, the
+//! deadline is computed again.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use tokio::time::Instant;
 
-/// How long a connection that is told to end may take to, where nothing is in flight.
+/// How long a connection without requests in flight may take to close after it was told to.
 const FAREWELL: Duration = Duration::from_secs(2);
 
 /// The time limits of a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Timeouts {
-    /// The longest that a request's head may take, and the longest wait for the first one.
+    /// The longest time for a request head, and the longest wait for the first one.
     pub head: Duration,
-    /// The longest wait for another request.
+    /// The longest wait for the next request.
     pub keep_alive: Duration,
-    /// The longest that a peer may take none of what is written to it.
+    /// The longest time that a peer may read nothing of what is written to it.
     pub stall: Duration,
 }
 
-/// What a connection is given up for.
+/// Why a connection is closed by the host.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Overdue {
-    /// A request's head did not arrive in time.
+    /// A request head did not arrive in time.
     Head,
-    /// No further request came.
+    /// No further request arrived.
     KeepAlive,
-    /// The peer reads nothing, or does not end although it was told to.
+    /// The peer reads nothing, or does not close although it was told to.
     Peer,
 }
 
-/// The time limits of one connection, and where it stands.
+/// The timeouts of one connection, and its state.
 pub(super) struct Clock {
     timeouts: Timeouts,
     state: Mutex<State>,
@@ -44,27 +44,27 @@ pub(super) struct Clock {
 struct State {
     phase: Phase,
     in_flight: usize,
-    /// Requests that have begun.
+    /// The number of requests so far.
     begun: u64,
     multiplexed: bool,
     stalled: Option<Instant>,
     retiring: Option<Instant>,
 }
 
-/// What a connection waits for.
+/// What a connection is waiting for.
 #[derive(Clone, Copy)]
 enum Phase {
-    /// The head of its first request, since it was accepted.
+    /// The head of its first request, since the accept.
     First(Instant),
-    /// Another request, since the last one ended.
+    /// The next request, since the end of the last one.
     Idle(Instant),
-    /// The rest of a head, since its first byte.
+    /// The rest of a partial head, since its first byte.
     Head(Instant),
-    /// The requests in flight.
+    /// Requests in flight.
     Busy,
 }
 
-/// A request in flight: it ends when this is dropped.
+/// A request in flight: it ends when dropped.
 pub(super) struct InFlight(Arc<Clock>);
 
 impl Drop for InFlight {
@@ -78,19 +78,19 @@ impl Drop for InFlight {
 }
 
 impl Clock {
-    /// The clock of a connection that was accepted now.
+    /// The clock of a connection that was accepted just now.
     pub fn start(timeouts: Timeouts) -> Arc<Clock> {
         let phase = Phase::First(Instant::now());
         let state = State { phase, in_flight: 0, begun: 0, multiplexed: false, stalled: None, retiring: None };
         Arc::new(Clock { timeouts, state: Mutex::new(state) })
     }
 
-    /// The peer speaks HTTP/2: bytes need not be part of a head.
+    /// The peer uses HTTP/2, in which bytes are not necessarily part of a head.
     pub fn multiplexes(&self) {
         self.lock().multiplexed = true;
     }
 
-    /// A request's head has arrived.
+    /// A complete request head has arrived.
     pub fn begin(self: &Arc<Self>) -> InFlight {
         let mut state = self.lock();
         state.in_flight += 1;
@@ -100,7 +100,7 @@ impl Clock {
         InFlight(self.clone())
     }
 
-    /// Bytes have arrived. Where they are part of a head, tells how many requests were before it.
+    /// Bytes have arrived. If they are part of a head, returns how many requests preceded it.
     pub fn received(&self) -> Option<u64> {
         let mut state = self.lock();
         match state.phase {
@@ -112,7 +112,7 @@ impl Clock {
         Some(state.begun)
     }
 
-    /// How many requests were before the head that is awaited, if one is.
+    /// How many requests preceded the head that is awaited, if one is.
     pub fn awaited(&self) -> Option<u64> {
         let state = self.lock();
         match state.phase {
@@ -121,22 +121,22 @@ impl Clock {
         }
     }
 
-    /// The peer has no room for what is written to it, or has some again.
+    /// Writes to the peer are blocked, or no longer blocked.
     pub fn stalled(&self, stalled: bool) {
         let mut state = self.lock();
         state.stalled = stalled.then(Instant::now);
     }
 
-    /// The connection was told to end.
+    /// The connection was told to close.
     pub fn retire(&self) {
         let mut state = self.lock();
         state.retiring.get_or_insert_with(Instant::now);
     }
 
-    /// Waits until the connection has to be given up.
+    /// Waits until the connection must be closed.
     pub async fn overdue(&self) -> Overdue {
         loop {
-            // A deadline may come nearer meanwhile, but by no less than the shortest limit.
+            // An earlier deadline can be set meanwhile, but it is at least the shortest timeout away.
             let next = match self.look(Instant::now()) {
                 Ok(next) => next,
                 Err(overdue) => return overdue,
@@ -165,7 +165,7 @@ impl Clock {
         }
     }
 
-    /// The state is as good after a panic as before it.
+    /// The state is consistent even after a panic.
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -178,7 +178,7 @@ mod tests {
     const TIMEOUTS: Timeouts =
         Timeouts { head: Duration::from_secs(10), keep_alive: Duration::from_secs(75), stall: Duration::from_secs(30) };
 
-    /// What a clock that nothing happens to is overdue for, and after how many seconds.
+    /// Why, and after how many seconds, a clock without events expires.
     fn overdue(clock: &Clock) -> Option<(Overdue, u64)> {
         let now = Instant::now();
         (0..3600).find_map(|seconds| clock.look(now + Duration::from_secs(seconds)).err().map(|what| (what, seconds)))

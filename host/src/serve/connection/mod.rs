@@ -1,7 +1,7 @@
-//! One connection from accept to close: HTTP/1.1 or HTTP/2 without TLS (h2c), told apart by its first bytes.
+//! One connection from accept to close: HTTP/1.1 or HTTP/2 without TLS (h2c), detected by its first bytes.
 //!
-//! A task owns the connection. It ends with the connection itself, when the clock says that the peer keeps it waiting, or
-//! when the listener cuts it off. Told to drain, it lets requests in flight end and takes no more.
+//! A task owns the connection. It ends when the connection ends, when a timeout of the connection expires, or when the
+//! listener cancels it. On drain it lets requests in flight end and accepts no more.
 
 mod automatic;
 mod clock;
@@ -29,35 +29,35 @@ use self::stream::{Protocol, Stream};
 use crate::http::Body;
 use crate::http::head::{FIELDS_LIMIT, HeadError, TARGET_LIMIT};
 
-/// Requests of one HTTP/2 connection that are served at a time.
+/// The most concurrent requests of one HTTP/2 connection.
 const STREAMS: u32 = 256;
-/// How often an HTTP/2 peer is asked whether it is still there.
+/// How often an HTTP/2 peer is pinged.
 const PING_INTERVAL: Duration = Duration::from_secs(30);
-/// How long a client may go on sending what nobody will read.
+/// How long a client may continue to send data that will not be read.
 const LINGER: Duration = Duration::from_secs(2);
 
-/// The protocols with their settings, the same for all connections.
+/// The protocols with their settings, shared by all connections.
 pub(super) struct Protocols {
     http1: http1::Builder,
     http2: http2::Builder<TokioExecutor>,
 }
 
-/// What a listener tells its connections.
+/// What a listener tells its connections to do.
 #[derive(Clone)]
 pub(super) struct Orders {
-    /// Requests in flight end, others are not taken.
+    /// Finish the requests in flight and accept no others.
     pub draining: watch::Receiver<bool>,
-    /// Nothing is waited for.
+    /// Close at once.
     pub cutting: watch::Receiver<bool>,
 }
 
-/// Why a connection is left.
+/// Why a connection ends.
 enum Left {
-    /// It ended, well or not.
+    /// It ended by itself, with or without an error.
     Ended(hyper::Result<()>),
-    /// It was given up.
+    /// A timeout expired.
     Overdue(Overdue),
-    /// The listener cut it off.
+    /// The listener cancelled it.
     Cut,
 }
 
@@ -70,8 +70,8 @@ trait Speaking {
 impl Protocols {
     pub fn new() -> Protocols {
         let (mut http1, mut http2) = (http1::Builder::new(), http2::Builder::new(TokioExecutor::new()));
-        // Heads have a time limit of the connection's own, which does not end idle connections. They are measured there
-        // too; here is room for those that are refused with a reason.
+        // The connection's own timeout limits heads; hyper's would also end idle connections. The stream measures heads
+        // too; the buffer is larger than the limit, so that heads over the limit are rejected with a reason.
         http1.header_read_timeout(None).max_buf_size(2 * (FIELDS_LIMIT + TARGET_LIMIT));
         http2
             .timer(TokioTimer::new())
@@ -81,7 +81,7 @@ impl Protocols {
         Protocols { http1, http2 }
     }
 
-    /// Serves a connection to its end.
+    /// Serves a connection until it ends.
     pub async fn serve<C, H, R>(
         &self,
         tcp: TcpStream,
@@ -121,7 +121,7 @@ impl Protocols {
     }
 }
 
-/// Runs a connection until it ends or is left.
+/// Runs a connection until it ends, a timeout expires or the listener cancels it.
 async fn run(connection: &mut impl Speaking, clock: &Clock, orders: &mut Orders) -> Left {
     let mut retired = false;
     loop {
@@ -141,7 +141,7 @@ async fn run(connection: &mut impl Speaking, clock: &Clock, orders: &mut Orders)
     }
 }
 
-/// Parts from an HTTP/1.1 client, with an answer where it is owed one and can still take it.
+/// Closes an HTTP/1.1 connection, with a response if the client waits for one and can still receive it.
 async fn part(mut stream: Stream, left: Left, orders: &Orders, refuse: impl Fn(&HeadError) -> Vec<u8>) {
     let is_draining = *orders.draining.borrow();
     let error = match left {

@@ -1,4 +1,5 @@
-//! The requests of one connection: each counts as in flight until its answer's last byte has been handed to the connection.
+//! The requests of one connection. Each counts as in flight until its response's last byte was handed to the
+//! connection.
 
 use std::convert::Infallible;
 use std::future::Future;
@@ -43,7 +44,7 @@ where
     }
 }
 
-/// An answer that is being made.
+/// A response that is being produced.
 pub(super) struct Answer {
     answer: BoxFuture<'static, Response<Body>>,
     request: Option<InFlight>,

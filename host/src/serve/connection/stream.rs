@@ -1,5 +1,5 @@
-//! The bytes of one connection: what was read ahead is handed out first, heads are measured, and the connection's clock is
-//! told what happens.
+//! The bytes of one connection: returns bytes that were read ahead first, measures heads, and informs the connection's
+//! clock.
 
 use std::io;
 use std::pin::Pin;
@@ -14,35 +14,35 @@ use super::automatic;
 use super::clock::Clock;
 use crate::http::head::{FIELDS_LIMIT, HeadError, TARGET_LIMIT};
 
-/// What a client that speaks HTTP/2 begins with (RFC 9113, 3.4).
+/// The connection preface of HTTP/2 (RFC 9113, 3.4).
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
-/// What a request line has besides its target.
+/// The length allowed for a request line without its target.
 const LINE_REST: usize = 256;
 
-/// What a client speaks.
+/// The protocol of a client.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Protocol {
     Http1,
     Http2,
 }
 
-/// A connection whose clock is told what happens.
+/// A TCP stream that informs the connection's clock.
 pub(super) struct Stream {
     tcp: TcpStream,
-    /// Read, but not handed out yet.
+    /// Read ahead, but not returned yet.
     ahead: BytesMut,
     clock: Arc<Clock>,
     head: Head,
     fault: Option<HeadError>,
-    /// The last answer, where it may be one that hyper gave by itself. It is not written yet.
+    /// The last response, if hyper may have generated it itself. It is not written yet.
     held: Option<Vec<u8>>,
     stalled: bool,
 }
 
-/// What has arrived of a head.
+/// The part of a head that has arrived.
 #[derive(Default)]
 struct Head {
-    /// Requests before it.
+    /// How many requests preceded it.
     number: u64,
     size: usize,
     has_line: bool,
@@ -53,7 +53,7 @@ impl Stream {
         Stream { tcp, ahead: BytesMut::new(), clock, head: Head::default(), fault: None, held: None, stalled: false }
     }
 
-    /// Reads what tells the protocol; none where the client left before that.
+    /// Detects the protocol; `None` if the client disconnected first.
     pub async fn detect(&mut self) -> io::Result<Option<Protocol>> {
         loop {
             if !PREFACE.starts_with(&self.ahead) {
@@ -73,35 +73,35 @@ impl Stream {
         }
     }
 
-    /// What was wrong with a head that was not read to its end.
+    /// What was wrong with a head that was not read completely.
     pub fn fault(&self) -> Option<&HeadError> {
         self.fault.as_ref()
     }
 
-    /// Gives the last answer away, where it was held back.
+    /// Removes and returns the last response, if it was held back.
     pub fn take_held(&mut self) -> Option<Vec<u8>> {
         self.held.take()
     }
 
-    /// The last answer, where it was held back.
+    /// The last response, if it was held back.
     pub fn held(&self) -> Option<&[u8]> {
         self.held.as_deref()
     }
 
-    /// Whether something of a request has arrived that was not answered.
+    /// Whether part of an unanswered request has arrived.
     pub fn has_begun_a_head(&self) -> bool {
         !self.ahead.is_empty() || (self.head.size > 0 && self.clock.awaited() == Some(self.head.number))
     }
 
-    /// Writes a whole answer, unless an earlier one is still on its way.
+    /// Writes a whole response, unless an earlier write is blocked.
     pub async fn answer(&mut self, answer: &[u8]) {
         if !self.stalled && self.tcp.write_all(answer).await.is_ok() {
             self.tcp.flush().await.ok();
         }
     }
 
-    /// Says that nothing more will be written, and reads what the client still sends: closed with bytes unread, the
-    /// connection would be reset, and the client lose the answer (RFC 9112, 9.6).
+    /// Shuts down the write side and reads what the client still sends: closing with unread bytes would reset the
+    /// connection, and the client could lose the response (RFC 9112, 9.6).
     pub async fn linger(mut self) {
         if self.tcp.shutdown().await.is_err() {
             return;
@@ -120,7 +120,7 @@ impl Stream {
         self.head.has_line = self.head.has_line || bytes.contains(&b'\n');
     }
 
-    /// Whether more is asked for of a head that is already too long.
+    /// Fails if the head is already too long when more of it is read.
     fn check(&self) -> Result<(), HeadError> {
         let Head { number, size, has_line } = self.head;
         if size <= TARGET_LIMIT + LINE_REST || self.clock.awaited() != Some(number) {

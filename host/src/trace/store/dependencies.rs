@@ -1,5 +1,5 @@
-//! Which service calls which, counted from parents and children in the held traces: calls within a service too, as Jaeger
-//! counts them.
+//! Which service calls which, counted from parent and child spans in the stored traces. Calls within a service count
+//! too, as in Jaeger.
 
 use std::collections::{BTreeMap, HashMap};
 use std::time::SystemTime;
@@ -9,22 +9,22 @@ use opentelemetry::trace::SpanId;
 use super::TraceStore;
 use super::held::Held;
 
-/// Traces that are copied out in one go.
+/// Traces that are copied out of the index at a time.
 const CHUNK: usize = 256;
 
-/// How often spans of one service have children in another, or in the same one.
+/// How often spans of one service have children in another service, or in the same one.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Dependency {
     /// The caller.
     pub parent: String,
-    /// Who is called.
+    /// The callee.
     pub child: String,
-    /// How often.
+    /// The number of calls.
     pub calls: u64,
 }
 
 impl TraceStore {
-    /// Which service called which in the traces that lie within this time, in order of name.
+    /// The calls between services in the traces that overlap this time range, sorted by name.
     pub fn dependencies(&self, after: SystemTime, before: SystemTime) -> Vec<Dependency> {
         self.settle();
         let (mut calls, mut cursor) = (BTreeMap::new(), Some(u64::MAX));

@@ -1,6 +1,6 @@
-//! What the store holds of a trace: segments of this host as they were recorded, and groups that came by OTLP.
+//! The parts of a trace in the store: segments of this host as they were recorded, and span groups received by OTLP.
 //!
-//! Both are looked at through the same eyes: the index and searches see spans and tags, decoded one at a time.
+//! Both have the same interface: the index and searches see spans and tags, decoded one at a time.
 
 use std::fmt::Write;
 use std::hash::BuildHasher;
@@ -13,26 +13,26 @@ use super::record::{AnyValue, Pairs, SpanGroup, StoredEvent, StoredSpan, StoredS
 use crate::trace::otlp::{Attribute, Attributes, Value};
 use crate::trace::segment::{Segment, Span, Status};
 
-/// What an attribute of a decoded list takes besides its texts.
+/// The memory that an attribute of a decoded list takes in addition to its texts.
 const PAIR: usize = size_of::<(String, AnyValue)>();
 
 /// A part of a trace.
 #[derive(Clone, Debug)]
 pub(in crate::trace) enum Held {
-    /// What a request left at a service of this host.
+    /// The segment of a request to a service of this host.
     Local(Arc<Segment>),
-    /// What came from another process.
+    /// Spans received from another process.
     Foreign(Arc<SpanGroup>),
 }
 
-/// One span of it.
+/// A span of a part.
 #[derive(Clone, Copy)]
 pub(super) enum SpanView<'a> {
     Local(&'a Segment, &'a Span),
     Foreign(&'a SpanGroup, &'a StoredSpan),
 }
 
-/// Is told each tag: its key and its value as text.
+/// Is called with each tag: its key, and its value as text.
 pub(super) type TagVisitor<'v> = dyn FnMut(&str, &str) + 'v;
 
 impl Held {
@@ -66,7 +66,7 @@ impl Held {
         local.chain(foreign.into_iter().flat_map(|part| part.spans.iter().map(|span| SpanView::Foreign(part, span))))
     }
 
-    /// The span that the others stand under: of a request its first, else the earliest that has its parent elsewhere.
+    /// The root of the part: a segment's first span; of a group the earliest span whose parent is not in the group.
     pub(super) fn root(&self) -> Option<SpanView<'_>> {
         match self {
             Held::Local(segment) => segment.root().map(|span| SpanView::Local(segment, span)),
@@ -79,7 +79,7 @@ impl Held {
         }
     }
 
-    /// With it the part of a trace that ran in this process is over.
+    /// Whether this part completes what this process contributes to the trace.
     pub fn ends_trace(&self) -> bool {
         match self {
             Held::Local(segment) => segment.is_local_root(),
@@ -94,7 +94,7 @@ impl Held {
         }
     }
 
-    /// The memory that it takes, in bytes.
+    /// The memory that the part takes, in bytes.
     pub fn bytes(&self) -> usize {
         match self {
             Held::Local(segment) => segment_bytes(segment),
@@ -102,7 +102,7 @@ impl Held {
         }
     }
 
-    /// Its spans and log records, decoded.
+    /// The spans and log records, decoded.
     pub(super) fn read(&self) -> Arc<SpanGroup> {
         match self {
             Held::Local(segment) => Arc::new(SpanGroup::of(segment)),
@@ -110,7 +110,8 @@ impl Held {
         }
     }
 
-    /// The hashes of all tags of all spans, each once and in order: what is not among them need not be looked for.
+    /// The hashes of all tags of all spans, sorted and without duplicates. A tag whose hash is not among them is on
+    /// none of the spans.
     pub(super) fn terms(&self) -> Box<[u32]> {
         let mut terms = Vec::with_capacity(64);
         let mut add = |key: &str, value: &str| terms.push(term(key, value));
@@ -121,7 +122,7 @@ impl Held {
         terms.into_boxed_slice()
     }
 
-    /// The tags that stand on every span, by its Resource.
+    /// The tags that the Resource adds to every span.
     pub(super) fn resource_tags(&self, visit: &mut TagVisitor<'_>) {
         match self {
             Held::Local(segment) => {
@@ -132,10 +133,10 @@ impl Held {
     }
 }
 
-/// Among so many spans of a group the root is looked for: the search grows with the square of their number.
+/// The root is searched among this many spans of a group, because the search is quadratic.
 const ROOT_SEARCH: usize = 256;
 
-/// A tag as a number.
+/// The hash of a tag.
 pub(super) fn term(key: &str, value: &str) -> u32 {
     foldhash::fast::FixedState::with_seed(0).hash_one((key, value)) as u32
 }
@@ -204,7 +205,8 @@ impl<'a> SpanView<'a> {
         }
     }
 
-    /// Everything by which the span can be found, as Jaeger has it: attributes, events, and what Jaeger makes tags of.
+    /// All tags by which a search finds the span, as in Jaeger: attributes, events, and the fields that Jaeger converts
+    /// to tags.
     pub fn tags(&self, visit: &mut TagVisitor<'_>) {
         if let Some(kind) = self.kind() {
             visit("span.kind", kind_name(kind));
@@ -268,7 +270,7 @@ fn pairs(pairs: &Pairs, visit: &mut TagVisitor<'_>) {
     pairs.iter().for_each(|(key, value)| visit(key, &value.as_text()));
 }
 
-/// One tag, its value written into `text` where it is no text.
+/// Visits one tag. A value that is not text is formatted into `text`.
 fn tag(attribute: &Attribute<'_>, text: &mut String, visit: &mut TagVisitor<'_>) {
     text.clear();
     let written = match &attribute.value {
@@ -283,7 +285,7 @@ fn tag(attribute: &Attribute<'_>, text: &mut String, visit: &mut TagVisitor<'_>)
     }
 }
 
-/// The kind as Jaeger writes it.
+/// The span kind as Jaeger writes it.
 pub(super) fn kind_name(kind: &SpanKind) -> &'static str {
     match kind {
         SpanKind::Client => "client",

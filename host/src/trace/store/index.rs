@@ -1,7 +1,7 @@
-//! The traces themselves, and the ways to them: by id, by service and span name, by what they are worth.
+//! The stored traces and their indexes: by id, by service and span name, and by retention class.
 //!
-//! Traces are numbered in the order in which they were first heard of. Every set holds such numbers, so that the latest
-//! come first without being sorted, and two sets can be compared by their size before the smaller one is walked.
+//! Traces are numbered in order of arrival. Every index is a sorted set of these numbers, so that the latest traces
+//! come first without sorting, and a search can iterate over the smallest of several sets.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::sync::Arc;
@@ -13,23 +13,23 @@ use super::pace::Pace;
 use super::query::{Sieve, TraceQuery};
 use super::summary::TraceSummary;
 
-/// One trace may fill this part of the store. What comes of it after that is left out.
+/// One trace may take this fraction of the store. Later parts of it are left out.
 const TRACE_SHARE: usize = 4;
-/// Failed traces, and slow ones, may each keep this part of the store however old they get.
+/// Failed traces, and slow ones, are each kept up to this fraction of the store, however old they are.
 const KEPT_SHARE: usize = 4;
-/// The index's own cost for one trace: its entries in maps and sets.
+/// The overhead of the index for one trace: its entries in maps and sets.
 const PER_TRACE: usize = 512;
-/// And for one part of it.
+/// The overhead for one part.
 const PER_PART: usize = 128;
-/// And for one span name that no other trace has: a map's entry with its vector, and the first node of a set.
+/// The overhead for a span name that no other trace has: a map entry with its vector, and the first node of a set.
 const PER_OPERATION: usize = 256 + size_of::<Operation>();
-/// How many traces that have changed are remembered for those who watch.
+/// How many changed traces are remembered for subscribers.
 const CHANGED: usize = 64;
 
 type Map<K, V> = HashMap<K, V, foldhash::fast::RandomState>;
 type Numbers = BTreeSet<u64>;
 
-/// What a trace is worth: how long it is kept.
+/// The retention class of a trace: how long it is kept.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Worth {
     Plain,
@@ -50,13 +50,13 @@ struct Part {
     terms: Box<[u32]>,
 }
 
-/// What became of a part.
+/// The result of adding a part.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Added {
     Yes,
-    /// The trace is too large; this is the first part of it that was left out.
+    /// The trace is too large. This is the first part of it that is left out.
     TraceFull,
-    /// So are the ones before.
+    /// The trace is too large, and parts of it were left out before.
     TraceStillFull,
 }
 
@@ -74,7 +74,7 @@ pub(super) struct Index {
     changed: VecDeque<u64>,
 }
 
-/// Traces of one worth.
+/// The traces of one retention class.
 #[derive(Default)]
 pub(super) struct Kept {
     pub traces: Numbers,
@@ -94,12 +94,12 @@ struct Operation {
     pace: Pace,
 }
 
-/// A candidate for a search, shared so that it can be looked at without the lock.
+/// A candidate for a search, shared so that it can be examined without the lock.
 pub(super) struct Candidate {
     pub summary: TraceSummary,
     pub bytes: usize,
     pub parts: Vec<Held>,
-    /// Those parts that may hold the span that is looked for.
+    /// The parts that may contain the wanted span.
     pub likely: Vec<Held>,
 }
 
@@ -180,19 +180,19 @@ impl Index {
         self.changed.push_back(number);
     }
 
-    /// Whether there is something to tell those who watch.
+    /// Whether there are changes to send to subscribers.
     pub fn has_changed(&self) -> bool {
         !self.changed.is_empty()
     }
 
-    /// The traces that have changed since this was asked last, the latest of them where there were many.
+    /// The traces that have changed since the last call; only the latest of them if there were many.
     pub fn changed(&mut self) -> Vec<TraceSummary> {
         let numbers: BTreeSet<u64> = self.changed.drain(..).collect();
         numbers.iter().filter_map(|number| Some(self.entries.get(number)?.summary.clone())).collect()
     }
 
-    /// Takes out what is too much: whole traces, oldest first. Failed and slow ones go before the others only where
-    /// they fill more than their share.
+    /// Removes traces until the store fits its capacity: whole traces, oldest first. Failed and slow ones are removed
+    /// before the others only if they exceed their share.
     pub fn evict(&mut self) -> Vec<Entry> {
         let mut gone = Vec::new();
         while self.bytes > self.capacity {
@@ -242,7 +242,7 @@ impl Index {
         names
     }
 
-    /// The span names of a service with their kinds, in order.
+    /// The span names of a service with their kinds, sorted.
     pub fn operations(&self, service: &str) -> Vec<(String, Option<SpanKind>)> {
         let Some(service) = self.services.get(service) else { return Vec::new() };
         let operations = service.operations.iter();
@@ -253,8 +253,8 @@ impl Index {
         named
     }
 
-    /// Walks the traces below `cursor`, the latest first, at most `steps` of them, and gathers at most `most` that may
-    /// fit. Returns where to go on, if there is more.
+    /// Visits at most `steps` traces below `cursor`, latest first, and collects at most `most` that may match. Returns
+    /// the cursor to continue with, if there are more.
     pub fn candidates(
         &self,
         query: &TraceQuery,
@@ -276,7 +276,7 @@ impl Index {
         None
     }
 
-    /// The smallest set that holds every trace that fits, latest first.
+    /// The smallest index that contains every matching trace, latest first.
     fn numbers_for(&self, query: &TraceQuery, cursor: u64) -> Box<dyn Iterator<Item = u64> + '_> {
         let failed = query.errors_only.then_some(&self.failed.traces);
         let Some(service) = &query.service else {
@@ -301,7 +301,7 @@ impl Index {
         }
     }
 
-    /// The parts of the traces below `cursor` that overlap a time, the latest first, `most` traces at a time.
+    /// Visits the parts of the traces below `cursor` that overlap the time range, latest first, `most` traces per call.
     pub fn walk(&self, cursor: u64, most: usize, visit: &mut dyn FnMut(&TraceSummary, Vec<Held>)) -> Option<u64> {
         let mut left = most;
         for (number, entry) in self.entries.range(..cursor).rev() {
@@ -345,17 +345,17 @@ impl Entry {
     }
 }
 
-/// What came of entering a part under its service.
+/// The result of indexing a part under its service.
 struct Entered {
     /// The service's name.
     service: Arc<str>,
-    /// Whether the request was slow for its kind.
+    /// Whether the request was slow compared with others of its name.
     is_slow: bool,
-    /// What span names take that are new.
+    /// The memory that new span names take.
     bytes: usize,
 }
 
-/// Enters the spans of a part under its service.
+/// Indexes the spans of a part under its service.
 fn enter(services: &mut Map<Arc<str>, Service>, held: &Held, number: u64) -> Entered {
     let name = match services.get_key_value(held.service()) {
         Some((name, _)) => name.clone(),
@@ -405,7 +405,7 @@ impl Service {
 
 #[cfg(test)]
 impl Index {
-    /// Every number leads somewhere, and what is counted is what is there.
+    /// Checks that every number refers to a trace and that the counters are correct.
     pub fn check(&self) {
         assert_eq!(self.bytes, self.entries.values().map(|entry| entry.bytes).sum::<usize>());
         assert_eq!(self.numbers.len(), self.entries.len());

@@ -1,9 +1,9 @@
-//! The store of recent traces, for the console: bounded in bytes, searched through indexes.
+//! The store of recent traces for the console: bounded in bytes, searched through indexes.
 //!
-//! A request leaves its segment in an inbox, which takes a moment whoever else is busy. A task of its own empties the
-//! inbox into the index a few times in a tenth of a second; a query does so too before it looks, so that it sees every
-//! request that has ended. Where the store is full, whole traces go, oldest first; failed and slow ones are kept longer.
-//! Under load only a share of all traces is taken in. What was left out is counted.
+//! A request adds its segment to an inbox, whose lock is only ever held briefly. A background task moves the inbox into
+//! the index several times per 100 ms; a query does so first, so that it sees every request that has ended. When the
+//! store is full, whole traces are evicted, oldest first; failed and slow ones are kept longer. Under load only a
+//! sample of the traces is stored. Traces that were left out are counted.
 
 mod dependencies;
 mod held;
@@ -36,26 +36,26 @@ use self::index::{Added, Candidate, Entry, Index, Worth};
 use self::query::Sieve;
 use self::sampler::StoreSampler;
 
-/// The part of the store's size that may wait in the inbox.
+/// The inbox may take this fraction of the store's capacity.
 const INBOX_SHARE: usize = 8;
-/// Parts that are indexed in one go.
+/// How many parts are indexed under one lock.
 const BATCH: usize = 64;
 /// How long the task lets the inbox fill.
 const PAUSE: Duration = Duration::from_millis(20);
-/// How often those who watch are told.
+/// How often subscribers are notified.
 const TELL: Duration = Duration::from_millis(200);
-/// Summaries that wait for a watcher. One that is slower misses some.
+/// The capacity of a subscriber's channel. A subscriber that is slower misses summaries.
 const WAITING: usize = 256;
-/// Traces that a search looks at before it lets others have the lock.
+/// How many traces a search examines before it releases the lock.
 const STEPS: usize = 1024;
-/// The bytes of the traces that are decoded for one answer, unless one alone has more.
+/// The most bytes of traces that are decoded for one answer, unless a single trace exceeds it.
 const FOUND: usize = 16 << 20;
-/// Candidates that are looked at span by span without the lock.
+/// How many candidates are examined span by span without the lock.
 const CANDIDATES: usize = 64;
 
 /// The store of recent traces.
 pub struct TraceStore {
-    /// The most bytes that are held; 0 holds nothing.
+    /// The capacity in bytes; 0 turns the store off.
     capacity: usize,
     sampler: StoreSampler,
     inbox: Mutex<Inbox>,
@@ -71,7 +71,7 @@ struct Inbox {
     bytes: usize,
 }
 
-/// How many traces were left out.
+/// How many traces were left out, by reason.
 #[derive(Default)]
 struct LeftOut {
     sampled: AtomicU64,
@@ -80,26 +80,26 @@ struct LeftOut {
     evicted: AtomicU64,
 }
 
-/// What the store holds, and what it does not.
+/// Statistics of the store.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct StoreStats {
-    /// Bytes that it may hold; 0 where it is turned off.
+    /// The capacity in bytes; 0 if the store is turned off.
     pub capacity: usize,
-    /// Bytes that it holds.
+    /// Bytes in use.
     pub bytes: usize,
-    /// Traces that it holds.
+    /// Stored traces.
     pub traces: usize,
-    /// Those of them that failed.
+    /// Stored traces that failed.
     pub failed: usize,
-    /// Those of the others that were slow.
+    /// Stored traces that were slow and did not fail.
     pub slow: usize,
-    /// Traces that were left out because more arrived than the store takes in under load.
+    /// Traces that were not sampled because of load.
     pub sampled_out: u64,
-    /// Traces that were left out, or a part of them, because the inbox was full.
+    /// Traces that were left out, completely or partly, because the inbox was full.
     pub overflowed: u64,
-    /// Traces of which a part was left out because they are too large.
+    /// Traces that were truncated because they are too large.
     pub too_large: u64,
-    /// Traces that had to go for later ones.
+    /// Traces that were evicted for newer ones.
     pub evicted: u64,
 }
 
@@ -108,12 +108,13 @@ pub struct StoreStats {
 pub struct Operation {
     /// The name.
     pub name: String,
-    /// The kind, where spans of this name said it.
+    /// The kind, if the spans of this name have one.
     pub kind: Option<SpanKind>,
 }
 
 impl TraceStore {
-    /// A store of so many bytes. Nothing is indexed before it is asked for, unless [`TraceStore::run`] runs.
+    /// A store with this capacity in bytes. Without [`TraceStore::run`], parts are indexed only when a query asks for
+    /// them.
     pub(super) fn new(capacity: usize) -> TraceStore {
         TraceStore {
             capacity,
@@ -126,12 +127,12 @@ impl TraceStore {
         }
     }
 
-    /// Whether it holds anything at all.
+    /// Whether the store is turned on.
     pub fn is_on(&self) -> bool {
         self.capacity > 0
     }
 
-    /// Takes a part of a trace, unless there is too much.
+    /// Adds a part of a trace to the inbox, unless it is not sampled or the inbox is full.
     pub(super) fn add(&self, held: Held) {
         if self.capacity == 0 {
             return;
@@ -154,7 +155,7 @@ impl TraceStore {
         }
     }
 
-    /// Empties the inbox now and then, for as long as there is a store.
+    /// Indexes the contents of the inbox periodically, until the store is dropped.
     pub(super) async fn run(store: Weak<TraceStore>) {
         let Some(arrived) = store.upgrade().map(|store| store.arrived.clone()) else { return };
         let mut told = Instant::now();
@@ -163,7 +164,7 @@ impl TraceStore {
             loop {
                 tokio::time::sleep(PAUSE).await;
                 let Some(store) = store.upgrade() else { return };
-                // A search has the lock for a moment: a worker must not wait for it.
+                // A search may hold the lock for a moment, and this must not block a worker thread.
                 while store.take_in(TryLock) == Took::More {
                     tokio::task::yield_now().await;
                 }
@@ -178,19 +179,20 @@ impl TraceStore {
         }
     }
 
-    /// Traces as they come and grow. Whoever reads too slowly misses some. Where many come, not all are told of.
+    /// Subscribes to new and growing traces. A slow subscriber misses some, and under high load not all are sent.
     pub fn subscribe(&self) -> broadcast::Receiver<Arc<TraceSummary>> {
         self.live.subscribe()
     }
 
-    /// The traces that fit a query, the latest first.
+    /// The summaries of the matching traces, latest first.
     pub fn search(&self, query: &TraceQuery) -> Vec<TraceSummary> {
         let mut found: Vec<_> = self.matching(query).into_iter().map(|candidate| candidate.summary).collect();
         found.sort_by_key(|summary| std::cmp::Reverse(summary.start));
         found
     }
 
-    /// The same with all of their spans, and without the earliest where they would be too much to decode at once.
+    /// The matching traces with all their spans. The earliest are left out if decoding all of them would take too much
+    /// memory.
     pub fn find(&self, query: &TraceQuery) -> Vec<StoredTrace> {
         let mut found = self.matching(query);
         found.sort_by_key(|candidate| std::cmp::Reverse(candidate.summary.start));
@@ -212,19 +214,19 @@ impl TraceStore {
         (!parts.is_empty()).then(|| decoded(trace_id, &parts))
     }
 
-    /// One trace, as a list shows it.
+    /// The summary of one trace.
     pub fn summary(&self, trace_id: TraceId) -> Option<TraceSummary> {
         self.settle();
         self.index().summary(trace_id)
     }
 
-    /// The services that the held traces ran through, in order of name.
+    /// The services in the stored traces, sorted by name.
     pub fn services(&self) -> Vec<String> {
         self.settle();
         self.index().services()
     }
 
-    /// The names of a service's spans, of one kind or of any, in order.
+    /// The span names of a service, of one kind or of any, sorted.
     pub fn operations(&self, service: &str, kind: Option<&SpanKind>) -> Vec<Operation> {
         self.settle();
         let named = self.index().operations(service);
@@ -232,7 +234,7 @@ impl TraceStore {
         named.map(|(name, kind)| Operation { name, kind }).collect()
     }
 
-    /// What it holds, and what it does not.
+    /// The statistics of the store.
     pub fn stats(&self) -> StoreStats {
         self.settle();
         let index = self.index();
@@ -266,12 +268,12 @@ impl TraceStore {
         found
     }
 
-    /// Enters everything that has arrived.
+    /// Indexes everything in the inbox.
     fn settle(&self) {
         while self.take_in(Wait) == Took::More {}
     }
 
-    /// Enters some of what has arrived.
+    /// Indexes one batch from the inbox.
     fn take_in<'s>(&'s self, lock: impl Lock<'s>) -> Took {
         let Some(mut index) = lock.lock(&self.index) else { return Took::Busy };
         let (batch, more) = self.inbox().take(BATCH);
@@ -282,12 +284,12 @@ impl TraceStore {
         let gone = index.evict();
         drop(index);
         self.left_out.evicted.fetch_add(gone.len() as u64, Relaxed);
-        // Freeing takes longer than forgetting, and others wait for the lock.
+        // Freeing evicted traces takes longer than removing them, so it happens outside the lock.
         drop::<Vec<Entry>>(gone);
         if more { Took::More } else { Took::All }
     }
 
-    /// Tells those who watch.
+    /// Notifies subscribers.
     fn tell(&self) {
         let Some(mut index) = TryLock.lock(&self.index) else { return };
         let changed = index.changed();
@@ -297,7 +299,7 @@ impl TraceStore {
         }
     }
 
-    /// Whether the task may sleep until something arrives.
+    /// Whether the task may sleep until a part arrives.
     fn is_quiet(&self) -> bool {
         self.inbox().waiting.is_empty() && TryLock.lock(&self.index).is_some_and(|index| !index.has_changed())
     }
@@ -317,16 +319,16 @@ impl Drop for TraceStore {
     }
 }
 
-/// What became of an attempt to empty the inbox.
+/// The result of indexing one batch.
 #[derive(PartialEq, Eq)]
 enum Took {
     All,
     More,
-    /// Somebody else has the index.
+    /// The index is locked by another thread.
     Busy,
 }
 
-/// How the index is locked.
+/// How the index is locked: blocking or not.
 trait Lock<'s>: Copy {
     fn lock(self, index: &'s Mutex<Index>) -> Option<MutexGuard<'s, Index>>;
 }
@@ -354,7 +356,7 @@ impl<'s> Lock<'s> for TryLock {
 }
 
 impl Inbox {
-    /// Takes the first of what waits, and tells whether there is more.
+    /// Takes the first `most` parts, and returns whether there are more.
     fn take(&mut self, most: usize) -> (Vec<Held>, bool) {
         if self.waiting.len() <= most {
             self.bytes = 0;

@@ -1,17 +1,17 @@
-//! How long requests of one kind usually take, so that the slow ones can be told.
+//! Detects slow requests by comparison with the usual duration of requests of the same name.
 
 use std::time::Duration;
 
-/// A request that takes longer is slow, whatever is usual.
+/// A request that takes longer is always slow.
 const ALWAYS_SLOW: Duration = Duration::from_secs(1);
-/// And one that takes so many times as long as usual.
+/// A request that takes this many times the mean is slow.
 const FACTOR: f64 = 4.0;
-/// Before so many requests nobody knows what is usual.
+/// How many requests the mean needs before it is used.
 const ENOUGH: u32 = 32;
-/// The weight of a new request in the mean: the last hundred or so count.
+/// The weight of a new request in the mean: about the last hundred requests count.
 const WEIGHT: f64 = 0.02;
 
-/// A moving mean.
+/// An exponential moving average.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Pace {
     seconds: f64,
@@ -19,7 +19,7 @@ pub(super) struct Pace {
 }
 
 impl Pace {
-    /// Whether a request is slow. It counts for those that come after it.
+    /// Whether a request is slow. The request updates the average.
     pub fn is_slow(&mut self, duration: Duration) -> bool {
         let seconds = duration.as_secs_f64();
         let slow = duration > ALWAYS_SLOW || (self.requests >= ENOUGH && seconds > self.seconds * FACTOR);

@@ -1,4 +1,4 @@
-//! What is asked of the store, and whether a trace fits.
+//! Trace queries, and whether a trace matches.
 
 use std::time::{Duration, SystemTime};
 
@@ -7,46 +7,46 @@ use opentelemetry::trace::{SpanKind, TraceId};
 use super::held::{Held, SpanView, term};
 use super::summary::TraceSummary;
 
-/// What the bounds of a search's durations and times are about.
+/// What a query's bounds on time and duration refer to.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Measured {
     /// The whole trace.
     #[default]
     Trace,
-    /// The span that fits the rest of the search, as Jaeger has it.
+    /// The span that matches the rest of the query, as in Jaeger.
     Span,
 }
 
-/// Which traces are asked for. All that is given must be true of one span, bounds of time and duration as `measured`
-/// says.
+/// A trace query. All conditions must hold for a single span, except the bounds on time and duration if `measured` is
+/// `Trace`.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct TraceQuery {
-    /// Spans of this service.
+    /// The span belongs to this service.
     pub service: Option<String>,
-    /// Spans of this name.
+    /// The span has this name.
     pub operation: Option<String>,
-    /// Spans of this kind.
+    /// The span has this kind.
     pub kind: Option<SpanKind>,
-    /// Spans with all of these attributes, on themselves, their events, their Resource or their scope. Values are
-    /// compared as text. What Jaeger makes tags of counts too: `error`, `span.kind`, `otel.status_code`, `event`.
+    /// The span, its events, its Resource or its scope have all of these attributes. Values are compared as text. Tags
+    /// that Jaeger derives count too: `error`, `span.kind`, `otel.status_code`, `event`.
     pub tags: Vec<(String, String)>,
-    /// Began at this time or later.
+    /// Started at this time or later.
     pub after: Option<SystemTime>,
-    /// Began at this time or earlier.
+    /// Started at this time or earlier.
     pub before: Option<SystemTime>,
     /// Took at least this long.
     pub min_duration: Option<Duration>,
     /// Took at most this long.
     pub max_duration: Option<Duration>,
-    /// What the times and durations are about.
+    /// What the bounds on time and duration refer to.
     pub measured: Measured,
-    /// Traces in which something failed.
+    /// Only traces with a failed span.
     pub errors_only: bool,
-    /// At most this many, the latest first; 0 is as many as there are.
+    /// The most traces to return, latest first; 0 for no limit.
     pub limit: usize,
 }
 
-/// A query made ready to be held against many traces.
+/// A query prepared for matching against many traces.
 pub(super) struct Sieve<'q> {
     query: &'q TraceQuery,
     terms: Vec<u32>,
@@ -57,7 +57,7 @@ impl<'q> Sieve<'q> {
         Sieve { query, terms: query.tags.iter().map(|(key, value)| term(key, value)).collect() }
     }
 
-    /// Whether a trace of this summary may fit.
+    /// Whether a trace with this summary may match.
     pub fn may_fit(&self, summary: &TraceSummary) -> bool {
         let query = self.query;
         if query.errors_only && summary.errors == 0 {
@@ -74,12 +74,12 @@ impl<'q> Sieve<'q> {
         }
     }
 
-    /// Whether spans of a part with these terms may fit.
+    /// Whether a part with these terms may contain a matching span.
     pub fn may_hold(&self, terms: &[u32]) -> bool {
         self.terms.iter().all(|wanted| terms.binary_search(wanted).is_ok())
     }
 
-    /// Whether a part has to be looked at span by span.
+    /// Whether the query has conditions that must be checked span by span.
     pub fn asks_for_spans(&self) -> bool {
         let query = self.query;
         let bounds = query.after.is_some() || query.before.is_some();
@@ -91,7 +91,7 @@ impl<'q> Sieve<'q> {
             || (query.measured == Measured::Span && bounds)
     }
 
-    /// Whether one span of this part fits.
+    /// Whether a span of this part matches.
     pub fn holds(&self, part: &Held) -> bool {
         if self.query.service.as_deref().is_some_and(|service| service != part.service()) {
             return false;
@@ -132,7 +132,7 @@ fn within(query: &TraceQuery, start: SystemTime, duration: Duration) -> bool {
         && query.max_duration.is_none_or(|most| duration <= most)
 }
 
-/// A trace id as people write it: up to 32 hexadecimal digits, leading zeros or not.
+/// Parses a trace id as people write it: up to 32 hexadecimal digits, with or without leading zeros.
 pub fn parse_trace_id(text: &str) -> Option<TraceId> {
     let good = (1..=32).contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_hexdigit());
     let id = u128::from_str_radix(text, 16).ok().filter(|id| good && *id != 0)?;

@@ -1,6 +1,6 @@
-//! What is read out of the store: spans and log records with their attributes decoded, grouped by Resource and scope.
+//! Decoded spans and log records of the store, with their attributes, grouped by Resource and scope.
 //!
-//! Spans of this host become this when a query finds them. Spans that came from elsewhere by OTLP are kept like this.
+//! Segments of this host are decoded when a query finds them. Spans received by OTLP are stored in this form.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -18,7 +18,7 @@ use crate::trace::segment::{Event, Link, LogRecord, Segment, Span, Status};
 /// The name of the scope that the host's own spans belong to.
 const SCOPE: &str = "spandrel";
 
-/// The value of an attribute: `AnyValue` of OTLP.
+/// The value of an attribute: `AnyValue` in OTLP.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub enum AnyValue {
     /// No value.
@@ -26,7 +26,7 @@ pub enum AnyValue {
     Empty,
     /// A string.
     Text(String),
-    /// True or false.
+    /// A boolean.
     Boolean(bool),
     /// A signed integer.
     Int(i64),
@@ -43,12 +43,12 @@ pub enum AnyValue {
 /// Attributes, decoded.
 pub type Pairs = Vec<(String, AnyValue)>;
 
-/// Where spans come from.
+/// The Resource of spans.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct StoredResource {
     /// `service.name`.
     pub service: Arc<str>,
-    /// All attributes, `service.name` among them.
+    /// All attributes, including `service.name`.
     pub attributes: Pairs,
 }
 
@@ -63,41 +63,41 @@ pub struct StoredScope {
     pub attributes: Pairs,
 }
 
-/// How a span ended.
+/// The status of a span.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum StoredStatus {
-    /// Nothing was said.
+    /// Unset.
     #[default]
     Unset,
-    /// It was said to be fine.
+    /// Ok.
     Ok,
-    /// Something went wrong; this says what.
+    /// Error, with its description.
     Error(String),
 }
 
-/// Something that happened during a span.
+/// A span event.
 #[derive(Clone, Debug, PartialEq)]
 pub struct StoredEvent {
-    /// What happened.
+    /// Its name.
     pub name: String,
-    /// When.
+    /// Its time.
     pub time: SystemTime,
-    /// More about it.
+    /// Its attributes.
     pub attributes: Pairs,
-    /// Attributes that were over the limit.
+    /// The number of attributes dropped because of the limit.
     pub dropped_attributes: u32,
 }
 
-/// A span of perhaps another trace that has to do with this one.
+/// A span link, possibly to another trace.
 #[derive(Clone, Debug, PartialEq)]
 pub struct StoredLink {
-    /// Its trace.
+    /// The linked trace.
     pub trace_id: TraceId,
-    /// The span.
+    /// The linked span.
     pub span_id: SpanId,
     /// Its `tracestate`.
     pub state: String,
-    /// More about the relation.
+    /// Its attributes.
     pub attributes: Pairs,
 }
 
@@ -108,57 +108,57 @@ pub struct StoredSpan {
     pub span_id: SpanId,
     /// Its parent; invalid for a root.
     pub parent: SpanId,
-    /// `flags` of OTLP: the W3C flags and whether the parent is in another process.
+    /// `flags` in OTLP: the W3C trace flags, and whether the parent is remote.
     pub flags: u32,
     /// `tracestate`.
     pub state: Option<Arc<str>>,
     /// Its name.
     pub name: String,
-    /// Its kind, where it was said.
+    /// Its kind, if it was set.
     pub kind: Option<SpanKind>,
-    /// When it began.
+    /// Its start time.
     pub start: SystemTime,
-    /// How long it took.
+    /// Its duration.
     pub duration: Duration,
-    /// Its attributes, those that it shares with its whole request among them.
+    /// Its attributes, including those shared by the whole request.
     pub attributes: Pairs,
-    /// Attributes that were over the limit.
+    /// The number of attributes dropped because of the limit.
     pub dropped_attributes: u32,
-    /// What happened during it.
+    /// Its events.
     pub events: Vec<StoredEvent>,
-    /// Events that were over the limit.
+    /// The number of events dropped because of the limit.
     pub dropped_events: u32,
-    /// Other spans that it has to do with.
+    /// Its links.
     pub links: Vec<StoredLink>,
-    /// How it ended.
+    /// Its status.
     pub status: StoredStatus,
 }
 
 /// One log record.
 #[derive(Clone, Debug, PartialEq)]
 pub struct StoredLog {
-    /// When.
+    /// Its time.
     pub time: SystemTime,
     /// `SeverityNumber`.
     pub severity: i32,
     /// `SeverityText`.
     pub severity_text: String,
-    /// What.
+    /// Its body.
     pub body: String,
-    /// More about it.
+    /// Its attributes.
     pub attributes: Pairs,
-    /// The span that it belongs to; invalid where it belongs to the trace alone.
+    /// The span it belongs to; invalid if it belongs to the trace only.
     pub span_id: SpanId,
 }
 
-/// Spans and log records of one trace, of one Resource and one scope.
+/// Spans and log records of one trace, one Resource and one scope.
 #[derive(Clone, Debug, PartialEq)]
 pub struct SpanGroup {
     /// The trace.
     pub trace_id: TraceId,
-    /// Where they come from.
+    /// Their Resource.
     pub resource: Arc<StoredResource>,
-    /// The scope.
+    /// Their scope.
     pub scope: Arc<StoredScope>,
     /// The spans.
     pub spans: Vec<StoredSpan>,
@@ -166,12 +166,12 @@ pub struct SpanGroup {
     pub logs: Vec<StoredLog>,
 }
 
-/// One trace, as far as it is in the store.
+/// The stored part of one trace.
 #[derive(Clone, Debug, PartialEq)]
 pub struct StoredTrace {
     /// Its id.
     pub trace_id: TraceId,
-    /// Its spans and log records: a group for each request at each service, in the order in which they ended.
+    /// Its spans and log records: one group per request and service, in the order in which the requests ended.
     pub groups: Vec<Arc<SpanGroup>>,
 }
 
@@ -193,14 +193,14 @@ impl StoredSpan {
         self.attributes.iter().find(|(known, _)| known == key).map(|(_, value)| value)
     }
 
-    /// Whether it failed.
+    /// Whether its status is Error.
     pub fn has_failed(&self) -> bool {
         matches!(self.status, StoredStatus::Error(_))
     }
 }
 
 impl SpanGroup {
-    /// What a request left, decoded.
+    /// Decodes the segment of a request.
     pub(super) fn of(segment: &Segment) -> SpanGroup {
         let scope = StoredScope {
             name: SCOPE.to_owned(),
@@ -227,7 +227,7 @@ impl StoredResource {
 
 impl StoredSpan {
     fn of(segment: &Segment, span: &Span) -> StoredSpan {
-        /// Sampled, and it is known whether the parent is remote.
+        /// Sampled, and the field says whether the parent is remote.
         const FLAGS: u32 = 0x101;
         const IS_REMOTE: u32 = 0x200;
         StoredSpan {
@@ -288,7 +288,7 @@ impl StoredLog {
     }
 }
 
-/// Attributes and, after them, the shared ones that are not among them.
+/// The attributes, followed by the shared ones whose keys are not among them.
 fn decoded(own: &Attributes, shared: &Attributes) -> Pairs {
     let more = shared.iter().filter(|attribute| !own.contains(attribute.key));
     own.iter().chain(more).map(|attribute| (attribute.key.to_owned(), AnyValue::from(attribute.value))).collect()
@@ -309,7 +309,7 @@ impl From<Value<'_>> for AnyValue {
 }
 
 impl AnyValue {
-    /// The value as text: as it is written in a search, and as Jaeger shows what has no type of its own.
+    /// The value as text: as written in a query, and as Jaeger shows values that have no type of its own.
     pub fn as_text(&self) -> Cow<'_, str> {
         match self {
             AnyValue::Text(text) => Cow::Borrowed(text),
@@ -333,7 +333,7 @@ impl fmt::Display for AnyValue {
 }
 
 impl AnyValue {
-    /// The value as JSON. Bytes become base64.
+    /// The value as JSON. Bytes are encoded in base64.
     pub fn to_json(&self) -> serde_json::Value {
         match self {
             AnyValue::Empty => serde_json::Value::Null,

@@ -1,9 +1,9 @@
-//! Which traces the store takes in when more arrive than anybody could look at.
+//! Samples the traces that the store takes under load.
 //!
-//! As long as there are few, all. Beyond that a share, drawn by trace id so that a trace is taken whole: the store then
-//! still reaches some seconds back instead of being rewritten many times a second, which costs as much as making the spans.
-//! Of the others those are taken that fail, within a share of their own, with whatever is left of the same trace: callers
-//! end after what they call.
+//! Under low load all traces are stored. Beyond that a share of them is, chosen by trace id so that traces stay
+//! complete: the store then still reaches back several seconds instead of being overwritten many times a second, which
+//! costs as much as recording the spans. Traces outside the share are stored if they fail, within a budget of their
+//! own, from their first failed part on: callers end after the services that they call.
 
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::{Duration, Instant};
@@ -12,34 +12,34 @@ use opentelemetry::trace::TraceId;
 
 use crate::trace::identity;
 
-/// How far back the store should reach at least.
+/// The least time that the store should reach back.
 const REACH: Duration = Duration::from_secs(5);
-/// How often the share is set anew: a flood that begins has this long until only a share of it is taken.
+/// How often the share is recomputed: a sudden load is limited after this time.
 const PERIOD: Duration = Duration::from_millis(250);
-/// The part of what is wanted that errors may have beyond their share.
+/// Failed traces outside the share may take this fraction of the wanted bytes.
 const ERRORS: u64 = 4;
-/// How many traces are remembered that failed beyond the share.
+/// How many failed traces outside the share are remembered.
 const REMEMBERED: usize = 1024;
 
-/// Decides trace by trace. The share follows what came in the period before.
+/// Decides per trace. The share is computed from the previous period.
 pub(super) struct StoreSampler {
-    /// Bytes that are wanted in a period.
+    /// The bytes wanted per period.
     wanted: u64,
     began: Instant,
-    /// The period at hand, counted from `began`.
+    /// The current period, counted from `began`.
     period: AtomicU64,
-    /// Bytes that came in it.
+    /// Bytes that arrived in it.
     seen: AtomicU64,
-    /// Bytes of errors that were taken in it beyond the share.
+    /// Bytes of failed traces outside the share that were stored in it.
     errors: AtomicU64,
-    /// Traces whose draw is not above this are taken.
+    /// Traces whose draw is at most this are stored.
     share: AtomicU64,
-    /// Draws of traces that are taken because something in them failed, each at a place that depends on it.
+    /// Draws of traces that are stored because a part of them failed, in a hash table without collision handling.
     failed: Box<[AtomicU64]>,
 }
 
 impl StoreSampler {
-    /// For a store of so many bytes.
+    /// The sampler of a store with this capacity in bytes.
     pub fn new(capacity: usize) -> StoreSampler {
         StoreSampler {
             wanted: (capacity as u64 * PERIOD.as_millis() as u64 / REACH.as_millis() as u64).max(1),
@@ -52,7 +52,7 @@ impl StoreSampler {
         }
     }
 
-    /// Whether a part of this trace is taken now.
+    /// Whether to store a part of this trace.
     pub fn takes(&self, trace: TraceId, bytes: usize, failed: bool, now: Instant) -> bool {
         self.turn(now);
         self.seen.fetch_add(bytes as u64, Relaxed);
@@ -73,7 +73,7 @@ impl StoreSampler {
         fits
     }
 
-    /// Begins a period, if it is time.
+    /// Starts a new period if the current one has ended.
     fn turn(&self, now: Instant) {
         let period = (now.saturating_duration_since(self.began).as_millis() / PERIOD.as_millis()) as u64;
         let last = self.period.load(Relaxed);

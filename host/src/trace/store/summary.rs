@@ -1,4 +1,4 @@
-//! What a list of traces shows of one, kept up to date while its parts arrive.
+//! The summary of a trace for lists, updated while its parts arrive.
 
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
@@ -7,7 +7,7 @@ use opentelemetry::trace::{SpanId, TraceId};
 
 use super::held::Held;
 
-/// The span that a trace begins with, as far as it has arrived.
+/// The root span of a trace, or the earliest span that has arrived.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RootSpan {
     /// Its service.
@@ -18,47 +18,47 @@ pub struct RootSpan {
     pub http_status: Option<i64>,
     /// Whether it failed.
     pub failed: bool,
-    /// Whether it has no parent. If it has one, that has not arrived and perhaps never will.
+    /// Whether it has no parent. Otherwise its parent has not arrived and may never do so.
     pub is_whole: bool,
 }
 
-/// A service's part of a trace.
+/// The spans of one service in a trace.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ServiceSpans {
     /// The service.
     pub service: Arc<str>,
-    /// Its spans.
+    /// The number of its spans.
     pub spans: usize,
-    /// Those of them that failed.
+    /// The number of its failed spans.
     pub errors: usize,
 }
 
-/// A trace in a list.
+/// The summary of a trace.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TraceSummary {
     /// Its id.
     pub trace_id: TraceId,
-    /// The span that it begins with.
+    /// The root span, or the earliest one.
     pub root: Option<RootSpan>,
-    /// When its first span began.
+    /// The start of its first span.
     pub start: SystemTime,
-    /// From the beginning of its first span to the end of its last.
+    /// From the start of its first span to the end of its last.
     pub duration: Duration,
-    /// The services, in the order in which they were first heard of.
+    /// The services, in order of arrival.
     pub services: Vec<ServiceSpans>,
-    /// Its spans.
+    /// The number of spans.
     pub spans: usize,
-    /// Those of them that failed.
+    /// The number of failed spans.
     pub errors: usize,
-    /// Its log records.
+    /// The number of log records.
     pub logs: usize,
-    /// Whether parts of it were left out, because it is too large.
+    /// Whether parts of it were left out because it is too large.
     pub is_cut: bool,
     root_start: SystemTime,
 }
 
 impl TraceSummary {
-    /// Of a trace of which nothing has arrived.
+    /// The summary of a trace before its first part.
     pub(super) fn empty(trace_id: TraceId) -> TraceSummary {
         TraceSummary {
             trace_id,
@@ -105,7 +105,7 @@ impl TraceSummary {
         self.duration = end.duration_since(self.start).unwrap_or_default();
     }
 
-    /// A span without a parent is the root; before one has arrived, the earliest is shown as if it were.
+    /// A span without a parent is the root. Until it arrives, the earliest span is used.
     fn add_root(&mut self, part: &Held, service: &Arc<str>) {
         let Some(span) = part.root() else { return };
         let is_whole = span.parent() == SpanId::INVALID;
@@ -122,7 +122,7 @@ impl TraceSummary {
         }
     }
 
-    /// The memory that it takes besides its own size.
+    /// The memory that the summary takes in addition to its own size.
     pub(super) fn bytes(&self) -> usize {
         self.services.capacity() * size_of::<ServiceSpans>() + self.root.as_ref().map_or(0, |root| root.name.capacity())
     }

@@ -1,4 +1,4 @@
-//! Tests of the store as a whole: what it holds, finds and leaves out.
+//! Tests of the store as a whole.
 
 use std::time::SystemTime;
 
@@ -10,7 +10,7 @@ use crate::trace::segment::{Segment, Status};
 use crate::trace::tests::{log, segment, span};
 
 impl TraceStore {
-    /// All segments of this host that are held.
+    /// All stored segments of this host.
     pub(in crate::trace) fn segments(&self) -> Vec<Arc<Segment>> {
         let found = self.matching(&TraceQuery::default());
         let parts = found.into_iter().flat_map(|candidate| candidate.parts);
@@ -52,7 +52,7 @@ fn asked(store: &TraceStore, change: impl FnOnce(&mut TraceQuery)) -> Vec<u128> 
     found
 }
 
-/// How many bytes one more segment of [`add`] takes in the store.
+/// How many bytes one more segment made by [`add`] takes in the store.
 fn one() -> usize {
     let store = roomy();
     let held = [1, 2].map(|trace| {

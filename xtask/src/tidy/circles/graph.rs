@@ -1,8 +1,8 @@
-//! Who depends on whom, and the circles in that.
+//! The dependency graph of files, and its cycles.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
-/// Dependencies between files, each with the line at which it was met first.
+/// Dependencies between files, each with the line of its first mention.
 pub(super) struct Graph<'a> {
     dependencies: BTreeMap<&'a str, BTreeMap<&'a str, usize>>,
 }
@@ -12,7 +12,7 @@ impl<'a> Graph<'a> {
         Self { dependencies: BTreeMap::new() }
     }
 
-    /// The line of the first mention stays; a file does not depend on itself.
+    /// Adds a dependency. The line of the first mention is kept; a file does not depend on itself.
     pub(super) fn add(&mut self, from: &'a str, to: &'a str, line: usize) {
         if from != to {
             let first = self.dependencies.entry(from).or_default().entry(to).or_insert(line);
@@ -20,7 +20,8 @@ impl<'a> Graph<'a> {
         }
     }
 
-    /// Circles until none is left, the shortest first; each as its files with the line that leads to the next one.
+    /// Removes cycles until none is left, shortest first. Each is a list of files, with the line that leads to the next
+    /// one.
     pub(super) fn circles(mut self) -> Vec<Vec<(&'a str, usize)>> {
         let mut circles = Vec::new();
         while let Some(files) = self.shortest_circle() {
@@ -39,7 +40,7 @@ impl<'a> Graph<'a> {
         circles.min_by_key(Vec::len)
     }
 
-    /// The shortest way from a file back to it, without the second mention of its end.
+    /// The shortest path from a file back to itself, without the repeated end.
     fn way_back(&self, start: &'a str) -> Option<Vec<&'a str>> {
         let mut seen = BTreeSet::new();
         let mut ways = VecDeque::from([vec![start]]);

@@ -1,8 +1,8 @@
-//! No circle between the modules of a crate: whoever reads a file can read first what it stands on.
+//! Checks that the modules of a crate have no cyclic dependencies, so that a file can be read after the files it uses.
 //!
-//! A file depends on another one where its code, tests aside, names an item that the other one defines: in a `use`, or by
-//! a path such as `crate::a::b::C`. A re-export hands a name on: the dependency is on the file that defines the item,
-//! neither on the file that re-exports it nor of that file. Macros that define modules or items are not looked into.
+//! A file depends on another one if its code, except tests, names an item that the other one defines: in a `use`, or by
+//! a path such as `crate::a::b::C`. For a re-exported item the dependency is on the file that defines it, neither on
+//! the file that re-exports it nor of that file. Macros that define modules or items are not expanded.
 
 mod graph;
 mod modules;
@@ -13,10 +13,10 @@ use super::source::Source;
 use graph::Graph;
 use modules::Modules;
 
-/// The crates whose files are checked, by their folders.
+/// The folders of the checked crates.
 const CRATES: [&str; 5] = ["host/src/", "guest/src/", "routes/src/", "testkit/src/", "xtask/src/"];
 
-/// Circles of imports, crate by crate, the shortest first; no two of them share a dependency.
+/// Dependency cycles, crate by crate, shortest first. No two of them share a dependency.
 pub(crate) fn modules_form_no_circle(sources: &[Source]) -> Vec<Finding> {
     CRATES.iter().flat_map(|folder| circles_of(folder, sources)).collect()
 }
@@ -30,7 +30,7 @@ fn circles_of(folder: &str, sources: &[Source]) -> Vec<Finding> {
     graph.circles().iter().map(|circle| finding(folder, circle)).collect()
 }
 
-/// Stands at the first dependency of the circle and names all of them, in order.
+/// A finding at the first dependency of the cycle, which names all of them in order.
 fn finding(folder: &str, circle: &[(&str, usize)]) -> Finding {
     let (first, line) = circle[0];
     let steps: Vec<String> = circle.iter().map(|(file, line)| format!("{file}:{line}")).collect();
@@ -43,7 +43,7 @@ fn finding(folder: &str, circle: &[(&str, usize)]) -> Finding {
 mod tests {
     use super::*;
 
-    /// The circles of a crate, each as its files in order.
+    /// The cycles of a crate, each as its files in order.
     fn circles(files: &[(&str, &str)]) -> Vec<String> {
         let sources: Vec<Source> =
             files.iter().map(|(path, text)| Source::new(&format!("{}{path}", CRATES[0]), text)).collect();
@@ -101,7 +101,7 @@ mod tests {
     #[test]
     fn a_re_export_leads_to_the_file_that_defines_the_item() {
         let parent = ("a/mod.rs", "mod x;\nmod y;\npub use self::x::X;\npub(crate) use y::{Y as Z, external};\n");
-        // x.rs imports what y.rs defines; if that led to mod.rs, the re-exports would close a circle.
+        // x.rs imports what y.rs defines; if the dependency were on mod.rs, the re-exports would create a cycle.
         let found = circles(&[LIB, parent, ("a/x.rs", "use super::Z;\n"), ("a/y.rs", "")]);
         assert!(found.is_empty(), "{found:?}");
         let found = circles(&[LIB, parent, ("a/x.rs", "use crate::a::Z;\n"), ("a/y.rs", "use crate::a::X;\n")]);

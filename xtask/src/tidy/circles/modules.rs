@@ -1,18 +1,18 @@
-//! The modules of a crate, and which file a path leads to.
+//! The modules of a crate, and the file that a path leads to.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::super::source::Source;
 use super::syntax::{self, Path, Statement, What};
 
-/// One file's code names what another one defines.
+/// A dependency: the code of one file names an item that another one defines.
 pub(super) struct Dependency<'a> {
     pub(super) from: &'a str,
     pub(super) to: &'a str,
     pub(super) line: usize,
 }
 
-/// A crate by its modules; the root's path is empty.
+/// The modules of a crate by path; the root's path is empty.
 pub(super) struct Modules {
     modules: BTreeMap<Path, Module>,
     references: Vec<Reference>,
@@ -22,10 +22,10 @@ pub(super) struct Modules {
 struct Module {
     /// Relative to the crate's folder.
     file: String,
-    /// What `use` brings in: a name and the path that it stands for.
+    /// Names that `use` declares, with their paths.
     imports: BTreeMap<String, Path>,
     globs: Vec<Path>,
-    /// What a `use path::*` of this module finds: items, and what is re-exported by name.
+    /// The names that `use path::*` of this module imports: items, and re-exports by name.
     offers: BTreeSet<String>,
 }
 
@@ -38,17 +38,17 @@ struct Reference {
     is_glob: bool,
 }
 
-/// What a path leads to.
+/// The target of a path.
 enum Target<'a> {
     Module(&'a Module),
     /// An item that this module defines.
     Item(&'a Module),
-    /// Something of another crate, or of a function.
+    /// An item of another crate, or a local one.
     Elsewhere,
 }
 
 impl Modules {
-    /// The modules of the files under a crate's folder, without those that only tests have.
+    /// The modules of the files under a crate's folder, without test modules.
     pub(super) fn read(folder: &str, sources: &[Source]) -> Self {
         let files = sources.iter().filter_map(|source| Some((source.path.strip_prefix(folder)?, syntax::read(source))));
         let files: Vec<File> = files.filter_map(|(path, says)| File::new(path, says)).collect();
@@ -60,7 +60,7 @@ impl Modules {
         crate_
     }
 
-    /// Each in the order of files and lines; more than one between the same two files where there are more.
+    /// All dependencies in the order of files and lines; there may be several between the same two files.
     pub(super) fn dependencies(&self) -> Vec<Dependency<'_>> {
         let found = self.references.iter().filter_map(|reference| {
             let from = self.modules.get(&reference.module)?;
@@ -93,7 +93,7 @@ impl Modules {
                         module.offers.insert(name.clone());
                     }
                     module.imports.insert(name, path.clone());
-                    // What is handed on is used where it is mentioned.
+                    // A re-exported item counts where it is used.
                     (!is_re_export).then_some((path, false))
                 }
                 What::Glob { path, is_re_export } => {
@@ -113,7 +113,7 @@ impl Modules {
         module
     }
 
-    /// Follows a path that is written in a module. `seen` holds the names on the way, which may lead back to themselves.
+    /// Resolves a path in a module. `seen` contains the names on the way, which may be cyclic.
     fn resolve<'a>(&'a self, module: &[String], path: &[String], seen: &mut BTreeSet<(Path, String)>) -> Target<'a> {
         let (mut at, mut rest) = (module.to_vec(), path);
         let mut is_known = false;
@@ -137,7 +137,7 @@ impl Modules {
             if !is_child {
                 return match self.behind_globs(&at, here, rest, seen) {
                     Some(target) => target,
-                    // In its own module, an item needs no dependency; what is not defined here may be anything.
+                    // An item of the same module is no dependency; a name that is not defined here can be anything.
                     None if is_known => Target::Item(here),
                     None => Target::Elsewhere,
                 };
@@ -147,7 +147,7 @@ impl Modules {
         self.modules.get(&at).map_or(Target::Elsewhere, Target::Module)
     }
 
-    /// What a path leads to through the `use path::*` of a module that does not define its first name itself.
+    /// Resolves a path through the `use path::*` of a module that does not define its first name itself.
     fn behind_globs<'a>(
         &'a self,
         at: &[String],
@@ -163,7 +163,7 @@ impl Modules {
     }
 }
 
-/// A file and what it says.
+/// A file and its syntax.
 struct File {
     path: String,
     module: Path,
@@ -171,7 +171,7 @@ struct File {
 }
 
 impl File {
-    /// `None` for the root of a program, which nothing can import.
+    /// `None` for the root of a binary, which cannot be imported.
     fn new(path: &str, says: Vec<Statement>) -> Option<Self> {
         let module = path.strip_suffix(".rs").unwrap_or(path);
         let module = module.strip_suffix("/mod").unwrap_or(module);
@@ -193,7 +193,7 @@ impl File {
     }
 }
 
-/// A module of tests: itself, what is below it, and the file that `#[path]` names.
+/// Excludes a test module: itself, its submodules, and the file named by `#[path]`.
 struct TestModule {
     module: Path,
     file: Option<String>,

@@ -1,17 +1,17 @@
-//! What a file says of modules: the ones that it declares, what it imports, and the paths that its code names.
+//! What a file says about modules: those that it declares, its imports, and the paths in its code.
 //!
-//! This reads tokens, not Rust: it knows `mod`, `use`, paths, attributes and brackets, which is enough to tell who names
-//! whom. What stands under `#[cfg(test)]` is left out.
+//! This scans tokens instead of parsing Rust: it recognises `mod`, `use`, paths, attributes and brackets, which
+//! suffices to find dependencies. Code under `#[cfg(test)]` is skipped.
 
 use super::super::source::Source;
 
 /// The names between the `::` of a path.
 pub(super) type Path = Vec<String>;
 
-/// Something that a file says.
+/// A statement of a file.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Statement {
-    /// The inline modules of the file around it, outermost first.
+    /// The enclosing inline modules, outermost first.
     pub(super) scope: Path,
     pub(super) line: usize,
     pub(super) what: What,
@@ -19,9 +19,9 @@ pub(super) struct Statement {
 
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum What {
-    /// `mod name { ... }`; of a module in a file of its own the file itself tells.
+    /// `mod name { ... }`. A module in a file of its own is found by its file.
     InlineModule { name: String },
-    /// `#[cfg(test)] mod name;`, and the file that a `#[path]` gives it.
+    /// `#[cfg(test)] mod name;`, and the file given by `#[path]`.
     TestModule { name: String, path: Option<String> },
     /// One name of a `use`.
     Import { path: Path, name: String, is_re_export: bool },
@@ -29,11 +29,11 @@ pub(super) enum What {
     Glob { path: Path, is_re_export: bool },
     /// `fn name`, `struct name` and the like.
     Definition { name: String },
-    /// A path, or a word by itself, in code.
+    /// A path, or a single word, in code.
     Mention { path: Path },
 }
 
-/// Everything that a file says outside its tests.
+/// All statements of a file outside its tests.
 pub(super) fn read(source: &Source) -> Vec<Statement> {
     let mut reader = Reader { source, tokens: tokens(source), at: 0, scopes: Vec::new(), depth: 0, found: Vec::new() };
     while reader.at < reader.tokens.len() {
@@ -70,11 +70,11 @@ fn tokens_of(line: &str) -> Vec<Token<'_>> {
     tokens
 }
 
-/// Words that begin an item, after its visibility and qualifiers.
+/// Keywords that start an item, after its visibility and qualifiers.
 const DEFINING: [&str; 8] = ["fn", "struct", "enum", "trait", "type", "const", "static", "union"];
 const BEGINS_AN_ITEM: [&str; 7] = ["pub", "mod", "use", "impl", "async", "unsafe", "extern"];
 
-/// What the attributes before an item say.
+/// The attributes before an item that matter here.
 #[derive(Default)]
 struct Attributes {
     is_test: bool,
@@ -85,7 +85,7 @@ struct Reader<'a> {
     source: &'a Source,
     tokens: Vec<(usize, Token<'a>)>,
     at: usize,
-    /// The inline modules around, each with the depth of brackets that it stands at.
+    /// The enclosing inline modules, each with its bracket depth.
     scopes: Vec<(String, usize)>,
     depth: usize,
     found: Vec<Statement>,
@@ -128,13 +128,13 @@ impl<'a> Reader<'a> {
         }
     }
 
-    /// Whether these two words begin an item of the module itself, as against one in a function or an `impl`.
+    /// Whether these two words start an item of the module itself, not one in a function or an `impl`.
     fn defines(&self, word: &str, name: &str) -> bool {
         let level = self.scopes.last().map_or(0, |(_, depth)| depth + 1);
         self.depth == level && DEFINING.contains(&word) && !DEFINING.contains(&name) && !BEGINS_AN_ITEM.contains(&name)
     }
 
-    /// Follows the brackets, in and out.
+    /// Tracks opening and closing brackets.
     fn mark(&mut self) {
         match self.peek(0) {
             Some(Token::Mark('{')) => self.depth += 1,
@@ -147,7 +147,7 @@ impl<'a> Reader<'a> {
         self.at += 1;
     }
 
-    /// Attributes, and with them the item where they make it a test's.
+    /// Skips attributes, and the item after them if they mark it as a test.
     fn attributed(&mut self) {
         let mut attributes = Attributes::default();
         while let (Some(Token::Mark('#')), Some(Token::Mark('[' | '!'))) = (self.peek(0), self.peek(1)) {
@@ -174,13 +174,13 @@ impl<'a> Reader<'a> {
         };
         attributes.is_test |= is(&[Token::Word("cfg"), Token::Mark('('), Token::Word("test"), Token::Mark(')')]);
         if is(&[Token::Word("path"), Token::Mark('=')]) {
-            // The value is a string, which is no code: it stands in the text.
+            // The value is a string, which is blanked in the code, so it is read from the text.
             let line = self.source.text.lines().nth(self.tokens[start].0 - 1);
             attributes.path = line.and_then(|line| line.split('"').nth(1)).map(str::to_owned);
         }
     }
 
-    /// From an opening bracket to behind the one that closes it.
+    /// Skips from an opening bracket past the closing one.
     fn skip_group(&mut self) {
         let mut depth = 0_usize;
         while let Some(token) = self.peek(0) {
@@ -196,7 +196,8 @@ impl<'a> Reader<'a> {
         }
     }
 
-    /// An item ends at its `;` or behind its block; a field, variant or argument before the `,` or the closing bracket.
+    /// Skips an item: to its `;` or past its block. A field, variant or argument ends before the `,` or the closing
+    /// bracket.
     fn skip_item(&mut self, path: Option<String>) {
         let line = self.tokens.get(self.at).map_or(0, |(line, _)| *line);
         let is_item = matches!(self.peek(0), Some(Token::Word(word))
@@ -227,7 +228,7 @@ impl<'a> Reader<'a> {
         }
     }
 
-    /// The path that starts here, as far as names follow each other, and the place behind it.
+    /// The path that starts here, and the position after it.
     fn path(&self) -> (Path, usize) {
         let (mut path, mut ahead) = (Path::new(), 0);
         while let Some(Token::Word(word)) = self.peek(ahead) {
@@ -240,7 +241,7 @@ impl<'a> Reader<'a> {
         (path, ahead)
     }
 
-    /// A path of this crate or a word by itself; neither a field, a method, nor the end of another path.
+    /// A path of this crate or a single word; not a field, a method, or the end of another path.
     fn mention(&mut self, line: usize) {
         let (path, length) = self.path();
         let continues = matches!(self.before(), Some(Token::Separator | Token::Mark('.' | '\'')));
@@ -255,7 +256,7 @@ impl<'a> Reader<'a> {
         let is_re_export = matches!(self.before(), Some(Token::Word("pub") | Token::Mark(')')));
         self.at += 1;
         if self.peek(0) == Some(Token::Separator) {
-            // `::name` is another crate.
+            // `::name` is a path of another crate.
             while self.peek(0).is_some_and(|token| token != Token::Mark(';')) {
                 self.at += 1;
             }
@@ -264,7 +265,7 @@ impl<'a> Reader<'a> {
         }
     }
 
-    /// One path of a `use`, with what it stands behind.
+    /// One path of a `use`, with its prefix.
     fn import_tree(&mut self, line: usize, parents: &[String], is_re_export: bool) {
         let (own, length) = self.path();
         self.at += length;
