@@ -61,13 +61,19 @@ async fn a_request_is_active_until_its_body_has_left_and_cancelled_where_its_cli
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_reader_that_takes_nothing_is_given_up_after_idle_timeout() {
-    let shop = Shop::oddities().limits("oddities", "idle_timeout = \"1s\"").start().await;
+    let shop = Shop::oddities().limits("oddities", "idle_timeout = \"1s\"").with_console().start().await;
     let mut connection = Connection::open(shop.address("oddities")).await;
     connection.send(get(&format!("/huge/{LARGE}"))).await;
     let span = shop.collector().wait_for_span("a slow reader", |span| has_error_type(span, "timeout")).await;
     assert!(span.is_error());
     assert!(size(&span) < LARGE as u64);
     assert!(connection.rest().await.len() < LARGE, "the connection is closed within the body");
+    let serving = shop.admin().status("oddities").await["serving"].clone();
+    assert_eq!(
+        (&serving["error_rate"], &serving["abandoned"]),
+        (&json!(0.0), &json!(1)),
+        "no fault of the guest: {serving}"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -76,8 +76,10 @@ pub(super) enum BodyEnd {
     Complete,
     /// The client disconnected, or the transport dropped it.
     Cancelled,
-    /// It failed, or paused for too long.
+    /// It failed, or the guest paused for too long.
     Failed(BodyError),
+    /// The client did not read for too long.
+    NotRead(BodyError),
 }
 
 impl Exchange {
@@ -210,14 +212,14 @@ impl Exchange {
         let cut = match &end {
             BodyEnd::Complete => None,
             BodyEnd::Cancelled => Some(("cancelled", String::from("the client went away before the end of the body"))),
-            BodyEnd::Failed(error) => Some((error.error_type(), error.to_string())),
+            BodyEnd::Failed(error) | BodyEnd::NotRead(error) => Some((error.error_type(), error.to_string())),
         };
         let is_told = abort.is_some();
         if let Some((error_type, message)) = &cut {
             abort.get_or_insert((error_type, message.clone()));
         }
         let (duration, pipeline, run) = (self.began.elapsed(), self.pipeline.clone(), self.run());
-        let has_failed = status.is_server_error() || matches!(end, BodyEnd::Failed(_));
+        let has_failed = status.is_server_error() || matches!(end, BodyEnd::Failed(_) | BodyEnd::NotRead(_));
         let trace = self.record(|recorder| {
             let server = recorder.server();
             recorder.set(server, "http.response.body.size", i64::try_from(sent).unwrap_or(i64::MAX));
@@ -231,7 +233,11 @@ impl Exchange {
             let is_kept = recorder.is_recording() && pipeline.is_sure_to_keep(has_failed, duration);
             is_kept.then(|| (recorder.trace_id(), recorder.server_id()))
         });
-        let outcome = if matches!(end, BodyEnd::Failed(_)) { Outcome::GuestFault } else { outcome };
+        let outcome = match end {
+            BodyEnd::Failed(_) => Outcome::GuestFault,
+            BodyEnd::NotRead(_) => Outcome::ClientGone,
+            BodyEnd::Complete | BodyEnd::Cancelled => outcome,
+        };
         self.lease.generation().stats.count(outcome, self.guest_time());
         let error_type = cut.as_ref().map(|(error_type, _)| *error_type).or(error_type);
         self.count(status.as_u16(), error_type, duration, trace);

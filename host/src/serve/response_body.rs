@@ -80,8 +80,10 @@ async fn watch(shared: Arc<Mutex<Shared>>, idle_timeout: Duration) {
         shared.error = Some(paused.clone());
         // Dropping the body stops the guest that produces it.
         shared.body = Body::empty();
-        shared.end(BodyEnd::Failed(paused));
-        return shared.waker.take().into_iter().for_each(Waker::wake);
+        let waker = shared.waker.take();
+        // Without a reader that waits for the guest, the client is what pauses.
+        shared.end(if waker.is_some() { BodyEnd::Failed(paused) } else { BodyEnd::NotRead(paused) });
+        return waker.into_iter().for_each(Waker::wake);
     }
 }
 
@@ -126,6 +128,7 @@ impl HttpBody for ResponseBody {
         if let Some(error) = shared.error.take() {
             return Poll::Ready(Some(Err(error)));
         }
+        shared.waker = None;
         match Pin::new(&mut shared.body).poll_frame(context) {
             Poll::Pending => {
                 shared.waker = Some(context.waker().clone());
