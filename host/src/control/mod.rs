@@ -1,7 +1,7 @@
 //! Everything that changes which services and versions serve: start, changed manifest or component file, swaps,
 //! rollbacks and canaries.
 //!
-//! [`Control`] is the only handle: the console, the watcher and the signal handlers use nothing else.
+//! `Control` is the only handle: the console, the watcher and the signal handlers use nothing else.
 
 mod drains;
 mod error;

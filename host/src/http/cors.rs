@@ -1,4 +1,4 @@
-//! Which web pages may read a service's answers: CORS, as the Fetch standard has it (https://fetch.spec.whatwg.org, 3.3).
+//! Which web pages may read a service's answers: CORS, as the Fetch standard has it (<https://fetch.spec.whatwg.org>, 3.3).
 
 use std::time::Duration;
 

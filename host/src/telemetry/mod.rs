@@ -1,6 +1,6 @@
 //! What the host does by itself, as traces and log records of its own: start, reload, swap, watch, shutdown.
 //!
-//! An [`Operation`] is the root span of one such thing, a [`Step`] a part of it. Both are `tracing` spans of a subscriber that
+//! An `Operation` is the root span of one such thing, a `Step` a part of it. Both are `tracing` spans of a subscriber that
 //! belongs to one host and goes to the OpenTelemetry SDK; whoever logs does not meet it. Log lines are events of the process's
 //! own subscriber, which [`LogExport`] is a layer of: it sends them on with the ids of the operation that they belong to.
 
