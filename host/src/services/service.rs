@@ -220,7 +220,7 @@ fn choose(serving: &Serving, trace: TraceId) -> &Arc<Generation> {
 
 /// A number from 0 to 9,999 that is the same for a trace on every host.
 fn draw(trace: TraceId) -> u32 {
-    (trace::draw(trace) % 10_000) as u32
+    (trace::trace_hash(trace) % 10_000) as u32
 }
 
 #[cfg(test)]

@@ -22,7 +22,7 @@ pub(super) fn span_id() -> SpanId {
 
 /// A number that is the same for a trace wherever it is drawn, and evenly spread over traces. All of the id goes into
 /// it, because not every client makes all of its ids random.
-pub(crate) fn draw(trace: TraceId) -> u64 {
+pub(crate) fn trace_hash(trace: TraceId) -> u64 {
     let id = u128::from_be_bytes(trace.to_bytes());
     let folded = (id as u64) ^ ((id >> 64) as u64).rotate_left(32);
     mix(folded)

@@ -49,7 +49,7 @@ pub use self::guest_metrics::{
     Exponential, GuestPoint, GuestSeries, Histogram, InstanceMetrics, Measured as GuestMeasured, Number, SeriesKey,
     SeriesOfService, Totals,
 };
-pub(crate) use self::identity::draw;
+pub(crate) use self::identity::trace_hash;
 pub(crate) use self::otlp::innermost;
 pub use self::otlp::{
     Attribute, Attributes, MetricExemplar, SeriesExemplars, TransportError, Value, decode_attributes,
@@ -67,8 +67,8 @@ pub use self::settings::{
 };
 pub use self::shared::{Abort, SharedRecorder};
 pub use self::store::{
-    AnyValue, Dependency, Measured, Operation, Pairs, RootSpan, ServiceSpans, SpanGroup, StoreStats, StoredEvent,
-    StoredLink, StoredLog, StoredResource, StoredScope, StoredSpan, StoredStatus, StoredTrace, TraceQuery, TraceStore,
+    AnyValue, Dependency, Operation, Pairs, RootSpan, ServiceSpans, SpanGroup, StoreStats, StoredEvent, StoredLink,
+    StoredLog, StoredResource, StoredScope, StoredSpan, StoredStatus, StoredTrace, TimeScope, TraceQuery, TraceStore,
     TraceSummary, parse_trace_id,
 };
 pub use self::tree::TreeDetail;

@@ -23,7 +23,7 @@ use super::propagation::Propagators;
 use super::resource::Resource;
 use super::segment::{Finished, Segment};
 use super::settings::{Exporter, Settings};
-use super::store::{Held, TraceStore};
+use super::store::{StoredPart, TraceStore};
 use super::tail_sampler::TailSampler;
 use super::terminal::Terminal;
 
@@ -244,7 +244,7 @@ impl Inner {
         if let Some(terminal) = &self.terminal {
             terminal.print(&finished);
         }
-        self.store.add(Held::Local(finished.segment));
+        self.store.add(StoredPart::Local(finished.segment));
     }
 
     fn flush_keeper(&self) {

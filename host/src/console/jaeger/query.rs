@@ -5,7 +5,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use super::duration;
 use super::trace::Adjusted;
-use crate::trace::{Measured, TraceId, TraceQuery};
+use crate::trace::{TimeScope, TraceId, TraceQuery};
 
 /// The default number of traces.
 const LIMIT: usize = 100;
@@ -85,7 +85,7 @@ impl Parameters {
             before: Some(before),
             min_duration,
             max_duration,
-            measured: Measured::Span,
+            time_scope: TimeScope::Span,
             limit,
             ..TraceQuery::default()
         };
@@ -238,7 +238,7 @@ mod tests {
             before: Some(UNIX_EPOCH + Duration::from_secs(2)),
             min_duration: Some(Duration::from_micros(1500)),
             max_duration: Some(Duration::from_secs(2)),
-            measured: Measured::Span,
+            time_scope: TimeScope::Span,
             limit: 7,
             ..TraceQuery::default()
         };

@@ -16,7 +16,7 @@ use super::trace::Adjusted;
 use super::{duration, v3};
 use crate::console::state::{Busy, Console};
 use crate::console::{answer, timestamp};
-use crate::trace::{Measured, TraceQuery, TraceStore};
+use crate::trace::{TimeScope, TraceQuery, TraceStore};
 
 /// The default number of traces.
 const LIMIT: usize = 100;
@@ -127,7 +127,7 @@ fn read_search(parameters: &Parameters) -> Result<(TraceQuery, Adjusted), String
         before: Some(before),
         min_duration: bound(parameters, &LEAST)?,
         max_duration: bound(parameters, &MOST)?,
-        measured: Measured::Span,
+        time_scope: TimeScope::Span,
         limit,
         ..TraceQuery::default()
     };

@@ -6,7 +6,7 @@ use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceRequest;
 use tokio::sync::Semaphore;
 
 use super::decode;
-use crate::trace::store::{Held, TraceStore};
+use crate::trace::store::{StoredPart, TraceStore};
 
 /// The most bytes of a request, as it is sent and as it is unpacked.
 pub(super) const REQUEST: usize = 8 << 20;
@@ -36,7 +36,7 @@ impl Receiver {
     /// Hands the spans of a request to the store.
     pub fn take(&self, request: ExportTraceServiceRequest) -> Taken {
         let (groups, rejected) = decode::groups(request);
-        groups.into_iter().for_each(|group| self.store.add(Held::Foreign(Arc::new(group))));
+        groups.into_iter().for_each(|group| self.store.add(StoredPart::Received(Arc::new(group))));
         Taken { rejected }
     }
 }

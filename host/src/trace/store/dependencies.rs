@@ -7,7 +7,7 @@ use std::time::SystemTime;
 use opentelemetry::trace::SpanId;
 
 use super::TraceStore;
-use super::held::Held;
+use super::stored_part::StoredPart;
 
 /// Traces that are copied out of the index at a time.
 const CHUNK: usize = 256;
@@ -26,7 +26,7 @@ pub struct Dependency {
 impl TraceStore {
     /// The calls between services in the traces that overlap this time range, sorted by name.
     pub fn dependencies(&self, after: SystemTime, before: SystemTime) -> Vec<Dependency> {
-        self.settle();
+        self.index_inbox();
         let (mut calls, mut cursor) = (BTreeMap::new(), Some(u64::MAX));
         while let Some(from) = cursor {
             let mut traces = Vec::new();
@@ -41,7 +41,7 @@ impl TraceStore {
     }
 }
 
-fn count(parts: &[Held], calls: &mut BTreeMap<(String, String), u64>) {
+fn count(parts: &[StoredPart], calls: &mut BTreeMap<(String, String), u64>) {
     let spans = parts.iter().flat_map(|part| part.spans().map(move |span| (span.span_id(), part.service())));
     let services: HashMap<SpanId, &str> = spans.collect();
     for part in parts {

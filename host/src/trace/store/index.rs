@@ -8,15 +8,15 @@ use std::sync::Arc;
 
 use opentelemetry::trace::{SpanKind, TraceId};
 
-use super::held::{Held, SpanView, kind_name};
-use super::pace::Pace;
-use super::query::{Sieve, TraceQuery};
+use super::latency_baseline::LatencyBaseline;
+use super::query::{PreparedQuery, TraceQuery};
+use super::stored_part::{SpanView, StoredPart, kind_name};
 use super::summary::TraceSummary;
 
 /// One trace may take this fraction of the store. Later parts of it are left out.
 const TRACE_SHARE: usize = 4;
 /// Failed traces, and slow ones, are each kept up to this fraction of the store, however old they are.
-const KEPT_SHARE: usize = 4;
+const RETAINED_SHARE: usize = 4;
 /// The overhead of the index for one trace: its entries in maps and sets.
 const PER_TRACE: usize = 512;
 /// The overhead for one part.
@@ -24,14 +24,14 @@ const PER_PART: usize = 128;
 /// The overhead for a span name that no other trace has: a map entry with its vector, and the first node of a set.
 const PER_OPERATION: usize = 256 + size_of::<Operation>();
 /// How many changed traces are remembered for subscribers.
-const CHANGED: usize = 64;
+const MAX_CHANGED: usize = 64;
 
 type Map<K, V> = HashMap<K, V, foldhash::fast::RandomState>;
 type Numbers = BTreeSet<u64>;
 
 /// The retention class of a trace: how long it is kept.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) enum Worth {
+pub(super) enum RetentionClass {
     Plain,
     Slow,
     Failed,
@@ -40,14 +40,14 @@ pub(super) enum Worth {
 /// One trace.
 pub(super) struct Entry {
     pub summary: TraceSummary,
-    parts: Vec<Part>,
+    parts: Vec<IndexedPart>,
     bytes: usize,
-    worth: Worth,
+    class: RetentionClass,
 }
 
-struct Part {
-    held: Held,
-    terms: Box<[u32]>,
+struct IndexedPart {
+    stored: StoredPart,
+    tag_hashes: Box<[u32]>,
 }
 
 /// The result of adding a part.
@@ -68,15 +68,15 @@ pub(super) struct Index {
     numbers: Map<TraceId, u64>,
     entries: BTreeMap<u64, Entry>,
     services: Map<Arc<str>, Service>,
-    plain: Kept,
-    slow: Kept,
-    failed: Kept,
+    plain: RetainedTraces,
+    slow: RetainedTraces,
+    failed: RetainedTraces,
     changed: VecDeque<u64>,
 }
 
 /// The traces of one retention class.
 #[derive(Default)]
-pub(super) struct Kept {
+pub(super) struct RetainedTraces {
     pub traces: Numbers,
     pub bytes: usize,
 }
@@ -91,16 +91,16 @@ struct Service {
 struct Operation {
     kind: Option<SpanKind>,
     traces: Numbers,
-    pace: Pace,
+    latency: LatencyBaseline,
 }
 
 /// A candidate for a search, shared so that it can be examined without the lock.
 pub(super) struct Candidate {
     pub summary: TraceSummary,
     pub bytes: usize,
-    pub parts: Vec<Held>,
+    pub parts: Vec<StoredPart>,
     /// The parts that may contain the wanted span.
-    pub likely: Vec<Held>,
+    pub likely: Vec<StoredPart>,
 }
 
 impl Index {
@@ -112,32 +112,32 @@ impl Index {
         self.bytes
     }
 
-    pub fn kept(&self, worth: Worth) -> &Kept {
-        match worth {
-            Worth::Plain => &self.plain,
-            Worth::Slow => &self.slow,
-            Worth::Failed => &self.failed,
+    pub fn retained(&self, class: RetentionClass) -> &RetainedTraces {
+        match class {
+            RetentionClass::Plain => &self.plain,
+            RetentionClass::Slow => &self.slow,
+            RetentionClass::Failed => &self.failed,
         }
     }
 
-    fn kept_mut(&mut self, worth: Worth) -> &mut Kept {
-        match worth {
-            Worth::Plain => &mut self.plain,
-            Worth::Slow => &mut self.slow,
-            Worth::Failed => &mut self.failed,
+    fn retained_mut(&mut self, class: RetentionClass) -> &mut RetainedTraces {
+        match class {
+            RetentionClass::Plain => &mut self.plain,
+            RetentionClass::Slow => &mut self.slow,
+            RetentionClass::Failed => &mut self.failed,
         }
     }
 
     /// Adds a part to its trace.
-    pub fn add(&mut self, held: Held) -> Added {
-        let id = held.trace_id();
+    pub fn add(&mut self, part: StoredPart) -> Added {
+        let id = part.trace_id();
         let number = *self.numbers.entry(id).or_insert_with(|| {
             self.next += 1;
             self.next
         });
         let entry = self.entries.entry(number).or_insert_with(|| Entry::new(id));
-        let terms = held.terms();
-        let mut bytes = held.bytes() + terms.len() * size_of::<u32>() + PER_PART;
+        let tag_hashes = part.tag_hashes();
+        let mut bytes = part.bytes() + tag_hashes.len() * size_of::<u32>() + PER_PART;
         if entry.parts.is_empty() {
             bytes += PER_TRACE;
         } else if entry.bytes + bytes > self.capacity / TRACE_SHARE {
@@ -147,34 +147,39 @@ impl Index {
                 Added::TraceFull
             };
         }
-        let (before, worth) = (entry.bytes, entry.worth);
-        let entered = enter(&mut self.services, &held, number);
+        let (before, class) = (entry.bytes, entry.class);
+        let indexed = index_spans(&mut self.services, &part, number);
         let owned = entry.summary.bytes();
-        entry.summary.add(&held, &entered.service);
-        entry.bytes += bytes + entered.bytes + entry.summary.bytes().saturating_sub(owned);
-        entry.parts.push(Part { held, terms });
-        entry.worth = entry.worth_now(entered.is_slow);
-        let (after, now) = (entry.bytes, entry.worth);
+        entry.summary.add(&part, &indexed.service);
+        entry.bytes += bytes + indexed.bytes + entry.summary.bytes().saturating_sub(owned);
+        entry.parts.push(IndexedPart { stored: part, tag_hashes });
+        entry.class = entry.updated_class(indexed.is_slow);
+        let (after, now) = (entry.bytes, entry.class);
         self.bytes += after - before;
-        self.move_between(number, (worth, before), (now, after));
-        self.note(number);
+        self.reclassify(number, (class, before), (now, after));
+        self.mark_changed(number);
         Added::Yes
     }
 
-    fn move_between(&mut self, number: u64, (from, before): (Worth, usize), (to, after): (Worth, usize)) {
-        let kept = self.kept_mut(from);
-        kept.traces.remove(&number);
-        kept.bytes -= before;
-        let kept = self.kept_mut(to);
-        kept.traces.insert(number);
-        kept.bytes += after;
+    fn reclassify(
+        &mut self,
+        number: u64,
+        (from, before): (RetentionClass, usize),
+        (to, after): (RetentionClass, usize),
+    ) {
+        let retained = self.retained_mut(from);
+        retained.traces.remove(&number);
+        retained.bytes -= before;
+        let retained = self.retained_mut(to);
+        retained.traces.insert(number);
+        retained.bytes += after;
     }
 
-    fn note(&mut self, number: u64) {
+    fn mark_changed(&mut self, number: u64) {
         if self.changed.back() == Some(&number) {
             return;
         }
-        if self.changed.len() >= CHANGED {
+        if self.changed.len() >= MAX_CHANGED {
             self.changed.pop_front();
         }
         self.changed.push_back(number);
@@ -194,29 +199,29 @@ impl Index {
     /// Removes traces until the store fits its capacity: whole traces, oldest first. Failed and slow ones are removed
     /// before the others only if they exceed their share.
     pub fn evict(&mut self) -> Vec<Entry> {
-        let mut gone = Vec::new();
+        let mut evicted = Vec::new();
         while self.bytes > self.capacity {
             let Some(number) = self.oldest() else { break };
-            gone.extend(self.remove(number));
+            evicted.extend(self.remove(number));
         }
-        gone
+        evicted
     }
 
     fn oldest(&self) -> Option<u64> {
-        let share = self.capacity / KEPT_SHARE;
-        let over = [&self.failed, &self.slow].into_iter().filter(|kept| kept.bytes > share);
+        let share = self.capacity / RETAINED_SHARE;
+        let over = [&self.failed, &self.slow].into_iter().filter(|class| class.bytes > share);
         let first = over.chain([&self.plain, &self.slow, &self.failed]);
-        first.filter_map(|kept| kept.traces.first()).next().copied()
+        first.filter_map(|class| class.traces.first()).next().copied()
     }
 
     fn remove(&mut self, number: u64) -> Option<Entry> {
         let entry = self.entries.remove(&number)?;
         self.numbers.remove(&entry.summary.trace_id);
         self.bytes -= entry.bytes;
-        let kept = self.kept_mut(entry.worth);
-        kept.traces.remove(&number);
-        kept.bytes -= entry.bytes;
-        entry.parts.iter().for_each(|part| leave(&mut self.services, &part.held, number));
+        let retained = self.retained_mut(entry.class);
+        retained.traces.remove(&number);
+        retained.bytes -= entry.bytes;
+        entry.parts.iter().for_each(|part| unindex_spans(&mut self.services, &part.stored, number));
         Some(entry)
     }
 
@@ -225,7 +230,7 @@ impl Index {
     }
 
     /// The parts of one trace.
-    pub fn parts(&self, id: TraceId) -> Vec<Held> {
+    pub fn parts(&self, id: TraceId) -> Vec<StoredPart> {
         let entry = self.numbers.get(&id).and_then(|number| self.entries.get(number));
         entry.map(Entry::parts).unwrap_or_default()
     }
@@ -258,7 +263,7 @@ impl Index {
     pub fn candidates(
         &self,
         query: &TraceQuery,
-        sieve: &Sieve<'_>,
+        prepared: &PreparedQuery<'_>,
         cursor: u64,
         (steps, most): (usize, usize),
         found: &mut Vec<Candidate>,
@@ -270,7 +275,7 @@ impl Index {
             }
             left -= 1;
             if let Some(entry) = self.entries.get(&number) {
-                found.extend(entry.candidate(sieve));
+                found.extend(entry.candidate(prepared));
             }
         }
         None
@@ -302,7 +307,7 @@ impl Index {
     }
 
     /// Visits the parts of the traces below `cursor` that overlap the time range, latest first, `most` traces per call.
-    pub fn walk(&self, cursor: u64, most: usize, visit: &mut dyn FnMut(&TraceSummary, Vec<Held>)) -> Option<u64> {
+    pub fn walk(&self, cursor: u64, most: usize, visit: &mut dyn FnMut(&TraceSummary, Vec<StoredPart>)) -> Option<u64> {
         let mut left = most;
         for (number, entry) in self.entries.range(..cursor).rev() {
             if left == 0 {
@@ -317,25 +322,25 @@ impl Index {
 
 impl Entry {
     fn new(id: TraceId) -> Entry {
-        Entry { summary: TraceSummary::empty(id), parts: Vec::new(), bytes: 0, worth: Worth::Plain }
+        Entry { summary: TraceSummary::empty(id), parts: Vec::new(), bytes: 0, class: RetentionClass::Plain }
     }
 
-    fn worth_now(&self, slow: bool) -> Worth {
-        let least = if slow { Worth::Slow } else { Worth::Plain };
-        let failed = if self.summary.errors > 0 { Worth::Failed } else { Worth::Plain };
-        self.worth.max(least).max(failed)
+    fn updated_class(&self, slow: bool) -> RetentionClass {
+        let least = if slow { RetentionClass::Slow } else { RetentionClass::Plain };
+        let failed = if self.summary.errors > 0 { RetentionClass::Failed } else { RetentionClass::Plain };
+        self.class.max(least).max(failed)
     }
 
-    fn parts(&self) -> Vec<Held> {
-        self.parts.iter().map(|part| part.held.clone()).collect()
+    fn parts(&self) -> Vec<StoredPart> {
+        self.parts.iter().map(|part| part.stored.clone()).collect()
     }
 
-    fn candidate(&self, sieve: &Sieve<'_>) -> Option<Candidate> {
-        if !sieve.may_fit(&self.summary) {
+    fn candidate(&self, prepared: &PreparedQuery<'_>) -> Option<Candidate> {
+        if !prepared.may_match(&self.summary) {
             return None;
         }
-        let likely = self.parts.iter().filter(|part| sieve.may_hold(&part.terms));
-        let likely: Vec<_> = likely.map(|part| part.held.clone()).collect();
+        let likely = self.parts.iter().filter(|part| prepared.may_match_part(&part.tag_hashes));
+        let likely: Vec<_> = likely.map(|part| part.stored.clone()).collect();
         (!likely.is_empty()).then(|| Candidate {
             summary: self.summary.clone(),
             bytes: self.bytes,
@@ -346,7 +351,7 @@ impl Entry {
 }
 
 /// The result of indexing a part under its service.
-struct Entered {
+struct IndexedSpans {
     /// The service's name.
     service: Arc<str>,
     /// Whether the request was slow compared with others of its name.
@@ -356,29 +361,29 @@ struct Entered {
 }
 
 /// Indexes the spans of a part under its service.
-fn enter(services: &mut Map<Arc<str>, Service>, held: &Held, number: u64) -> Entered {
-    let name = match services.get_key_value(held.service()) {
+fn index_spans(services: &mut Map<Arc<str>, Service>, part: &StoredPart, number: u64) -> IndexedSpans {
+    let name = match services.get_key_value(part.service()) {
         Some((name, _)) => name.clone(),
-        None => Arc::from(held.service()),
+        None => Arc::from(part.service()),
     };
     let service = services.entry(name.clone()).or_default();
     service.traces.insert(number);
     let mut bytes = 0;
-    for span in held.spans() {
+    for span in part.spans() {
         let operation = service.operation(span);
         if operation.traces.is_empty() {
             bytes += span.name().len() + PER_OPERATION;
         }
         operation.traces.insert(number);
     }
-    let is_slow = held.root().is_some_and(|root| service.operation(root).pace.is_slow(root.duration()));
-    Entered { service: name, is_slow, bytes }
+    let is_slow = part.root().is_some_and(|root| service.operation(root).latency.observe(root.duration()));
+    IndexedSpans { service: name, is_slow, bytes }
 }
 
-fn leave(services: &mut Map<Arc<str>, Service>, held: &Held, number: u64) {
-    let Some(service) = services.get_mut(held.service()) else { return };
+fn unindex_spans(services: &mut Map<Arc<str>, Service>, part: &StoredPart, number: u64) {
+    let Some(service) = services.get_mut(part.service()) else { return };
     service.traces.remove(&number);
-    for span in held.spans() {
+    for span in part.spans() {
         let Some(kinds) = service.operations.get_mut(span.name()) else { continue };
         kinds.iter_mut().for_each(|each| _ = each.traces.remove(&number));
         kinds.retain(|each| !each.traces.is_empty());
@@ -387,7 +392,7 @@ fn leave(services: &mut Map<Arc<str>, Service>, held: &Held, number: u64) {
         }
     }
     if service.traces.is_empty() {
-        services.remove(held.service());
+        services.remove(part.service());
     }
 }
 
@@ -396,7 +401,11 @@ impl Service {
         let kinds = self.operations.entry(span.name().into()).or_default();
         let known = kinds.iter().position(|each| each.kind.as_ref() == span.kind());
         let at = known.unwrap_or_else(|| {
-            kinds.push(Operation { kind: span.kind().cloned(), traces: Numbers::new(), pace: Pace::default() });
+            kinds.push(Operation {
+                kind: span.kind().cloned(),
+                traces: Numbers::new(),
+                latency: LatencyBaseline::default(),
+            });
             kinds.len() - 1
         });
         &mut kinds[at]
@@ -409,9 +418,10 @@ impl Index {
     pub fn check(&self) {
         assert_eq!(self.bytes, self.entries.values().map(|entry| entry.bytes).sum::<usize>());
         assert_eq!(self.numbers.len(), self.entries.len());
-        let kept = [Worth::Plain, Worth::Slow, Worth::Failed].map(|worth| self.kept(worth));
-        assert_eq!(self.bytes, kept.iter().map(|kept| kept.bytes).sum::<usize>());
-        assert_eq!(self.entries.len(), kept.iter().map(|kept| kept.traces.len()).sum::<usize>());
+        let retained =
+            [RetentionClass::Plain, RetentionClass::Slow, RetentionClass::Failed].map(|class| self.retained(class));
+        assert_eq!(self.bytes, retained.iter().map(|class| class.bytes).sum::<usize>());
+        assert_eq!(self.entries.len(), retained.iter().map(|class| class.traces.len()).sum::<usize>());
         for service in self.services.values() {
             let sets = service.operations.values().flatten().map(|operation| &operation.traces);
             let mut sets = sets.chain([&service.traces]);

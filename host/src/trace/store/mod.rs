@@ -3,15 +3,15 @@
 //! A request adds its segment to an inbox, whose lock is only ever held briefly. A background task moves the inbox into
 //! the index several times per 100 ms; a query does so first, so that it sees every request that has ended. When the
 //! store is full, whole traces are evicted, oldest first; failed and slow ones are kept longer. Under load only a
-//! sample of the traces is stored. Traces that were left out are counted.
+//! sample of the traces is stored. Omitted traces are counted.
 
 mod dependencies;
-mod held;
 mod index;
-mod pace;
+mod latency_baseline;
 mod query;
 mod record;
 mod sampler;
+mod stored_part;
 mod summary;
 #[cfg(test)]
 mod tests;
@@ -24,34 +24,34 @@ use opentelemetry::trace::{SpanKind, TraceId};
 use tokio::sync::{Notify, broadcast};
 
 pub use self::dependencies::Dependency;
-pub(super) use self::held::Held;
-pub use self::query::{Measured, TraceQuery, parse_trace_id};
+pub use self::query::{TimeScope, TraceQuery, parse_trace_id};
 pub use self::record::{
     AnyValue, Pairs, SpanGroup, StoredEvent, StoredLink, StoredLog, StoredResource, StoredScope, StoredSpan,
     StoredStatus, StoredTrace,
 };
+pub(super) use self::stored_part::StoredPart;
 pub use self::summary::{RootSpan, ServiceSpans, TraceSummary};
 
-use self::index::{Added, Candidate, Entry, Index, Worth};
-use self::query::Sieve;
+use self::index::{Added, Candidate, Entry, Index, RetentionClass};
+use self::query::PreparedQuery;
 use self::sampler::StoreSampler;
 
 /// The inbox may take this fraction of the store's capacity.
 const INBOX_SHARE: usize = 8;
 /// How many parts are indexed under one lock.
-const BATCH: usize = 64;
-/// How long the task lets the inbox fill.
-const PAUSE: Duration = Duration::from_millis(20);
+const BATCH_SIZE: usize = 64;
+/// How long the background task waits before it indexes the inbox.
+const INBOX_DELAY: Duration = Duration::from_millis(20);
 /// How often subscribers are notified.
-const TELL: Duration = Duration::from_millis(200);
+const NOTIFY_INTERVAL: Duration = Duration::from_millis(200);
 /// The capacity of a subscriber's channel. A subscriber that is slower misses summaries.
-const WAITING: usize = 256;
+const CHANNEL_CAPACITY: usize = 256;
 /// How many traces a search examines before it releases the lock.
-const STEPS: usize = 1024;
+const SEARCH_STEPS: usize = 1024;
 /// The most bytes of traces that are decoded for one answer, unless a single trace exceeds it.
-const FOUND: usize = 16 << 20;
-/// How many candidates are examined span by span without the lock.
-const CANDIDATES: usize = 64;
+const MAX_DECODED_BYTES: usize = 16 << 20;
+/// The most candidates that are examined span by span without the lock at a time.
+const MAX_CANDIDATES: usize = 64;
 
 /// The store of recent traces.
 pub struct TraceStore {
@@ -62,18 +62,18 @@ pub struct TraceStore {
     index: Mutex<Index>,
     arrived: Arc<Notify>,
     live: broadcast::Sender<Arc<TraceSummary>>,
-    left_out: LeftOut,
+    omitted: OmittedTraces,
 }
 
 #[derive(Default)]
 struct Inbox {
-    waiting: Vec<Held>,
+    waiting: Vec<StoredPart>,
     bytes: usize,
 }
 
-/// How many traces were left out, by reason.
+/// How many traces were omitted, by reason.
 #[derive(Default)]
-struct LeftOut {
+struct OmittedTraces {
     sampled: AtomicU64,
     overflow: AtomicU64,
     too_large: AtomicU64,
@@ -95,7 +95,7 @@ pub struct StoreStats {
     pub slow: usize,
     /// Traces that were not sampled because of load.
     pub sampled_out: u64,
-    /// Traces that were left out, completely or partly, because the inbox was full.
+    /// Traces that were omitted, completely or partly, because the inbox was full.
     pub overflowed: u64,
     /// Traces that were truncated because they are too large.
     pub too_large: u64,
@@ -122,8 +122,8 @@ impl TraceStore {
             inbox: Mutex::default(),
             index: Mutex::new(Index::new(capacity)),
             arrived: Arc::default(),
-            live: broadcast::Sender::new(WAITING),
-            left_out: LeftOut::default(),
+            live: broadcast::Sender::new(CHANNEL_CAPACITY),
+            omitted: OmittedTraces::default(),
         }
     }
 
@@ -133,22 +133,22 @@ impl TraceStore {
     }
 
     /// Adds a part of a trace to the inbox, unless it is not sampled or the inbox is full.
-    pub(super) fn add(&self, held: Held) {
+    pub(super) fn add(&self, part: StoredPart) {
         if self.capacity == 0 {
             return;
         }
-        let bytes = held.bytes();
-        if !self.sampler.takes(held.trace_id(), bytes, held.has_error(), Instant::now()) {
-            return count(&self.left_out.sampled, held.ends_trace());
+        let bytes = part.bytes();
+        if !self.sampler.admits(part.trace_id(), bytes, part.has_error(), Instant::now()) {
+            return count(&self.omitted.sampled, part.ends_trace());
         }
         let mut inbox = self.inbox();
         if inbox.bytes + bytes > (self.capacity / INBOX_SHARE).max(1) && !inbox.waiting.is_empty() {
             drop(inbox);
-            return count(&self.left_out.overflow, held.ends_trace());
+            return count(&self.omitted.overflow, part.ends_trace());
         }
         let is_first = inbox.waiting.is_empty();
         inbox.bytes += bytes;
-        inbox.waiting.push(held);
+        inbox.waiting.push(part);
         drop(inbox);
         if is_first {
             self.arrived.notify_one();
@@ -158,21 +158,21 @@ impl TraceStore {
     /// Indexes the contents of the inbox periodically, until the store is dropped.
     pub(super) async fn run(store: Weak<TraceStore>) {
         let Some(arrived) = store.upgrade().map(|store| store.arrived.clone()) else { return };
-        let mut told = Instant::now();
+        let mut last_notified = Instant::now();
         loop {
             arrived.notified().await;
             loop {
-                tokio::time::sleep(PAUSE).await;
+                tokio::time::sleep(INBOX_DELAY).await;
                 let Some(store) = store.upgrade() else { return };
                 // A search may hold the lock for a moment, and this must not block a worker thread.
-                while store.take_in(TryLock) == Took::More {
+                while store.index_batch(TryLock) == BatchOutcome::More {
                     tokio::task::yield_now().await;
                 }
-                if told.elapsed() >= TELL {
-                    told = Instant::now();
-                    store.tell();
+                if last_notified.elapsed() >= NOTIFY_INTERVAL {
+                    last_notified = Instant::now();
+                    store.notify();
                 }
-                if store.is_quiet() {
+                if store.is_idle() {
                     break;
                 }
             }
@@ -200,7 +200,7 @@ impl TraceStore {
         let fitting = found.iter().take_while(|candidate| {
             let is_first = bytes == 0;
             bytes += candidate.bytes;
-            is_first || bytes <= FOUND
+            is_first || bytes <= MAX_DECODED_BYTES
         });
         let fitting = fitting.count();
         found.truncate(fitting);
@@ -209,26 +209,26 @@ impl TraceStore {
 
     /// One trace.
     pub fn trace(&self, trace_id: TraceId) -> Option<StoredTrace> {
-        self.settle();
+        self.index_inbox();
         let parts = self.index().parts(trace_id);
         (!parts.is_empty()).then(|| decoded(trace_id, &parts))
     }
 
     /// The summary of one trace.
     pub fn summary(&self, trace_id: TraceId) -> Option<TraceSummary> {
-        self.settle();
+        self.index_inbox();
         self.index().summary(trace_id)
     }
 
     /// The services in the stored traces, sorted by name.
     pub fn services(&self) -> Vec<String> {
-        self.settle();
+        self.index_inbox();
         self.index().services()
     }
 
     /// The span names of a service, of one kind or of any, sorted.
     pub fn operations(&self, service: &str, kind: Option<&SpanKind>) -> Vec<Operation> {
-        self.settle();
+        self.index_inbox();
         let named = self.index().operations(service);
         let named = named.into_iter().filter(|(_, of)| kind.is_none_or(|kind| of.as_ref() == Some(kind)));
         named.map(|(name, kind)| Operation { name, kind }).collect()
@@ -236,32 +236,34 @@ impl TraceStore {
 
     /// The statistics of the store.
     pub fn stats(&self) -> StoreStats {
-        self.settle();
+        self.index_inbox();
         let index = self.index();
         StoreStats {
             capacity: self.capacity,
             bytes: index.bytes(),
             traces: index.len(),
-            failed: index.kept(Worth::Failed).traces.len(),
-            slow: index.kept(Worth::Slow).traces.len(),
-            sampled_out: self.left_out.sampled.load(Relaxed),
-            overflowed: self.left_out.overflow.load(Relaxed),
-            too_large: self.left_out.too_large.load(Relaxed),
-            evicted: self.left_out.evicted.load(Relaxed),
+            failed: index.retained(RetentionClass::Failed).traces.len(),
+            slow: index.retained(RetentionClass::Slow).traces.len(),
+            sampled_out: self.omitted.sampled.load(Relaxed),
+            overflowed: self.omitted.overflow.load(Relaxed),
+            too_large: self.omitted.too_large.load(Relaxed),
+            evicted: self.omitted.evicted.load(Relaxed),
         }
     }
 
     fn matching(&self, query: &TraceQuery) -> Vec<Candidate> {
-        self.settle();
-        let sieve = Sieve::new(query);
+        self.index_inbox();
+        let prepared = PreparedQuery::new(query);
         let limit = if query.limit == 0 { usize::MAX } else { query.limit };
         let (mut found, mut cursor) = (Vec::new(), Some(u64::MAX));
         while let Some(from) = cursor
             && found.len() < limit
         {
             let mut candidates = Vec::new();
-            cursor = self.index().candidates(query, &sieve, from, (STEPS, CANDIDATES), &mut candidates);
-            let fits = |found: &Candidate| !sieve.asks_for_spans() || found.likely.iter().any(|part| sieve.holds(part));
+            cursor = self.index().candidates(query, &prepared, from, (SEARCH_STEPS, MAX_CANDIDATES), &mut candidates);
+            let fits = |found: &Candidate| {
+                !prepared.needs_span_match() || found.likely.iter().any(|part| prepared.matches_part(part))
+            };
             found.extend(candidates.into_iter().filter(fits));
         }
         found.truncate(limit);
@@ -269,28 +271,28 @@ impl TraceStore {
     }
 
     /// Indexes everything in the inbox.
-    fn settle(&self) {
-        while self.take_in(Wait) == Took::More {}
+    fn index_inbox(&self) {
+        while self.index_batch(Wait) == BatchOutcome::More {}
     }
 
     /// Indexes one batch from the inbox.
-    fn take_in<'s>(&'s self, lock: impl Lock<'s>) -> Took {
-        let Some(mut index) = lock.lock(&self.index) else { return Took::Busy };
-        let (batch, more) = self.inbox().take(BATCH);
-        for held in batch {
-            let first_cut = index.add(held) == Added::TraceFull;
-            count(&self.left_out.too_large, first_cut);
+    fn index_batch<'s>(&'s self, lock: impl Lock<'s>) -> BatchOutcome {
+        let Some(mut index) = lock.lock(&self.index) else { return BatchOutcome::Busy };
+        let (batch, more) = self.inbox().take(BATCH_SIZE);
+        for part in batch {
+            let first_cut = index.add(part) == Added::TraceFull;
+            count(&self.omitted.too_large, first_cut);
         }
-        let gone = index.evict();
+        let evicted = index.evict();
         drop(index);
-        self.left_out.evicted.fetch_add(gone.len() as u64, Relaxed);
+        self.omitted.evicted.fetch_add(evicted.len() as u64, Relaxed);
         // Freeing evicted traces takes longer than removing them, so it happens outside the lock.
-        drop::<Vec<Entry>>(gone);
-        if more { Took::More } else { Took::All }
+        drop::<Vec<Entry>>(evicted);
+        if more { BatchOutcome::More } else { BatchOutcome::Drained }
     }
 
     /// Notifies subscribers.
-    fn tell(&self) {
+    fn notify(&self) {
         let Some(mut index) = TryLock.lock(&self.index) else { return };
         let changed = index.changed();
         drop(index);
@@ -300,7 +302,7 @@ impl TraceStore {
     }
 
     /// Whether the task may sleep until a part arrives.
-    fn is_quiet(&self) -> bool {
+    fn is_idle(&self) -> bool {
         self.inbox().waiting.is_empty() && TryLock.lock(&self.index).is_some_and(|index| !index.has_changed())
     }
 
@@ -321,8 +323,8 @@ impl Drop for TraceStore {
 
 /// The result of indexing one batch.
 #[derive(PartialEq, Eq)]
-enum Took {
-    All,
+enum BatchOutcome {
+    Drained,
     More,
     /// The index is locked by another thread.
     Busy,
@@ -357,13 +359,13 @@ impl<'s> Lock<'s> for TryLock {
 
 impl Inbox {
     /// Takes the first `most` parts, and returns whether there are more.
-    fn take(&mut self, most: usize) -> (Vec<Held>, bool) {
+    fn take(&mut self, most: usize) -> (Vec<StoredPart>, bool) {
         if self.waiting.len() <= most {
             self.bytes = 0;
             return (std::mem::take(&mut self.waiting), false);
         }
         let batch: Vec<_> = self.waiting.drain(..most).collect();
-        self.bytes = self.bytes.saturating_sub(batch.iter().map(Held::bytes).sum());
+        self.bytes = self.bytes.saturating_sub(batch.iter().map(StoredPart::bytes).sum());
         (batch, true)
     }
 }
@@ -372,6 +374,6 @@ fn count(counter: &AtomicU64, happened: bool) {
     counter.fetch_add(u64::from(happened), Relaxed);
 }
 
-fn decoded(trace_id: TraceId, parts: &[Held]) -> StoredTrace {
-    StoredTrace { trace_id, groups: parts.iter().map(Held::read).collect() }
+fn decoded(trace_id: TraceId, parts: &[StoredPart]) -> StoredTrace {
+    StoredTrace { trace_id, groups: parts.iter().map(StoredPart::decode).collect() }
 }

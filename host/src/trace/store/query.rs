@@ -4,12 +4,12 @@ use std::time::{Duration, SystemTime};
 
 use opentelemetry::trace::{SpanKind, TraceId};
 
-use super::held::{Held, SpanView, term};
+use super::stored_part::{SpanView, StoredPart, tag_hash};
 use super::summary::TraceSummary;
 
 /// What a query's bounds on time and duration refer to.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Measured {
+pub enum TimeScope {
     /// The whole trace.
     #[default]
     Trace,
@@ -17,7 +17,7 @@ pub enum Measured {
     Span,
 }
 
-/// A trace query. All conditions must hold for a single span, except the bounds on time and duration if `measured` is
+/// A trace query. All conditions must hold for a single span, except the bounds on time and duration if `time_scope` is
 /// `Trace`.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct TraceQuery {
@@ -39,7 +39,7 @@ pub struct TraceQuery {
     /// Took at most this long.
     pub max_duration: Option<Duration>,
     /// What the bounds on time and duration refer to.
-    pub measured: Measured,
+    pub time_scope: TimeScope,
     /// Only traces with a failed span.
     pub errors_only: bool,
     /// The most traces to return, latest first; 0 for no limit.
@@ -47,26 +47,26 @@ pub struct TraceQuery {
 }
 
 /// A query prepared for matching against many traces.
-pub(super) struct Sieve<'q> {
+pub(super) struct PreparedQuery<'q> {
     query: &'q TraceQuery,
-    terms: Vec<u32>,
+    tag_hashes: Vec<u32>,
 }
 
-impl<'q> Sieve<'q> {
-    pub fn new(query: &'q TraceQuery) -> Sieve<'q> {
-        Sieve { query, terms: query.tags.iter().map(|(key, value)| term(key, value)).collect() }
+impl<'q> PreparedQuery<'q> {
+    pub fn new(query: &'q TraceQuery) -> PreparedQuery<'q> {
+        PreparedQuery { query, tag_hashes: query.tags.iter().map(|(key, value)| tag_hash(key, value)).collect() }
     }
 
     /// Whether a trace with this summary may match.
-    pub fn may_fit(&self, summary: &TraceSummary) -> bool {
+    pub fn may_match(&self, summary: &TraceSummary) -> bool {
         let query = self.query;
         if query.errors_only && summary.errors == 0 {
             return false;
         }
-        match query.measured {
-            Measured::Trace => within(query, summary.start, summary.duration),
+        match query.time_scope {
+            TimeScope::Trace => within(query, summary.start, summary.duration),
             // A span lies within its trace.
-            Measured::Span => {
+            TimeScope::Span => {
                 query.before.is_none_or(|before| summary.start <= before)
                     && query.after.is_none_or(|after| summary.start + summary.duration >= after)
                     && query.min_duration.is_none_or(|least| summary.duration >= least)
@@ -74,13 +74,13 @@ impl<'q> Sieve<'q> {
         }
     }
 
-    /// Whether a part with these terms may contain a matching span.
-    pub fn may_hold(&self, terms: &[u32]) -> bool {
-        self.terms.iter().all(|wanted| terms.binary_search(wanted).is_ok())
+    /// Whether a part with these tag hashes may contain a matching span.
+    pub fn may_match_part(&self, tag_hashes: &[u32]) -> bool {
+        self.tag_hashes.iter().all(|wanted| tag_hashes.binary_search(wanted).is_ok())
     }
 
     /// Whether the query has conditions that must be checked span by span.
-    pub fn asks_for_spans(&self) -> bool {
+    pub fn needs_span_match(&self) -> bool {
         let query = self.query;
         let bounds = query.after.is_some() || query.before.is_some();
         let bounds = bounds || query.min_duration.is_some() || query.max_duration.is_some();
@@ -88,11 +88,11 @@ impl<'q> Sieve<'q> {
             || query.operation.is_some()
             || query.kind.is_some()
             || !query.tags.is_empty()
-            || (query.measured == Measured::Span && bounds)
+            || (query.time_scope == TimeScope::Span && bounds)
     }
 
     /// Whether a span of this part matches.
-    pub fn holds(&self, part: &Held) -> bool {
+    pub fn matches_part(&self, part: &StoredPart) -> bool {
         if self.query.service.as_deref().is_some_and(|service| service != part.service()) {
             return false;
         }
@@ -100,14 +100,14 @@ impl<'q> Sieve<'q> {
         if !self.query.tags.is_empty() {
             part.resource_tags(&mut |key, value| self.mark(&mut on_resource, key, value));
         }
-        part.spans().any(|span| self.fits(span, &on_resource))
+        part.spans().any(|span| self.matches_span(span, &on_resource))
     }
 
-    fn fits(&self, span: SpanView<'_>, on_resource: &[bool]) -> bool {
+    fn matches_span(&self, span: SpanView<'_>, on_resource: &[bool]) -> bool {
         let query = self.query;
         if query.operation.as_deref().is_some_and(|operation| operation != span.name())
             || query.kind.as_ref().is_some_and(|kind| Some(kind) != span.kind())
-            || (query.measured == Measured::Span && !within(query, span.start(), span.duration()))
+            || (query.time_scope == TimeScope::Span && !within(query, span.start(), span.duration()))
         {
             return false;
         }

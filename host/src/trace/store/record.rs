@@ -353,7 +353,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn values_are_shown_as_jaeger_shows_them() {
+    fn values_are_formatted_as_in_jaeger() {
         let check = |value: AnyValue, expected: &str| assert_eq!(value.as_text(), expected);
         check(AnyValue::Text("a".to_owned()), "a");
         check(AnyValue::Boolean(true), "true");

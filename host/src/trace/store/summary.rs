@@ -5,7 +5,7 @@ use std::time::{Duration, SystemTime};
 
 use opentelemetry::trace::{SpanId, TraceId};
 
-use super::held::Held;
+use super::stored_part::StoredPart;
 
 /// The root span of a trace, or the earliest span that has arrived.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -75,7 +75,7 @@ impl TraceSummary {
     }
 
     /// Adds a part. `service` is the name of its service.
-    pub(super) fn add(&mut self, part: &Held, service: &Arc<str>) {
+    pub(super) fn add(&mut self, part: &StoredPart, service: &Arc<str>) {
         let (mut spans, mut errors) = (0, 0);
         for span in part.spans() {
             spans += 1;
@@ -106,7 +106,7 @@ impl TraceSummary {
     }
 
     /// A span without a parent is the root. Until it arrives, the earliest span is used.
-    fn add_root(&mut self, part: &Held, service: &Arc<str>) {
+    fn add_root(&mut self, part: &StoredPart, service: &Arc<str>) {
         let Some(span) = part.root() else { return };
         let is_whole = span.parent() == SpanId::INVALID;
         let is_better = match &self.root {

@@ -15,21 +15,21 @@ impl TraceStore {
         let found = self.matching(&TraceQuery::default());
         let parts = found.into_iter().flat_map(|candidate| candidate.parts);
         let local = parts.filter_map(|part| match part {
-            Held::Local(segment) => Some(segment),
-            Held::Foreign(_) => None,
+            StoredPart::Local(segment) => Some(segment),
+            StoredPart::Received(_) => None,
         });
         local.collect()
     }
 }
 
-fn roomy() -> TraceStore {
+fn large_store() -> TraceStore {
     TraceStore::new(64 << 20)
 }
 
 fn add(store: &TraceStore, service: &str, trace: u128, parent: u64, change: impl FnOnce(&mut Segment)) {
     let mut made = segment(service, trace, vec![span(parent + 1, parent, "GET /", SpanKind::Server)]);
     change(&mut made);
-    store.add(Held::Local(Arc::new(made)));
+    store.add(StoredPart::Local(Arc::new(made)));
 }
 
 fn fail(segment: &mut Segment) {
@@ -44,7 +44,7 @@ fn ids(store: &TraceStore, query: &TraceQuery) -> Vec<u128> {
     store.search(query).into_iter().map(|summary| number(summary.trace_id)).collect()
 }
 
-fn asked(store: &TraceStore, change: impl FnOnce(&mut TraceQuery)) -> Vec<u128> {
+fn matching_ids(store: &TraceStore, change: impl FnOnce(&mut TraceQuery)) -> Vec<u128> {
     let mut query = TraceQuery::default();
     change(&mut query);
     let mut found = ids(store, &query);
@@ -52,9 +52,9 @@ fn asked(store: &TraceStore, change: impl FnOnce(&mut TraceQuery)) -> Vec<u128> 
     found
 }
 
-/// How many bytes one more segment made by [`add`] takes in the store.
-fn one() -> usize {
-    let store = roomy();
+/// The bytes that one more segment made by [`add`] takes in the store.
+fn segment_bytes() -> usize {
+    let store = large_store();
     let held = [1, 2].map(|trace| {
         add(&store, "user", trace, 0, |_| ());
         store.stats().bytes
@@ -63,8 +63,8 @@ fn one() -> usize {
 }
 
 #[test]
-fn parts_of_a_trace_are_found_together_and_the_one_without_a_parent_is_its_root() {
-    let store = roomy();
+fn parts_of_a_trace_are_merged_and_the_span_without_a_parent_is_the_root() {
+    let store = large_store();
     add(&store, "product", 1, 1, |segment| segment.logs.push(log(crate::trace::Severity::Info, "hello")));
     add(&store, "user", 1, 0, |segment| {
         segment.spans[0].attributes = [Attribute::new("http.response.status_code", 200)].into_iter().collect();
@@ -79,12 +79,12 @@ fn parts_of_a_trace_are_found_together_and_the_one_without_a_parent_is_its_root(
 }
 
 #[test]
-fn the_oldest_trace_goes_first_and_whole() {
-    let store = TraceStore::new(one() * 40);
+fn the_oldest_trace_is_evicted_first_and_completely() {
+    let store = TraceStore::new(segment_bytes() * 40);
     for trace in 1..=1000 {
         add(&store, "product", trace, 1, |_| ());
         add(&store, "user", trace, 0, |_| ());
-        store.settle();
+        store.index_inbox();
     }
     let (stats, found) = (store.stats(), store.find(&TraceQuery::default()));
     assert!((15..40).contains(&found.len()), "{stats:?}");
@@ -95,19 +95,19 @@ fn the_oldest_trace_goes_first_and_whole() {
 }
 
 #[test]
-fn failed_and_slow_traces_outlive_plain_ones_but_do_not_fill_the_store() {
-    let store = TraceStore::new(one() * 100);
+fn failed_and_slow_traces_outlive_others_but_do_not_fill_the_store() {
+    let store = TraceStore::new(segment_bytes() * 100);
     add(&store, "user", 1, 0, fail);
     add(&store, "user", 2, 0, |segment| segment.spans[0].duration = Duration::from_secs(2));
     let add_many = |from: u128, change: fn(&mut Segment)| {
         for trace in from..from + 1000 {
             add(&store, "user", trace, 0, change);
-            store.settle();
+            store.index_inbox();
         }
     };
     add_many(1000, |_| ());
-    assert_eq!(asked(&store, |query| query.errors_only = true), [1]);
-    assert_eq!(asked(&store, |query| query.min_duration = Some(Duration::from_secs(1))), [2]);
+    assert_eq!(matching_ids(&store, |query| query.errors_only = true), [1]);
+    assert_eq!(matching_ids(&store, |query| query.min_duration = Some(Duration::from_secs(1))), [2]);
     add_many(3000, fail);
     assert_eq!(store.stats().slow, 1);
     assert!(store.stats().failed > 20, "{:?}", store.stats());
@@ -117,12 +117,12 @@ fn failed_and_slow_traces_outlive_plain_ones_but_do_not_fill_the_store() {
 }
 
 #[test]
-fn one_endless_trace_does_not_push_out_all_others() {
-    let store = TraceStore::new(one() * 40);
+fn one_growing_trace_does_not_evict_all_others() {
+    let store = TraceStore::new(segment_bytes() * 40);
     add(&store, "user", 1, 0, |_| ());
     for _ in 0..200 {
         add(&store, "user", 2, 0, |_| ());
-        store.settle();
+        store.index_inbox();
     }
     assert!(store.trace(TraceId::from(1_u128)).is_some());
     let cut = store.summary(TraceId::from(2_u128)).unwrap();
@@ -132,7 +132,7 @@ fn one_endless_trace_does_not_push_out_all_others() {
 
 #[test]
 fn queries_choose_by_service_name_kind_duration_time_and_outcome() {
-    let store = roomy();
+    let store = large_store();
     let second = Duration::from_secs(1);
     add(&store, "user", 1, 0, |segment| segment.spans[0].duration = second);
     add(&store, "user", 2, 0, fail);
@@ -140,21 +140,21 @@ fn queries_choose_by_service_name_kind_duration_time_and_outcome() {
         segment.spans[0].start += second;
         segment.spans[0].kind = SpanKind::Client;
     });
-    assert_eq!(asked(&store, |query| query.min_duration = Some(Duration::from_millis(500))), [1]);
-    assert_eq!(asked(&store, |query| query.max_duration = Some(Duration::from_millis(500))), [2, 3]);
-    assert_eq!(asked(&store, |query| query.errors_only = true), [2]);
-    assert_eq!(asked(&store, |query| query.service = Some("product".to_owned())), [3]);
-    assert_eq!(asked(&store, |query| query.kind = Some(SpanKind::Client)), [3]);
-    assert!(asked(&store, |query| query.operation = Some("GET /other".to_owned())).is_empty());
+    assert_eq!(matching_ids(&store, |query| query.min_duration = Some(Duration::from_millis(500))), [1]);
+    assert_eq!(matching_ids(&store, |query| query.max_duration = Some(Duration::from_millis(500))), [2, 3]);
+    assert_eq!(matching_ids(&store, |query| query.errors_only = true), [2]);
+    assert_eq!(matching_ids(&store, |query| query.service = Some("product".to_owned())), [3]);
+    assert_eq!(matching_ids(&store, |query| query.kind = Some(SpanKind::Client)), [3]);
+    assert!(matching_ids(&store, |query| query.operation = Some("GET /other".to_owned())).is_empty());
     let later = SystemTime::UNIX_EPOCH + Duration::from_secs(1_700_000_000) + second / 2;
-    assert_eq!(asked(&store, |query| query.after = Some(later)), [3]);
-    assert_eq!(asked(&store, |query| query.before = Some(later)), [1, 2]);
-    assert_eq!(asked(&store, |query| query.limit = 1), [3], "the latest comes first");
+    assert_eq!(matching_ids(&store, |query| query.after = Some(later)), [3]);
+    assert_eq!(matching_ids(&store, |query| query.before = Some(later)), [1, 2]);
+    assert_eq!(matching_ids(&store, |query| query.limit = 1), [3], "the latest comes first");
 }
 
 #[test]
-fn tags_are_found_on_spans_events_resources_and_what_the_whole_request_shares() {
-    let store = roomy();
+fn tags_match_span_event_resource_and_shared_attributes() {
+    let store = large_store();
     add(&store, "user", 1, 0, |segment| {
         let own = [Attribute::new("user.id", 7), Attribute::new("share", 0.5), Attribute::new("vip", true)];
         segment.spans[0].attributes = own.into_iter().collect();
@@ -163,7 +163,7 @@ fn tags_are_found_on_spans_events_resources_and_what_the_whole_request_shares() 
     add(&store, "user", 2, 0, fail);
     let with = |pairs: &[(&str, &str)]| {
         let tags = pairs.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect();
-        asked(&store, |query| query.tags = tags)
+        matching_ids(&store, |query| query.tags = tags)
     };
     for pair in [("user.id", "7"), ("share", "0.5"), ("vip", "true"), ("session", "s1")] {
         assert_eq!(with(&[pair]), [1], "{pair:?}");
@@ -177,27 +177,27 @@ fn tags_are_found_on_spans_events_resources_and_what_the_whole_request_shares() 
 }
 
 #[test]
-fn all_that_is_asked_must_be_true_of_one_span() {
-    let store = roomy();
+fn all_conditions_must_hold_for_a_single_span() {
+    let store = large_store();
     add(&store, "user", 1, 0, |segment| {
         let mut child = span(5, 1, "inner", SpanKind::Internal);
         child.attributes = [Attribute::new("k", "v")].into_iter().collect();
         child.duration = Duration::from_micros(10);
         segment.spans.push(child);
     });
-    let ask = |operation: &str, measured| {
-        asked(&store, |query| {
+    let ask = |operation: &str, time_scope| {
+        matching_ids(&store, |query| {
             query.operation = Some(operation.to_owned());
             query.service = Some("user".to_owned());
             query.min_duration = Some(Duration::from_micros(500));
-            query.measured = measured;
+            query.time_scope = time_scope;
         })
     };
-    assert_eq!(ask("GET /", Measured::Span), [1]);
-    assert!(ask("inner", Measured::Span).is_empty(), "it took 10 µs");
-    assert_eq!(ask("inner", Measured::Trace), [1], "the trace took longer");
+    assert_eq!(ask("GET /", TimeScope::Span), [1]);
+    assert!(ask("inner", TimeScope::Span).is_empty(), "it took 10 µs");
+    assert_eq!(ask("inner", TimeScope::Trace), [1], "the trace took longer");
     let tagged = |operation: &str| {
-        asked(&store, |query| {
+        matching_ids(&store, |query| {
             query.operation = Some(operation.to_owned());
             query.tags = vec![("k".to_owned(), "v".to_owned())];
         })
@@ -206,26 +206,26 @@ fn all_that_is_asked_must_be_true_of_one_span() {
 }
 
 #[test]
-fn operations_come_with_their_kinds_and_go_with_the_last_trace_that_has_them() {
-    let store = TraceStore::new(one() * 20);
+fn operations_have_kinds_and_are_removed_with_their_last_trace() {
+    let store = TraceStore::new(segment_bytes() * 20);
     add(&store, "user", 1, 0, |segment| segment.spans.push(span(9, 1, "call", SpanKind::Client)));
     let names = |kind: Option<&SpanKind>| {
         store.operations("user", kind).into_iter().map(|operation| operation.name).collect::<Vec<_>>()
     };
     assert_eq!(names(None), ["GET /", "call"]);
     assert_eq!(names(Some(&SpanKind::Client)), ["call"]);
-    assert!(store.operations("nobody", None).is_empty());
+    assert!(store.operations("unknown", None).is_empty());
     for trace in 2..100 {
         add(&store, "user", trace, 0, |_| ());
-        store.settle();
+        store.index_inbox();
     }
     assert_eq!(names(None), ["GET /"]);
 }
 
 #[test]
-fn span_names_that_occur_once_are_counted_with_what_the_index_holds_of_them() {
+fn index_entries_of_unique_span_names_count_towards_the_capacity() {
     let held = |name: fn(u128) -> String| {
-        let store = roomy();
+        let store = large_store();
         for trace in 1..=100 {
             add(&store, "user", trace, 0, |segment| segment.spans[0].name = name(trace).into());
         }
@@ -237,7 +237,7 @@ fn span_names_that_occur_once_are_counted_with_what_the_index_holds_of_them() {
 
 #[test]
 fn dependencies_are_counted_from_parents() {
-    let store = roomy();
+    let store = large_store();
     for trace in 1..=3 {
         add(&store, "product", trace, 1, |_| ());
         add(&store, "user", trace, 0, |segment| segment.spans.push(span(50, 1, "inner", SpanKind::Internal)));
@@ -249,15 +249,15 @@ fn dependencies_are_counted_from_parents() {
 }
 
 #[test]
-fn a_store_without_room_holds_nothing() {
+fn a_store_with_capacity_zero_stores_nothing() {
     let store = TraceStore::new(0);
     add(&store, "user", 1, 0, |_| ());
     assert!(store.search(&TraceQuery::default()).is_empty());
 }
 
 #[test]
-fn an_inbox_that_nobody_empties_stays_bounded_and_counts() {
-    let store = TraceStore::new(one() * 80);
+fn an_inbox_that_is_not_indexed_stays_bounded_and_counts_omitted_traces() {
+    let store = TraceStore::new(segment_bytes() * 80);
     for trace in 1..=100 {
         add(&store, "user", trace, 0, |_| ());
     }
@@ -267,20 +267,20 @@ fn an_inbox_that_nobody_empties_stays_bounded_and_counts() {
 }
 
 #[tokio::test]
-async fn watchers_are_told_of_traces_as_they_come() {
-    let store = Arc::new(roomy());
+async fn subscribers_receive_summaries_of_new_and_growing_traces() {
+    let store = Arc::new(large_store());
     tokio::spawn(TraceStore::run(Arc::downgrade(&store)));
-    let mut watched = store.subscribe();
+    let mut subscriber = store.subscribe();
     add(&store, "user", 7, 0, |_| ());
-    let told = tokio::time::timeout(Duration::from_secs(10), watched.recv()).await.unwrap().unwrap();
-    assert_eq!(number(told.trace_id), 7);
+    let received = tokio::time::timeout(Duration::from_secs(10), subscriber.recv()).await.unwrap().unwrap();
+    assert_eq!(number(received.trace_id), 7);
     add(&store, "product", 7, 1, |_| ());
-    let told = tokio::time::timeout(Duration::from_secs(10), watched.recv()).await.unwrap().unwrap();
-    assert_eq!(told.spans, 2);
+    let received = tokio::time::timeout(Duration::from_secs(10), subscriber.recv()).await.unwrap().unwrap();
+    assert_eq!(received.spans, 2);
 }
 
 #[test]
-fn ten_thousand_traces_are_searched_in_a_moment() {
+fn searching_ten_thousand_traces_takes_less_than_400_ms() {
     let store = TraceStore::new(1 << 30);
     for trace in 1..=10_000_u128 {
         add(&store, "user", trace, 0, |segment| {
@@ -289,18 +289,18 @@ fn ten_thousand_traces_are_searched_in_a_moment() {
             segment.spans.extend((0..20).map(|index| span(index + 100, 1, "inner", SpanKind::Internal)));
         });
     }
-    store.settle();
+    store.index_inbox();
     let began = Instant::now();
-    assert_eq!(asked(&store, |query| query.tags = vec![("user.id".to_owned(), "17".to_owned())]), [17]);
+    assert_eq!(matching_ids(&store, |query| query.tags = vec![("user.id".to_owned(), "17".to_owned())]), [17]);
     assert!(began.elapsed() < Duration::from_millis(400), "{:?} without optimisation", began.elapsed());
 }
 
 proptest::proptest! {
     #[test]
-    fn whatever_comes_the_books_balance(
+    fn indexes_and_byte_counts_stay_consistent(
         parts in proptest::collection::vec((1_u128..40, 0_usize..3, 0_u64..3, 0_usize..6, proptest::bool::ANY), 1..200),
     ) {
-        let store = TraceStore::new(one() * 25);
+        let store = TraceStore::new(segment_bytes() * 25);
         for (trace, service, parent, more, failed) in parts {
             add(&store, ["user", "product", "inventory"][service], trace, parent, |segment| {
                 segment.spans.extend((0..more).map(|at| span(at as u64 + 50, 1, "inner", SpanKind::Internal)));
@@ -308,7 +308,7 @@ proptest::proptest! {
                     fail(segment);
                 }
             });
-            store.settle();
+            store.index_inbox();
             store.index().check();
         }
         let found = store.find(&TraceQuery::default());

@@ -14,67 +14,67 @@ use crate::trace::otlp::{Attribute, Attributes, Value};
 use crate::trace::segment::{Segment, Span, Status};
 
 /// The memory that an attribute of a decoded list takes in addition to its texts.
-const PAIR: usize = size_of::<(String, AnyValue)>();
+const PAIR_BYTES: usize = size_of::<(String, AnyValue)>();
 
 /// A part of a trace.
 #[derive(Clone, Debug)]
-pub(in crate::trace) enum Held {
+pub(in crate::trace) enum StoredPart {
     /// The segment of a request to a service of this host.
     Local(Arc<Segment>),
     /// Spans received from another process.
-    Foreign(Arc<SpanGroup>),
+    Received(Arc<SpanGroup>),
 }
 
 /// A span of a part.
 #[derive(Clone, Copy)]
 pub(super) enum SpanView<'a> {
     Local(&'a Segment, &'a Span),
-    Foreign(&'a SpanGroup, &'a StoredSpan),
+    Received(&'a SpanGroup, &'a StoredSpan),
 }
 
 /// Is called with each tag: its key, and its value as text.
 pub(super) type TagVisitor<'v> = dyn FnMut(&str, &str) + 'v;
 
-impl Held {
+impl StoredPart {
     pub fn trace_id(&self) -> TraceId {
         match self {
-            Held::Local(segment) => segment.trace_id,
-            Held::Foreign(group) => group.trace_id,
+            StoredPart::Local(segment) => segment.trace_id,
+            StoredPart::Received(group) => group.trace_id,
         }
     }
 
     pub(super) fn service(&self) -> &str {
         match self {
-            Held::Local(segment) => segment.resource.name(),
-            Held::Foreign(group) => &group.resource.service,
+            StoredPart::Local(segment) => segment.resource.name(),
+            StoredPart::Received(group) => &group.resource.service,
         }
     }
 
     pub(super) fn logs(&self) -> usize {
         match self {
-            Held::Local(segment) => segment.logs.len(),
-            Held::Foreign(group) => group.logs.len(),
+            StoredPart::Local(segment) => segment.logs.len(),
+            StoredPart::Received(group) => group.logs.len(),
         }
     }
 
     pub(super) fn spans(&self) -> impl Iterator<Item = SpanView<'_>> {
-        let (local, foreign) = match self {
-            Held::Local(segment) => (Some(segment), None),
-            Held::Foreign(group) => (None, Some(group)),
+        let (local, received) = match self {
+            StoredPart::Local(segment) => (Some(segment), None),
+            StoredPart::Received(group) => (None, Some(group)),
         };
         let local = local.into_iter().flat_map(|part| part.spans.iter().map(|span| SpanView::Local(part, span)));
-        local.chain(foreign.into_iter().flat_map(|part| part.spans.iter().map(|span| SpanView::Foreign(part, span))))
+        local.chain(received.into_iter().flat_map(|part| part.spans.iter().map(|span| SpanView::Received(part, span))))
     }
 
     /// The root of the part: a segment's first span; of a group the earliest span whose parent is not in the group.
     pub(super) fn root(&self) -> Option<SpanView<'_>> {
         match self {
-            Held::Local(segment) => segment.root().map(|span| SpanView::Local(segment, span)),
-            Held::Foreign(group) => {
+            StoredPart::Local(segment) => segment.root().map(|span| SpanView::Local(segment, span)),
+            StoredPart::Received(group) => {
                 let outside = |span: &&StoredSpan| !group.spans.iter().any(|other| other.span_id == span.parent);
                 let root = group.spans.iter().take(ROOT_SEARCH).filter(outside);
                 root.min_by_key(|span| (span.parent != SpanId::INVALID, span.start))
-                    .map(|span| SpanView::Foreign(group, span))
+                    .map(|span| SpanView::Received(group, span))
             }
         }
     }
@@ -82,53 +82,53 @@ impl Held {
     /// Whether this part completes what this process contributes to the trace.
     pub fn ends_trace(&self) -> bool {
         match self {
-            Held::Local(segment) => segment.is_local_root(),
-            Held::Foreign(group) => group.spans.iter().any(|span| span.parent == SpanId::INVALID),
+            StoredPart::Local(segment) => segment.is_local_root(),
+            StoredPart::Received(group) => group.spans.iter().any(|span| span.parent == SpanId::INVALID),
         }
     }
 
     pub fn has_error(&self) -> bool {
         match self {
-            Held::Local(segment) => segment.has_error(),
-            Held::Foreign(group) => group.spans.iter().any(StoredSpan::has_failed),
+            StoredPart::Local(segment) => segment.has_error(),
+            StoredPart::Received(group) => group.spans.iter().any(StoredSpan::has_failed),
         }
     }
 
     /// The memory that the part takes, in bytes.
     pub fn bytes(&self) -> usize {
         match self {
-            Held::Local(segment) => segment_bytes(segment),
-            Held::Foreign(group) => group_bytes(group),
+            StoredPart::Local(segment) => segment_bytes(segment),
+            StoredPart::Received(group) => group_bytes(group),
         }
     }
 
     /// The spans and log records, decoded.
-    pub(super) fn read(&self) -> Arc<SpanGroup> {
+    pub(super) fn decode(&self) -> Arc<SpanGroup> {
         match self {
-            Held::Local(segment) => Arc::new(SpanGroup::of(segment)),
-            Held::Foreign(group) => group.clone(),
+            StoredPart::Local(segment) => Arc::new(SpanGroup::of(segment)),
+            StoredPart::Received(group) => group.clone(),
         }
     }
 
     /// The hashes of all tags of all spans, sorted and without duplicates. A tag whose hash is not among them is on
     /// none of the spans.
-    pub(super) fn terms(&self) -> Box<[u32]> {
-        let mut terms = Vec::with_capacity(64);
-        let mut add = |key: &str, value: &str| terms.push(term(key, value));
+    pub(super) fn tag_hashes(&self) -> Box<[u32]> {
+        let mut hashes = Vec::with_capacity(64);
+        let mut add = |key: &str, value: &str| hashes.push(tag_hash(key, value));
         self.resource_tags(&mut add);
         self.spans().for_each(|span| span.tags(&mut add));
-        terms.sort_unstable();
-        terms.dedup();
-        terms.into_boxed_slice()
+        hashes.sort_unstable();
+        hashes.dedup();
+        hashes.into_boxed_slice()
     }
 
     /// The tags that the Resource adds to every span.
     pub(super) fn resource_tags(&self, visit: &mut TagVisitor<'_>) {
         match self {
-            Held::Local(segment) => {
+            StoredPart::Local(segment) => {
                 segment.resource.attributes().iter().for_each(|pair| visit(pair.key.as_str(), &pair.value.as_str()));
             }
-            Held::Foreign(group) => pairs(&group.resource.attributes, visit),
+            StoredPart::Received(group) => pairs(&group.resource.attributes, visit),
         }
     }
 }
@@ -137,7 +137,7 @@ impl Held {
 const ROOT_SEARCH: usize = 256;
 
 /// The hash of a tag.
-pub(super) fn term(key: &str, value: &str) -> u32 {
+pub(super) fn tag_hash(key: &str, value: &str) -> u32 {
     foldhash::fast::FixedState::with_seed(0).hash_one((key, value)) as u32
 }
 
@@ -145,49 +145,49 @@ impl<'a> SpanView<'a> {
     pub fn parent(&self) -> SpanId {
         match self {
             SpanView::Local(_, span) => span.parent,
-            SpanView::Foreign(_, span) => span.parent,
+            SpanView::Received(_, span) => span.parent,
         }
     }
 
     pub fn span_id(&self) -> SpanId {
         match self {
             SpanView::Local(_, span) => span.span_id,
-            SpanView::Foreign(_, span) => span.span_id,
+            SpanView::Received(_, span) => span.span_id,
         }
     }
 
     pub fn name(&self) -> &'a str {
         match self {
             SpanView::Local(_, span) => &span.name,
-            SpanView::Foreign(_, span) => &span.name,
+            SpanView::Received(_, span) => &span.name,
         }
     }
 
     pub fn kind(&self) -> Option<&'a SpanKind> {
         match self {
             SpanView::Local(_, span) => Some(&span.kind),
-            SpanView::Foreign(_, span) => span.kind.as_ref(),
+            SpanView::Received(_, span) => span.kind.as_ref(),
         }
     }
 
     pub fn start(&self) -> SystemTime {
         match self {
             SpanView::Local(_, span) => span.start,
-            SpanView::Foreign(_, span) => span.start,
+            SpanView::Received(_, span) => span.start,
         }
     }
 
     pub fn duration(&self) -> Duration {
         match self {
             SpanView::Local(_, span) => span.duration,
-            SpanView::Foreign(_, span) => span.duration,
+            SpanView::Received(_, span) => span.duration,
         }
     }
 
     pub fn has_failed(&self) -> bool {
         match self {
             SpanView::Local(_, span) => matches!(span.status, Status::Error(_)),
-            SpanView::Foreign(_, span) => span.has_failed(),
+            SpanView::Received(_, span) => span.has_failed(),
         }
     }
 
@@ -198,7 +198,7 @@ impl<'a> SpanView<'a> {
                 Value::Int(number) => Some(number),
                 _ => None,
             },
-            SpanView::Foreign(_, span) => match span.attribute(key)? {
+            SpanView::Received(_, span) => match span.attribute(key)? {
                 AnyValue::Int(number) => Some(*number),
                 _ => None,
             },
@@ -231,12 +231,12 @@ impl<'a> SpanView<'a> {
                     event.attributes.iter().for_each(|attribute| tag(&attribute, &mut text, visit));
                 }
             }
-            SpanView::Foreign(group, span) => foreign_tags(group, span, visit),
+            SpanView::Received(group, span) => received_tags(group, span, visit),
         }
     }
 }
 
-fn foreign_tags(group: &SpanGroup, span: &StoredSpan, visit: &mut TagVisitor<'_>) {
+fn received_tags(group: &SpanGroup, span: &StoredSpan, visit: &mut TagVisitor<'_>) {
     for (key, value) in [("otel.scope.name", &group.scope.name), ("otel.scope.version", &group.scope.version)] {
         if !value.is_empty() {
             visit(key, value);
@@ -343,7 +343,7 @@ fn group_bytes(group: &SpanGroup) -> usize {
 }
 
 fn pairs_bytes(pairs: &Pairs) -> usize {
-    pairs.capacity() * PAIR + pairs.iter().map(|(key, value)| key.capacity() + value_bytes(value)).sum::<usize>()
+    pairs.capacity() * PAIR_BYTES + pairs.iter().map(|(key, value)| key.capacity() + value_bytes(value)).sum::<usize>()
 }
 
 fn value_bytes(value: &AnyValue) -> usize {
