@@ -227,7 +227,7 @@ async fn serve(control: Arc<Control>, start: &Operation) -> Result<Host, StartEr
     control.is_up();
     let console = console.map(|bound| console::serve(bound, control.clone()));
     if let Some(console) = &console {
-        control.pipeline.set_trace_place(format!("traces are at {}", console::address_url(console.address)));
+        control.pipeline.set_trace_view_hint(format!("traces are at {}", console::address_url(console.address)));
     }
     let otlp = otlp.map(|bound| console::serve_otlp(bound, &control));
     control.observe();

@@ -115,7 +115,7 @@ impl Exception {
             Attribute::new("exception.message", &self.message),
             Attribute::new("exception.stacktrace", &self.stacktrace),
         ];
-        recorder.exception(recorder.server(), self.message.clone(), &attributes);
+        recorder.record_exception(recorder.server(), self.message.clone(), &attributes);
     }
 }
 

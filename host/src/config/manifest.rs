@@ -23,7 +23,7 @@ use super::types::{
     ShutdownConfig, StateConfig, SwapConfig,
 };
 use crate::state::ROOM;
-use crate::trace::Keep;
+use crate::trace::TailPolicy;
 
 /// Where the console listens when the manifest has a table for it that does not say.
 const CONSOLE: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 8010);
@@ -66,7 +66,7 @@ fn config(reader: &Reader<'_>, parsed: &Spanned<DeTable<'_>>) -> Result<Config> 
     let shutdown = root.section("shutdown", "[shutdown]").and_then(|section| shutdown(&section));
     let services = services(&root, console.as_ref().ok());
     let (console, mut telemetry_settings) = (console?, settings?);
-    telemetry_settings.keep = keep?;
+    telemetry_settings.tail_policy = keep?;
     telemetry_settings.response_header = response_header?.unwrap_or(true);
     // Without a console nobody could read recent traces, and so none are kept.
     let store_bytes = store?.unwrap_or(telemetry_settings.store_bytes);
@@ -196,7 +196,7 @@ fn shutdown(section: &Section<'_>) -> Result<ShutdownConfig> {
     })
 }
 
-fn keep(section: &Section<'_>) -> Result<Option<Keep>> {
+fn keep(section: &Section<'_>) -> Result<Option<TailPolicy>> {
     section.only(&["keep", "keep_rate", "redact", "response_header", "attributes"]);
     let (rate, rules) = (section.ratio("keep_rate"), section.texts("keep"));
     let rate = rate?;
@@ -213,7 +213,7 @@ fn keep(section: &Section<'_>) -> Result<Option<Keep>> {
             None => Ok(None),
         };
     };
-    let mut keep = Keep { errors: false, slower_than: None, rate: rate.unwrap_or(0.0) };
+    let mut keep = TailPolicy { errors: false, slower_than: None, rate: rate.unwrap_or(0.0) };
     for (rule, place) in rules {
         // One of two limits would be without effect, and nobody would know which.
         let again = match rule.strip_prefix("slower than ").map(duration) {

@@ -44,8 +44,8 @@ fn everything_that_is_written_is_read() {
     assert_eq!(config.swap.guard, Duration::ZERO);
     let shutdown = ShutdownConfig { drain: Duration::from_secs(7), delay: Duration::from_millis(500) };
     assert_eq!(config.shutdown, shutdown);
-    let keep = Keep { errors: true, slower_than: Some(Duration::from_millis(250)), rate: 0.1 };
-    assert_eq!(config.telemetry.keep, Some(keep));
+    let policy = TailPolicy { errors: true, slower_than: Some(Duration::from_millis(250)), rate: 0.1 };
+    assert_eq!(config.telemetry.tail_policy, Some(policy));
     assert!(!config.telemetry.response_header);
     assert_eq!(service.config["url"], "http://h:8123");
     assert_eq!((service.config["flag.x"].as_str(), service.config["n"].as_str()), ("true", "3"));

@@ -206,8 +206,8 @@ fn start(
     let (span, context, baggage) = active.recorder.with(|recorder| {
         let own = guest.filter(|guest| recorder.is_enabled() && guest.is_valid());
         let is_same_trace = own.as_ref().is_some_and(|own| own.trace_id == recorder.trace_id());
-        let parent = own.as_ref().filter(|_| is_same_trace).map_or(recorder.server_id(), |own| own.span_id);
-        let span = recorder.start_under(span_name(&method), SpanKind::Client, parent);
+        let parent = own.as_ref().filter(|_| is_same_trace).map_or(recorder.server_span_id(), |own| own.span_id);
+        let span = recorder.start_under_id(span_name(&method), SpanKind::Client, parent);
         if recorder.is_recording() {
             recorder.set(span, "http.request.method", span_name(&method));
             recorder.set(span, "url.full", &*service.redaction.url(&uri.to_string(), &uri));

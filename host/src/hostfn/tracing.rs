@@ -74,7 +74,7 @@ impl StoreData {
         let span = match (parent, &mut self.request) {
             (Some(parent), Some(request)) if request.recorder.is_recording() => {
                 let span = request.recorder.start(name, kind, parent);
-                request.recorder.set_all(span, attributes);
+                request.recorder.set_guest_attributes(span, attributes);
                 span
             }
             _ => SpanRef::NONE,
@@ -84,7 +84,7 @@ impl StoreData {
 
     fn set_all<'a>(&mut self, span: &Resource<GuestSpan>, attributes: impl Iterator<Item = Attribute<'a>>) {
         if let (Some(span), Some(request)) = (self.span(span), &mut self.request) {
-            request.recorder.set_all(span, attributes);
+            request.recorder.set_guest_attributes(span, attributes);
         }
     }
 
@@ -109,7 +109,7 @@ impl Host for StoreData {
     fn set_request_attributes(&mut self, attributes: Vec<wit::Attribute>) -> wasmtime::Result<()> {
         if let Some(request) = &mut self.request {
             let server = request.recorder.server();
-            request.recorder.set_all(server, lent(&attributes));
+            request.recorder.set_guest_attributes(server, lent(&attributes));
         }
         Ok(())
     }

@@ -230,8 +230,8 @@ impl Exchange {
                 recorder.fail(server, error_type, message.clone());
             }
             // Exemplars refer only to traces that are kept.
-            let is_kept = recorder.is_recording() && pipeline.is_sure_to_keep(has_failed, duration);
-            is_kept.then(|| (recorder.trace_id(), recorder.server_id()))
+            let is_kept = recorder.is_recording() && pipeline.is_certainly_exported(has_failed, duration);
+            is_kept.then(|| (recorder.trace_id(), recorder.server_span_id()))
         });
         let outcome = match end {
             BodyEnd::Failed(_) => Outcome::GuestFault,

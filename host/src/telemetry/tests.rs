@@ -7,7 +7,7 @@ use tracing_subscriber::layer::SubscriberExt;
 
 use super::*;
 use crate::trace::{
-    AnyValue, Exporter, Otlp, Root, Sampler, Settings, SpanId, StoredSpan, StoredStatus, StoredTrace, TraceQuery,
+    AnyValue, Exporter, Otlp, RootSampler, Sampler, Settings, SpanId, StoredSpan, StoredStatus, StoredTrace, TraceQuery,
 };
 
 /// Settings by which nothing leaves the process.
@@ -201,7 +201,7 @@ async fn lines_of_other_crates_and_of_the_exporters_are_not_sent() {
 
 #[tokio::test]
 async fn the_sampler_and_the_switch_hold_for_the_host_too() {
-    let off = Sampler { root: Root::AlwaysOff, parent_based: true };
+    let off = Sampler { root: RootSampler::AlwaysOff, parent_based: true };
     for settings in [Settings { sampler: off, ..local() }, Settings { disabled: true, ..local() }] {
         let (pipeline, telemetry) = start(settings, &LogExport::default());
         let operation = telemetry.operation("swap", "swap_refused");

@@ -63,7 +63,8 @@ pub use self::resource::Resource;
 pub use self::sdk::SdkProviders;
 pub use self::segment::{Event, LogRecord, Segment, Severity, Span, SpanRef, Status};
 pub use self::settings::{
-    AttributeLimits, Batch, Exporter, Keep, Otlp, Propagator, Protocol, Root, Sampler, Settings, Signal, SpanLimits,
+    AttributeLimits, Batch, Exporter, Otlp, Propagator, Protocol, RootSampler, Sampler, Settings, Signal, SpanLimits,
+    TailPolicy,
 };
 pub use self::shared::{Abort, SharedRecorder};
 pub use self::store::{

@@ -17,11 +17,11 @@ use super::context::TraceContext;
 use super::counters::{Counters, DropReason, SignalKind};
 use super::guest_metrics::{GuestMetrics, GuestPoint, SeriesOfService};
 use super::limits::RecordLimits;
-use super::otlp::{ExportQueue, SeriesExemplars, TracePlace, TransportError, Transports};
+use super::otlp::{ExportQueue, SeriesExemplars, TraceViewHint, TransportError, Transports};
 use super::printers::{LogPrinter, Printers};
 use super::propagation::Propagators;
 use super::resource::Resource;
-use super::segment::{Finished, Segment};
+use super::segment::{FinishedSegment, Segment};
 use super::settings::{Exporter, Settings};
 use super::store::{StoredPart, TraceStore};
 use super::tail_sampler::TailSampler;
@@ -48,7 +48,7 @@ struct Inner {
     settings: Settings,
     propagators: Propagators,
     /// Whether anybody reads spans at all.
-    wanted: bool,
+    has_readers: bool,
     tail_sampler: Option<Mutex<TailSampler>>,
     store: Arc<TraceStore>,
     guest_metrics: GuestMetrics,
@@ -58,12 +58,12 @@ struct Inner {
     log_printer: Option<LogPrinter>,
     transports: Transports,
     /// Where traces can be seen if there is no collector.
-    place: TracePlace,
+    view_hint: TraceViewHint,
     tasks: Mutex<Vec<(Arc<ExportQueue>, JoinHandle<()>)>>,
 }
 
 impl Pipeline {
-    /// Starts the export tasks. Finished traces are printed to standard output where the settings ask for that.
+    /// Starts the export tasks. FinishedSegment traces are printed to standard output where the settings ask for that.
     pub fn start(settings: Settings) -> Result<Pipeline, PipelineError> {
         Pipeline::start_with(settings, Printers::default())
     }
@@ -73,8 +73,8 @@ impl Pipeline {
         let prints = !settings.disabled && settings.traces.exporters.contains(&Exporter::Console);
         let prints_logs = settings.logs.exporters.contains(&Exporter::Console);
         let counters = Arc::new(Counters::default());
-        let place = TracePlace::default();
-        let transports = Transports::new(&settings, &counters, &place)?;
+        let view_hint = TraceViewHint::default();
+        let transports = Transports::new(&settings, &counters, &view_hint)?;
         let queues = [&transports.spans, &transports.logs].into_iter().flatten();
         let tasks = queues.map(|queue| (queue.clone(), tokio::spawn(queue.clone().run()))).collect();
         let store = Arc::new(TraceStore::new(settings.store_bytes));
@@ -83,15 +83,17 @@ impl Pipeline {
         }
         let inner = Inner {
             propagators: Propagators::new(&settings.propagators),
-            wanted: !settings.disabled && (!settings.traces.exporters.is_empty() || settings.store_bytes > 0),
-            tail_sampler: settings.keep.map(|rule| Mutex::new(TailSampler::new(rule, settings.batch.queue_size))),
+            has_readers: !settings.disabled && (!settings.traces.exporters.is_empty() || settings.store_bytes > 0),
+            tail_sampler: settings
+                .tail_policy
+                .map(|policy| Mutex::new(TailSampler::new(policy, settings.batch.queue_size))),
             store,
             guest_metrics: GuestMetrics::default(),
             counters,
             terminal: prints.then(|| Terminal::start(printers.traces, printers.detail)).transpose()?,
             log_printer: printers.logs.filter(|_| prints_logs),
             transports,
-            place,
+            view_hint,
             tasks: Mutex::new(tasks),
             settings,
         };
@@ -104,8 +106,8 @@ impl Pipeline {
     }
 
     /// Says where traces can be seen if there is no collector, as the end of a sentence. The first to say so is right.
-    pub fn set_trace_place(&self, place: String) {
-        let _ = self.inner.place.set(place);
+    pub fn set_trace_view_hint(&self, hint: String) {
+        let _ = self.inner.view_hint.set(hint);
     }
 
     /// How trace context travels.
@@ -136,7 +138,7 @@ impl Pipeline {
 
     /// Whether a trace is recorded, decided as its first request here begins.
     pub(super) fn samples(&self, parent: Option<&TraceContext>, denied: bool, trace_id: TraceId) -> bool {
-        let sampled = self.inner.wanted && self.inner.settings.sampler.samples(parent, denied, trace_id);
+        let sampled = self.inner.has_readers && self.inner.settings.sampler.samples(parent, denied, trace_id);
         if let Some(tail_sampler) = self.inner.tail_sampler.as_ref().filter(|_| sampled) {
             tail_sampler.lock().unwrap_or_else(PoisonError::into_inner).begin(trace_id);
         }
@@ -145,7 +147,7 @@ impl Pipeline {
 
     /// Whether anybody reads spans at all.
     pub(super) fn is_enabled(&self) -> bool {
-        self.inner.wanted
+        self.inner.has_readers
     }
 
     /// Sends metrics, unless that is turned off.
@@ -156,7 +158,7 @@ impl Pipeline {
 
     /// Sends what waits, within `limit`. What does not get out is counted. Requests that end later are, too.
     pub async fn shutdown(&self, limit: Duration) {
-        self.inner.flush_keeper();
+        self.inner.flush_tail_sampler();
         let tasks = std::mem::take(&mut *self.inner.tasks.lock().unwrap_or_else(PoisonError::into_inner));
         tasks.iter().for_each(|(queue, _)| queue.close());
         let printed = async {
@@ -177,8 +179,8 @@ impl Pipeline {
 
     /// Whether the spans of a request that ended like this leave the host for certain, if they are sampled. Where there
     /// is a tail rule, what it keeps by chance or for another request's sake is not certain.
-    pub fn is_sure_to_keep(&self, failed: bool, duration: Duration) -> bool {
-        self.inner.settings.keep.is_none_or(|rule| rule.keeps(failed, duration))
+    pub fn is_certainly_exported(&self, failed: bool, duration: Duration) -> bool {
+        self.inner.settings.tail_policy.is_none_or(|policy| policy.keeps(failed, duration))
     }
 
     /// What guests' own SDKs have measured, by service.
@@ -187,17 +189,17 @@ impl Pipeline {
     }
 
     /// Adds what is new in the metrics of guests.
-    pub(super) fn add_guest_metrics(&self, resource: &Arc<Resource>, news: Vec<GuestPoint>) {
-        self.inner.guest_metrics.add(resource, news);
+    pub(super) fn add_guest_metrics(&self, resource: &Arc<Resource>, deltas: Vec<GuestPoint>) {
+        self.inner.guest_metrics.add(resource, deltas);
     }
 
     /// What one request may record.
-    pub(super) fn room(&self) -> RecordLimits {
+    pub(super) fn record_limits(&self) -> RecordLimits {
         RecordLimits::new(self.inner.settings.limits, self.inner.settings.log_limits)
     }
 
     /// Counts what one request recorded beyond its limits, if it did.
-    pub(super) fn left_out(&self, spans: u32, logs: u32) {
+    pub(super) fn count_dropped(&self, spans: u32, logs: u32) {
         for (signal, items) in [(SignalKind::Traces, spans), (SignalKind::Logs, logs)] {
             if items > 0 {
                 self.inner.counters.dropped(signal, DropReason::RequestLimit, items.into());
@@ -206,9 +208,9 @@ impl Pipeline {
     }
 
     /// Gives a segment that leaves the host by another way to those who read segments here.
-    pub(super) fn show(&self, segment: Segment) {
+    pub(super) fn deliver_locally(&self, segment: Segment) {
         let weight = segment.spans.len() + segment.logs.len();
-        self.inner.show(Finished { segment: Arc::new(segment), weight });
+        self.inner.deliver_locally(FinishedSegment { segment: Arc::new(segment), weight });
     }
 
     /// Takes a finished segment.
@@ -216,10 +218,10 @@ impl Pipeline {
         if let Some(print) = self.inner.log_printer.as_ref().filter(|_| !segment.logs.is_empty()) {
             print(&segment);
         }
-        let finished = Finished { segment, weight };
+        let finished = FinishedSegment { segment, weight };
         match &self.inner.tail_sampler {
             Some(tail_sampler) => {
-                let kept = tail_sampler.lock().unwrap_or_else(PoisonError::into_inner).take(finished);
+                let kept = tail_sampler.lock().unwrap_or_else(PoisonError::into_inner).end(finished);
                 kept.into_iter().for_each(|finished| self.inner.accept(finished));
             }
             None => self.inner.accept(finished),
@@ -229,27 +231,27 @@ impl Pipeline {
 
 impl Inner {
     /// Gives a segment that is kept to everybody who reads segments.
-    fn accept(&self, finished: Finished) {
-        let Finished { segment, weight } = &finished;
+    fn accept(&self, finished: FinishedSegment) {
+        let FinishedSegment { segment, weight } = &finished;
         for queue in [&self.transports.spans, &self.transports.logs].into_iter().flatten() {
             queue.submit(segment, *weight);
         }
         if segment.sampled {
-            self.show(finished);
+            self.deliver_locally(finished);
         }
     }
 
     /// Gives a segment to the terminal and the store.
-    fn show(&self, finished: Finished) {
+    fn deliver_locally(&self, finished: FinishedSegment) {
         if let Some(terminal) = &self.terminal {
             terminal.print(&finished);
         }
         self.store.add(StoredPart::Local(finished.segment));
     }
 
-    fn flush_keeper(&self) {
+    fn flush_tail_sampler(&self) {
         let Some(tail_sampler) = &self.tail_sampler else { return };
-        let held = tail_sampler.lock().unwrap_or_else(PoisonError::into_inner).flush();
-        held.into_iter().for_each(|finished| self.accept(finished));
+        let segments = tail_sampler.lock().unwrap_or_else(PoisonError::into_inner).flush();
+        segments.into_iter().for_each(|finished| self.accept(finished));
     }
 }

@@ -10,7 +10,7 @@ use tokio::sync::Notify;
 pub(super) struct Queue<T> {
     capacity: usize,
     /// The weight at which waiting for more is no use.
-    enough: usize,
+    batch_size: usize,
     waiting: Mutex<Waiting<T>>,
     ready: Notify,
     closed: AtomicBool,
@@ -25,7 +25,7 @@ struct Waiting<T> {
 
 /// What became of something for the queue.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum Pushed {
+pub(super) enum PushOutcome {
     /// It waits.
     Queued,
     /// There was no room.
@@ -35,11 +35,11 @@ pub(super) enum Pushed {
 }
 
 impl<T> Queue<T> {
-    pub fn new(capacity: usize, enough: usize) -> Queue<T> {
+    pub fn new(capacity: usize, batch_size: usize) -> Queue<T> {
         Queue {
             capacity,
             // A batch that is larger than the queue would never be full.
-            enough: enough.clamp(1, capacity.max(1)),
+            batch_size: batch_size.clamp(1, capacity.max(1)),
             waiting: Mutex::new(Waiting { entries: VecDeque::new(), weight: 0 }),
             ready: Notify::new(),
             closed: AtomicBool::new(false),
@@ -48,27 +48,27 @@ impl<T> Queue<T> {
     }
 
     /// What would become of something of this weight.
-    pub fn ask(&self, weight: usize) -> Pushed {
-        self.check_room(&self.lock(), weight)
+    pub fn check(&self, weight: usize) -> PushOutcome {
+        self.outcome_for(&self.lock(), weight)
     }
 
     /// Adds something, or leaves it where it does not fit.
-    pub fn push(&self, entry: T, weight: usize) -> Pushed {
+    pub fn push(&self, entry: T, weight: usize) -> PushOutcome {
         let weight = weight.max(1);
         let mut waiting = self.lock();
-        match self.check_room(&waiting, weight) {
-            Pushed::Queued => {}
+        match self.outcome_for(&waiting, weight) {
+            PushOutcome::Queued => {}
             refused => return refused,
         }
         let before = waiting.weight;
         waiting.weight += weight;
         waiting.entries.push_back((entry, weight));
-        let wakes = before == 0 || (before < self.enough && waiting.weight >= self.enough);
+        let wakes = before == 0 || (before < self.batch_size && waiting.weight >= self.batch_size);
         drop(waiting);
         if wakes {
             self.ready.notify_one();
         }
-        Pushed::Queued
+        PushOutcome::Queued
     }
 
     /// Takes entries of up to `most` spans together, or one larger one.
@@ -94,14 +94,14 @@ impl<T> Queue<T> {
     }
 
     /// Returns when a full batch waits.
-    pub async fn a_batch(&self) {
-        while self.len() < self.enough && !self.is_closed() {
+    pub async fn wait_for_batch(&self) {
+        while self.len() < self.batch_size && !self.is_closed() {
             self.ready.notified().await;
         }
     }
 
     /// Returns when the queue is closed.
-    pub async fn closing(&self) {
+    pub async fn wait_until_closed(&self) {
         let closing = self.closing.notified();
         tokio::pin!(closing);
         closing.as_mut().enable();
@@ -133,12 +133,16 @@ impl<T> Queue<T> {
     }
 
     /// Asked under the lock: what is pushed before the queue is closed is there for the last `take`.
-    fn check_room(&self, waiting: &Waiting<T>, weight: usize) -> Pushed {
+    fn outcome_for(&self, waiting: &Waiting<T>, weight: usize) -> PushOutcome {
         if self.is_closed() {
-            return Pushed::Closed;
+            return PushOutcome::Closed;
         }
         // What is larger than the whole queue is taken by an empty one: it could never leave otherwise.
-        if waiting.weight > 0 && waiting.weight + weight > self.capacity { Pushed::Full } else { Pushed::Queued }
+        if waiting.weight > 0 && waiting.weight + weight > self.capacity {
+            PushOutcome::Full
+        } else {
+            PushOutcome::Queued
+        }
     }
 
     fn lock(&self) -> MutexGuard<'_, Waiting<T>> {

@@ -23,17 +23,17 @@ use super::resource::Resource;
 use super::segment::{Event, Link, LogRecord, Segment, Severity, Span, SpanRef, Status};
 
 /// The most spans that one request may leave. A guest that starts more gets handles that mean nothing.
-const SPANS: usize = 4096;
+const MAX_SPANS: usize = 4096;
 /// The most links of one span.
-const LINKS: usize = 128;
+const MAX_LINKS: usize = 128;
 /// The most log records that one request may leave.
-const LOGS: usize = 1024;
+const MAX_LOG_RECORDS: usize = 1024;
 
 /// The duration of a span that has not ended.
-const OPEN: Duration = Duration::MAX;
+const NOT_ENDED: Duration = Duration::MAX;
 
 /// The room for the spans of a usual request, taken at once.
-const USUAL_SPANS: usize = 8;
+const INITIAL_SPANS: usize = 8;
 
 /// The spans of one request.
 pub struct Recorder {
@@ -42,22 +42,22 @@ pub struct Recorder {
     segment: Segment,
     baggage: Baggage,
     /// The server span's id, which exists even where nothing is recorded.
-    server: SpanId,
+    server_span_id: SpanId,
     /// What goes out in place of our own spans where the host takes no part in traces.
-    passed: Option<TraceContext>,
+    passthrough: Option<TraceContext>,
     /// Whether the trace id is known to be random.
     random: bool,
     /// Whether the caller debugs the trace.
     debug: bool,
     /// The wall clock is read once, with this; everything else is measured from here. Unsampled requests go without.
-    began: Option<(Instant, SystemTime)>,
-    room: RecordLimits,
+    started: Option<(Instant, SystemTime)>,
+    limits: RecordLimits,
     dropped_spans: u32,
     dropped_logs: u32,
 }
 
 /// What a new recorder is told.
-pub(super) struct Beginning {
+pub(super) struct RecorderOptions {
     pub resource: Arc<Resource>,
     pub parent: Option<TraceContext>,
     pub baggage: Baggage,
@@ -80,7 +80,7 @@ impl Pipeline {
         let parent = incoming.parent.as_ref().filter(|parent| parent.is_valid());
         let trace_id = parent.map_or_else(identity::trace_id, |parent: &TraceContext| parent.trace_id);
         let (is_enabled, sampled) = (self.is_enabled(), self.samples(parent, incoming.denied, trace_id));
-        let beginning = Beginning {
+        let options = RecorderOptions {
             resource: resource.clone(),
             parent: parent.cloned(),
             baggage: incoming.baggage.clone(),
@@ -89,42 +89,42 @@ impl Pipeline {
             name: name.into(),
             kind,
         };
-        Recorder::begin(self.clone(), trace_id, beginning)
+        Recorder::begin(self.clone(), trace_id, options)
     }
 }
 
 impl Recorder {
-    pub(super) fn begin(pipeline: Pipeline, trace_id: TraceId, beginning: Beginning) -> Recorder {
-        let Beginning { resource, parent, baggage, sampled, is_enabled, name, kind } = beginning;
-        let room = pipeline.room();
+    pub(super) fn begin(pipeline: Pipeline, trace_id: TraceId, options: RecorderOptions) -> Recorder {
+        let RecorderOptions { resource, parent, baggage, sampled, is_enabled, name, kind } = options;
+        let limits = pipeline.record_limits();
         let mut recorder = Recorder {
             pipeline: Some(pipeline),
             segment: Segment { sampled, ..Segment::empty(resource, trace_id) },
             baggage,
-            server: SpanId::INVALID,
-            passed: None,
+            server_span_id: SpanId::INVALID,
+            passthrough: None,
             random: parent.as_ref().is_none_or(|parent| parent.random),
             debug: sampled && parent.as_ref().is_some_and(|parent| parent.debug),
-            began: None,
-            room,
+            started: None,
+            limits,
             dropped_spans: 0,
             dropped_logs: 0,
         };
         if !is_enabled {
-            recorder.server = parent.as_ref().map_or(SpanId::INVALID, |parent| parent.span_id);
-            recorder.passed = Some(parent.unwrap_or_else(TraceContext::none));
+            recorder.server_span_id = parent.as_ref().map_or(SpanId::INVALID, |parent| parent.span_id);
+            recorder.passthrough = Some(parent.unwrap_or_else(TraceContext::none));
             return recorder;
         }
-        recorder.server = identity::span_id();
+        recorder.server_span_id = identity::span_id();
         let (parent, remote, state) = match parent {
             Some(parent) => (parent.span_id, parent.remote, parent.state),
             None => (SpanId::INVALID, false, None),
         };
         recorder.segment.state = state;
         if sampled {
-            recorder.segment.spans.reserve(USUAL_SPANS);
-            let (id, start) = (recorder.server, SystemTime::now());
-            recorder.began = Some((Instant::now(), start));
+            recorder.segment.spans.reserve(INITIAL_SPANS);
+            let (id, start) = (recorder.server_span_id, SystemTime::now());
+            recorder.started = Some((Instant::now(), start));
             recorder.push(id, parent, start, name, kind);
             if let Some(root) = recorder.segment.spans.first_mut() {
                 root.parent_is_remote = remote;
@@ -139,12 +139,12 @@ impl Recorder {
             pipeline: None,
             segment: Segment::empty(DETACHED.with(Arc::clone), TraceId::INVALID),
             baggage: Baggage::default(),
-            server: SpanId::INVALID,
-            passed: Some(TraceContext::none()),
+            server_span_id: SpanId::INVALID,
+            passthrough: Some(TraceContext::none()),
             random: false,
             debug: false,
-            began: None,
-            room: RecordLimits::none(),
+            started: None,
+            limits: RecordLimits::none(),
             dropped_spans: 0,
             dropped_logs: 0,
         }
@@ -164,7 +164,7 @@ impl Recorder {
 
     /// Whether the host takes part in the trace. If not, what came with the request is passed on as it is.
     pub fn is_enabled(&self) -> bool {
-        self.passed.is_none()
+        self.passthrough.is_none()
     }
 
     /// The trace.
@@ -178,14 +178,14 @@ impl Recorder {
     }
 
     /// The id of the request's own span.
-    pub fn server_id(&self) -> SpanId {
-        self.server
+    pub fn server_span_id(&self) -> SpanId {
+        self.server_span_id
     }
 
     /// Sets the attributes that stand on every span of this request, in place of any set before.
     pub fn set_shared_attributes<'a>(&mut self, attributes: impl IntoIterator<Item = Attribute<'a>>) {
         let mut shared = Attributes::default();
-        attributes.into_iter().for_each(|attribute| self.room.put_own(&mut shared, attribute));
+        attributes.into_iter().for_each(|attribute| self.limits.set_unlimited(&mut shared, attribute));
         self.segment.shared = shared;
     }
 
@@ -204,21 +204,21 @@ impl Recorder {
         if !self.segment.sampled {
             return SpanRef::NONE;
         }
-        // A parent that was dropped for want of room: its child goes where it would have gone.
-        let parent = self.span(parent).map_or(self.server, |span| span.span_id);
-        self.push_now(name.into(), kind, parent)
+        // A parent that was dropped for want of limits: its child goes where it would have gone.
+        let parent = self.span(parent).map_or(self.server_span_id, |span| span.span_id);
+        self.push_started(name.into(), kind, parent)
     }
 
     /// Starts a span under one that need not be recorded here: a guest's own SDK may have made it.
-    pub fn start_under(&mut self, name: impl Into<Cow<'static, str>>, kind: SpanKind, parent: SpanId) -> SpanRef {
+    pub fn start_under_id(&mut self, name: impl Into<Cow<'static, str>>, kind: SpanKind, parent: SpanId) -> SpanRef {
         if !self.segment.sampled {
             return SpanRef::NONE;
         }
-        self.push_now(name.into(), kind, parent)
+        self.push_started(name.into(), kind, parent)
     }
 
-    fn push_now(&mut self, name: Cow<'static, str>, kind: SpanKind, parent: SpanId) -> SpanRef {
-        if self.segment.spans.len() >= SPANS || !self.room.take(size_of::<Span>()) {
+    fn push_started(&mut self, name: Cow<'static, str>, kind: SpanKind, parent: SpanId) -> SpanRef {
+        if self.segment.spans.len() >= MAX_SPANS || !self.limits.reserve(size_of::<Span>()) {
             self.dropped_spans += 1;
             return SpanRef::NONE;
         }
@@ -227,7 +227,7 @@ impl Recorder {
     }
 
     /// Whether a span of this id is recorded here.
-    pub fn knows(&self, span: SpanId) -> bool {
+    pub fn contains_span(&self, span: SpanId) -> bool {
         self.segment.spans.iter().any(|known| known.span_id == span)
     }
 
@@ -244,18 +244,18 @@ impl Recorder {
         if !self.segment.sampled {
             return;
         }
-        if self.segment.spans.len() >= SPANS || !self.room.take(size_of::<Span>()) {
+        if self.segment.spans.len() >= MAX_SPANS || !self.limits.reserve(size_of::<Span>()) {
             self.dropped_spans += 1;
             return;
         }
         let span = self.push(span_id, parent, start, name.into(), kind);
-        self.set_all(span, attributes);
+        self.set_guest_attributes(span, attributes);
         for EndedSpanEvent { name, time, attributes } in events {
-            self.event_at(span, name, attributes, time);
+            self.push_event(span, name, attributes, time);
         }
-        links.into_iter().for_each(|link| self.link(span, link));
+        links.into_iter().for_each(|link| self.push_link(span, link));
         let status = match status {
-            Status::Error(message) => Status::Error(self.room.message(message)),
+            Status::Error(message) => Status::Error(self.limits.message(message)),
             status => status,
         };
         if let Some(span) = self.segment.spans.get_mut(span.index() as usize) {
@@ -267,14 +267,14 @@ impl Recorder {
         }
     }
 
-    fn link<'a>(&mut self, span: SpanRef, link: EndedSpanLink<impl IntoIterator<Item = Attribute<'a>>>) {
+    fn push_link<'a>(&mut self, span: SpanRef, link: EndedSpanLink<impl IntoIterator<Item = Attribute<'a>>>) {
         let Some(span) = self.segment.spans.get_mut(span.index() as usize) else { return };
-        if span.links.len() >= LINKS || !self.room.take(size_of::<Link>() + link.state.len()) {
+        if span.links.len() >= MAX_LINKS || !self.limits.reserve(size_of::<Link>() + link.state.len()) {
             span.dropped_links = span.dropped_links.saturating_add(1);
             return;
         }
         let EndedSpanLink { trace_id, span_id, state, attributes } = link;
-        let (attributes, dropped_attributes) = self.room.fit(attributes, self.room.of_event());
+        let (attributes, dropped_attributes) = self.limits.collect(attributes, self.limits.event_attributes());
         span.links.push(Link { trace_id, span_id, state, attributes, dropped_attributes });
     }
 
@@ -288,32 +288,32 @@ impl Recorder {
     /// Gives a span another name.
     pub fn rename(&mut self, span: SpanRef, name: impl Into<Cow<'static, str>>) {
         let Some(span) = self.segment.spans.get_mut(span.index() as usize) else { return };
-        span.name = self.room.name(name.into());
+        span.name = self.limits.name(name.into());
     }
 
     /// Sets an attribute of the host's own, in place of one of the same key. However many a guest has set, it stands.
     pub fn set<'a>(&mut self, span: SpanRef, key: &'a str, value: impl Into<Value<'a>>) {
         if let Some(span) = self.segment.spans.get_mut(span.index() as usize) {
-            self.room.put_own(&mut span.attributes, Attribute::new(key, value));
+            self.limits.set_unlimited(&mut span.attributes, Attribute::new(key, value));
         }
     }
 
     /// Sets attributes of the host's own that many requests have in common.
     pub fn set_prepared(&mut self, span: SpanRef, attributes: &Attributes) {
         let Some(span) = self.segment.spans.get_mut(span.index() as usize) else { return };
-        if self.room.of_span().value_length.is_some() {
-            return attributes.iter().for_each(|attribute| self.room.put_own(&mut span.attributes, attribute));
+        if self.limits.span_attributes().value_length.is_some() {
+            return attributes.iter().for_each(|attribute| self.limits.set_unlimited(&mut span.attributes, attribute));
         }
-        self.room.use_up(attributes.size());
+        self.limits.charge(attributes.size());
         span.attributes.append(attributes);
     }
 
     /// Sets attributes that a guest gave, each in place of one of the same key and within the span limits.
-    pub fn set_all<'a>(&mut self, span: SpanRef, attributes: impl IntoIterator<Item = Attribute<'a>>) {
-        let limits = self.room.of_span();
+    pub fn set_guest_attributes<'a>(&mut self, span: SpanRef, attributes: impl IntoIterator<Item = Attribute<'a>>) {
+        let limits = self.limits.span_attributes();
         let Some(span) = self.segment.spans.get_mut(span.index() as usize) else { return };
         for attribute in attributes {
-            let dropped = !self.room.put(&mut span.attributes, attribute, limits);
+            let dropped = !self.limits.set(&mut span.attributes, attribute, limits);
             span.dropped_attributes = span.dropped_attributes.saturating_add(u32::from(dropped));
         }
     }
@@ -325,10 +325,10 @@ impl Recorder {
         name: impl Into<Cow<'static, str>>,
         attributes: impl IntoIterator<Item = Attribute<'a>>,
     ) {
-        self.event_at(span, name, attributes, self.now());
+        self.push_event(span, name, attributes, self.now());
     }
 
-    fn event_at<'a>(
+    fn push_event<'a>(
         &mut self,
         span: SpanRef,
         name: impl Into<Cow<'static, str>>,
@@ -336,21 +336,21 @@ impl Recorder {
         time: SystemTime,
     ) {
         let Some(span) = self.segment.spans.get_mut(span.index() as usize) else { return };
-        if span.events.len() >= self.room.events() || !self.room.take(size_of::<Event>()) {
+        if span.events.len() >= self.limits.events() || !self.limits.reserve(size_of::<Event>()) {
             span.dropped_events += 1;
             return;
         }
-        let (attributes, dropped_attributes) = self.room.fit(attributes, self.room.of_event());
-        let name = self.room.name(name.into());
+        let (attributes, dropped_attributes) = self.limits.collect(attributes, self.limits.event_attributes());
+        let name = self.limits.name(name.into());
         span.events.push(Event { name, time, attributes, dropped_attributes });
     }
 
     /// Adds an event and a log record that no limit holds for: an exception, which comes after whatever the guest
     /// recorded before, and is what one looks for.
-    pub fn exception(&mut self, span: SpanRef, message: String, attributes: &[Attribute<'_>]) {
+    pub fn record_exception(&mut self, span: SpanRef, message: String, attributes: &[Attribute<'_>]) {
         let mut own = Attributes::default();
-        attributes.iter().for_each(|attribute| self.room.put_own(&mut own, attribute.clone()));
-        let (time, span_id) = (self.now(), self.span(span).map_or(self.server, |span| span.span_id));
+        attributes.iter().for_each(|attribute| self.limits.set_unlimited(&mut own, attribute.clone()));
+        let (time, span_id) = (self.now(), self.span(span).map_or(self.server_span_id, |span| span.span_id));
         if let Some(span) = self.segment.spans.get_mut(span.index() as usize) {
             let (name, attributes) = (Cow::Borrowed("exception"), own.clone());
             span.events.push(Event { name, time, attributes, dropped_attributes: 0 });
@@ -362,9 +362,9 @@ impl Recorder {
     pub fn fail(&mut self, span: SpanRef, kind: &str, message: String) {
         let Some(span) = self.segment.spans.get_mut(span.index() as usize) else { return };
         // A span may not hide that it failed by having many attributes.
-        let kind = self.room.kind(kind);
-        self.room.put_own(&mut span.attributes, Attribute::new("error.type", kind));
-        span.status = Status::Error(self.room.message(message));
+        let kind = self.limits.error_type(kind);
+        self.limits.set_unlimited(&mut span.attributes, Attribute::new("error.type", kind));
+        span.status = Status::Error(self.limits.message(message));
     }
 
     /// Sets the status code `OK` of a span.
@@ -386,15 +386,15 @@ impl Recorder {
 
     /// Ends a span at a time that has passed, unless it has ended.
     pub fn end_at(&mut self, span: SpanRef, at: Instant) {
-        let Some((began, epoch)) = self.began else { return };
-        let Some(span) = self.span_mut(span).filter(|span| span.duration == OPEN) else { return };
-        let end = epoch + at.saturating_duration_since(began);
+        let Some((started, epoch)) = self.started else { return };
+        let Some(span) = self.span_mut(span).filter(|span| span.duration == NOT_ENDED) else { return };
+        let end = epoch + at.saturating_duration_since(started);
         span.duration = end.duration_since(span.start).unwrap_or_default();
     }
 
     /// How long an ended span took.
     pub fn duration(&self, span: SpanRef) -> Option<Duration> {
-        self.span(span).map(|span| span.duration).filter(|duration| *duration != OPEN)
+        self.span(span).map(|span| span.duration).filter(|duration| *duration != NOT_ENDED)
     }
 
     /// The value of a text attribute.
@@ -418,12 +418,12 @@ impl Recorder {
     /// A span as whoever it calls will see it. Where nothing is recorded this is the request's own span, unsampled;
     /// where the host takes no part in traces, it is what came with the request.
     pub fn context_of(&self, span: SpanRef) -> TraceContext {
-        if let Some(passed) = &self.passed {
-            return passed.clone();
+        if let Some(context) = &self.passthrough {
+            return context.clone();
         }
         TraceContext {
             trace_id: self.segment.trace_id,
-            span_id: self.span(span).map_or(self.server, |span| span.span_id),
+            span_id: self.span(span).map_or(self.server_span_id, |span| span.span_id),
             sampled: self.segment.sampled,
             state: self.segment.state.clone(),
             random: self.random,
@@ -452,12 +452,12 @@ impl Recorder {
         attributes: impl IntoIterator<Item = Attribute<'a>>,
         time: SystemTime,
     ) {
-        let span_id = self.span(span).map_or(self.server, |span| span.span_id);
-        self.log_under(span_id, severity, body, attributes, time);
+        let span_id = self.span(span).map_or(self.server_span_id, |span| span.span_id);
+        self.log_under_id(span_id, severity, body, attributes, time);
     }
 
     /// The same for a span that need not be recorded here: a guest's own SDK may have made it.
-    pub fn log_under<'a>(
+    pub fn log_under_id<'a>(
         &mut self,
         span_id: SpanId,
         severity: Severity,
@@ -465,12 +465,12 @@ impl Recorder {
         attributes: impl IntoIterator<Item = Attribute<'a>>,
         time: SystemTime,
     ) {
-        if self.segment.logs.len() >= LOGS || !self.room.take(size_of::<LogRecord>() + body.len()) {
+        if self.segment.logs.len() >= MAX_LOG_RECORDS || !self.limits.reserve(size_of::<LogRecord>() + body.len()) {
             self.dropped_logs += 1;
             return;
         }
-        let limits = self.room.of_log();
-        let (attributes, dropped_attributes) = self.room.fit(attributes, limits);
+        let limits = self.limits.log_attributes();
+        let (attributes, dropped_attributes) = self.limits.collect(attributes, limits);
         self.segment.logs.push(LogRecord { time, severity, body, attributes, dropped_attributes, span_id });
     }
 
@@ -483,27 +483,27 @@ impl Recorder {
     fn close(&mut self, abort: Option<(&str, &str)>) {
         let Some(pipeline) = self.pipeline.take() else { return };
         if self.segment.sampled {
-            self.end_all(abort);
+            self.end_open_spans(abort);
         }
         if self.dropped_spans > 0 {
             self.set(self.server(), "spandrel.spans.dropped", i64::from(self.dropped_spans));
         }
         if self.dropped_logs > 0 {
-            self.say_what_was_dropped();
+            self.log_dropped_records();
         }
-        pipeline.left_out(self.dropped_spans, self.dropped_logs);
+        pipeline.count_dropped(self.dropped_spans, self.dropped_logs);
         let records = self.segment.spans.len().max(self.segment.logs.len());
         if records > 0 {
             let empty = Segment::empty(self.segment.resource.clone(), self.segment.trace_id);
             let segment = std::mem::replace(&mut self.segment, empty);
-            pipeline.submit(Arc::new(segment), self.room.weight(records));
+            pipeline.submit(Arc::new(segment), self.limits.weight(records));
         }
     }
 
-    fn end_all(&mut self, abort: Option<(&str, &str)>) {
+    fn end_open_spans(&mut self, abort: Option<(&str, &str)>) {
         let now = Instant::now();
         for span in (0..self.segment.spans.len() as u32).rev().map(SpanRef::from_index) {
-            let open = self.span(span).is_some_and(|span| span.duration == OPEN) && !self.has_failed(span);
+            let open = self.span(span).is_some_and(|span| span.duration == NOT_ENDED) && !self.has_failed(span);
             if let (true, Some((kind, message))) = (open, abort) {
                 self.fail(span, kind, message.to_owned());
             }
@@ -512,9 +512,9 @@ impl Recorder {
     }
 
     /// The last log record, beyond the limit, says how many there would have been.
-    fn say_what_was_dropped(&mut self) {
+    fn log_dropped_records(&mut self) {
         let body = format!("{} more log records of this request were left out", self.dropped_logs);
-        self.push_log(Severity::Warn, body, Attributes::default(), self.server);
+        self.push_log(Severity::Warn, body, Attributes::default(), self.server_span_id);
     }
 
     /// Writes a log record of the host's own, which no limit holds for.
@@ -536,10 +536,10 @@ impl Recorder {
             span_id,
             parent,
             parent_is_remote: false,
-            name: self.room.name(name),
+            name: self.limits.name(name),
             kind,
             start,
-            duration: OPEN,
+            duration: NOT_ENDED,
             attributes: Attributes::default(),
             dropped_attributes: 0,
             events: Vec::new(),
@@ -552,7 +552,7 @@ impl Recorder {
     }
 
     fn now(&self) -> SystemTime {
-        self.began.map_or_else(SystemTime::now, |(began, epoch)| epoch + began.elapsed())
+        self.started.map_or_else(SystemTime::now, |(started, epoch)| epoch + started.elapsed())
     }
 
     fn span(&self, span: SpanRef) -> Option<&Span> {

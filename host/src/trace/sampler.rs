@@ -4,7 +4,7 @@ use opentelemetry::trace::TraceId;
 
 use super::context::TraceContext;
 use super::identity;
-use super::settings::{Root, Sampler};
+use super::settings::{RootSampler, Sampler};
 
 impl Sampler {
     /// Whether a trace is recorded. A caller's decision holds where the sampler follows callers and this one decided,
@@ -17,12 +17,12 @@ impl Sampler {
     }
 }
 
-impl Root {
+impl RootSampler {
     fn samples(self, trace_id: TraceId) -> bool {
         match self {
-            Root::AlwaysOn => true,
-            Root::AlwaysOff => false,
-            Root::Ratio(ratio) => is_below(low_bits(trace_id), ratio),
+            RootSampler::AlwaysOn => true,
+            RootSampler::AlwaysOff => false,
+            RootSampler::Ratio(ratio) => is_below(low_bits(trace_id), ratio),
         }
     }
 }
@@ -57,15 +57,15 @@ mod tests {
 
     #[test]
     fn a_ratio_keeps_its_share() {
-        let kept = (0..10_000).filter(|_| Root::Ratio(0.25).samples(identity::trace_id())).count();
+        let kept = (0..10_000).filter(|_| RootSampler::Ratio(0.25).samples(identity::trace_id())).count();
         assert!((2_200..2_800).contains(&kept), "{kept}");
-        assert!(Root::Ratio(1.0).samples(TraceId::from(u128::MAX)));
-        assert!(!Root::Ratio(0.0).samples(TraceId::from(1_u128 << 80)));
+        assert!(RootSampler::Ratio(1.0).samples(TraceId::from(u128::MAX)));
+        assert!(!RootSampler::Ratio(0.0).samples(TraceId::from(1_u128 << 80)));
     }
 
     #[test]
     fn the_share_that_is_kept_does_not_depend_on_the_share_that_was_sampled() {
-        let sampled = std::iter::repeat_with(identity::trace_id).filter(|id| Root::Ratio(0.1).samples(*id));
+        let sampled = std::iter::repeat_with(identity::trace_id).filter(|id| RootSampler::Ratio(0.1).samples(*id));
         let kept = sampled.take(10_000).filter(|id| keeps(0.5, *id)).count();
         assert!((4_700..5_300).contains(&kept), "{kept}");
     }
@@ -76,27 +76,28 @@ mod tests {
         let check = |root, parent_based, caller: Option<&TraceContext>, expected| {
             assert_eq!(Sampler { root, parent_based }.samples(caller, false, id), expected);
         };
-        check(Root::AlwaysOff, true, Some(&caller(true)), true);
-        check(Root::AlwaysOn, true, Some(&caller(false)), false);
-        check(Root::AlwaysOn, true, None, true);
-        check(Root::AlwaysOff, false, Some(&caller(true)), false);
-        check(Root::AlwaysOn, false, Some(&caller(false)), true);
+        check(RootSampler::AlwaysOff, true, Some(&caller(true)), true);
+        check(RootSampler::AlwaysOn, true, Some(&caller(false)), false);
+        check(RootSampler::AlwaysOn, true, None, true);
+        check(RootSampler::AlwaysOff, false, Some(&caller(true)), false);
+        check(RootSampler::AlwaysOn, false, Some(&caller(false)), true);
         let undecided = TraceContext { undecided: true, ..caller(false) };
-        check(Root::AlwaysOn, true, Some(&undecided), true);
-        check(Root::AlwaysOff, true, Some(&undecided), false);
+        check(RootSampler::AlwaysOn, true, Some(&undecided), true);
+        check(RootSampler::AlwaysOff, true, Some(&undecided), false);
     }
 
     #[test]
     fn a_caller_without_a_span_may_deny_but_not_to_a_sampler_that_follows_nobody() {
-        let denied =
-            |parent_based| Sampler { root: Root::AlwaysOn, parent_based }.samples(None, true, identity::trace_id());
+        let denied = |parent_based| {
+            Sampler { root: RootSampler::AlwaysOn, parent_based }.samples(None, true, identity::trace_id())
+        };
         assert_eq!([denied(true), denied(false)], [false, true]);
     }
 
     proptest! {
         #[test]
         fn everybody_decides_alike_and_a_higher_ratio_takes_no_less(id: u128, one in 0.0..=1.0_f64, two in 0.0..=1.0_f64) {
-            let samples = |ratio| Root::Ratio(ratio).samples(TraceId::from(id));
+            let samples = |ratio| RootSampler::Ratio(ratio).samples(TraceId::from(id));
             prop_assert_eq!(samples(one), samples(one));
             prop_assert!(!samples(one.min(two)) || samples(one.max(two)));
         }

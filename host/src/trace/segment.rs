@@ -205,7 +205,7 @@ impl Segment {
 
 /// A segment on its way to everybody who reads segments.
 #[derive(Clone, Debug)]
-pub(super) struct Finished {
+pub(super) struct FinishedSegment {
     pub segment: Arc<Segment>,
     /// How many spans it counts as where spans are counted to bound memory.
     pub weight: usize,

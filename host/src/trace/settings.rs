@@ -53,7 +53,7 @@ pub struct Signal {
 
 /// Which traces are recorded, decided where a trace starts.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub enum Root {
+pub enum RootSampler {
     /// All.
     AlwaysOn,
     /// None.
@@ -66,7 +66,7 @@ pub enum Root {
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Sampler {
     /// What is decided for a trace that starts here.
-    pub root: Root,
+    pub root: RootSampler,
     /// Whether a caller's decision is followed where there is a caller.
     pub parent_based: bool,
 }
@@ -121,7 +121,7 @@ pub enum Propagator {
 
 /// Which finished traces are worth keeping.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Keep {
+pub struct TailPolicy {
     /// Those with an error.
     pub errors: bool,
     /// Those that took longer.
@@ -130,7 +130,7 @@ pub struct Keep {
     pub rate: f64,
 }
 
-impl Keep {
+impl TailPolicy {
     /// Whether a trace is kept for the sake of a request that ended like this.
     pub(super) fn keeps(&self, failed: bool, duration: Duration) -> bool {
         (self.errors && failed) || self.slower_than.is_some_and(|limit| duration > limit) || self.rate >= 1.0
@@ -162,7 +162,7 @@ pub struct Settings {
     /// How trace context travels, in this order.
     pub propagators: Vec<Propagator>,
     /// Which finished traces are kept; all where there is no rule.
-    pub keep: Option<Keep>,
+    pub tail_policy: Option<TailPolicy>,
     /// Whether responses name their trace in `traceresponse`.
     pub response_header: bool,
     /// How often metrics are exported.
@@ -213,13 +213,13 @@ impl Default for Settings {
             traces: signal.clone(),
             metrics: signal,
             logs,
-            sampler: Sampler { root: Root::AlwaysOn, parent_based: true },
+            sampler: Sampler { root: RootSampler::AlwaysOn, parent_based: true },
             batch: Batch { queue_size: 2048, export_size: 512, delay: Duration::from_secs(5) },
             log_batch: Batch { queue_size: 2048, export_size: 512, delay: Duration::from_secs(1) },
             limits: SpanLimits { attributes: 128, events: 128, event_attributes: 128, value_length: None },
             log_limits: AttributeLimits { count: 128, value_length: None },
             propagators: vec![Propagator::TraceContext, Propagator::Baggage],
-            keep: None,
+            tail_policy: None,
             response_header: true,
             metric_export_interval: Duration::from_secs(60),
             store_bytes: 64 << 20,

@@ -11,62 +11,62 @@ use std::time::Duration;
 use opentelemetry::trace::TraceId;
 
 use super::sampler;
-use super::segment::{Finished, Segment};
-use super::settings::Keep;
+use super::segment::{FinishedSegment, Segment};
+use super::settings::TailPolicy;
 
 /// How many traces that were kept are remembered.
-const REMEMBERED: usize = 4096;
+const MAX_KEPT_IDS: usize = 4096;
 
 /// Holds traces until they end.
 pub(super) struct TailSampler {
-    rule: Keep,
+    policy: TailPolicy,
     /// The most spans that are held.
     capacity: usize,
     /// How many requests of each trace are being served.
     open: HashMap<TraceId, usize>,
-    held: HashMap<TraceId, Held>,
+    held: HashMap<TraceId, HeldTrace>,
     /// Traces in the order in which they were first held, with their numbers. Some may be decided already.
     order: VecDeque<(TraceId, u64)>,
-    next: u64,
+    next_number: u64,
     weight: usize,
     kept: HashSet<TraceId>,
     /// Those, in the order in which it was decided.
     decisions: VecDeque<TraceId>,
 }
 
-struct Held {
+struct HeldTrace {
     /// Tells this holding of a trace from another one of the same trace.
     number: u64,
-    segments: Vec<Finished>,
+    segments: Vec<FinishedSegment>,
 }
 
 impl TailSampler {
-    pub fn new(rule: Keep, capacity: usize) -> TailSampler {
+    pub fn new(policy: TailPolicy, capacity: usize) -> TailSampler {
         TailSampler {
-            rule,
+            policy,
             capacity,
             open: HashMap::new(),
             held: HashMap::new(),
             order: VecDeque::new(),
-            next: 0,
+            next_number: 0,
             weight: 0,
             kept: HashSet::new(),
             decisions: VecDeque::new(),
         }
     }
 
-    /// A request of a sampled trace begins to be served. Its segment must come to [`TailSampler::take`] when it has ended.
+    /// A request of a sampled trace begins to be served. Its segment must come to [`TailSampler::end`] when it has ended.
     pub fn begin(&mut self, trace: TraceId) {
         *self.open.entry(trace).or_default() += 1;
     }
 
     /// Takes a segment and gives back those whose traces are decided to be kept.
-    pub fn take(&mut self, finished: Finished) -> Vec<Finished> {
+    pub fn end(&mut self, finished: FinishedSegment) -> Vec<FinishedSegment> {
         let trace = finished.segment.trace_id;
         if !finished.segment.sampled {
             return vec![finished];
         }
-        let ends = self.has_ended(trace);
+        let ends = self.end_request(trace);
         if self.kept.contains(&trace) {
             return vec![finished];
         }
@@ -78,7 +78,7 @@ impl TailSampler {
             if kept {
                 self.remember(trace);
             }
-            out.extend(outcome(kept, segments));
+            out.extend(exported(kept, segments));
         }
         while self.weight > self.capacity {
             let Some((oldest, number)) = self.order.pop_front() else { break };
@@ -91,7 +91,7 @@ impl TailSampler {
     }
 
     /// Counts a request that ended. Whether it was the last one of its trace.
-    fn has_ended(&mut self, trace: TraceId) -> bool {
+    fn end_request(&mut self, trace: TraceId) -> bool {
         match self.open.get_mut(&trace) {
             Some(open) if *open > 1 => {
                 *open -= 1;
@@ -105,20 +105,20 @@ impl TailSampler {
     }
 
     /// Gives back everything that is held, when the host stops.
-    pub fn flush(&mut self) -> Vec<Finished> {
+    pub fn flush(&mut self) -> Vec<FinishedSegment> {
         self.weight = 0;
         self.order.clear();
         self.held.drain().flat_map(|(_, held)| held.segments).collect()
     }
 
-    fn hold(&mut self, trace: TraceId, finished: Finished) {
+    fn hold(&mut self, trace: TraceId, finished: FinishedSegment) {
         self.weight += finished.weight;
         if let Some(held) = self.held.get_mut(&trace) {
             return held.segments.push(finished);
         }
-        self.next += 1;
-        self.held.insert(trace, Held { number: self.next, segments: vec![finished] });
-        self.order.push_back((trace, self.next));
+        self.next_number += 1;
+        self.held.insert(trace, HeldTrace { number: self.next_number, segments: vec![finished] });
+        self.order.push_back((trace, self.next_number));
         // What was decided meanwhile leaves the order from time to time, lest it grow for ever.
         if self.order.len() > 2 * self.held.len() + 64 {
             let held = &self.held;
@@ -126,7 +126,7 @@ impl TailSampler {
         }
     }
 
-    fn release(&mut self, trace: TraceId) -> Vec<Finished> {
+    fn release(&mut self, trace: TraceId) -> Vec<FinishedSegment> {
         let segments = self.held.remove(&trace).map(|held| held.segments).unwrap_or_default();
         self.weight -= segments.iter().map(|finished| finished.weight).sum::<usize>();
         segments
@@ -136,23 +136,23 @@ impl TailSampler {
         if self.kept.insert(trace) {
             self.decisions.push_back(trace);
         }
-        if self.decisions.len() > REMEMBERED
+        if self.decisions.len() > MAX_KEPT_IDS
             && let Some(oldest) = self.decisions.pop_front()
         {
             self.kept.remove(&oldest);
         }
     }
 
-    fn keeps(&self, trace: TraceId, segments: &[Finished]) -> bool {
-        let by_rule = |Finished { segment, .. }: &Finished| {
-            self.rule.keeps(segment.has_error(), segment.root().map_or(Duration::ZERO, |root| root.duration))
+    fn keeps(&self, trace: TraceId, segments: &[FinishedSegment]) -> bool {
+        let by_policy = |FinishedSegment { segment, .. }: &FinishedSegment| {
+            self.policy.keeps(segment.has_error(), segment.root().map_or(Duration::ZERO, |root| root.duration))
         };
-        segments.iter().any(by_rule) || sampler::keeps(self.rule.rate, trace)
+        segments.iter().any(by_policy) || sampler::keeps(self.policy.rate, trace)
     }
 }
 
 /// Log records are not sampled: they go out without their spans.
-fn outcome(kept: bool, segments: Vec<Finished>) -> Vec<Finished> {
+fn exported(kept: bool, segments: Vec<FinishedSegment>) -> Vec<FinishedSegment> {
     if kept {
         segments
     } else {
@@ -160,8 +160,8 @@ fn outcome(kept: bool, segments: Vec<Finished>) -> Vec<Finished> {
     }
 }
 
-fn only_logs(finished: Finished) -> Finished {
-    let Finished { segment, weight } = finished;
+fn only_logs(finished: FinishedSegment) -> FinishedSegment {
+    let FinishedSegment { segment, weight } = finished;
     let spans = Vec::new();
     let logs = Segment {
         sampled: false,
@@ -172,7 +172,7 @@ fn only_logs(finished: Finished) -> Finished {
         shared: segment.shared.clone(),
         logs: segment.logs.clone(),
     };
-    Finished { segment: Arc::new(logs), weight }
+    FinishedSegment { segment: Arc::new(logs), weight }
 }
 
 #[cfg(test)]
@@ -183,25 +183,25 @@ mod tests {
     use crate::trace::segment::{Severity, Status};
     use crate::trace::tests::{log, segment, span};
 
-    fn tail_sampler(rule: Keep) -> TailSampler {
-        TailSampler::new(rule, 1000)
+    fn tail_sampler(policy: TailPolicy) -> TailSampler {
+        TailSampler::new(policy, 1000)
     }
 
     /// One that serves so many requests of trace 1.
-    fn serving(rule: Keep, open: usize) -> TailSampler {
-        let mut tail_sampler = tail_sampler(rule);
+    fn serving(policy: TailPolicy, open: usize) -> TailSampler {
+        let mut tail_sampler = tail_sampler(policy);
         (0..open).for_each(|_| tail_sampler.begin(TraceId::from(1_u128)));
         tail_sampler
     }
 
-    const NOTHING: Keep = Keep { errors: false, slower_than: None, rate: 0.0 };
-    const ERRORS: Keep = Keep { errors: true, ..NOTHING };
+    const NOTHING: TailPolicy = TailPolicy { errors: false, slower_than: None, rate: 0.0 };
+    const ERRORS: TailPolicy = TailPolicy { errors: true, ..NOTHING };
 
     /// A segment of trace 1.
-    fn finished(change: impl FnOnce(&mut Segment)) -> Finished {
+    fn finished(change: impl FnOnce(&mut Segment)) -> FinishedSegment {
         let mut made = segment("shop", 1, vec![span(1, 0, "work", SpanKind::Server)]);
         change(&mut made);
-        Finished { segment: Arc::new(made), weight: 1 }
+        FinishedSegment { segment: Arc::new(made), weight: 1 }
     }
 
     fn fail(segment: &mut Segment) {
@@ -211,9 +211,9 @@ mod tests {
     #[test]
     fn a_trace_is_held_until_its_last_request_ends_and_then_kept_whole() {
         let mut tail_sampler = serving(ERRORS, 3);
-        assert!(tail_sampler.take(finished(fail)).is_empty());
-        assert!(tail_sampler.take(finished(|_| ())).is_empty());
-        assert_eq!(tail_sampler.take(finished(|_| ())).len(), 3);
+        assert!(tail_sampler.end(finished(fail)).is_empty());
+        assert!(tail_sampler.end(finished(|_| ())).is_empty());
+        assert_eq!(tail_sampler.end(finished(|_| ())).len(), 3);
         assert_eq!(tail_sampler.weight, 0);
         assert!(tail_sampler.open.is_empty());
     }
@@ -221,15 +221,15 @@ mod tests {
     #[test]
     fn the_last_request_may_be_the_one_that_counts() {
         let mut tail_sampler = serving(ERRORS, 2);
-        assert!(tail_sampler.take(finished(|_| ())).is_empty(), "another request of the trace is being served");
-        assert_eq!(tail_sampler.take(finished(fail)).len(), 2);
+        assert!(tail_sampler.end(finished(|_| ())).is_empty(), "another request of the trace is being served");
+        assert_eq!(tail_sampler.end(finished(fail)).len(), 2);
     }
 
     #[test]
     fn what_no_rule_keeps_is_dropped_but_for_its_log_records() {
         let mut tail_sampler = serving(ERRORS, 2);
-        assert!(tail_sampler.take(finished(|segment| segment.logs.push(log(Severity::Info, "hello")))).is_empty());
-        let out = tail_sampler.take(finished(|_| ()));
+        assert!(tail_sampler.end(finished(|segment| segment.logs.push(log(Severity::Info, "hello")))).is_empty());
+        let out = tail_sampler.end(finished(|_| ()));
         assert_eq!(out.len(), 1);
         assert!(out[0].segment.spans.is_empty() && !out[0].segment.logs.is_empty());
     }
@@ -237,17 +237,17 @@ mod tests {
     #[test]
     fn slow_traces_and_a_share_of_the_rest_are_kept() {
         let slow = |segment: &mut Segment| segment.spans[0].duration = Duration::from_millis(300);
-        let rule = Keep { slower_than: Some(Duration::from_millis(250)), ..NOTHING };
-        assert_eq!(serving(rule, 1).take(finished(slow)).len(), 1);
-        assert_eq!(serving(rule, 1).take(finished(|_| ())).len(), 0);
-        assert_eq!(serving(Keep { rate: 1.0, ..NOTHING }, 1).take(finished(|_| ())).len(), 1);
+        let policy = TailPolicy { slower_than: Some(Duration::from_millis(250)), ..NOTHING };
+        assert_eq!(serving(policy, 1).end(finished(slow)).len(), 1);
+        assert_eq!(serving(policy, 1).end(finished(|_| ())).len(), 0);
+        assert_eq!(serving(TailPolicy { rate: 1.0, ..NOTHING }, 1).end(finished(|_| ())).len(), 1);
     }
 
     #[test]
     fn of_a_trace_that_is_kept_so_is_what_comes_later_and_of_one_that_is_dropped_what_the_rule_keeps() {
         let next = |tail_sampler: &mut TailSampler, change: fn(&mut Segment)| {
             tail_sampler.begin(TraceId::from(1_u128));
-            tail_sampler.take(finished(change)).len()
+            tail_sampler.end(finished(change)).len()
         };
         let mut kept = tail_sampler(ERRORS);
         assert_eq!([next(&mut kept, fail), next(&mut kept, |_| ())], [1, 1]);
@@ -262,7 +262,7 @@ mod tests {
         for trace in 1..1000_u128 {
             (0..2).for_each(|_| tail_sampler.begin(TraceId::from(trace)));
             let made = segment("shop", trace, vec![span(2, 1, "work", SpanKind::Server)]);
-            out += tail_sampler.take(Finished { segment: Arc::new(made), weight: 1 }).len();
+            out += tail_sampler.end(FinishedSegment { segment: Arc::new(made), weight: 1 }).len();
         }
         assert_eq!(out, 989);
         assert!(tail_sampler.held.len() == 10 && tail_sampler.order.len() < 100);

@@ -13,31 +13,31 @@ use std::time::{Duration, Instant};
 use opentelemetry::trace::{SpanId, TraceId};
 use tokio::sync::oneshot;
 
-use super::segment::{Finished, Segment};
+use super::segment::{FinishedSegment, Segment};
 use super::tree::{self, TreeDetail};
 
 /// Segments that wait for the thread. What comes when there are more is not printed.
-const WAITING: usize = 1024;
+const CHANNEL_CAPACITY: usize = 1024;
 /// The most that waits and is held together, counted as queues count it. What comes when there is more is not printed.
-const ROOM: usize = 16_384;
+const MAX_WEIGHT: usize = 16_384;
 /// How long a trace from outside waits for the rest of it.
-const LINGER: Duration = Duration::from_millis(200);
+const REMOTE_PARENT_DELAY: Duration = Duration::from_millis(200);
 /// How long the parts of a trace wait for its end, which never comes where it was dropped.
-const PATIENCE: Duration = Duration::from_secs(30);
+const PENDING_TIMEOUT: Duration = Duration::from_secs(30);
 /// The most that is held together, counted the same: half of the room, so that there is always some for what comes.
-const HELD: usize = ROOM / 2;
+const MAX_PENDING: usize = MAX_WEIGHT / 2;
 
 /// The way to the thread.
 pub(super) struct Terminal {
     sender: SyncSender<Message>,
     /// What is on the way to the thread or held by it.
-    taken: Arc<AtomicUsize>,
+    in_use: Arc<AtomicUsize>,
     /// Segments that found it too busy.
     unprinted: AtomicU64,
 }
 
 enum Message {
-    Finished(Finished),
+    Finished(FinishedSegment),
     /// Print what is held, then answer.
     Flush(oneshot::Sender<()>),
 }
@@ -45,24 +45,24 @@ enum Message {
 impl Terminal {
     /// Starts the thread, which ends when the terminal is dropped.
     pub fn start(out: Box<dyn Write + Send>, detail: TreeDetail) -> std::io::Result<Terminal> {
-        let (sender, receiver) = sync_channel(WAITING);
-        let taken = Arc::<AtomicUsize>::default();
-        let printer = Printer { out, detail, pending: HashMap::new(), held: 0, taken: taken.clone() };
+        let (sender, receiver) = sync_channel(CHANNEL_CAPACITY);
+        let in_use = Arc::<AtomicUsize>::default();
+        let printer = Printer { out, detail, pending: HashMap::new(), held: 0, in_use: in_use.clone() };
         std::thread::Builder::new().name("trace printer".to_owned()).spawn(move || printer.run(&receiver))?;
-        Ok(Terminal { sender, taken, unprinted: AtomicU64::new(0) })
+        Ok(Terminal { sender, in_use, unprinted: AtomicU64::new(0) })
     }
 
     /// Hands a segment over, unless the thread is too busy.
-    pub fn print(&self, finished: &Finished) {
+    pub fn print(&self, finished: &FinishedSegment) {
         let weight = finished.weight;
-        let fits = self.taken.fetch_add(weight, Ordering::Relaxed) + weight <= ROOM;
+        let fits = self.in_use.fetch_add(weight, Ordering::Relaxed) + weight <= MAX_WEIGHT;
         // Where the thread has ended, nobody reads what it prints.
         let sent = match fits.then(|| self.sender.try_send(Message::Finished(finished.clone()))) {
             Some(Ok(())) => return,
             Some(Err(TrySendError::Disconnected(_))) => true,
             Some(Err(TrySendError::Full(_))) | None => false,
         };
-        self.taken.fetch_sub(weight, Ordering::Relaxed);
+        self.in_use.fetch_sub(weight, Ordering::Relaxed);
         if !sent && self.unprinted.fetch_add(1, Ordering::Relaxed) == 0 {
             tracing::warn!("traces are finished faster than they are printed; some are left out");
         }
@@ -85,7 +85,7 @@ struct Printer {
     detail: TreeDetail,
     pending: HashMap<TraceId, Pending>,
     held: usize,
-    taken: Arc<AtomicUsize>,
+    in_use: Arc<AtomicUsize>,
 }
 
 struct Pending {
@@ -100,7 +100,7 @@ impl Printer {
     fn run(mut self, receiver: &Receiver<Message>) {
         loop {
             let next = self.pending.values().map(|pending| pending.due).min();
-            let wait = next.map_or(PATIENCE, |due| due.saturating_duration_since(Instant::now()));
+            let wait = next.map_or(PENDING_TIMEOUT, |due| due.saturating_duration_since(Instant::now()));
             let printed = match receiver.recv_timeout(wait) {
                 Ok(Message::Finished(finished)) => self.take(finished),
                 Ok(Message::Flush(done)) => {
@@ -117,19 +117,22 @@ impl Printer {
         }
     }
 
-    fn take(&mut self, Finished { segment, weight }: Finished) -> std::io::Result<()> {
+    fn take(&mut self, FinishedSegment { segment, weight }: FinishedSegment) -> std::io::Result<()> {
         let (trace, ends) = (segment.trace_id, segment.is_local_root());
         let starts = segment.root().is_none_or(|root| root.parent == SpanId::INVALID);
         let now = Instant::now();
-        let pending =
-            self.pending.entry(trace).or_insert(Pending { segments: Vec::new(), weight: 0, due: now + PATIENCE });
+        let pending = self.pending.entry(trace).or_insert(Pending {
+            segments: Vec::new(),
+            weight: 0,
+            due: now + PENDING_TIMEOUT,
+        });
         pending.segments.push(segment);
         pending.weight += weight;
         self.held += weight;
         if ends {
-            pending.due = if starts { now } else { now + LINGER };
+            pending.due = if starts { now } else { now + REMOTE_PARENT_DELAY };
         }
-        match (self.held > HELD, starts) {
+        match (self.held > MAX_PENDING, starts) {
             (true, _) => self.print_due(None),
             (false, true) => self.print_due(Some(now)),
             (false, false) => Ok(()),
@@ -144,7 +147,7 @@ impl Printer {
         for pending in due {
             self.held -= pending.weight;
             self.out.write_all(tree::render(&pending.segments, self.detail).as_bytes())?;
-            self.taken.fetch_sub(pending.weight, Ordering::Relaxed);
+            self.in_use.fetch_sub(pending.weight, Ordering::Relaxed);
         }
         self.out.flush()
     }
@@ -180,12 +183,12 @@ mod tests {
         let unread = pipe.lock().unwrap();
         for trace in 1..=200 {
             let segment = Arc::new(segment("shop", trace, vec![span(1, 0, "large", SpanKind::Server)]));
-            terminal.print(&Finished { segment, weight: 500 });
+            terminal.print(&FinishedSegment { segment, weight: 500 });
         }
-        let fits = (ROOM / 500) as u64;
+        let fits = (MAX_WEIGHT / 500) as u64;
         assert_eq!(terminal.unprinted.load(Ordering::Relaxed), 200 - fits);
         drop(unread);
         terminal.flush().await;
-        assert_eq!(terminal.taken.load(Ordering::Relaxed), 0);
+        assert_eq!(terminal.in_use.load(Ordering::Relaxed), 0);
     }
 }

@@ -14,7 +14,7 @@ use super::printers::Printers;
 use super::propagation::Propagators;
 use super::resource::Resource;
 use super::segment::{LogRecord, Segment, Severity, Span, SpanRef, Status};
-use super::settings::{AttributeLimits, Exporter, Keep, Root, Settings, SpanLimits};
+use super::settings::{AttributeLimits, Exporter, RootSampler, Settings, SpanLimits, TailPolicy};
 use super::store::TraceQuery;
 
 /// A span that took a millisecond; a parent of 0 is none.
@@ -129,7 +129,7 @@ async fn a_recorder_that_is_dropped_says_that_the_request_was_cancelled() {
 
 #[tokio::test]
 async fn what_is_not_sampled_leaves_nothing_but_passes_its_context_on() {
-    let pipeline = stored(|settings| settings.sampler.root = Root::AlwaysOff);
+    let pipeline = stored(|settings| settings.sampler.root = RootSampler::AlwaysOff);
     let mut recorder = pipeline.record(&shop(), &caller(false), "GET /", SpanKind::Server);
     let span = recorder.start("inner", SpanKind::Internal, recorder.server());
     assert_eq!(span, SpanRef::NONE);
@@ -161,7 +161,7 @@ async fn limits_hold_and_what_is_over_them_is_counted_on_the_span() {
     let attributes = || ["a", "b", "c"].map(|key| Attribute::new(key, "text"));
     let mut recorder = pipeline.record(&shop(), &Incoming::default(), "GET /", SpanKind::Server);
     let server = recorder.server();
-    recorder.set_all(server, attributes());
+    recorder.set_guest_attributes(server, attributes());
     recorder.set(server, "d", 1);
     recorder.event(server, "one", attributes());
     recorder.event(server, "two", attributes());
@@ -200,7 +200,7 @@ async fn what_the_host_says_stands_however_much_a_guest_has_recorded() {
     let server = recorder.server();
     let large = "x".repeat(1 << 20);
     for key in ["a", "b", "c", "d", "e"] {
-        recorder.set_all(server, [Attribute::new(key, &large)]);
+        recorder.set_guest_attributes(server, [Attribute::new(key, &large)]);
     }
     for _ in 0..2000 {
         recorder.log(server, Severity::Info, "x".repeat(4096), []);
@@ -208,7 +208,7 @@ async fn what_the_host_says_stands_however_much_a_guest_has_recorded() {
     let prepared = [Attribute::new("http.route", "/")].into_iter().collect();
     recorder.set_prepared(server, &prepared);
     recorder.set(server, "http.response.status_code", 500);
-    recorder.exception(server, "no shelf".to_owned(), &[Attribute::new("exception.type", "panic")]);
+    recorder.record_exception(server, "no shelf".to_owned(), &[Attribute::new("exception.type", "panic")]);
     recorder.fail(server, "wasm_trap", String::new());
     recorder.finish(None);
     let segment = only(&pipeline);
@@ -225,8 +225,8 @@ async fn what_the_host_says_stands_however_much_a_guest_has_recorded() {
 
 #[tokio::test]
 async fn a_tail_rule_decides_for_all_services_of_a_trace() {
-    let keep = Keep { errors: true, slower_than: None, rate: 0.0 };
-    let pipeline = stored(|settings| settings.keep = Some(keep));
+    let policy = TailPolicy { errors: true, slower_than: None, rate: 0.0 };
+    let pipeline = stored(|settings| settings.tail_policy = Some(policy));
     for fails in [false, true] {
         let outer = pipeline.record(&shop(), &Incoming::default(), "GET /", SpanKind::Server);
         let incoming = Incoming { parent: Some(outer.context_of(outer.server())), ..Incoming::default() };
@@ -292,8 +292,8 @@ async fn log_records_are_printed_where_the_settings_say_so_whatever_becomes_of_t
         let print = move |segment: &Segment| {
             kept.lock().unwrap().extend(segment.logs.iter().map(|record| record.body.clone()));
         };
-        let keep = Keep { errors: true, slower_than: None, rate: 0.0 };
-        let mut settings = Settings { store_bytes: 0, keep: Some(keep), ..Settings::default() };
+        let policy = TailPolicy { errors: true, slower_than: None, rate: 0.0 };
+        let mut settings = Settings { store_bytes: 0, tail_policy: Some(policy), ..Settings::default() };
         settings.traces.exporters.clear();
         settings.metrics.exporters.clear();
         settings.logs.exporters = exporters;
@@ -321,7 +321,7 @@ async fn no_guest_pushes_out_what_the_host_says_and_log_records_have_limits_of_t
     let mut recorder = pipeline.record(&shop(), &Incoming::default(), "GET /", SpanKind::Server);
     let server = recorder.server();
     recorder.set_shared_attributes(given());
-    recorder.set_all(server, given());
+    recorder.set_guest_attributes(server, given());
     recorder.set(server, "http.response.status_code", 200);
     recorder.log(server, Severity::Info, "hello".to_owned(), given());
     recorder.finish(None);
@@ -335,8 +335,8 @@ async fn no_guest_pushes_out_what_the_host_says_and_log_records_have_limits_of_t
 
 #[tokio::test]
 async fn a_tail_rule_waits_for_every_request_of_a_trace_that_is_served_here() {
-    let keep = Keep { errors: true, slower_than: None, rate: 0.0 };
-    let pipeline = stored(|settings| settings.keep = Some(keep));
+    let policy = TailPolicy { errors: true, slower_than: None, rate: 0.0 };
+    let pipeline = stored(|settings| settings.tail_policy = Some(policy));
     let [first, mut last] = [1, 2].map(|_| pipeline.record(&shop(), &caller(true), "GET /", SpanKind::Server));
     first.finish(None);
     last.fail(last.server(), "500", "no".to_owned());
@@ -347,12 +347,12 @@ async fn a_tail_rule_waits_for_every_request_of_a_trace_that_is_served_here() {
 
 #[tokio::test]
 async fn under_a_tail_rule_only_what_a_request_does_itself_is_sure_to_be_kept() {
-    let keep = Keep { errors: true, slower_than: Some(Duration::from_millis(250)), rate: 0.5 };
+    let policy = TailPolicy { errors: true, slower_than: Some(Duration::from_millis(250)), rate: 0.5 };
     let (slow, fast) = (Duration::from_millis(251), Duration::from_millis(1));
-    let pipeline = stored(|settings| settings.keep = Some(keep));
-    assert!(pipeline.is_sure_to_keep(true, fast) && pipeline.is_sure_to_keep(false, slow));
-    assert!(!pipeline.is_sure_to_keep(false, fast));
-    assert!(stored(|_| ()).is_sure_to_keep(false, fast));
+    let pipeline = stored(|settings| settings.tail_policy = Some(policy));
+    assert!(pipeline.is_certainly_exported(true, fast) && pipeline.is_certainly_exported(false, slow));
+    assert!(!pipeline.is_certainly_exported(false, fast));
+    assert!(stored(|_| ()).is_certainly_exported(false, fast));
 }
 
 #[tokio::test]
@@ -365,7 +365,7 @@ async fn a_caller_that_denies_without_a_span_is_not_recorded() {
 
 #[tokio::test]
 async fn that_a_caller_debugs_a_trace_is_passed_on_where_the_trace_is_recorded() {
-    for (root, passed) in [(Root::AlwaysOn, true), (Root::AlwaysOff, false)] {
+    for (root, passed) in [(RootSampler::AlwaysOn, true), (RootSampler::AlwaysOff, false)] {
         let pipeline = stored(|settings| settings.sampler = super::settings::Sampler { root, parent_based: false });
         let parent = caller(true).parent.map(|parent| TraceContext { debug: true, ..parent });
         let incoming = Incoming { parent, ..Incoming::default() };

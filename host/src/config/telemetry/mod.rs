@@ -20,7 +20,7 @@ pub(super) use self::strict::is_strict;
 pub use self::summary::summary;
 use self::variables::{Result, Variables, entries, pair};
 use super::environment::Environment;
-use crate::trace::{AttributeLimits, Batch, Exporter, Propagator, Root, Sampler, Settings, Signal, SpanLimits};
+use crate::trace::{AttributeLimits, Batch, Exporter, Propagator, RootSampler, Sampler, Settings, Signal, SpanLimits};
 
 /// The attribute that says which deployment a service belongs to.
 const DEPLOYMENT: &str = "deployment.environment.name";
@@ -50,7 +50,7 @@ fn read_settings(read: &Variables<'_>) -> Result<Settings> {
         limits: limits(read, standard.limits),
         log_limits: log_limits(read, standard.log_limits),
         propagators: propagators(read, standard.propagators),
-        keep: None,
+        tail_policy: None,
         response_header: standard.response_header,
         metric_export_interval: read.some_millis("OTEL_METRIC_EXPORT_INTERVAL", standard.metric_export_interval),
         store_bytes: standard.store_bytes,
@@ -113,7 +113,7 @@ fn sampler(read: &Variables<'_>, standard: Sampler) -> Sampler {
     let mut sampler = read
         .read("OTEL_TRACES_SAMPLER", help, "parentbased_always_on", |text| sampler_named(&text.to_ascii_lowercase()))
         .unwrap_or(standard);
-    if let Root::Ratio(ratio) = &mut sampler.root {
+    if let RootSampler::Ratio(ratio) = &mut sampler.root {
         let within = |text: &str| text.parse::<f64>().ok().filter(|ratio| (0.0..=1.0).contains(ratio));
         let given = read.read("OTEL_TRACES_SAMPLER_ARG", "write a number from 0 to 1", "1", within);
         *ratio = given.unwrap_or(*ratio);
@@ -127,9 +127,9 @@ fn sampler_named(text: &str) -> Option<Sampler> {
         None => (false, text),
     };
     let root = match root {
-        "always_on" => Root::AlwaysOn,
-        "always_off" => Root::AlwaysOff,
-        "traceidratio" => Root::Ratio(1.0),
+        "always_on" => RootSampler::AlwaysOn,
+        "always_off" => RootSampler::AlwaysOff,
+        "traceidratio" => RootSampler::Ratio(1.0),
         _ => return None,
     };
     Some(Sampler { root, parent_based })

@@ -1,7 +1,7 @@
 //! What telemetry does, in one line, for whoever starts the host.
 
 use super::propagator_name;
-use crate::trace::{Batch, Exporter, Keep, Otlp, Protocol, Root, Sampler, Settings, Signal, SpanLimits};
+use crate::trace::{Batch, Exporter, Otlp, Protocol, RootSampler, Sampler, Settings, Signal, SpanLimits, TailPolicy};
 
 /// The settings in one line, for whoever starts the host.
 pub fn summary(settings: &Settings) -> String {
@@ -10,7 +10,7 @@ pub fn summary(settings: &Settings) -> String {
     }
     let named = signals(settings).map(|(name, signal)| format!("{name} {}", destination(signal)));
     let mut parts = vec![named.join(", "), format!("sampler {}", sampler_name(settings.sampler))];
-    parts.extend(settings.keep.as_ref().map(kept));
+    parts.extend(settings.tail_policy.as_ref().map(kept));
     let propagators: Vec<_> = settings.propagators.iter().map(|propagator| propagator_name(*propagator)).collect();
     parts.push(format!(
         "propagators {}",
@@ -49,15 +49,15 @@ fn destination(signal: &Signal) -> String {
 
 fn sampler_name(sampler: Sampler) -> String {
     let root = match sampler.root {
-        Root::AlwaysOn => "always_on".to_owned(),
-        Root::AlwaysOff => "always_off".to_owned(),
-        Root::Ratio(ratio) => format!("traceidratio({ratio})"),
+        RootSampler::AlwaysOn => "always_on".to_owned(),
+        RootSampler::AlwaysOff => "always_off".to_owned(),
+        RootSampler::Ratio(ratio) => format!("traceidratio({ratio})"),
     };
     if sampler.parent_based { format!("parentbased_{root}") } else { root }
 }
 
 /// The tail rule in words.
-fn kept(keep: &Keep) -> String {
+fn kept(keep: &TailPolicy) -> String {
     let errors = keep.errors.then(|| "errors".to_owned());
     let slow = keep.slower_than.map(|limit| format!("what is slower than {limit:?}"));
     let rest = (keep.rate > 0.0).then(|| format!("{} of the rest", keep.rate));
@@ -123,8 +123,8 @@ mod tests {
     #[test]
     fn the_summary_says_what_is_kept_and_how_much_is_held_and_sent() {
         let mut settings = Settings::default();
-        let keep = Keep { errors: true, slower_than: Some(Duration::from_millis(250)), rate: 0.1 };
-        settings.keep = Some(keep);
+        let policy = TailPolicy { errors: true, slower_than: Some(Duration::from_millis(250)), rate: 0.1 };
+        settings.tail_policy = Some(policy);
         settings.batch.queue_size = 9;
         settings.metrics.otlp.timeout = Duration::from_millis(1500);
         settings.limits.attributes = 5;
@@ -138,7 +138,7 @@ mod tests {
         ] {
             assert!(line.contains(part), "{line}");
         }
-        assert_eq!(kept(&Keep { errors: false, slower_than: None, ..keep }), "keeps 0.1 of the rest");
+        assert_eq!(kept(&TailPolicy { errors: false, slower_than: None, ..policy }), "keeps 0.1 of the rest");
     }
 
     #[test]

@@ -51,7 +51,7 @@ fn everything_else_is_read_too() {
     assert!(settings.metrics.exporters.is_empty());
     assert_eq!(settings.traces.otlp.headers, [("api-key".into(), "a b".into()), ("x".into(), "1".into())]);
     assert_eq!(settings.traces.otlp.timeout, Duration::from_millis(250));
-    assert_eq!(settings.sampler, Sampler { root: Root::Ratio(0.25), parent_based: false });
+    assert_eq!(settings.sampler, Sampler { root: RootSampler::Ratio(0.25), parent_based: false });
     assert_eq!((settings.batch.queue_size, settings.batch.export_size), (10, 10));
     assert_eq!((settings.log_batch.queue_size, settings.log_batch.export_size), (2048, 20));
     assert_eq!((settings.batch.delay, settings.log_batch.delay), (Duration::from_secs(5), Duration::ZERO));
@@ -102,7 +102,7 @@ fn an_invalid_value_counts_as_not_set_and_is_said() {
 fn an_argument_out_of_range_is_one_that_is_not_given() {
     for argument in ["2", "-0.1", "NaN", "inf", "half"] {
         let pairs = [("OTEL_TRACES_SAMPLER", "traceidratio"), ("OTEL_TRACES_SAMPLER_ARG", argument)];
-        assert_eq!(read(&pairs).unwrap().sampler, Sampler { root: Root::Ratio(1.0), parent_based: false });
+        assert_eq!(read(&pairs).unwrap().sampler, Sampler { root: RootSampler::Ratio(1.0), parent_based: false });
         let said = ignored(&Environment::from_pairs(pairs));
         assert!(said.len() == 1 && said[0].contains(&format!("SAMPLER_ARG={argument}; ")), "{said:?}");
         // Whoever asks for a sampler without an argument gets no warning.
@@ -311,7 +311,7 @@ fn words_are_the_same_in_any_case() {
     assert_eq!(settings.traces.exporters, [Exporter::Otlp, Exporter::Console]);
     assert!(settings.logs.exporters.is_empty());
     assert!(settings.traces.otlp.gzip && settings.traces.otlp.endpoint.ends_with("/v1/traces"));
-    assert_eq!(settings.sampler, Sampler { root: Root::Ratio(0.5), parent_based: true });
+    assert_eq!(settings.sampler, Sampler { root: RootSampler::Ratio(0.5), parent_based: true });
     assert_eq!(settings.propagators, [Propagator::B3, Propagator::TraceContext]);
 }
 

@@ -84,7 +84,7 @@ fn record(recorder: &mut Recorder, span: tracing::SpanData) {
     let Some(span_id) = span_id(&context.span_id) else { return };
     let is_same_trace = trace_id(&context.trace_id) == Some(recorder.trace_id());
     // In a trace of its own, the guest's parent may be another of its spans, which stands here as well.
-    let parent = self::span_id(&span.parent_span_id).filter(|parent| is_same_trace || recorder.knows(*parent));
+    let parent = self::span_id(&span.parent_span_id).filter(|parent| is_same_trace || recorder.contains_span(*parent));
     let mut attributes = GivenAttributes::parse(span.attributes);
     add_scope(&mut attributes, Some(span.instrumentation_scope));
     let links = span.links.into_iter().filter_map(link).collect::<Vec<_>>();
@@ -95,7 +95,7 @@ fn record(recorder: &mut Recorder, span: tracing::SpanData) {
         .collect();
     recorder.add_ended(EndedSpan {
         span_id,
-        parent: parent.unwrap_or(recorder.server_id()),
+        parent: parent.unwrap_or(recorder.server_span_id()),
         name: span.name,
         kind: kind(span.span_kind),
         start: time(span.start_time),
@@ -199,8 +199,8 @@ impl StoreData {
         add_scope(&mut attributes, record.instrumentation_scope);
         let span = record.span_id.as_deref().and_then(span_id);
         request.recorder.with(|recorder| {
-            let span = span.unwrap_or(recorder.server_id());
-            recorder.log_under(span, severity, body, attributes.lend(), time);
+            let span = span.unwrap_or(recorder.server_span_id());
+            recorder.log_under_id(span, severity, body, attributes.lend(), time);
         });
     }
 }

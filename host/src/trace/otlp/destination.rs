@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use crate::trace::settings::Otlp;
 
 /// Where traces can be seen without a collector, as soon as that is known.
-pub(in crate::trace) type TracePlace = Arc<OnceLock<String>>;
+pub(in crate::trace) type TraceViewHint = Arc<OnceLock<String>>;
 
 /// What is to be said of an export that failed.
 #[derive(Debug, PartialEq, Eq)]
@@ -28,7 +28,7 @@ pub(super) struct Destination {
     address: String,
     /// Whether somebody has named it.
     is_named: bool,
-    place: TracePlace,
+    place: TraceViewHint,
     state: Mutex<State>,
 }
 
@@ -41,7 +41,7 @@ struct State {
 }
 
 impl Destination {
-    pub fn new(otlp: &Otlp, place: TracePlace) -> Destination {
+    pub fn new(otlp: &Otlp, place: TraceViewHint) -> Destination {
         Destination { address: origin(&otlp.shown_endpoint()), is_named: otlp.is_named, place, state: Mutex::default() }
     }
 
@@ -103,7 +103,7 @@ mod tests {
 
     fn destination(is_named: bool) -> Destination {
         let endpoint = "http://localhost:4318/v1/traces".to_owned();
-        Destination::new(&Otlp { endpoint, is_named, ..Otlp::standard() }, TracePlace::default())
+        Destination::new(&Otlp { endpoint, is_named, ..Otlp::standard() }, TraceViewHint::default())
     }
 
     #[test]

@@ -16,7 +16,7 @@ use super::retry::Backoff;
 use super::transport::Transport;
 use super::verdict::Verdict;
 use crate::trace::counters::{Counters, DropReason, ExportOutcome, SignalKind};
-use crate::trace::queue::{Pushed, Queue};
+use crate::trace::queue::{PushOutcome, Queue};
 use crate::trace::segment::Segment;
 use crate::trace::settings::Batch;
 
@@ -55,17 +55,17 @@ impl ExportQueue {
             return;
         }
         // A full queue is no reason to encode anything.
-        let pushed = match self.queue.ask(weight) {
-            Pushed::Queued => self.queue.push(self.encode(segment), weight),
+        let pushed = match self.queue.check(weight) {
+            PushOutcome::Queued => self.queue.push(self.encode(segment), weight),
             refused => refused,
         };
         match pushed {
-            Pushed::Queued => {}
-            Pushed::Full => {
+            PushOutcome::Queued => {}
+            PushOutcome::Full => {
                 self.counters.dropped(self.signal, DropReason::QueueFull, items);
                 self.outage.dropped(items);
             }
-            Pushed::Closed => self.counters.dropped(self.signal, DropReason::Shutdown, items),
+            PushOutcome::Closed => self.counters.dropped(self.signal, DropReason::Shutdown, items),
         }
     }
 
@@ -80,7 +80,7 @@ impl ExportQueue {
         loop {
             self.queue.wait_for_items().await;
             if !self.queue.is_closed() {
-                let _ = tokio::time::timeout(self.batch.delay, self.queue.a_batch()).await;
+                let _ = tokio::time::timeout(self.batch.delay, self.queue.wait_for_batch()).await;
             }
             while under_way.try_join_next().is_some() {}
             while under_way.len() >= AT_ONCE || (self.outage.is_on() && !under_way.is_empty()) {
@@ -186,7 +186,7 @@ impl ExportQueue {
         }
         tokio::select! {
             () = tokio::time::sleep(pause) => {}
-            () = self.queue.closing() => {}
+            () = self.queue.wait_until_closed() => {}
         }
     }
 }

@@ -190,7 +190,7 @@ fn verdict(status: &Status, heard: &Heard) -> Verdict {
         (None, Some((status, _))) if heard.is_endless && status.is_success() => {
             return Verdict::accepted(answer::unreadable());
         }
-        (Some(code), _) => is_for_now(code, after.is_some()),
+        (Some(code), _) => is_retryable(code, after.is_some()),
         (None, Some((status, headers))) if !status.is_success() => {
             return answer::failed(*status, headers, "in place of a gRPC status");
         }
@@ -201,7 +201,7 @@ fn verdict(status: &Status, heard: &Heard) -> Verdict {
 }
 
 /// Whether a status means "again", as the OTLP specification lists them. One does only where a pause is `asked` for.
-fn is_for_now(code: Code, asked: bool) -> bool {
+fn is_retryable(code: Code, asked: bool) -> bool {
     match code {
         Code::Cancelled
         | Code::DeadlineExceeded

@@ -28,7 +28,7 @@ mod verdict;
 
 pub use self::attributes::{Attribute, Attributes, Value, decode_attributes};
 pub(super) use self::batch::SCHEMA;
-pub(super) use self::destination::TracePlace;
+pub(super) use self::destination::TraceViewHint;
 pub(super) use self::export_queue::ExportQueue;
 pub use self::metrics::{MetricExemplar, SeriesExemplars};
 pub(super) use self::sdk::{Tries, log_exporter, span_exporter};

@@ -8,7 +8,7 @@ use opentelemetry_sdk::metrics::data::ResourceMetrics;
 use prost::Message;
 
 use super::batch::Body;
-use super::destination::{Destination, TracePlace};
+use super::destination::{Destination, TraceViewHint};
 use super::export_queue::ExportQueue;
 use super::guest_metrics;
 use super::metric_requests;
@@ -39,7 +39,7 @@ impl Transports {
     pub fn new(
         settings: &Settings,
         counters: &Arc<Counters>,
-        place: &TracePlace,
+        place: &TraceViewHint,
     ) -> Result<Transports, TransportError> {
         let mut known: Vec<Arc<Destination>> = Vec::new();
         let mut outage = |kind: SignalKind, signal: &Signal| {

@@ -71,7 +71,7 @@ impl LocalTraces {
         let whole = if is_root { all.remove(&trace) } else { None };
         drop(all);
         if let Some(whole) = whole {
-            self.pipeline.show(self.segment(trace, whole));
+            self.pipeline.deliver_locally(self.segment(trace, whole));
         }
     }
 

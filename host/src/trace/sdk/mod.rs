@@ -21,7 +21,7 @@ use self::outlet::{Outlet, Phase};
 use super::otlp::{SCHEMA, TransportError, Tries, log_exporter, span_exporter};
 use super::pipeline::Pipeline;
 use super::resource::Resource;
-use super::settings::{Exporter, Root, Settings, Signal};
+use super::settings::{Exporter, RootSampler, Settings, Signal};
 
 /// The SDK's threads look at their queues this often at most, whatever the settings say: they would do nothing else.
 const SHORTEST_DELAY: Duration = Duration::from_millis(20);
@@ -138,9 +138,9 @@ fn logger_provider(
 /// What the host does is the root of its traces: nobody samples for it, and its steps follow it.
 fn sampler(settings: &Settings) -> spans::Sampler {
     let root = match settings.sampler.root {
-        Root::AlwaysOn => spans::Sampler::AlwaysOn,
-        Root::AlwaysOff => spans::Sampler::AlwaysOff,
-        Root::Ratio(ratio) => spans::Sampler::TraceIdRatioBased(ratio),
+        RootSampler::AlwaysOn => spans::Sampler::AlwaysOn,
+        RootSampler::AlwaysOff => spans::Sampler::AlwaysOff,
+        RootSampler::Ratio(ratio) => spans::Sampler::TraceIdRatioBased(ratio),
     };
     spans::Sampler::ParentBased(Box::new(root))
 }

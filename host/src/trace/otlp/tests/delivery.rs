@@ -253,7 +253,7 @@ async fn trouble_with_log_records_does_not_hold_up_spans() {
 async fn log_records_of_traces_that_are_not_sampled_go_out_all_the_same() {
     let collector = Collector::grpc().await;
     let mut settings = settings(collector.address, Protocol::Grpc);
-    settings.sampler.root = crate::trace::Root::AlwaysOff;
+    settings.sampler.root = crate::trace::RootSampler::AlwaysOff;
     settings.logs = settings.traces.clone();
     let pipeline = Pipeline::start(settings).unwrap();
     let resource = Resource::new("shop", "1.0.0", &[]);

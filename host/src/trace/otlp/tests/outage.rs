@@ -6,7 +6,7 @@ use std::time::Instant;
 
 use tracing::Dispatch;
 
-use super::super::destination::{Destination, TracePlace};
+use super::super::destination::{Destination, TraceViewHint};
 use super::super::outage::Outage;
 use super::collector::{Answer, Collector};
 use super::delivery::{LIMIT, dropped, free_address, requests, settings};
@@ -58,7 +58,7 @@ const FULL: &str = "the queue of spans is full";
 
 /// A collector; nobody has named one at the usual address.
 fn destination(is_named: bool) -> Arc<Destination> {
-    Arc::new(Destination::new(&Otlp { is_named, ..Otlp::standard() }, TracePlace::default()))
+    Arc::new(Destination::new(&Otlp { is_named, ..Otlp::standard() }, TraceViewHint::default()))
 }
 
 fn outage(signal: SignalKind, destination: &Arc<Destination>) -> Outage {
@@ -168,7 +168,7 @@ async fn a_host_without_a_collector_does_not_wait_for_one_at_its_end() {
         let mut settings = settings(free_address(), protocol);
         settings.traces.otlp.is_named = false;
         let pipeline = Pipeline::start(settings).unwrap();
-        pipeline.set_trace_place("traces are elsewhere".to_owned());
+        pipeline.set_trace_view_hint("traces are elsewhere".to_owned());
         requests(&pipeline, 3);
         let began = Instant::now();
         pipeline.shutdown(LIMIT).await;
