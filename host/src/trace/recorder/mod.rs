@@ -1,0 +1,263 @@
+//! Records the spans of one request at one service. Owned by whoever serves the request: no locks, no shared state.
+//!
+//! Where the trace is not sampled every call returns at once; only ids, baggage and log records are kept. A recorder
+//! that is dropped before it was finished ends its spans as cancelled: the caller went away.
+
+mod logs;
+mod spans;
+
+use std::borrow::Cow;
+use std::sync::Arc;
+use std::time::{Instant, SystemTime};
+
+use opentelemetry::trace::{SpanId, SpanKind, TraceId};
+
+use super::baggage::Baggage;
+use super::context::{Incoming, TraceContext};
+use super::guest_metrics::GuestPoint;
+use super::identity;
+use super::limits::RecordLimits;
+use super::otlp::{Attribute, Attributes};
+use super::pipeline::Pipeline;
+use super::resource::Resource;
+use super::segment::{Segment, Span, SpanRef};
+
+/// The room for the spans of a usual request, taken at once.
+const INITIAL_SPANS: usize = 8;
+
+/// The spans of one request.
+pub struct Recorder {
+    /// Where the segment goes; none for a recorder that stands in for another.
+    pipeline: Option<Pipeline>,
+    segment: Segment,
+    baggage: Baggage,
+    /// The server span's id, which exists even where nothing is recorded.
+    server_span_id: SpanId,
+    /// What goes out in place of our own spans where the host takes no part in traces.
+    passthrough: Option<TraceContext>,
+    /// Whether the trace id is known to be random.
+    random: bool,
+    /// Whether the caller debugs the trace.
+    debug: bool,
+    /// The wall clock is read once, with this; everything else is measured from here. Unsampled requests go without.
+    started: Option<(Instant, SystemTime)>,
+    limits: RecordLimits,
+    dropped_spans: u32,
+    dropped_logs: u32,
+}
+
+/// What a new recorder is told.
+pub(super) struct RecorderOptions {
+    pub resource: Arc<Resource>,
+    pub parent: Option<TraceContext>,
+    pub baggage: Baggage,
+    pub sampled: bool,
+    /// Whether the host takes part in traces at all. If not, what came is passed on as it is.
+    pub is_enabled: bool,
+    pub name: Cow<'static, str>,
+    pub kind: SpanKind,
+}
+
+impl Pipeline {
+    /// Decides whether the trace is recorded, and starts the request's own span.
+    pub fn record(
+        &self,
+        resource: &Arc<Resource>,
+        incoming: &Incoming,
+        name: impl Into<Cow<'static, str>>,
+        kind: SpanKind,
+    ) -> Recorder {
+        let parent = incoming.parent.as_ref().filter(|parent| parent.is_valid());
+        let trace_id = parent.map_or_else(identity::trace_id, |parent: &TraceContext| parent.trace_id);
+        let (is_enabled, sampled) = (self.is_enabled(), self.samples(parent, incoming.denied, trace_id));
+        let options = RecorderOptions {
+            resource: resource.clone(),
+            parent: parent.cloned(),
+            baggage: incoming.baggage.clone(),
+            sampled,
+            is_enabled,
+            name: name.into(),
+            kind,
+        };
+        Recorder::begin(self.clone(), trace_id, options)
+    }
+}
+
+impl Recorder {
+    pub(super) fn begin(pipeline: Pipeline, trace_id: TraceId, options: RecorderOptions) -> Recorder {
+        let RecorderOptions { resource, parent, baggage, sampled, is_enabled, name, kind } = options;
+        let limits = pipeline.record_limits();
+        let mut recorder = Recorder {
+            pipeline: Some(pipeline),
+            segment: Segment { sampled, ..Segment::empty(resource, trace_id) },
+            baggage,
+            server_span_id: SpanId::INVALID,
+            passthrough: None,
+            random: parent.as_ref().is_none_or(|parent| parent.random),
+            debug: sampled && parent.as_ref().is_some_and(|parent| parent.debug),
+            started: None,
+            limits,
+            dropped_spans: 0,
+            dropped_logs: 0,
+        };
+        if !is_enabled {
+            recorder.server_span_id = parent.as_ref().map_or(SpanId::INVALID, |parent| parent.span_id);
+            recorder.passthrough = Some(parent.unwrap_or_else(TraceContext::none));
+            return recorder;
+        }
+        recorder.server_span_id = identity::span_id();
+        let (parent, remote, state) = match parent {
+            Some(parent) => (parent.span_id, parent.remote, parent.state),
+            None => (SpanId::INVALID, false, None),
+        };
+        recorder.segment.state = state;
+        if sampled {
+            recorder.segment.spans.reserve(INITIAL_SPANS);
+            let (id, start) = (recorder.server_span_id, SystemTime::now());
+            recorder.started = Some((Instant::now(), start));
+            recorder.push(id, parent, start, name, kind);
+            if let Some(root) = recorder.segment.spans.first_mut() {
+                root.parent_is_remote = remote;
+            }
+        }
+        recorder
+    }
+
+    /// A recorder that records nothing and goes nowhere: it stands where another was taken from.
+    pub fn detached() -> Recorder {
+        Recorder {
+            pipeline: None,
+            segment: Segment::empty(DETACHED.with(Arc::clone), TraceId::INVALID),
+            baggage: Baggage::default(),
+            server_span_id: SpanId::INVALID,
+            passthrough: Some(TraceContext::none()),
+            random: false,
+            debug: false,
+            started: None,
+            limits: RecordLimits::none(),
+            dropped_spans: 0,
+            dropped_logs: 0,
+        }
+    }
+
+    /// Says that all that is recorded comes from `source`.
+    pub fn set_resource(&mut self, resource: &Arc<Resource>) {
+        if !Arc::ptr_eq(&self.segment.resource, resource) {
+            self.segment.resource = resource.clone();
+        }
+    }
+
+    /// Whether spans are kept.
+    pub fn is_recording(&self) -> bool {
+        self.segment.sampled
+    }
+
+    /// Whether the host takes part in the trace. If not, what came with the request is passed on as it is.
+    pub fn is_enabled(&self) -> bool {
+        self.passthrough.is_none()
+    }
+
+    /// The trace.
+    pub fn trace_id(&self) -> TraceId {
+        self.segment.trace_id
+    }
+
+    /// The request's own span.
+    pub fn server(&self) -> SpanRef {
+        SpanRef::from_index(0)
+    }
+
+    /// The id of the request's own span.
+    pub fn server_span_id(&self) -> SpanId {
+        self.server_span_id
+    }
+
+    /// Sets the attributes that stand on every span of this request, in place of any set before.
+    pub fn set_shared_attributes<'a>(&mut self, attributes: impl IntoIterator<Item = Attribute<'a>>) {
+        let mut shared = Attributes::default();
+        attributes.into_iter().for_each(|attribute| self.limits.set_unlimited(&mut shared, attribute));
+        self.segment.shared = shared;
+    }
+
+    /// What travels with the trace.
+    pub fn baggage(&self) -> &Baggage {
+        &self.baggage
+    }
+
+    /// Replaces what travels with the trace from here on.
+    pub fn set_baggage(&mut self, baggage: Baggage) {
+        self.baggage = baggage;
+    }
+
+    /// Adds what is new in the metrics of a guest's own SDK.
+    pub fn add_guest_metrics(&self, news: Vec<GuestPoint>) {
+        if let Some(pipeline) = &self.pipeline {
+            pipeline.add_guest_metrics(&self.segment.resource, news);
+        }
+    }
+
+    /// A span as whoever it calls will see it. Where nothing is recorded this is the request's own span, unsampled;
+    /// where the host takes no part in traces, it is what came with the request.
+    pub fn context_of(&self, span: SpanRef) -> TraceContext {
+        if let Some(context) = &self.passthrough {
+            return context.clone();
+        }
+        TraceContext {
+            trace_id: self.segment.trace_id,
+            span_id: self.span(span).map_or(self.server_span_id, |span| span.span_id),
+            sampled: self.segment.sampled,
+            state: self.segment.state.clone(),
+            random: self.random,
+            debug: self.debug,
+            ..TraceContext::none()
+        }
+    }
+
+    /// Ends what is still open and hands everything over in one step. Where the request was aborted, `abort` says why:
+    /// the spans that a guest left open then end as errors of that kind.
+    pub fn finish(mut self, abort: Option<(&str, &str)>) {
+        self.close(abort);
+    }
+
+    fn close(&mut self, abort: Option<(&str, &str)>) {
+        let Some(pipeline) = self.pipeline.take() else { return };
+        if self.segment.sampled {
+            self.end_open_spans(abort);
+        }
+        if self.dropped_spans > 0 {
+            self.set(self.server(), "spandrel.spans.dropped", i64::from(self.dropped_spans));
+        }
+        if self.dropped_logs > 0 {
+            self.log_dropped_records();
+        }
+        pipeline.count_dropped(self.dropped_spans, self.dropped_logs);
+        let records = self.segment.spans.len().max(self.segment.logs.len());
+        if records > 0 {
+            let empty = Segment::empty(self.segment.resource.clone(), self.segment.trace_id);
+            let segment = std::mem::replace(&mut self.segment, empty);
+            pipeline.submit(Arc::new(segment), self.limits.weight(records));
+        }
+    }
+
+    fn now(&self) -> SystemTime {
+        self.started.map_or_else(SystemTime::now, |(started, epoch)| epoch + started.elapsed())
+    }
+
+    fn span(&self, span: SpanRef) -> Option<&Span> {
+        self.segment.spans.get(span.index() as usize)
+    }
+
+    fn span_mut(&mut self, span: SpanRef) -> Option<&mut Span> {
+        self.segment.spans.get_mut(span.index() as usize)
+    }
+}
+
+impl Drop for Recorder {
+    fn drop(&mut self) {
+        self.close(Some(("cancelled", "the caller went away before the answer")));
+    }
+}
+
+thread_local! {
+    static DETACHED: Arc<Resource> = Resource::new("", "", &[]);
+}

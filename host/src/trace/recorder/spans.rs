@@ -1,0 +1,257 @@
+//! Spans of a recorder: starting and ending them, their attributes, events, links and status.
+
+use std::borrow::Cow;
+use std::time::{Duration, Instant, SystemTime};
+
+use opentelemetry::trace::{SpanId, SpanKind};
+
+use super::Recorder;
+use crate::trace::ended_span::{EndedSpan, EndedSpanEvent, EndedSpanLink};
+use crate::trace::identity;
+use crate::trace::otlp::{Attribute, Attributes, Value};
+use crate::trace::segment::{Event, Link, Span, SpanRef, Status};
+
+/// The most spans that one request may leave. A guest that starts more gets handles that mean nothing.
+const MAX_SPANS: usize = 4096;
+/// The most links of one span.
+const MAX_LINKS: usize = 128;
+
+/// The duration of a span that has not ended.
+const NOT_ENDED: Duration = Duration::MAX;
+
+impl Recorder {
+    /// Starts a span under `parent`.
+    pub fn start(&mut self, name: impl Into<Cow<'static, str>>, kind: SpanKind, parent: SpanRef) -> SpanRef {
+        if !self.segment.sampled {
+            return SpanRef::NONE;
+        }
+        // A parent that was dropped for want of limits: its child goes where it would have gone.
+        let parent = self.span(parent).map_or(self.server_span_id, |span| span.span_id);
+        self.push_started(name.into(), kind, parent)
+    }
+
+    /// Starts a span under one that need not be recorded here: a guest's own SDK may have made it.
+    pub fn start_under_id(&mut self, name: impl Into<Cow<'static, str>>, kind: SpanKind, parent: SpanId) -> SpanRef {
+        if !self.segment.sampled {
+            return SpanRef::NONE;
+        }
+        self.push_started(name.into(), kind, parent)
+    }
+
+    /// Whether a span of this id is recorded here.
+    pub fn contains_span(&self, span: SpanId) -> bool {
+        self.segment.spans.iter().any(|known| known.span_id == span)
+    }
+
+    /// Adds a span that a guest measured by itself, within the span limits.
+    pub fn add_ended<'a, A, B, C>(
+        &mut self,
+        ended: EndedSpan<A, impl IntoIterator<Item = EndedSpanEvent<B>>, impl IntoIterator<Item = EndedSpanLink<C>>>,
+    ) where
+        A: IntoIterator<Item = Attribute<'a>>,
+        B: IntoIterator<Item = Attribute<'a>>,
+        C: IntoIterator<Item = Attribute<'a>>,
+    {
+        let EndedSpan { span_id, parent, name, kind, start, end, attributes, events, links, status, .. } = ended;
+        if !self.segment.sampled {
+            return;
+        }
+        if self.segment.spans.len() >= MAX_SPANS || !self.limits.reserve(size_of::<Span>()) {
+            self.dropped_spans += 1;
+            return;
+        }
+        let span = self.push(span_id, parent, start, name.into(), kind);
+        self.set_guest_attributes(span, attributes);
+        for EndedSpanEvent { name, time, attributes } in events {
+            self.push_event(span, name, attributes, time);
+        }
+        links.into_iter().for_each(|link| self.push_link(span, link));
+        let status = match status {
+            Status::Error(message) => Status::Error(self.limits.message(message)),
+            status => status,
+        };
+        if let Some(span) = self.segment.spans.get_mut(span.index() as usize) {
+            span.duration = end.duration_since(start).unwrap_or_default();
+            span.dropped_attributes = span.dropped_attributes.saturating_add(ended.dropped_attributes);
+            span.dropped_events = span.dropped_events.saturating_add(ended.dropped_events);
+            span.dropped_links = span.dropped_links.saturating_add(ended.dropped_links);
+            span.status = status;
+        }
+    }
+
+    /// Gives a span another name.
+    pub fn rename(&mut self, span: SpanRef, name: impl Into<Cow<'static, str>>) {
+        let Some(span) = self.segment.spans.get_mut(span.index() as usize) else { return };
+        span.name = self.limits.name(name.into());
+    }
+
+    /// Sets an attribute of the host's own, in place of one of the same key. However many a guest has set, it stands.
+    pub fn set<'a>(&mut self, span: SpanRef, key: &'a str, value: impl Into<Value<'a>>) {
+        if let Some(span) = self.segment.spans.get_mut(span.index() as usize) {
+            self.limits.set_unlimited(&mut span.attributes, Attribute::new(key, value));
+        }
+    }
+
+    /// Sets attributes of the host's own that many requests have in common.
+    pub fn set_prepared(&mut self, span: SpanRef, attributes: &Attributes) {
+        let Some(span) = self.segment.spans.get_mut(span.index() as usize) else { return };
+        if self.limits.span_attributes().value_length.is_some() {
+            return attributes.iter().for_each(|attribute| self.limits.set_unlimited(&mut span.attributes, attribute));
+        }
+        self.limits.charge(attributes.size());
+        span.attributes.append(attributes);
+    }
+
+    /// Sets attributes that a guest gave, each in place of one of the same key and within the span limits.
+    pub fn set_guest_attributes<'a>(&mut self, span: SpanRef, attributes: impl IntoIterator<Item = Attribute<'a>>) {
+        let limits = self.limits.span_attributes();
+        let Some(span) = self.segment.spans.get_mut(span.index() as usize) else { return };
+        for attribute in attributes {
+            let dropped = !self.limits.set(&mut span.attributes, attribute, limits);
+            span.dropped_attributes = span.dropped_attributes.saturating_add(u32::from(dropped));
+        }
+    }
+
+    /// Adds an event.
+    pub fn event<'a>(
+        &mut self,
+        span: SpanRef,
+        name: impl Into<Cow<'static, str>>,
+        attributes: impl IntoIterator<Item = Attribute<'a>>,
+    ) {
+        self.push_event(span, name, attributes, self.now());
+    }
+
+    /// Marks a span as failed. `kind` becomes `error.type`.
+    pub fn fail(&mut self, span: SpanRef, kind: &str, message: String) {
+        let Some(span) = self.segment.spans.get_mut(span.index() as usize) else { return };
+        // A span may not hide that it failed by having many attributes.
+        let kind = self.limits.error_type(kind);
+        self.limits.set_unlimited(&mut span.attributes, Attribute::new("error.type", kind));
+        span.status = Status::Error(self.limits.message(message));
+    }
+
+    /// Sets the status code `OK` of a span.
+    pub fn set_ok(&mut self, span: SpanRef) {
+        if let Some(span) = self.segment.spans.get_mut(span.index() as usize) {
+            span.status = Status::Ok;
+        }
+    }
+
+    /// Whether a span has the status code `OK`.
+    pub fn is_ok(&self, span: SpanRef) -> bool {
+        self.span(span).is_some_and(|span| span.status == Status::Ok)
+    }
+
+    /// Ends a span now, unless it has ended.
+    pub fn end(&mut self, span: SpanRef) {
+        self.end_at(span, Instant::now());
+    }
+
+    /// Ends a span at a time that has passed, unless it has ended.
+    pub fn end_at(&mut self, span: SpanRef, at: Instant) {
+        let Some((started, epoch)) = self.started else { return };
+        let Some(span) = self.span_mut(span).filter(|span| span.duration == NOT_ENDED) else { return };
+        let end = epoch + at.saturating_duration_since(started);
+        span.duration = end.duration_since(span.start).unwrap_or_default();
+    }
+
+    /// How long an ended span took.
+    pub fn duration(&self, span: SpanRef) -> Option<Duration> {
+        self.span(span).map(|span| span.duration).filter(|duration| *duration != NOT_ENDED)
+    }
+
+    /// The value of a text attribute.
+    pub fn text_attribute(&self, span: SpanRef, key: &str) -> Option<&str> {
+        match self.span(span)?.attributes.get(key)? {
+            Value::Text(text) => Some(text),
+            _ => None,
+        }
+    }
+
+    /// A span's name.
+    pub fn name(&self, span: SpanRef) -> &str {
+        self.span(span).map_or("", |span| &span.name)
+    }
+
+    /// Whether a span was marked as failed.
+    pub fn has_failed(&self, span: SpanRef) -> bool {
+        self.span(span).is_some_and(|span| matches!(span.status, Status::Error(_)))
+    }
+
+    fn push_started(&mut self, name: Cow<'static, str>, kind: SpanKind, parent: SpanId) -> SpanRef {
+        if self.segment.spans.len() >= MAX_SPANS || !self.limits.reserve(size_of::<Span>()) {
+            self.dropped_spans += 1;
+            return SpanRef::NONE;
+        }
+        let start = self.now();
+        self.push(identity::span_id(), parent, start, name, kind)
+    }
+
+    fn push_link<'a>(&mut self, span: SpanRef, link: EndedSpanLink<impl IntoIterator<Item = Attribute<'a>>>) {
+        let Some(span) = self.segment.spans.get_mut(span.index() as usize) else { return };
+        if span.links.len() >= MAX_LINKS || !self.limits.reserve(size_of::<Link>() + link.state.len()) {
+            span.dropped_links = span.dropped_links.saturating_add(1);
+            return;
+        }
+        let EndedSpanLink { trace_id, span_id, state, attributes } = link;
+        let (attributes, dropped_attributes) = self.limits.collect(attributes, self.limits.event_attributes());
+        span.links.push(Link { trace_id, span_id, state, attributes, dropped_attributes });
+    }
+
+    fn push_event<'a>(
+        &mut self,
+        span: SpanRef,
+        name: impl Into<Cow<'static, str>>,
+        attributes: impl IntoIterator<Item = Attribute<'a>>,
+        time: SystemTime,
+    ) {
+        let Some(span) = self.segment.spans.get_mut(span.index() as usize) else { return };
+        if span.events.len() >= self.limits.events() || !self.limits.reserve(size_of::<Event>()) {
+            span.dropped_events += 1;
+            return;
+        }
+        let (attributes, dropped_attributes) = self.limits.collect(attributes, self.limits.event_attributes());
+        let name = self.limits.name(name.into());
+        span.events.push(Event { name, time, attributes, dropped_attributes });
+    }
+
+    pub(super) fn push(
+        &mut self,
+        span_id: SpanId,
+        parent: SpanId,
+        start: SystemTime,
+        name: Cow<'static, str>,
+        kind: SpanKind,
+    ) -> SpanRef {
+        let index = self.segment.spans.len() as u32;
+        self.segment.spans.push(Span {
+            span_id,
+            parent,
+            parent_is_remote: false,
+            name: self.limits.name(name),
+            kind,
+            start,
+            duration: NOT_ENDED,
+            attributes: Attributes::default(),
+            dropped_attributes: 0,
+            events: Vec::new(),
+            dropped_events: 0,
+            links: Vec::new(),
+            dropped_links: 0,
+            status: Status::Unset,
+        });
+        SpanRef::from_index(index)
+    }
+
+    pub(super) fn end_open_spans(&mut self, abort: Option<(&str, &str)>) {
+        let now = Instant::now();
+        for span in (0..self.segment.spans.len() as u32).rev().map(SpanRef::from_index) {
+            let open = self.span(span).is_some_and(|span| span.duration == NOT_ENDED) && !self.has_failed(span);
+            if let (true, Some((kind, message))) = (open, abort) {
+                self.fail(span, kind, message.to_owned());
+            }
+            self.end_at(span, now);
+        }
+    }
+}
