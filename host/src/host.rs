@@ -212,9 +212,9 @@ impl Beginning {
 /// Prepares every service, takes every port, and only then serves.
 async fn serve(control: Arc<Control>, start: &Operation) -> Result<Host, StartError> {
     let config = control.config.load_full();
-    let mut ready = Vec::new();
+    let mut prepared = Vec::new();
     for service in &config.services {
-        ready.push(control.ready(service, start).await.map_err(|reason| in_manifest(&config, reason))?);
+        prepared.push(control.prepare(service, start).await.map_err(|reason| in_manifest(&config, reason))?);
     }
     let listening = async {
         let ports = control.plan_ports(&config.services).await?;
@@ -223,25 +223,25 @@ async fn serve(control: Arc<Control>, start: &Operation) -> Result<Host, StartEr
         Ok::<_, ListenError>((ports, console, otlp))
     };
     let (ports, console, otlp) = start.step("listen", listening).await?;
-    control.arrange(Config::clone(&config), ready, ports);
-    control.is_up();
+    control.apply_services(Config::clone(&config), prepared, ports);
+    control.set_ready();
     let console = console.map(|bound| console::serve(bound, control.clone()));
     if let Some(console) = &console {
         control.pipeline.set_trace_view_hint(format!("traces are at {}", console::address_url(console.address)));
     }
     let otlp = otlp.map(|bound| console::serve_otlp(bound, &control));
-    control.observe();
+    control.observe_metrics();
     let mut tasks = vec![tokio::spawn(metric_export::export_periodically(control.clone()))];
     if config.swap.watch {
-        let watched = watch::Files::of(&control);
-        tasks.push(tokio::spawn(watched.watch(control.clone())));
+        let watcher = watch::FileWatcher::new(&control);
+        tasks.push(tokio::spawn(watcher.watch(control.clone())));
     }
     Ok(Host { control, tasks, console, otlp })
 }
 
 async fn bind(control: &Control, what: &str, address: Option<SocketAddr>) -> Result<Option<Bound>, ListenError> {
     match address {
-        Some(address) => listener::bind(what, control.bindable(address)).await.map(Some),
+        Some(address) => listener::bind(what, control.bind_address(address)).await.map(Some),
         None => Ok(None),
     }
 }

@@ -54,7 +54,7 @@ async fn what_the_manifest_said_during_a_canary_is_done_at_its_end_to_the_versio
         let trial = site.admin().send("PUT", "/one/component?canary=50%25", variant("oddities", 1)).await;
         assert_eq!(trial.status, 200, "{}", trial.text());
         site.write(&builder().limits("one", "concurrency = 7"));
-        host.wait_for_line(&["swap refused", "on trial"]).await;
+        host.wait_for_line(&["swap refused", "runs as a canary"]).await;
         let ended = site.admin().act("one", action).await.json();
         assert_eq!(ended["generation"], chosen, "{ended}");
         let status = site.admin().wait_until("one", |status| status["generation"] == 3).await;

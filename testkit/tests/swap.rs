@@ -245,7 +245,7 @@ async fn a_version_that_hangs_until_its_clients_leave_is_rolled_back() {
     }
     let status = shop.admin().wait_for_generation("oddities", 1).await;
     let reason = status["last_error"].as_str().expect("a reason");
-    assert!(reason.contains("were given up"), "{reason}");
+    assert!(reason.contains("clients cancelled"), "{reason}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -93,7 +93,7 @@ async fn a_canary_is_seen_side_by_side_and_ended_either_way() {
         assert_eq!(request.send().await.status, 200);
     }
     assert_says(&swap(&site, "1.wasm", &["--canary", "10%"]), &["serves 10% of its requests with generation 2"]);
-    assert_fails(&swap(&site, "2.wasm", &[]), &["generation 2 is on trial"]);
+    assert_fails(&swap(&site, "2.wasm", &[]), &["generation 2 runs as a canary"]);
     let mut served = std::collections::BTreeMap::new();
     for _ in 0..200 {
         // The same trace meets the same version, however often it comes.
@@ -145,8 +145,8 @@ async fn what_cannot_be_done_is_one_message_and_exit_status_2() {
     std::fs::write(site.path("no.wasm"), "no component").expect("written");
     assert_fails(&swap(&site, "no.wasm", &[]), &["422", "no WebAssembly file"]);
     assert_fails(&swap(&site, "missing.wasm", &[]), &["missing.wasm cannot be read"]);
-    assert_fails(&swap(&site, "1.wasm", &["--canary", "lots"]), &["`lots` is no share for a canary"]);
-    assert_fails(&swap(&site, "1.wasm", &["--canary", "200%"]), &["200% would be everybody", "less than 100%"]);
+    assert_fails(&swap(&site, "1.wasm", &["--canary", "lots"]), &["`lots` is not a valid share for a canary"]);
+    assert_fails(&swap(&site, "1.wasm", &["--canary", "200%"]), &["200% would serve all requests", "less than 100%"]);
     let file = site.path("1.wasm").display().to_string();
     assert_fails(&site.run(&["swap", "nobody", &file]), &["404", "no service `nobody`"]);
     assert_fails(&site.run(&["rollback", "nobody"]), &["404", "no service `nobody`"]);

@@ -12,8 +12,8 @@ use crate::component::BackgroundWork;
 use crate::serve::listener::Listener;
 use crate::services::Service;
 
-/// How long requests may take to end after they were cancelled.
-const CUT_LIMIT: Duration = Duration::from_secs(1);
+/// The longest time that cancelled requests may take to end.
+const CANCEL_LIMIT: Duration = Duration::from_secs(1);
 
 /// The drains in progress.
 #[derive(Default)]
@@ -21,24 +21,26 @@ pub(crate) struct Drains {
     tasks: Mutex<JoinSet<()>>,
     /// Services that were removed from the manifest and still have requests in flight.
     services: Mutex<Vec<Arc<Service>>>,
-    /// True when the remaining requests must be cancelled.
-    cut: watch::Sender<bool>,
-    has_cut: Arc<AtomicBool>,
+    /// True when all drains must cancel their remaining requests.
+    cancel: watch::Sender<bool>,
+    /// Whether any drain has cancelled requests.
+    has_cancelled: Arc<AtomicBool>,
 }
 
 impl Drains {
-    /// Resolves when a drain that starts now, with a limit of `limit`, must cancel its remaining requests.
-    pub fn until(&self, limit: Duration) -> impl Future<Output = ()> + Send + use<> {
-        let mut cut = self.cut.subscribe();
+    /// Resolves when a drain that starts now must cancel its remaining requests: after `limit`, or earlier if the
+    /// shutdown of the host cancels all drains.
+    pub fn deadline(&self, limit: Duration) -> impl Future<Output = ()> + Send + use<> {
+        let mut cancel = self.cancel.subscribe();
         async move {
-            let hurry = async {
-                if cut.wait_for(|cut| *cut).await.is_err() {
+            let cancelled = async {
+                if cancel.wait_for(|cancel| *cancel).await.is_err() {
                     std::future::pending::<()>().await;
                 }
             };
             tokio::select! {
                 () = tokio::time::sleep(limit) => {}
-                () = hurry => {}
+                () = cancelled => {}
             }
         }
     }
@@ -51,30 +53,30 @@ impl Drains {
     }
 
     /// Drains a listener that no service uses any more.
-    pub fn listener(&self, listener: Listener, limit: Duration) -> impl Future<Output = ()> + Send + use<> {
-        let (until, has_cut) = (self.until(limit), self.has_cut.clone());
+    pub fn drain_listener(&self, listener: Listener, limit: Duration) -> impl Future<Output = ()> + Send + use<> {
+        let (deadline, has_cancelled) = (self.deadline(limit), self.has_cancelled.clone());
         async move {
-            if !listener.drain(until).await {
-                has_cut.store(true, Ordering::Relaxed);
+            if !listener.drain(deadline).await {
+                has_cancelled.store(true, Ordering::Relaxed);
             }
         }
     }
 
     /// Waits for `listeners`, then for guests that continue after their responses. Guests that exceed the limit are
     /// stopped, so that their spans are still exported.
-    pub fn background<L: Future<Output = ()> + Send + 'static>(
+    pub fn drain_background<L: Future<Output = ()> + Send + 'static>(
         &self,
         listeners: Vec<L>,
         background: BackgroundWork,
         limit: Duration,
     ) -> impl Future<Output = ()> + Send + use<L> {
-        let (until, has_cut) = (self.until(limit), self.has_cut.clone());
+        let (deadline, has_cancelled) = (self.deadline(limit), self.has_cancelled.clone());
         async move {
             join_all(listeners).await;
             tokio::select! {
                 biased;
                 () = background.ended() => return,
-                () = until => has_cut.store(true, Ordering::Relaxed),
+                () = deadline => has_cancelled.store(true, Ordering::Relaxed),
             }
             background.stop();
             background.ended().await;
@@ -97,15 +99,15 @@ impl Drains {
     }
 
     /// Waits for all drains. After `limit` the remaining requests are cancelled. Returns whether any were.
-    pub async fn end(&self, limit: Duration) -> bool {
+    pub async fn wait(&self, limit: Duration) -> bool {
         let mut tasks = std::mem::take(&mut *lock(&self.tasks));
         let mut all = std::pin::pin!(async { while tasks.join_next().await.is_some() {} });
         if tokio::time::timeout(limit, &mut all).await.is_err() {
-            self.cut.send_replace(true);
-            self.has_cut.store(true, Ordering::Relaxed);
-            tokio::time::timeout(CUT_LIMIT, all).await.ok();
+            self.cancel.send_replace(true);
+            self.has_cancelled.store(true, Ordering::Relaxed);
+            tokio::time::timeout(CANCEL_LIMIT, all).await.ok();
         }
-        self.has_cut.load(Ordering::Relaxed)
+        self.has_cancelled.load(Ordering::Relaxed)
     }
 }
 

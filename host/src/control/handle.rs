@@ -1,4 +1,4 @@
-//! The control handle of the running services: their state, and how a service is published.
+//! The control handle of the running services: it holds their state and publishes services.
 
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
@@ -11,11 +11,11 @@ use hyper::body::Incoming;
 use tokio::sync::watch;
 
 use super::drains::Drains;
+use super::file_stamp::FileStamp;
 use super::observe;
 use super::ports::{PortPlan, Ports, Target};
 use super::readiness::Readiness;
-use super::refused::RefusedManifest;
-use super::stamp::Stamp;
+use super::rejected_manifest::RejectedManifest;
 use super::swap::{ServiceReport, Swapper};
 use crate::config::{Bind, Config, Connections, Environment, ServiceConfig, ServiceName};
 use crate::http::forwarded::Forwarded;
@@ -50,31 +50,31 @@ pub(crate) struct Control {
     /// Services that rejected their new configuration. They are tried again whenever the manifest is applied.
     pub(super) unapplied: Mutex<BTreeSet<ServiceName>>,
     /// The manifest that could not be applied, until another one is read.
-    pub(super) refused: Mutex<Option<RefusedManifest>>,
+    pub(super) rejected_manifest: Mutex<Option<RejectedManifest>>,
     /// The stamp of the manifest file that the watcher handled last.
-    pub(super) manifest_seen: watch::Sender<Option<Stamp>>,
+    pub(super) handled_manifest: watch::Sender<Option<FileStamp>>,
     pub(super) readiness: watch::Sender<Readiness>,
-    /// Held while services are added, removed or changed.
-    pub(super) changing: tokio::sync::Mutex<()>,
+    /// Locked while services are added, removed or changed.
+    pub(super) change_lock: tokio::sync::Mutex<()>,
 }
 
-/// A service that is ready to be published.
-pub(crate) struct Ready {
+/// A service whose first generation can be published.
+pub(crate) struct PreparedService {
     pub(super) config: ServiceConfig,
     generation: Arc<Generation>,
 }
 
-/// The longest time that a client may read nothing of its response, unless a service has a setting of its own.
-const STALL: Duration = Duration::from_secs(30);
+/// The longest time that a client may read nothing of its response. A service's `idle_timeout` overrides it.
+const STALL_TIMEOUT: Duration = Duration::from_secs(30);
 
 fn admission(connections: &Connections) -> Admission {
     let Connections { per_port, head_timeout: head, keep_alive } = *connections;
-    let timeouts = Timeouts { head, keep_alive, stall: STALL };
+    let timeouts = Timeouts { head, keep_alive, stall: STALL_TIMEOUT };
     Admission::services(per_port, admission::raise_descriptor_limit(), timeouts)
 }
 
 impl Control {
-    /// The control of a host without services.
+    /// The control handle of a host without services.
     pub(crate) fn new(
         config: Config,
         environment: Environment,
@@ -98,30 +98,34 @@ impl Control {
             ports: Ports::default(),
             drains: Drains::default(),
             unapplied: Mutex::default(),
-            refused: Mutex::default(),
-            manifest_seen: watch::Sender::default(),
+            rejected_manifest: Mutex::default(),
+            handled_manifest: watch::Sender::default(),
             readiness: watch::Sender::new(Readiness::Starting),
-            changing: tokio::sync::Mutex::default(),
+            change_lock: tokio::sync::Mutex::default(),
         })
     }
 
     /// Prepares the first generation of a service, as a step of `operation`.
-    pub(crate) async fn ready(&self, config: &ServiceConfig, operation: &Operation) -> Result<Ready, BuildError> {
+    pub(crate) async fn prepare(
+        &self,
+        config: &ServiceConfig,
+        operation: &Operation,
+    ) -> Result<PreparedService, BuildError> {
         let step = operation.start("compile");
         step.set("spandrel.service", config.name.as_str().to_owned());
-        step.run(self.prepare(config)).await
+        step.run(self.first_generation(config)).await
     }
 
-    async fn prepare(&self, config: &ServiceConfig) -> Result<Ready, BuildError> {
+    async fn first_generation(&self, config: &ServiceConfig) -> Result<PreparedService, BuildError> {
         let resource = self.builder.resource(config);
         let context = self.builder.context(config, &resource);
         let prepared = self.builder.prepare_file(config, &context).await?;
         let pool = self.builder.pool(Arc::new(prepared), context);
         let generation = self.builder.generation(1, config.clone(), resource, pool);
         if let Err(failure) = generation.pool.warm(1).await {
-            tracing::warn!(service = %config.name, ?failure, "no instance could be made ahead of the first request");
+            tracing::warn!(service = %config.name, ?failure, "no instance could be created before the first request");
         }
-        Ok(Ready { config: config.clone(), generation })
+        Ok(PreparedService { config: config.clone(), generation })
     }
 
     /// Finds a socket for each of `services`: its own, one of another service that has the declared address, or a new
@@ -129,53 +133,54 @@ impl Control {
     pub(crate) async fn plan_ports(&self, services: &[ServiceConfig]) -> Result<PortPlan, ListenError> {
         let mut plan = PortPlan::default();
         for service in services {
-            if !plan.keep(&self.ports, service) {
-                let bound = listener::bind(service.name.as_str(), self.bindable(service.listen)).await?;
-                plan.take(service, bound);
+            if !plan.reuse(&self.ports, service) {
+                let bound = listener::bind(service.name.as_str(), self.bind_address(service.listen)).await?;
+                plan.assign(service, bound);
             }
         }
         Ok(plan)
     }
 
     /// The address to bind for a declared one: the same one or, under `Bind::Ephemeral`, port 0 of the same IP address.
-    pub(crate) fn bindable(&self, declared: SocketAddr) -> SocketAddr {
+    pub(crate) fn bind_address(&self, declared: SocketAddr) -> SocketAddr {
         match self.config.load().bind {
             Bind::Declared => declared,
             Bind::Ephemeral => SocketAddr::new(declared.ip(), 0),
         }
     }
 
-    /// Makes the services of `config` the services of the host, each on its port. `made` contains those that are new.
+    /// Makes the services of `config` the services of the host, each on its port. `prepared` contains those that are new.
     /// Published generations stay unchanged; removed services and ports are drained.
-    pub(crate) fn arrange(self: &Arc<Self>, config: Config, made: Vec<Ready>, ports: PortPlan) {
+    pub(crate) fn apply_services(self: &Arc<Self>, config: Config, prepared: Vec<PreparedService>, ports: PortPlan) {
         let before = self.catalog.services();
-        let mut made: Vec<_> = made.into_iter().map(|ready| self.introduce(ready)).collect();
+        let mut added: Vec<_> = prepared.into_iter().map(|service| self.publish(service)).collect();
         let mut services = Vec::with_capacity(config.services.len());
         for declared in &config.services {
-            let known = before.iter().find(|service| service.name == declared.name);
-            known.iter().for_each(|service| service.declare(declared.clone()));
-            let new = || made.iter().position(|service| service.name == declared.name).map(|at| made.swap_remove(at));
-            services.extend(known.cloned().or_else(new));
+            let existing = before.iter().find(|service| service.name == declared.name);
+            existing.iter().for_each(|service| service.declare(declared.clone()));
+            let new = || added.iter().position(|service| service.name == declared.name).map(|at| added.swap_remove(at));
+            services.extend(existing.cloned().or_else(new));
         }
         self.catalog.replace(services.clone());
         let mut released = self.ports.commit(ports, &services, |bound, target| {
-            let (stalls, refuses) = (target.clone(), target.clone());
-            let admission = self.admission.stalling_for(move || stalls.load().declared().limits.idle_timeout);
+            let (idle_target, refusing_target) = (target.clone(), target.clone());
+            let admission = self.admission.stalling_for(move || idle_target.load().declared().limits.idle_timeout);
             let refused = Arc::new(RefusedHeads::new(self.pipeline.clone()));
-            let refuse = move |error: &HeadError, peer: &Arc<Peer>| refused.answer(&refuses.load(), error, peer);
+            let refuse =
+                move |error: &HeadError, peer: &Arc<Peer>| refused.answer(&refusing_target.load(), error, peer);
             bound.serve_all(admission, Peer::new, self.handler(target), refuse)
         });
         let limit = config.shutdown.drain;
         self.config.store(Arc::new(config));
-        for gone in before.iter().filter(|service| services.iter().all(|kept| !Arc::ptr_eq(kept, service))) {
-            self.retire(gone.clone(), released.remove(&gone.name));
+        for removed in before.iter().filter(|service| services.iter().all(|kept| !Arc::ptr_eq(kept, service))) {
+            self.retire(removed.clone(), released.remove(&removed.name));
         }
-        released.into_values().for_each(|listener| self.drains.spawn(self.drains.listener(listener, limit)));
+        released.into_values().for_each(|listener| self.drains.spawn(self.drains.drain_listener(listener, limit)));
     }
 
-    fn introduce(&self, Ready { generation, .. }: Ready) -> Arc<Service> {
+    fn publish(&self, PreparedService { generation, .. }: PreparedService) -> Arc<Service> {
         let service = Service::new(generation);
-        observe::adopt(self.builder.metrics(), &service);
+        observe::observe_service(self.builder.metrics(), &service);
         service
     }
 
@@ -211,10 +216,10 @@ impl Control {
         let services = self.catalog.services();
         let serving = services.iter().map(|service| self.swapper.report(service));
         let draining = self.drains.services().into_iter().map(|service| self.swapper.report(&service));
-        let refused = self.refused.lock().unwrap_or_else(PoisonError::into_inner);
+        let rejected = self.rejected_manifest.lock().unwrap_or_else(PoisonError::into_inner);
         let compiling = self.builder.compiling().services();
         let is_compiling = |name: &str| compiling.iter().any(|service| service.name.as_str() == name);
-        let waiting = refused.iter().flat_map(|refused| refused.waiting(&self.catalog));
+        let waiting = rejected.iter().flat_map(|rejected| rejected.waiting_reports(&self.catalog));
         let waiting = waiting.filter(|report| !is_compiling(&report.name));
         let absent = compiling.iter().filter(|service| services.iter().all(|known| known.name != service.name));
         let absent = absent.map(ServiceReport::compiling);
@@ -226,8 +231,8 @@ impl Control {
         *self.readiness.borrow()
     }
 
-    /// Reports readiness: all services serve.
-    pub(crate) fn is_up(&self) {
+    /// Sets the readiness to `Ready`: all services serve.
+    pub(crate) fn set_ready(&self) {
         self.readiness.send_replace(Readiness::Ready);
     }
 
@@ -242,9 +247,10 @@ impl Control {
     pub(crate) async fn drain(&self) -> bool {
         self.swapper.stop();
         let limit = self.config.load().shutdown.drain;
-        let listeners = self.ports.take().into_iter().map(|listener| self.drains.listener(listener, limit));
+        let listeners =
+            self.ports.take_listeners().into_iter().map(|listener| self.drains.drain_listener(listener, limit));
         let background = self.builder.engine().background().clone();
-        self.drains.spawn(self.drains.background(listeners.collect(), background, limit));
-        self.drains.end(limit).await
+        self.drains.spawn(self.drains.drain_background(listeners.collect(), background, limit));
+        self.drains.wait(limit).await
     }
 }

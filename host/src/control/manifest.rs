@@ -5,9 +5,9 @@ use std::sync::{Arc, PoisonError};
 use futures_util::future::join_all;
 
 use super::error::StartError;
-use super::handle::{Control, Ready};
+use super::handle::{Control, PreparedService};
 use super::readiness::Readiness;
-use super::refused::{Missed, RefusedManifest};
+use super::rejected_manifest::{MissingInput, RejectedManifest};
 use crate::config::{Config, ConfigError, ServiceConfig, ServiceName};
 use crate::serve::listener::Listener;
 use crate::services::{BuildError, Service};
@@ -16,8 +16,8 @@ use crate::telemetry::Operation;
 /// Why the manifest is read again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Reload {
-    /// The manifest may have changed while the host was starting.
-    FirstLook,
+    /// The host has started; the manifest may have changed meanwhile.
+    Start,
     /// The file changed, or an administrator requested a reload.
     Changed,
     /// The manifest could not be applied, and the missing component, folder or port may be available now.
@@ -28,7 +28,7 @@ impl Reload {
     /// The value of the span attribute.
     fn name(self) -> &'static str {
         match self {
-            Reload::FirstLook => "first_look",
+            Reload::Start => "start",
             Reload::Changed => "changed",
             Reload::Retry => "retry",
         }
@@ -44,13 +44,13 @@ impl Control {
     /// Reads and applies the manifest again, and logs the result. `cause` is the operation that caused the reload, if
     /// any.
     pub(crate) async fn reload(self: &Arc<Self>, why: Reload, cause: Option<&Operation>) {
-        let _turn = self.changing.lock().await;
+        let _guard = self.change_lock.lock().await;
         let path = self.config.load().manifest.clone();
         let read = match Config::load(&path, &self.environment) {
-            Ok(new) if why == Reload::FirstLook && self.config.load().says_the_same_as(&new) => return,
+            Ok(new) if why == Reload::Start && self.config.load().says_the_same_as(&new) => return,
             read => read,
         };
-        if why == Reload::Retry && self.still_misses(&read).await {
+        if why == Reload::Retry && self.still_fails(&read).await {
             return;
         }
         let (name, failure) = ("reload", "manifest_refused");
@@ -58,31 +58,34 @@ impl Control {
         let operation = operation.unwrap_or_else(|| self.telemetry.operation(name, failure));
         operation.set("file.path", path.display().to_string());
         operation.set("spandrel.reload.reason", why.name());
-        operation.run(self.take(read, why, &operation)).await;
+        operation.run(self.apply_read(read, why, &operation)).await;
     }
 
-    async fn take(self: &Arc<Self>, read: Result<Config, ConfigError>, why: Reload, operation: &Operation) {
+    async fn apply_read(self: &Arc<Self>, read: Result<Config, ConfigError>, why: Reload, operation: &Operation) {
         let new = match read {
             Ok(new) => new,
-            Err(error) => return self.not_applied(None, &error.into(), why, operation),
+            Err(error) => return self.record_rejection(None, &error.into(), why, operation),
         };
         match self.apply(new.clone(), operation).await {
             Ok(unapplied) => {
-                self.refuse(None);
+                self.set_rejected(None);
                 if unapplied.is_empty() {
                     tracing::info!(manifest = %new.manifest.display(), "manifest applied");
                 } else {
                     let services = unapplied.join(", ");
-                    operation.fail(&format!("these services refuse what it says: {services}"));
-                    tracing::warn!(services, "the manifest was applied in part: these services refuse what it says");
+                    operation.fail(&format!("these services reject their new configuration: {services}"));
+                    tracing::warn!(
+                        services,
+                        "the manifest was applied in part: these services reject their new configuration"
+                    );
                 }
             }
-            Err(error) => self.not_applied(Some(new), &error, why, operation),
+            Err(error) => self.record_rejection(Some(new), &error, why, operation),
         }
     }
 
-    /// Whether a rejected manifest still misses the same things, as far as this can be told without compiling.
-    async fn still_misses(&self, read: &Result<Config, ConfigError>) -> bool {
+    /// Whether a rejected manifest would fail for the same reason again, as far as this is known without compiling.
+    async fn still_fails(&self, read: &Result<Config, ConfigError>) -> bool {
         let reason = match read {
             Err(error) => error.to_string(),
             Ok(new) => match self.plan_ports(&new.services).await {
@@ -90,18 +93,18 @@ impl Control {
                 Err(error) => error.to_string(),
             },
         };
-        let mut refused = self.refused.lock().unwrap_or_else(PoisonError::into_inner);
-        refused.as_mut().is_some_and(|refused| refused.is_refused_again(&reason))
+        let mut rejected = self.rejected_manifest.lock().unwrap_or_else(PoisonError::into_inner);
+        rejected.as_mut().is_some_and(|rejected| rejected.record_retry(&reason))
     }
 
-    fn not_applied(&self, new: Option<Config>, error: &StartError, why: Reload, operation: &Operation) {
-        let missed = match error {
-            StartError::Build { .. } => Missed::Component,
-            _ => Missed::Surroundings,
+    fn record_rejection(&self, new: Option<Config>, error: &StartError, why: Reload, operation: &Operation) {
+        let missing = match error {
+            StartError::Build { .. } => MissingInput::Component,
+            _ => MissingInput::Environment,
         };
         let reason = error.to_string();
         operation.fail(&reason);
-        let before = self.refuse(Some(RefusedManifest::new(new, reason.clone(), missed)));
+        let before = self.set_rejected(Some(RejectedManifest::new(new, reason.clone(), missing)));
         // A retry that fails with the same error is not logged again.
         if why != Reload::Retry || before.is_none_or(|before| before.reason() != reason) {
             tracing::warn!(reason, "{NOT_APPLIED}");
@@ -110,8 +113,8 @@ impl Control {
 
     /// Whether a rejected manifest is to be retried although no file has changed.
     pub(super) fn retry_is_due(&self) -> bool {
-        let refused = self.refused.lock().unwrap_or_else(PoisonError::into_inner);
-        refused.as_ref().is_some_and(RefusedManifest::is_due)
+        let rejected = self.rejected_manifest.lock().unwrap_or_else(PoisonError::into_inner);
+        rejected.as_ref().is_some_and(RejectedManifest::is_due)
     }
 
     /// Applies `new` to the running services. Errors that concern the whole manifest (components of added services,
@@ -120,29 +123,29 @@ impl Control {
     async fn apply(self: &Arc<Self>, new: Config, operation: &Operation) -> Result<Vec<String>, StartError> {
         let old = self.config.load_full();
         let new = Config { bind: old.bind, cache_dir: old.cache_dir.clone(), ..new };
-        let made = match self.prepare_added(&new, operation).await {
-            Ok(made) => made,
+        let prepared = match self.prepare_added(&new, operation).await {
+            Ok(prepared) => prepared,
             Err(error) => {
-                self.forget_unborn(&new);
+                self.forget_unpublished(&new);
                 return Err(error);
             }
         };
         let ports = match operation.step("listen", self.plan_ports(&new.services)).await {
             Ok(ports) => ports,
             Err(error) => {
-                self.forget_unborn(&new);
+                self.forget_unpublished(&new);
                 return Err(error.into());
             }
         };
         if self.readiness() == Readiness::Draining {
             return Err(StartError::Stopping);
         }
-        warn_of_what_waits(&old, &new);
+        warn_of_restart_settings(&old, &new);
         let changed = self.changed(&old, &new);
-        let (added, moved) = (made.iter().map(|ready| ready.config.name.clone()).collect(), moved(&old, &new));
-        self.arrange(new, made, ports);
-        self.tell("service added", added);
-        self.tell("service moved", moved);
+        let (added, moved) = (prepared.iter().map(|service| service.config.name.clone()).collect(), moved(&old, &new));
+        self.apply_services(new, prepared, ports);
+        self.log_services("service added", added);
+        self.log_services("service moved", moved);
         let applied = changed.into_iter().map(|service| {
             let control = self.clone();
             async move { control.reconfigure(service).await }
@@ -150,18 +153,18 @@ impl Control {
         Ok(join_all(applied).await.into_iter().flatten().map(|name| name.to_string()).collect())
     }
 
-    async fn prepare_added(&self, new: &Config, operation: &Operation) -> Result<Vec<Ready>, StartError> {
-        let mut made = Vec::new();
+    async fn prepare_added(&self, new: &Config, operation: &Operation) -> Result<Vec<PreparedService>, StartError> {
+        let mut prepared = Vec::new();
         for service in new.services.iter().filter(|service| self.catalog.find(service.name.as_str()).is_none()) {
-            made.push(self.ready(service, operation).await.map_err(|reason| in_manifest(new, reason))?);
+            prepared.push(self.prepare(service, operation).await.map_err(|reason| in_manifest(new, reason))?);
         }
-        Ok(made)
+        Ok(prepared)
     }
 
     /// Stops reporting what was prepared for a service that is not published.
-    fn forget_unborn(&self, new: &Config) {
-        let unborn = new.services.iter().filter(|service| self.catalog.find(service.name.as_str()).is_none());
-        unborn.for_each(|service| self.builder.metrics().remove_service(service.name.as_str()));
+    fn forget_unpublished(&self, new: &Config) {
+        let unpublished = new.services.iter().filter(|service| self.catalog.find(service.name.as_str()).is_none());
+        unpublished.for_each(|service| self.builder.metrics().remove_service(service.name.as_str()));
     }
 
     /// The services that need a new generation.
@@ -174,7 +177,7 @@ impl Control {
         new.services.iter().filter(is_changed).filter_map(|service| self.catalog.find(service.name.as_str())).collect()
     }
 
-    fn tell(&self, what: &str, names: Vec<ServiceName>) {
+    fn log_services(&self, what: &str, names: Vec<ServiceName>) {
         for name in names {
             if let Some(address) = self.ports.address(name.as_str()) {
                 tracing::info!(service = %name, %address, "{what}");
@@ -187,14 +190,14 @@ impl Control {
     async fn reconfigure(self: &Arc<Self>, service: Arc<Service>) -> Option<ServiceName> {
         if self.swap_file(&service).await.is_superseded() {
             // The newer swap applies the manifest's configuration too, so its result decides.
-            self.swapper.settled(&service).await;
+            self.swapper.wait_for_swaps(&service).await;
         }
         self.note_applied(&service);
         (!service.runs_as_declared()).then(|| service.name.clone())
     }
 
     /// Whether a service has rejected its configuration in the manifest.
-    pub(super) fn has_refused(&self, service: &Service) -> bool {
+    pub(super) fn has_rejected_config(&self, service: &Service) -> bool {
         self.unapplied.lock().unwrap_or_else(PoisonError::into_inner).contains(&service.name)
     }
 
@@ -215,8 +218,8 @@ impl Control {
         self.unapplied.lock().unwrap_or_else(PoisonError::into_inner).remove(&service.name);
         self.drains.begin(service.clone());
         let limit = self.config.load().shutdown.drain;
-        let until = self.drains.until(limit);
-        let listener = listener.map(|listener| self.drains.listener(listener, limit));
+        let deadline = self.drains.deadline(limit);
+        let listener = listener.map(|listener| self.drains.drain_listener(listener, limit));
         let control = self.clone();
         self.drains.spawn(async move {
             if let Some(listener) = listener {
@@ -224,20 +227,20 @@ impl Control {
             }
             tokio::select! {
                 () = service.drained() => {}
-                () = until => {}
+                () = deadline => {}
             }
             service.close();
-            control.forget_metrics(&service).await;
+            control.remove_metrics(&service).await;
             control.drains.finish(&service);
             tracing::info!(service = %service.name, "service removed");
         });
     }
 
     /// Removes the metrics of a service, unless a service of the same name was added meanwhile, which continues them.
-    async fn forget_metrics(&self, service: &Service) {
+    async fn remove_metrics(&self, service: &Service) {
         let mut readiness = self.readiness.subscribe();
-        let _turn = tokio::select! {
-            turn = self.changing.lock() => turn,
+        let _guard = tokio::select! {
+            guard = self.change_lock.lock() => guard,
             // Another change of services can hold the lock for longer than the shutdown may take.
             _ = readiness.wait_for(|readiness| *readiness == Readiness::Draining) => return,
         };
@@ -246,20 +249,20 @@ impl Control {
         }
     }
 
-    fn refuse(&self, refused: Option<RefusedManifest>) -> Option<RefusedManifest> {
-        std::mem::replace(&mut *self.refused.lock().unwrap_or_else(PoisonError::into_inner), refused)
+    fn set_rejected(&self, rejected: Option<RejectedManifest>) -> Option<RejectedManifest> {
+        std::mem::replace(&mut *self.rejected_manifest.lock().unwrap_or_else(PoisonError::into_inner), rejected)
     }
 }
 
 const NOT_APPLIED: &str = "the changed manifest was not applied; everything stays as it was";
 
 /// Warns if a setting has changed that is applied only at the next start.
-fn warn_of_what_waits(old: &Config, new: &Config) {
+fn warn_of_restart_settings(old: &Config, new: &Config) {
     let changed = [
         ("[console]", old.console != new.console),
         ("[limits]", old.connections != new.connections),
         ("[state]", old.state != new.state),
-        ("[telemetry]", of_telemetry(old) != of_telemetry(new)),
+        ("[telemetry]", telemetry_settings(old) != telemetry_settings(new)),
         ("[swap]", old.swap != new.swap),
     ];
     let tables: Vec<_> = changed.into_iter().filter(|(_, changed)| *changed).map(|(table, _)| table).collect();
@@ -269,7 +272,7 @@ fn warn_of_what_waits(old: &Config, new: &Config) {
 }
 
 /// All settings of `[telemetry]`.
-fn of_telemetry(config: &Config) -> impl PartialEq + '_ {
+fn telemetry_settings(config: &Config) -> impl PartialEq + '_ {
     (&config.telemetry, &config.attributes, &config.redaction)
 }
 

@@ -10,7 +10,7 @@ use super::observe;
 
 impl Control {
     /// Connects the observable metrics to their data sources.
-    pub(crate) fn observe(&self) {
+    pub(crate) fn observe_metrics(&self) {
         let pipeline = self.pipeline.clone();
         self.builder.metrics().observe_pipeline(move || observe::pipeline(&pipeline));
         self.pipeline.counters().on_export(self.builder.metrics().exports());
@@ -41,7 +41,7 @@ pub(crate) async fn export_periodically(control: Arc<Control>) {
     }
 }
 
-/// Ticks that an export misses because it takes longer than the interval are skipped, not made up for.
+/// The ticks of the export. Ticks that pass during an export are skipped.
 fn export_ticks(interval: Duration) -> Interval {
     let mut ticks = tokio::time::interval_at(Instant::now() + interval, interval);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Skip);
@@ -53,7 +53,7 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn ticks_that_were_missed_are_not_made_up_for() {
+    async fn missed_ticks_are_skipped() {
         const INTERVAL: Duration = Duration::from_millis(20);
         let mut ticks = export_ticks(INTERVAL);
         ticks.tick().await;

@@ -3,20 +3,20 @@
 //!
 //! `Control` is the only handle: the console, the watcher and the signal handlers use nothing else.
 
+mod completeness;
 mod drains;
 mod error;
+mod file_stamp;
 mod handle;
 pub mod manifest;
 pub mod metric_export;
 mod observe;
 mod ports;
 mod readiness;
-mod refused;
-mod stamp;
+mod rejected_manifest;
 pub mod swap;
 mod swapping;
 pub mod watch;
-mod whole;
 
 pub use self::error::StartError;
 pub(crate) use self::handle::Control;

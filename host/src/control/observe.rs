@@ -21,7 +21,7 @@ pub(super) fn pipeline(pipeline: &Pipeline) -> PipelineStats {
 }
 
 /// Makes the instruments of the serving generation the ones that are reported for the service.
-pub(super) fn adopt(metrics: &Metrics, service: &Arc<Service>) {
+pub(super) fn observe_service(metrics: &Metrics, service: &Arc<Service>) {
     let own = service.serving().stable.pool.context().metrics.clone();
     let watched = Arc::downgrade(service);
     own.observe_pool(move || watched.upgrade().map(|service| pool(&service.serving())).unwrap_or_default());

@@ -37,20 +37,20 @@ enum Socket {
     /// Newly bound for this manifest.
     New(Bound),
     /// The socket that the named service has now.
-    Of(ServiceName),
+    Existing(ServiceName),
 }
 
 impl PortPlan {
     /// Reuses the existing socket at the service's address. Returns whether there is one.
-    pub fn keep(&mut self, ports: &Ports, service: &ServiceConfig) -> bool {
-        let holder = ports.holder(service).map(Socket::Of);
+    pub fn reuse(&mut self, ports: &Ports, service: &ServiceConfig) -> bool {
+        let holder = ports.holder(service).map(Socket::Existing);
         let is_kept = holder.is_some();
         self.0.extend(holder.map(|socket| (service.name.clone(), socket)));
         is_kept
     }
 
     /// Assigns a newly bound socket to a service.
-    pub fn take(&mut self, service: &ServiceConfig, bound: Bound) {
+    pub fn assign(&mut self, service: &ServiceConfig, bound: Bound) {
         self.0.insert(service.name.clone(), Socket::New(bound));
     }
 }
@@ -86,7 +86,7 @@ impl Ports {
                     let listener = serve(bound, target.clone());
                     Port { declared: service.listen(), listener, target }
                 }
-                Socket::Of(holder) => {
+                Socket::Existing(holder) => {
                     let Some(port) = before.remove(&holder) else { continue };
                     port.target.store(service);
                     port
@@ -103,7 +103,7 @@ impl Ports {
     }
 
     /// Removes and returns all listeners, for the shutdown.
-    pub fn take(&self) -> Vec<Listener> {
+    pub fn take_listeners(&self) -> Vec<Listener> {
         std::mem::take(&mut *self.lock()).into_values().map(|port| port.listener).collect()
     }
 

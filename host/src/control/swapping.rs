@@ -7,15 +7,15 @@ use std::any::Any;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use super::file_stamp::FileStamp;
 use super::handle::Control;
-use super::stamp::Stamp;
 use super::swap::{ComponentSource, SwapError, SwapOptions, Swapped};
 use crate::services::Service;
 
 /// How long a requested swap waits for a manifest that is being written.
-const PATIENCE: Duration = Duration::from_secs(3);
+const MAX_WAIT: Duration = Duration::from_secs(3);
 /// How often the manifest is checked meanwhile.
-const PERIOD: Duration = Duration::from_millis(50);
+const POLL_INTERVAL: Duration = Duration::from_millis(50);
 
 /// The result of a swap of a file. It has already been logged.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -38,7 +38,7 @@ impl Control {
         bytes: Arc<[u8]>,
         options: SwapOptions,
     ) -> Result<Swapped, SwapError> {
-        self.manifest_in_step().await;
+        self.wait_for_watcher().await;
         self.swap_in_task(service, ComponentSource::Bytes(bytes), options).await
     }
 
@@ -53,21 +53,21 @@ impl Control {
     /// Promotes the canary of a service: it serves all requests.
     pub(crate) async fn promote(self: &Arc<Self>, service: &Arc<Service>) -> Result<Swapped, SwapError> {
         let ended = self.swapper.promote(service).await;
-        self.apply_what_waited(service, &ended);
+        self.apply_pending_config(service, &ended);
         ended
     }
 
     /// Aborts the canary of a service.
     pub(crate) async fn abort(self: &Arc<Self>, service: &Arc<Service>) -> Result<Swapped, SwapError> {
         let ended = self.swapper.abort(service).await;
-        self.apply_what_waited(service, &ended);
+        self.apply_pending_config(service, &ended);
         ended
     }
 
     /// Applies the configuration that the manifest got while a canary ran, when it could not be applied. The component
     /// stays the promoted or kept one, whatever its file contains.
-    fn apply_what_waited(self: &Arc<Self>, service: &Arc<Service>, ended: &Result<Swapped, SwapError>) {
-        if ended.is_err() || !self.has_refused(service) {
+    fn apply_pending_config(self: &Arc<Self>, service: &Arc<Service>, ended: &Result<Swapped, SwapError>) {
+        if ended.is_err() || !self.has_rejected_config(service) {
             return;
         }
         let (control, service) = (self.clone(), service.clone());
@@ -83,7 +83,7 @@ impl Control {
         options: SwapOptions,
     ) -> Result<Swapped, SwapError> {
         let (control, swapped) = (self.clone(), service.clone());
-        let ended = finished(async move {
+        let ended = run_in_task(async move {
             let result = control.swapper.swap(&swapped, component, options).await;
             if result.is_ok() && swapped.runs_as_declared() {
                 control.note_applied(&swapped);
@@ -92,38 +92,38 @@ impl Control {
         });
         let ended = ended.await;
         if let Err(error @ SwapError::Failed(_)) = &ended {
-            self.swapper.note_failure(service, &error.to_string());
+            self.swapper.record_failure(service, &error.to_string());
         }
         ended
     }
 
     /// Waits until the watcher has handled the manifest as it is on disk. Without a watcher this returns at once, and a
     /// swap uses the manifest that was read last.
-    async fn manifest_in_step(&self) {
+    async fn wait_for_watcher(&self) {
         let config = self.config.load_full();
         let began = Instant::now();
-        while config.swap.watch && began.elapsed() < PATIENCE {
-            let now = Stamp::of(&config.manifest).await;
-            if now.is_none() || now == *self.manifest_seen.borrow() {
+        while config.swap.watch && began.elapsed() < MAX_WAIT {
+            let now = FileStamp::of(&config.manifest).await;
+            if now.is_none() || now == *self.handled_manifest.borrow() {
                 return;
             }
-            tokio::time::sleep(PERIOD).await;
+            tokio::time::sleep(POLL_INTERVAL).await;
         }
     }
 }
 
 /// Runs a swap in its own task.
-async fn finished(
+async fn run_in_task(
     swap: impl Future<Output = Result<Swapped, SwapError>> + Send + 'static,
 ) -> Result<Swapped, SwapError> {
     let ended = tokio::spawn(swap).await;
     ended.unwrap_or_else(|failed| {
-        let reason = failed.try_into_panic().map_or_else(|failed| failed.to_string(), |panic| message(&*panic));
+        let reason = failed.try_into_panic().map_or_else(|failed| failed.to_string(), |panic| panic_message(&*panic));
         Err(SwapError::Failed(reason))
     })
 }
 
-fn message(panic: &(dyn Any + Send)) -> String {
+fn panic_message(panic: &(dyn Any + Send)) -> String {
     let text = panic.downcast_ref::<&str>().map(|text| (*text).to_owned());
     text.or_else(|| panic.downcast_ref::<String>().cloned()).unwrap_or_else(|| "a panic".to_owned())
 }
@@ -133,9 +133,9 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn a_panic_in_a_swap_is_a_failure_that_says_so() {
-        let error = finished(async { panic!("the shelf fell down {}", 1) }).await.unwrap_err();
+    async fn a_panic_in_a_swap_is_reported_as_its_failure() {
+        let error = run_in_task(async { panic!("index {} is out of bounds", 1) }).await.unwrap_err();
         assert!(matches!(error, SwapError::Failed(_)), "{error:?}");
-        assert!(error.to_string().contains("the shelf fell down 1"), "{error}");
+        assert!(error.to_string().contains("index 1 is out of bounds"), "{error}");
     }
 }

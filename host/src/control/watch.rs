@@ -14,40 +14,40 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, PoisonError};
 use std::time::{Duration, Instant};
 
+use super::completeness::is_complete;
+use super::file_stamp::FileStamp;
 use super::handle::Control;
 use super::manifest::Reload;
-use super::stamp::Stamp;
-use super::whole::is_whole;
 use crate::component::Digest;
 use crate::telemetry::Operation;
 
 /// The polling interval.
-const PERIOD: Duration = Duration::from_millis(200);
-/// The longest wait for a file that looks incomplete, or for another file that is being written.
-const PATIENCE: Duration = Duration::from_secs(3);
+const POLL_INTERVAL: Duration = Duration::from_millis(200);
+/// The longest time to wait for a file that looks incomplete, or for another file that is being written.
+const MAX_WAIT: Duration = Duration::from_secs(3);
 
 /// A watched file.
 #[derive(Default)]
-struct Watched {
+struct WatchedFile {
     /// The stamp that was last handled.
-    settled: Option<Stamp>,
+    handled: Option<FileStamp>,
     /// The stamp that was last seen, if it differs from the handled one, and since when.
-    moving: Option<Moving>,
+    pending: Option<PendingChange>,
     /// Digests of the components that were read from this file before it was first polled.
-    known: Vec<Digest>,
+    known_digests: Vec<Digest>,
 }
 
 #[derive(Clone, Copy)]
-struct Moving {
-    stamp: Stamp,
+struct PendingChange {
+    stamp: FileStamp,
     since: Instant,
 }
 
 /// The result of polling a file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Look {
+enum FileState {
     /// The file is the handled one, or does not exist.
-    Same,
+    Unchanged,
     /// The file is being written.
     Changing,
     /// The file has changed and is complete.
@@ -55,32 +55,32 @@ enum Look {
 }
 
 /// Watches the manifest and the component files.
-pub(crate) struct Files {
-    manifest: (PathBuf, Watched),
-    components: BTreeMap<PathBuf, Watched>,
+pub(crate) struct FileWatcher {
+    manifest: (PathBuf, WatchedFile),
+    components: BTreeMap<PathBuf, WatchedFile>,
 }
 
-impl Files {
+impl FileWatcher {
     /// The files of a host that has just started. Each may have been replaced since it was read, so each is checked
     /// once.
-    pub(crate) fn of(control: &Control) -> Files {
-        let manifest = (control.config.load().manifest.clone(), Watched::default());
-        let mut files = Files { manifest, components: BTreeMap::new() };
-        files.follow(control);
-        files
+    pub(crate) fn new(control: &Control) -> FileWatcher {
+        let manifest = (control.config.load().manifest.clone(), WatchedFile::default());
+        let mut watcher = FileWatcher { manifest, components: BTreeMap::new() };
+        watcher.update_files(control);
+        watcher
     }
 
-    /// Watches the components that the manifest names, and those that a rejected manifest waits for.
-    fn follow(&mut self, control: &Control) {
+    /// Watches the components that the manifest names, and those that a rejected manifest is missing.
+    fn update_files(&mut self, control: &Control) {
         let (config, services) = (control.config.load(), control.catalog.services());
         let mut wanted: Vec<_> = config.services.iter().map(|service| service.component.clone()).collect();
-        wanted.extend(awaited(control));
+        wanted.extend(missing_components(control));
         self.components.retain(|path, _| wanted.contains(path));
         for path in wanted {
             let known = || {
                 let running = services.iter().filter(|service| service.declared().component == path);
                 let known = running.map(|service| service.serving().stable.digest().clone()).collect();
-                Watched { known, ..Watched::default() }
+                WatchedFile { known_digests: known, ..WatchedFile::default() }
             };
             self.components.entry(path.clone()).or_insert_with(known);
         }
@@ -88,99 +88,99 @@ impl Files {
 
     /// Runs until the host stops.
     pub(crate) async fn watch(mut self, control: Arc<Control>) {
-        let mut ticks = tokio::time::interval(PERIOD);
+        let mut ticks = tokio::time::interval(POLL_INTERVAL);
         ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {
             ticks.tick().await;
-            self.follow(&control);
-            self.look(&control).await;
+            self.update_files(&control);
+            self.poll(&control).await;
         }
     }
 
     /// Polls all files once and handles the changes.
-    async fn look(&mut self, control: &Arc<Control>) {
+    async fn poll(&mut self, control: &Arc<Control>) {
         let (path, manifest) = &mut self.manifest;
-        let of_manifest = manifest.look(Stamp::of(path).await);
+        let manifest_state = manifest.poll(FileStamp::of(path).await);
         let mut changed = Vec::new();
-        let mut waits = false;
+        let mut is_component_changing = false;
         for (path, watched) in &mut self.components {
-            match watched.look_at_component(path).await {
-                Look::Same => {}
-                Look::Changing => waits |= !watched.has_waited(),
-                Look::Changed => changed.push(path.clone()),
+            match watched.poll_component(path).await {
+                FileState::Unchanged => {}
+                FileState::Changing => is_component_changing |= !watched.wait_expired(),
+                FileState::Changed => changed.push(path.clone()),
             }
         }
-        match of_manifest {
-            Look::Changed if waits && !manifest.has_waited() => return,
-            Look::Changing if !manifest.has_waited() => return,
-            Look::Changed => manifest_changed(control, path, manifest).await,
-            Look::Same if control.retry_is_due() => control.reload(Reload::Retry, None).await,
-            Look::Same | Look::Changing => {}
+        match manifest_state {
+            FileState::Changed if is_component_changing && !manifest.wait_expired() => return,
+            FileState::Changing if !manifest.wait_expired() => return,
+            FileState::Changed => manifest_changed(control, path, manifest).await,
+            FileState::Unchanged if control.retry_is_due() => control.reload(Reload::Retry, None).await,
+            FileState::Unchanged | FileState::Changing => {}
         }
         for path in changed {
             let Some(watched) = self.components.get_mut(&path) else { continue };
-            watched.settle();
-            component_changed(control, &path, std::mem::take(&mut watched.known)).await;
+            watched.mark_handled();
+            component_changed(control, &path, std::mem::take(&mut watched.known_digests)).await;
         }
     }
 }
 
-impl Watched {
+impl WatchedFile {
     /// A file has changed when its stamp differs from the handled one and has been stable for a whole period.
-    fn look(&mut self, now: Option<Stamp>) -> Look {
-        let Some(stamp) = now.filter(|_| now != self.settled) else {
-            self.moving = None;
-            return Look::Same;
+    fn poll(&mut self, now: Option<FileStamp>) -> FileState {
+        let Some(stamp) = now.filter(|_| now != self.handled) else {
+            self.pending = None;
+            return FileState::Unchanged;
         };
-        let before = self.moving.replace(Moving { stamp, since: Instant::now() });
-        let Some(before) = before else { return Look::Changing };
-        self.moving = Some(Moving { stamp, since: before.since });
-        if before.stamp == stamp { Look::Changed } else { Look::Changing }
+        let before = self.pending.replace(PendingChange { stamp, since: Instant::now() });
+        let Some(before) = before else { return FileState::Changing };
+        self.pending = Some(PendingChange { stamp, since: before.since });
+        if before.stamp == stamp { FileState::Changed } else { FileState::Changing }
     }
 
-    async fn look_at_component(&mut self, path: &Path) -> Look {
-        match self.look(Stamp::of(path).await) {
-            Look::Changed if self.has_waited() || looks_whole(path).await => Look::Changed,
-            Look::Changed => Look::Changing,
-            look => look,
+    async fn poll_component(&mut self, path: &Path) -> FileState {
+        match self.poll(FileStamp::of(path).await) {
+            FileState::Changed if self.wait_expired() || looks_complete(path).await => FileState::Changed,
+            FileState::Changed => FileState::Changing,
+            unchanged_or_changing => unchanged_or_changing,
         }
     }
 
     /// Whether the longest wait has passed.
-    fn has_waited(&self) -> bool {
-        self.moving.is_some_and(|moving| moving.since.elapsed() > PATIENCE)
+    fn wait_expired(&self) -> bool {
+        self.pending.is_some_and(|pending| pending.since.elapsed() > MAX_WAIT)
     }
 
     /// Marks the stamp that was last seen as handled.
-    fn settle(&mut self) {
-        self.settled = self.moving.take().map(|moving| moving.stamp).or(self.settled);
+    fn mark_handled(&mut self) {
+        self.handled = self.pending.take().map(|pending| pending.stamp).or(self.handled);
     }
 }
 
-async fn looks_whole(path: &Path) -> bool {
-    tokio::fs::read(path).await.is_ok_and(|bytes| is_whole(&bytes))
+async fn looks_complete(path: &Path) -> bool {
+    tokio::fs::read(path).await.is_ok_and(|bytes| is_complete(&bytes))
 }
 
 /// The components that a rejected manifest is missing.
-fn awaited(control: &Control) -> Vec<PathBuf> {
-    let refused = control.refused.lock().unwrap_or_else(PoisonError::into_inner);
-    let missing = refused.iter().flat_map(|refused| refused.missing(&control.catalog));
+fn missing_components(control: &Control) -> Vec<PathBuf> {
+    let rejected = control.rejected_manifest.lock().unwrap_or_else(PoisonError::into_inner);
+    let missing = rejected.iter().flat_map(|rejected| rejected.missing_services(&control.catalog));
     missing.map(|service| service.component.clone()).collect()
 }
 
-async fn manifest_changed(control: &Arc<Control>, path: &Path, watched: &mut Watched) {
-    let is_first = watched.settled.is_none();
-    let (why, noticed) =
-        if is_first { (Reload::FirstLook, None) } else { (Reload::Changed, Some(noticed(control, path))) };
-    watched.settle();
-    control.reload(why, noticed.as_ref()).await;
-    control.manifest_seen.send_replace(watched.settled);
+async fn manifest_changed(control: &Arc<Control>, path: &Path, watched: &mut WatchedFile) {
+    let is_first = watched.handled.is_none();
+    let (why, operation) =
+        if is_first { (Reload::Start, None) } else { (Reload::Changed, Some(watch_operation(control, path))) };
+    watched.mark_handled();
+    control.reload(why, operation.as_ref()).await;
+    control.handled_manifest.send_replace(watched.handled);
 }
 
 async fn component_changed(control: &Arc<Control>, path: &Path, known: Vec<Digest>) {
-    let is_awaited = awaited(control).iter().any(|awaited| awaited == path);
+    let is_awaited = missing_components(control).iter().any(|awaited| awaited == path);
     if is_awaited {
-        control.reload(Reload::Retry, Some(&noticed(control, path))).await;
+        control.reload(Reload::Retry, Some(&watch_operation(control, path))).await;
     }
     if is_known(path, &known).await {
         return;
@@ -189,7 +189,7 @@ async fn component_changed(control: &Arc<Control>, path: &Path, known: Vec<Diges
     let swapped: Vec<_> = services.iter().filter(|service| service.declared().component == path).collect();
     if !swapped.is_empty() {
         let names: Vec<_> = swapped.iter().map(|service| service.name.to_string()).collect();
-        noticed(control, path).set("spandrel.service", names.join(", "));
+        watch_operation(control, path).set("spandrel.service", names.join(", "));
     }
     for service in swapped {
         let (control, service) = (control.clone(), service.clone());
@@ -198,11 +198,11 @@ async fn component_changed(control: &Arc<Control>, path: &Path, known: Vec<Diges
     }
 }
 
-/// The trace that says that a file has changed.
-fn noticed(control: &Control, path: &Path) -> Operation {
-    let noticed = control.telemetry.operation("watch", "watch_failed");
-    noticed.set("file.path", path.display().to_string());
-    noticed
+/// The operation that records that a file has changed.
+fn watch_operation(control: &Control, path: &Path) -> Operation {
+    let operation = control.telemetry.operation("watch", "watch_failed");
+    operation.set("file.path", path.display().to_string());
+    operation
 }
 
 /// Whether the file contains a component that was read from it before.
@@ -221,25 +221,25 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_file_has_changed_after_it_was_the_same_twice() {
-        let stamp = |length| Some(Stamp::of_length(length));
-        let mut file = Watched { settled: stamp(1), ..Watched::default() };
-        assert_eq!(file.look(stamp(1)), Look::Same);
-        assert_eq!(file.look(stamp(2)), Look::Changing);
-        assert_eq!(file.look(stamp(3)), Look::Changing);
-        assert_eq!(file.look(stamp(3)), Look::Changed);
-        file.settle();
-        assert_eq!(file.look(stamp(3)), Look::Same);
-        assert_eq!(file.look(None), Look::Same, "a file that is gone for a moment is no new version");
+    fn a_file_has_changed_when_two_polls_see_the_same_new_stamp() {
+        let stamp = |length| Some(FileStamp::of_length(length));
+        let mut file = WatchedFile { handled: stamp(1), ..WatchedFile::default() };
+        assert_eq!(file.poll(stamp(1)), FileState::Unchanged);
+        assert_eq!(file.poll(stamp(2)), FileState::Changing);
+        assert_eq!(file.poll(stamp(3)), FileState::Changing);
+        assert_eq!(file.poll(stamp(3)), FileState::Changed);
+        file.mark_handled();
+        assert_eq!(file.poll(stamp(3)), FileState::Unchanged);
+        assert_eq!(file.poll(None), FileState::Unchanged, "a missing file is not a change");
     }
 
     #[test]
-    fn a_change_that_is_not_acted_upon_yet_stays_one() {
-        let mut file = Watched::default();
-        let stamp = Some(Stamp::of_length(1));
-        file.look(stamp);
-        assert_eq!(file.look(stamp), Look::Changed);
-        assert_eq!(file.look(stamp), Look::Changed);
-        assert!(!file.has_waited());
+    fn an_unhandled_change_is_reported_again() {
+        let mut file = WatchedFile::default();
+        let stamp = Some(FileStamp::of_length(1));
+        file.poll(stamp);
+        assert_eq!(file.poll(stamp), FileState::Changed);
+        assert_eq!(file.poll(stamp), FileState::Changed);
+        assert!(!file.wait_expired());
     }
 }

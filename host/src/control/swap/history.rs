@@ -5,13 +5,13 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use serde::{Serialize, Serializer};
 
-/// How many swaps are remembered per service.
-const REMEMBERED: usize = 20;
+/// The number of swaps kept per service.
+const MAX_RECORDS: usize = 20;
 
 /// A swap, rollback, promotion or abort, successful or not.
 #[derive(Clone, Debug, Serialize)]
 pub struct SwapRecord {
-    /// When it ended, in milliseconds since 1970-01-01.
+    /// The time of its end, in milliseconds since 1970-01-01.
     #[serde(rename = "time_ms", serialize_with = "milliseconds")]
     pub time: SystemTime,
     /// The outcome, as in the metric of swaps: `swapped`, `rolled_back`, `promoted`, `aborted`, `refused`,
@@ -23,20 +23,20 @@ pub struct SwapRecord {
     pub digest: Option<String>,
     /// Why the swap failed, or why the guard rolled back.
     pub reason: Option<String>,
-    /// The duration of each step.
-    #[serde(rename = "duration_ms", serialize_with = "fraction")]
+    /// The total duration of its steps.
+    #[serde(rename = "duration_ms", serialize_with = "fractional_milliseconds")]
     pub duration: Duration,
 }
 
 impl SwapRecord {
     /// The record of a successful swap.
-    pub(super) fn done(outcome: &'static str, generation: u64, digest: &str, duration: Duration) -> SwapRecord {
+    pub(super) fn succeeded(outcome: &'static str, generation: u64, digest: &str, duration: Duration) -> SwapRecord {
         let (generation, digest) = (Some(generation), Some(digest.to_owned()));
         SwapRecord { time: SystemTime::now(), outcome, generation, digest, reason: None, duration }
     }
 
     /// The record of a swap that did not happen.
-    pub(super) fn not_done(outcome: &'static str, reason: &str, duration: Duration) -> SwapRecord {
+    pub(super) fn failed(outcome: &'static str, reason: &str, duration: Duration) -> SwapRecord {
         let reason = Some(reason.to_owned());
         SwapRecord { time: SystemTime::now(), outcome, generation: None, digest: None, reason, duration }
     }
@@ -50,11 +50,11 @@ impl SwapHistory {
     /// Adds a swap. Removes the oldest if there are too many.
     pub fn add(&mut self, record: SwapRecord) {
         self.0.push_front(record);
-        self.0.truncate(REMEMBERED);
+        self.0.truncate(MAX_RECORDS);
     }
 
     /// Records the reason of the latest swap.
-    pub fn explain(&mut self, reason: &str) {
+    pub fn set_reason(&mut self, reason: &str) {
         if let Some(latest) = self.0.front_mut() {
             latest.reason = Some(reason.to_owned());
         }
@@ -71,7 +71,7 @@ fn milliseconds<S: Serializer>(time: &SystemTime, serializer: S) -> Result<S::Ok
     serializer.serialize_u64(u64::try_from(since.as_millis()).unwrap_or(u64::MAX))
 }
 
-fn fraction<S: Serializer>(duration: &Duration, serializer: S) -> Result<S::Ok, S::Error> {
+fn fractional_milliseconds<S: Serializer>(duration: &Duration, serializer: S) -> Result<S::Ok, S::Error> {
     serializer.serialize_f64(duration.as_secs_f64() * 1e3)
 }
 
@@ -80,24 +80,24 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_the_last_swaps_are_remembered() {
+    fn only_the_last_swaps_are_kept() {
         let mut history = SwapHistory::default();
         for generation in 2..100 {
-            history.add(SwapRecord::done("swapped", generation, "sha256:00", Duration::from_millis(3)));
+            history.add(SwapRecord::succeeded("swapped", generation, "sha256:00", Duration::from_millis(3)));
         }
         let records = history.records();
-        assert_eq!(records.len(), REMEMBERED);
+        assert_eq!(records.len(), MAX_RECORDS);
         assert_eq!(records[0].generation, Some(99), "the latest comes first");
     }
 
     #[test]
-    fn a_rollback_can_say_why_it_was_done() {
+    fn a_rollback_records_its_reason() {
         let mut history = SwapHistory::default();
-        history.explain("nothing is there to explain");
-        history.add(SwapRecord::done("rolled_back", 1, "sha256:00", Duration::ZERO));
-        history.explain("half of the requests failed");
-        let told = serde_json::to_value(history.records()).unwrap();
-        assert_eq!(told[0]["reason"], "half of the requests failed");
-        assert_eq!(told[0]["duration_ms"], 0.0);
+        history.set_reason("there is no record yet");
+        history.add(SwapRecord::succeeded("rolled_back", 1, "sha256:00", Duration::ZERO));
+        history.set_reason("half of the requests failed");
+        let json = serde_json::to_value(history.records()).unwrap();
+        assert_eq!(json[0]["reason"], "half of the requests failed");
+        assert_eq!(json[0]["duration_ms"], 0.0);
     }
 }

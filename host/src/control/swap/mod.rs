@@ -13,7 +13,7 @@ mod outcome;
 mod probe;
 mod progress;
 mod report;
-mod slot;
+mod swap_state;
 mod swapper;
 
 pub use self::error::SwapError;

@@ -33,10 +33,12 @@ pub struct SwapOptions {
 pub fn parse_share(text: &str) -> Result<u32, String> {
     match text.strip_suffix('%').unwrap_or(text).trim().parse::<f64>() {
         Ok(percent) if percent >= 100.0 && percent.is_finite() => {
-            Err(format!("a canary of {text} would be everybody: swap without a canary, or give less than 100%"))
+            Err(format!("a canary of {text} would serve all requests: swap without a canary, or use less than 100%"))
         }
         Ok(percent) if percent > 0.0 && percent.is_finite() => Ok((percent * 100.0).round().max(1.0) as u32),
-        _ => Err(format!("`{text}` is no share for a canary: give one above 0 % and below 100 %, such as 10%")),
+        _ => Err(format!(
+            "`{text}` is not a valid share for a canary: use more than 0 % and less than 100 %, such as 10%"
+        )),
     }
 }
 
@@ -65,15 +67,15 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_share_is_above_nothing_and_below_everybody() {
+    fn a_canary_share_is_above_0_and_below_100_percent() {
         for (text, share) in [("10%", 1000), ("0.5%", 50), ("25", 2500), ("0.001 %", 1)] {
             assert_eq!(parse_share(text), Ok(share), "{text}");
         }
         for text in ["100%", "200%", "1e9%"] {
-            assert!(parse_share(text).unwrap_err().contains("everybody"), "{text}");
+            assert!(parse_share(text).unwrap_err().contains("all requests"), "{text}");
         }
         for text in ["0", "-1%", "lots", "", "%", "NaN", "inf%", "10%%"] {
-            assert!(parse_share(text).unwrap_err().contains("no share"), "{text}");
+            assert!(parse_share(text).unwrap_err().contains("not a valid share"), "{text}");
         }
     }
 }

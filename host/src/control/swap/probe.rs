@@ -18,32 +18,32 @@ use crate::trace::{Incoming, Pipeline, SpanKind};
 const HEALTH: &str = "/health";
 
 /// Probes `candidate`. A candidate without the default route is not probed.
-pub(super) async fn ask(
+pub(super) async fn probe(
     dispatcher: &Arc<Dispatcher>,
     pipeline: &Pipeline,
     candidate: &Arc<Generation>,
     old: &Arc<Generation>,
 ) -> Result<(), SwapError> {
     let path = candidate.config.probe.as_deref().unwrap_or(HEALTH);
-    let refusal = |reason: String| Err(SwapError::Probe { path: path.to_owned(), reason });
+    let failed = |reason: String| Err(SwapError::Probe { path: path.to_owned(), reason });
     let is_found = matches!(candidate.routes().find(&Method::GET, path), Match::Found { .. });
     match (&candidate.config.probe, candidate.kind()) {
         _ if is_found => {}
         // A standard component declares no routes, so only a request shows whether it has this one.
         (Some(_), Kind::Standard(_)) => {}
-        (Some(_), _) => return refusal("has no route".to_owned()),
+        (Some(_), _) => return failed("has no route".to_owned()),
         // Instantiation has already succeeded.
         (None, _) => return Ok(()),
     }
-    let probe = |generation: Arc<Generation>| async move {
+    let send = |generation: Arc<Generation>| async move {
         let (incoming, name) = (Incoming::default(), format!("probe {path}"));
         let recorder = pipeline.record(&generation.resource, &incoming, name, SpanKind::Internal);
         dispatcher.probe(&generation, recorder, path).await
     };
-    match probe(candidate.clone()).await {
+    match send(candidate.clone()).await {
         Ok(status) if status.is_success() => Ok(()),
-        Ok(status) if probe(old.clone()).await.is_ok_and(|serving| serving == status) => Ok(()),
-        Ok(status) => refusal(format!("answered {status}")),
-        Err(failure) => refusal(failure.to_string()),
+        Ok(status) if send(old.clone()).await.is_ok_and(|serving| serving == status) => Ok(()),
+        Ok(status) => failed(format!("answered {status}")),
+        Err(failure) => failed(failure.to_string()),
     }
 }

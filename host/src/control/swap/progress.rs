@@ -17,8 +17,8 @@ pub(super) struct Progress {
 
 impl Progress {
     /// Starts the trace of an operation on a service.
-    pub fn new(telemetry: &HostTelemetry, doing: &'static str, service: &ServiceName) -> Progress {
-        let operation = telemetry.operation(doing, "swap_refused");
+    pub fn new(telemetry: &HostTelemetry, name: &'static str, service: &ServiceName) -> Progress {
+        let operation = telemetry.operation(name, "swap_refused");
         operation.set("spandrel.service", service.as_str().to_owned());
         Progress { service: service.clone(), operation, timings: Vec::new() }
     }
@@ -87,7 +87,7 @@ impl Progress {
         self.operation.fail(reason);
         let (service, outcome) = (&self.service, "superseded");
         self.operation.log(|| {
-            tracing::info!(spandrel.service = %service, reason, outcome, "swap given up for a newer one");
+            tracing::info!(spandrel.service = %service, reason, outcome, "swap superseded by a newer one");
         });
     }
 
@@ -98,7 +98,7 @@ impl Progress {
             for generation in &retired {
                 if tokio::time::timeout(limit, generation.drained()).await.is_err() {
                     let in_flight = generation.in_flight();
-                    step.fail("drain_timeout", &format!("{in_flight} requests still run after {limit:?}"));
+                    step.fail("drain_timeout", &format!("{in_flight} requests are still in flight after {limit:?}"));
                 }
                 generation.pool.close();
             }

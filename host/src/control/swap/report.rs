@@ -5,7 +5,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use serde::Serialize;
 
 use super::history::SwapRecord;
-use super::slot::Slot;
+use super::swap_state::SwapState;
 use crate::component::Kind;
 use crate::config::ServiceConfig;
 use crate::services::{Generation, Service, StatsSnapshot};
@@ -130,10 +130,10 @@ impl ServiceReport {
     }
 }
 
-pub(super) fn of(service: &Service, slot: &Slot, is_compiling: bool) -> ServiceReport {
+pub(super) fn of(service: &Service, swap_state: &SwapState, is_compiling: bool) -> ServiceReport {
     let serving = service.serving();
     let stable = &serving.stable;
-    let (swaps, last_error, swap_history) = slot.history();
+    let (swaps, last_error, swap_history) = swap_state.history();
     let canary = serving.canary.as_ref().map(|canary| CanaryReport {
         share_percent: f64::from(canary.share) / 100.0,
         figures: figures(&canary.generation, canary.began, &StatsSnapshot::default()),
@@ -146,7 +146,7 @@ pub(super) fn of(service: &Service, slot: &Slot, is_compiling: bool) -> ServiceR
     let state = match () {
         () if service.is_removed() => ServiceState::Draining,
         () if is_compiling => ServiceState::Compiling,
-        () if slot.is_busy() => ServiceState::Swapping,
+        () if swap_state.is_busy() => ServiceState::Swapping,
         () if canary.is_some() => ServiceState::Canary,
         () => ServiceState::Serving,
     };
@@ -162,7 +162,7 @@ pub(super) fn of(service: &Service, slot: &Slot, is_compiling: bool) -> ServiceR
         swaps,
         last_error,
         swap_history,
-        earlier_generations: slot.earlier(),
+        earlier_generations: swap_state.earlier(),
         serving: figures(stable, since, &before),
         canary,
     }

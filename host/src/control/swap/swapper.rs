@@ -11,7 +11,7 @@ use super::history::SwapRecord;
 use super::outcome::{ComponentSource, SwapOptions, Swapped};
 use super::progress::Progress;
 use super::report::{self, ServiceReport};
-use super::slot::Slot;
+use super::swap_state::SwapState;
 use super::{component_file, guard, probe};
 use crate::component::Digest;
 use crate::config::{ServiceConfig, ServiceName, SwapConfig};
@@ -32,7 +32,7 @@ pub struct Swapper {
     /// Records traces of swaps, as operations of the host.
     telemetry: HostTelemetry,
     settings: SwapConfig,
-    slots: Mutex<BTreeMap<ServiceName, Arc<Slot>>>,
+    states: Mutex<BTreeMap<ServiceName, Arc<SwapState>>>,
     stopped: AtomicBool,
 }
 
@@ -45,8 +45,8 @@ impl Swapper {
         telemetry: HostTelemetry,
         settings: SwapConfig,
     ) -> Arc<Swapper> {
-        let (slots, stopped) = (Mutex::default(), AtomicBool::new(false));
-        Arc::new(Swapper { builder, dispatcher, pipeline, telemetry, settings, slots, stopped })
+        let (states, stopped) = (Mutex::default(), AtomicBool::new(false));
+        Arc::new(Swapper { builder, dispatcher, pipeline, telemetry, settings, states, stopped })
     }
 
     /// Replaces the version of a service, or returns why not. The new version runs under the manifest's configuration
@@ -57,55 +57,55 @@ impl Swapper {
         component: ComponentSource,
         options: SwapOptions,
     ) -> Result<Swapped, SwapError> {
-        let slot = self.slot(service);
-        let ticket = slot.ticket();
-        let _turn = slot.turn.lock().await;
-        let _busy = slot.busy();
+        let state = self.state(service);
+        let ticket = state.supersede();
+        let _guard = state.swap_lock.lock().await;
+        let _busy = state.busy();
         let mut progress = self.progress("swap", service);
         let candidate = tokio::select! {
             biased;
-            () = slot.superseded(ticket) => Err(SwapError::Superseded),
-            candidate = self.candidate(service, &slot, component, &options, &mut progress) => candidate,
+            () = state.superseded(ticket) => Err(SwapError::Superseded),
+            candidate = self.build_candidate(service, &state, component, &options, &mut progress) => candidate,
         };
         match candidate {
-            _ if service.is_removed() => Err(self.refuse(service, &slot, SwapError::Removed, progress)),
-            _ if slot.is_closed() => Err(self.refuse(service, &slot, SwapError::Stopping, progress)),
-            Ok(Some(candidate)) => Ok(self.publish(service, &slot, candidate, &options, progress)),
+            _ if service.is_removed() => Err(self.reject(service, &state, SwapError::Removed, progress)),
+            _ if state.is_closed() => Err(self.reject(service, &state, SwapError::Stopping, progress)),
+            Ok(Some(candidate)) => Ok(self.publish(service, &state, candidate, &options, progress)),
             Ok(None) => {
-                tracing::debug!(service = %service.name, "the component is the one that serves: nothing to swap");
+                tracing::debug!(service = %service.name, "the component already serves: nothing to swap");
                 Ok(Swapped::new(&service.serving().stable, false, Vec::new()))
             }
-            Err(error) => Err(self.refuse(service, &slot, error, progress)),
+            Err(error) => Err(self.reject(service, &state, error, progress)),
         }
     }
 
     /// Rolls back to the previous generation. A running swap is cancelled.
     pub async fn rollback(&self, service: &Arc<Service>) -> Result<Swapped, SwapError> {
-        let slot = self.slot(service);
-        slot.ticket();
-        let _turn = slot.turn.lock().await;
-        self.go_back(service, &slot).await
+        let state = self.state(service);
+        state.supersede();
+        let _guard = state.swap_lock.lock().await;
+        self.restore_earlier(service, &state).await
     }
 
     /// Rolls back because the guard found `new` clearly worse, unless another generation serves by then.
-    async fn roll_back_from(&self, service: &Arc<Service>, new: &Arc<Generation>, reason: &str) {
-        let slot = self.slot(service);
-        let _turn = slot.turn.lock().await;
-        if !Arc::ptr_eq(&service.serving().stable, new) || self.go_back(service, &slot).await.is_err() {
+    async fn roll_back_regression(&self, service: &Arc<Service>, new: &Arc<Generation>, reason: &str) {
+        let state = self.state(service);
+        let _guard = state.swap_lock.lock().await;
+        if !Arc::ptr_eq(&service.serving().stable, new) || self.restore_earlier(service, &state).await.is_err() {
             return;
         }
         let number = new.number;
         let message = format!("generation {number} was rolled back: {reason}");
         tracing::warn!(service = %service.name, generation = number, reason, "rolled back by the guard");
-        slot.explain(message);
+        state.set_reason(message);
     }
 
     /// Serves with the previous generation, with new instances: its old ones are gone or draining.
-    async fn go_back(&self, service: &Arc<Service>, slot: &Slot) -> Result<Swapped, SwapError> {
+    async fn restore_earlier(&self, service: &Arc<Service>, state: &SwapState) -> Result<Swapped, SwapError> {
         let mut progress = self.progress("rollback", service);
         let current = service.serving().stable.clone();
-        let Some(earlier) = slot.take_earlier(current.number) else {
-            return Err(self.refuse(service, slot, SwapError::NoEarlierGeneration, progress));
+        let Some(earlier) = state.take_earlier(current.number) else {
+            return Err(self.reject(service, state, SwapError::NoEarlierGeneration, progress));
         };
         let pool = self.builder.pool(earlier.pool.prepared().clone(), earlier.pool.context().clone());
         // If no instances can be created now, the pool creates them when requests arrive.
@@ -113,50 +113,50 @@ impl Swapper {
         let config = earlier.config.clone();
         let earlier = self.builder.generation(earlier.number, config, earlier.resource.clone(), pool);
         let serving = Serving { stable: earlier.clone(), canary: None };
-        Ok(self.establish(service, slot, serving, &earlier, "rolled_back", progress))
+        Ok(self.switch_to(service, state, serving, &earlier, "rolled_back", progress))
     }
 
     /// Promotes the canary: it serves all requests.
     pub async fn promote(&self, service: &Arc<Service>) -> Result<Swapped, SwapError> {
-        let slot = self.slot(service);
-        let _turn = slot.turn.lock().await;
+        let state = self.state(service);
+        let _guard = state.swap_lock.lock().await;
         let (serving, progress) = (service.serving(), self.progress("promote", service));
         let Some(Canary { generation: canary, .. }) = serving.canary.clone() else {
-            return Err(self.refuse(service, &slot, SwapError::NoCanary, progress));
+            return Err(self.reject(service, &state, SwapError::NoCanary, progress));
         };
-        slot.keep(serving.stable.clone(), self.settings.keep);
+        state.keep_for_rollback(serving.stable.clone(), self.settings.keep);
         let promoted = Serving { stable: canary.clone(), canary: None };
-        Ok(self.establish(service, &slot, promoted, &canary, "promoted", progress))
+        Ok(self.switch_to(service, &state, promoted, &canary, "promoted", progress))
     }
 
     /// Aborts the canary: the stable version serves all requests.
     pub async fn abort(&self, service: &Arc<Service>) -> Result<Swapped, SwapError> {
-        let slot = self.slot(service);
-        let _turn = slot.turn.lock().await;
+        let state = self.state(service);
+        let _guard = state.swap_lock.lock().await;
         let (serving, progress) = (service.serving(), self.progress("abort", service));
         if serving.canary.is_none() {
-            return Err(self.refuse(service, &slot, SwapError::NoCanary, progress));
+            return Err(self.reject(service, &state, SwapError::NoCanary, progress));
         }
         let stable = Serving { stable: serving.stable.clone(), canary: None };
-        Ok(self.establish(service, &slot, stable, &serving.stable, "aborted", progress))
+        Ok(self.switch_to(service, &state, stable, &serving.stable, "aborted", progress))
     }
 
     /// The report of a service for `spandrel status` and the admin API.
     pub fn report(&self, service: &Service) -> ServiceReport {
-        report::of(service, &self.slot(service), self.builder.compiling().has(&service.name))
+        report::of(service, &self.state(service), self.builder.compiling().has(&service.name))
     }
 
     /// Removes the state of a removed service and cancels its swap.
     pub fn forget(&self, name: &ServiceName) {
-        if let Some(slot) = self.slots.lock().unwrap_or_else(PoisonError::into_inner).remove(name) {
-            slot.close();
+        if let Some(state) = self.states.lock().unwrap_or_else(PoisonError::into_inner).remove(name) {
+            state.close();
         }
     }
 
     /// Cancels all swaps, because the host stops.
     pub fn stop(&self) {
         self.stopped.store(true, Ordering::Relaxed);
-        self.slots.lock().unwrap_or_else(PoisonError::into_inner).values().for_each(|slot| slot.close());
+        self.states.lock().unwrap_or_else(PoisonError::into_inner).values().for_each(|state| state.close());
     }
 
     /// Whether the host is stopping.
@@ -165,22 +165,22 @@ impl Swapper {
     }
 
     /// Waits for the running swap of a service and for those that are queued now.
-    pub async fn settled(&self, service: &Service) {
-        drop(self.slot(service).turn.lock().await);
+    pub async fn wait_for_swaps(&self, service: &Service) {
+        drop(self.state(service).swap_lock.lock().await);
     }
 
     /// Records the failure of a swap that could not record it itself.
-    pub fn note_failure(&self, service: &Service, reason: &str) {
-        self.slot(service).not_done(SwapRecord::not_done("refused", reason, Duration::ZERO));
+    pub fn record_failure(&self, service: &Service, reason: &str) {
+        self.state(service).record_failure(SwapRecord::failed("refused", reason, Duration::ZERO));
         self.builder.metrics().swap(service.name.as_str(), "refused");
         self.progress("swap", service).refused(reason);
     }
 
     /// All steps before publication. Returns the candidate, or `None` if nothing would change.
-    async fn candidate(
+    async fn build_candidate(
         &self,
         service: &Arc<Service>,
-        slot: &Slot,
+        state: &SwapState,
         component: ComponentSource,
         options: &SwapOptions,
         progress: &mut Progress,
@@ -210,10 +210,10 @@ impl Swapper {
             Some(bytes) => progress.step("compile", self.builder.compile(&config, bytes)).await?,
             None => old.pool.prepared().again(),
         };
-        let mut found = None;
+        let mut differing = None;
         let verify = async {
             let prepared = engine.verify(compiled, &context).await?;
-            let [(_, dropped), ..] = found.insert(differences(old.pool.prepared(), &prepared));
+            let [(_, dropped), ..] = differing.insert(differences(old.pool.prepared(), &prepared));
             if dropped.is_empty() || options.allow_dropped_routes {
                 Ok(prepared)
             } else {
@@ -221,22 +221,22 @@ impl Swapper {
             }
         };
         let verified = progress.step("verify", verify).await;
-        for (key, names) in found.iter().flatten().filter(|(_, names)| !names.is_empty()) {
+        for (key, names) in differing.iter().flatten().filter(|(_, names)| !names.is_empty()) {
             progress.set(key, names.join(", "));
         }
         let prepared = verified?;
         let pool = self.builder.pool(Arc::new(prepared), context);
         let warm = progress.step("warm", pool.warm(WARM_INSTANCES)).await;
         warm.map_err(|failure| SwapError::NoInstance(failure.to_string()))?;
-        let candidate = self.builder.generation(slot.next_number(), config, resource, pool);
-        progress.step("probe", probe::ask(&self.dispatcher, &self.pipeline, &candidate, old)).await?;
+        let candidate = self.builder.generation(state.next_generation(), config, resource, pool);
+        progress.step("probe", probe::probe(&self.dispatcher, &self.pipeline, &candidate, old)).await?;
         Ok(Some(candidate))
     }
 
     fn publish(
         self: &Arc<Self>,
         service: &Arc<Service>,
-        slot: &Slot,
+        state: &SwapState,
         candidate: Arc<Generation>,
         options: &SwapOptions,
         progress: Progress,
@@ -246,11 +246,11 @@ impl Swapper {
             let (began, before) = (SystemTime::now(), old.stats.snapshot());
             let canary = Canary { generation: candidate.clone(), share, began, before };
             let serving = Serving { stable: old, canary: Some(canary) };
-            return self.establish(service, slot, serving, &candidate, "swapped", progress);
+            return self.switch_to(service, state, serving, &candidate, "swapped", progress);
         }
-        slot.keep(old.clone(), self.settings.keep);
+        state.keep_for_rollback(old.clone(), self.settings.keep);
         let serving = Serving { stable: candidate.clone(), canary: None };
-        let swapped = self.establish(service, slot, serving, &candidate, "swapped", progress);
+        let swapped = self.switch_to(service, state, serving, &candidate, "swapped", progress);
         self.guard(service.clone(), &old, candidate);
         swapped
     }
@@ -259,59 +259,59 @@ impl Swapper {
     fn guard(self: &Arc<Self>, service: Arc<Service>, old: &Generation, new: Arc<Generation>) {
         let (swapper, baseline, window) = (self.clone(), old.stats.snapshot(), self.settings.guard);
         tokio::spawn(async move {
-            if let Some(reason) = guard::judge(&service, &new, &baseline, window).await {
-                swapper.roll_back_from(&service, &new, &reason).await;
+            if let Some(reason) = guard::find_regression(&service, &new, &baseline, window).await {
+                swapper.roll_back_regression(&service, &new, &reason).await;
             }
         });
     }
 
     /// Publishes, updates metrics, log and trace, and drains the generations that no longer serve. `shown` is the
     /// generation that the record names.
-    fn establish(
+    fn switch_to(
         &self,
         service: &Arc<Service>,
-        slot: &Slot,
+        state: &SwapState,
         serving: Serving,
         shown: &Arc<Generation>,
         outcome: &'static str,
         mut progress: Progress,
     ) -> Swapped {
-        let retired = self.replace(service, serving, &mut progress);
+        let retired = self.store_serving(service, serving, &mut progress);
         self.builder.metrics().swap(service.name.as_str(), outcome);
         let swapped = Swapped::new(shown, true, progress.timings());
         let took: Duration = swapped.timings.iter().map(|(_, duration)| *duration).sum();
-        slot.done(SwapRecord::done(outcome, swapped.generation, &swapped.digest, took));
+        state.record_success(SwapRecord::succeeded(outcome, swapped.generation, &swapped.digest, took));
         progress.succeeded(outcome, &swapped, took);
         progress.drain(retired, self.settings.drain);
         swapped
     }
 
     /// Publishes the new version with one atomic store. Returns the generations that no longer serve.
-    fn replace(&self, service: &Arc<Service>, serving: Serving, progress: &mut Progress) -> Vec<Arc<Generation>> {
+    fn store_serving(&self, service: &Arc<Service>, serving: Serving, progress: &mut Progress) -> Vec<Arc<Generation>> {
         let span = progress.start("publish");
         let before = service.serving();
-        let stays = |generation: &Arc<Generation>| {
+        let still_serves = |generation: &Arc<Generation>| {
             Arc::ptr_eq(generation, &serving.stable)
                 || serving.canary.as_ref().is_some_and(|canary| Arc::ptr_eq(generation, &canary.generation))
         };
         let mut retired: Vec<_> = before.canary.iter().map(|canary| canary.generation.clone()).collect();
         retired.push(before.stable.clone());
-        retired.retain(|generation| !stays(generation));
+        retired.retain(|generation| !still_serves(generation));
         service.resource.store(serving.stable.resource.clone());
         service.publish(serving);
-        observe::adopt(self.builder.metrics(), service);
+        observe::observe_service(self.builder.metrics(), service);
         progress.end("publish", span);
         retired
     }
 
     /// Records in log, metrics and trace that the swap did not happen, and returns the error.
-    fn refuse(&self, service: &Service, slot: &Slot, error: SwapError, progress: Progress) -> SwapError {
+    fn reject(&self, service: &Service, state: &SwapState, error: SwapError, progress: Progress) -> SwapError {
         let reason = error.to_string();
         let superseded = matches!(error, SwapError::Superseded);
         let outcome = if superseded { "superseded" } else { "refused" };
         self.builder.metrics().swap(service.name.as_str(), outcome);
         let took = progress.timings().iter().map(|(_, duration)| *duration).sum();
-        slot.not_done(SwapRecord::not_done(outcome, &reason, took));
+        state.record_failure(SwapRecord::failed(outcome, &reason, took));
         if superseded {
             progress.superseded(&reason)
         } else {
@@ -320,16 +320,16 @@ impl Swapper {
         error
     }
 
-    fn progress(&self, doing: &'static str, service: &Service) -> Progress {
-        Progress::new(&self.telemetry, doing, &service.name)
+    fn progress(&self, name: &'static str, service: &Service) -> Progress {
+        Progress::new(&self.telemetry, name, &service.name)
     }
 
     /// The swap state of a service. A removed service gets an empty one, because a new service may have its name.
-    fn slot(&self, service: &Service) -> Arc<Slot> {
-        let mut slots = self.slots.lock().unwrap_or_else(PoisonError::into_inner);
+    fn state(&self, service: &Service) -> Arc<SwapState> {
+        let mut states = self.states.lock().unwrap_or_else(PoisonError::into_inner);
         if service.is_removed() {
             return Arc::default();
         }
-        slots.entry(service.name.clone()).or_default().clone()
+        states.entry(service.name.clone()).or_default().clone()
     }
 }

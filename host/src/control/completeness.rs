@@ -4,7 +4,7 @@ use wasmparser::{Chunk, Parser, Payload};
 
 /// Whether the sections of a WebAssembly file end at the end of the file. Malformed files and files that are not
 /// WebAssembly count as complete.
-pub(super) fn is_whole(bytes: &[u8]) -> bool {
+pub(super) fn is_complete(bytes: &[u8]) -> bool {
     let (mut parser, mut rest) = (Parser::new(0), bytes);
     loop {
         let (consumed, nested) = match parser.parse(rest, false) {
@@ -33,20 +33,20 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_component_is_whole_when_its_sections_end_with_the_file() {
+    fn a_component_is_complete_if_its_last_section_ends_with_the_file() {
         // A custom section, an empty core module within the component, and another custom section.
-        let whole = b"\0asm\x0d\0\x01\0\0\x03\x01ab\x01\x08\0asm\x01\0\0\0\0\x02\x01c";
-        assert!(is_whole(whole));
-        let ends = [8, 13, 23, whole.len()];
-        for length in 0..whole.len() {
-            assert_eq!(is_whole(&whole[..length]), ends.contains(&length), "cut at {length}");
+        let complete = b"\0asm\x0d\0\x01\0\0\x03\x01ab\x01\x08\0asm\x01\0\0\0\0\x02\x01c";
+        assert!(is_complete(complete));
+        let ends = [8, 13, 23, complete.len()];
+        for length in 0..complete.len() {
+            assert_eq!(is_complete(&complete[..length]), ends.contains(&length), "cut at {length}");
         }
     }
 
     #[test]
-    fn what_is_no_component_is_as_whole_as_it_will_be() {
-        assert!(is_whole(b"not wasm"));
-        assert!(is_whole(b"\0asm\x0d\0\x01\0\xff\x01a"), "no section has this number");
-        assert!(!is_whole(b""));
+    fn a_file_that_is_not_a_component_counts_as_complete() {
+        assert!(is_complete(b"not wasm"));
+        assert!(is_complete(b"\0asm\x0d\0\x01\0\xff\x01a"), "no section has this number");
+        assert!(!is_complete(b""));
     }
 }
