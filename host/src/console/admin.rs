@@ -13,8 +13,8 @@ use http::StatusCode;
 use http_body_util::{BodyExt, LengthLimitError, Limited};
 use serde::Serialize;
 
-use super::answer::{json, problem};
-use super::history::{History, Recent};
+use super::history::{History, RecentStats};
+use super::responses::{json, problem};
 use super::state::Console;
 use crate::control::swap::{ServiceReport, SwapError, SwapOptions, Swapped, parse_share};
 
@@ -25,7 +25,7 @@ const UPLOAD_TIMEOUT: Duration = Duration::from_secs(120);
 
 /// The response to a completed swap.
 #[derive(Serialize)]
-struct Answer {
+struct SwapResponse {
     generation: u64,
     digest: String,
     /// False if the component was already serving.
@@ -34,10 +34,10 @@ struct Answer {
     timings_ms: BTreeMap<&'static str, f64>,
 }
 
-impl From<Swapped> for Answer {
-    fn from(swapped: Swapped) -> Answer {
+impl From<Swapped> for SwapResponse {
+    fn from(swapped: Swapped) -> SwapResponse {
         let timings = swapped.timings.into_iter();
-        Answer {
+        SwapResponse {
             generation: swapped.generation,
             digest: swapped.digest,
             changed: swapped.changed,
@@ -51,7 +51,7 @@ impl From<Swapped> for Answer {
 struct Status {
     #[serde(flatten)]
     report: ServiceReport,
-    recent: Recent,
+    recent: RecentStats,
 }
 
 impl Status {
@@ -74,7 +74,7 @@ pub(super) fn routes() -> Router<Arc<Console>> {
 /// `GET /admin/v1/services`.
 async fn services(State(console): State<Arc<Console>>) -> Response {
     let reports = console.control.reports().into_iter();
-    json(&reports.map(|report| Status::of(report, &console.web.history)).collect::<Vec<_>>())
+    json(&reports.map(|report| Status::of(report, &console.page_state.history)).collect::<Vec<_>>())
 }
 
 /// `PUT /admin/v1/services/{name}/component`: the body is the component.
@@ -84,38 +84,38 @@ async fn swap(State(console): State<Arc<Console>>, Path(name): Path<String>, req
         Ok(options) => options,
         Err(reason) => return problem(StatusCode::BAD_REQUEST, &reason),
     };
-    let turn = tokio::time::timeout(UPLOAD_TIMEOUT, console.uploads.acquire()).await;
-    let Ok(Ok(_turn)) = turn else {
+    let permit = tokio::time::timeout(UPLOAD_TIMEOUT, console.uploads.acquire()).await;
+    let Ok(Ok(_permit)) = permit else {
         return problem(StatusCode::SERVICE_UNAVAILABLE, "The console receives other components already");
     };
     let bytes = match read(request.into_body()).await {
         Ok(bytes) => bytes,
         Err(response) => return response,
     };
-    answer(console.control.swap(&service, bytes, options).await)
+    swap_response(console.control.swap(&service, bytes, options).await)
 }
 
 /// `POST /admin/v1/services/{name}/rollback`.
 async fn roll_back(State(console): State<Arc<Console>>, Path(name): Path<String>) -> Response {
     let Some(service) = console.control.catalog.find(&name) else { return unknown(&name) };
-    answer(console.control.swapper.rollback(&service).await)
+    swap_response(console.control.swapper.rollback(&service).await)
 }
 
 /// `POST /admin/v1/services/{name}/promote`.
 async fn promote(State(console): State<Arc<Console>>, Path(name): Path<String>) -> Response {
     let Some(service) = console.control.catalog.find(&name) else { return unknown(&name) };
-    answer(console.control.promote(&service).await)
+    swap_response(console.control.promote(&service).await)
 }
 
 /// `POST /admin/v1/services/{name}/abort`.
 async fn abort(State(console): State<Arc<Console>>, Path(name): Path<String>) -> Response {
     let Some(service) = console.control.catalog.find(&name) else { return unknown(&name) };
-    answer(console.control.abort(&service).await)
+    swap_response(console.control.abort(&service).await)
 }
 
-fn answer(result: Result<Swapped, SwapError>) -> Response {
+fn swap_response(result: Result<Swapped, SwapError>) -> Response {
     match result {
-        Ok(swapped) => json(&Answer::from(swapped)),
+        Ok(swapped) => json(&SwapResponse::from(swapped)),
         Err(error) => problem(status(&error), &error.to_string()),
     }
 }

@@ -7,7 +7,7 @@ use axum::response::Response;
 use http::header::ACCEPT;
 use http::{HeaderMap, StatusCode};
 
-use super::answer;
+use super::responses;
 use super::state::Console;
 use crate::control::Readiness;
 use crate::metrics::Exposition;
@@ -21,24 +21,24 @@ pub(super) async fn healthy(State(console): State<Arc<Console>>) -> Response {
 pub(super) async fn ready(State(console): State<Arc<Console>>) -> Response {
     if !console.control.builder.state().is_healthy() {
         let detail = "The state store has failed and is being opened again";
-        return answer::problem(StatusCode::SERVICE_UNAVAILABLE, detail);
+        return responses::problem(StatusCode::SERVICE_UNAVAILABLE, detail);
     }
     let readiness = console.control.readiness();
-    let mut answer = status(&console, readiness.as_str());
+    let mut response = status(&console, readiness.as_str());
     if readiness != Readiness::Ready {
-        *answer.status_mut() = StatusCode::SERVICE_UNAVAILABLE;
+        *response.status_mut() = StatusCode::SERVICE_UNAVAILABLE;
     }
-    answer
+    response
 }
 
 fn status(console: &Console, status: &str) -> Response {
     let services = console.control.catalog.services();
-    answer::json(&serde_json::json!({ "status": status, "service": "spandrel", "services": services.len() }))
+    responses::json(&serde_json::json!({ "status": status, "service": "spandrel", "services": services.len() }))
 }
 
 /// The Prometheus text format, or OpenMetrics if the scraper accepts it.
 pub(super) async fn metrics(State(console): State<Arc<Console>>, headers: HeaderMap) -> Response {
     let format = Exposition::accepted(headers.get_all(ACCEPT).iter().filter_map(|field| field.to_str().ok()));
     let page = console.control.builder.metrics().exposition(format);
-    answer::with_type(page.into(), format.content_type())
+    responses::with_type(page.into(), format.content_type())
 }

@@ -28,7 +28,7 @@ pub(super) struct History {
 
 /// Request statistics of a service in the last minute.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize)]
-pub(super) struct Recent {
+pub(super) struct RecentStats {
     /// Requests per second in the last interval.
     pub rate: f64,
     /// The share of the last minute's requests with a 5xx status.
@@ -79,13 +79,13 @@ impl History {
     }
 
     /// The current statistics of a service.
-    pub fn recent(&self, service: &str) -> Recent {
+    pub fn recent(&self, service: &str) -> RecentStats {
         let all = self.lock();
-        let Some(series) = all.get(service) else { return Recent::default() };
+        let Some(series) = all.get(service) else { return RecentStats::default() };
         let minute = series.minute.iter().fold(StatsSnapshot::default(), |sum, counted| sum.plus(counted));
         let Sample { p50_ms, p99_ms, .. } = sample(&minute);
         let rate = series.samples.back().map_or(0.0, |last| last.rate);
-        Recent { rate, error_rate: minute.error_rate(), p50_ms, p99_ms }
+        RecentStats { rate, error_rate: minute.error_rate(), p50_ms, p99_ms }
     }
 
     fn lock(&self) -> MutexGuard<'_, BTreeMap<String, Series>> {
@@ -167,6 +167,6 @@ mod tests {
         let recent = history.recent("user");
         assert_eq!((recent.rate, recent.error_rate), (2.0, 0.1));
         assert!(recent.p99_ms.is_some_and(|p99| p99 < 1.0), "what is older than a minute is in it");
-        assert_eq!(history.recent("other"), Recent::default());
+        assert_eq!(history.recent("other"), RecentStats::default());
     }
 }

@@ -5,12 +5,12 @@
 //! console does not take the CPU from the services.
 
 mod admin;
-mod answer;
 mod auth;
 mod health;
 mod history;
 mod jaeger;
 mod pages;
+mod responses;
 mod state;
 mod timestamp;
 mod traces;
@@ -70,22 +70,22 @@ fn router(console: &Arc<Console>, ui: Router<Arc<Console>>) -> Router<Arc<Consol
         .merge(web::routes())
         .merge(jaeger::routes())
         .merge(ui)
-        .fallback(nothing_here)
-        .method_not_allowed_fallback(other_method)
+        .fallback(not_found)
+        .method_not_allowed_fallback(method_not_allowed)
         .layer(from_fn_with_state(console.clone(), auth::guard));
     let open = Router::new()
         .route("/healthz", get(health::healthy))
         .route("/readyz", get(health::ready))
         .merge(auth::routes())
-        .method_not_allowed_fallback(other_method);
+        .method_not_allowed_fallback(method_not_allowed);
     open.merge(guarded)
 }
 
-async fn nothing_here() -> Response {
-    answer::problem(StatusCode::NOT_FOUND, "The console has nothing here")
+async fn not_found() -> Response {
+    responses::problem(StatusCode::NOT_FOUND, "The console has nothing here")
 }
 
 /// The router adds `Allow`.
-async fn other_method() -> Response {
-    answer::problem(StatusCode::METHOD_NOT_ALLOWED, "The console does not answer this method here")
+async fn method_not_allowed() -> Response {
+    responses::problem(StatusCode::METHOD_NOT_ALLOWED, "The console does not answer this method here")
 }

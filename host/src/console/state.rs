@@ -8,16 +8,16 @@ use http::StatusCode;
 use thiserror::Error;
 use tokio::sync::Semaphore;
 
-use super::answer;
 use super::auth::AdminAuth;
-use super::web::Web;
+use super::responses;
+use super::web::PageState;
 use crate::control::Control;
 use crate::trace::TraceStore;
 
 /// The most concurrent searches of the store.
-const QUERIES: usize = 2;
+const MAX_QUERIES: usize = 2;
 /// The most concurrent uploads of components, each of which is held in memory as a whole.
-const UPLOADS: usize = 8;
+const MAX_UPLOADS: usize = 8;
 /// How long a search may wait for a permit.
 const QUERY_WAIT: Duration = Duration::from_secs(10);
 
@@ -27,7 +27,7 @@ pub(super) struct Console {
     pub auth: AdminAuth,
     queries: Arc<Semaphore>,
     pub uploads: Semaphore,
-    pub web: Web,
+    pub page_state: PageState,
 }
 
 /// Too many searches are waiting for this one to be answered in time.
@@ -38,30 +38,30 @@ pub(super) struct Busy;
 impl Console {
     /// State shared by all handlers of one console.
     pub fn new(control: Arc<Control>, auth: AdminAuth) -> Arc<Console> {
-        let web = Web::start(Arc::downgrade(&control));
-        let (queries, uploads) = (Arc::new(Semaphore::new(QUERIES)), Semaphore::new(UPLOADS));
-        Arc::new(Console { control, auth, queries, uploads, web })
+        let page_state = PageState::start(Arc::downgrade(&control));
+        let (queries, uploads) = (Arc::new(Semaphore::new(MAX_QUERIES)), Semaphore::new(MAX_UPLOADS));
+        Arc::new(Console { control, auth, queries, uploads, page_state })
     }
 
     /// Queries the store on a blocking thread.
     pub async fn query<T: Send + 'static>(
         &self,
-        ask: impl FnOnce(&TraceStore) -> T + Send + 'static,
+        query: impl FnOnce(&TraceStore) -> T + Send + 'static,
     ) -> Result<T, Busy> {
-        let turn = tokio::time::timeout(QUERY_WAIT, self.queries.clone().acquire_owned()).await;
-        let Ok(Ok(turn)) = turn else { return Err(Busy) };
+        let permit = tokio::time::timeout(QUERY_WAIT, self.queries.clone().acquire_owned()).await;
+        let Ok(Ok(permit)) = permit else { return Err(Busy) };
         let store = self.control.pipeline.store().clone();
-        let asked = tokio::task::spawn_blocking(move || {
+        let result = tokio::task::spawn_blocking(move || {
             // Dropped when the search ends, which continues if the client disconnects.
-            let _turn = turn;
-            ask(&store)
+            let _permit = permit;
+            query(&store)
         });
-        asked.await.map_err(|_| Busy)
+        result.await.map_err(|_| Busy)
     }
 }
 
 impl IntoResponse for Busy {
     fn into_response(self) -> Response {
-        answer::problem(StatusCode::SERVICE_UNAVAILABLE, &self.to_string())
+        responses::problem(StatusCode::SERVICE_UNAVAILABLE, &self.to_string())
     }
 }

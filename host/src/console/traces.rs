@@ -12,18 +12,18 @@ use serde::{Deserialize, Serialize};
 
 use super::jaeger::parse_duration;
 use super::state::Console;
-use super::{answer, timestamp};
+use super::{responses, timestamp};
 use crate::trace::{ServiceSpans, TraceQuery, TraceSummary};
 
 /// The default number of listed traces.
 const LIMIT: usize = 20;
 /// The largest number of listed traces.
-const MOST: usize = 10_000;
+const MAX_LIMIT: usize = 10_000;
 
 /// The query parameters.
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Asked {
+struct TraceListParams {
     service: Option<String>,
     operation: Option<String>,
     /// As in `250ms`.
@@ -38,14 +38,14 @@ struct Asked {
 
 /// The summary of one trace.
 #[derive(Serialize)]
-struct Listed<'s> {
+struct TraceEntry<'s> {
     trace_id: String,
     start: String,
     duration_ms: f64,
     service: Option<&'s str>,
     operation: Option<&'s str>,
     http_status: Option<i64>,
-    services: Vec<ListedService<'s>>,
+    services: Vec<ServiceEntry<'s>>,
     spans: usize,
     errors: usize,
     logs: usize,
@@ -53,7 +53,7 @@ struct Listed<'s> {
 
 /// The spans of a service in it.
 #[derive(Serialize)]
-struct ListedService<'s> {
+struct ServiceEntry<'s> {
     name: &'s str,
     spans: usize,
     errors: usize,
@@ -61,18 +61,18 @@ struct ListedService<'s> {
 
 /// Statistics of the store.
 #[derive(Serialize)]
-struct Held {
+struct StoreReport {
     capacity_bytes: usize,
     bytes: usize,
     traces: usize,
     failed: usize,
     slow: usize,
-    left_out: LeftOut,
+    left_out: LeftOutCounts,
 }
 
 /// Traces that were left out or evicted, by reason.
 #[derive(Serialize)]
-struct LeftOut {
+struct LeftOutCounts {
     sampled: u64,
     overflow: u64,
     too_large: u64,
@@ -84,14 +84,14 @@ pub(super) fn routes() -> Router<Arc<Console>> {
 }
 
 /// `GET /admin/v1/traces`.
-async fn traces(State(console): State<Arc<Console>>, Query(asked): Query<Asked>) -> Response {
+async fn traces(State(console): State<Arc<Console>>, Query(asked): Query<TraceListParams>) -> Response {
     let query = match asked.query(SystemTime::now()) {
         Ok(query) => query,
-        Err(reason) => return answer::problem(StatusCode::BAD_REQUEST, &reason),
+        Err(reason) => return responses::problem(StatusCode::BAD_REQUEST, &reason),
     };
     let found = console.query(move |store| {
         let found = store.search(&query);
-        answer::json(&found.iter().map(Listed::of).collect::<Vec<_>>())
+        responses::json(&found.iter().map(TraceEntry::of).collect::<Vec<_>>())
     });
     found.await.into_response()
 }
@@ -100,13 +100,13 @@ async fn traces(State(console): State<Arc<Console>>, Query(asked): Query<Asked>)
 async fn store(State(console): State<Arc<Console>>) -> Response {
     let stats = console.query(|store| {
         let stats = store.stats();
-        answer::json(&Held {
+        responses::json(&StoreReport {
             capacity_bytes: stats.capacity,
             bytes: stats.bytes,
             traces: stats.traces,
             failed: stats.failed,
             slow: stats.slow,
-            left_out: LeftOut {
+            left_out: LeftOutCounts {
                 sampled: stats.sampled_out,
                 overflow: stats.overflowed,
                 too_large: stats.too_large,
@@ -117,7 +117,7 @@ async fn store(State(console): State<Arc<Console>>) -> Response {
     stats.await.into_response()
 }
 
-impl Asked {
+impl TraceListParams {
     fn query(self, now: SystemTime) -> Result<TraceQuery, String> {
         let bound = |text: Option<String>| text.as_deref().map(parse_duration).transpose();
         let after = match self.lookback.as_deref() {
@@ -131,23 +131,23 @@ impl Asked {
             max_duration: bound(self.max_duration)?,
             after,
             errors_only: self.errors,
-            limit: self.limit.filter(|limit| *limit > 0).unwrap_or(LIMIT).min(MOST),
+            limit: self.limit.filter(|limit| *limit > 0).unwrap_or(LIMIT).min(MAX_LIMIT),
             ..TraceQuery::default()
         })
     }
 }
 
-impl Listed<'_> {
-    fn of(summary: &TraceSummary) -> Listed<'_> {
+impl TraceEntry<'_> {
+    fn of(summary: &TraceSummary) -> TraceEntry<'_> {
         let root = summary.root.as_ref();
-        Listed {
+        TraceEntry {
             trace_id: format!("{:032x}", summary.trace_id),
             start: timestamp::text(summary.start),
             duration_ms: summary.duration.as_secs_f64() * 1e3,
             service: root.map(|root| &*root.service),
             operation: root.map(|root| root.name.as_str()),
             http_status: root.and_then(|root| root.http_status),
-            services: summary.services.iter().map(ListedService::of).collect(),
+            services: summary.services.iter().map(ServiceEntry::of).collect(),
             spans: summary.spans,
             errors: summary.errors,
             logs: summary.logs,
@@ -155,9 +155,9 @@ impl Listed<'_> {
     }
 }
 
-impl ListedService<'_> {
-    fn of(part: &ServiceSpans) -> ListedService<'_> {
-        ListedService { name: &part.service, spans: part.spans, errors: part.errors }
+impl ServiceEntry<'_> {
+    fn of(part: &ServiceSpans) -> ServiceEntry<'_> {
+        ServiceEntry { name: &part.service, spans: part.spans, errors: part.errors }
     }
 }
 
@@ -169,13 +169,15 @@ mod tests {
 
     #[test]
     fn a_list_is_bounded_whatever_is_asked() {
-        let limit = |limit| Asked { limit, ..Asked::default() }.query(UNIX_EPOCH).unwrap().limit;
-        assert_eq!([limit(None), limit(Some(0)), limit(Some(5)), limit(Some(usize::MAX))], [20, 20, 5, MOST]);
+        let limit = |limit| TraceListParams { limit, ..TraceListParams::default() }.query(UNIX_EPOCH).unwrap().limit;
+        assert_eq!([limit(None), limit(Some(0)), limit(Some(5)), limit(Some(usize::MAX))], [20, 20, 5, MAX_LIMIT]);
     }
 
     #[test]
     fn durations_are_read_or_refused() {
-        let asked = |text: &str| Asked { min_duration: Some(text.to_owned()), ..Asked::default() }.query(UNIX_EPOCH);
+        let asked = |text: &str| {
+            TraceListParams { min_duration: Some(text.to_owned()), ..TraceListParams::default() }.query(UNIX_EPOCH)
+        };
         assert_eq!(asked("1.5s").unwrap().min_duration, Some(Duration::from_millis(1500)));
         assert!(asked("5").unwrap_err().contains("missing unit"));
         assert!(asked("-5s").is_err());

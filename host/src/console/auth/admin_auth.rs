@@ -6,11 +6,11 @@ use axum::response::Response;
 use http::header::{AUTHORIZATION, COOKIE, HOST, WWW_AUTHENTICATE};
 use http::{HeaderMap, HeaderValue, Method, StatusCode, Uri};
 
-use super::attempts::Attempts;
-use super::same_site;
-use super::secret::same;
+use super::login_limiter::LoginLimiter;
+use super::request_origin;
+use super::secret::is_secret;
 use crate::config::AdminToken;
-use crate::console::answer;
+use crate::console::responses;
 use crate::http::authority::Authority;
 
 /// The session cookie of a browser.
@@ -22,35 +22,35 @@ pub(in crate::console) struct AdminAuth {
     pub(super) address: SocketAddr,
     /// The value of the cookie: random at each start, so that it reveals nothing about the token.
     pub(super) session: Option<String>,
-    pub(super) attempts: Attempts,
+    pub(super) login_limiter: LoginLimiter,
 }
 
 /// Why a request is rejected.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Refusal {
+pub(super) enum Rejection {
     /// A token is configured, and the request does not carry it.
-    NoToken,
+    MissingToken,
     /// `Host` names another machine: protection against DNS rebinding.
     ForeignHost,
     /// The request comes from a page of another site.
     ForeignOrigin,
 }
 
-impl Refusal {
+impl Rejection {
     pub(super) fn response(self) -> Response {
         match self {
-            Refusal::NoToken => {
+            Rejection::MissingToken => {
                 let detail = "Send the admin token as `Authorization: Bearer TOKEN`";
-                let mut response = answer::problem(StatusCode::UNAUTHORIZED, detail);
+                let mut response = responses::problem(StatusCode::UNAUTHORIZED, detail);
                 response.headers_mut().insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
                 response
             }
-            Refusal::ForeignHost => {
+            Rejection::ForeignHost => {
                 let detail = "Without an admin token the console answers to this machine's own names";
-                answer::problem(StatusCode::FORBIDDEN, detail)
+                responses::problem(StatusCode::FORBIDDEN, detail)
             }
-            Refusal::ForeignOrigin => {
-                answer::problem(StatusCode::FORBIDDEN, "The console does not answer other web pages")
+            Rejection::ForeignOrigin => {
+                responses::problem(StatusCode::FORBIDDEN, "The console does not answer other web pages")
             }
         }
     }
@@ -61,35 +61,39 @@ impl AdminAuth {
         let mut random = [0; 32];
         // Without a source of randomness there is no cookie; programs can still send the token.
         let session = getrandom::fill(&mut random).ok().map(|()| hex(&random));
-        AdminAuth { token, address, session, attempts: Attempts::default() }
+        AdminAuth { token, address, session, login_limiter: LoginLimiter::default() }
     }
 
-    pub(super) fn admit(&self, method: &Method, uri: &Uri, headers: &HeaderMap) -> Result<(), Refusal> {
+    pub(super) fn authorize(&self, method: &Method, uri: &Uri, headers: &HeaderMap) -> Result<(), Rejection> {
         let host = host(uri, headers);
-        let caller = same_site::of(method, headers, host);
-        if caller == same_site::Caller::OtherSite {
-            return Err(Refusal::ForeignOrigin);
+        let caller = request_origin::of(method, headers, host);
+        if caller == request_origin::RequestOrigin::CrossSite {
+            return Err(Rejection::ForeignOrigin);
         }
         let Some(token) = &self.token else {
             let is_local = host.is_none_or(|host| self.is_local(host));
-            return if is_local { Ok(()) } else { Err(Refusal::ForeignHost) };
+            return if is_local { Ok(()) } else { Err(Rejection::ForeignHost) };
         };
-        if bearer(headers).is_some_and(|given| same(given, token.reveal())) {
+        if bearer(headers).is_some_and(|given| is_secret(given, token.reveal())) {
             return Ok(());
         }
         if !self.has_session(headers) {
-            return Err(Refusal::NoToken);
+            return Err(Rejection::MissingToken);
         }
         // A browser states the origin of a request that changes something. If there is none, no page of the console
         // sent it.
-        if method.is_safe() || caller == same_site::Caller::OwnPage { Ok(()) } else { Err(Refusal::ForeignOrigin) }
+        if method.is_safe() || caller == request_origin::RequestOrigin::SameOrigin {
+            Ok(())
+        } else {
+            Err(Rejection::ForeignOrigin)
+        }
     }
 
     pub(super) fn has_session(&self, headers: &HeaderMap) -> bool {
         let lines = headers.get_all(COOKIE).iter().filter_map(|line| line.to_str().ok());
         let mut pairs = lines.flat_map(|line| line.split(';')).filter_map(|pair| pair.trim().split_once('='));
         let Some(session) = &self.session else { return false };
-        pairs.any(|(name, value)| name == COOKIE_NAME && same(value, session))
+        pairs.any(|(name, value)| name == COOKIE_NAME && is_secret(value, session))
     }
 
     /// Whether a `Host` field names this machine by a name that no third party controls.
@@ -127,14 +131,14 @@ mod tests {
         AdminAuth { session: Some("s3ss10n".to_owned()), ..auth }
     }
 
-    fn check(token: Option<&str>, method: Method, fields: &[(&str, &str)], expected: Result<(), Refusal>) {
+    fn check(token: Option<&str>, method: Method, fields: &[(&str, &str)], expected: Result<(), Rejection>) {
         let mut headers = HeaderMap::new();
         for (name, value) in fields {
             let name = http::HeaderName::from_bytes(name.as_bytes()).unwrap();
             headers.append(name, value.parse().unwrap());
         }
         let uri = Uri::from_static("/admin/v1/services");
-        assert_eq!(auth(token).admit(&method, &uri, &headers), expected, "{method} {fields:?}");
+        assert_eq!(auth(token).authorize(&method, &uri, &headers), expected, "{method} {fields:?}");
     }
 
     #[test]
@@ -158,28 +162,28 @@ mod tests {
             "user@localhost",
             "10.0.0.1",
         ] {
-            check(None, GET, &[("host", host)], Err(Refusal::ForeignHost));
+            check(None, GET, &[("host", host)], Err(Rejection::ForeignHost));
         }
         for origin in
             ["https://evil.example", "null", "http://localhost:3000", "https://localhost:8010", "localhost:8010"]
         {
-            check(None, GET, &[here, ("origin", origin)], Err(Refusal::ForeignOrigin));
-            check(None, POST, &[here, ("origin", origin)], Err(Refusal::ForeignOrigin));
+            check(None, GET, &[here, ("origin", origin)], Err(Rejection::ForeignOrigin));
+            check(None, POST, &[here, ("origin", origin)], Err(Rejection::ForeignOrigin));
         }
         let bearer = ("authorization", "Bearer t");
-        check(Some("t"), GET, &[here, ("origin", "https://evil.example"), bearer], Err(Refusal::ForeignOrigin));
+        check(Some("t"), GET, &[here, ("origin", "https://evil.example"), bearer], Err(Rejection::ForeignOrigin));
         for site in ["cross-site", "same-site"] {
             check(
                 None,
                 GET,
                 &[here, ("sec-fetch-site", site), ("sec-fetch-mode", "no-cors")],
-                Err(Refusal::ForeignOrigin),
+                Err(Rejection::ForeignOrigin),
             );
             check(
                 None,
                 POST,
                 &[here, ("sec-fetch-site", site), ("sec-fetch-mode", "navigate")],
-                Err(Refusal::ForeignOrigin),
+                Err(Rejection::ForeignOrigin),
             );
             check(None, GET, &[here, ("sec-fetch-site", site), ("sec-fetch-mode", "navigate")], Ok(()));
         }
@@ -197,7 +201,7 @@ mod tests {
             [("host", "localhost"), ("cookie", "spandrel-console=secret")],
             [("host", "localhost"), ("cookie", "other=s3ss10n")],
         ] {
-            check(token, GET, &fields, Err(Refusal::NoToken));
+            check(token, GET, &fields, Err(Rejection::MissingToken));
         }
     }
 
@@ -208,8 +212,8 @@ mod tests {
         check(token, GET, &[host, cookie], Ok(()));
         check(token, POST, &[host, cookie, ("origin", "http://a.example")], Ok(()));
         check(token, POST, &[host, cookie, ("sec-fetch-site", "same-origin")], Ok(()));
-        check(token, POST, &[host, cookie], Err(Refusal::ForeignOrigin));
-        check(token, POST, &[host, cookie, ("origin", "null")], Err(Refusal::ForeignOrigin));
-        check(None, GET, &[host, cookie], Err(Refusal::ForeignHost));
+        check(token, POST, &[host, cookie], Err(Rejection::ForeignOrigin));
+        check(token, POST, &[host, cookie, ("origin", "null")], Err(Rejection::ForeignOrigin));
+        check(None, GET, &[host, cookie], Err(Rejection::ForeignHost));
     }
 }

@@ -11,10 +11,10 @@ use http::{HeaderMap, HeaderValue, Method, StatusCode, Uri};
 use serde::Deserialize;
 
 use super::admin_auth::{COOKIE_NAME, host};
-use super::attempts::Attempt;
-use super::same_site;
+use super::login_limiter::TokenCheck;
+use super::request_origin;
 use crate::console::state::Console;
-use crate::console::{answer, pages, web};
+use crate::console::{pages, responses, web};
 
 /// The largest form, in bytes.
 const FORM: usize = 16 * 1024;
@@ -45,7 +45,7 @@ pub(in crate::console) fn routes() -> Router<Arc<Console>> {
 async fn form(State(console): State<Arc<Console>>, Query(target): Query<Target>) -> Response {
     match &console.auth.token {
         Some(_) => web::page(StatusCode::OK, pages::login(false, place(&target.next))),
-        None => answer::see_other(place(&target.next)),
+        None => responses::see_other(place(&target.next)),
     }
 }
 
@@ -55,36 +55,37 @@ async fn log_in(
     headers: HeaderMap,
     Form(given): Form<Credentials>,
 ) -> Response {
-    if same_site::of(&Method::POST, &headers, host(&uri, &headers)) == same_site::Caller::OtherSite {
-        return super::Refusal::ForeignOrigin.response();
+    if request_origin::of(&Method::POST, &headers, host(&uri, &headers)) == request_origin::RequestOrigin::CrossSite {
+        return super::Rejection::ForeignOrigin.response();
     }
     let next = place(&given.next);
-    let Some(token) = &console.auth.token else { return answer::see_other(next) };
-    match (console.auth.attempts.compare(&given.token, token.reveal()).await, &console.auth.session) {
-        (Attempt::Right, Some(session)) => with_cookie(answer::see_other(next), session, &headers),
-        (Attempt::Right, None) => {
-            answer::problem(StatusCode::SERVICE_UNAVAILABLE, "There is no randomness to make a session of")
+    let Some(token) = &console.auth.token else { return responses::see_other(next) };
+    match (console.auth.login_limiter.check(&given.token, token.reveal()).await, &console.auth.session) {
+        (TokenCheck::Valid, Some(session)) => with_cookie(responses::see_other(next), session, &headers),
+        (TokenCheck::Valid, None) => {
+            responses::problem(StatusCode::SERVICE_UNAVAILABLE, "There is no randomness to make a session of")
         }
-        (Attempt::Wrong, _) => web::page(StatusCode::UNAUTHORIZED, pages::login(true, next)),
-        (Attempt::TooMany, _) => too_many(),
+        (TokenCheck::Invalid, _) => web::page(StatusCode::UNAUTHORIZED, pages::login(true, next)),
+        (TokenCheck::TooMany, _) => too_many(),
     }
 }
 
 fn too_many() -> Response {
-    let mut response = answer::problem(StatusCode::TOO_MANY_REQUESTS, "Others are logging in; try again in a moment");
+    let mut response =
+        responses::problem(StatusCode::TOO_MANY_REQUESTS, "Others are logging in; try again in a moment");
     response.headers_mut().insert(RETRY_AFTER, HeaderValue::from_static("5"));
     response
 }
 
 async fn log_out(uri: Uri, headers: HeaderMap) -> Response {
-    if same_site::of(&Method::POST, &headers, host(&uri, &headers)) == same_site::Caller::OtherSite {
-        return super::Refusal::ForeignOrigin.response();
+    if request_origin::of(&Method::POST, &headers, host(&uri, &headers)) == request_origin::RequestOrigin::CrossSite {
+        return super::Rejection::ForeignOrigin.response();
     }
-    with_cookie(answer::see_other("/login"), "; Max-Age=0", &headers)
+    with_cookie(responses::see_other("/login"), "; Max-Age=0", &headers)
 }
 
 fn with_cookie(mut response: Response, value: &str, request: &HeaderMap) -> Response {
-    let secure = if came_by_https(request) { "; Secure" } else { "" };
+    let secure = if is_https(request) { "; Secure" } else { "" };
     let cookie = format!("{COOKIE_NAME}={value}; Path=/; HttpOnly; SameSite=Strict{secure}");
     if let Ok(cookie) = HeaderValue::from_str(&cookie) {
         response.headers_mut().insert(SET_COOKIE, cookie);
@@ -93,7 +94,7 @@ fn with_cookie(mut response: Response, value: &str, request: &HeaderMap) -> Resp
 }
 
 /// Whether a browser connects through a proxy with TLS. Forging this only adds `Secure` to the forger's own cookie.
-fn came_by_https(headers: &HeaderMap) -> bool {
+fn is_https(headers: &HeaderMap) -> bool {
     let field = |name: &str| headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or_default();
     let is_https = |scheme: &str| scheme.trim().eq_ignore_ascii_case("https");
     let forwarded = field("x-forwarded-proto").rsplit(',').next().is_some_and(is_https);
@@ -125,7 +126,7 @@ mod tests {
     fn a_cookie_that_was_given_by_https_goes_back_by_https_only() {
         let cookie = |fields: &[(&str, &str)]| {
             let fields = fields.iter().map(|(name, value)| (name.parse().unwrap(), value.parse().unwrap()));
-            let response = with_cookie(answer::see_other("/"), "s", &fields.collect());
+            let response = with_cookie(responses::see_other("/"), "s", &fields.collect());
             response.headers()[SET_COOKIE].to_str().unwrap().to_owned()
         };
         for fields in [[("origin", "https://a.example")], [("x-forwarded-proto", "HTTPS")]] {

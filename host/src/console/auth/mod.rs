@@ -6,9 +6,9 @@
 //! own pages or from a program: browsers state the origin of such a request.
 
 mod admin_auth;
-mod attempts;
 mod login;
-mod same_site;
+mod login_limiter;
+mod request_origin;
 mod secret;
 
 use std::sync::Arc;
@@ -21,18 +21,18 @@ use http::{Method, Uri};
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 
 pub(super) use self::admin_auth::AdminAuth;
-use self::admin_auth::Refusal;
+use self::admin_auth::Rejection;
 pub(super) use self::login::routes;
-use super::answer;
+use super::responses;
 use super::state::Console;
 
 /// Accepts or rejects a request.
 pub(super) async fn guard(State(console): State<Arc<Console>>, request: Request, next: Next) -> Response {
-    match console.auth.admit(request.method(), request.uri(), request.headers()) {
+    match console.auth.authorize(request.method(), request.uri(), request.headers()) {
         Ok(()) => next.run(request).await,
-        // The login form looks like the other pages.
-        Err(Refusal::NoToken) if request.uri().path().starts_with("/assets/") => next.run(request).await,
-        Err(Refusal::NoToken) if wants_page(&request) => answer::see_other(&login_for(request.uri())),
+        // The login form checks like the other pages.
+        Err(Rejection::MissingToken) if request.uri().path().starts_with("/assets/") => next.run(request).await,
+        Err(Rejection::MissingToken) if wants_page(&request) => responses::see_other(&login_for(request.uri())),
         Err(refusal) => refusal.response(),
     }
 }

@@ -7,11 +7,11 @@ use std::collections::HashMap;
 use std::net::Ipv4Addr;
 use std::sync::Arc;
 
-use super::clocks::{self, Placed};
+use super::clock_skew::{self, SpanTiming};
 use super::span::{Log, Process, RefType, Span, SpanRef, Tag, TagValue};
 
 /// Tags of the SDK, which belong to the process.
-pub(super) const OF_PROCESS: [&str; 5] = [
+pub(super) const PROCESS_TAGS: [&str; 5] = [
     "telemetry.sdk.language",
     "telemetry.sdk.name",
     "telemetry.sdk.version",
@@ -19,13 +19,13 @@ pub(super) const OF_PROCESS: [&str; 5] = [
     "telemetry.distro.version",
 ];
 /// Tags in which old clients sent IPv4 addresses as numbers.
-pub(super) const ADDRESSES: [&str; 2] = ["ip", "peer.ipv4"];
+pub(super) const ADDRESS_TAGS: [&str; 2] = ["ip", "peer.ipv4"];
 
 /// Applies all adjustments.
 pub(super) fn adjust(spans: &mut Vec<Span>) {
     sort_tags(spans);
     remove_duplicates(spans);
-    warn_of_clocks(spans);
+    warn_of_clock_skew(spans);
     show_addresses(spans);
     move_to_process(spans);
     remove_invalid_references(spans);
@@ -92,8 +92,8 @@ fn remove_duplicates(spans: &mut Vec<Span>) {
     });
 }
 
-fn warn_of_clocks(spans: &mut [Span]) {
-    let placed = spans.iter().map(|span| Placed {
+fn warn_of_clock_skew(spans: &mut [Span]) {
+    let timings = spans.iter().map(|span| SpanTiming {
         id: span.id,
         parent: span.parent(),
         start: span.start,
@@ -101,7 +101,7 @@ fn warn_of_clocks(spans: &mut [Span]) {
         host: host(&span.process),
     });
     let missing = |parent| format!("invalid parent span IDs={parent:016x}; skipping clock skew adjustment");
-    let warnings = clocks::warnings(&placed.collect::<Vec<_>>(), missing);
+    let warnings = clock_skew::warnings(&timings.collect::<Vec<_>>(), missing);
     spans.iter_mut().zip(warnings).for_each(|(span, warnings)| span.warnings.extend(warnings));
 }
 
@@ -123,7 +123,7 @@ fn show_addresses(spans: &mut [Span]) {
 
 fn show_address(tags: &mut [Tag]) -> bool {
     let mut changed = false;
-    for tag in tags.iter_mut().filter(|tag| ADDRESSES.contains(&tag.key.as_str())) {
+    for tag in tags.iter_mut().filter(|tag| ADDRESS_TAGS.contains(&tag.key.as_str())) {
         let number = match tag.value {
             TagValue::Int(number) => number as u32,
             TagValue::Double(number) => number as u32,
@@ -137,7 +137,7 @@ fn show_address(tags: &mut [Tag]) -> bool {
 
 fn move_to_process(spans: &mut [Span]) {
     for span in spans {
-        let moved: Vec<_> = span.tags.extract_if(.., |tag| OF_PROCESS.contains(&tag.key.as_str())).collect();
+        let moved: Vec<_> = span.tags.extract_if(.., |tag| PROCESS_TAGS.contains(&tag.key.as_str())).collect();
         if !moved.is_empty() {
             let process = Arc::make_mut(&mut span.process);
             process.tags.extend(moved);

@@ -4,7 +4,7 @@
 //! search refer to single spans, as in Jaeger.
 
 mod adjust;
-mod clocks;
+mod clock_skew;
 mod duration;
 mod model;
 mod query;

@@ -13,7 +13,7 @@ use super::span::{self, Process, RefType, Span, Tag, TagValue};
 use crate::trace::StoredTrace;
 
 /// The largest integer that JavaScript represents exactly (2^53 - 1).
-const SAFE: u64 = (1 << 53) - 1;
+const MAX_SAFE_INTEGER: u64 = (1 << 53) - 1;
 
 /// Whether a trace is shown unadjusted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -78,7 +78,7 @@ fn key_value(tag: Tag) -> KeyValue {
     let (kind, value) = match tag.value {
         TagValue::Text(text) => ("string", Value::from(text)),
         TagValue::Boolean(truth) => ("bool", Value::from(truth)),
-        TagValue::Int(number) if number.unsigned_abs() > SAFE => ("int64", Value::from(number.to_string())),
+        TagValue::Int(number) if number.unsigned_abs() > MAX_SAFE_INTEGER => ("int64", Value::from(number.to_string())),
         TagValue::Int(number) => ("int64", Value::from(number)),
         // JSON has no other numbers.
         TagValue::Double(number) if !number.is_finite() => ("float64", Value::from(number.to_string())),

@@ -13,7 +13,7 @@ use http::StatusCode;
 use tower_http::services::ServeDir;
 
 use super::api;
-use crate::console::answer;
+use crate::console::responses;
 use crate::console::state::Console;
 
 /// The path of the UI.
@@ -33,10 +33,11 @@ pub(in crate::console) fn routes(folder: &Path) -> Router<Arc<Console>> {
 
 async fn index(page: PathBuf) -> Response {
     match read(&page).await {
-        Ok(text) => answer::with_type(rebased(&text).into(), "text/html; charset=utf-8"),
-        Err(error) => {
-            answer::problem(StatusCode::NOT_FOUND, &format!("The folder of the Jaeger UI has no index.html: {error}"))
-        }
+        Ok(text) => responses::with_type(rebased(&text).into(), "text/html; charset=utf-8"),
+        Err(error) => responses::problem(
+            StatusCode::NOT_FOUND,
+            &format!("The folder of the Jaeger UI has no index.html: {error}"),
+        ),
     }
 }
 

@@ -13,7 +13,7 @@ use super::model::{DependencyLink, Operation, Structured, StructuredError};
 use super::query::{Parameters, Search, parse_id, stored_id};
 use super::span::{kind_name, kind_named};
 use super::trace::{self, Adjusted};
-use crate::console::answer;
+use crate::console::responses;
 use crate::console::state::{Busy, Console};
 use crate::trace::{Dependency, TraceStore};
 
@@ -24,7 +24,7 @@ pub(super) const NOT_FOUND: &str = "trace not found";
 pub(super) async fn services(State(console): State<Arc<Console>>) -> Response {
     match console.query(TraceStore::services).await {
         Ok(services) => names(services),
-        Err(busy) => busy_answer(busy),
+        Err(busy) => busy_response(busy),
     }
 }
 
@@ -32,7 +32,7 @@ pub(super) async fn services(State(console): State<Arc<Console>>) -> Response {
 pub(super) async fn operations_of(State(console): State<Arc<Console>>, Path(service): Path<String>) -> Response {
     let operations = match console.query(move |store| store.operations(&service, None)).await {
         Ok(operations) => operations,
-        Err(busy) => return busy_answer(busy),
+        Err(busy) => return busy_response(busy),
     };
     let unique: BTreeSet<String> = operations.into_iter().map(|operation| operation.name).collect();
     names(unique.into_iter().collect())
@@ -43,39 +43,39 @@ pub(super) async fn operations(State(console): State<Arc<Console>>, RawQuery(que
     let parameters = Parameters::read(&query.unwrap_or_default());
     let service = parameters.get("service").to_owned();
     if service.is_empty() {
-        return refuse(StatusCode::BAD_REQUEST, "parameter 'service' is required".to_owned());
+        return error_response(StatusCode::BAD_REQUEST, "parameter 'service' is required".to_owned());
     }
     let wanted = parameters.get("spanKind").to_owned();
     let kind = kind_named(&wanted);
     if kind.is_none() && !wanted.is_empty() {
-        return answer::json(&Structured::of([(); 0], 0));
+        return responses::json(&Structured::of([(); 0], 0));
     }
     let operations = match console.query(move |store| store.operations(&service, kind.as_ref())).await {
         Ok(operations) => operations,
-        Err(busy) => return busy_answer(busy),
+        Err(busy) => return busy_response(busy),
     };
     let operations =
         operations.into_iter().map(|found| Operation { span_kind: kind_name(found.kind.as_ref()), name: found.name });
     let operations: Vec<_> = operations.collect();
     let total = operations.len();
-    answer::json(&Structured::of(operations, total))
+    responses::json(&Structured::of(operations, total))
 }
 
 /// `GET /api/traces`.
 pub(super) async fn search(State(console): State<Arc<Console>>, RawQuery(query): RawQuery) -> Response {
     let Search { query, ids, adjusted } = match Parameters::read(&query.unwrap_or_default()).search(SystemTime::now()) {
         Ok(search) => search,
-        Err(error) => return refuse(StatusCode::BAD_REQUEST, error),
+        Err(error) => return error_response(StatusCode::BAD_REQUEST, error),
     };
     if ids.is_empty() {
         let found = console.query(move |store| {
             let found = store.find(&query);
             let traces: Vec<_> = found.iter().map(|stored| trace::trace(stored, adjusted)).collect();
-            answer::json(&Structured::of(traces, 0))
+            responses::json(&Structured::of(traces, 0))
         });
-        return found.await.unwrap_or_else(busy_answer);
+        return found.await.unwrap_or_else(busy_response);
     }
-    console.query(move |store| by_ids(store, &ids, adjusted)).await.unwrap_or_else(busy_answer)
+    console.query(move |store| by_ids(store, &ids, adjusted)).await.unwrap_or_else(busy_response)
 }
 
 /// Returns the existing traces; the response has an error for each missing one.
@@ -90,7 +90,7 @@ fn by_ids(store: &TraceStore, ids: &[u128], adjusted: Adjusted) -> Response {
         }
     }
     let errors = (!missing.is_empty()).then_some(missing);
-    answer::json(&Structured { errors, ..Structured::of(found, 0) })
+    responses::json(&Structured { errors, ..Structured::of(found, 0) })
 }
 
 /// `GET /api/traces/{id}`.
@@ -104,13 +104,13 @@ pub(super) async fn trace(
     let asked = parse_id(&id).and_then(|id| times.and_then(|_| Ok((id, parameters.adjusted()?))));
     let (id, adjusted) = match asked {
         Ok(asked) => asked,
-        Err(error) => return refuse(StatusCode::BAD_REQUEST, error),
+        Err(error) => return error_response(StatusCode::BAD_REQUEST, error),
     };
     let found = console.query(move |store| match store.trace(stored_id(id)) {
-        Some(stored) => answer::json(&Structured::of([trace::trace(&stored, adjusted)], 0)),
-        None => refuse(StatusCode::NOT_FOUND, NOT_FOUND.to_owned()),
+        Some(stored) => responses::json(&Structured::of([trace::trace(&stored, adjusted)], 0)),
+        None => error_response(StatusCode::NOT_FOUND, NOT_FOUND.to_owned()),
     });
-    found.await.unwrap_or_else(busy_answer)
+    found.await.unwrap_or_else(busy_response)
 }
 
 /// `GET /api/dependencies?endTs=&lookback=`.
@@ -118,33 +118,33 @@ pub(super) async fn dependencies(State(console): State<Arc<Console>>, RawQuery(q
     let parameters = Parameters::read(&query.unwrap_or_default());
     let (after, before) = match parameters.dependencies(SystemTime::now()) {
         Ok(time) => time,
-        Err(error) => return refuse(StatusCode::BAD_REQUEST, error),
+        Err(error) => return error_response(StatusCode::BAD_REQUEST, error),
     };
     let service = parameters.get("service").to_owned();
     let found = match console.query(move |store| store.dependencies(after, before)).await {
         Ok(found) => found,
-        Err(busy) => return busy_answer(busy),
+        Err(busy) => return busy_response(busy),
     };
     let wanted = |link: &Dependency| service.is_empty() || link.parent == service || link.child == service;
     let links = found.into_iter().filter(wanted);
     let links = links.map(|link| DependencyLink { parent: link.parent, child: link.child, call_count: link.calls });
-    answer::json(&Structured::of(links.collect::<Vec<_>>(), 0))
+    responses::json(&Structured::of(links.collect::<Vec<_>>(), 0))
 }
 
 /// A list of names, which Jaeger omits if it is empty.
 fn names(names: Vec<String>) -> Response {
     let total = names.len();
-    answer::json(&Structured::of((total > 0).then_some(names), total))
+    responses::json(&Structured::of((total > 0).then_some(names), total))
 }
 
-fn busy_answer(busy: Busy) -> Response {
-    refuse(StatusCode::SERVICE_UNAVAILABLE, busy.to_string())
+fn busy_response(busy: Busy) -> Response {
+    error_response(StatusCode::SERVICE_UNAVAILABLE, busy.to_string())
 }
 
 /// An error response.
-fn refuse(status: StatusCode, message: String) -> Response {
+fn error_response(status: StatusCode, message: String) -> Response {
     #[derive(Serialize)]
     struct Nothing;
     let error = StructuredError { code: status.as_u16(), msg: message, trace_id: String::new() };
-    answer::json_with(status, &Structured { errors: Some(vec![error]), ..Structured::of(Nothing, 0) })
+    responses::json_with(status, &Structured { errors: Some(vec![error]), ..Structured::of(Nothing, 0) })
 }

@@ -6,8 +6,8 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use serde_json::{Map, Value, json};
 
-use super::adjust::{ADDRESSES, OF_PROCESS};
-use super::clocks::{self, Placed};
+use super::adjust::{ADDRESS_TAGS, PROCESS_TAGS};
+use super::clock_skew::{self, SpanTiming};
 use super::span::nanos;
 use super::trace::Adjusted;
 use crate::trace::{
@@ -59,14 +59,14 @@ fn resource_spans(trace: &StoredTrace, adjusted: Adjusted) -> Vec<Value> {
 /// The warnings about clock skew, for each span in order.
 fn warnings(trace: &StoredTrace) -> Vec<Vec<String>> {
     let number = |id: SpanId| u64::from_be_bytes(id.to_bytes());
-    let placed = trace.spans().map(|(group, span)| Placed {
+    let timings = trace.spans().map(|(group, span)| SpanTiming {
         id: number(span.span_id),
         parent: Some(number(span.parent)).filter(|parent| *parent != 0),
         start: nanos(span.start),
         duration: u64::try_from(span.duration.as_nanos()).unwrap_or(u64::MAX),
         host: host(group),
     });
-    clocks::warnings(&placed.collect::<Vec<_>>(), |parent| {
+    clock_skew::warnings(&timings.collect::<Vec<_>>(), |parent| {
         format!("parent span ID={parent:016x} is not in the trace; skipping clock skew adjustment")
     })
 }
@@ -112,11 +112,11 @@ fn span(group: &SpanGroup, stored: &StoredSpan, adjusted: Adjusted) -> Value {
 /// A span as Jaeger's query service returns it. Attributes that belong to the Resource are moved there.
 fn adjust(stored: &StoredSpan, resource: &mut Pairs, warnings: Vec<String>) -> StoredSpan {
     let mut span = stored.clone();
-    for (key, value) in span.attributes.extract_if(.., |(key, _)| OF_PROCESS.contains(&key.as_str())) {
+    for (key, value) in span.attributes.extract_if(.., |(key, _)| PROCESS_TAGS.contains(&key.as_str())) {
         resource.retain(|(known, _)| *known != key);
         resource.push((key, value));
     }
-    span.attributes.iter_mut().filter(|(key, _)| ADDRESSES.contains(&key.as_str())).for_each(|(_, value)| {
+    span.attributes.iter_mut().filter(|(key, _)| ADDRESS_TAGS.contains(&key.as_str())).for_each(|(_, value)| {
         if let AnyValue::Int(number) = value {
             *value = AnyValue::Text(Ipv4Addr::from(*number as u32).to_string());
         }

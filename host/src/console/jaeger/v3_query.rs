@@ -15,7 +15,7 @@ use super::span::{kind_name, kind_named};
 use super::trace::Adjusted;
 use super::{duration, v3};
 use crate::console::state::{Busy, Console};
-use crate::console::{answer, timestamp};
+use crate::console::{responses, timestamp};
 use crate::trace::{TimeScope, TraceQuery, TraceStore};
 
 /// The default number of traces.
@@ -36,7 +36,7 @@ const TIMES: [&str; 4] = ["startTime", "start_time", "endTime", "end_time"];
 pub(super) async fn services(State(console): State<Arc<Console>>) -> Response {
     match console.query(TraceStore::services).await {
         Ok(services) => listed("services", services.into_iter().map(Value::from).collect()),
-        Err(busy) => busy_answer(busy),
+        Err(busy) => busy_response(busy),
     }
 }
 
@@ -52,7 +52,7 @@ pub(super) async fn operations(State(console): State<Arc<Console>>, RawQuery(que
     };
     let operations = match console.query(move |store| store.operations(&service, kind.as_ref())).await {
         Ok(operations) => operations,
-        Err(busy) => return busy_answer(busy),
+        Err(busy) => return busy_response(busy),
     };
     let shown = operations.into_iter().map(|operation| {
         let mut shown = Map::new();
@@ -70,13 +70,13 @@ pub(super) async fn operations(State(console): State<Arc<Console>>, RawQuery(que
 pub(super) async fn search(State(console): State<Arc<Console>>, RawQuery(query): RawQuery) -> Response {
     let (query, adjusted) = match read_search(&Parameters::read(&query.unwrap_or_default())) {
         Ok(asked) => asked,
-        Err(message) => return refuse(StatusCode::BAD_REQUEST, &message),
+        Err(message) => return error_response(StatusCode::BAD_REQUEST, &message),
     };
     let found = console.query(move |store| match store.find(&query).as_slice() {
-        [] => refuse(StatusCode::NOT_FOUND, "No traces found"),
-        found => answer::json(&v3::wrapped(found, adjusted)),
+        [] => error_response(StatusCode::NOT_FOUND, "No traces found"),
+        found => responses::json(&v3::wrapped(found, adjusted)),
     });
-    found.await.unwrap_or_else(busy_answer)
+    found.await.unwrap_or_else(busy_response)
 }
 
 /// `GET /api/v3/traces/{id}`.
@@ -89,13 +89,13 @@ pub(super) async fn trace(
     let asked = read_trace(&id, &parameters);
     let (id, adjusted) = match asked {
         Ok(asked) => asked,
-        Err(message) => return refuse(StatusCode::BAD_REQUEST, &message),
+        Err(message) => return error_response(StatusCode::BAD_REQUEST, &message),
     };
     let found = console.query(move |store| match store.trace(stored_id(id)) {
-        Some(stored) => answer::json(&v3::wrapped(&[stored], adjusted)),
-        None => refuse(StatusCode::NOT_FOUND, "No traces found"),
+        Some(stored) => responses::json(&v3::wrapped(&[stored], adjusted)),
+        None => error_response(StatusCode::NOT_FOUND, "No traces found"),
     });
-    found.await.unwrap_or_else(busy_answer)
+    found.await.unwrap_or_else(busy_response)
 }
 
 fn read_trace(id: &str, parameters: &Parameters) -> Result<(u128, Adjusted), String> {
@@ -165,13 +165,13 @@ fn malformed(parameter: &str, error: &str) -> String {
 
 /// A list under its name.
 fn listed(name: &str, values: Vec<Value>) -> Response {
-    answer::json(&json!({ name: values }))
+    responses::json(&json!({ name: values }))
 }
 
-fn busy_answer(busy: Busy) -> Response {
-    refuse(StatusCode::SERVICE_UNAVAILABLE, &busy.to_string())
+fn busy_response(busy: Busy) -> Response {
+    error_response(StatusCode::SERVICE_UNAVAILABLE, &busy.to_string())
 }
 
-fn refuse(status: StatusCode, message: &str) -> Response {
-    answer::json_with(status, &json!({ "error": { "httpCode": status.as_u16(), "message": message } }))
+fn error_response(status: StatusCode, message: &str) -> Response {
+    responses::json_with(status, &json!({ "error": { "httpCode": status.as_u16(), "message": message } }))
 }

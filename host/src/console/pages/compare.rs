@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use maud::{Markup, html};
 
-use super::layout::{Here, Updates, page};
+use super::layout::{ActivePage, Updates, page};
 use super::model::{Kind, Value, find};
 use super::tree::{Node, Trace};
 use super::{chart, text, traces, units};
@@ -39,7 +39,7 @@ pub(in crate::console) fn compare(a: &Trace, b: &Trace) -> Markup {
     let longest = places.iter().flat_map(|place| place.sides).map(|side| side.time).max().unwrap_or_default();
     page(
         "Compare",
-        Here::Traces,
+        ActivePage::Traces,
         Updates::Fixed,
         &html! {
             div.title { h1 { "Compare" } }

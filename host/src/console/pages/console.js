@@ -25,7 +25,7 @@
   }
 
   // Live updates: the server says that something changed, then the page asks for itself again and takes over the parts
-  // that are different. At most once a second, and not while nobody looks.
+  // that are different. At most once a second, and not while nobody checks.
   const sources = new Map();
   let events = null;
   let due = null;

@@ -6,10 +6,10 @@ use super::{assets, text};
 
 /// The current page.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(in crate::console) enum Here {
+pub(in crate::console) enum ActivePage {
     Services,
     Traces,
-    Elsewhere,
+    Other,
 }
 
 /// Whether a page follows changes on the host.
@@ -20,7 +20,7 @@ pub(super) enum Updates {
 }
 
 /// A complete page around its main part.
-pub(super) fn page(title: &str, here: Here, updates: Updates, main: &Markup) -> Markup {
+pub(super) fn page(title: &str, here: ActivePage, updates: Updates, main: &Markup) -> Markup {
     html! {
         (DOCTYPE)
         html lang="en" {
@@ -43,8 +43,8 @@ pub(super) fn page(title: &str, here: Here, updates: Updates, main: &Markup) -> 
     }
 }
 
-fn header(here: Here, updates: Updates) -> Markup {
-    let current = |page: Here| (here == page).then_some("page");
+fn header(here: ActivePage, updates: Updates) -> Markup {
+    let current = |page: ActivePage| (here == page).then_some("page");
     html! {
         header.top {
             a.brand href="/" aria-label="Spandrel" {
@@ -54,8 +54,8 @@ fn header(here: Here, updates: Updates) -> Markup {
                 span { "Spandrel" }
             }
             nav aria-label="Pages" {
-                a href="/" aria-current=[current(Here::Services)] { "Services" }
-                a href="/traces" aria-current=[current(Here::Traces)] { "Traces" }
+                a href="/" aria-current=[current(ActivePage::Services)] { "Services" }
+                a href="/traces" aria-current=[current(ActivePage::Traces)] { "Traces" }
             }
             div.tools {
                 @if updates == Updates::Live {
@@ -97,7 +97,7 @@ fn help() -> Markup {
 pub(in crate::console) fn problem(title: &str, detail: &str) -> Markup {
     page(
         title,
-        Here::Elsewhere,
+        ActivePage::Other,
         Updates::Fixed,
         &html! {
             section.empty {

@@ -2,13 +2,13 @@
 
 use maud::{Markup, html};
 
-use super::layout::{Here, Updates, page};
+use super::layout::{ActivePage, Updates, page};
 
 /// The form. `refused` means that the previous token was wrong; `next` is the path to redirect to after the login.
 pub(in crate::console) fn login(refused: bool, next: &str) -> Markup {
     page(
         "Sign in",
-        Here::Elsewhere,
+        ActivePage::Other,
         Updates::Fixed,
         &html! {
             form.login method="post" action="/login" {

@@ -79,12 +79,12 @@ impl Map {
     fn arrange(&mut self) {
         let called: BTreeSet<_> = self.calls.keys().map(|(_, to)| to.clone()).collect();
         let mut open: Vec<_> = self.places.keys().filter(|name| !called.contains(*name)).cloned().collect();
-        let (mut column, mut placed) = (0, BTreeSet::new());
-        while placed.len() < self.places.len() {
+        let (mut column, mut timings) = (0, BTreeSet::new());
+        while timings.len() < self.places.len() {
             if open.is_empty() {
-                open.extend(self.places.keys().find(|name| !placed.contains(*name)).cloned());
+                open.extend(self.places.keys().find(|name| !timings.contains(*name)).cloned());
             }
-            open.retain(|name| placed.insert(name.clone()));
+            open.retain(|name| timings.insert(name.clone()));
             for (row, name) in open.iter().enumerate() {
                 if let Some(place) = self.places.get_mut(name) {
                     (place.column, place.row) = (column, row);

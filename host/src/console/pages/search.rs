@@ -2,7 +2,7 @@
 
 use maud::{Markup, html};
 
-use super::layout::{Here, Updates, page};
+use super::layout::{ActivePage, Updates, page};
 use super::model::TraceRow;
 use super::{scatter, text, traces, units};
 
@@ -48,7 +48,7 @@ pub(in crate::console) struct Search {
 pub(in crate::console) fn search(view: &Search) -> Markup {
     page(
         "Traces",
-        Here::Traces,
+        ActivePage::Traces,
         Updates::Live,
         &html! {
             h1.sr { "Traces" }

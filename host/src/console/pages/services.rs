@@ -2,7 +2,7 @@
 
 use maud::{Markup, html};
 
-use super::layout::{Here, Updates, page};
+use super::layout::{ActivePage, Updates, page};
 use super::model::{Sample, ServiceView, SwapView, TraceRow, VersionView};
 use super::{chart, text, traces, units};
 
@@ -23,7 +23,7 @@ pub(in crate::console) struct Services {
 pub(in crate::console) fn services(view: &Services) -> Markup {
     page(
         "Services",
-        Here::Services,
+        ActivePage::Services,
         Updates::Live,
         &html! {
             h1.sr { "Services" }

@@ -5,7 +5,7 @@ use std::time::Duration;
 use maud::{Markup, html};
 
 use super::colour::Colours;
-use super::layout::{Here, Updates, page};
+use super::layout::{ActivePage, Updates, page};
 use super::model::{Kind, TraceRow, Value, find};
 use super::services::{command, digest};
 use super::tree::{Node, Trace};
@@ -37,7 +37,7 @@ pub(in crate::console) fn trace(view: &TracePage) -> Markup {
     let logs: Vec<_> = trace.logs.iter().take(LOGS).collect();
     page(
         &name,
-        Here::Traces,
+        ActivePage::Traces,
         Updates::Fixed,
         &html! {
             (heading(trace, &colours))

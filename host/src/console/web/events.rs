@@ -22,9 +22,9 @@ use super::super::state::Console;
 use crate::trace::TraceSummary;
 
 /// The shortest time between two events.
-const PAUSE: Duration = Duration::from_millis(500);
+const MIN_INTERVAL: Duration = Duration::from_millis(500);
 /// How often the services are checked for changes.
-const LOOK: Duration = Duration::from_secs(1);
+const CHECK_INTERVAL: Duration = Duration::from_secs(1);
 /// How often something is sent, even without changes.
 const KEEP_ALIVE: Duration = Duration::from_secs(15);
 /// The data of an event: browsers ignore events without data.
@@ -33,77 +33,77 @@ const CHANGED: &str = "page";
 const RETRY: Duration = Duration::from_secs(2);
 
 /// A subscribed page.
-struct Watcher {
+struct Subscriber {
     console: Arc<Console>,
     traces: Receiver<Arc<TraceSummary>>,
-    looked: u64,
-    told: Instant,
+    fingerprint: u64,
+    last_event: Instant,
     _permit: OwnedSemaphorePermit,
 }
 
 /// What is sent to a page.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum News {
+enum PageEvent {
     Changed,
     /// No change for a while: a comment is sent, so that a closed connection is noticed.
-    Nothing,
+    KeepAlive,
     Stopping,
 }
 
-pub(super) async fn follow(State(console): State<Arc<Console>>) -> Response {
-    let Ok(permit) = console.web.watchers.clone().try_acquire_owned() else {
+pub(super) async fn subscribe(State(console): State<Arc<Console>>) -> Response {
+    let Ok(permit) = console.page_state.subscribers.clone().try_acquire_owned() else {
         return (StatusCode::SERVICE_UNAVAILABLE, "too many pages follow this host").into_response();
     };
     let traces = console.control.pipeline.store().subscribe();
-    let looked = fingerprint(&console);
-    let watcher = Watcher { console, traces, looked, told: Instant::now(), _permit: permit };
-    let events = stream::unfold(watcher, async |mut watcher| {
-        let event = match watcher.next().await {
-            News::Changed => Event::default().event("changed").data(CHANGED),
-            News::Nothing => Event::default().comment(""),
-            News::Stopping => return None,
+    let fingerprint = fingerprint(&console);
+    let subscriber = Subscriber { console, traces, fingerprint, last_event: Instant::now(), _permit: permit };
+    let events = stream::unfold(subscriber, async |mut subscriber| {
+        let event = match subscriber.next().await {
+            PageEvent::Changed => Event::default().event("changed").data(CHANGED),
+            PageEvent::KeepAlive => Event::default().comment(""),
+            PageEvent::Stopping => return None,
         };
-        Some((Ok::<_, Infallible>(event), watcher))
+        Some((Ok::<_, Infallible>(event), subscriber))
     });
     let first = stream::iter([Ok(Event::default().retry(RETRY).comment("following"))]);
     Sse::new(stream::StreamExt::chain(first, events)).into_response()
 }
 
-impl Watcher {
+impl Subscriber {
     /// Waits for the next change.
-    async fn next(&mut self) -> News {
+    async fn next(&mut self) -> PageEvent {
         let began = Instant::now();
-        let mut looks = tokio::time::interval_at(Instant::now() + LOOK, LOOK);
+        let mut checks = tokio::time::interval_at(Instant::now() + CHECK_INTERVAL, CHECK_INTERVAL);
         loop {
             tokio::select! {
                 trace = self.traces.recv() => match trace {
                     // Missed traces change the page too.
                     Ok(_) | Err(RecvError::Lagged(_)) => return self.changed().await,
-                    Err(RecvError::Closed) => return News::Stopping,
+                    Err(RecvError::Closed) => return PageEvent::Stopping,
                 },
-                _ = looks.tick() => {
+                _ = checks.tick() => {
                     if self.console.control.swapper.is_stopped() {
-                        return News::Stopping;
+                        return PageEvent::Stopping;
                     }
                     let now = fingerprint(&self.console);
-                    if now != self.looked {
-                        self.looked = now;
+                    if now != self.fingerprint {
+                        self.fingerprint = now;
                         return self.changed().await;
                     }
                     if began.elapsed() >= KEEP_ALIVE {
-                        return News::Nothing;
+                        return PageEvent::KeepAlive;
                     }
                 }
             }
         }
     }
 
-    async fn changed(&mut self) -> News {
-        tokio::time::sleep_until(self.told + PAUSE).await;
-        self.told = Instant::now();
+    async fn changed(&mut self) -> PageEvent {
+        tokio::time::sleep_until(self.last_event + MIN_INTERVAL).await;
+        self.last_event = Instant::now();
         // One event is enough for everything that has arrived meanwhile.
         while matches!(self.traces.try_recv(), Ok(_) | Err(TryRecvError::Lagged(_))) {}
-        News::Changed
+        PageEvent::Changed
     }
 }
 
@@ -111,7 +111,7 @@ impl Watcher {
 fn fingerprint(console: &Console) -> u64 {
     let mut hasher = DefaultHasher::new();
     for report in console.control.reports() {
-        let samples = console.web.history.samples(&report.name).len();
+        let samples = console.page_state.history.samples(&report.name).len();
         (&report.name, report.generation, report.in_flight, report.swaps, &report.last_error, samples)
             .hash(&mut hasher);
         let canary = report.canary.map(|canary| (canary.figures.generation, canary.figures.requests));

@@ -30,10 +30,10 @@ pub(super) struct Params {
 }
 
 /// A validation error: the field and the message.
-pub(super) type Wrong = Vec<(&'static str, String)>;
+pub(super) type FieldErrors = Vec<(&'static str, String)>;
 
 /// The form to show again, and the query for it.
-pub(super) fn read(params: Params) -> (Form, Result<TraceQuery, Wrong>) {
+pub(super) fn parse(params: Params) -> (Form, Result<TraceQuery, FieldErrors>) {
     let known = LOOKBACKS.iter().any(|(value, _)| *value == params.lookback);
     let limit = params.limit.parse().unwrap_or(LIMIT);
     let form = Form {
@@ -50,8 +50,8 @@ pub(super) fn read(params: Params) -> (Form, Result<TraceQuery, Wrong>) {
     (form, query)
 }
 
-fn query(form: &Form) -> Result<TraceQuery, Wrong> {
-    let mut wrong = Wrong::new();
+fn query(form: &Form) -> Result<TraceQuery, FieldErrors> {
+    let mut wrong = FieldErrors::new();
     let mut bound = |field: &'static str, text: &str| match text.trim() {
         "" => None,
         text => duration(text).or_else(|| {
@@ -142,7 +142,7 @@ mod tests {
 
     #[test]
     fn what_is_filled_in_becomes_a_query() {
-        let (form, query) = read(params(|params| {
+        let (form, query) = parse(params(|params| {
             params.service = "user-service".to_owned();
             params.tags = "http.response.status_code=500  business.name=\"John \\\"J\\\" Doe\"".to_owned();
             params.min_duration = "1.5ms".to_owned();
@@ -161,7 +161,7 @@ mod tests {
 
     #[test]
     fn an_empty_form_looks_for_the_latest() {
-        let (form, query) = read(Params::default());
+        let (form, query) = parse(Params::default());
         assert_eq!((form.lookback.as_str(), form.limit), (LOOKBACK, LIMIT));
         assert!(query.unwrap().after.is_some());
     }
@@ -169,11 +169,11 @@ mod tests {
     #[test]
     fn what_is_wrong_is_told_by_field() {
         for (field, text) in [("tags", "500"), ("tags", "=x"), ("tags", "a=\"b"), ("tags", "a b=c")] {
-            let (_, query) = read(params(|params| params.tags = text.to_owned()));
+            let (_, query) = parse(params(|params| params.tags = text.to_owned()));
             assert_eq!(query.unwrap_err()[0].0, field, "{text}");
         }
         for text in ["ten", "5", "-1s", "1e9s", "ms", "99999999999999999999999h"] {
-            let (_, query) = read(params(|params| params.max_duration = text.to_owned()));
+            let (_, query) = parse(params(|params| params.max_duration = text.to_owned()));
             assert_eq!(query.unwrap_err()[0].0, "max_duration", "{text}");
         }
     }
@@ -181,7 +181,7 @@ mod tests {
     #[test]
     fn limits_and_lookbacks_are_those_of_the_form() {
         let read = |lookback: &str, limit: &str| {
-            let (form, _) = read(params(|params| {
+            let (form, _) = parse(params(|params| {
                 params.lookback = lookback.to_owned();
                 params.limit = limit.to_owned();
             }));

@@ -2,9 +2,9 @@
 
 mod events;
 mod form;
+mod page_state;
 mod stored;
 mod view;
-mod watchers;
 
 use std::sync::Arc;
 
@@ -20,8 +20,8 @@ use maud::Markup;
 use serde::Deserialize;
 
 use self::form::Params;
+pub(super) use self::page_state::PageState;
 pub(crate) use self::view::address_url;
-pub(super) use self::watchers::Web;
 use super::history;
 use super::pages::{self, assets};
 use super::state::Console;
@@ -43,7 +43,7 @@ pub(super) fn routes() -> Router<Arc<Console>> {
         .route("/traces", get(search))
         .route("/traces/{id}", get(trace))
         .route("/compare", get(compare))
-        .route("/events", get(events::follow))
+        .route("/events", get(events::subscribe))
         .route("/assets/{version}/{name}", get(asset))
 }
 
@@ -95,7 +95,7 @@ async fn services(State(console): State<Arc<Console>>, Query(Opened { opened }):
     };
     let Ok((traced, found)) = console.query(latest).await else { return busy() };
     let shown = pages::services::Services {
-        services: view::services(&console.control, &console.web.history),
+        services: view::services(&console.control, &console.page_state.history),
         traces: found.iter().map(stored::row).collect(),
         traced,
         slots: history::SAMPLES,
@@ -111,7 +111,7 @@ fn is_of_services(trace: &TraceSummary) -> bool {
 }
 
 async fn search(State(console): State<Arc<Console>>, Query(params): Query<Params>) -> Response {
-    let (form, query) = form::read(params);
+    let (form, query) = form::parse(params);
     let wrong = query.as_ref().err().cloned().unwrap_or_default();
     let service = form.service.clone();
     let look = move |store: &TraceStore| {
@@ -141,7 +141,7 @@ async fn search(State(console): State<Arc<Console>>, Query(params): Query<Params
 }
 
 async fn trace(State(console): State<Arc<Console>>, Path(id): Path<String>) -> Response {
-    let Some(id) = parse_trace_id(&id) else { return no_trace(&id) };
+    let Some(id) = parse_trace_id(&id) else { return trace_not_found(&id) };
     let look = move |store: &TraceStore| {
         let found = store.trace(id)?;
         let root = store.summary(id).and_then(|summary| summary.root);
@@ -156,7 +156,7 @@ async fn trace(State(console): State<Arc<Console>>, Path(id): Path<String>) -> R
         Some((found, similar))
     };
     let Ok(found) = console.query(look).await else { return busy() };
-    let Some((found, similar)) = found else { return no_trace(&id.to_string()) };
+    let Some((found, similar)) = found else { return trace_not_found(&id.to_string()) };
     let similar = similar.iter().map(stored::row).collect();
     page(StatusCode::OK, pages::trace::trace(&pages::trace::TracePage { trace: stored::trace(&found), similar }))
 }
@@ -174,12 +174,12 @@ async fn compare(State(console): State<Arc<Console>>, Query(Pair { a, b }): Quer
     let mut traces = Vec::new();
     for text in [a, b] {
         let text = text.trim().to_owned();
-        let Some(id) = parse_trace_id(&text) else { return no_trace(&text) };
+        let Some(id) = parse_trace_id(&text) else { return trace_not_found(&text) };
         let Ok(found) = console.query(move |store| store.trace(id)).await else { return busy() };
-        let Some(found) = found else { return no_trace(&text) };
+        let Some(found) = found else { return trace_not_found(&text) };
         traces.push(stored::trace(&found));
     }
-    let [a, b] = traces.as_slice() else { return no_trace("") };
+    let [a, b] = traces.as_slice() else { return trace_not_found("") };
     page(StatusCode::OK, pages::compare::compare(a, b))
 }
 
@@ -211,7 +211,7 @@ async fn act(
     }
 }
 
-fn no_trace(id: &str) -> Response {
+fn trace_not_found(id: &str) -> Response {
     let detail = format!(
         "No trace `{id}` is kept. The store holds the latest traces in memory: this one may have gone for later ones, \
          or was never recorded here."

@@ -8,19 +8,19 @@ use crate::console::history::History;
 use crate::control::Control;
 
 /// The most pages that follow changes at the same time.
-const WATCHERS: usize = 32;
+const MAX_SUBSCRIBERS: usize = 32;
 /// State that the pages keep between requests.
-pub(in crate::console) struct Web {
+pub(in crate::console) struct PageState {
     pub(in crate::console) history: Arc<History>,
     /// Permits for pages that follow changes.
-    pub(super) watchers: Arc<Semaphore>,
+    pub(super) subscribers: Arc<Semaphore>,
 }
 
-impl Web {
+impl PageState {
     /// Starts sampling the services.
-    pub(in crate::console) fn start(control: Weak<Control>) -> Web {
+    pub(in crate::console) fn start(control: Weak<Control>) -> PageState {
         let history = Arc::new(History::default());
         tokio::spawn(history.clone().run(control));
-        Web { history, watchers: Arc::new(Semaphore::new(WATCHERS)) }
+        PageState { history, subscribers: Arc::new(Semaphore::new(MAX_SUBSCRIBERS)) }
     }
 }

@@ -6,28 +6,28 @@ use http::{HeaderMap, Method, Uri};
 
 /// The sender of a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Caller {
+pub(super) enum RequestOrigin {
     /// Certainly a page of the console.
-    OwnPage,
+    SameOrigin,
     /// A program, or a browser whose user typed the address or followed a link.
-    Unsaid,
+    Unspecified,
     /// A page of another site.
-    OtherSite,
+    CrossSite,
 }
 
 /// The sender of the request according to its header fields.
-pub(super) fn of(method: &Method, headers: &HeaderMap, host: Option<&str>) -> Caller {
+pub(super) fn of(method: &Method, headers: &HeaderMap, host: Option<&str>) -> RequestOrigin {
     let field = |name: &str| headers.get(name).map(|value| value.to_str().unwrap_or_default());
     if let Some(origin) = field(ORIGIN.as_str()) {
-        return if is_same(origin, host) { Caller::OwnPage } else { Caller::OtherSite };
+        return if is_same(origin, host) { RequestOrigin::SameOrigin } else { RequestOrigin::CrossSite };
     }
     // A link on another site may lead here; other requests from there are not allowed.
     let follows_link = *method == Method::GET && field("sec-fetch-mode") == Some("navigate");
     match field("sec-fetch-site") {
-        Some("same-origin") => Caller::OwnPage,
-        Some("none") | None => Caller::Unsaid,
-        Some(_) if follows_link => Caller::Unsaid,
-        Some(_) => Caller::OtherSite,
+        Some("same-origin") => RequestOrigin::SameOrigin,
+        Some("none") | None => RequestOrigin::Unspecified,
+        Some(_) if follows_link => RequestOrigin::Unspecified,
+        Some(_) => RequestOrigin::CrossSite,
     }
 }
 

@@ -6,7 +6,7 @@ use std::collections::{HashMap, HashSet};
 use super::duration;
 
 /// Time and host of a span. Times are in nanoseconds.
-pub(super) struct Placed {
+pub(super) struct SpanTiming {
     pub id: u64,
     pub parent: Option<u64>,
     pub start: u64,
@@ -23,7 +23,7 @@ struct Skew<'s> {
 }
 
 /// The warnings for each span; `missing` is the text for a missing parent.
-pub(super) fn warnings(spans: &[Placed], missing: impl Fn(u64) -> String) -> Vec<Vec<String>> {
+pub(super) fn warnings(spans: &[SpanTiming], missing: impl Fn(u64) -> String) -> Vec<Vec<String>> {
     let mut said = vec![Vec::new(); spans.len()];
     let (mut by_id, mut seen) = (HashMap::new(), HashSet::new());
     for ((index, span), said) in spans.iter().enumerate().zip(&mut said) {
@@ -55,9 +55,9 @@ pub(super) fn warnings(spans: &[Placed], missing: impl Fn(u64) -> String) -> Vec
 }
 
 /// From the roots down, without recursion, because a trace can be arbitrarily deep.
-fn skews(spans: &[Placed], children: &HashMap<u64, Vec<usize>>, roots: Vec<usize>) -> Vec<(usize, i64)> {
+fn skews(spans: &[SpanTiming], children: &HashMap<u64, Vec<usize>>, roots: Vec<usize>) -> Vec<(usize, i64)> {
     let mut found = Vec::new();
-    let mut open: Vec<(usize, Option<(&Placed, Skew<'_>)>)> = roots.into_iter().map(|root| (root, None)).collect();
+    let mut open: Vec<(usize, Option<(&SpanTiming, Skew<'_>)>)> = roots.into_iter().map(|root| (root, None)).collect();
     while let Some((index, above)) = open.pop() {
         let Some(span) = spans.get(index) else { continue };
         let skew = match above {
@@ -75,7 +75,7 @@ fn skews(spans: &[Placed], children: &HashMap<u64, Vec<usize>>, roots: Vec<usize
 }
 
 /// The apparent clock difference of a child.
-fn difference(child: &Placed, parent: &Placed) -> i64 {
+fn difference(child: &SpanTiming, parent: &SpanTiming) -> i64 {
     let (child_start, parent_start) = (child.start as i64, parent.start as i64);
     let (child_took, parent_took) = (child.duration as i64, parent.duration as i64);
     if child_took > parent_took {
@@ -92,40 +92,41 @@ fn difference(child: &Placed, parent: &Placed) -> i64 {
 mod tests {
     use super::*;
 
-    fn placed(id: u64, parent: Option<u64>, start: u64, duration: u64, host: &str) -> Placed {
-        Placed { id, parent, start, duration, host: host.to_owned() }
+    fn timings(id: u64, parent: Option<u64>, start: u64, duration: u64, host: &str) -> SpanTiming {
+        SpanTiming { id, parent, start, duration, host: host.to_owned() }
     }
 
-    fn said(spans: &[Placed]) -> Vec<Vec<String>> {
+    fn said(spans: &[SpanTiming]) -> Vec<Vec<String>> {
         warnings(spans, |parent| format!("no {parent}"))
     }
 
     #[test]
     fn spans_that_fit_into_their_parents_are_passed_over() {
-        let spans = [placed(1, None, 100, 100, ""), placed(2, Some(1), 120, 50, ""), placed(3, Some(2), 130, 5, "")];
+        let spans = [timings(1, None, 100, 100, ""), timings(2, Some(1), 120, 50, ""), timings(3, Some(2), 130, 5, "")];
         assert_eq!(said(&spans), [[""; 0]; 3].map(|none| none.map(str::to_owned).to_vec()));
     }
 
     #[test]
     fn a_child_outside_of_its_parent_is_warned_of_with_the_difference() {
-        let spans = [placed(1, None, 100, 100, ""), placed(2, Some(1), 50, 60, ""), placed(3, Some(1), 90, 200, "")];
+        let spans = [timings(1, None, 100, 100, ""), timings(2, Some(1), 50, 60, ""), timings(3, Some(1), 90, 200, "")];
         let text = |delta: &str| format!("clock skew adjustment disabled; not applying calculated delta of {delta}");
         assert_eq!(said(&spans), [vec![], vec![text("70ns")], vec![text("10ns")]]);
     }
 
     #[test]
     fn spans_of_one_host_share_one_clock() {
-        let spans = [placed(1, None, 100, 100, "a"), placed(2, Some(1), 50, 60, "a"), placed(3, Some(2), 55, 5, "a")];
+        let spans =
+            [timings(1, None, 100, 100, "a"), timings(2, Some(1), 50, 60, "a"), timings(3, Some(2), 55, 5, "a")];
         assert!(said(&spans).concat().is_empty());
     }
 
     #[test]
     fn doubles_strangers_and_circles_are_borne() {
-        let spans = [placed(1, None, 0, 9, ""), placed(1, None, 0, 9, ""), placed(2, Some(7), 0, 9, "")];
+        let spans = [timings(1, None, 0, 9, ""), timings(1, None, 0, 9, ""), timings(2, Some(7), 0, 9, "")];
         let double = "duplicate span IDs; skipping clock skew adjustment".to_owned();
         assert_eq!(said(&spans), [vec![], vec![double], vec!["no 7".to_owned()]]);
         assert!(
-            said(&[placed(1, Some(2), 0, 9, ""), placed(2, Some(1), 50, 9, ""), placed(3, Some(3), 0, 1, "")])
+            said(&[timings(1, Some(2), 0, 9, ""), timings(2, Some(1), 50, 9, ""), timings(3, Some(3), 0, 1, "")])
                 .concat()
                 .is_empty()
         );
