@@ -114,7 +114,7 @@ async fn the_holder_of_the_token_signs_in() {
     browser.open(&page(&shop, "/traces")).await;
     browser.fill("#token", "wrong").await;
     browser.click(".login button").await;
-    assert!(browser.text(".login [role=alert]").await.contains("not the token"));
+    assert!(browser.text(".login [role=alert]").await.contains("token is wrong"));
     browser.fill("#token", TOKEN).await;
     browser.click(".login button").await;
     browser.text(".search").await;

@@ -86,7 +86,7 @@ async fn swap(State(console): State<Arc<Console>>, Path(name): Path<String>, req
     };
     let permit = tokio::time::timeout(UPLOAD_TIMEOUT, console.uploads.acquire()).await;
     let Ok(Ok(_permit)) = permit else {
-        return problem(StatusCode::SERVICE_UNAVAILABLE, "The console receives other components already");
+        return problem(StatusCode::SERVICE_UNAVAILABLE, "The console is receiving other components; try again later");
     };
     let bytes = match read(request.into_body()).await {
         Ok(bytes) => bytes,
@@ -149,7 +149,7 @@ async fn read(body: Body) -> Result<Arc<[u8]>, Response> {
             let detail = format!("The component is larger than {COMPONENT_LIMIT} bytes");
             problem(StatusCode::PAYLOAD_TOO_LARGE, &detail)
         } else {
-            problem(StatusCode::BAD_REQUEST, "The component broke off on its way")
+            problem(StatusCode::BAD_REQUEST, "The component was not received completely")
         }
     })?;
     Ok(Arc::from(&body.to_bytes()[..]))
@@ -164,7 +164,11 @@ fn options(query: &str) -> Result<SwapOptions, String> {
             ("allow-dropped-routes", "true") => options.allow_dropped_routes = true,
             ("allow-dropped-routes", "false") => options.allow_dropped_routes = false,
             ("canary", share) => options.canary = Some(parse_share(&share.replace("%25", "%"))?),
-            _ => return Err(format!("`{pair}` is no option of a swap: there are allow-dropped-routes and canary")),
+            _ => {
+                return Err(format!(
+                    "`{pair}` is not an option of a swap: the options are allow-dropped-routes and canary"
+                ));
+            }
         }
     }
     Ok(options)
@@ -175,7 +179,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn options_are_read_from_the_query() {
+    fn options_are_parsed_from_the_query() {
         let read = options("allow-dropped-routes=true&canary=10%25").unwrap();
         assert!(read.allow_dropped_routes);
         assert_eq!(read.canary, Some(1000));

@@ -152,7 +152,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_kept_is_bounded() {
+    fn the_number_of_samples_is_bounded() {
         let history = history((0..1000).map(|at| counted(at, 0, Duration::ZERO)));
         let samples = history.samples("user");
         assert_eq!(samples.len(), SAMPLES);
@@ -160,13 +160,13 @@ mod tests {
     }
 
     #[test]
-    fn the_last_minute_tells_how_a_service_does() {
+    fn recent_statistics_are_those_of_the_last_minute() {
         let old = (0..20).map(|_| counted(100, 100, Duration::from_secs(1)));
         let minute = (0..RECENT).map(|_| counted(10, 1, Duration::from_micros(100)));
         let history = history(old.chain(minute));
         let recent = history.recent("user");
         assert_eq!((recent.rate, recent.error_rate), (2.0, 0.1));
-        assert!(recent.p99_ms.is_some_and(|p99| p99 < 1.0), "what is older than a minute is in it");
+        assert!(recent.p99_ms.is_some_and(|p99| p99 < 1.0), "samples older than a minute are excluded");
         assert_eq!(history.recent("other"), RecentStats::default());
     }
 }

@@ -82,10 +82,10 @@ fn router(console: &Arc<Console>, ui: Router<Arc<Console>>) -> Router<Arc<Consol
 }
 
 async fn not_found() -> Response {
-    responses::problem(StatusCode::NOT_FOUND, "The console has nothing here")
+    responses::problem(StatusCode::NOT_FOUND, "The console has no such path")
 }
 
 /// The router adds `Allow`.
 async fn method_not_allowed() -> Response {
-    responses::problem(StatusCode::METHOD_NOT_ALLOWED, "The console does not answer this method here")
+    responses::problem(StatusCode::METHOD_NOT_ALLOWED, "This path does not allow this method")
 }

@@ -45,6 +45,6 @@ pub(super) fn problem(status: StatusCode, detail: &str) -> Response {
 pub(super) fn see_other(location: &str) -> Response {
     match HeaderValue::from_str(location) {
         Ok(location) => (StatusCode::SEE_OTHER, [(LOCATION, location)]).into_response(),
-        Err(_) => problem(StatusCode::BAD_REQUEST, "This is no place to go to"),
+        Err(_) => problem(StatusCode::BAD_REQUEST, "The location to redirect to is invalid"),
     }
 }

@@ -168,13 +168,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_list_is_bounded_whatever_is_asked() {
+    fn the_limit_has_a_default_and_a_maximum() {
         let limit = |limit| TraceListParams { limit, ..TraceListParams::default() }.query(UNIX_EPOCH).unwrap().limit;
         assert_eq!([limit(None), limit(Some(0)), limit(Some(5)), limit(Some(usize::MAX))], [20, 20, 5, MAX_LIMIT]);
     }
 
     #[test]
-    fn durations_are_read_or_refused() {
+    fn invalid_durations_are_rejected() {
         let asked = |text: &str| {
             TraceListParams { min_duration: Some(text.to_owned()), ..TraceListParams::default() }.query(UNIX_EPOCH)
         };

@@ -30,7 +30,7 @@ pub(in crate::console) struct AdminAuth {
 pub(super) enum Rejection {
     /// A token is configured, and the request does not carry it.
     MissingToken,
-    /// `Host` names another machine: protection against DNS rebinding.
+    /// `Host` is the name of another machine: protection against DNS rebinding.
     ForeignHost,
     /// The request comes from a page of another site.
     ForeignOrigin,
@@ -46,11 +46,11 @@ impl Rejection {
                 response
             }
             Rejection::ForeignHost => {
-                let detail = "Without an admin token the console answers to this machine's own names";
+                let detail = "Without an admin token, `Host` must be localhost or a loopback address";
                 responses::problem(StatusCode::FORBIDDEN, detail)
             }
             Rejection::ForeignOrigin => {
-                responses::problem(StatusCode::FORBIDDEN, "The console does not answer other web pages")
+                responses::problem(StatusCode::FORBIDDEN, "Requests from pages of other sites are not allowed")
             }
         }
     }
@@ -66,8 +66,8 @@ impl AdminAuth {
 
     pub(super) fn authorize(&self, method: &Method, uri: &Uri, headers: &HeaderMap) -> Result<(), Rejection> {
         let host = host(uri, headers);
-        let caller = request_origin::of(method, headers, host);
-        if caller == request_origin::RequestOrigin::CrossSite {
+        let origin = request_origin::of(method, headers, host);
+        if origin == request_origin::RequestOrigin::CrossSite {
             return Err(Rejection::ForeignOrigin);
         }
         let Some(token) = &self.token else {
@@ -82,7 +82,7 @@ impl AdminAuth {
         }
         // A browser states the origin of a request that changes something. If there is none, no page of the console
         // sent it.
-        if method.is_safe() || caller == request_origin::RequestOrigin::SameOrigin {
+        if method.is_safe() || origin == request_origin::RequestOrigin::SameOrigin {
             Ok(())
         } else {
             Err(Rejection::ForeignOrigin)
@@ -142,7 +142,7 @@ mod tests {
     }
 
     #[test]
-    fn programs_of_this_machine_come_in() {
+    fn without_a_token_local_programs_are_allowed() {
         for host in ["localhost:8010", "LOCALHOST", "localhost.:8010", "127.0.0.1:8010", "127.9.9.9", "[::1]:8010"] {
             check(None, GET, &[("host", host)], Ok(()));
             check(None, POST, &[("host", host)], Ok(()));
@@ -151,7 +151,7 @@ mod tests {
     }
 
     #[test]
-    fn no_other_site_comes_in() {
+    fn requests_from_other_sites_are_rejected() {
         let here = ("host", "localhost:8010");
         for host in [
             "evil.example:8010",
@@ -190,7 +190,7 @@ mod tests {
     }
 
     #[test]
-    fn where_a_token_is_set_only_its_holder_comes_in() {
+    fn with_a_token_only_requests_that_carry_it_are_allowed() {
         let token = Some("secret");
         check(token, GET, &[("host", "a.example"), ("authorization", "Bearer secret")], Ok(()));
         check(token, POST, &[("host", "a.example"), ("authorization", "bearer  secret")], Ok(()));
@@ -206,7 +206,7 @@ mod tests {
     }
 
     #[test]
-    fn a_browser_that_has_logged_in_reads_and_changes_from_the_consoles_own_pages() {
+    fn a_session_cookie_allows_reads_and_changes_from_the_consoles_own_pages() {
         let token = Some("secret");
         let [host, cookie] = [("host", "a.example"), ("cookie", "theme=dark; spandrel-console=s3ss10n")];
         check(token, GET, &[host, cookie], Ok(()));

@@ -17,7 +17,7 @@ use crate::console::state::Console;
 use crate::console::{pages, responses, web};
 
 /// The largest form, in bytes.
-const FORM: usize = 16 * 1024;
+const MAX_FORM: usize = 16 * 1024;
 
 /// The path to redirect to after the login.
 #[derive(Deserialize)]
@@ -39,13 +39,13 @@ pub(in crate::console) fn routes() -> Router<Arc<Console>> {
     Router::new()
         .route("/login", get(form).post(log_in))
         .route("/logout", post(log_out))
-        .layer(DefaultBodyLimit::max(FORM))
+        .layer(DefaultBodyLimit::max(MAX_FORM))
 }
 
 async fn form(State(console): State<Arc<Console>>, Query(target): Query<Target>) -> Response {
     match &console.auth.token {
-        Some(_) => web::page(StatusCode::OK, pages::login(false, place(&target.next))),
-        None => responses::see_other(place(&target.next)),
+        Some(_) => web::page(StatusCode::OK, pages::login(false, local_path(&target.next))),
+        None => responses::see_other(local_path(&target.next)),
     }
 }
 
@@ -58,13 +58,14 @@ async fn log_in(
     if request_origin::of(&Method::POST, &headers, host(&uri, &headers)) == request_origin::RequestOrigin::CrossSite {
         return super::Rejection::ForeignOrigin.response();
     }
-    let next = place(&given.next);
+    let next = local_path(&given.next);
     let Some(token) = &console.auth.token else { return responses::see_other(next) };
     match (console.auth.login_limiter.check(&given.token, token.reveal()).await, &console.auth.session) {
         (TokenCheck::Valid, Some(session)) => with_cookie(responses::see_other(next), session, &headers),
-        (TokenCheck::Valid, None) => {
-            responses::problem(StatusCode::SERVICE_UNAVAILABLE, "There is no randomness to make a session of")
-        }
+        (TokenCheck::Valid, None) => responses::problem(
+            StatusCode::SERVICE_UNAVAILABLE,
+            "No session can be created: the system has no source of randomness",
+        ),
         (TokenCheck::Invalid, _) => web::page(StatusCode::UNAUTHORIZED, pages::login(true, next)),
         (TokenCheck::TooMany, _) => too_many(),
     }
@@ -72,7 +73,7 @@ async fn log_in(
 
 fn too_many() -> Response {
     let mut response =
-        responses::problem(StatusCode::TOO_MANY_REQUESTS, "Others are logging in; try again in a moment");
+        responses::problem(StatusCode::TOO_MANY_REQUESTS, "Too many login attempts; try again in a few seconds");
     response.headers_mut().insert(RETRY_AFTER, HeaderValue::from_static("5"));
     response
 }
@@ -101,10 +102,10 @@ fn is_https(headers: &HeaderMap) -> bool {
     forwarded || field(ORIGIN.as_str()).split_once("://").is_some_and(|(scheme, _)| is_https(scheme))
 }
 
-/// A path of this console, never another site.
-fn place(next: &str) -> &str {
-    let is_here = next.starts_with('/') && !next.starts_with("//") && !next.contains(['\\', '\r', '\n', '\t']);
-    if is_here { next } else { "/" }
+/// `next` if it is a path of this console, else `/`: never another site.
+fn local_path(next: &str) -> &str {
+    let is_local = next.starts_with('/') && !next.starts_with("//") && !next.contains(['\\', '\r', '\n', '\t']);
+    if is_local { next } else { "/" }
 }
 
 #[cfg(test)]
@@ -112,18 +113,18 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_login_leads_to_the_console_only() {
+    fn a_login_redirects_to_paths_of_the_console_only() {
         for next in ["/", "/traces?service=a", "/traces/abc#span"] {
-            assert_eq!(place(next), next);
+            assert_eq!(local_path(next), next);
         }
         for next in ["", "//evil.example", "https://evil.example", "/\\evil.example", "javascript:alert(1)", "/\t/evil"]
         {
-            assert_eq!(place(next), "/", "{next}");
+            assert_eq!(local_path(next), "/", "{next}");
         }
     }
 
     #[test]
-    fn a_cookie_that_was_given_by_https_goes_back_by_https_only() {
+    fn a_cookie_that_was_set_over_https_is_secure() {
         let cookie = |fields: &[(&str, &str)]| {
             let fields = fields.iter().map(|(name, value)| (name.parse().unwrap(), value.parse().unwrap()));
             let response = with_cookie(responses::see_other("/"), "s", &fields.collect());

@@ -1,4 +1,4 @@
-//! Rate limit of login login_limiter: one at a time, a pause after each wrong one, and a short queue. Guessing is limited to
+//! Rate limit of login attempts: one at a time, a pause after each wrong one, and a short queue. Guessing is limited to
 //! two attempts a second, over all connections.
 
 use std::sync::Arc;
@@ -68,7 +68,7 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn wrong_tokens_take_their_time_one_after_the_other() {
+    async fn wrong_tokens_are_delayed_one_after_the_other() {
         let (attempts, began) = (LoginLimiter::with_delay(Duration::from_millis(50)), Instant::now());
         let wrong = join_all((0..4).map(|_| attempts.check("guess", "token"))).await;
         assert_eq!(wrong, [TokenCheck::Invalid; 4]);
@@ -77,18 +77,18 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_client_that_does_not_wait_gains_nothing() {
+    async fn the_delay_continues_after_the_client_disconnected() {
         let (attempts, began) = (LoginLimiter::with_delay(Duration::from_millis(100)), Instant::now());
         for _ in 0..3 {
-            let given_up = tokio::time::timeout(Duration::from_millis(1), attempts.check("guess", "token")).await;
-            assert!(given_up.is_err());
+            let timed_out = tokio::time::timeout(Duration::from_millis(1), attempts.check("guess", "token")).await;
+            assert!(timed_out.is_err());
         }
         assert_eq!(attempts.check("token", "token").await, TokenCheck::Valid);
         assert!(began.elapsed() >= Duration::from_millis(100), "{:?}", began.elapsed());
     }
 
     #[tokio::test]
-    async fn few_attempts_wait() {
+    async fn the_queue_of_attempts_is_bounded() {
         let attempts = LoginLimiter::with_delay(Duration::from_millis(10));
         let tried = join_all((0..MAX_QUEUED + 3).map(|_| attempts.check("guess", "token"))).await;
         assert_eq!(tried.iter().filter(|attempt| **attempt == TokenCheck::TooMany).count(), 3);

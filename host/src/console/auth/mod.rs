@@ -1,5 +1,5 @@
-//! Authentication: holders of the admin token if one is configured, else programs on this machine; never pages of other
-//! sites.
+//! Authentication: with an admin token, requests must carry it; without one, only programs on this machine are allowed.
+//! Pages of other sites are never allowed.
 //!
 //! Programs send the token as a bearer token. Browsers send it once, in the login form, and receive a cookie that is
 //! not available to scripts and not sent by other sites. A request that changes something must come from the console's
@@ -30,7 +30,7 @@ use super::state::Console;
 pub(super) async fn guard(State(console): State<Arc<Console>>, request: Request, next: Next) -> Response {
     match console.auth.authorize(request.method(), request.uri(), request.headers()) {
         Ok(()) => next.run(request).await,
-        // The login form checks like the other pages.
+        // The login form looks like the other pages.
         Err(Rejection::MissingToken) if request.uri().path().starts_with("/assets/") => next.run(request).await,
         Err(Rejection::MissingToken) if wants_page(&request) => responses::see_other(&login_for(request.uri())),
         Err(refusal) => refusal.response(),

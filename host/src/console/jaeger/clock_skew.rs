@@ -24,13 +24,13 @@ struct Skew<'s> {
 
 /// The warnings for each span; `missing` is the text for a missing parent.
 pub(super) fn warnings(spans: &[SpanTiming], missing: impl Fn(u64) -> String) -> Vec<Vec<String>> {
-    let mut said = vec![Vec::new(); spans.len()];
+    let mut warnings = vec![Vec::new(); spans.len()];
     let (mut by_id, mut seen) = (HashMap::new(), HashSet::new());
-    for ((index, span), said) in spans.iter().enumerate().zip(&mut said) {
+    for ((index, span), warnings) in spans.iter().enumerate().zip(&mut warnings) {
         if seen.insert(span.id) {
             by_id.insert(span.id, (index, span));
         } else {
-            said.push("duplicate span IDs; skipping clock skew adjustment".to_owned());
+            warnings.push("duplicate span IDs; skipping clock skew adjustment".to_owned());
         }
     }
     let (mut children, mut roots) = (HashMap::<u64, Vec<usize>>::new(), Vec::new());
@@ -39,19 +39,19 @@ pub(super) fn warnings(spans: &[SpanTiming], missing: impl Fn(u64) -> String) ->
             Some(parent) if by_id.contains_key(&parent) => children.entry(parent).or_default().push(*index),
             parent => {
                 roots.push(*index);
-                if let (Some(parent), Some(said)) = (parent, said.get_mut(*index)) {
-                    said.push(missing(parent));
+                if let (Some(parent), Some(warnings)) = (parent, warnings.get_mut(*index)) {
+                    warnings.push(missing(parent));
                 }
             }
         }
     }
     for (index, nanos) in skews(spans, &children, roots) {
-        if let Some(said) = said.get_mut(index) {
+        if let Some(warnings) = warnings.get_mut(index) {
             let delta = duration::text(nanos);
-            said.push(format!("clock skew adjustment disabled; not applying calculated delta of {delta}"));
+            warnings.push(format!("clock skew adjustment disabled; not applying calculated delta of {delta}"));
         }
     }
-    said
+    warnings
 }
 
 /// From the roots down, without recursion, because a trace can be arbitrarily deep.
@@ -92,41 +92,40 @@ fn difference(child: &SpanTiming, parent: &SpanTiming) -> i64 {
 mod tests {
     use super::*;
 
-    fn timings(id: u64, parent: Option<u64>, start: u64, duration: u64, host: &str) -> SpanTiming {
+    fn timing(id: u64, parent: Option<u64>, start: u64, duration: u64, host: &str) -> SpanTiming {
         SpanTiming { id, parent, start, duration, host: host.to_owned() }
     }
 
-    fn said(spans: &[SpanTiming]) -> Vec<Vec<String>> {
+    fn check(spans: &[SpanTiming]) -> Vec<Vec<String>> {
         warnings(spans, |parent| format!("no {parent}"))
     }
 
     #[test]
-    fn spans_that_fit_into_their_parents_are_passed_over() {
-        let spans = [timings(1, None, 100, 100, ""), timings(2, Some(1), 120, 50, ""), timings(3, Some(2), 130, 5, "")];
-        assert_eq!(said(&spans), [[""; 0]; 3].map(|none| none.map(str::to_owned).to_vec()));
+    fn spans_within_their_parents_have_no_warnings() {
+        let spans = [timing(1, None, 100, 100, ""), timing(2, Some(1), 120, 50, ""), timing(3, Some(2), 130, 5, "")];
+        assert_eq!(check(&spans), [[""; 0]; 3].map(|none| none.map(str::to_owned).to_vec()));
     }
 
     #[test]
-    fn a_child_outside_of_its_parent_is_warned_of_with_the_difference() {
-        let spans = [timings(1, None, 100, 100, ""), timings(2, Some(1), 50, 60, ""), timings(3, Some(1), 90, 200, "")];
+    fn a_span_outside_of_its_parent_has_a_warning_with_the_difference() {
+        let spans = [timing(1, None, 100, 100, ""), timing(2, Some(1), 50, 60, ""), timing(3, Some(1), 90, 200, "")];
         let text = |delta: &str| format!("clock skew adjustment disabled; not applying calculated delta of {delta}");
-        assert_eq!(said(&spans), [vec![], vec![text("70ns")], vec![text("10ns")]]);
+        assert_eq!(check(&spans), [vec![], vec![text("70ns")], vec![text("10ns")]]);
     }
 
     #[test]
-    fn spans_of_one_host_share_one_clock() {
-        let spans =
-            [timings(1, None, 100, 100, "a"), timings(2, Some(1), 50, 60, "a"), timings(3, Some(2), 55, 5, "a")];
-        assert!(said(&spans).concat().is_empty());
+    fn spans_of_the_same_host_share_a_clock() {
+        let spans = [timing(1, None, 100, 100, "a"), timing(2, Some(1), 50, 60, "a"), timing(3, Some(2), 55, 5, "a")];
+        assert!(check(&spans).concat().is_empty());
     }
 
     #[test]
-    fn doubles_strangers_and_circles_are_borne() {
-        let spans = [timings(1, None, 0, 9, ""), timings(1, None, 0, 9, ""), timings(2, Some(7), 0, 9, "")];
-        let double = "duplicate span IDs; skipping clock skew adjustment".to_owned();
-        assert_eq!(said(&spans), [vec![], vec![double], vec!["no 7".to_owned()]]);
+    fn duplicate_ids_missing_parents_and_cycles_are_tolerated() {
+        let spans = [timing(1, None, 0, 9, ""), timing(1, None, 0, 9, ""), timing(2, Some(7), 0, 9, "")];
+        let duplicate = "duplicate span IDs; skipping clock skew adjustment".to_owned();
+        assert_eq!(check(&spans), [vec![], vec![duplicate], vec!["no 7".to_owned()]]);
         assert!(
-            said(&[timings(1, Some(2), 0, 9, ""), timings(2, Some(1), 50, 9, ""), timings(3, Some(3), 0, 1, "")])
+            check(&[timing(1, Some(2), 0, 9, ""), timing(2, Some(1), 50, 9, ""), timing(3, Some(3), 0, 1, "")])
                 .concat()
                 .is_empty()
         );

@@ -82,7 +82,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn durations_are_read_as_go_reads_them() {
+    fn durations_are_parsed_as_in_go() {
         for (given, nanos) in [
             ("0", 0),
             ("1ns", 1),
@@ -109,7 +109,7 @@ mod tests {
     }
 
     #[test]
-    fn durations_are_written_as_go_writes_them() {
+    fn durations_are_formatted_as_in_go() {
         for (nanos, expected) in [
             (0, "0s"),
             (7, "7ns"),

@@ -98,7 +98,7 @@ impl Parameters {
         let lookback = match self.get("lookback") {
             "" => DEPENDENCY_LOOKBACK,
             text => {
-                let millis = go_int(text, i64::MIN, i64::MAX).map_err(|error| of_parameter("lookback", &error))?;
+                let millis = go_int(text, i64::MIN, i64::MAX).map_err(|error| parameter_error("lookback", &error))?;
                 Duration::from_millis(millis.max(0).unsigned_abs())
             }
         };
@@ -109,7 +109,7 @@ impl Parameters {
     pub fn adjusted(&self) -> Result<Adjusted, String> {
         match self.get("raw") {
             "" => Ok(Adjusted::Yes),
-            text => match go_bool(text).map_err(|error| of_parameter("raw", &error))? {
+            text => match go_bool(text).map_err(|error| parameter_error("raw", &error))? {
                 true => Ok(Adjusted::Raw),
                 false => Ok(Adjusted::Yes),
             },
@@ -125,7 +125,7 @@ impl Parameters {
         match self.get(name) {
             "" => Ok(None),
             text => {
-                let number = go_int(text, i64::MIN, i64::MAX).map_err(|error| of_parameter(name, &error))?;
+                let number = go_int(text, i64::MIN, i64::MAX).map_err(|error| parameter_error(name, &error))?;
                 let since = Duration::from_nanos(number.max(0).unsigned_abs().saturating_mul(nanos));
                 Ok(Some(UNIX_EPOCH + since))
             }
@@ -144,7 +144,7 @@ impl Parameters {
         match self.get(name) {
             "" => Ok(None),
             text => {
-                let nanos = duration::parse(text).map_err(|error| of_parameter(name, &error))?;
+                let nanos = duration::parse(text).map_err(|error| parameter_error(name, &error))?;
                 // A missing value is no bound.
                 Ok((nanos > 0).then(|| Duration::from_nanos(nanos.unsigned_abs())))
             }
@@ -211,7 +211,7 @@ pub(super) fn go_bool(text: &str) -> Result<bool, String> {
     }
 }
 
-fn of_parameter(name: &str, error: &str) -> String {
+fn parameter_error(name: &str, error: &str) -> String {
     format!("unable to parse param '{name}': {error}")
 }
 
@@ -224,7 +224,7 @@ mod tests {
     }
 
     #[test]
-    fn a_search_is_read_as_jaeger_reads_it() {
+    fn a_search_is_parsed_as_in_jaeger() {
         let found = search(
             "service=a%20b&operation=GET+%2F&tag=k:v:w&tags=%7B%22error%22%3A%22true%22%7D&start=1000000&end=2000000\
              &minDuration=1.5ms&maxDuration=2s&limit=7&lookback=1h",
@@ -246,7 +246,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_left_out_has_jaegers_defaults() {
+    fn missing_parameters_have_jaegers_defaults() {
         let query = search("service=a").unwrap().query;
         assert_eq!((query.limit, query.min_duration), (100, None));
         assert_eq!(query.before.unwrap().duration_since(query.after.unwrap()).unwrap(), LOOKBACK);
@@ -255,12 +255,12 @@ mod tests {
     }
 
     #[test]
-    fn ids_stand_in_for_a_service() {
+    fn trace_ids_can_replace_the_service() {
         assert_eq!(search("traceID=0a&traceID=b").unwrap().ids, [10, 11]);
     }
 
     #[test]
-    fn what_is_wrong_is_said_as_jaeger_says_it() {
+    fn error_messages_are_jaegers() {
         for (query, message) in [
             ("", "parameter 'service' is required"),
             ("service=a&start=x", "unable to parse param 'start': strconv.ParseInt: parsing \"x\": invalid syntax"),

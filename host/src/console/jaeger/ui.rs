@@ -19,7 +19,7 @@ use crate::console::state::Console;
 /// The path of the UI.
 const BASE: &str = "/jaeger";
 /// The largest `index.html` that is read, in bytes.
-const PAGE: u64 = 1 << 20;
+const MAX_PAGE: u64 = 1 << 20;
 
 /// Serves the files in `folder`. Every other path returns the page itself, which does its own routing.
 pub(in crate::console) fn routes(folder: &Path) -> Router<Arc<Console>> {
@@ -33,7 +33,7 @@ pub(in crate::console) fn routes(folder: &Path) -> Router<Arc<Console>> {
 
 async fn index(page: PathBuf) -> Response {
     match read(&page).await {
-        Ok(text) => responses::with_type(rebased(&text).into(), "text/html; charset=utf-8"),
+        Ok(text) => responses::with_type(with_base_path(&text).into(), "text/html; charset=utf-8"),
         Err(error) => responses::problem(
             StatusCode::NOT_FOUND,
             &format!("The folder of the Jaeger UI has no index.html: {error}"),
@@ -42,14 +42,14 @@ async fn index(page: PathBuf) -> Response {
 }
 
 async fn read(page: &Path) -> std::io::Result<String> {
-    if tokio::fs::metadata(page).await?.len() > PAGE {
+    if tokio::fs::metadata(page).await?.len() > MAX_PAGE {
         return Err(std::io::ErrorKind::FileTooLarge.into());
     }
     tokio::fs::read_to_string(page).await
 }
 
 /// The page with its base path inserted.
-fn rebased(page: &str) -> String {
+fn with_base_path(page: &str) -> String {
     page.replace("<base href=\"/\"", &format!("<base href=\"{BASE}/\""))
 }
 
@@ -58,8 +58,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_page_learns_where_it_is() {
+    fn the_base_path_is_inserted_into_the_page() {
         let page = "<base href=\"/\" data-inject-target=\"BASE_URL\" /><script src=\"./static/a.js\">";
-        assert!(rebased(page).starts_with("<base href=\"/jaeger/\" data-inject-target=\"BASE_URL\" />"));
+        assert!(with_base_path(page).starts_with("<base href=\"/jaeger/\" data-inject-target=\"BASE_URL\" />"));
     }
 }

@@ -39,7 +39,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn assets_load_nothing_from_elsewhere() {
+    fn assets_load_nothing_from_other_origins() {
         for name in ["console.css", "console.js", "icon.svg"] {
             let (_, content) = find(name).unwrap();
             let foreign = content.replace("http://www.w3.org/", "");
@@ -48,7 +48,7 @@ mod tests {
     }
 
     #[test]
-    fn the_policy_allows_nothing_inline() {
+    fn the_policy_allows_no_inline_content() {
         assert!(!CONTENT_SECURITY_POLICY.contains("unsafe"));
     }
 }

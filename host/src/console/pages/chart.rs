@@ -85,21 +85,21 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_latest_sample_stands_at_the_right() {
+    fn the_latest_sample_is_drawn_at_the_right() {
         let sample = Sample { rate: 10.0, errors: 5.0, p50_ms: Some(1.0), p99_ms: Some(4.0) };
         let drawn = requests(&[sample], 10).into_string();
         assert!(drawn.contains("x=\"273\"") && drawn.contains("bar failed"), "{drawn}");
     }
 
     #[test]
-    fn a_line_breaks_where_nothing_was_measured() {
+    fn a_line_is_interrupted_where_samples_have_no_value() {
         let measured = Sample { p50_ms: Some(1.0), ..Sample::default() };
         let drawn = path(&[measured, Sample::default(), measured], 3, |sample| sample.p50_ms);
         assert_eq!(drawn, "M0 1H100M200 1H300");
     }
 
     #[test]
-    fn charts_of_nothing_are_empty() {
+    fn charts_without_samples_are_empty() {
         assert!(!requests(&[], 10).into_string().contains("NaN"));
         assert!(!latency(&[Sample::default()], 10).into_string().contains("NaN"));
     }

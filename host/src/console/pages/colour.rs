@@ -1,4 +1,4 @@
-//! The colours of services: the same on every page, as far as ten colours suffice.
+//! The colours of services: the same on every page, if ten colours suffice.
 
 use std::collections::BTreeMap;
 
@@ -40,7 +40,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn services_of_one_page_have_different_colours_while_there_are_any() {
+    fn up_to_ten_services_of_a_page_have_different_colours() {
         let names: Vec<_> = (0..COLOURS).map(|number| format!("service-{number}")).collect();
         let colours = Colours::of(names.iter().map(String::as_str));
         let mut classes: Vec<_> = names.iter().map(|name| colours.class(name)).collect();

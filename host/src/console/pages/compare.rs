@@ -13,21 +13,21 @@ use super::tree::{Node, Trace};
 use super::{chart, text, traces, units};
 
 /// The largest number of paths shown.
-const PLACES: usize = 1000;
+const MAX_ROWS: usize = 1000;
 /// The deepest indentation.
 const DEPTH: usize = 24;
 
 /// A path in either trace.
-struct Place {
+struct PathRow {
     depth: usize,
     service: String,
     name: String,
-    sides: [Side; 2],
+    sides: [PathStats; 2],
 }
 
 /// The spans at a path in one trace.
 #[derive(Clone, Copy, Default)]
-struct Side {
+struct PathStats {
     spans: usize,
     errors: usize,
     time: Duration,
@@ -35,8 +35,8 @@ struct Side {
 
 /// The page.
 pub(in crate::console) fn compare(a: &Trace, b: &Trace) -> Markup {
-    let places = places(a, b);
-    let longest = places.iter().flat_map(|place| place.sides).map(|side| side.time).max().unwrap_or_default();
+    let rows = rows(a, b);
+    let longest = rows.iter().flat_map(|row| row.sides).map(|side| side.time).max().unwrap_or_default();
     page(
         "Compare",
         ActivePage::Traces,
@@ -56,10 +56,10 @@ pub(in crate::console) fn compare(a: &Trace, b: &Trace) -> Markup {
                             td.meter {}
                         }
                     }
-                    tbody { @for place in places.iter().take(PLACES) { (line(place, longest)) } }
+                    tbody { @for row in rows.iter().take(MAX_ROWS) { (line(row, longest)) } }
                 }
             }
-            @if places.len() > PLACES { p.note { "And " (units::counted(places.len() - PLACES, "more place")) "." } }
+            @if rows.len() > MAX_ROWS { p.note { "And " (units::counted(rows.len() - MAX_ROWS, "more path")) "." } }
         },
     )
 }
@@ -88,7 +88,7 @@ fn differences(a: &Trace, b: &Trace) -> Markup {
     let mut rows = Vec::new();
     for service in a.services().into_iter().filter(|service| b.services().contains(service)) {
         for key in ["spandrel.component.generation", "spandrel.component.digest", "http.response.status_code"] {
-            let (in_a, in_b) = (told(a, service, key), told(b, service, key));
+            let (in_a, in_b) = (server_values(a, service, key), server_values(b, service, key));
             if in_a != in_b {
                 rows.push((service, key, in_a, in_b));
             }
@@ -113,7 +113,7 @@ fn differences(a: &Trace, b: &Trace) -> Markup {
     }
 }
 
-fn told(trace: &Trace, service: &str, key: &str) -> String {
+fn server_values(trace: &Trace, service: &str, key: &str) -> String {
     let servers = trace.nodes.iter().filter(|node| node.span.kind == Kind::Server && node.span.service == service);
     let mut values: Vec<_> =
         servers.filter_map(|node| find(&node.span.attributes, key)).map(Value::to_string).collect();
@@ -122,8 +122,8 @@ fn told(trace: &Trace, service: &str, key: &str) -> String {
     values.join(", ")
 }
 
-fn line(place: &Place, longest: Duration) -> Markup {
-    let [a, b] = place.sides;
+fn line(row: &PathRow, longest: Duration) -> Markup {
+    let [a, b] = row.sides;
     let change = b.time.as_secs_f64() - a.time.as_secs_f64();
     let class = match (a.spans, b.spans) {
         (0, _) => "only-b",
@@ -135,8 +135,8 @@ fn line(place: &Place, longest: Duration) -> Markup {
     html! {
         tr class=(class) {
             th scope="row" {
-                svg width=(place.depth.min(DEPTH) * 14) height="1" aria-hidden="true" {}
-                span.service { (text(&place.service)) } " " span.operation { (text(&place.name)) }
+                svg width=(row.depth.min(DEPTH) * 14) height="1" aria-hidden="true" {}
+                span.service { (text(&row.service)) } " " span.operation { (text(&row.name)) }
                 @if a.spans == 0 { span.only { "only B" } }
                 @if b.spans == 0 { span.only { "only A" } }
             }
@@ -156,7 +156,7 @@ fn line(place: &Place, longest: Duration) -> Markup {
     }
 }
 
-fn cells(side: Side) -> Markup {
+fn cells(side: PathStats) -> Markup {
     html! {
         td.number {
             @if side.spans > 0 { (side.spans) "×" }
@@ -167,29 +167,29 @@ fn cells(side: Side) -> Markup {
 }
 
 /// The paths of both traces in the order of the first; new paths of the second follow their parent's others.
-fn places(a: &Trace, b: &Trace) -> Vec<Place> {
-    let mut all = Places::default();
+fn rows(a: &Trace, b: &Trace) -> Vec<PathRow> {
+    let mut all = PathTable::default();
     all.add(a, 0);
     all.add(b, 1);
     all.in_order()
 }
 
 #[derive(Default)]
-struct Places {
-    found: Vec<Place>,
+struct PathTable {
+    found: Vec<PathRow>,
     parents: Vec<Option<usize>>,
     /// The index of a path by its parent, service and name.
     index: HashMap<(Option<usize>, String, String), usize>,
 }
 
-impl Places {
+impl PathTable {
     fn add(&mut self, trace: &Trace, side: usize) {
         let mut of_nodes = Vec::with_capacity(trace.nodes.len());
         for node in &trace.nodes {
             let parent = node.parent.and_then(|parent| of_nodes.get(parent).copied());
-            let at = self.place(node, parent);
+            let at = self.row(node, parent);
             of_nodes.push(at);
-            if let Some(side) = self.found.get_mut(at).and_then(|place| place.sides.get_mut(side)) {
+            if let Some(side) = self.found.get_mut(at).and_then(|row| row.sides.get_mut(side)) {
                 side.spans += 1;
                 side.errors += usize::from(node.span.error.is_some());
                 side.time += node.span.duration;
@@ -197,18 +197,18 @@ impl Places {
         }
     }
 
-    fn place(&mut self, node: &Node, parent: Option<usize>) -> usize {
+    fn row(&mut self, node: &Node, parent: Option<usize>) -> usize {
         let (service, name) = (node.span.service.clone(), node.span.name.clone());
         let next = self.found.len();
         let at = *self.index.entry((parent, service.clone(), name.clone())).or_insert(next);
         if at == next {
-            self.found.push(Place { depth: node.depth, service, name, sides: [Side::default(); 2] });
+            self.found.push(PathRow { depth: node.depth, service, name, sides: [PathStats::default(); 2] });
             self.parents.push(parent);
         }
         at
     }
 
-    fn in_order(self) -> Vec<Place> {
+    fn in_order(self) -> Vec<PathRow> {
         let mut below: HashMap<Option<usize>, Vec<usize>> = HashMap::new();
         for (at, parent) in self.parents.iter().enumerate() {
             below.entry(*parent).or_default().push(at);
@@ -229,16 +229,16 @@ mod tests {
     use super::*;
     use crate::console::pages::tree::tests::{span, trace};
 
-    fn shown(places: &[Place]) -> Vec<String> {
-        let line = |place: &Place| {
-            let [a, b] = place.sides;
-            format!("{}{} {}/{}", ".".repeat(place.depth), place.name, a.spans, b.spans)
+    fn shown(rows: &[PathRow]) -> Vec<String> {
+        let line = |row: &PathRow| {
+            let [a, b] = row.sides;
+            format!("{}{} {}/{}", ".".repeat(row.depth), row.name, a.spans, b.spans)
         };
-        places.iter().map(line).collect()
+        rows.iter().map(line).collect()
     }
 
     #[test]
-    fn places_are_matched_by_the_way_to_them() {
+    fn spans_are_matched_by_the_path_from_the_root() {
         let a = trace(vec![
             span(1, 0, "s", "root", 0, 9),
             span(2, 1, "s", "call", 1, 2),
@@ -246,11 +246,11 @@ mod tests {
             span(4, 1, "s", "gone", 3, 4),
         ]);
         let b = trace(vec![span(1, 0, "s", "root", 0, 9), span(2, 1, "s", "call", 1, 2), span(3, 2, "s", "new", 1, 2)]);
-        assert_eq!(shown(&places(&a, &b)), ["root 1/1", ".call 2/1", "..new 0/1", ".gone 1/0"]);
+        assert_eq!(shown(&rows(&a, &b)), ["root 1/1", ".call 2/1", "..new 0/1", ".gone 1/0"]);
     }
 
     #[test]
-    fn a_hostile_name_is_text() {
+    fn span_names_are_escaped() {
         let hostile = trace(vec![span(1, 0, "<b>", "<script>x</script>\u{1b}", 0, 9)]);
         let page = compare(&hostile, &hostile).into_string();
         assert!(!page.contains("<b>&lt;") && !page.contains("<script>x") && !page.contains('\u{1b}'));

@@ -1,4 +1,5 @@
-// What the pages have beyond HTML: theme, live updates, keys, folding, copying. The pages read well without it.
+// Progressive enhancement of the pages: theme, live updates, keyboard shortcuts, folding, copying. The pages work
+// without it.
 "use strict";
 
 (() => {
@@ -8,15 +9,15 @@
   const dark = () => (root.dataset.theme ? root.dataset.theme === "dark" : matchMedia("(prefers-color-scheme: dark)").matches);
 
   const all = (selector, within = document) => [...within.querySelectorAll(selector)];
-  const two = (number) => String(number).padStart(2, "0");
+  const twoDigits = (number) => String(number).padStart(2, "0");
   const local = (stamp, millis) => {
     const time = new Date(stamp);
-    const clock = `${two(time.getHours())}:${two(time.getMinutes())}:${two(time.getSeconds())}`;
+    const clock = `${twoDigits(time.getHours())}:${twoDigits(time.getMinutes())}:${twoDigits(time.getSeconds())}`;
     return millis ? `${clock}.${String(time.getMilliseconds()).padStart(3, "0")}` : clock;
   };
 
-  // What the server could not know: the time zone, and that there is a script for these buttons.
-  function dress(within) {
+  // Converts times to the time zone of the browser and shows the buttons that need this script.
+  function enhance(within) {
     all("time[datetime]", within).forEach((time) => (time.textContent = local(time.dateTime, true)));
     all("[data-time]", within).forEach((label) => (label.textContent = local(label.dataset.time, false)));
     all("[data-copy], [data-copy-address], [data-theme-toggle], [data-help], [data-pause], .fold", within).forEach(
@@ -24,8 +25,8 @@
     );
   }
 
-  // Live updates: the server says that something changed, then the page asks for itself again and takes over the parts
-  // that are different. At most once a second, and not while nobody checks.
+  // Live updates: after an event of the server the page requests itself again and replaces the parts that differ, at
+  // most once a second and only while it is visible.
   const sources = new Map();
   let events = null;
   let due = null;
@@ -45,7 +46,7 @@
     all("[data-refresh]", page).forEach((part) => {
       const here = document.getElementById(part.id);
       if (!here || sources.get(part.id) === part.innerHTML) return;
-      // Nothing moves under the hands of somebody who is about to press a button.
+      // A part with an open confirmation is not replaced, so that its button does not move.
       if (here.querySelector(".confirm[open]")) return;
       sources.set(part.id, part.innerHTML);
       replace(here, part);
@@ -62,7 +63,7 @@
     open.forEach((id) => document.getElementById(id)?.setAttribute("open", ""));
     all(".swaps ol", here).forEach((list, at) => (list.scrollTop = scrolled[at] ?? 0));
     if (known.size) all("tr[id]", here).forEach((row) => row.classList.toggle("fresh", !known.has(row.id)));
-    dress(here);
+    enhance(here);
     if (address) document.getElementById(address)?.querySelector("[data-row], summary, a")?.focus({ preventScroll: true });
   }
 
@@ -71,7 +72,7 @@
     due = setTimeout(() => refresh().catch(() => {}), Math.max(0, 1000 - (Date.now() - last)));
   }
 
-  function follow() {
+  function subscribe() {
     const button = document.querySelector("[data-pause]");
     const wanted = !paused && document.visibilityState === "visible";
     if (wanted && !events) {
@@ -85,7 +86,7 @@
     }
   }
 
-  // Keys.
+  // Keyboard shortcuts.
   const rows = () => all("[data-row]").filter((row) => row.offsetParent !== null);
 
   function move(by) {
@@ -106,17 +107,17 @@
     next.scrollIntoView({ block: "center" });
   }
 
-  // Folding a span hides those below it, of which some may be folded themselves.
-  function fold(item, shut) {
+  // Folding a span hides its descendants. Unfolding it keeps those hidden whose own ancestor is folded.
+  function fold(item, folded) {
     const button = item.querySelector(":scope > .fold");
     if (!button) return;
-    button.setAttribute("aria-expanded", String(!shut));
+    button.setAttribute("aria-expanded", String(!folded));
     let hiddenBelow = null;
     const depth = Number(item.dataset.depth);
     for (let at = item.nextElementSibling; at && Number(at.dataset.depth) > depth; at = at.nextElementSibling) {
       const deep = Number(at.dataset.depth);
       if (hiddenBelow !== null && deep <= hiddenBelow) hiddenBelow = null;
-      at.hidden = shut || hiddenBelow !== null;
+      at.hidden = folded || hiddenBelow !== null;
       if (hiddenBelow === null && at.querySelector(":scope > .fold")?.getAttribute("aria-expanded") === "false") hiddenBelow = deep;
     }
   }
@@ -132,10 +133,10 @@
     }
     if (typing || event.ctrlKey || event.metaKey || event.altKey || document.querySelector("dialog[open]")) return;
     const item = target.closest?.(".spans > li");
-    const going = prefix === "g";
+    const afterG = prefix === "g";
     prefix = "";
-    if (going && event.key === "s") location.href = "/";
-    else if (going && event.key === "t") location.href = "/traces";
+    if (afterG && event.key === "s") location.href = "/";
+    else if (afterG && event.key === "t") location.href = "/traces";
     else if (event.key === "g") prefix = "g";
     else if (event.key === "j") move(1);
     else if (event.key === "k") move(-1);
@@ -164,7 +165,7 @@
 
   function click(event) {
     const button = event.target.closest?.("button, [data-error]");
-    // One menu at a time.
+    // Only one menu is open at a time.
     all(".actions > details[open]").forEach((details) => (details.open = details.contains(event.target)));
     if (!button) return;
     if (button.dataset.copy !== undefined) copy(button, button.dataset.copy);
@@ -177,7 +178,7 @@
       paused = !paused;
       button.setAttribute("aria-pressed", String(!paused));
       button.lastElementChild.textContent = paused ? "Paused" : "Live";
-      follow();
+      subscribe();
       if (!paused) changed();
     } else if (button.classList.contains("fold")) {
       fold(button.parentElement, button.getAttribute("aria-expanded") === "true");
@@ -187,7 +188,7 @@
     }
   }
 
-  // A link to a span opens it.
+  // Opens the span that the fragment of the URL names.
   function openAddressed() {
     const item = location.hash.length > 1 && document.getElementById(decodeURIComponent(location.hash.slice(1)));
     const details = item && item.querySelector(":scope > details.span");
@@ -196,17 +197,17 @@
 
   document.addEventListener("DOMContentLoaded", () => {
     remember(document);
-    dress(document);
+    enhance(document);
     openAddressed();
     document.addEventListener("keydown", key);
     document.addEventListener("click", click);
     addEventListener("hashchange", openAddressed);
     if (document.body.dataset.live !== undefined) {
       document.addEventListener("visibilitychange", () => {
-        follow();
+        subscribe();
         if (document.visibilityState === "visible") changed();
       });
-      follow();
+      subscribe();
     }
   });
 })();

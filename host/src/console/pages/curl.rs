@@ -36,7 +36,7 @@ pub(super) fn of(span: &Span) -> Option<Curl> {
         url.push_str(query);
     }
     let redacted = url.contains(REDACTED);
-    let url = quoted(&address(&url));
+    let url = quoted(&percent_encoded(&url));
     let command = match method {
         "GET" => format!("curl {url}"),
         "HEAD" => format!("curl --head {url}"),
@@ -46,7 +46,7 @@ pub(super) fn of(span: &Span) -> Option<Curl> {
 }
 
 /// A URL of printable ASCII: all other bytes are percent-encoded.
-fn address(url: &str) -> String {
+fn percent_encoded(url: &str) -> String {
     let plain = |byte: u8| byte.is_ascii_graphic();
     url.bytes().map(|byte| if plain(byte) { char::from(byte).to_string() } else { format!("%{byte:02X}") }).collect()
 }
@@ -86,7 +86,7 @@ mod tests {
     }
 
     #[test]
-    fn a_request_can_be_sent_again() {
+    fn the_command_repeats_the_request() {
         check(&[("url.path", "/users/1")], "curl http://localhost:8000/users/1");
         check(&[("url.query", "a=1&b=2")], "curl 'http://localhost:8000/?a=1&b=2'");
         check(&[("http.request.method", "POST")], "curl --request POST http://localhost:8000/");
@@ -94,7 +94,7 @@ mod tests {
     }
 
     #[test]
-    fn a_shell_runs_nothing_of_what_came_over_the_wire() {
+    fn a_shell_executes_no_part_of_the_url() {
         check(&[("url.path", "/$(rm)`id`;x'y")], "curl 'http://localhost:8000/$(rm)`id`;x'\\''y'");
         check(&[("url.path", "/a\n\u{1b}b ü")], "curl 'http://localhost:8000/a%0A%1Bb%20%C3%BC'");
         check(&[("http.request.method_original", "P;ls")], "curl --request 'P;ls' http://localhost:8000/");
@@ -102,13 +102,13 @@ mod tests {
     }
 
     #[test]
-    fn what_was_redacted_is_told() {
+    fn redacted_urls_are_detected() {
         assert!(of(&server(&[("url.query", "sig=REDACTED")])).unwrap().redacted);
         assert!(!of(&server(&[])).unwrap().redacted);
     }
 
     #[test]
-    fn spans_that_are_no_requests_have_none() {
+    fn only_server_spans_have_a_command() {
         assert_eq!(of(&span(1, 0, "shop", "work", 0, 1)), None);
     }
 }

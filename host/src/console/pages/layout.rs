@@ -76,7 +76,7 @@ fn help() -> Markup {
         ("e", "next error"),
         ("/", "search"),
         ("g s / g t", "services, traces"),
-        ("Esc", "close, leave a field"),
+        ("Esc", "close a menu, leave a field"),
         ("?", "this help"),
     ];
     html! {

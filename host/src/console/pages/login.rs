@@ -13,9 +13,9 @@ pub(in crate::console) fn login(refused: bool, next: &str) -> Markup {
         &html! {
             form.login method="post" action="/login" {
                 h1 { "Sign in" }
-                p { "This console needs the admin token: the value of " code { "SPANDREL_ADMIN_TOKEN" } "." }
+                p { "This console requires the admin token: the value of " code { "SPANDREL_ADMIN_TOKEN" } "." }
                 @if refused {
-                    p.error role="alert" #refused { "This is not the token." }
+                    p.error role="alert" #refused { "This token is wrong." }
                 }
                 input type="hidden" name="next" value=(next);
                 label for="token" { "Admin token" }

@@ -9,17 +9,17 @@ use super::model::{Kind, Value, find};
 use super::tree::Trace;
 use super::{text, units};
 
-/// The largest number of services drawn.
-const MOST: usize = 24;
-const BOX: (f64, f64) = (176.0, 40.0);
+/// The largest number of nodes drawn.
+const MAX_NODES: usize = 24;
+const NODE_SIZE: (f64, f64) = (176.0, 40.0);
 const GAP: (f64, f64) = (84.0, 18.0);
 
 #[derive(Default)]
-struct Place {
+struct MapNode {
     spans: usize,
     errors: usize,
     /// Not a service of the trace, but an origin that one of them calls.
-    outside: bool,
+    external: bool,
     column: usize,
     row: usize,
 }
@@ -27,7 +27,7 @@ struct Place {
 /// The drawing's nodes by name, and the calls between them with their number and number of failures.
 #[derive(Default)]
 struct Map {
-    places: BTreeMap<String, Place>,
+    nodes: BTreeMap<String, MapNode>,
     calls: BTreeMap<(String, String), (usize, usize)>,
 }
 
@@ -45,30 +45,30 @@ impl Map {
             // A call without a server span as its child left this host.
             let target = find(&node.span.attributes, "server.address");
             if let (Kind::Client, false, Some(Value::Text(host))) = (node.span.kind, callers.contains(&at), target) {
-                let outside = match find(&node.span.attributes, "server.port") {
+                let external = match find(&node.span.attributes, "server.port") {
                     Some(port) => format!("{host}:{port}"),
                     None => host.clone(),
                 };
-                map.count(&outside, failed, true);
-                map.call(service, &outside, failed);
+                map.count(&external, failed, true);
+                map.call(service, &external, failed);
             }
         }
-        map.arrange();
+        map.assign_columns();
         map
     }
 
-    fn count(&mut self, name: &str, failed: usize, outside: bool) {
-        if self.places.len() >= MOST && !self.places.contains_key(name) {
+    fn count(&mut self, name: &str, failed: usize, external: bool) {
+        if self.nodes.len() >= MAX_NODES && !self.nodes.contains_key(name) {
             return;
         }
-        let place = self.places.entry(name.to_owned()).or_default();
-        place.spans += 1;
-        place.errors += failed;
-        place.outside |= outside;
+        let node = self.nodes.entry(name.to_owned()).or_default();
+        node.spans += 1;
+        node.errors += failed;
+        node.external |= external;
     }
 
     fn call(&mut self, from: &str, to: &str, failed: usize) {
-        if self.places.contains_key(from) && self.places.contains_key(to) {
+        if self.nodes.contains_key(from) && self.nodes.contains_key(to) {
             let (count, errors) = self.calls.entry((from.to_owned(), to.to_owned())).or_default();
             *count += 1;
             *errors += failed;
@@ -76,18 +76,18 @@ impl Map {
     }
 
     /// Assigns each node the column after its first caller's, starting from nodes without callers.
-    fn arrange(&mut self) {
+    fn assign_columns(&mut self) {
         let called: BTreeSet<_> = self.calls.keys().map(|(_, to)| to.clone()).collect();
-        let mut open: Vec<_> = self.places.keys().filter(|name| !called.contains(*name)).cloned().collect();
-        let (mut column, mut timings) = (0, BTreeSet::new());
-        while timings.len() < self.places.len() {
+        let mut open: Vec<_> = self.nodes.keys().filter(|name| !called.contains(*name)).cloned().collect();
+        let (mut column, mut placed) = (0, BTreeSet::new());
+        while placed.len() < self.nodes.len() {
             if open.is_empty() {
-                open.extend(self.places.keys().find(|name| !timings.contains(*name)).cloned());
+                open.extend(self.nodes.keys().find(|name| !placed.contains(*name)).cloned());
             }
-            open.retain(|name| timings.insert(name.clone()));
+            open.retain(|name| placed.insert(name.clone()));
             for (row, name) in open.iter().enumerate() {
-                if let Some(place) = self.places.get_mut(name) {
-                    (place.column, place.row) = (column, row);
+                if let Some(node) = self.nodes.get_mut(name) {
+                    (node.column, node.row) = (column, row);
                 }
             }
             column += usize::from(!open.is_empty());
@@ -97,42 +97,42 @@ impl Map {
     }
 
     fn corner(&self, name: &str) -> Option<(f64, f64)> {
-        let place = self.places.get(name)?;
-        Some((1.0 + place.column as f64 * (BOX.0 + GAP.0), 1.0 + place.row as f64 * (BOX.1 + GAP.1)))
+        let node = self.nodes.get(name)?;
+        Some((1.0 + node.column as f64 * (NODE_SIZE.0 + GAP.0), 1.0 + node.row as f64 * (NODE_SIZE.1 + GAP.1)))
     }
 }
 
 /// The drawing.
 pub(super) fn map(trace: &Trace, colours: &Colours) -> Markup {
     let map = Map::of(trace);
-    let columns = map.places.values().map(|place| place.column + 1).max().unwrap_or(1) as f64;
-    let rows = map.places.values().map(|place| place.row + 1).max().unwrap_or(1) as f64;
-    let width = columns * (BOX.0 + GAP.0) - GAP.0 + 2.0;
-    let height = rows * (BOX.1 + GAP.1) - GAP.1 + 2.0;
+    let columns = map.nodes.values().map(|node| node.column + 1).max().unwrap_or(1) as f64;
+    let rows = map.nodes.values().map(|node| node.row + 1).max().unwrap_or(1) as f64;
+    let width = columns * (NODE_SIZE.0 + GAP.0) - GAP.0 + 2.0;
+    let height = rows * (NODE_SIZE.1 + GAP.1) - GAP.1 + 2.0;
     let calls: Vec<_> =
         map.calls.iter().map(|((from, to), (count, _))| format!("{from} calls {to} {count}×")).collect();
     html! {
         svg.map viewBox={"0 0 " (width) " " (height)} width=(width) height=(height) role="img"
             aria-label={"Service map: " (text(&calls.join(", ")))} {
             @for ((from, to), (count, errors)) in &map.calls { (call(&map, from, to, *count, *errors)) }
-            @for (name, place) in &map.places { (drawn(&map, name, place, colours)) }
+            @for (name, node) in &map.nodes { (drawn(&map, name, node, colours)) }
         }
     }
 }
 
-fn drawn(map: &Map, name: &str, place: &Place, colours: &Colours) -> Markup {
+fn drawn(map: &Map, name: &str, node: &MapNode, colours: &Colours) -> Markup {
     let Some((x, y)) = map.corner(name) else { return html! {} };
     let shown: String = name.chars().take(24).collect();
-    let below = match (place.outside, place.errors) {
-        (true, _) => format!("outside, {}", units::counted(place.spans, "call")),
-        (false, 0) => units::counted(place.spans, "span"),
-        (false, errors) => format!("{}, {}", units::counted(place.spans, "span"), units::counted(errors, "error")),
+    let below = match (node.external, node.errors) {
+        (true, _) => format!("external, {}", units::counted(node.spans, "call")),
+        (false, 0) => units::counted(node.spans, "span"),
+        (false, errors) => format!("{}, {}", units::counted(node.spans, "span"), units::counted(errors, "error")),
     };
-    let class = if place.outside { "outside".to_owned() } else { colours.class(name) };
+    let class = if node.external { "external".to_owned() } else { colours.class(name) };
     html! {
-        g.place.outside[place.outside].failed[place.errors > 0] {
-            rect.frame x=(x) y=(y) width=(BOX.0) height=(BOX.1) rx="5" {}
-            rect class=(class) x=(x) y=(y) width="5" height=(BOX.1) rx="2" {}
+        g.node.external[node.external].failed[node.errors > 0] {
+            rect.frame x=(x) y=(y) width=(NODE_SIZE.0) height=(NODE_SIZE.1) rx="5" {}
+            rect class=(class) x=(x) y=(y) width="5" height=(NODE_SIZE.1) rx="2" {}
             text.name x=(x + 14.0) y=(y + 17.0) { (text(&shown)) }
             text.label x=(x + 14.0) y=(y + 32.0) { (below) }
         }
@@ -141,7 +141,7 @@ fn drawn(map: &Map, name: &str, place: &Place, colours: &Colours) -> Markup {
 
 fn call(map: &Map, from: &str, to: &str, count: usize, errors: usize) -> Markup {
     let (Some((x1, y1)), Some((x2, y2))) = (map.corner(from), map.corner(to)) else { return html! {} };
-    let (x1, y1, y2) = (x1 + BOX.0, y1 + BOX.1 / 2.0, y2 + BOX.1 / 2.0);
+    let (x1, y1, y2) = (x1 + NODE_SIZE.0, y1 + NODE_SIZE.1 / 2.0, y2 + NODE_SIZE.1 / 2.0);
     let bend = ((x2 - x1) / 2.0).abs().max(30.0);
     let path = format!("M{x1} {y1}C{} {y1} {} {y2} {} {y2}", x1 + bend, x2 - bend, x2 - 5.0);
     let head = format!("M{x2} {y2}l-7 -4v8z");
@@ -161,11 +161,11 @@ mod tests {
     use crate::console::pages::tree::tests::{span, trace};
 
     fn columns(map: &Map) -> Vec<(&str, usize)> {
-        map.places.iter().map(|(name, place)| (name.as_str(), place.column)).collect()
+        map.nodes.iter().map(|(name, node)| (name.as_str(), node.column)).collect()
     }
 
     #[test]
-    fn callers_stand_left_of_what_they_call() {
+    fn callers_are_left_of_their_callees() {
         let map = Map::of(&trace(vec![
             span(1, 0, "user", "a", 0, 9),
             span(2, 1, "product", "b", 1, 8),
@@ -177,25 +177,25 @@ mod tests {
     }
 
     #[test]
-    fn a_call_that_nobody_here_answers_is_shown_outside() {
+    fn a_call_without_a_server_span_leads_to_an_external_node() {
         let mut client = span(2, 1, "user", "GET", 1, 2);
         client.kind = Kind::Client;
         let value = Value::Text("example.org".to_owned());
         client.attributes = vec![Attribute { key: "server.address".to_owned(), value }];
         let map = Map::of(&trace(vec![span(1, 0, "user", "a", 0, 9), client]));
-        assert!(map.places.get("example.org").is_some_and(|place| place.outside));
+        assert!(map.nodes.get("example.org").is_some_and(|node| node.external));
     }
 
     #[test]
-    fn services_that_call_each_other_are_placed_all_the_same() {
+    fn services_that_call_each_other_are_drawn_once() {
         let map =
             Map::of(&trace(vec![span(1, 2, "a", "x", 0, 9), span(2, 1, "b", "y", 0, 9), span(3, 2, "a", "z", 0, 9)]));
-        assert_eq!(map.places.len(), 2);
+        assert_eq!(map.nodes.len(), 2);
     }
 
     #[test]
-    fn a_crowd_is_cut() {
+    fn the_number_of_nodes_is_bounded() {
         let spans = (1..=100).map(|id| span(id, id - 1, &format!("service-{id}"), "x", 0, 9)).collect();
-        assert_eq!(Map::of(&trace(spans)).places.len(), MOST);
+        assert_eq!(Map::of(&trace(spans)).nodes.len(), MAX_NODES);
     }
 }

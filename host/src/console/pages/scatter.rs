@@ -43,7 +43,7 @@ impl Scale {
         round((HEIGHT - FOOT) * (1.0 - share) + 4.0 * (2.0 * share - 1.0))
     }
 
-    /// At most six round durations within the range: powers of ten, and values between them if there are few.
+    /// The grid lines: at most six round durations within the range: powers of ten, and values between them if there are few.
     fn marks(&self) -> Vec<f64> {
         let powers = || (-6..4).map(|power| 10_f64.powi(power));
         let fine: &[f64] = if self.most / self.least < 30.0 { &[1.0, 2.0, 5.0] } else { &[1.0] };
@@ -66,9 +66,9 @@ pub(super) fn scatter(rows: &[TraceRow]) -> Markup {
                 }
             }
             line.axis x1=(LEFT) x2=(WIDTH) y1=(HEIGHT - FOOT) y2=(HEIGHT - FOOT) {}
-            (moment(&scale, 0.0, "start"))
-            (moment(&scale, 0.5, "middle"))
-            (moment(&scale, 1.0, "end"))
+            (time_label(&scale, 0.0, "start"))
+            (time_label(&scale, 0.5, "middle"))
+            (time_label(&scale, 1.0, "end"))
             @for row in rows {
                 a href={"/traces/" (row.id)} tabindex="-1" {
                     circle.failed[row.errors > 0] cx=(scale.x(row.start)) cy=(scale.y(row.duration.as_secs_f64()))
@@ -81,7 +81,7 @@ pub(super) fn scatter(rows: &[TraceRow]) -> Markup {
     }
 }
 
-fn moment(scale: &Scale, share: f64, anchor: &str) -> Markup {
+fn time_label(scale: &Scale, share: f64, anchor: &str) -> Markup {
     let time = scale.from + Duration::from_secs_f64(scale.span * share);
     let clock = units::clock(time);
     html! {
@@ -96,7 +96,7 @@ mod tests {
     use crate::console::pages::tree::tests::{span, trace};
 
     #[test]
-    fn every_trace_is_a_link_and_nothing_is_infinite() {
+    fn every_trace_is_a_link_and_every_coordinate_is_finite() {
         let rows: Vec<_> = (0..3).map(|at| trace(vec![span(1, 0, "s", "GET /", at, at + at)]).row()).collect();
         let drawn = scatter(&rows).into_string();
         assert_eq!(drawn.matches("href=\"/traces/").count(), 3);

@@ -13,7 +13,7 @@ pub(in crate::console) const LOOKBACKS: [(&str, &str); 6] = [
     ("1h", "1 hour"),
     ("6h", "6 hours"),
     ("24h", "1 day"),
-    ("all", "all that is kept"),
+    ("all", "all stored traces"),
 ];
 /// Choices for the number of traces.
 pub(in crate::console) const LIMITS: [usize; 4] = [20, 50, 100, 500];
@@ -36,11 +36,11 @@ pub(in crate::console) struct Form {
 pub(in crate::console) struct Search {
     pub form: Form,
     /// Validation errors: the field and the message.
-    pub wrong: Vec<(&'static str, String)>,
+    pub errors: Vec<(&'static str, String)>,
     pub services: Vec<String>,
     pub operations: Vec<String>,
     pub found: Vec<TraceRow>,
-    /// What the store left out and why, as a sentence.
+    /// What the store contains and what it left out, as a sentence.
     pub note: Option<String>,
 }
 
@@ -62,7 +62,7 @@ pub(in crate::console) fn search(view: &Search) -> Markup {
                 @if view.found.is_empty() {
                     div.empty {
                         h2 { "Nothing found" }
-                        p { "Traces are kept in memory, the latest first; look further back or at fewer conditions. "
+                        p { "The latest traces are stored in memory. Use a longer lookback or fewer conditions. "
                             a href="/traces?lookback=all" { "Show all traces" } }
                     }
                 } @else {
@@ -118,15 +118,15 @@ fn options(name: &str, chosen: &str, all: &[String]) -> Markup {
 }
 
 fn field(view: &Search, name: &'static str, label: &str, placeholder: &str, value: &str) -> Markup {
-    let wrong = view.wrong.iter().find(|(field, _)| *field == name);
-    let message = format!("{name}-wrong");
+    let error = view.errors.iter().find(|(field, _)| *field == name);
+    let message_id = format!("{name}-error");
     html! {
         div.field.wide[name == "tags"] {
             label for=(name) { (label) }
             input id=(name) name=(name) value=(value) placeholder=(placeholder) autocomplete="off" spellcheck="false"
-                data-search[name == "tags"] aria-invalid=[wrong.map(|_| "true")]
-                aria-describedby=[wrong.map(|_| message.as_str())];
-            @if let Some((_, why)) = wrong { p.error id=(message) { (text(why)) } }
+                data-search[name == "tags"] aria-invalid=[error.map(|_| "true")]
+                aria-describedby=[error.map(|_| message_id.as_str())];
+            @if let Some((_, message)) = error { p.error id=(message_id) { (text(message)) } }
         }
     }
 }
@@ -138,23 +138,23 @@ mod tests {
 
     fn view() -> Search {
         let form = Form { limit: 20, ..Form::default() };
-        Search { form, wrong: Vec::new(), services: Vec::new(), operations: Vec::new(), found: Vec::new(), note: None }
+        Search { form, errors: Vec::new(), services: Vec::new(), operations: Vec::new(), found: Vec::new(), note: None }
     }
 
     #[test]
-    fn what_was_filled_in_is_kept_and_is_no_markup() {
+    fn values_of_the_form_are_kept_and_escaped() {
         let mut view = view();
         view.form.tags = "\"><script>alert(1)</script>".to_owned();
         view.form.service = "gone".to_owned();
-        view.wrong = vec![("tags", "`\"><script>` is no tag".to_owned())];
+        view.errors = vec![("tags", "`\"><script>` is not a tag".to_owned())];
         let page = search(&view).into_string();
         assert!(!page.contains("><script>"));
         assert!(page.contains("<option value=\"gone\" selected>gone</option>"));
-        assert!(page.contains("aria-describedby=\"tags-wrong\""));
+        assert!(page.contains("aria-describedby=\"tags-error\""));
     }
 
     #[test]
-    fn a_hostile_span_name_is_text() {
+    fn span_names_are_escaped() {
         let mut view = view();
         view.found = vec![trace(vec![span(1, 0, "<i>s</i>", "<svg onload=alert(1)>\u{1b}]0;x\u{7}", 0, 1)]).row()];
         let page = search(&view).into_string();

@@ -30,7 +30,7 @@ pub(in crate::console) fn services(view: &Services) -> Markup {
             div.cards #services data-refresh {
                 @for service in &view.services { (card(service, view)) }
                 @if view.services.is_empty() {
-                    section.empty { h2 { "No services" } p { "The manifest names none." } }
+                    section.empty { h2 { "No services" } p { "The manifest contains none." } }
                 }
             }
             section.recent #recent data-refresh {
@@ -38,25 +38,25 @@ pub(in crate::console) fn services(view: &Services) -> Markup {
                     h2 { "Recent traces" }
                     @if !view.traces.is_empty() { a href="/traces" { "Search all traces" } }
                 }
-                @if view.traces.is_empty() { (nothing_yet(view)) } @else { (traces::list(&view.traces)) }
+                @if view.traces.is_empty() { (example_requests(view)) } @else { (traces::list(&view.traces)) }
             }
         },
     )
 }
 
-/// Shown before the first traced request: example requests to send.
-fn nothing_yet(view: &Services) -> Markup {
+/// Example requests to send, shown before the first traced request.
+fn example_requests(view: &Services) -> Markup {
     html! {
         div.empty {
             @if view.traced {
                 h3 { "No request has been traced yet" }
-                p { "Send one; it appears here the moment it has been answered." }
+                p { "Send one; it appears here when its response has ended." }
                 @for service in &view.services {
                     @for path in service.examples.iter().take(4) { (command(&format!("curl {}{path}", service.url))) }
                 }
             } @else {
-                h3 { "Traces are not kept" }
-                p { "The host keeps no traces for this page: tracing is off, or " code { "traces" } " under "
+                h3 { "Traces are not stored" }
+                p { "The host stores no traces for this page: tracing is off, or " code { "traces" } " under "
                     code { "[console]" } " is 0." }
             }
         }
@@ -188,11 +188,11 @@ fn actions(service: &ServiceView) -> Markup {
     html! {
         div.actions {
             @if let Some(canary) = canary {
-                (action(service, "promote", "Promote", &format!("Serve everybody with generation {}", canary.generation)))
-                (action(service, "abort", "Abort", &format!("End the trial of generation {}", canary.generation)))
+                (action(service, "promote", "Promote", &format!("Serve all requests with generation {}", canary.generation)))
+                (action(service, "abort", "Abort", &format!("Stop the canary of generation {}", canary.generation)))
             }
             @if let Some(earlier) = service.earlier {
-                (action(service, "rollback", "Roll back", &format!("Go back to generation {earlier}")))
+                (action(service, "rollback", "Roll back", &format!("Roll back to generation {earlier}")))
             }
         }
     }
@@ -289,12 +289,12 @@ pub(super) mod tests {
     }
 
     #[test]
-    fn an_empty_page_shows_what_to_send() {
+    fn a_page_without_traces_shows_example_requests() {
         assert!(shown(service("product-service")).contains("curl http://localhost:8000/products"));
     }
 
     #[test]
-    fn what_a_guest_said_is_never_markup() {
+    fn text_from_guests_is_escaped() {
         let mut hostile = service("product-service");
         hostile.last_error = Some("<script>alert(1)</script>\u{1b}[2J".to_owned());
         let reason = Some("\"><img src=x onerror=alert(1)>".to_owned());
@@ -310,10 +310,10 @@ pub(super) mod tests {
     }
 
     #[test]
-    fn a_canary_is_shown_beside_the_version_that_serves() {
-        let mut trial = service("product-service");
-        trial.versions.push(version(3, Some(10.0)));
-        let page = shown(trial);
+    fn a_canary_is_shown_beside_the_serving_version() {
+        let mut with_canary = service("product-service");
+        with_canary.versions.push(version(3, Some(10.0)));
+        let page = shown(with_canary);
         for words in ["canary 10 %", "Promote", "Abort", "/services/product-service/promote"] {
             assert!(page.contains(words), "{words}");
         }
@@ -321,13 +321,13 @@ pub(super) mod tests {
     }
 
     #[test]
-    fn there_is_no_rollback_where_there_is_nothing_to_go_back_to() {
+    fn without_an_earlier_generation_there_is_no_rollback() {
         let first = ServiceView { earlier: None, ..service("product-service") };
         assert!(!shown(first).contains("Roll back"));
     }
 
     #[test]
-    fn names_in_addresses_are_encoded() {
+    fn names_in_urls_are_percent_encoded() {
         assert_eq!(encoded("a b/ü?&"), "a%20b%2F%C3%BC%3F%26");
     }
 }

@@ -10,7 +10,7 @@ use super::tree::{Node, Trace};
 use super::{text, units};
 use crate::printable::printable_lines;
 
-/// Attributes that are shown elsewhere.
+/// The attribute that is shown as a block of its own.
 const BACKTRACE: &str = "exception.stacktrace";
 
 /// All details of a span.
@@ -23,7 +23,7 @@ pub(super) fn details(trace: &Trace, node: &Node) -> Markup {
             section {
                 h3 { "Attributes" }
                 (attributes(&span.attributes, Some(&span.service)))
-                @if span.dropped > 0 { p.note { (span.dropped) " more were over the limits." } }
+                @if span.dropped > 0 { p.note { (span.dropped) " more attributes or events were dropped because of limits." } }
             }
             section {
                 h3 { "Span" }
@@ -37,7 +37,7 @@ pub(super) fn details(trace: &Trace, node: &Node) -> Markup {
             }
         }
         @if !span.events.is_empty() {
-            section { h3 { "Events" } @for event in &span.events { (happened(event, trace.start)) } }
+            section { h3 { "Events" } @for event in &span.events { (event_details(event, trace.start)) } }
         }
         @if !span.links.is_empty() {
             section {
@@ -74,8 +74,8 @@ fn facts(trace: &Trace, node: &Node) -> Markup {
         dl.facts {
             dt { "service" } dd { (text(&span.service)) }
             dt { "kind" } dd { (span.kind.name()) }
-            dt { "began" } dd { "+" (units::duration(node.offset)) }
-            dt { "took" } dd { (units::duration(span.duration)) }
+            dt { "start" } dd { "+" (units::duration(node.offset)) }
+            dt { "duration" } dd { (units::duration(span.duration)) }
             dt { "self time" } dd { (units::duration(node.self_time)) }
             @if !on_path.is_zero() { dt { "on the critical path" } dd { (units::duration(on_path)) } }
             @if let Some(generation) = trace.served(node, "spandrel.component.generation") {
@@ -102,7 +102,7 @@ fn attributes(all: &[Attribute], service: Option<&str>) -> Markup {
                 tr {
                     th scope="row" { (text(key)) }
                     td data-kind=(kind(value)) { (shown(key, value)) }
-                    @if let Some(service) = service { td.find { (same(service, key, value)) } }
+                    @if let Some(service) = service { td.find { (find_link(service, key, value)) } }
                 }
             }
         }
@@ -133,7 +133,7 @@ fn shown(key: &str, value: &Value) -> Markup {
 }
 
 /// A link to the traces in which a span of the service has the same attribute.
-fn same(service: &str, key: &str, value: &Value) -> Markup {
+fn find_link(service: &str, key: &str, value: &Value) -> Markup {
     let value = value.to_string();
     if value.len() > 200 || value.contains(['\n', '"', '\\']) || key.contains([' ', '=']) {
         return html! {};
@@ -143,7 +143,7 @@ fn same(service: &str, key: &str, value: &Value) -> Markup {
     html! { a href=(href) aria-label={"Find traces with this " (text(key))} title="Find traces with this" { "⌕" } }
 }
 
-fn happened(event: &Event, start: SystemTime) -> Markup {
+fn event_details(event: &Event, start: SystemTime) -> Markup {
     let backtrace = find(&event.attributes, BACKTRACE);
     let rest: Vec<_> = event.attributes.iter().filter(|attribute| attribute.key != BACKTRACE).cloned().collect();
     html! {

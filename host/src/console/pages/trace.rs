@@ -12,13 +12,13 @@ use super::tree::{Node, Trace};
 use super::{chart, curl, map, span, text, traces, units};
 
 /// The largest number of spans drawn. The JSON contains all.
-const SPANS: usize = 1000;
+const MAX_SPANS: usize = 1000;
 /// The total size of span details in bytes. Beyond it, spans refer to the JSON.
-const DETAILS: usize = 4 * 1024 * 1024;
+const MAX_DETAILS: usize = 4 * 1024 * 1024;
 /// The deepest indentation. Deeper spans are not indented further.
-const DEPTH: usize = 24;
+const MAX_DEPTH: usize = 24;
 /// The largest number of log records shown.
-const LOGS: usize = 500;
+const MAX_LOGS: usize = 500;
 /// The width of a bar in SVG units.
 const WIDTH: f64 = 1000.0;
 
@@ -34,7 +34,7 @@ pub(in crate::console) fn trace(view: &TracePage) -> Markup {
     let trace = &view.trace;
     let colours = Colours::of(trace.services());
     let name = trace.root().map(|span| span.name.clone()).unwrap_or_default();
-    let logs: Vec<_> = trace.logs.iter().take(LOGS).collect();
+    let logs: Vec<_> = trace.logs.iter().take(MAX_LOGS).collect();
     page(
         &name,
         ActivePage::Traces,
@@ -54,7 +54,7 @@ pub(in crate::console) fn trace(view: &TracePage) -> Markup {
                 section aria-labelledby="logs" {
                     h2 #logs { "Log records" }
                     (span::records(&logs, trace.start, true))
-                    @if trace.logs.len() > LOGS { p.note { "Only the first " (LOGS) " are shown." } }
+                    @if trace.logs.len() > MAX_LOGS { p.note { "Only the first " (MAX_LOGS) " are shown." } }
                 }
             }
         },
@@ -93,7 +93,7 @@ fn actions(view: &TracePage) -> Markup {
                     summary { "Copy as curl" }
                     div.popup {
                         (command(&curl.command))
-                        @if curl.redacted { p.note { "Parts of the URL were kept out of the trace." } }
+                        @if curl.redacted { p.note { "Parts of the URL were redacted in the trace." } }
                     }
                 }
             }
@@ -131,7 +131,7 @@ fn actions(view: &TracePage) -> Markup {
 
 fn waterfall(trace: &Trace, colours: &Colours) -> Markup {
     let first_error = trace.nodes.iter().position(|node| node.span.error.is_some());
-    let mut room = DETAILS;
+    let mut budget = MAX_DETAILS;
     html! {
         section.waterfall aria-label="Spans" {
             div.ruler aria-hidden="true" {
@@ -139,9 +139,9 @@ fn waterfall(trace: &Trace, colours: &Colours) -> Markup {
                 div.ticks { @for share in 0..5_u32 { span { (units::duration(trace.duration * share / 4)) } } }
             }
             ol.spans {
-                @for (at, node) in trace.nodes.iter().enumerate().take(SPANS) {
-                    @let opened = span::details(trace, node);
-                    @let fits = spend(&mut room, opened.0.len());
+                @for (at, node) in trace.nodes.iter().enumerate().take(MAX_SPANS) {
+                    @let details = span::details(trace, node);
+                    @let fits = spend(&mut budget, details.0.len());
                     li id={"s" (node.span.id)} data-depth=(node.depth) {
                         @if Some(at) == first_error { a #first-error {} }
                         @if node.descendants > 0 {
@@ -151,35 +151,35 @@ fn waterfall(trace: &Trace, colours: &Colours) -> Markup {
                         details.span.failed[node.span.error.is_some()] {
                             summary data-row { (row(trace, node, colours)) }
                             div.details {
-                                @if fits { (opened) } @else { p.note { "This trace is large: its JSON has the rest." } }
+                                @if fits { (details) } @else { p.note { "This trace is large: the details of this span are in its JSON." } }
                             }
                         }
                     }
                 }
             }
-            @if trace.nodes.len() > SPANS {
-                p.note { "And " (units::counted(trace.nodes.len() - SPANS, "more span")) ": the JSON has all of them." }
+            @if trace.nodes.len() > MAX_SPANS {
+                p.note { "And " (units::counted(trace.nodes.len() - MAX_SPANS, "more span")) ": the JSON contains all of them." }
             }
         }
     }
 }
 
 /// Takes bytes from the remaining budget, if it suffices.
-fn spend(room: &mut usize, bytes: usize) -> bool {
-    let fits = *room >= bytes;
-    *room = room.saturating_sub(bytes);
+fn spend(budget: &mut usize, bytes: usize) -> bool {
+    let fits = *budget >= bytes;
+    *budget = budget.saturating_sub(bytes);
     fits
 }
 
 fn row(trace: &Trace, node: &Node, colours: &Colours) -> Markup {
     let span = &node.span;
     let parent = node.parent.and_then(|parent| trace.nodes.get(parent));
-    let new = parent.is_none_or(|parent| parent.span.service != span.service);
+    let is_service_entry = parent.is_none_or(|parent| parent.span.service != span.service);
     html! {
         span.label {
             (guide(node.depth))
             i.swatch.(colours.class(&span.service)) {}
-            @if new { span.service { (text(&span.service)) } }
+            @if is_service_entry { span.service { (text(&span.service)) } }
             @else { span.sr { (text(&span.service)) } }
             span.operation.entry[span.kind == Kind::Server] { (text(&span.name)) }
             @if let Some(hint) = hint(node) { span.hint { (text(&hint)) } }
@@ -206,7 +206,7 @@ fn hint(node: &Node) -> Option<String> {
 
 /// Lines from a span to its ancestors.
 fn guide(depth: usize) -> Markup {
-    let levels = depth.min(DEPTH);
+    let levels = depth.min(MAX_DEPTH);
     let path: String = (0..levels).map(|level| format!("M{}.5 0V24", level * 14 + 6)).collect();
     html! {
         @if levels > 0 {
@@ -327,7 +327,7 @@ mod tests {
     }
 
     #[test]
-    fn a_span_says_which_generation_served_it_and_what_it_cost() {
+    fn span_details_contain_the_serving_generation_and_the_cost() {
         let mut server = span(1, 0, "user", "GET /users", 0, 9);
         server.kind = Kind::Server;
         server.attributes = vec![
@@ -337,14 +337,14 @@ mod tests {
             attribute("spandrel.guest.memory", Value::Int(1_179_648)),
         ];
         let page = shown(vec![server, span(2, 1, "user", "inner", 1, 2)]);
-        assert_eq!(page.matches("<dd>generation <b>7</b>").count(), 2, "the inner span is served by the same");
+        assert_eq!(page.matches("<dd>generation <b>7</b>").count(), 2, "the same generation served the inner span");
         for words in ["abcdef012345", "1.50 ms", "1152.0 KiB"] {
             assert!(page.contains(words), "{words}");
         }
     }
 
     #[test]
-    fn nothing_that_a_guest_recorded_is_markup() {
+    fn text_recorded_by_guests_is_escaped() {
         let hostile = "<script>alert(1)</script>\" onload=\"\u{1b}[2J";
         let mut span = span(1, 0, hostile, hostile, 0, 9);
         span.error = Some(hostile.to_owned());
@@ -366,23 +366,23 @@ mod tests {
     }
 
     #[test]
-    fn a_large_trace_is_cut_and_says_so() {
+    fn a_large_trace_is_truncated_with_a_note() {
         let spans = (1..=1500).map(|id| span(id, id - 1, "s", "deeper", 0, 1500)).collect();
         let page = shown(spans);
         assert!(page.contains("And 500 more spans"));
-        let mut loud = Vec::new();
+        let mut large = Vec::new();
         for id in 1..=900 {
-            let mut span = span(id, 0, "s", "loud", 0, 1);
+            let mut span = span(id, 0, "s", "large", 0, 1);
             span.attributes = vec![attribute("text", Value::Text("x".repeat(10_000)))];
-            loud.push(span);
+            large.push(span);
         }
-        let page = shown(loud);
-        assert!(page.len() < DETAILS + 2 * 1024 * 1024, "{}", page.len());
-        assert!(page.contains("its JSON has the rest"));
+        let page = shown(large);
+        assert!(page.len() < MAX_DETAILS + 2 * 1024 * 1024, "{}", page.len());
+        assert!(page.contains("the details of this span are in its JSON"));
     }
 
     #[test]
-    fn nothing_in_the_page_is_inline() {
+    fn the_page_has_no_inline_styles_or_scripts() {
         let page = shown(vec![span(1, 0, "s", "a", 0, 9)]);
         assert!(!page.contains(" style=") && !page.contains("<style") && !page.contains("onclick"));
     }

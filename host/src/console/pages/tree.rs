@@ -249,7 +249,7 @@ pub(crate) mod tests {
     }
 
     #[test]
-    fn children_stand_below_their_parents_in_order_of_time() {
+    fn children_follow_their_parents_in_the_order_of_start_times() {
         let trace = trace(vec![
             span(4, 1, "s", "late", 50, 60),
             span(1, 9, "s", "root", 0, 100),
@@ -262,7 +262,7 @@ pub(crate) mod tests {
     }
 
     #[test]
-    fn the_critical_path_covers_the_whole_of_the_root_once() {
+    fn the_critical_path_covers_the_duration_of_the_root_once() {
         let trace = trace(vec![
             span(1, 0, "s", "root", 0, 100),
             span(2, 1, "s", "short", 10, 40),
@@ -291,7 +291,7 @@ pub(crate) mod tests {
     }
 
     #[test]
-    fn rings_and_doubles_do_no_harm() {
+    fn cyclic_parents_and_duplicate_spans_are_tolerated() {
         let mut own = span(3, 3, "s", "own parent", 0, 1);
         own.error = Some(String::new());
         let trace = trace(vec![span(1, 2, "s", "a", 0, 1), span(2, 1, "s", "b", 0, 1), own.clone(), own]);
@@ -300,7 +300,7 @@ pub(crate) mod tests {
     }
 
     #[test]
-    fn a_deep_trace_is_no_danger_to_the_stack() {
+    fn a_deep_trace_does_not_overflow_the_stack() {
         let spans = (1..=50_000).map(|id| span(id, id - 1, "s", "deeper", 0, 1)).collect();
         let trace = trace(spans);
         assert_eq!(trace.nodes.last().map(|node| node.depth), Some(49_999));

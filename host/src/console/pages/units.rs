@@ -28,8 +28,8 @@ pub(crate) fn milliseconds(number: Option<f64>) -> String {
 }
 
 /// A count with its noun, in the plural if needed.
-pub(crate) fn counted(number: usize, thing: &str) -> String {
-    format!("{} {thing}{}", grouped(number as u64), if number == 1 { "" } else { "s" })
+pub(crate) fn counted(number: usize, noun: &str) -> String {
+    format!("{} {noun}{}", grouped(number as u64), if number == 1 { "" } else { "s" })
 }
 
 /// An integer with thousands separators.
@@ -114,7 +114,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn durations_have_the_unit_that_fits() {
+    fn durations_have_a_unit_of_their_magnitude() {
         let shown = |micros| duration(Duration::from_micros(micros));
         assert_eq!(shown(812), "812 µs");
         assert_eq!(shown(1_240), "1.24 ms");
@@ -124,7 +124,7 @@ mod tests {
     }
 
     #[test]
-    fn times_are_those_of_the_calendar() {
+    fn timestamps_follow_the_gregorian_calendar() {
         let at = |seconds| timestamp(UNIX_EPOCH + Duration::from_millis(seconds));
         assert_eq!(at(0), "1970-01-01T00:00:00.000Z");
         assert_eq!(at(951_782_400_123), "2000-02-29T00:00:00.123Z");
@@ -135,7 +135,7 @@ mod tests {
     }
 
     #[test]
-    fn a_failure_is_never_rounded_away() {
+    fn a_nonzero_share_is_never_shown_as_zero() {
         assert_eq!(percent(0.0), "0 %");
         assert_eq!(percent(0.000_001), "< 0.01 %");
         assert_eq!(percent(0.125), "12.5 %");

@@ -52,7 +52,7 @@ enum PageEvent {
 
 pub(super) async fn subscribe(State(console): State<Arc<Console>>) -> Response {
     let Ok(permit) = console.page_state.subscribers.clone().try_acquire_owned() else {
-        return (StatusCode::SERVICE_UNAVAILABLE, "too many pages follow this host").into_response();
+        return (StatusCode::SERVICE_UNAVAILABLE, "too many pages are subscribed to changes").into_response();
     };
     let traces = console.control.pipeline.store().subscribe();
     let fingerprint = fingerprint(&console);
@@ -65,7 +65,7 @@ pub(super) async fn subscribe(State(console): State<Arc<Console>>) -> Response {
         };
         Some((Ok::<_, Infallible>(event), subscriber))
     });
-    let first = stream::iter([Ok(Event::default().retry(RETRY).comment("following"))]);
+    let first = stream::iter([Ok(Event::default().retry(RETRY).comment("subscribed"))]);
     Sse::new(stream::StreamExt::chain(first, events)).into_response()
 }
 

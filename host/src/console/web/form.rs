@@ -13,7 +13,7 @@ pub(super) const OPERATIONS: usize = 500;
 const LOOKBACK: &str = "1h";
 const LIMIT: usize = 20;
 /// The most tags of a search.
-const TAGS: usize = 16;
+const MAX_TAGS: usize = 16;
 
 /// The search parameters in the URL.
 #[derive(Clone, Debug, Default, Deserialize)]
@@ -51,22 +51,22 @@ pub(super) fn parse(params: Params) -> (Form, Result<TraceQuery, FieldErrors>) {
 }
 
 fn query(form: &Form) -> Result<TraceQuery, FieldErrors> {
-    let mut wrong = FieldErrors::new();
+    let mut errors = FieldErrors::new();
     let mut bound = |field: &'static str, text: &str| match text.trim() {
         "" => None,
         text => duration(text).or_else(|| {
-            wrong.push((field, format!("`{text}` is no duration: write one as in 250ms or 1.5s")));
+            errors.push((field, format!("`{text}` is not a duration, such as 250ms or 1.5s")));
             None
         }),
     };
     let min_duration = bound("min_duration", &form.min_duration);
     let max_duration = bound("max_duration", &form.max_duration);
-    let tags = tags(&form.tags).unwrap_or_else(|why| {
-        wrong.push(("tags", why));
+    let tags = tags(&form.tags).unwrap_or_else(|message| {
+        errors.push(("tags", message));
         Vec::new()
     });
-    if !wrong.is_empty() {
-        return Err(wrong);
+    if !errors.is_empty() {
+        return Err(errors);
     }
     let given = |text: &str| Some(text.trim().to_owned()).filter(|text| !text.is_empty());
     Ok(TraceQuery {
@@ -101,7 +101,7 @@ fn tags(text: &str) -> Result<Vec<(String, String)>, String> {
         let pair = rest.split_once('=').filter(|(key, _)| !key.is_empty() && !key.contains(char::is_whitespace));
         let Some((key, after)) = pair else {
             let piece: String = rest.chars().take(40).collect();
-            return Err(format!("`{piece}` is no tag: write key=value or key=\"a value\""));
+            return Err(format!("`{piece}` is not a tag: write key=value or key=\"a value\""));
         };
         let (value, left) = match after.strip_prefix('"') {
             Some(quoted) => unquote(quoted).ok_or_else(|| format!("the value of `{key}` has no closing quote"))?,
@@ -113,7 +113,7 @@ fn tags(text: &str) -> Result<Vec<(String, String)>, String> {
         tags.push((key.to_owned(), value));
         rest = left.trim_start();
     }
-    if tags.len() > TAGS { Err(format!("these are more than {TAGS} tags")) } else { Ok(tags) }
+    if tags.len() > MAX_TAGS { Err(format!("there are more than {MAX_TAGS} tags")) } else { Ok(tags) }
 }
 
 /// The text up to the closing quote, and the rest.
@@ -141,7 +141,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_filled_in_becomes_a_query() {
+    fn the_form_becomes_a_query() {
         let (form, query) = parse(params(|params| {
             params.service = "user-service".to_owned();
             params.tags = "http.response.status_code=500  business.name=\"John \\\"J\\\" Doe\"".to_owned();
@@ -160,14 +160,14 @@ mod tests {
     }
 
     #[test]
-    fn an_empty_form_looks_for_the_latest() {
+    fn an_empty_form_searches_for_the_latest_traces() {
         let (form, query) = parse(Params::default());
         assert_eq!((form.lookback.as_str(), form.limit), (LOOKBACK, LIMIT));
         assert!(query.unwrap().after.is_some());
     }
 
     #[test]
-    fn what_is_wrong_is_told_by_field() {
+    fn validation_errors_name_their_field() {
         for (field, text) in [("tags", "500"), ("tags", "=x"), ("tags", "a=\"b"), ("tags", "a b=c")] {
             let (_, query) = parse(params(|params| params.tags = text.to_owned()));
             assert_eq!(query.unwrap_err()[0].0, field, "{text}");
@@ -179,15 +179,15 @@ mod tests {
     }
 
     #[test]
-    fn limits_and_lookbacks_are_those_of_the_form() {
-        let read = |lookback: &str, limit: &str| {
+    fn limits_and_lookbacks_become_those_of_the_form() {
+        let normalized = |lookback: &str, limit: &str| {
             let (form, _) = parse(params(|params| {
                 params.lookback = lookback.to_owned();
                 params.limit = limit.to_owned();
             }));
             (form.lookback, form.limit)
         };
-        assert_eq!(read("century", "1000000"), (LOOKBACK.to_owned(), LIMIT));
-        assert_eq!(read("24h", "51"), ("24h".to_owned(), 100));
+        assert_eq!(normalized("century", "1000000"), (LOOKBACK.to_owned(), LIMIT));
+        assert_eq!(normalized("24h", "51"), ("24h".to_owned(), 100));
     }
 }

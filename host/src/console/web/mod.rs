@@ -39,7 +39,7 @@ const SIMILAR: usize = 10;
 pub(super) fn routes() -> Router<Arc<Console>> {
     Router::new()
         .route("/", get(services))
-        .route("/services/{name}/{action}", post(act))
+        .route("/services/{name}/{action}", post(service_action))
         .route("/traces", get(search))
         .route("/traces/{id}", get(trace))
         .route("/compare", get(compare))
@@ -81,12 +81,15 @@ async fn asset(Path((_, name)): Path<(String, String)>) -> Response {
 
 /// The query parameters of the start page.
 #[derive(Deserialize)]
-struct Opened {
+struct StartPageParams {
     /// The service whose swaps are expanded.
     opened: Option<String>,
 }
 
-async fn services(State(console): State<Arc<Console>>, Query(Opened { opened }): Query<Opened>) -> Response {
+async fn services(
+    State(console): State<Arc<Console>>,
+    Query(StartPageParams { opened }): Query<StartPageParams>,
+) -> Response {
     let latest = |store: &TraceStore| {
         let mut found = store.search(&TraceQuery { limit: SEARCHED, ..TraceQuery::default() });
         found.retain(is_of_services);
@@ -112,9 +115,9 @@ fn is_of_services(trace: &TraceSummary) -> bool {
 
 async fn search(State(console): State<Arc<Console>>, Query(params): Query<Params>) -> Response {
     let (form, query) = form::parse(params);
-    let wrong = query.as_ref().err().cloned().unwrap_or_default();
+    let errors = query.as_ref().err().cloned().unwrap_or_default();
     let service = form.service.clone();
-    let look = move |store: &TraceStore| {
+    let query_store = move |store: &TraceStore| {
         let services = store.services();
         let mut operations: Vec<_> = if service.is_empty() {
             services.iter().flat_map(|service| store.operations(service, None)).collect()
@@ -127,11 +130,11 @@ async fn search(State(console): State<Arc<Console>>, Query(params): Query<Params
         let found = query.map(|query| store.search(&query)).unwrap_or_default();
         (services, operations, found, store.stats())
     };
-    let Ok((services, operations, found, stats)) = console.query(look).await else { return busy() };
-    let status = if wrong.is_empty() { StatusCode::OK } else { StatusCode::BAD_REQUEST };
+    let Ok((services, operations, found, stats)) = console.query(query_store).await else { return busy() };
+    let status = if errors.is_empty() { StatusCode::OK } else { StatusCode::BAD_REQUEST };
     let shown = pages::search::Search {
         form,
-        wrong,
+        errors,
         services,
         operations: operations.into_iter().map(|operation| operation.name).collect(),
         found: found.iter().map(stored::row).collect(),
@@ -142,7 +145,7 @@ async fn search(State(console): State<Arc<Console>>, Query(params): Query<Params
 
 async fn trace(State(console): State<Arc<Console>>, Path(id): Path<String>) -> Response {
     let Some(id) = parse_trace_id(&id) else { return trace_not_found(&id) };
-    let look = move |store: &TraceStore| {
+    let query_store = move |store: &TraceStore| {
         let found = store.trace(id)?;
         let root = store.summary(id).and_then(|summary| summary.root);
         let similar = root.map(|root| TraceQuery {
@@ -155,7 +158,7 @@ async fn trace(State(console): State<Arc<Console>>, Path(id): Path<String>) -> R
         similar.retain(|other| other.trace_id != id);
         Some((found, similar))
     };
-    let Ok(found) = console.query(look).await else { return busy() };
+    let Ok(found) = console.query(query_store).await else { return busy() };
     let Some((found, similar)) = found else { return trace_not_found(&id.to_string()) };
     let similar = similar.iter().map(stored::row).collect();
     page(StatusCode::OK, pages::trace::trace(&pages::trace::TracePage { trace: stored::trace(&found), similar }))
@@ -163,14 +166,14 @@ async fn trace(State(console): State<Arc<Console>>, Path(id): Path<String>) -> R
 
 /// The traces to compare.
 #[derive(Deserialize)]
-struct Pair {
+struct CompareParams {
     #[serde(default)]
     a: String,
     #[serde(default)]
     b: String,
 }
 
-async fn compare(State(console): State<Arc<Console>>, Query(Pair { a, b }): Query<Pair>) -> Response {
+async fn compare(State(console): State<Arc<Console>>, Query(CompareParams { a, b }): Query<CompareParams>) -> Response {
     let mut traces = Vec::new();
     for text in [a, b] {
         let text = text.trim().to_owned();
@@ -184,7 +187,7 @@ async fn compare(State(console): State<Arc<Console>>, Query(Pair { a, b }): Quer
 }
 
 /// A rollback, promotion or abort from a form. The result is in the swaps of the service, which the next page shows.
-async fn act(
+async fn service_action(
     State(console): State<Arc<Console>>,
     Path((name, action)): Path<(String, String)>,
     headers: HeaderMap,
@@ -207,14 +210,14 @@ async fn act(
     let name = pages::services::encoded(&name);
     match HeaderValue::from_str(&format!("/?opened={name}#service-{name}")) {
         Ok(location) => (StatusCode::SEE_OTHER, [(LOCATION, location)]).into_response(),
-        Err(_) => problem(StatusCode::BAD_REQUEST, "This is no name of a service"),
+        Err(_) => problem(StatusCode::BAD_REQUEST, "The name of the service is invalid"),
     }
 }
 
 fn trace_not_found(id: &str) -> Response {
     let detail = format!(
-        "No trace `{id}` is kept. The store holds the latest traces in memory: this one may have gone for later ones, \
-         or was never recorded here."
+        "The store has no trace `{id}`. It holds the latest traces in memory: this one may have been evicted for later \
+         ones, or was never recorded by this host."
     );
     page(StatusCode::NOT_FOUND, pages::problem("Trace not found", &detail))
 }

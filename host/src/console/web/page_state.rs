@@ -1,4 +1,4 @@
-//! State that the pages keep between requests.
+//! State of the pages between requests: samples of the services and permits for live updates.
 
 use std::sync::{Arc, Weak};
 
@@ -7,12 +7,13 @@ use tokio::sync::Semaphore;
 use crate::console::history::History;
 use crate::control::Control;
 
-/// The most pages that follow changes at the same time.
+/// The largest number of pages that receive live updates at the same time.
 const MAX_SUBSCRIBERS: usize = 32;
-/// State that the pages keep between requests.
+
+/// State of the pages between requests.
 pub(in crate::console) struct PageState {
     pub(in crate::console) history: Arc<History>,
-    /// Permits for pages that follow changes.
+    /// Permits for pages that receive live updates.
     pub(super) subscribers: Arc<Semaphore>,
 }
 

@@ -84,19 +84,19 @@ pub(crate) fn address_url(address: SocketAddr) -> String {
 /// What the store contains and what it left out, as a sentence.
 pub(super) fn store(stats: &StoreStats) -> Option<String> {
     if stats.capacity == 0 {
-        return Some("traces are not kept".to_owned());
+        return Some("traces are not stored".to_owned());
     }
     let held = format!(
-        "{} kept in {} of {}",
+        "{} stored in {} of {}",
         units::counted(stats.traces, "trace"),
         units::bytes(stats.bytes as u64),
         units::bytes(stats.capacity as u64)
     );
     let left_out = [
-        (stats.sampled_out, "left out under load"),
-        (stats.overflowed, "lost for want of room"),
-        (stats.too_large, "cut for their size"),
-        (stats.evicted, "gone for later ones"),
+        (stats.sampled_out, "not sampled under load"),
+        (stats.overflowed, "dropped because the queue was full"),
+        (stats.too_large, "truncated because of their size"),
+        (stats.evicted, "evicted for later ones"),
     ];
     let left_out = left_out.iter().filter(|(count, _)| *count > 0);
     let left_out = left_out.map(|(count, why)| format!("; {} {why}", units::grouped(*count)));
@@ -108,17 +108,17 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_page_says_what_the_store_left_out_and_why() {
+    fn the_note_counts_what_the_store_left_out_by_reason() {
         let stats = StoreStats { capacity: 67_108_864, bytes: 1_048_576, traces: 2, ..StoreStats::default() };
-        assert_eq!(store(&stats).as_deref(), Some("2 traces kept in 1024.0 KiB of 64.0 MiB"));
+        assert_eq!(store(&stats).as_deref(), Some("2 traces stored in 1024.0 KiB of 64.0 MiB"));
         let busy = StoreStats { sampled_out: 1200, evicted: 3, ..stats };
         let expected =
-            "2 traces kept in 1024.0 KiB of 64.0 MiB; 1\u{202f}200 left out under load; 3 gone for later ones";
+            "2 traces stored in 1024.0 KiB of 64.0 MiB; 1\u{202f}200 not sampled under load; 3 evicted for later ones";
         assert_eq!(store(&busy).as_deref(), Some(expected));
     }
 
     #[test]
-    fn addresses_become_urls_that_work_on_this_machine() {
+    fn urls_of_loopback_and_unspecified_addresses_use_localhost() {
         let url = |address: &str| address_url(address.parse().unwrap());
         assert_eq!(url("127.0.0.1:8000"), "http://localhost:8000");
         assert_eq!(url("0.0.0.0:8000"), "http://localhost:8000");
