@@ -20,7 +20,7 @@ use crate::control::{Control, metric_export, watch};
 use crate::metrics::Metrics;
 use crate::outbound::Network;
 use crate::serve::dispatch::Dispatcher;
-use crate::serve::listener::{self, Bound, ListenError, Listener};
+use crate::serve::listener::{self, BoundPort, ListenError, Listener};
 use crate::services::{Catalog, GenerationBuilder};
 use crate::state::{ROOM, StateError, StateStore};
 use crate::telemetry::{HostTelemetry, LogExport, Operation};
@@ -239,7 +239,7 @@ async fn serve(control: Arc<Control>, start: &Operation) -> Result<Host, StartEr
     Ok(Host { control, tasks, console, otlp })
 }
 
-async fn bind(control: &Control, what: &str, address: Option<SocketAddr>) -> Result<Option<Bound>, ListenError> {
+async fn bind(control: &Control, what: &str, address: Option<SocketAddr>) -> Result<Option<BoundPort>, ListenError> {
     match address {
         Some(address) => listener::bind(what, control.bind_address(address)).await.map(Some),
         None => Ok(None),

@@ -35,11 +35,11 @@ pub(crate) use self::web::address_url;
 use crate::control::Control;
 use crate::http::Body;
 use crate::serve::admission::Admission;
-use crate::serve::listener::{Bound, Listener};
+use crate::serve::listener::{BoundPort, Listener};
 use crate::trace::otlp_receiver;
 
 /// Serves the console on a bound port.
-pub(crate) fn serve(bound: Bound, control: Arc<Control>) -> Listener {
+pub(crate) fn serve(bound: BoundPort, control: Arc<Control>) -> Listener {
     let admission = Admission::console(control.admission.timeouts());
     let config = control.config.load_full();
     let auth = AdminAuth::new(config.console.admin_token.clone(), bound.address);
@@ -50,7 +50,7 @@ pub(crate) fn serve(bound: Bound, control: Arc<Control>) -> Listener {
 }
 
 /// Receives spans of other processes by OTLP, on a separate port.
-pub(crate) fn serve_otlp(bound: Bound, control: &Control) -> Listener {
+pub(crate) fn serve_otlp(bound: BoundPort, control: &Control) -> Listener {
     let admission = Admission::console(control.admission.timeouts());
     let router = otlp_receiver(control.pipeline.store().clone());
     bound.serve(admission, |_| (), move |request, ()| Box::pin(respond(router.clone(), request)))

@@ -164,11 +164,11 @@ impl Control {
         self.catalog.replace(services.clone());
         let mut released = self.ports.commit(ports, &services, |bound, target| {
             let (idle_target, refusing_target) = (target.clone(), target.clone());
-            let admission = self.admission.stalling_for(move || idle_target.load().declared().limits.idle_timeout);
+            let admission = self.admission.with_pause_limit(move || idle_target.load().declared().limits.idle_timeout);
             let refused = Arc::new(RefusedHeads::new(self.pipeline.clone()));
             let refuse =
                 move |error: &HeadError, peer: &Arc<Peer>| refused.answer(&refusing_target.load(), error, peer);
-            bound.serve_all(admission, Peer::new, self.handler(target), refuse)
+            bound.serve_with_head_errors(admission, Peer::new, self.handler(target), refuse)
         });
         let limit = config.shutdown.drain;
         self.config.store(Arc::new(config));

@@ -11,7 +11,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use arc_swap::ArcSwap;
 
 use crate::config::{ServiceConfig, ServiceName};
-use crate::serve::listener::{Bound, Listener};
+use crate::serve::listener::{BoundPort, Listener};
 use crate::services::Service;
 
 /// The service that answers on a port. It can be replaced while connections are open.
@@ -35,7 +35,7 @@ pub(crate) struct PortPlan(BTreeMap<ServiceName, Socket>);
 
 enum Socket {
     /// Newly bound for this manifest.
-    New(Bound),
+    New(BoundPort),
     /// The socket that the named service has now.
     Existing(ServiceName),
 }
@@ -50,7 +50,7 @@ impl PortPlan {
     }
 
     /// Assigns a newly bound socket to a service.
-    pub fn assign(&mut self, service: &ServiceConfig, bound: Bound) {
+    pub fn assign(&mut self, service: &ServiceConfig, bound: BoundPort) {
         self.0.insert(service.name.clone(), Socket::New(bound));
     }
 }
@@ -73,7 +73,7 @@ impl Ports {
         &self,
         PortPlan(plan): PortPlan,
         services: &[Arc<Service>],
-        serve: impl Fn(Bound, Target) -> Listener,
+        serve: impl Fn(BoundPort, Target) -> Listener,
     ) -> BTreeMap<ServiceName, Listener> {
         let mut ports = self.lock();
         let mut before = std::mem::take(&mut *ports);

@@ -9,10 +9,10 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::connection::Timeouts;
 
-/// File descriptors that connections of services leave for other uses: the console, files, outbound connections.
-const DESCRIPTORS_KEPT: usize = 512;
+/// File descriptors that are reserved for the console, files and outbound connections.
+const RESERVED_DESCRIPTORS: usize = 512;
 /// The most open connections of the console.
-const CONSOLE_CONNECTIONS: usize = 128;
+const CONSOLE_CONNECTION_LIMIT: usize = 128;
 
 /// Added to the longest pause of bodies for the connection's stall timeout, so that a stalled body ends first and its
 /// request is recorded with the right outcome.
@@ -27,73 +27,80 @@ pub struct Admission {
     per_port: usize,
     /// The timeouts of the connections.
     timeouts: Timeouts,
-    /// Returns the longest pause of bodies, evaluated for each connection; `None` if `timeouts` suffices.
-    stall: Option<Arc<dyn Fn() -> Duration + Send + Sync>>,
+    /// Returns the longest pause of bodies. It is evaluated for each connection and replaces the stall timeout of
+    /// `timeouts`.
+    pause_limit: Option<Arc<dyn Fn() -> Duration + Send + Sync>>,
 }
 
-/// The connection permits of one port.
-pub(super) struct Places {
+/// The connection permits of one port. A connection needs a permit of its port and one of the permits that all ports
+/// share.
+pub(super) struct PortPermits {
     shared: Arc<Semaphore>,
-    own: Arc<Semaphore>,
-    count: usize,
+    per_port: Arc<Semaphore>,
+    /// The number of permits of the port.
+    limit: usize,
 }
 
 /// The permit of one connection, released when dropped.
-pub(super) struct Place {
-    _own: OwnedSemaphorePermit,
+pub(super) struct ConnectionPermit {
+    _per_port: OwnedSemaphorePermit,
     _shared: OwnedSemaphorePermit,
 }
 
 impl Admission {
-    /// For the services' ports: `per_port` connections each, but no port more than half of the process's file
-    /// descriptors.
+    /// The limits of the services' ports: `per_port` connections for each port, and at most half of the connections that
+    /// all ports may have.
     pub fn services(per_port: usize, descriptors: usize, timeouts: Timeouts) -> Admission {
-        let whole = descriptors.saturating_sub(DESCRIPTORS_KEPT).max(descriptors / 2).min(Semaphore::MAX_PERMITS);
+        let total = descriptors.saturating_sub(RESERVED_DESCRIPTORS).max(descriptors / 2).min(Semaphore::MAX_PERMITS);
         Admission {
-            shared: Arc::new(Semaphore::new(whole)),
-            per_port: per_port.min(whole.div_ceil(2)).max(1),
+            shared: Arc::new(Semaphore::new(total)),
+            per_port: per_port.min(total.div_ceil(2)).max(1),
             timeouts,
-            stall: None,
+            pause_limit: None,
         }
     }
 
-    /// The same for a service whose bodies may pause for as long as `stall` returns when a connection is accepted.
-    pub fn stalling_for(&self, stall: impl Fn() -> Duration + Send + Sync + 'static) -> Admission {
-        Admission { stall: Some(Arc::new(stall)), ..self.clone() }
+    /// The same limits with a pause limit for bodies. `pause_limit` is called when a connection is accepted.
+    pub fn with_pause_limit(&self, pause_limit: impl Fn() -> Duration + Send + Sync + 'static) -> Admission {
+        Admission { pause_limit: Some(Arc::new(pause_limit)), ..self.clone() }
     }
 
-    /// For the console.
+    /// The limits of the console.
     pub fn console(timeouts: Timeouts) -> Admission {
-        let shared = Arc::new(Semaphore::new(CONSOLE_CONNECTIONS));
-        Admission { shared, per_port: CONSOLE_CONNECTIONS, timeouts, stall: None }
+        let shared = Arc::new(Semaphore::new(CONSOLE_CONNECTION_LIMIT));
+        Admission { shared, per_port: CONSOLE_CONNECTION_LIMIT, timeouts, pause_limit: None }
     }
 
     /// The timeouts of a connection that is accepted now.
     pub fn timeouts(&self) -> Timeouts {
-        match &self.stall {
-            Some(stall) => Timeouts { stall: stall().saturating_add(STALL_GRACE), ..self.timeouts },
+        match &self.pause_limit {
+            Some(pause_limit) => Timeouts { stall: pause_limit().saturating_add(STALL_GRACE), ..self.timeouts },
             None => self.timeouts,
         }
     }
 
     /// The permits of a port.
-    pub(super) fn port(&self) -> Places {
-        Places { shared: self.shared.clone(), own: Arc::new(Semaphore::new(self.per_port)), count: self.per_port }
+    pub(super) fn port_permits(&self) -> PortPermits {
+        PortPermits {
+            shared: self.shared.clone(),
+            per_port: Arc::new(Semaphore::new(self.per_port)),
+            limit: self.per_port,
+        }
     }
 }
 
-impl Places {
-    /// Waits for a permit.
-    pub async fn take(&self) -> Option<Place> {
-        let own = self.own.clone().acquire_owned().await.ok()?;
+impl PortPermits {
+    /// Waits until a connection is permitted.
+    pub async fn acquire(&self) -> Option<ConnectionPermit> {
+        let per_port = self.per_port.clone().acquire_owned().await.ok()?;
         let shared = self.shared.clone().acquire_owned().await.ok()?;
-        Some(Place { _own: own, _shared: shared })
+        Some(ConnectionPermit { _per_port: per_port, _shared: shared })
     }
 
     /// Waits until all permits are released.
-    pub async fn all_free(&self) {
-        let count = u32::try_from(self.count).unwrap_or(u32::MAX);
-        drop(self.own.acquire_many(count).await);
+    pub async fn all_released(&self) {
+        let limit = u32::try_from(self.limit).unwrap_or(u32::MAX);
+        drop(self.per_port.acquire_many(limit).await);
     }
 }
 
@@ -119,13 +126,13 @@ mod tests {
         Timeouts { head: second, keep_alive: second, stall: second }
     }
 
-    fn takes(places: &Places) -> bool {
+    fn acquires(permits: &PortPermits) -> bool {
         // An available permit is acquired at the first poll.
         let waker = std::task::Waker::noop();
-        let taken = std::pin::pin!(places.take()).poll(&mut std::task::Context::from_waker(waker));
+        let taken = std::pin::pin!(permits.acquire()).poll(&mut std::task::Context::from_waker(waker));
         match taken {
-            std::task::Poll::Ready(place) => {
-                std::mem::forget(place);
+            std::task::Poll::Ready(permit) => {
+                std::mem::forget(permit);
                 true
             }
             std::task::Poll::Pending => false,
@@ -133,44 +140,44 @@ mod tests {
     }
 
     #[test]
-    fn a_flooded_port_leaves_places_to_others() {
+    fn a_flooded_port_leaves_connection_permits_to_other_ports() {
         let admission = Admission::services(1_000_000, 1_024, timeouts());
-        let (flooded, other) = (admission.port(), admission.port());
+        let (flooded, other) = (admission.port_permits(), admission.port_permits());
         let mut taken = 0;
-        while takes(&flooded) {
+        while acquires(&flooded) {
             taken += 1;
         }
         assert_eq!(taken, 256);
-        assert!(takes(&other));
-        assert!(takes(&Admission::console(timeouts()).port()));
+        assert!(acquires(&other));
+        assert!(acquires(&Admission::console(timeouts()).port_permits()));
     }
 
     #[test]
-    fn the_longest_pause_is_the_one_of_the_moment_of_the_accept() {
+    fn the_pause_limit_is_read_when_a_connection_is_accepted() {
         let seconds = Arc::new(std::sync::atomic::AtomicU64::new(1));
         let asked = seconds.clone();
         let pause = move || Duration::from_secs(asked.load(std::sync::atomic::Ordering::Relaxed));
-        let admission = Admission::services(10, 1_024, timeouts()).stalling_for(pause);
+        let admission = Admission::services(10, 1_024, timeouts()).with_pause_limit(pause);
         assert_eq!(admission.timeouts().stall, Duration::from_secs(2));
         seconds.store(7, std::sync::atomic::Ordering::Relaxed);
         assert_eq!(admission.timeouts().stall, Duration::from_secs(8));
     }
 
     #[test]
-    fn ports_together_leave_descriptors_to_all_else() {
+    fn all_ports_together_leave_the_reserved_descriptors_free() {
         let admission = Admission::services(10_000, 4_096, timeouts());
-        let taken = std::iter::repeat_with(|| admission.port()).take(3).map(|port| {
+        let taken = std::iter::repeat_with(|| admission.port_permits()).take(3).map(|permits| {
             let mut taken = 0;
-            while takes(&port) {
+            while acquires(&permits) {
                 taken += 1;
             }
             taken
         });
-        assert_eq!(taken.sum::<usize>(), 4_096 - DESCRIPTORS_KEPT);
+        assert_eq!(taken.sum::<usize>(), 4_096 - RESERVED_DESCRIPTORS);
     }
 
     #[test]
-    fn the_limit_of_descriptors_is_raised_to_the_hard_one() {
+    fn the_descriptor_limit_is_raised_to_the_hard_limit() {
         let raised = raise_descriptor_limit();
         let hard = getrlimit(Resource::Nofile).maximum.map_or(usize::MAX, |limit| limit as usize);
         assert_eq!(raised, hard);

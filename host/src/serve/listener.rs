@@ -16,25 +16,25 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
-use super::admission::{Admission, Place, Places};
-use super::connection::{Orders, Protocols};
+use super::admission::{Admission, ConnectionPermit, PortPermits};
+use super::connection::{Protocols, ShutdownSignals};
 use crate::http::Body;
 use crate::http::bare::bare;
 use crate::http::head::HeadError;
 
 /// How long cancelled connections may take to close.
-const CUT_LIMIT: Duration = Duration::from_secs(1);
-/// The wait after an accept that failed because no file descriptors were left.
-const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+const CANCEL_TIMEOUT: Duration = Duration::from_secs(1);
+/// The delay before the next accept after one that failed, for example because the process has no free file descriptor.
+const ACCEPT_RETRY_DELAY: Duration = Duration::from_millis(50);
 /// How often failed accepts are logged.
-const COMPLAINTS: Duration = Duration::from_secs(10);
+const ACCEPT_ERROR_LOG_INTERVAL: Duration = Duration::from_secs(10);
 
 /// Why a port could not be bound.
 #[derive(Debug, Error)]
-#[error("{who} cannot listen on {address}: {reason}. Is another host running? Set another `listen` in the manifest")]
+#[error("{owner} cannot listen on {address}: {reason}. Is another host running? Set another `listen` in the manifest")]
 pub struct ListenError {
-    /// The service or the console.
-    pub who: String,
+    /// The service or the console that the port is for.
+    pub owner: String,
     /// The requested address.
     pub address: SocketAddr,
     /// The error of the operating system.
@@ -42,7 +42,7 @@ pub struct ListenError {
 }
 
 /// A bound port that is not served yet.
-pub struct Bound {
+pub struct BoundPort {
     listener: TcpListener,
     /// The address, with the port that the operating system chose for port 0.
     pub address: SocketAddr,
@@ -52,50 +52,53 @@ pub struct Bound {
 pub struct Listener {
     /// The address that it listens on.
     pub address: SocketAddr,
+    /// Tells the connections to drain.
     drain: watch::Sender<bool>,
+    /// Tells the connections to close at once.
+    cancel: watch::Sender<bool>,
     task: JoinHandle<()>,
-    places: Arc<Places>,
-    cut: watch::Sender<bool>,
+    permits: Arc<PortPermits>,
 }
 
-/// Binds `address` for `who`.
-pub async fn bind(who: &str, address: SocketAddr) -> Result<Bound, ListenError> {
-    let fail = |reason| ListenError { who: who.to_owned(), address, reason };
+/// Binds `address` for `owner`.
+pub async fn bind(owner: &str, address: SocketAddr) -> Result<BoundPort, ListenError> {
+    let fail = |reason| ListenError { owner: owner.to_owned(), address, reason };
     let listener = TcpListener::bind(address).await.map_err(fail)?;
     let address = listener.local_addr().map_err(fail)?;
-    Ok(Bound { listener, address })
+    Ok(BoundPort { listener, address })
 }
 
-impl Bound {
-    /// Answers every request with `handler` until the listener is drained. `connected` converts the client's address
-    /// into a value that lives as long as the connection and is passed to the handler.
-    pub fn serve<C, H>(self, admission: Admission, connected: fn(SocketAddr) -> C, handler: H) -> Listener
+impl BoundPort {
+    /// Answers every request with `handler` until the listener is drained. `connection_context` creates a value from the
+    /// client's address. The value lives as long as the connection, and every call of the handler receives it.
+    pub fn serve<C, H>(self, admission: Admission, connection_context: fn(SocketAddr) -> C, handler: H) -> Listener
     where
         C: Send + Sync + 'static,
         H: Fn(Request<Incoming>, &C) -> BoxFuture<'static, Response<Body>> + Clone + Send + Sync + Unpin + 'static,
     {
-        self.serve_all(admission, connected, handler, |error, _| bare(error.answer()))
+        self.serve_with_head_errors(admission, connection_context, handler, |error, _| bare(error.answer()))
     }
 
-    /// The same, with `refuse` for responses to unreadable request heads, as HTTP/1.1 bytes.
-    pub fn serve_all<C, H, R>(
+    /// The same as [`BoundPort::serve`]. `reject_head` returns the responses to request heads that cannot be read, as
+    /// HTTP/1.1 bytes.
+    pub fn serve_with_head_errors<C, H, R>(
         self,
         admission: Admission,
-        connected: fn(SocketAddr) -> C,
+        connection_context: fn(SocketAddr) -> C,
         handler: H,
-        refuse: R,
+        reject_head: R,
     ) -> Listener
     where
         C: Send + Sync + 'static,
         H: Fn(Request<Incoming>, &C) -> BoxFuture<'static, Response<Body>> + Clone + Send + Sync + Unpin + 'static,
         R: Fn(&HeadError, &C) -> Vec<u8> + Clone + Send + Sync + 'static,
     {
-        let ((drain, draining), (cut, cutting)) = (watch::channel(false), watch::channel(false));
-        let places = Arc::new(admission.port());
-        let acceptor = Acceptor { listener: self.listener, places: places.clone(), complained: None };
-        let orders = Orders { draining, cutting };
-        let task = tokio::spawn(acceptor.run(admission, connected, (handler, refuse), orders));
-        Listener { address: self.address, drain, task, places, cut }
+        let ((drain, draining), (cancel, cancelling)) = (watch::channel(false), watch::channel(false));
+        let permits = Arc::new(admission.port_permits());
+        let acceptor = Acceptor { listener: self.listener, permits: permits.clone(), last_logged: None };
+        let signals = ShutdownSignals { draining, cancelling };
+        let task = tokio::spawn(acceptor.run(admission, connection_context, (handler, reject_head), signals));
+        Listener { address: self.address, drain, cancel, task, permits }
     }
 }
 
@@ -104,26 +107,26 @@ impl Listener {
     /// connections are closed and their requests cancelled. Returns whether all connections had ended by themselves.
     pub async fn drain(mut self, until: impl Future<Output = ()>) -> bool {
         self.drain.send_replace(true);
-        let ended = tokio::select! {
+        let is_drained = tokio::select! {
             _ = &mut self.task => true,
             () = until => false,
         };
-        if !ended {
+        if !is_drained {
             self.task.abort();
-            self.cut.send_replace(true);
+            self.cancel.send_replace(true);
             // A guest that is computing is stopped when it next yields.
-            let _ = tokio::time::timeout(CUT_LIMIT, self.places.all_free()).await;
+            let _ = tokio::time::timeout(CANCEL_TIMEOUT, self.permits.all_released()).await;
         }
-        ended
+        is_drained
     }
 }
 
 /// Accepts the connections of one port.
 struct Acceptor {
     listener: TcpListener,
-    places: Arc<Places>,
+    permits: Arc<PortPermits>,
     /// When a failed accept was last logged.
-    complained: Option<Instant>,
+    last_logged: Option<Instant>,
 }
 
 impl Acceptor {
@@ -131,48 +134,49 @@ impl Acceptor {
     async fn run<C, H, R>(
         mut self,
         admission: Admission,
-        connected: fn(SocketAddr) -> C,
-        answers: (H, R),
-        orders: Orders,
+        connection_context: fn(SocketAddr) -> C,
+        handlers: (H, R),
+        signals: ShutdownSignals,
     ) where
         C: Send + Sync + 'static,
         R: Fn(&HeadError, &C) -> Vec<u8> + Clone + Send + Sync + 'static,
         H: Fn(Request<Incoming>, &C) -> BoxFuture<'static, Response<Body>> + Clone + Send + Sync + Unpin + 'static,
     {
         let protocols = Arc::new(Protocols::new());
-        let mut draining = orders.draining.clone();
+        let mut draining = signals.draining.clone();
         loop {
             let accepted = tokio::select! {
                 biased;
                 _ = draining.wait_for(|draining| *draining) => break,
                 accepted = self.next() => accepted,
             };
-            let Some((stream, peer, place)) = accepted else { continue };
-            let (protocols, answers, orders) = (protocols.clone(), answers.clone(), orders.clone());
+            let Some((stream, peer, permit)) = accepted else { continue };
+            let (protocols, handlers, signals) = (protocols.clone(), handlers.clone(), signals.clone());
             let timeouts = admission.timeouts();
             tokio::spawn(async move {
-                protocols.serve(stream, timeouts, orders, answers, connected(peer)).await;
-                drop(place);
+                protocols.serve(stream, timeouts, signals, handlers, connection_context(peer)).await;
+                drop(permit);
             });
         }
         drop(self.listener);
-        self.places.all_free().await;
+        self.permits.all_released().await;
     }
 
-    async fn next(&mut self) -> Option<(TcpStream, SocketAddr, Place)> {
-        let place = self.places.take().await?;
+    /// Waits for a permit and a connection. Returns `None` if the accept failed.
+    async fn next(&mut self) -> Option<(TcpStream, SocketAddr, ConnectionPermit)> {
+        let permit = self.permits.acquire().await?;
         match self.listener.accept().await {
             Ok((stream, peer)) => {
-                // Responses are written whole, so Nagle's algorithm would only delay them.
+                // A response is written with one call, so Nagle's algorithm would only delay it.
                 stream.set_nodelay(true).ok();
-                Some((stream, peer, place))
+                Some((stream, peer, permit))
             }
             Err(error) => {
-                if self.complained.is_none_or(|last| last.elapsed() > COMPLAINTS) {
-                    self.complained = Some(Instant::now());
+                if self.last_logged.is_none_or(|last| last.elapsed() > ACCEPT_ERROR_LOG_INTERVAL) {
+                    self.last_logged = Some(Instant::now());
                     tracing::warn!(%error, "connections cannot be accepted");
                 }
-                tokio::time::sleep(ACCEPT_PAUSE).await;
+                tokio::time::sleep(ACCEPT_RETRY_DELAY).await;
                 None
             }
         }
@@ -208,7 +212,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_request_that_outlasts_the_drain_is_given_up() {
+    async fn a_request_that_exceeds_the_drain_limit_is_cancelled() {
         for over_http2 in [false, true] {
             let (begins, mut begun) = mpsc::unbounded_channel();
             let bound = bind("a test", SocketAddr::from(([127, 0, 0, 1], 0))).await.unwrap();
@@ -222,7 +226,7 @@ mod tests {
             let listener = bound.serve(admission(10), |_| (), move |_, ()| endless(begins.clone()).boxed());
             let asked = tokio::spawn(ask(listener.address, over_http2));
             begun.recv().await.unwrap();
-            assert!(!listener.drain(passes(Duration::from_millis(50))).await);
+            assert!(!listener.drain(elapsed(Duration::from_millis(50))).await);
             let gone = tokio::time::timeout(Duration::from_secs(10), begun.recv()).await;
             assert_eq!(gone, Ok(None), "the request is still being served");
             assert!(asked.await.unwrap().is_err());
@@ -247,46 +251,49 @@ mod tests {
         )
     }
 
-    /// Time that a connection is to outlast, or not to.
-    fn passes(time: Duration) -> impl Future<Output = ()> {
+    /// Resolves after `time`.
+    fn elapsed(time: Duration) -> impl Future<Output = ()> {
         tokio::time::sleep_until(tokio::time::Instant::now() + time)
     }
 
     async fn within<T>(limit: Duration, future: impl Future<Output = T>) -> T {
-        tokio::time::timeout(limit, future).await.expect("a hang")
+        tokio::time::timeout(limit, future).await.expect("the future did not resolve in time")
     }
 
-    /// What a client receives that sends only this.
+    /// Sends `bytes` over a new connection and returns what the server sends until it closes the connection.
     async fn sent(address: SocketAddr, bytes: &[u8]) -> String {
         let mut stream = TcpStream::connect(address).await.unwrap();
         stream.write_all(bytes).await.unwrap();
-        let mut came = Vec::new();
-        let read = within(Duration::from_secs(10), stream.read_to_end(&mut came)).await;
+        let mut received = Vec::new();
+        let read = within(Duration::from_secs(10), stream.read_to_end(&mut received)).await;
         // A connection reset counts as the end.
         let _ = read;
-        String::from_utf8_lossy(&came).into_owned()
+        String::from_utf8_lossy(&received).into_owned()
     }
 
     #[tokio::test]
-    async fn a_client_that_does_not_send_a_whole_first_head_is_left() {
+    async fn a_connection_without_a_complete_first_head_is_closed_after_the_head_timeout() {
         let listener = serving(100).await;
         let began = Instant::now();
         let starts = ["", "P", "PRI", "PRI * HTTP/2.0", "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"];
         let starts = starts.map(str::as_bytes).into_iter().chain([&b"\x16\x03\x01"[..], b"\r\n"]);
         for start in starts {
-            let came = sent(listener.address, start).await;
-            assert!(!came.contains("here"), "{start:?}: {came}");
+            let received = sent(listener.address, start).await;
+            assert!(!received.contains("here"), "{start:?}: {received}");
         }
         for start in ["G", "GET / HT", "GET / HTTP/1.1\r\nhost: a\r\n", "PRI * HTTP/2.1"] {
-            let came = sent(listener.address, start.as_bytes()).await;
-            assert!(came.starts_with("HTTP/1.1 408 ") || came.starts_with("HTTP/1.1 400 "), "{start}: {came}");
+            let received = sent(listener.address, start.as_bytes()).await;
+            assert!(
+                received.starts_with("HTTP/1.1 408 ") || received.starts_with("HTTP/1.1 400 "),
+                "{start}: {received}"
+            );
         }
         assert!(began.elapsed() < Duration::from_secs(8), "{:?}", began.elapsed());
-        assert!(listener.drain(passes(Duration::from_secs(5))).await, "every connection has ended");
+        assert!(listener.drain(elapsed(Duration::from_secs(5))).await, "every connection has ended");
     }
 
     #[tokio::test]
-    async fn a_connection_is_kept_for_longer_than_a_head_may_take() {
+    async fn an_http_1_connection_is_kept_alive_for_longer_than_the_head_timeout() {
         let listener = serving(100).await;
         let mut stream = TcpStream::connect(listener.address).await.unwrap();
         let mut answer = [0; 512];
@@ -294,19 +301,19 @@ mod tests {
             stream.write_all(b"GET / HTTP/1.1\r\nhost: a\r\n\r\n").await.unwrap();
             let count = within(Duration::from_secs(5), stream.read(&mut answer)).await.unwrap();
             assert!(String::from_utf8_lossy(&answer[..count]).ends_with("here"));
-            passes(Duration::from_millis(600)).await;
+            elapsed(Duration::from_millis(600)).await;
         }
         let began = Instant::now();
         assert_eq!(
             within(Duration::from_secs(10), stream.read(&mut answer)).await.unwrap(),
             0,
-            "it ends after a while"
+            "the keep-alive timeout closes the connection"
         );
         assert!(began.elapsed() > Duration::from_secs(1), "{:?}", began.elapsed());
     }
 
     #[tokio::test]
-    async fn an_http_2_client_is_kept_as_long() {
+    async fn an_http_2_connection_is_kept_alive_for_longer_than_the_head_timeout() {
         let listener = serving(100).await;
         let stream = TokioIo::new(TcpStream::connect(listener.address).await.unwrap());
         let (mut sender, connection) = http2::handshake(TokioExecutor::new(), stream).await.unwrap();
@@ -314,34 +321,34 @@ mod tests {
         for _ in 0..2 {
             let request = Request::get(format!("http://{}/", listener.address)).body(Empty::<Bytes>::new()).unwrap();
             assert_eq!(sender.send_request(request).await.unwrap().status(), 200);
-            passes(Duration::from_millis(600)).await;
+            elapsed(Duration::from_millis(600)).await;
         }
         within(Duration::from_secs(10), ended).await.unwrap().unwrap();
     }
 
     #[tokio::test]
-    async fn silent_clients_of_either_protocol_do_not_hold_up_the_end() {
+    async fn idle_connections_of_either_protocol_do_not_delay_the_drain() {
         let listener = serving(100).await;
         let mut silent = TcpStream::connect(listener.address).await.unwrap();
         silent.write_all(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0").await.unwrap();
         let mut idle = TcpStream::connect(listener.address).await.unwrap();
         idle.write_all(b"GET / HTTP/1.1\r\nhost: a\r\n\r\n").await.unwrap();
         assert!(within(Duration::from_secs(5), idle.read(&mut [0; 512])).await.unwrap() > 0);
-        assert!(within(Duration::from_secs(5), listener.drain(passes(Duration::from_secs(10)))).await);
+        assert!(within(Duration::from_secs(5), listener.drain(elapsed(Duration::from_secs(10)))).await);
     }
 
     #[tokio::test]
-    async fn clients_wait_for_a_place_and_get_it() {
+    async fn a_client_over_the_connection_limit_waits_for_a_permit() {
         let listener = serving(2).await;
         let silent =
             [TcpStream::connect(listener.address).await.unwrap(), TcpStream::connect(listener.address).await.unwrap()];
-        let came = sent(listener.address, b"GET / HTTP/1.1\r\nhost: a\r\nconnection: close\r\n\r\n").await;
-        assert!(came.ends_with("here"), "{came}");
+        let received = sent(listener.address, b"GET / HTTP/1.1\r\nhost: a\r\nconnection: close\r\n\r\n").await;
+        assert!(received.ends_with("here"), "{received}");
         drop(silent);
     }
 
     #[tokio::test]
-    async fn a_client_that_reads_nothing_is_left() {
+    async fn a_client_that_reads_nothing_is_disconnected() {
         let bound = bind("a test", SocketAddr::from(([127, 0, 0, 1], 0))).await.unwrap();
         let large = Bytes::from(vec![b'x'; 64 << 20]);
         let listener = bound.serve(
@@ -352,14 +359,14 @@ mod tests {
         let mut stream = TcpStream::connect(listener.address).await.unwrap();
         stream.write_all(b"GET / HTTP/1.1\r\nhost: a\r\n\r\n").await.unwrap();
         stream.readable().await.unwrap();
-        passes(Duration::from_millis(2_500)).await;
-        let mut came = Vec::new();
-        let _ = within(Duration::from_secs(10), stream.read_to_end(&mut came)).await;
-        assert!(came.len() < 64 << 20, "{} bytes", came.len());
+        elapsed(Duration::from_millis(2_500)).await;
+        let mut received = Vec::new();
+        let _ = within(Duration::from_secs(10), stream.read_to_end(&mut received)).await;
+        assert!(received.len() < 64 << 20, "{} bytes", received.len());
     }
 
     #[tokio::test]
-    async fn a_head_that_is_too_long_is_refused_for_what_is_too_long() {
+    async fn a_head_over_a_limit_is_rejected_with_the_status_for_that_limit() {
         let bound = bind("a test", SocketAddr::from(([127, 0, 0, 1], 0))).await.unwrap();
         let check = |request: Request<Incoming>| async {
             let mut response = Response::new(Body::empty());
@@ -369,13 +376,13 @@ mod tests {
         let listener = bound.serve(admission(100), |_| (), move |request, ()| check(request).boxed());
         for (length, expected) in [(20_000, "414"), (60_000, "414"), (300_000, "414")] {
             let head = format!("GET /{} HTTP/1.1\r\nhost: a\r\n\r\n", "p".repeat(length));
-            let came = sent(listener.address, head.as_bytes()).await;
-            assert!(came.starts_with(&format!("HTTP/1.1 {expected} ")), "{length}: {came}");
+            let received = sent(listener.address, head.as_bytes()).await;
+            assert!(received.starts_with(&format!("HTTP/1.1 {expected} ")), "{length}: {received}");
         }
         for length in [90_000, 300_000] {
             let head = format!("GET / HTTP/1.1\r\nhost: a\r\nx-long: {}\r\n\r\n", "f".repeat(length));
-            let came = sent(listener.address, head.as_bytes()).await;
-            assert!(came.starts_with("HTTP/1.1 431 "), "{length}: {came}");
+            let received = sent(listener.address, head.as_bytes()).await;
+            assert!(received.starts_with("HTTP/1.1 431 "), "{length}: {received}");
         }
     }
 }

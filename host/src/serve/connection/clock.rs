@@ -1,38 +1,38 @@
 //! The timeouts of a connection.
 //!
 //! A connection without a request in flight has a deadline: for the head of its first request, for the rest of a
-//! partial head, or for the next request (keep-alive). A peer that reads nothing of what is written to it always has a
-//! deadline. While requests are in flight, their own limits apply. A timer is not reset per request: when it fires, the
-//! deadline is computed again.
+//! partial head, or for the next request (keep-alive). A connection whose writes are blocked always has a deadline. While
+//! requests are in flight, their own limits apply. The timer is not reset for each request: when it fires, the deadline
+//! is computed again.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use tokio::time::Instant;
 
-/// How long a connection without requests in flight may take to close after it was told to.
-const FAREWELL: Duration = Duration::from_secs(2);
+/// How long a connection without requests in flight may take to close after a graceful shutdown has started.
+const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// The time limits of a connection.
+/// The timeouts of a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Timeouts {
     /// The longest time for a request head, and the longest wait for the first one.
     pub head: Duration,
     /// The longest wait for the next request.
     pub keep_alive: Duration,
-    /// The longest time that a peer may read nothing of what is written to it.
+    /// The longest time that writes may be blocked because the peer reads nothing.
     pub stall: Duration,
 }
 
-/// Why a connection is closed by the host.
+/// The timeout that has expired.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Overdue {
+pub(super) enum Expired {
     /// A request head did not arrive in time.
     Head,
-    /// No further request arrived.
+    /// The next request did not arrive in time.
     KeepAlive,
-    /// The peer reads nothing, or does not close although it was told to.
-    Peer,
+    /// The peer reads nothing, or does not close the connection during a graceful shutdown.
+    Unresponsive,
 }
 
 /// The timeouts of one connection, and its state.
@@ -45,17 +45,19 @@ struct State {
     phase: Phase,
     in_flight: usize,
     /// The number of requests so far.
-    begun: u64,
-    multiplexed: bool,
-    stalled: Option<Instant>,
-    retiring: Option<Instant>,
+    requests: u64,
+    is_http2: bool,
+    /// Since when writes are blocked.
+    blocked_since: Option<Instant>,
+    /// When the graceful shutdown started.
+    closing_since: Option<Instant>,
 }
 
 /// What a connection is waiting for.
 #[derive(Clone, Copy)]
 enum Phase {
-    /// The head of its first request, since the accept.
-    First(Instant),
+    /// The head of the first request, since the accept.
+    FirstHead(Instant),
     /// The next request, since the end of the last one.
     Idle(Instant),
     /// The rest of a partial head, since its first byte.
@@ -64,7 +66,7 @@ enum Phase {
     Busy,
 }
 
-/// A request in flight: it ends when dropped.
+/// A request in flight. It ends when this value is dropped.
 pub(super) struct InFlight(Arc<Clock>);
 
 impl Drop for InFlight {
@@ -78,89 +80,93 @@ impl Drop for InFlight {
 }
 
 impl Clock {
-    /// The clock of a connection that was accepted just now.
+    /// The clock of a connection that has just been accepted.
     pub fn start(timeouts: Timeouts) -> Arc<Clock> {
-        let phase = Phase::First(Instant::now());
-        let state = State { phase, in_flight: 0, begun: 0, multiplexed: false, stalled: None, retiring: None };
+        let phase = Phase::FirstHead(Instant::now());
+        let state =
+            State { phase, in_flight: 0, requests: 0, is_http2: false, blocked_since: None, closing_since: None };
         Arc::new(Clock { timeouts, state: Mutex::new(state) })
     }
 
-    /// The peer uses HTTP/2, in which bytes are not necessarily part of a head.
-    pub fn multiplexes(&self) {
-        self.lock().multiplexed = true;
+    /// Records that the peer uses HTTP/2. Its bytes are not necessarily part of a head.
+    pub fn set_http2(&self) {
+        self.lock().is_http2 = true;
     }
 
-    /// A complete request head has arrived.
-    pub fn begin(self: &Arc<Self>) -> InFlight {
+    /// Records that a complete request head has arrived.
+    pub fn start_request(self: &Arc<Self>) -> InFlight {
         let mut state = self.lock();
         state.in_flight += 1;
-        state.begun += 1;
+        state.requests += 1;
         state.phase = Phase::Busy;
         drop(state);
         InFlight(self.clone())
     }
 
-    /// Bytes have arrived. If they are part of a head, returns how many requests preceded it.
-    pub fn received(&self) -> Option<u64> {
+    /// Records that bytes have arrived. If they are part of a head, returns how many requests preceded it.
+    pub fn bytes_received(&self) -> Option<u64> {
         let mut state = self.lock();
         match state.phase {
-            _ if state.multiplexed => return None,
+            _ if state.is_http2 => return None,
             Phase::Busy => return None,
             Phase::Idle(_) => state.phase = Phase::Head(Instant::now()),
-            Phase::First(_) | Phase::Head(_) => {}
+            Phase::FirstHead(_) | Phase::Head(_) => {}
         }
-        Some(state.begun)
+        Some(state.requests)
     }
 
-    /// How many requests preceded the head that is awaited, if one is.
-    pub fn awaited(&self) -> Option<u64> {
+    /// How many requests preceded the head that the connection waits for, if it waits for one.
+    pub fn awaited_head(&self) -> Option<u64> {
         let state = self.lock();
         match state.phase {
             Phase::Busy => None,
-            Phase::First(_) | Phase::Idle(_) | Phase::Head(_) => Some(state.begun),
+            Phase::FirstHead(_) | Phase::Idle(_) | Phase::Head(_) => Some(state.requests),
         }
     }
 
-    /// Writes to the peer are blocked, or no longer blocked.
-    pub fn stalled(&self, stalled: bool) {
+    /// Records whether writes to the peer are blocked.
+    pub fn set_write_blocked(&self, is_blocked: bool) {
         let mut state = self.lock();
-        state.stalled = stalled.then(Instant::now);
+        state.blocked_since = is_blocked.then(Instant::now);
     }
 
-    /// The connection was told to close.
-    pub fn retire(&self) {
+    /// Records that the connection's graceful shutdown has started.
+    pub fn start_shutdown(&self) {
         let mut state = self.lock();
-        state.retiring.get_or_insert_with(Instant::now);
+        state.closing_since.get_or_insert_with(Instant::now);
     }
 
-    /// Waits until the connection must be closed.
-    pub async fn overdue(&self) -> Overdue {
+    /// Waits until a timeout expires.
+    pub async fn expired(&self) -> Expired {
         loop {
-            // An earlier deadline can be set meanwhile, but it is at least the shortest timeout away.
-            let next = match self.look(Instant::now()) {
+            // A deadline that is set during the sleep is at least the shortest timeout away.
+            let next = match self.next_deadline(Instant::now()) {
                 Ok(next) => next,
-                Err(overdue) => return overdue,
+                Err(expired) => return expired,
             };
             let Timeouts { head, stall, .. } = self.timeouts;
-            let latest = Instant::now() + head.min(stall).min(FAREWELL);
+            let latest = Instant::now() + head.min(stall).min(CLOSE_TIMEOUT);
             tokio::time::sleep_until(next.map_or(latest, |next| next.min(latest))).await;
         }
     }
 
-    fn look(&self, now: Instant) -> Result<Option<Instant>, Overdue> {
+    /// The next deadline, if there is one. Fails with the timeout that has expired at `now`.
+    fn next_deadline(&self, now: Instant) -> Result<Option<Instant>, Expired> {
         let state = self.lock();
         let Timeouts { head, keep_alive, stall } = self.timeouts;
-        let waits = match (state.phase, state.retiring) {
+        let waiting = match (state.phase, state.closing_since) {
             (Phase::Busy, _) => None,
-            (Phase::Head(since), _) => Some((since + head, Overdue::Head)),
-            (Phase::First(since), None) => Some((since + head, Overdue::Head)),
-            (Phase::Idle(since), None) => Some((since + keep_alive, Overdue::KeepAlive)),
-            (Phase::First(since) | Phase::Idle(since), Some(told)) => Some((since.max(told) + FAREWELL, Overdue::Peer)),
+            (Phase::Head(since), _) => Some((since + head, Expired::Head)),
+            (Phase::FirstHead(since), None) => Some((since + head, Expired::Head)),
+            (Phase::Idle(since), None) => Some((since + keep_alive, Expired::KeepAlive)),
+            (Phase::FirstHead(since) | Phase::Idle(since), Some(closing)) => {
+                Some((since.max(closing) + CLOSE_TIMEOUT, Expired::Unresponsive))
+            }
         };
-        let stalls = state.stalled.map(|since| (since + stall, Overdue::Peer));
-        let due = waits.into_iter().chain(stalls).min_by_key(|(due, _)| *due);
+        let blocked = state.blocked_since.map(|since| (since + stall, Expired::Unresponsive));
+        let due = waiting.into_iter().chain(blocked).min_by_key(|(due, _)| *due);
         match due {
-            Some((due, overdue)) if due <= now => Err(overdue),
+            Some((due, expired)) if due <= now => Err(expired),
             due => Ok(due.map(|(due, _)| due)),
         }
     }
@@ -178,83 +184,85 @@ mod tests {
     const TIMEOUTS: Timeouts =
         Timeouts { head: Duration::from_secs(10), keep_alive: Duration::from_secs(75), stall: Duration::from_secs(30) };
 
-    /// Why, and after how many seconds, a clock without events expires.
-    fn overdue(clock: &Clock) -> Option<(Overdue, u64)> {
+    /// The timeout that expires without further events, and after how many seconds.
+    fn expires(clock: &Clock) -> Option<(Expired, u64)> {
         let now = Instant::now();
-        (0..3600).find_map(|seconds| clock.look(now + Duration::from_secs(seconds)).err().map(|what| (what, seconds)))
+        (0..3600).find_map(|seconds| {
+            clock.next_deadline(now + Duration::from_secs(seconds)).err().map(|expired| (expired, seconds))
+        })
     }
 
     #[test]
-    fn the_first_head_has_its_time_whatever_arrives_of_it() {
+    fn the_timeout_of_the_first_head_starts_at_the_accept() {
         let clock = Clock::start(TIMEOUTS);
-        assert_eq!(overdue(&clock), Some((Overdue::Head, 10)));
-        assert_eq!(clock.received(), Some(0));
-        assert_eq!(overdue(&clock), Some((Overdue::Head, 10)));
+        assert_eq!(expires(&clock), Some((Expired::Head, 10)));
+        assert_eq!(clock.bytes_received(), Some(0));
+        assert_eq!(expires(&clock), Some((Expired::Head, 10)));
         let clock = Clock::start(TIMEOUTS);
-        clock.multiplexes();
-        assert_eq!(clock.received(), None);
-        assert_eq!(overdue(&clock), Some((Overdue::Head, 10)));
+        clock.set_http2();
+        assert_eq!(clock.bytes_received(), None);
+        assert_eq!(expires(&clock), Some((Expired::Head, 10)));
     }
 
     #[test]
-    fn a_connection_is_kept_alive_for_longer_than_a_head_may_take() {
+    fn the_keep_alive_timeout_applies_between_requests() {
         let clock = Clock::start(TIMEOUTS);
-        drop(clock.begin());
-        assert_eq!(overdue(&clock), Some((Overdue::KeepAlive, 75)));
-        drop(clock.begin());
-        assert_eq!(clock.received(), Some(2));
-        assert_eq!(overdue(&clock), Some((Overdue::Head, 10)));
+        drop(clock.start_request());
+        assert_eq!(expires(&clock), Some((Expired::KeepAlive, 75)));
+        drop(clock.start_request());
+        assert_eq!(clock.bytes_received(), Some(2));
+        assert_eq!(expires(&clock), Some((Expired::Head, 10)));
     }
 
     #[tokio::test]
-    async fn a_head_that_begins_while_the_clock_sleeps_is_overdue_in_time() {
+    async fn a_head_that_begins_during_the_keep_alive_wait_has_the_head_timeout() {
         let (head, hour) = (Duration::from_millis(200), Duration::from_secs(3600));
         let clock = Clock::start(Timeouts { head, keep_alive: hour, stall: hour });
-        drop(clock.begin());
+        drop(clock.start_request());
         let watched = clock.clone();
-        let watch = tokio::spawn(async move { watched.overdue().await });
+        let watch = tokio::spawn(async move { watched.expired().await });
         tokio::time::sleep_until(Instant::now() + head / 2).await;
-        clock.received();
-        let overdue = tokio::time::timeout(Duration::from_secs(30), watch).await;
-        assert_eq!(overdue.expect("it looks again in time").unwrap(), Overdue::Head);
+        clock.bytes_received();
+        let expired = tokio::time::timeout(Duration::from_secs(30), watch).await;
+        assert_eq!(expired.expect("the deadline is computed again in time").unwrap(), Expired::Head);
     }
 
     #[test]
-    fn what_arrives_over_http_2_between_requests_is_no_head() {
+    fn http_2_frames_between_requests_are_no_head() {
         let clock = Clock::start(TIMEOUTS);
-        clock.multiplexes();
-        let (first, second) = (clock.begin(), clock.begin());
+        clock.set_http2();
+        let (first, second) = (clock.start_request(), clock.start_request());
         drop(first);
-        assert_eq!(clock.awaited(), None, "one is still in flight");
+        assert_eq!(clock.awaited_head(), None, "one is still in flight");
         drop(second);
-        assert_eq!(clock.received(), None);
-        assert_eq!(overdue(&clock), Some((Overdue::KeepAlive, 75)));
+        assert_eq!(clock.bytes_received(), None);
+        assert_eq!(expires(&clock), Some((Expired::KeepAlive, 75)));
     }
 
     #[test]
-    fn requests_in_flight_have_no_deadline_but_a_peer_that_reads_nothing_has() {
+    fn requests_in_flight_have_no_deadline_unless_writes_are_blocked() {
         let clock = Clock::start(TIMEOUTS);
-        let _request = clock.begin();
-        assert_eq!(overdue(&clock), None);
-        clock.stalled(true);
-        assert_eq!(overdue(&clock), Some((Overdue::Peer, 30)));
-        clock.stalled(false);
-        assert_eq!(overdue(&clock), None);
+        let _request = clock.start_request();
+        assert_eq!(expires(&clock), None);
+        clock.set_write_blocked(true);
+        assert_eq!(expires(&clock), Some((Expired::Unresponsive, 30)));
+        clock.set_write_blocked(false);
+        assert_eq!(expires(&clock), None);
     }
 
     #[test]
-    fn a_connection_that_is_told_to_end_does_so_or_is_given_up() {
+    fn a_connection_that_does_not_close_after_a_graceful_shutdown_expires() {
         for requests in 0..2 {
             let clock = Clock::start(TIMEOUTS);
-            (0..requests).for_each(|_| drop(clock.begin()));
-            clock.retire();
-            assert_eq!(overdue(&clock), Some((Overdue::Peer, 2)));
+            (0..requests).for_each(|_| drop(clock.start_request()));
+            clock.start_shutdown();
+            assert_eq!(expires(&clock), Some((Expired::Unresponsive, 2)));
         }
         let clock = Clock::start(TIMEOUTS);
-        let request = clock.begin();
-        clock.retire();
-        assert_eq!(overdue(&clock), None);
+        let request = clock.start_request();
+        clock.start_shutdown();
+        assert_eq!(expires(&clock), None);
         drop(request);
-        assert_eq!(overdue(&clock), Some((Overdue::Peer, 2)));
+        assert_eq!(expires(&clock), Some((Expired::Unresponsive, 2)));
     }
 }

@@ -1,10 +1,11 @@
 //! One connection from accept to close: HTTP/1.1 or HTTP/2 without TLS (h2c), detected by its first bytes.
 //!
-//! A task owns the connection. It ends when the connection ends, when a timeout of the connection expires, or when the
-//! listener cancels it. On drain it lets requests in flight end and accepts no more.
+//! A task owns the connection. The task ends when the connection ends, when a timeout of the connection expires, or when
+//! the listener cancels it. On drain it shuts the connection down gracefully: requests in flight end, and no others are
+//! accepted.
 
-mod automatic;
 mod clock;
+mod hyper_response;
 mod requests;
 mod stream;
 
@@ -23,59 +24,62 @@ use tokio::net::TcpStream;
 use tokio::sync::watch;
 
 pub use self::clock::Timeouts;
-use self::clock::{Clock, Overdue};
-use self::requests::Requests;
+use self::clock::{Clock, Expired};
+use self::requests::RequestService;
 use self::stream::{Protocol, Stream};
 use crate::http::Body;
 use crate::http::head::{FIELDS_LIMIT, HeadError, TARGET_LIMIT};
 
 /// The most concurrent requests of one HTTP/2 connection.
-const STREAMS: u32 = 256;
+const MAX_CONCURRENT_STREAMS: u32 = 256;
 /// How often an HTTP/2 peer is pinged.
 const PING_INTERVAL: Duration = Duration::from_secs(30);
-/// How long a client may continue to send data that will not be read.
-const LINGER: Duration = Duration::from_secs(2);
+/// How long the last response and the close of a connection may take.
+const LINGER_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// The protocols with their settings, shared by all connections.
+/// The settings of both protocols, shared by all connections.
 pub(super) struct Protocols {
     http1: http1::Builder,
     http2: http2::Builder<TokioExecutor>,
 }
 
-/// What a listener tells its connections to do.
+/// The shutdown signals that a listener sends to its connections.
 #[derive(Clone)]
-pub(super) struct Orders {
-    /// Finish the requests in flight and accept no others.
+pub(super) struct ShutdownSignals {
+    /// True when connections must finish the requests in flight and accept no others.
     pub draining: watch::Receiver<bool>,
-    /// Close at once.
-    pub cutting: watch::Receiver<bool>,
+    /// True when connections must close at once.
+    pub cancelling: watch::Receiver<bool>,
 }
 
-/// Why a connection ends.
-enum Left {
-    /// It ended by itself, with or without an error.
+/// Why a connection has ended.
+enum EndReason {
+    /// The client or hyper ended it, with or without an error.
     Ended(hyper::Result<()>),
     /// A timeout expired.
-    Overdue(Overdue),
+    Expired(Expired),
     /// The listener cancelled it.
-    Cut,
+    Cancelled,
 }
 
-/// A connection of either protocol.
-trait Speaking {
+/// A hyper connection of either protocol.
+trait Connection {
+    /// Reads requests and writes responses until the connection has ended.
     fn poll(&mut self, context: &mut Context<'_>) -> Poll<hyper::Result<()>>;
-    fn retire(&mut self);
+
+    /// Lets requests in flight end and accepts no others.
+    fn start_shutdown(&mut self);
 }
 
 impl Protocols {
     pub fn new() -> Protocols {
         let (mut http1, mut http2) = (http1::Builder::new(), http2::Builder::new(TokioExecutor::new()));
-        // The connection's own timeout limits heads; hyper's would also end idle connections. The stream measures heads
-        // too; the buffer is larger than the limit, so that heads over the limit are rejected with a reason.
+        // The connection's clock limits the time for a head; hyper's timeout would also end idle connections. The stream
+        // limits the size of heads; hyper's buffer is larger, so that a head over the limit is rejected with a reason.
         http1.header_read_timeout(None).max_buf_size(2 * (FIELDS_LIMIT + TARGET_LIMIT));
         http2
             .timer(TokioTimer::new())
-            .max_concurrent_streams(STREAMS)
+            .max_concurrent_streams(MAX_CONCURRENT_STREAMS)
             .max_header_list_size((FIELDS_LIMIT + TARGET_LIMIT) as u32)
             .keep_alive_interval(PING_INTERVAL);
         Protocols { http1, http2 }
@@ -86,8 +90,8 @@ impl Protocols {
         &self,
         tcp: TcpStream,
         timeouts: Timeouts,
-        mut orders: Orders,
-        (handler, refuse): (H, R),
+        mut signals: ShutdownSignals,
+        (handler, reject_head): (H, R),
         client: C,
     ) where
         C: Send + Sync + 'static,
@@ -97,23 +101,23 @@ impl Protocols {
         let clock = Clock::start(timeouts);
         let mut stream = Stream::new(tcp, clock.clone());
         let detected = tokio::select! {
-            detected = stream.detect() => detected,
-            _ = clock.overdue() => return,
-            _ = orders.draining.wait_for(|draining| *draining) => return,
+            detected = stream.detect_protocol() => detected,
+            _ = clock.expired() => return,
+            _ = signals.draining.wait_for(|draining| *draining) => return,
         };
         let Ok(Some(protocol)) = detected else { return };
         let client = Arc::new(client);
-        let requests = Requests::new(handler, client.clone(), clock.clone());
+        let requests = RequestService::new(handler, client.clone(), clock.clone());
         match protocol {
             Protocol::Http1 => {
                 let mut connection = self.http1.serve_connection(TokioIo::new(stream), requests);
-                let left = run(&mut connection, &clock, &mut orders).await;
+                let reason = run(&mut connection, &clock, &mut signals).await;
                 let stream = connection.into_parts().io.into_inner();
-                part(stream, left, &orders, |error| refuse(error, &client)).await;
+                close(stream, reason, &signals, |error| reject_head(error, &client)).await;
             }
             Protocol::Http2 => {
                 let mut connection = self.http2.serve_connection(TokioIo::new(stream), requests);
-                if let Left::Ended(Err(error)) = run(&mut connection, &clock, &mut orders).await {
+                if let EndReason::Ended(Err(error)) = run(&mut connection, &clock, &mut signals).await {
                     tracing::debug!(%error, "an HTTP/2 connection ended early");
                 }
             }
@@ -122,55 +126,60 @@ impl Protocols {
 }
 
 /// Runs a connection until it ends, a timeout expires or the listener cancels it.
-async fn run(connection: &mut impl Speaking, clock: &Clock, orders: &mut Orders) -> Left {
-    let mut retired = false;
+async fn run(connection: &mut impl Connection, clock: &Clock, signals: &mut ShutdownSignals) -> EndReason {
+    let mut is_shutting_down = false;
     loop {
         tokio::select! {
             biased;
-            ended = poll_fn(|context| connection.poll(context)) => return Left::Ended(ended),
-            Ok(_) = orders.cutting.wait_for(|cutting| *cutting) => return Left::Cut,
-            _ = orders.draining.wait_for(|draining| *draining), if !retired => {}
-            overdue = clock.overdue() => match overdue {
-                Overdue::KeepAlive => {}
-                overdue => return Left::Overdue(overdue),
+            ended = poll_fn(|context| connection.poll(context)) => return EndReason::Ended(ended),
+            Ok(_) = signals.cancelling.wait_for(|cancelling| *cancelling) => return EndReason::Cancelled,
+            _ = signals.draining.wait_for(|draining| *draining), if !is_shutting_down => {}
+            expired = clock.expired() => match expired {
+                Expired::KeepAlive => {}
+                expired => return EndReason::Expired(expired),
             },
         }
-        retired = true;
-        clock.retire();
-        connection.retire();
+        is_shutting_down = true;
+        clock.start_shutdown();
+        connection.start_shutdown();
     }
 }
 
 /// Closes an HTTP/1.1 connection, with a response if the client waits for one and can still receive it.
-async fn part(mut stream: Stream, left: Left, orders: &Orders, refuse: impl Fn(&HeadError) -> Vec<u8>) {
-    let is_draining = *orders.draining.borrow();
-    let error = match left {
-        Left::Cut | Left::Overdue(Overdue::Peer | Overdue::KeepAlive) => return,
-        Left::Overdue(Overdue::Head) if stream.has_begun_a_head() => Some(HeadError::TooSlow),
-        Left::Overdue(Overdue::Head) => return,
-        Left::Ended(ended) => {
-            let mut fault = stream.fault().cloned();
+async fn close(
+    mut stream: Stream,
+    reason: EndReason,
+    signals: &ShutdownSignals,
+    reject_head: impl Fn(&HeadError) -> Vec<u8>,
+) {
+    let is_draining = *signals.draining.borrow();
+    let head_error = match reason {
+        EndReason::Cancelled | EndReason::Expired(Expired::Unresponsive | Expired::KeepAlive) => return,
+        EndReason::Expired(Expired::Head) if stream.has_partial_head() => Some(HeadError::TooSlow),
+        EndReason::Expired(Expired::Head) => return,
+        EndReason::Ended(ended) => {
+            let mut head_error = stream.head_error().cloned();
             if let Err(error) = ended {
                 tracing::debug!(%error, "an HTTP/1.1 connection ended early");
-                fault = fault.or_else(|| automatic::refusal(&error, stream.held()));
+                head_error = head_error.or_else(|| hyper_response::head_error(&error, stream.held_response()));
             }
-            fault
+            head_error
         }
     };
-    let refused = error.filter(|_| !is_draining).map(|error| refuse(&error));
-    let last = refused.or_else(|| stream.take_held());
-    let parting = async {
-        if let Some(answer) = last {
-            stream.answer(&answer).await;
+    let rejection = head_error.filter(|_| !is_draining).map(|error| reject_head(&error));
+    let last_response = rejection.or_else(|| stream.take_held_response());
+    let closing = async {
+        if let Some(response) = last_response {
+            stream.write_response(&response).await;
         }
         if !is_draining {
             stream.linger().await;
         }
     };
-    tokio::time::timeout(LINGER, parting).await.ok();
+    tokio::time::timeout(LINGER_TIMEOUT, closing).await.ok();
 }
 
-impl<H, C> Speaking for http1::Connection<TokioIo<Stream>, Requests<H, C>>
+impl<H, C> Connection for http1::Connection<TokioIo<Stream>, RequestService<H, C>>
 where
     C: Send + Sync + 'static,
     H: Fn(Request<Incoming>, &C) -> BoxFuture<'static, Response<Body>> + Send + Sync + Unpin + 'static,
@@ -179,12 +188,12 @@ where
         self.poll_without_shutdown(context)
     }
 
-    fn retire(&mut self) {
+    fn start_shutdown(&mut self) {
         Pin::new(self).graceful_shutdown();
     }
 }
 
-impl<H, C> Speaking for http2::Connection<TokioIo<Stream>, Requests<H, C>, TokioExecutor>
+impl<H, C> Connection for http2::Connection<TokioIo<Stream>, RequestService<H, C>, TokioExecutor>
 where
     C: Send + Sync + 'static,
     H: Fn(Request<Incoming>, &C) -> BoxFuture<'static, Response<Body>> + Send + Sync + Unpin + 'static,
@@ -193,7 +202,7 @@ where
         Future::poll(Pin::new(self), context)
     }
 
-    fn retire(&mut self) {
+    fn start_shutdown(&mut self) {
         Pin::new(self).graceful_shutdown();
     }
 }

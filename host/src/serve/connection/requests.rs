@@ -1,5 +1,5 @@
-//! The requests of one connection. Each counts as in flight until its response's last byte was handed to the
-//! connection.
+//! The hyper service of one connection. A request is in flight until the connection has received the last byte of the
+//! response.
 
 use std::convert::Infallible;
 use std::future::Future;
@@ -17,54 +17,54 @@ use hyper::service::Service;
 use super::clock::{Clock, InFlight};
 use crate::http::{Body, BodyError};
 
-/// Answers the requests of one connection.
-pub(super) struct Requests<H, C> {
+/// The hyper service that answers the requests of one connection.
+pub(super) struct RequestService<H, C> {
     handler: H,
     client: Arc<C>,
     clock: Arc<Clock>,
 }
 
-impl<H, C> Requests<H, C> {
-    pub fn new(handler: H, client: Arc<C>, clock: Arc<Clock>) -> Requests<H, C> {
-        Requests { handler, client, clock }
+impl<H, C> RequestService<H, C> {
+    pub fn new(handler: H, client: Arc<C>, clock: Arc<Clock>) -> RequestService<H, C> {
+        RequestService { handler, client, clock }
     }
 }
 
-impl<H, C> Service<Request<Incoming>> for Requests<H, C>
+impl<H, C> Service<Request<Incoming>> for RequestService<H, C>
 where
     H: Fn(Request<Incoming>, &C) -> BoxFuture<'static, Response<Body>>,
 {
     type Response = Response<InFlightBody>;
     type Error = Infallible;
-    type Future = Answer;
+    type Future = ResponseFuture;
 
-    fn call(&self, request: Request<Incoming>) -> Answer {
-        let request_in_flight = Some(self.clock.begin());
-        Answer { answer: (self.handler)(request, &self.client), request: request_in_flight }
+    fn call(&self, request: Request<Incoming>) -> ResponseFuture {
+        let in_flight = Some(self.clock.start_request());
+        ResponseFuture { response: (self.handler)(request, &self.client), in_flight }
     }
 }
 
-/// A response that is being produced.
-pub(super) struct Answer {
-    answer: BoxFuture<'static, Response<Body>>,
-    request: Option<InFlight>,
+/// The future of a response.
+pub(super) struct ResponseFuture {
+    response: BoxFuture<'static, Response<Body>>,
+    in_flight: Option<InFlight>,
 }
 
-impl Future for Answer {
+impl Future for ResponseFuture {
     type Output = Result<Response<InFlightBody>, Infallible>;
 
     fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
         let this = self.get_mut();
-        let answer = ready!(this.answer.as_mut().poll(context));
-        let request = this.request.take();
-        Poll::Ready(Ok(answer.map(|body| InFlightBody { body, _request: request })))
+        let response = ready!(this.response.as_mut().poll(context));
+        let in_flight = this.in_flight.take();
+        Poll::Ready(Ok(response.map(|body| InFlightBody { body, _in_flight: in_flight })))
     }
 }
 
-/// A body whose request is in flight for as long as the connection holds it.
+/// A response body that keeps its request in flight until the connection drops it.
 pub(super) struct InFlightBody {
     body: Body,
-    _request: Option<InFlight>,
+    _in_flight: Option<InFlight>,
 }
 
 impl http_body::Body for InFlightBody {

@@ -1,5 +1,5 @@
-//! The bytes of one connection: returns bytes that were read ahead first, measures heads, and informs the connection's
-//! clock.
+//! The byte stream of one connection. It detects the protocol, limits the size of request heads, and reports events to
+//! the connection's clock.
 
 use std::io;
 use std::pin::Pin;
@@ -10,14 +10,14 @@ use bytes::{Buf, BytesMut};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
 use tokio::net::TcpStream;
 
-use super::automatic;
 use super::clock::Clock;
+use super::hyper_response;
 use crate::http::head::{FIELDS_LIMIT, HeadError, TARGET_LIMIT};
 
 /// The connection preface of HTTP/2 (RFC 9113, 3.4).
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
-/// The length allowed for a request line without its target.
-const LINE_REST: usize = 256;
+/// The length allowed for a request line in addition to its target.
+const REQUEST_LINE_OVERHEAD: usize = 256;
 
 /// The protocol of a client.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -26,81 +26,91 @@ pub(super) enum Protocol {
     Http2,
 }
 
-/// A TCP stream that informs the connection's clock.
+/// A TCP stream that reports events to the connection's clock.
 pub(super) struct Stream {
     tcp: TcpStream,
-    /// Read ahead, but not returned yet.
-    ahead: BytesMut,
+    /// Bytes that the detection of the protocol has read. They are returned by the next reads.
+    read_ahead: BytesMut,
     clock: Arc<Clock>,
-    head: Head,
-    fault: Option<HeadError>,
-    /// The last response, if hyper may have generated it itself. It is not written yet.
-    held: Option<Vec<u8>>,
-    stalled: bool,
+    head: HeadProgress,
+    head_error: Option<HeadError>,
+    /// The last response, if hyper may have generated it. It is not written yet.
+    held_response: Option<Vec<u8>>,
+    is_write_blocked: bool,
 }
 
-/// The part of a head that has arrived.
+/// How much of a head has arrived.
 #[derive(Default)]
-struct Head {
-    /// How many requests preceded it.
+struct HeadProgress {
+    /// How many requests preceded the head.
     number: u64,
+    /// The number of bytes.
     size: usize,
-    has_line: bool,
+    /// Whether the request line is complete.
+    has_request_line: bool,
 }
 
 impl Stream {
     pub fn new(tcp: TcpStream, clock: Arc<Clock>) -> Stream {
-        Stream { tcp, ahead: BytesMut::new(), clock, head: Head::default(), fault: None, held: None, stalled: false }
-    }
-
-    /// Detects the protocol; `None` if the client disconnected first.
-    pub async fn detect(&mut self) -> io::Result<Option<Protocol>> {
-        loop {
-            if !PREFACE.starts_with(&self.ahead) {
-                return Ok(Some(Protocol::Http1));
-            }
-            if self.ahead.len() == PREFACE.len() {
-                self.clock.multiplexes();
-                return Ok(Some(Protocol::Http2));
-            }
-            let mut rest = [0; PREFACE.len()];
-            let room = PREFACE.len() - self.ahead.len();
-            let count = self.tcp.read(rest.get_mut(..room).unwrap_or_default()).await?;
-            if count == 0 {
-                return Ok(None);
-            }
-            self.ahead.extend_from_slice(rest.get(..count).unwrap_or_default());
+        Stream {
+            tcp,
+            read_ahead: BytesMut::new(),
+            clock,
+            head: HeadProgress::default(),
+            head_error: None,
+            held_response: None,
+            is_write_blocked: false,
         }
     }
 
-    /// What was wrong with a head that was not read completely.
-    pub fn fault(&self) -> Option<&HeadError> {
-        self.fault.as_ref()
+    /// Detects the protocol. Returns `None` if the client disconnected first.
+    pub async fn detect_protocol(&mut self) -> io::Result<Option<Protocol>> {
+        loop {
+            if !PREFACE.starts_with(&self.read_ahead) {
+                return Ok(Some(Protocol::Http1));
+            }
+            if self.read_ahead.len() == PREFACE.len() {
+                self.clock.set_http2();
+                return Ok(Some(Protocol::Http2));
+            }
+            let mut rest = [0; PREFACE.len()];
+            let missing = PREFACE.len() - self.read_ahead.len();
+            let count = self.tcp.read(rest.get_mut(..missing).unwrap_or_default()).await?;
+            if count == 0 {
+                return Ok(None);
+            }
+            self.read_ahead.extend_from_slice(rest.get(..count).unwrap_or_default());
+        }
+    }
+
+    /// Why a head was not read completely.
+    pub fn head_error(&self) -> Option<&HeadError> {
+        self.head_error.as_ref()
     }
 
     /// Removes and returns the last response, if it was held back.
-    pub fn take_held(&mut self) -> Option<Vec<u8>> {
-        self.held.take()
+    pub fn take_held_response(&mut self) -> Option<Vec<u8>> {
+        self.held_response.take()
     }
 
     /// The last response, if it was held back.
-    pub fn held(&self) -> Option<&[u8]> {
-        self.held.as_deref()
+    pub fn held_response(&self) -> Option<&[u8]> {
+        self.held_response.as_deref()
     }
 
     /// Whether part of an unanswered request has arrived.
-    pub fn has_begun_a_head(&self) -> bool {
-        !self.ahead.is_empty() || (self.head.size > 0 && self.clock.awaited() == Some(self.head.number))
+    pub fn has_partial_head(&self) -> bool {
+        !self.read_ahead.is_empty() || (self.head.size > 0 && self.clock.awaited_head() == Some(self.head.number))
     }
 
-    /// Writes a whole response, unless an earlier write is blocked.
-    pub async fn answer(&mut self, answer: &[u8]) {
-        if !self.stalled && self.tcp.write_all(answer).await.is_ok() {
+    /// Writes a complete response, unless an earlier write is blocked.
+    pub async fn write_response(&mut self, response: &[u8]) {
+        if !self.is_write_blocked && self.tcp.write_all(response).await.is_ok() {
             self.tcp.flush().await.ok();
         }
     }
 
-    /// Shuts down the write side and reads what the client still sends: closing with unread bytes would reset the
+    /// Shuts down the write side and discards what the client still sends. Closing with unread bytes would reset the
     /// connection, and the client could lose the response (RFC 9112, 9.6).
     pub async fn linger(mut self) {
         if self.tcp.shutdown().await.is_err() {
@@ -110,33 +120,34 @@ impl Stream {
         while let Ok(1..) = self.tcp.read(&mut unread).await {}
     }
 
-    /// Counts bytes that may be part of a head.
-    fn measure(&mut self, bytes: &[u8]) {
-        let Some(number) = self.clock.received() else { return };
+    /// Counts received bytes if they are part of a head.
+    fn count_head_bytes(&mut self, bytes: &[u8]) {
+        let Some(number) = self.clock.bytes_received() else { return };
         if self.head.number != number {
-            self.head = Head { number, ..Head::default() };
+            self.head = HeadProgress { number, ..HeadProgress::default() };
         }
         self.head.size += bytes.len();
-        self.head.has_line = self.head.has_line || bytes.contains(&b'\n');
+        self.head.has_request_line = self.head.has_request_line || bytes.contains(&b'\n');
     }
 
-    /// Fails if the head is already too long when more of it is read.
-    fn check(&self) -> Result<(), HeadError> {
-        let Head { number, size, has_line } = self.head;
-        if size <= TARGET_LIMIT + LINE_REST || self.clock.awaited() != Some(number) {
+    /// Fails if the head is too long and still incomplete.
+    fn check_head_size(&self) -> Result<(), HeadError> {
+        let HeadProgress { number, size, has_request_line } = self.head;
+        if size <= TARGET_LIMIT + REQUEST_LINE_OVERHEAD || self.clock.awaited_head() != Some(number) {
             return Ok(());
         }
-        match (has_line, size > FIELDS_LIMIT) {
+        match (has_request_line, size > FIELDS_LIMIT) {
             (false, _) => Err(HeadError::TargetTooLong),
             (true, true) => Err(HeadError::FieldsTooLarge),
             (true, false) => Ok(()),
         }
     }
 
-    fn wrote<T>(&mut self, result: Poll<io::Result<T>>) -> Poll<io::Result<T>> {
-        if self.stalled != result.is_pending() {
-            self.stalled = result.is_pending();
-            self.clock.stalled(self.stalled);
+    /// Reports to the clock whether writes are blocked.
+    fn report_write<T>(&mut self, result: Poll<io::Result<T>>) -> Poll<io::Result<T>> {
+        if self.is_write_blocked != result.is_pending() {
+            self.is_write_blocked = result.is_pending();
+            self.clock.set_write_blocked(self.is_write_blocked);
         }
         result
     }
@@ -145,21 +156,21 @@ impl Stream {
 impl AsyncRead for Stream {
     fn poll_read(self: Pin<&mut Self>, context: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let this = self.get_mut();
-        if let Err(fault) = this.check() {
-            let error = io::Error::new(io::ErrorKind::InvalidData, fault.to_string());
-            this.fault = Some(fault);
+        if let Err(head_error) = this.check_head_size() {
+            let error = io::Error::new(io::ErrorKind::InvalidData, head_error.to_string());
+            this.head_error = Some(head_error);
             return Poll::Ready(Err(error));
         }
         let before = buffer.filled().len();
-        if this.ahead.is_empty() {
+        if this.read_ahead.is_empty() {
             std::task::ready!(Pin::new(&mut this.tcp).poll_read(context, buffer))?;
         } else {
-            let count = this.ahead.len().min(buffer.remaining());
-            buffer.put_slice(this.ahead.get(..count).unwrap_or_default());
-            this.ahead.advance(count);
+            let count = this.read_ahead.len().min(buffer.remaining());
+            buffer.put_slice(this.read_ahead.get(..count).unwrap_or_default());
+            this.read_ahead.advance(count);
         }
         if let Some(bytes) = buffer.filled().get(before..).filter(|bytes| !bytes.is_empty()) {
-            this.measure(bytes);
+            this.count_head_bytes(bytes);
         }
         Poll::Ready(Ok(()))
     }
@@ -168,12 +179,12 @@ impl AsyncRead for Stream {
 impl AsyncWrite for Stream {
     fn poll_write(self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         let this = self.get_mut();
-        if automatic::status(bytes).is_some() {
-            this.held = Some(bytes.to_vec());
+        if hyper_response::generated_status(bytes).is_some() {
+            this.held_response = Some(bytes.to_vec());
             return Poll::Ready(Ok(bytes.len()));
         }
         let written = Pin::new(&mut this.tcp).poll_write(context, bytes);
-        this.wrote(written)
+        this.report_write(written)
     }
 
     fn poll_write_vectored(
@@ -186,7 +197,7 @@ impl AsyncWrite for Stream {
         }
         let this = self.get_mut();
         let written = Pin::new(&mut this.tcp).poll_write_vectored(context, bytes);
-        this.wrote(written)
+        this.report_write(written)
     }
 
     fn is_write_vectored(&self) -> bool {
