@@ -11,25 +11,25 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 pub(crate) const OVERHEAD: usize = 256;
 
 /// The memory of one instance: its own, and the host's on its behalf.
-pub(crate) struct Account {
+pub(crate) struct MemoryAccount {
     limit: u64,
     memory: AtomicU64,
     held: AtomicU64,
     /// Whether linear memory was to grow beyond the limit.
-    was_refused: AtomicBool,
+    growth_denied: AtomicBool,
 }
 
 /// Bytes that are held: given back when this is dropped.
-pub(crate) struct Held {
-    account: Arc<Account>,
+pub(crate) struct MemoryReservation {
+    account: Arc<MemoryAccount>,
     bytes: u64,
 }
 
-impl Account {
+impl MemoryAccount {
     /// The account of an instance that has nothing yet.
-    pub fn new(limit: u64) -> Arc<Account> {
-        let was_refused = AtomicBool::new(false);
-        Arc::new(Account { limit, memory: AtomicU64::new(0), held: AtomicU64::new(0), was_refused })
+    pub fn new(limit: u64) -> Arc<MemoryAccount> {
+        let growth_denied = AtomicBool::new(false);
+        Arc::new(MemoryAccount { limit, memory: AtomicU64::new(0), held: AtomicU64::new(0), growth_denied })
     }
 
     /// Linear memory in bytes, over all memories of the instance.
@@ -49,7 +49,7 @@ impl Account {
         if fits {
             self.memory.store(total, Ordering::Relaxed);
         } else {
-            self.was_refused.store(true, Ordering::Relaxed);
+            self.growth_denied.store(true, Ordering::Relaxed);
         }
         fits
     }
@@ -60,23 +60,23 @@ impl Account {
     }
 
     /// Whether linear memory was to grow beyond it since this was asked last.
-    pub fn take_refusal(&self) -> bool {
-        self.was_refused.swap(false, Ordering::Relaxed)
+    pub fn take_growth_denied(&self) -> bool {
+        self.growth_denied.swap(false, Ordering::Relaxed)
     }
 
     /// Nothing, to which more can be added.
-    pub fn nothing(self: &Arc<Self>) -> Held {
-        Held { account: self.clone(), bytes: 0 }
+    pub fn nothing(self: &Arc<Self>) -> MemoryReservation {
+        MemoryReservation { account: self.clone(), bytes: 0 }
     }
 
     /// Holds so many bytes and what goes with them, if there is room.
-    pub fn hold(self: &Arc<Self>, bytes: usize) -> Option<Held> {
+    pub fn hold(self: &Arc<Self>, bytes: usize) -> Option<MemoryReservation> {
         let mut held = self.nothing();
         held.add(bytes.saturating_add(OVERHEAD)).then_some(held)
     }
 }
 
-impl Held {
+impl MemoryReservation {
     /// How many bytes are held.
     pub fn bytes(&self) -> u64 {
         self.bytes
@@ -96,7 +96,7 @@ impl Held {
     }
 }
 
-impl Drop for Held {
+impl Drop for MemoryReservation {
     fn drop(&mut self) {
         self.account.held.fetch_sub(self.bytes, Ordering::Relaxed);
     }
@@ -108,12 +108,12 @@ mod tests {
 
     #[test]
     fn linear_memory_has_the_limit_and_what_is_held_as_much_again() {
-        let account = Account::new(1_000);
+        let account = MemoryAccount::new(1_000);
         assert!(account.grow(600));
         assert!(account.grow(400));
-        assert!(!account.take_refusal());
+        assert!(!account.take_growth_denied());
         assert!(!account.grow(1));
-        assert!(account.take_refusal() && !account.take_refusal());
+        assert!(account.take_growth_denied() && !account.take_growth_denied());
         assert_eq!(account.memory(), 1_000);
         assert!(account.hold(800).is_none(), "with its overhead it is too much");
         let held = account.hold(700).unwrap();
@@ -125,7 +125,7 @@ mod tests {
 
     #[test]
     fn what_does_not_fit_is_not_counted() {
-        let account = Account::new(1_000);
+        let account = MemoryAccount::new(1_000);
         let mut held = account.nothing();
         assert!(held.add(999));
         for bytes in [2, usize::MAX] {

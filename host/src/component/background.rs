@@ -8,7 +8,7 @@ use tokio::sync::watch;
 pub struct BackgroundWork(watch::Sender<bool>);
 
 /// One guest at work after its response, until this is dropped.
-pub(super) struct Working(watch::Receiver<bool>);
+pub(super) struct BackgroundGuest(watch::Receiver<bool>);
 
 impl Default for BackgroundWork {
     fn default() -> BackgroundWork {
@@ -18,8 +18,8 @@ impl Default for BackgroundWork {
 
 impl BackgroundWork {
     /// Counts a guest that goes on from here.
-    pub(super) fn begin(&self) -> Working {
-        Working(self.0.subscribe())
+    pub(super) fn begin(&self) -> BackgroundGuest {
+        BackgroundGuest(self.0.subscribe())
     }
 
     /// Waits until no guest works any more.
@@ -33,7 +33,7 @@ impl BackgroundWork {
     }
 }
 
-impl Working {
+impl BackgroundGuest {
     /// Resolves when the guest must stop.
     pub async fn stopped(&mut self) {
         if self.0.wait_for(|stopped| *stopped).await.is_err() {

@@ -8,7 +8,7 @@ use crate::metrics::Called;
 
 impl StoreData {
     /// Counts the calls that are still under way as failed, because the request that made them was given up.
-    pub(super) fn cut_calls_short(&mut self, error_type: &'static str) {
+    pub(super) fn end_pending_calls(&mut self, error_type: &'static str) {
         for call in std::mem::take(&mut self.calls) {
             self.count_call(&call, None, Some(error_type), Instant::now());
         }

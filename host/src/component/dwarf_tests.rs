@@ -23,7 +23,7 @@ const ABBREVIATIONS: &[&[u8]] = &[
     &[7, 0x2e, 0, 0x55, 0x17, 0, 0],
     // 8: a block.
     &[8, 0x0b, 1, 0, 0],
-    // 9: a function that has its name from elsewhere.
+    // 9: a function that has its name from another entry.
     &[9, 0x2e, 0, 0x47, 0x13, 0, 0],
 ];
 

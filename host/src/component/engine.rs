@@ -125,7 +125,7 @@ impl Engine {
             concurrent: Arc::new(Engines::new(cache).map_err(unsupported)?),
             compilers: Arc::new(compilers()?),
             compiled: CompiledComponents::default(),
-            idle: IdleInstances::watched(),
+            idle: IdleInstances::with_sweeper(),
             background: BackgroundWork::default(),
         })
     }

@@ -21,7 +21,7 @@ pub(super) struct MemoryUse {
     /// The most that it may have, in bytes.
     pub limit: u64,
     /// Whether it asked for more during the request.
-    pub was_refused: bool,
+    pub growth_denied: bool,
 }
 
 impl MemoryUse {
@@ -79,7 +79,7 @@ mod tests {
 
     #[test]
     fn a_guest_without_memory_is_told_its_limit() {
-        let memory = MemoryUse { limit: 64 << 20, was_refused: true };
+        let memory = MemoryUse { limit: 64 << 20, growth_denied: true };
         let expected = "out of memory: an allocation of 1000 B failed; the limit is 64 MiB (limits.memory)";
         assert_eq!(memory.message(Some(1000)), expected);
         assert!(memory.message(None).contains("its limit of 64 MiB (limits.memory)"));

@@ -4,7 +4,7 @@ use wasmtime::{FrameInfo, Trap, WasmBacktrace};
 
 use super::exhaustion::{MemoryUse, stack_overflow};
 use super::function_name::demangled;
-use super::panic_output::LastOutput;
+use super::panic_output::TrapOutput;
 use super::symbolizer::Symbolizer;
 use crate::trace::{Attribute, Recorder};
 
@@ -81,7 +81,7 @@ impl Exception {
     /// Reads a trap. `output` is what the guest last wrote, if that says what the trap was about.
     pub(super) fn from_trap(
         error: &wasmtime::Error,
-        output: Option<LastOutput>,
+        output: Option<TrapOutput>,
         symbolizer: &Symbolizer,
         memory: MemoryUse,
     ) -> Exception {
@@ -90,10 +90,10 @@ impl Exception {
         let trap = error.downcast_ref::<Trap>();
         let gives_up = matches!(trap, Some(Trap::UnreachableCodeReached | Trap::MemoryOutOfBounds));
         let (kind, message) = match (output, stack_overflow(error, trap)) {
-            (Some(LastOutput::Panic(message)), _) => ("panic", message),
-            (Some(LastOutput::AllocationFailed(wanted)), _) => (OUT_OF_MEMORY, memory.message(Some(wanted))),
+            (Some(TrapOutput::Panic(message)), _) => ("panic", message),
+            (Some(TrapOutput::AllocationFailed(wanted)), _) => (OUT_OF_MEMORY, memory.message(Some(wanted))),
             (None, Some(message)) => (STACK_OVERFLOW, message),
-            (None, None) if gives_up && memory.was_refused => (OUT_OF_MEMORY, memory.message(None)),
+            (None, None) if gives_up && memory.growth_denied => (OUT_OF_MEMORY, memory.message(None)),
             (None, None) => (trap.map_or("host_error", trap_kind), message(error, trap)),
         };
         Exception { kind, message, stacktrace }

@@ -13,7 +13,7 @@ use tokio::io::AsyncWrite;
 use wasmtime_wasi::cli::{IsTerminal, StdoutStream};
 use wasmtime_wasi::p2::{OutputStream, Pollable, StreamResult};
 
-use super::panic_output::{self, LastOutput};
+use super::panic_output::{self, TrapOutput};
 use crate::trace::{Attribute, Recorder, Severity};
 
 /// How much of one stream is kept for one request, in bytes.
@@ -24,7 +24,7 @@ const LIMIT: usize = 64 * 1024;
 pub struct GuestOutput {
     buffer: Arc<Mutex<Buffer>>,
     /// Where what is written goes instead, if anywhere.
-    turned_to: Arc<Mutex<Option<Arc<Mutex<Buffer>>>>>,
+    redirect: Arc<Mutex<Option<Arc<Mutex<Buffer>>>>>,
 }
 
 #[derive(Default)]
@@ -36,7 +36,7 @@ struct Buffer {
 }
 
 /// What a guest printed during one request, a line each.
-pub struct Printed {
+pub struct OutputLines {
     stdout: Vec<Line>,
     stderr: Vec<Line>,
 }
@@ -46,14 +46,14 @@ struct Line {
     text: String,
 }
 
-impl Printed {
+impl OutputLines {
     /// Takes it; both streams are empty afterwards.
-    pub fn take(stdout: &GuestOutput, stderr: &GuestOutput) -> Printed {
-        Printed { stdout: stdout.take_lines(), stderr: stderr.take_lines() }
+    pub fn take(stdout: &GuestOutput, stderr: &GuestOutput) -> OutputLines {
+        OutputLines { stdout: stdout.take_lines(), stderr: stderr.take_lines() }
     }
 
     /// Takes out what a guest that trapped wrote last on standard error about it.
-    pub(super) fn take_last_output(&mut self) -> Option<LastOutput> {
+    pub(super) fn take_trap_output(&mut self) -> Option<TrapOutput> {
         let lines: Vec<_> = self.stderr.iter().map(|line| line.text.clone()).collect();
         let (range, told) = panic_output::find(&lines)?;
         self.stderr.drain(range);
@@ -101,14 +101,14 @@ impl GuestOutput {
     }
 
     /// Lets what is written from here on go to `other`, until told otherwise.
-    pub fn turn_to(&self, other: Option<&GuestOutput>) {
-        *self.turned_to.lock().unwrap_or_else(PoisonError::into_inner) = other.map(|other| other.buffer.clone());
+    pub fn redirect_to(&self, other: Option<&GuestOutput>) {
+        *self.redirect.lock().unwrap_or_else(PoisonError::into_inner) = other.map(|other| other.buffer.clone());
     }
 
     /// What takes what is written now.
     fn target(&self) -> Arc<Mutex<Buffer>> {
-        let turned_to = self.turned_to.lock().unwrap_or_else(PoisonError::into_inner);
-        turned_to.as_ref().unwrap_or(&self.buffer).clone()
+        let redirect = self.redirect.lock().unwrap_or_else(PoisonError::into_inner);
+        redirect.as_ref().unwrap_or(&self.buffer).clone()
     }
 
     fn append(&self, bytes: &[u8]) {
@@ -210,10 +210,10 @@ mod tests {
         stderr.append(
             b"before\n\nthread 'main' (1) panicked at src/a.rs:1:2:\nboom\nnote: run with `RUST_BACKTRACE=1`\n",
         );
-        let mut printed = Printed::take(&stdout, &stderr);
-        assert_eq!(printed.take_last_output(), Some(LastOutput::Panic("boom (src/a.rs:1:2)".to_owned())));
+        let mut printed = OutputLines::take(&stdout, &stderr);
+        assert_eq!(printed.take_trap_output(), Some(TrapOutput::Panic("boom (src/a.rs:1:2)".to_owned())));
         assert_eq!(printed.stderr.iter().map(|line| line.text.as_str()).collect::<Vec<_>>(), ["before"]);
-        assert_eq!(printed.take_last_output(), None);
+        assert_eq!(printed.take_trap_output(), None);
     }
 
     #[test]

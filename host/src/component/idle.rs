@@ -1,27 +1,27 @@
-//! Instances that wait for a request, and the room that they take from others.
+//! Idle instances, and the eviction that frees their slots.
 //!
-//! The one given back last is taken first: its memory is still in the caches. What has waited for a minute is thrown
-//! away, so that a burst does not hold its slots for ever; and where the host has no slot left, the one that has waited
-//! longest anywhere goes to who needs it.
+//! The instance that was returned last is reused first, because its memory is still in the CPU caches. Instances that
+//! were idle for a minute are dropped, so that a burst does not occupy slots forever. If the host has no free slot, the
+//! instance that has been idle for longest, in any pool, is evicted.
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
-/// How many idle instances one pool keeps. More come and go with the load.
-const KEPT: usize = 256;
-/// How long an instance waits for a request before its slot is given back.
-const LONGEST_WAIT: Duration = Duration::from_secs(60);
-/// How often those that have waited too long are looked for.
-const SWEEP: Duration = Duration::from_secs(5);
+/// The most idle instances of one pool.
+const MAX_IDLE: usize = 256;
+/// How long an instance may be idle before it is dropped.
+const IDLE_TIMEOUT: Duration = Duration::from_secs(60);
+/// How often expired instances are looked for.
+const SWEEP_INTERVAL: Duration = Duration::from_secs(5);
 
 /// The idle instances of one pool.
 pub(super) struct Idle<I>(Mutex<List<I>>);
 
 struct List<I> {
-    /// Longest wait first.
+    /// In the order in which they were returned, oldest first.
     instances: VecDeque<(Instant, I)>,
-    /// Nothing is kept any more: the generation no longer serves.
+    /// The generation no longer serves; no instance is kept.
     closed: bool,
 }
 
@@ -32,24 +32,24 @@ impl<I> Default for Idle<I> {
 }
 
 impl<I> Idle<I> {
-    /// The one that was given back last.
+    /// Takes the instance that was returned last.
     pub fn take(&self) -> Option<I> {
         self.lock().instances.pop_back().map(|(_, instance)| instance)
     }
 
-    /// Keeps an instance, unless there are enough.
-    pub fn keep(&self, instance: I) {
+    /// Keeps an instance, unless the pool is closed or full.
+    pub fn put(&self, instance: I) {
         let mut list = self.lock();
-        if !list.closed && list.instances.len() < KEPT {
+        if !list.closed && list.instances.len() < MAX_IDLE {
             list.instances.push_back((Instant::now(), instance));
             return;
         }
-        // An instance takes a while to take down, and others need the lock.
+        // Dropping an instance takes a while, and others need the lock.
         drop(list);
         drop(instance);
     }
 
-    /// Throws all away and keeps none from here on.
+    /// Drops all instances and keeps none afterwards.
     pub fn close(&self) {
         let list = std::mem::replace(&mut *self.lock(), List { instances: VecDeque::new(), closed: true });
         drop(list);
@@ -59,23 +59,23 @@ impl<I> Idle<I> {
         self.lock().instances.len()
     }
 
-    /// A list of instances is as good after a panic as before it.
+    /// A panic leaves the list valid, so a poisoned lock is ignored.
     fn lock(&self) -> MutexGuard<'_, List<I>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-/// A pool's idle instances, whatever their kind.
-trait Waiting: Send + Sync {
-    /// Since when the one waits that has waited longest.
-    fn longest(&self) -> Option<Instant>;
+/// The idle instances of one pool, of any kind.
+trait Evict: Send + Sync {
+    /// When the instance that has been idle for longest was returned.
+    fn oldest(&self) -> Option<Instant>;
 
-    /// Throws away those that have waited since `limit` or before, at most so many.
+    /// Drops up to `most` of the instances that were returned at `limit` or before. Returns how many.
     fn evict(&self, limit: Instant, most: usize) -> usize;
 }
 
-impl<I: Send> Waiting for Idle<I> {
-    fn longest(&self) -> Option<Instant> {
+impl<I: Send> Evict for Idle<I> {
+    fn oldest(&self) -> Option<Instant> {
         self.lock().instances.front().map(|(since, _)| *since)
     }
 
@@ -88,59 +88,61 @@ impl<I: Send> Waiting for Idle<I> {
     }
 }
 
-/// The idle instances of the whole host.
+/// The idle instances of all pools of the host.
 #[derive(Clone, Default)]
-pub(super) struct IdleInstances(Arc<Mutex<Vec<Known>>>);
+pub(super) struct IdleInstances(Arc<Mutex<Vec<RegisteredPool>>>);
 
-/// A pool's idle instances, and whose slots they take.
-type Known = (wasmtime::Engine, Weak<dyn Waiting>);
+/// A pool's idle instances, and the engine whose slots they occupy.
+type RegisteredPool = (wasmtime::Engine, Weak<dyn Evict>);
 
 impl IdleInstances {
-    /// The idle instances of a host, and a thread that looks after them for as long as there are any pools.
-    pub fn watched() -> IdleInstances {
+    /// Starts a thread that evicts expired instances as long as any clone of this exists.
+    pub fn with_sweeper() -> IdleInstances {
         let instances = IdleInstances::default();
         let pools = Arc::downgrade(&instances.0);
         let sweep = move || {
             while let Some(pools) = pools.upgrade().map(IdleInstances) {
                 pools.sweep(Instant::now());
                 drop(pools);
-                std::thread::sleep(SWEEP);
+                std::thread::sleep(SWEEP_INTERVAL);
             }
         };
         if std::thread::Builder::new().name("idle".into()).spawn(sweep).is_err() {
-            tracing::warn!("no thread for idle instances: they keep their memory until their service is swapped");
+            tracing::warn!(
+                "cannot start the thread that evicts idle instances: they keep their memory until their service is swapped"
+            );
         }
         instances
     }
 
-    /// Makes a pool's idle instances known.
+    /// Registers a pool's idle instances.
     pub fn add<I: Send + 'static>(&self, engine: &wasmtime::Engine, idle: &Arc<Idle<I>>) {
-        let idle: Arc<dyn Waiting> = idle.clone();
+        let idle: Arc<dyn Evict> = idle.clone();
         self.lock().push((engine.clone(), Arc::downgrade(&idle)));
     }
 
-    /// Throws away the instance in a slot of this engine that has waited longest anywhere. Tells whether there was one.
+    /// Evicts the instance of this engine that has been idle for longest, in any pool. Returns whether there was one.
     pub fn reclaim(&self, engine: &wasmtime::Engine) -> bool {
         let pools = self.pools();
         let pools = pools.iter().filter(|(of, _)| wasmtime::Engine::same(of, engine));
-        let longest = pools.filter_map(|(_, pool)| Some((pool.longest()?, pool))).min_by_key(|(since, _)| *since);
-        longest.is_some_and(|(since, pool)| pool.evict(since, 1) > 0)
+        let oldest = pools.filter_map(|(_, pool)| Some((pool.oldest()?, pool))).min_by_key(|(since, _)| *since);
+        oldest.is_some_and(|(since, pool)| pool.evict(since, 1) > 0)
     }
 
     fn sweep(&self, now: Instant) {
-        let Some(limit) = now.checked_sub(LONGEST_WAIT) else { return };
+        let Some(limit) = now.checked_sub(IDLE_TIMEOUT) else { return };
         for (_, pool) in self.pools() {
             pool.evict(limit, usize::MAX);
         }
     }
 
-    fn pools(&self) -> Vec<(wasmtime::Engine, Arc<dyn Waiting>)> {
+    fn pools(&self) -> Vec<(wasmtime::Engine, Arc<dyn Evict>)> {
         let mut pools = self.lock();
         pools.retain(|(_, pool)| pool.strong_count() > 0);
         pools.iter().filter_map(|(engine, pool)| Some((engine.clone(), pool.upgrade()?))).collect()
     }
 
-    fn lock(&self) -> MutexGuard<'_, Vec<Known>> {
+    fn lock(&self) -> MutexGuard<'_, Vec<RegisteredPool>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -150,27 +152,27 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_instance_given_back_last_is_taken_first() {
+    fn the_instance_returned_last_is_reused_first() {
         let idle = Idle::default();
-        (0..3).for_each(|number| idle.keep(number));
+        (0..3).for_each(|number| idle.put(number));
         assert_eq!((idle.take(), idle.take(), idle.take(), idle.take()), (Some(2), Some(1), Some(0), None));
     }
 
     #[test]
-    fn a_closed_pool_keeps_nothing() {
+    fn a_closed_pool_keeps_no_instance() {
         let idle = Idle::default();
-        idle.keep(1);
+        idle.put(1);
         idle.close();
-        idle.keep(2);
+        idle.put(2);
         assert_eq!(idle.len(), 0);
     }
 
     #[test]
-    fn instances_that_waited_for_long_give_their_slots_back() {
+    fn instances_that_were_idle_for_long_are_dropped() {
         let (host, idle) = (IdleInstances::default(), Arc::new(Idle::default()));
         host.add(&wasmtime::Engine::default(), &idle);
-        idle.keep(1);
-        let (soon, late) = (Instant::now(), Instant::now() + LONGEST_WAIT + SWEEP);
+        idle.put(1);
+        let (soon, late) = (Instant::now(), Instant::now() + IDLE_TIMEOUT + SWEEP_INTERVAL);
         host.sweep(soon);
         assert_eq!(idle.len(), 1);
         host.sweep(late);
@@ -178,44 +180,44 @@ mod tests {
     }
 
     #[test]
-    fn the_slot_that_is_idle_for_longest_anywhere_goes_to_who_needs_it() {
+    fn the_instance_that_has_been_idle_for_longest_is_evicted_first() {
         let (host, engine) = (IdleInstances::default(), wasmtime::Engine::default());
         let (one, other) = (Arc::new(Idle::default()), Arc::new(Idle::default()));
         host.add(&engine, &one);
         host.add(&engine, &other);
-        other.keep("first");
-        while other.longest() == Some(Instant::now()) {}
-        one.keep("second");
+        other.put("first");
+        while other.oldest() == Some(Instant::now()) {}
+        one.put("second");
         assert!(host.reclaim(&engine));
         assert_eq!((one.len(), other.len()), (1, 0));
         assert!(host.reclaim(&engine) && !host.reclaim(&engine));
     }
 
     #[test]
-    fn twelve_services_that_had_a_burst_do_not_starve_the_thirteenth() {
+    fn idle_instances_of_other_services_do_not_starve_a_service() {
         const SLOTS: usize = 36;
         let (host, engine, foreign) =
             (IdleInstances::default(), wasmtime::Engine::default(), wasmtime::Engine::default());
         let slots = Arc::new(tokio::sync::Semaphore::new(SLOTS));
         let pools: Vec<Arc<Idle<_>>> = (0..12).map(|_| Arc::default()).collect();
         pools.iter().for_each(|idle| host.add(&engine, idle));
-        let elsewhere = Arc::new(Idle::default());
-        host.add(&foreign, &elsewhere);
-        elsewhere.keep("an instance in a slot of another engine");
+        let other_engine = Arc::new(Idle::default());
+        host.add(&foreign, &other_engine);
+        other_engine.put("an instance in a slot of another engine");
         for slot in 0..SLOTS {
-            pools[slot % 12].keep(slots.clone().try_acquire_owned().unwrap());
+            pools[slot % 12].put(slots.clone().try_acquire_owned().unwrap());
         }
         let mut thirteenth = Vec::new();
         for _ in 0..SLOTS {
             let slot = loop {
                 match slots.clone().try_acquire_owned() {
                     Ok(slot) => break slot,
-                    Err(_) => assert!(host.reclaim(&engine), "{} slots were had", thirteenth.len()),
+                    Err(_) => assert!(host.reclaim(&engine), "only {} slots were reclaimed", thirteenth.len()),
                 }
             };
             thirteenth.push(slot);
         }
         assert!(!host.reclaim(&engine), "all are in use");
-        assert_eq!(elsewhere.len(), 1, "a slot that is of no use to anybody is left alone");
+        assert_eq!(other_engine.len(), 1, "an instance of another engine is not evicted");
     }
 }

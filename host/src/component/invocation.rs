@@ -36,7 +36,7 @@ pub struct GuestRequest {
     /// The services of this host that the guest may call without a socket.
     pub locals: Arc<dyn LocalCalls>,
     /// Time spent in other services on the guest's behalf, which is not its own cost.
-    pub elsewhere: Duration,
+    pub call_time: Duration,
 }
 
 /// A guest's answer, checked to be HTTP.
@@ -50,7 +50,7 @@ pub struct Reply {
 }
 
 /// The end of a call.
-pub struct Handled {
+pub struct InvocationOutcome {
     /// The answer or what went wrong.
     pub result: Result<Reply, Failure>,
     /// The request's spans, some of them perhaps still open.
@@ -59,8 +59,8 @@ pub struct Handled {
     pub cost: Cost,
 }
 
-impl Handled {
-    pub(super) fn without_instance(invocation: Invocation, failure: Failure) -> Handled {
-        Handled { result: Err(failure), recorder: invocation.active.recorder, cost: Cost::default() }
+impl InvocationOutcome {
+    pub(super) fn without_instance(invocation: Invocation, failure: Failure) -> InvocationOutcome {
+        InvocationOutcome { result: Err(failure), recorder: invocation.active.recorder, cost: Cost::default() }
     }
 }

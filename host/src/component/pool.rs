@@ -1,7 +1,8 @@
 //! The instances of one generation.
 //!
-//! An instance is taken for one request, or for several where the manifest says so, and given back after it. Instances of a service with `isolation = "request"` are
-//! never given back, and neither is one that has served its share, so that a slow leak in a guest cannot grow for ever.
+//! A request takes an instance and returns it afterwards; several requests share an instance if the manifest says so.
+//! Instances of a service with `isolation = "request"` are never returned, and an instance that has served its maximum
+//! number of requests is replaced, so that a slow memory leak in a guest stays bounded.
 
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -13,24 +14,26 @@ use super::context::ServiceContext;
 use super::contract::HttpWorld;
 use super::engine::Engine;
 use super::failure::Failure;
-use super::gauge::Gauge;
 use super::guest::lean::LeanInstance;
-use super::guest::standard::{GiveBack, HttpHandled, HttpInvocation, Job, Run, SharedInstance, StandardInstance};
+use super::guest::standard::{
+    GuestExecution, HttpInvocation, HttpOutcome, Job, ReturnToPool, SharedInstance, StandardInstance,
+};
 use super::guest::{Guest, Linked};
 use super::idle::{Idle, IdleInstances};
-use super::invocation::{Handled, Invocation};
+use super::instance_counts::InstanceCounts;
+use super::invocation::{Invocation, InvocationOutcome};
 use crate::config::Isolation;
 use crate::metrics::PoolStats;
 
-/// How many requests one lean instance serves before it is replaced, and one of a standard component.
-const LEAN_REQUESTS: u32 = 100_000;
-const STANDARD_REQUESTS: u32 = 1_000;
+/// How many requests one instance serves before it is replaced: of a lean component, and of a standard one.
+const LEAN_MAX_REQUESTS: u32 = 100_000;
+const STANDARD_MAX_REQUESTS: u32 = 1_000;
 
-/// Makes, keeps and hands out instances of one prepared component.
+/// Creates, keeps and hands out instances of one prepared component.
 pub struct Pool {
     prepared: Arc<Prepared>,
     context: Arc<ServiceContext>,
-    gauge: Arc<Gauge>,
+    counts: Arc<InstanceCounts>,
     guests: Guests,
 }
 
@@ -47,48 +50,48 @@ pub type LeanPool = Instances<LeanInstance>;
 /// Instances of a standard component.
 pub type StandardPool = Instances<StandardInstance>;
 
-/// The instances of one generation that are of one kind.
+/// The instances of one generation, all of one kind.
 pub struct Instances<G: Guest> {
     pre: G::Pre,
     prepared: Arc<Prepared>,
     context: Arc<ServiceContext>,
-    gauge: Arc<Gauge>,
+    counts: Arc<InstanceCounts>,
     idle: Arc<Idle<G>>,
-    host: IdleInstances,
+    idle_instances: IdleInstances,
     background: BackgroundWork,
     isolation: Isolation,
     requests: u32,
-    /// Instances that serve several requests at once.
+    /// Instances that serve several requests concurrently.
     shared: Mutex<Vec<SharedInstance>>,
 }
 
 impl Pool {
     /// An empty pool.
     pub fn new(engine: &Engine, prepared: Arc<Prepared>, context: Arc<ServiceContext>) -> Pool {
-        let gauge = Arc::<Gauge>::default();
-        let parts = (&prepared, &context, &gauge);
+        let counts = Arc::<InstanceCounts>::default();
+        let parts = (&prepared, &context, &counts);
         let guests = match &prepared.compiled.linked {
             Linked::Lean(pre) => {
-                Guests::Lean(Instances::new(engine, pre.clone(), parts, (Isolation::Instance, LEAN_REQUESTS)))
+                Guests::Lean(Instances::new(engine, pre.clone(), parts, (Isolation::Instance, LEAN_MAX_REQUESTS)))
             }
             Linked::Standard(pre) => {
-                // An instance of 0.2 is made for one request, as other hosts do it; one of 0.3 expects more.
+                // As in other hosts, a 0.2 instance serves one request; a 0.3 instance expects several.
                 let isolation = match pre.world() {
                     HttpWorld::P2 => Isolation::Request,
                     HttpWorld::P3 => Isolation::Instance,
                 };
-                Guests::Standard(Instances::new(engine, pre.clone(), parts, (isolation, STANDARD_REQUESTS)))
+                Guests::Standard(Instances::new(engine, pre.clone(), parts, (isolation, STANDARD_MAX_REQUESTS)))
             }
         };
-        Pool { prepared, context, gauge, guests }
+        Pool { prepared, context, counts, guests }
     }
 
-    /// The component that the instances are of.
+    /// The component that is instantiated.
     pub fn prepared(&self) -> &Arc<Prepared> {
         &self.prepared
     }
 
-    /// What the instances run with.
+    /// The configuration and resources of the instances.
     pub fn context(&self) -> &Arc<ServiceContext> {
         &self.context
     }
@@ -98,7 +101,7 @@ impl Pool {
         &self.guests
     }
 
-    /// Makes instances ahead of the first requests.
+    /// Creates instances before the first request.
     pub async fn warm(&self, count: usize) -> Result<(), Failure> {
         match &self.guests {
             Guests::Lean(instances) => instances.warm(count).await,
@@ -106,7 +109,7 @@ impl Pool {
         }
     }
 
-    /// Throws the idle instances away and keeps none from here on, when the generation no longer serves.
+    /// Drops the idle instances and keeps none afterwards. Called when the generation no longer serves.
     pub fn close(&self) {
         match &self.guests {
             Guests::Lean(instances) => instances.idle.close(),
@@ -114,17 +117,17 @@ impl Pool {
         }
     }
 
-    /// How many instances there are, of a generation that the caller knows.
+    /// The number of instances and their memory. The caller adds the generation.
     pub fn stats(&self) -> PoolStats {
         let idle = match &self.guests {
             Guests::Lean(instances) => instances.idle.len(),
             Guests::Standard(instances) => instances.idle.len(),
         };
         PoolStats {
-            live: self.gauge.live.load(Ordering::Relaxed) as u64,
+            live: self.counts.live.load(Ordering::Relaxed) as u64,
             idle: idle as u64,
-            memory_bytes: self.gauge.memory.load(Ordering::Relaxed),
-            memory_high_water_bytes: self.gauge.memory_high_water.load(Ordering::Relaxed),
+            memory_bytes: self.counts.memory.load(Ordering::Relaxed),
+            memory_high_water_bytes: self.counts.memory_high_water.load(Ordering::Relaxed),
             ..PoolStats::default()
         }
     }
@@ -134,7 +137,7 @@ impl<G: Guest> Instances<G> {
     fn new(
         engine: &Engine,
         pre: G::Pre,
-        (prepared, context, gauge): (&Arc<Prepared>, &Arc<ServiceContext>, &Arc<Gauge>),
+        (prepared, context, counts): (&Arc<Prepared>, &Arc<ServiceContext>, &Arc<InstanceCounts>),
         (isolation, requests): (Isolation, u32),
     ) -> Instances<G> {
         let idle = Arc::default();
@@ -143,9 +146,9 @@ impl<G: Guest> Instances<G> {
             pre,
             prepared: prepared.clone(),
             context: context.clone(),
-            gauge: gauge.clone(),
+            counts: counts.clone(),
             idle,
-            host: engine.idle.clone(),
+            idle_instances: engine.idle.clone(),
             background: engine.background.clone(),
             isolation: context.isolation.unwrap_or(isolation),
             requests: context.requests_per_instance.unwrap_or(requests),
@@ -153,13 +156,13 @@ impl<G: Guest> Instances<G> {
         }
     }
 
-    /// Makes instances ahead of the first requests. Where no request takes an idle one, this only shows that one can be
-    /// made.
+    /// Creates instances before the first request. With `isolation = "request"`, which never uses idle instances, it
+    /// only verifies that an instance can be created.
     async fn warm(&self, count: usize) -> Result<(), Failure> {
         for _ in 0..count {
             let instance = self.instantiate().await?;
             if self.isolation == Isolation::Instance {
-                self.idle.keep(instance);
+                self.idle.put(instance);
             }
         }
         Ok(())
@@ -180,81 +183,85 @@ impl<G: Guest> Instances<G> {
         made
     }
 
-    /// Makes an instance, if need be in the slot of one that is idle somewhere.
+    /// Creates an instance. If no slot is free, it evicts an idle instance of any service first.
     async fn instantiate(&self) -> Result<G, Failure> {
         let symbolizer = &self.prepared.compiled.symbolizer;
         loop {
-            let made = G::instantiate((&self.pre, symbolizer), &self.context, self.gauge.clone()).await;
+            let made = G::instantiate((&self.pre, symbolizer), &self.context, self.counts.clone()).await;
             match made {
                 Ok(instance) => {
                     self.context.metrics.instantiated();
                     return Ok(instance);
                 }
                 Err(error)
-                    if error.is::<wasmtime::PoolConcurrencyLimitError>() && self.host.reclaim(G::engine(&self.pre)) => {
-                }
+                    if error.is::<wasmtime::PoolConcurrencyLimitError>()
+                        && self.idle_instances.reclaim(G::engine(&self.pre)) => {}
                 Err(error) => return Err(Failure::Saturated(error.root_cause().to_string())),
             }
         }
     }
 
-    fn is_worth_keeping(&self, instance: &G) -> bool {
+    fn is_reusable(&self, instance: &G) -> bool {
         self.isolation == Isolation::Instance && instance.is_healthy() && instance.served() < self.requests
     }
 }
 
 impl LeanPool {
-    /// Answers one request. When the caller gives up and drops the future, the instance goes with it.
-    pub async fn handle(&self, invocation: Invocation) -> Handled {
+    /// Serves one request. If the caller drops the future, the instance is dropped too.
+    pub async fn handle(&self, invocation: Invocation) -> InvocationOutcome {
         let mut instance = match self.take().await {
             Ok(instance) => instance,
-            Err(failure) => return Handled::without_instance(invocation, failure),
+            Err(failure) => return InvocationOutcome::without_instance(invocation, failure),
         };
         let handled = instance.handle(invocation).await;
-        if self.is_worth_keeping(&instance) {
-            self.idle.keep(instance);
+        if self.is_reusable(&instance) {
+            self.idle.put(instance);
         }
         handled
     }
 }
 
 impl StandardPool {
-    /// Answers one request. When the caller gives up before there is an answer and drops the future, the instance goes
-    /// with it; later, the guest is told that nobody reads its body.
-    pub async fn handle(&self, invocation: HttpInvocation) -> HttpHandled {
+    /// Serves one request. If the caller drops the future before there is a response, the instance is dropped too;
+    /// afterwards, dropping the body tells the guest that its body has no reader.
+    pub async fn handle(&self, invocation: HttpInvocation) -> HttpOutcome {
         if self.context.concurrency_per_instance > 1 {
-            return self.handle_in_company(invocation).await;
+            return self.handle_shared(invocation).await;
         }
         let instance = match self.take().await {
             Ok(instance) => instance,
-            Err(failure) => return HttpHandled { result: Err(failure), run: Arc::new(Run::default()) },
+            Err(failure) => {
+                return HttpOutcome { result: Err(failure), execution: Arc::new(GuestExecution::default()) };
+            }
         };
-        instance.handle(invocation, self.give_back(), &self.background).await
+        instance.handle(invocation, self.return_to_pool(), &self.background).await
     }
 
-    /// Answers one request in an instance that serves others as well, if there is one with a place.
-    async fn handle_in_company(&self, invocation: HttpInvocation) -> HttpHandled {
+    /// Serves one request in a shared instance: in a running one that can accept it, otherwise in a new one.
+    async fn handle_shared(&self, invocation: HttpInvocation) -> HttpOutcome {
         let limit = self.context.limits.request_timeout;
-        let (job, waiter) = Job::new(invocation);
+        let (job, pending) = Job::new(invocation);
         let job = match self.join(job) {
             Ok(shared) => {
                 self.context.metrics.pool_wait(Duration::ZERO);
-                return shared.answer(waiter, limit).await;
+                return shared.answer(pending, limit).await;
             }
             Err(job) => job,
         };
         let instance = match self.take().await {
             Ok(instance) => instance,
-            Err(failure) => return HttpHandled { result: Err(failure), run: Arc::new(Run::default()) },
+            Err(failure) => {
+                return HttpOutcome { result: Err(failure), execution: Arc::new(GuestExecution::default()) };
+            }
         };
         let most = (self.context.concurrency_per_instance, self.requests);
-        let shared = SharedInstance::start(instance, job, most, self.give_back(), &self.background);
-        self.offer(shared.clone());
-        shared.answer(waiter, limit).await
+        let shared = SharedInstance::start(instance, job, most, self.return_to_pool(), &self.background);
+        self.add_shared(shared.clone());
+        shared.answer(pending, limit).await
     }
 
-    /// Lets other requests join an instance.
-    fn offer(&self, shared: SharedInstance) {
+    /// Makes an instance available to other requests.
+    fn add_shared(&self, shared: SharedInstance) {
         let mut all = self.shared.lock().unwrap_or_else(PoisonError::into_inner);
         all.retain(SharedInstance::is_serving);
         all.push(shared);
@@ -270,12 +277,12 @@ impl StandardPool {
         Err(job)
     }
 
-    fn give_back(&self) -> GiveBack {
+    fn return_to_pool(&self) -> ReturnToPool {
         let (isolation, requests, idle) = (self.isolation, self.requests, Arc::downgrade(&self.idle));
         Box::new(move |instance| {
-            let keeps = isolation == Isolation::Instance && instance.served() < requests && instance.is_healthy();
-            if let Some(idle) = idle.upgrade().filter(|_| keeps) {
-                idle.keep(instance);
+            let is_reusable = isolation == Isolation::Instance && instance.served() < requests && instance.is_healthy();
+            if let Some(idle) = idle.upgrade().filter(|_| is_reusable) {
+                idle.put(instance);
             }
         })
     }

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::account::Held;
+use super::account::MemoryReservation;
 use crate::state::BucketId;
 
 /// A span of a lean guest. Only its handle exists; the span itself is in the request's recorder.
@@ -18,14 +18,14 @@ pub struct GuestHistogram;
 pub struct Bucket {
     pub(crate) id: Arc<BucketId>,
     /// Where the last page of a listing by the earlier draft ended.
-    pub(crate) listed: Option<Listed>,
+    pub(crate) listed: Option<ListPosition>,
     /// Gives back what the account holds for it.
-    pub(crate) _held: Held,
+    pub(crate) _reservation: MemoryReservation,
 }
 
 /// How far a listing has come: so many keys, up to this one.
 #[derive(Default)]
-pub struct Listed {
+pub struct ListPosition {
     pub(crate) count: u64,
     pub(crate) key: Option<String>,
 }
@@ -36,5 +36,5 @@ pub struct CasSnapshot {
     pub(crate) key: String,
     pub(crate) seen: Option<Vec<u8>>,
     /// Gives back what the account holds for it.
-    pub(crate) _held: Held,
+    pub(crate) _reservation: MemoryReservation,
 }

@@ -8,12 +8,12 @@ use wasmtime::component::ResourceTable;
 use wasmtime_wasi::{WasiCtx, WasiCtxView, WasiView};
 use wasmtime_wasi_http::{WasiHttpCtxView, WasiHttpView};
 
-use super::account::Account;
+use super::account::MemoryAccount;
 use super::client_call::ClientCall;
 use super::context::ServiceContext;
 use super::exhaustion::MemoryUse;
-use super::gauge::Gauge;
 use super::guest_output::GuestOutput;
+use super::instance_counts::InstanceCounts;
 use super::invocation::GuestRequest;
 use crate::hostfn::outgoing::HttpState;
 
@@ -30,8 +30,8 @@ pub struct StoreData {
     wasi: WasiCtx,
     pub(crate) table: ResourceTable,
     context: Arc<ServiceContext>,
-    gauge: Arc<Gauge>,
-    pub(crate) account: Arc<Account>,
+    counts: Arc<InstanceCounts>,
+    pub(crate) account: Arc<MemoryAccount>,
     /// Counts the instance's requests, so that handles of one are not taken for handles of another.
     pub(crate) sequence: u16,
     /// The request being served; none while the component is instantiated or asked for its routes.
@@ -43,19 +43,19 @@ pub struct StoreData {
 }
 
 impl StoreData {
-    /// The data of a new instance, which counts as live in `gauge` until it is dropped.
+    /// The data of a new instance, which counts as live in `counts` until it is dropped.
     pub(super) fn new(
         wasi: WasiCtx,
         output: (GuestOutput, GuestOutput),
         context: Arc<ServiceContext>,
-        gauge: Arc<Gauge>,
+        counts: Arc<InstanceCounts>,
     ) -> StoreData {
-        gauge.live.fetch_add(1, Ordering::Relaxed);
-        let account = Account::new(context.limits.memory);
+        counts.live.fetch_add(1, Ordering::Relaxed);
+        let account = MemoryAccount::new(context.limits.memory);
         let (mut table, calls) = (ResourceTable::new(), Vec::new());
         table.set_max_capacity(HANDLES);
         let http = HttpState::new(context.clone(), output);
-        StoreData { wasi, table, context, gauge, account, sequence: 0, request: None, calls, http }
+        StoreData { wasi, table, context, counts, account, sequence: 0, request: None, calls, http }
     }
 
     /// Linear memory of the instance in bytes, over all of its memories.
@@ -65,18 +65,18 @@ impl StoreData {
 
     /// What is to be known of its memory when the instance has trapped. It tells of refusals once.
     pub(super) fn memory_use(&self) -> MemoryUse {
-        MemoryUse { limit: self.account.limit(), was_refused: self.account.take_refusal() }
+        MemoryUse { limit: self.account.limit(), growth_denied: self.account.take_growth_denied() }
     }
 
     /// Whether more is left of what the host held for a request than may stay with an idle instance.
-    pub(super) fn has_leftovers(&self) -> bool {
-        self.account.held().saturating_sub(self.http.held_for_metrics()) > LEFTOVERS
+    pub(super) fn exceeds_idle_reservation(&self) -> bool {
+        self.account.held().saturating_sub(self.http.reserved_for_metrics()) > LEFTOVERS
     }
 
     /// Makes `request` the one that host functions work on.
     pub(super) fn begin(&mut self, request: GuestRequest) {
         self.sequence = self.sequence.wrapping_add(1);
-        self.account.take_refusal();
+        self.account.take_growth_denied();
         self.request = Some(request);
     }
 
@@ -87,8 +87,8 @@ impl StoreData {
 
 impl Drop for StoreData {
     fn drop(&mut self) {
-        self.gauge.live.fetch_sub(1, Ordering::Relaxed);
-        self.gauge.memory.fetch_sub(self.memory(), Ordering::Relaxed);
+        self.counts.live.fetch_sub(1, Ordering::Relaxed);
+        self.counts.memory.fetch_sub(self.memory(), Ordering::Relaxed);
     }
 }
 
@@ -111,8 +111,8 @@ impl ResourceLimiter for StoreData {
         let added = desired.saturating_sub(current) as u64;
         let fits = self.account.grow(added);
         if fits {
-            self.gauge.memory.fetch_add(added, Ordering::Relaxed);
-            self.gauge.memory_high_water.fetch_max(self.memory(), Ordering::Relaxed);
+            self.counts.memory.fetch_add(added, Ordering::Relaxed);
+            self.counts.memory_high_water.fetch_max(self.memory(), Ordering::Relaxed);
             let total = self.memory();
             self.http.set_memory(total);
         }

@@ -18,7 +18,7 @@ use wasmtime_wasi_http::p3::bindings::http::types::ErrorCode;
 use wasmtime_wasi_http::p3::{Request, Response};
 use wasmtime_wasi_http::{WasiHttp, WasiHttpCtxView, WasiHttpView as _};
 
-use super::guest_request::Way;
+use super::guest_request::Destination;
 use crate::component::StoreData;
 
 /// The most bytes of one blocking write, as `wasi:io` says.
@@ -39,15 +39,15 @@ fn leave(data: &mut StoreData) {
 }
 
 /// Runs a host function for the request whose task calls it.
-pub(super) fn within<R>(
+pub(super) fn with_caller<R>(
     mut access: Access<'_, StoreData, HasSelf<StoreData>>,
     function: impl FnOnce(&mut StoreData) -> R,
 ) -> R {
-    within_store(access.as_context_mut(), function)
+    with_caller_in_store(access.as_context_mut(), function)
 }
 
 /// The same for a function that is given the store.
-pub(super) fn within_store<R>(
+pub(super) fn with_caller_in_store<R>(
     mut store: StoreContextMut<'_, StoreData>,
     function: impl FnOnce(&mut StoreData) -> R,
 ) -> R {
@@ -69,7 +69,7 @@ impl client::HostWithStore<StoreData> for Client {
         store: &Accessor<StoreData, Self>,
         request: Resource<Request>,
     ) -> Result<Resource<Response>, TrappableError<ErrorCode>> {
-        send(store, request, Way::Outbound).await
+        send(store, request, Destination::Outbound).await
     }
 }
 
@@ -77,7 +77,7 @@ impl client::HostWithStore<StoreData> for Client {
 pub(super) async fn send<D: HasData>(
     store: &Accessor<StoreData, D>,
     request: Resource<Request>,
-    way: Way,
+    destination: Destination,
 ) -> Result<Resource<Response>, TrappableError<ErrorCode>> {
     let inner = store.with_getter::<WasiHttp>(StoreData::http);
     let mut send = pin!(<WasiHttp as client::HostWithStore<StoreData>>::send(&inner, request));
@@ -85,11 +85,11 @@ pub(super) async fn send<D: HasData>(
     let first = poll_fn(|context| {
         store.with(|mut access| {
             enter(&mut access.as_context_mut());
-            access.data_mut().http.outgoing.way = way;
+            access.data_mut().http.outgoing.destination = destination;
         });
         let polled = send.as_mut().poll(context);
         store.with(|mut access| {
-            access.data_mut().http.outgoing.way = Way::Outbound;
+            access.data_mut().http.outgoing.destination = Destination::Outbound;
             leave(access.data_mut());
         });
         Poll::Ready(polled)

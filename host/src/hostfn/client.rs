@@ -10,7 +10,7 @@ use http_body::Body as _;
 use wasmtime::component::Resource;
 
 use crate::component::StoreData;
-use crate::component::account::{Account, Held};
+use crate::component::account::{MemoryAccount, MemoryReservation};
 use crate::component::bindings::spandrel::service::client::{Error, Host, Limited, Outgoing};
 use crate::component::bindings::spandrel::service::http as wit;
 use crate::component::client_call::ClientCall;
@@ -95,10 +95,10 @@ impl StoreData {
         let account = &self.account;
         let sent = calls.into_iter().zip(limits);
         let sent = sent.map(|(call, limit)| send(&context.outbound, call, locals.clone(), limit, account));
-        let mut elsewhere = Duration::ZERO;
-        let answers = measured(&mut elsewhere, join_all(sent)).await;
+        let mut call_time = Duration::ZERO;
+        let answers = measured(&mut call_time, join_all(sent)).await;
         if let Some(request) = &mut self.request {
-            request.elsewhere += elsewhere;
+            request.call_time += call_time;
         }
         let started = std::mem::take(&mut self.calls);
         // What was held for the answers is the guest's own from here on.
@@ -160,8 +160,8 @@ async fn send(
     call: Result<Call, CallError>,
     locals: Arc<dyn LocalCalls>,
     limit: Option<Duration>,
-    account: &Arc<Account>,
-) -> (Answer, Instant, Held) {
+    account: &Arc<MemoryAccount>,
+) -> (Answer, Instant, MemoryReservation) {
     let mut held = account.nothing();
     let send = async {
         let call = call?;

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use wasmtime::component::GuestTaskId;
 
-use crate::component::{GuestOutput, Run};
+use crate::component::{GuestExecution, GuestOutput};
 use crate::outbound::LocalCalls;
 use crate::trace::SharedRecorder;
 
@@ -18,14 +18,14 @@ pub(crate) struct HttpGuestRequest {
     /// The services of this host that the guest may call without a socket.
     pub locals: Arc<dyn LocalCalls>,
     /// What the request costs.
-    pub run: Arc<Run>,
+    pub execution: Arc<GuestExecution>,
     /// What it prints, where the instance serves others as well.
     pub printed: Option<(GuestOutput, GuestOutput)>,
 }
 
 /// Where a request of a guest goes.
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Way {
+pub(crate) enum Destination {
     /// Where its URL says, if the manifest allows it.
     Outbound,
     /// To the service that `next` names in the manifest.
@@ -34,9 +34,9 @@ pub(crate) enum Way {
 
 /// The requests that an instance is serving at once, by their tasks. Clones are the same.
 #[derive(Clone, Default)]
-pub(crate) struct Requests(Arc<Mutex<BTreeMap<GuestTaskId, HttpGuestRequest>>>);
+pub(crate) struct ConcurrentRequests(Arc<Mutex<BTreeMap<GuestTaskId, HttpGuestRequest>>>);
 
-impl Requests {
+impl ConcurrentRequests {
     /// Adds one. A task that is gone may have had the same id.
     pub fn add(&self, task: GuestTaskId, request: HttpGuestRequest) {
         let before = self.lock().insert(task, request);
@@ -44,9 +44,10 @@ impl Requests {
     }
 
     /// Forgets the one of this run, and gives it.
-    pub fn remove(&self, run: &Arc<Run>) -> Option<HttpGuestRequest> {
+    pub fn remove(&self, execution: &Arc<GuestExecution>) -> Option<HttpGuestRequest> {
         let mut requests = self.lock();
-        let task = requests.iter().find(|(_, request)| Arc::ptr_eq(&request.run, run)).map(|(task, _)| *task)?;
+        let task =
+            requests.iter().find(|(_, request)| Arc::ptr_eq(&request.execution, execution)).map(|(task, _)| *task)?;
         requests.remove(&task)
     }
 
@@ -59,12 +60,12 @@ impl Requests {
     pub fn add_busy(&self, time: Duration) {
         let requests = self.lock();
         let share = time / u32::try_from(requests.len().max(1)).unwrap_or(u32::MAX);
-        requests.values().for_each(|request| request.run.add_busy(share));
+        requests.values().for_each(|request| request.execution.add_busy(share));
     }
 
     /// Says how much linear memory the instance has.
     pub fn set_memory(&self, bytes: u64) {
-        self.lock().values().for_each(|request| request.run.set_memory(bytes));
+        self.lock().values().for_each(|request| request.execution.set_memory(bytes));
     }
 
     /// The one of a task, or the only one there is where no task leads to the call.

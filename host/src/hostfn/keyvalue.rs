@@ -17,7 +17,7 @@ impl From<StateError> for store::Error {
     }
 }
 
-fn no_room() -> store::Error {
+fn memory_limit_reached() -> store::Error {
     store::Error::Other("the service's memory limit has no room for it".to_owned())
 }
 
@@ -35,8 +35,8 @@ impl StoreData {
         seen: Option<Vec<u8>>,
     ) -> wasmtime::Result<Result<Resource<CasSnapshot>, store::Error>> {
         let size = key.len() + seen.as_ref().map_or(0, Vec::len);
-        let Some(held) = self.account.hold(size) else { return Ok(Err(no_room())) };
-        Ok(Ok(self.table.push(CasSnapshot { bucket, key, seen, _held: held })?))
+        let Some(held) = self.account.hold(size) else { return Ok(Err(memory_limit_reached())) };
+        Ok(Ok(self.table.push(CasSnapshot { bucket, key, seen, _reservation: held })?))
     }
 
     pub(super) fn bucket(&self, bucket: &Resource<Bucket>) -> wasmtime::Result<Arc<BucketId>> {
@@ -50,9 +50,9 @@ impl store::Host for StoreData {
             let (size, limit) = (identifier.len(), MAX_BUCKET);
             return Ok(Err(StateError::TooLarge { what: "a bucket's name", size, limit }.into()));
         }
-        let Some(held) = self.account.hold(identifier.len()) else { return Ok(Err(no_room())) };
+        let Some(held) = self.account.hold(identifier.len()) else { return Ok(Err(memory_limit_reached())) };
         let id = BucketId { service: self.context().name.clone(), bucket: identifier.into() };
-        Ok(Ok(self.table.push(Bucket { id: Arc::new(id), listed: None, _held: held })?))
+        Ok(Ok(self.table.push(Bucket { id: Arc::new(id), listed: None, _reservation: held })?))
     }
 }
 
@@ -118,7 +118,7 @@ impl atomics::Host for StoreData {
         cas: Resource<CasSnapshot>,
         value: Vec<u8>,
     ) -> wasmtime::Result<Result<(), atomics::CasError>> {
-        let CasSnapshot { bucket, key, seen, _held: held } = self.table.delete(cas)?;
+        let CasSnapshot { bucket, key, seen, _reservation: held } = self.table.delete(cas)?;
         match self.store().compare_and_swap(&bucket, &key, seen, value).await {
             Ok(Swap::Stored) => Ok(Ok(())),
             Ok(Swap::Lost(seen)) => {

@@ -9,9 +9,9 @@ use std::sync::Arc;
 use wasmtime::component::Resource;
 
 use crate::component::StoreData;
-use crate::component::account::{Account, Held, OVERHEAD};
+use crate::component::account::{MemoryAccount, MemoryReservation, OVERHEAD};
 use crate::component::bindings::wasi::keyvalue0_2_0_draft2::store::{self, Error};
-use crate::component::resources::{Bucket, Listed};
+use crate::component::resources::{Bucket, ListPosition};
 use crate::component::standard_bindings::wasi::keyvalue0_2_0_draft as draft;
 use crate::component::standard_bindings::wasi::keyvalue0_2_0_draft2::batch;
 use crate::state::{BucketId, StateError, StateStore};
@@ -50,7 +50,7 @@ impl From<BatchError> for String {
 /// Values are held on the instance's account from when they are read until the guest has them.
 async fn get_many(
     store: StateStore,
-    account: Arc<Account>,
+    account: Arc<MemoryAccount>,
     bucket: Arc<BucketId>,
     keys: Vec<String>,
 ) -> Result<Vec<Value>, BatchError> {
@@ -71,7 +71,7 @@ async fn get_many(
 
 async fn set_many(
     store: StateStore,
-    account: Arc<Account>,
+    account: Arc<MemoryAccount>,
     bucket: Arc<BucketId>,
     pairs: Pairs,
 ) -> Result<(), BatchError> {
@@ -86,7 +86,7 @@ async fn set_many(
 
 async fn delete_many(
     store: StateStore,
-    account: Arc<Account>,
+    account: Arc<MemoryAccount>,
     bucket: Arc<BucketId>,
     keys: Vec<String>,
 ) -> Result<(), BatchError> {
@@ -103,17 +103,17 @@ async fn delete_many(
 async fn page(
     store: StateStore,
     bucket: Arc<BucketId>,
-    from: Listed,
+    from: ListPosition,
     skip: u64,
-) -> Result<(Vec<String>, Option<Listed>), StateError> {
-    let Listed { count: mut seen, mut key } = from;
+) -> Result<(Vec<String>, Option<ListPosition>), StateError> {
+    let ListPosition { count: mut seen, mut key } = from;
     loop {
         let page = store.keys(&bucket, key.as_deref()).await?;
         let count = page.keys.len() as u64;
         if seen + count > skip || page.cursor.is_none() {
             let skipped = usize::try_from(skip.saturating_sub(seen)).unwrap_or(usize::MAX);
             let keys = page.keys.into_iter().skip(skipped).collect();
-            return Ok((keys, page.cursor.map(|key| Listed { count: seen + count, key: Some(key) })));
+            return Ok((keys, page.cursor.map(|key| ListPosition { count: seen + count, key: Some(key) })));
         }
         seen += count;
         key = page.cursor;
@@ -121,7 +121,7 @@ async fn page(
 }
 
 /// Holds what the host has in its memory of a batch, if there is room.
-fn hold(held: &mut Held, sizes: impl Iterator<Item = usize>) -> Result<(), BatchError> {
+fn hold(held: &mut MemoryReservation, sizes: impl Iterator<Item = usize>) -> Result<(), BatchError> {
     let bytes = sizes.fold(0, |sum: usize, size| sum.saturating_add(size.saturating_add(OVERHEAD)));
     if held.add(bytes) { Ok(()) } else { Err(BatchError::NoRoom) }
 }

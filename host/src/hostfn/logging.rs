@@ -3,7 +3,7 @@
 use wasmtime::StoreContextMut;
 use wasmtime::component::{Access, HasSelf, Linker};
 
-use super::caller::{within, within_store};
+use super::caller::{with_caller, with_caller_in_store};
 use crate::component::StoreData;
 use crate::component::standard_bindings::wasi::logging::logging::{Host, HostWithStore, Level};
 use crate::trace::{Attribute, Severity};
@@ -29,7 +29,7 @@ pub(crate) fn add_to_linker(linker: &mut Linker<StoreData>, name: &str) -> wasmt
     linker.instance(name)?.func_wrap(
         "log",
         |store: StoreContextMut<'_, StoreData>, (level, context, message): (Level, String, String)| {
-            within_store(store, |data| data.log(level, context, message));
+            with_caller_in_store(store, |data| data.log(level, context, message));
             Ok(())
         },
     )
@@ -44,7 +44,7 @@ impl HostWithStore<StoreData> for HasSelf<StoreData> {
         context: String,
         message: String,
     ) -> wasmtime::Result<()> {
-        within(access, |data| data.log(level, context, message));
+        with_caller(access, |data| data.log(level, context, message));
         Ok(())
     }
 }

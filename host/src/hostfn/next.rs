@@ -14,8 +14,8 @@ use wasmtime_wasi_http::p3::bindings::http::types as p3;
 use wasmtime_wasi_http::p3::{Request, Response};
 
 use super::caller;
-use super::guest_request::Way;
-use crate::component::{StoreData, to_guest};
+use super::guest_request::Destination;
+use crate::component::{StoreData, request_body_error};
 
 /// Links `wasi:http/handler@0.3`.
 pub(crate) fn add_p3_to_linker(linker: &mut Linker<StoreData>) -> wasmtime::Result<()> {
@@ -24,7 +24,7 @@ pub(crate) fn add_p3_to_linker(linker: &mut Linker<StoreData>) -> wasmtime::Resu
         |accessor, (request,): (Resource<Request>,)| {
             Box::pin(async move {
                 let answer: Result<Resource<Response>, p3::ErrorCode> =
-                    match caller::send(accessor, request, Way::Next).await {
+                    match caller::send(accessor, request, Destination::Next).await {
                         Ok(response) => Ok(response),
                         Err(error) => Err(error.downcast()?),
                     };
@@ -40,13 +40,13 @@ pub(crate) fn add_p2_to_linker(linker: &mut Linker<StoreData>) -> wasmtime::Resu
         "handle",
         |store: StoreContextMut<'_, StoreData>,
          (request, outparam): (Resource<HostIncomingRequest>, Resource<HostResponseOutparam>)| {
-            Box::new(pass_on(store, request, outparam))
+            Box::new(forward(store, request, outparam))
         },
     )
 }
 
 /// Hands the instance's request on. The answer goes out as soon as its head is here; its body passes the guest by.
-async fn pass_on(
+async fn forward(
     mut store: StoreContextMut<'_, StoreData>,
     request: Resource<HostIncomingRequest>,
     outparam: Resource<HostResponseOutparam>,
@@ -59,10 +59,10 @@ async fn pass_on(
         return Ok(());
     };
     let (head, body) = request.into_parts();
-    let request = http::Request::from_parts(head, body.map_err(|error| to_guest(&error)).boxed_unsync());
-    data.http.outgoing.way = Way::Next;
+    let request = http::Request::from_parts(head, body.map_err(|error| request_body_error(&error)).boxed_unsync());
+    data.http.outgoing.destination = Destination::Next;
     let sent = data.http.outgoing.send_request(request, None, Box::new(async { Ok(()) }));
-    data.http.outgoing.way = Way::Outbound;
+    data.http.outgoing.destination = Destination::Outbound;
     match Box::into_pin(sent).await {
         Ok((response, _)) => answer(Ok(response)),
         Err(error) => answer(Err(p2::ErrorCode::InternalError(Some(error.to_string())))),

@@ -19,8 +19,8 @@ use http_body_util::BodyExt as _;
 use wasmtime_wasi::runtime::spawn;
 use wasmtime_wasi_http::{Error, RequestOptions, WasiBody, WasiHttpCtx, WasiHttpHooks};
 
-use super::guest_request::{HttpGuestRequest, Requests, Way};
-use crate::component::account::{Account, Held};
+use super::guest_request::{ConcurrentRequests, Destination, HttpGuestRequest};
+use crate::component::account::{MemoryAccount, MemoryReservation};
 use crate::component::{GuestOutput, ServiceContext};
 use crate::config::{Origin, Scheme};
 use crate::http::method::span_name;
@@ -40,11 +40,11 @@ pub(crate) struct HttpState {
     pub outgoing: Outgoing,
     /// What the guest's own SDK has counted, and the room that it takes.
     metrics: InstanceMetrics,
-    metrics_held: Option<Held>,
+    metrics_reservation: Option<MemoryReservation>,
     /// Where the instance prints.
     output: (GuestOutput, GuestOutput),
     /// The requests that the instance serves at once, if it does.
-    requests: Option<Requests>,
+    requests: Option<ConcurrentRequests>,
     /// The request being served, for a middleware of 0.2 to hand on.
     incoming: Option<Request<Body>>,
 }
@@ -53,25 +53,25 @@ pub(crate) struct HttpState {
 pub(crate) struct Outgoing {
     service: Arc<ServiceContext>,
     request: Option<HttpGuestRequest>,
-    /// The way of the request that is sent now.
-    pub way: Way,
+    /// The destination of the request that is sent now.
+    pub destination: Destination,
 }
 
 impl HttpState {
     /// The state of an instance that serves no request yet.
     pub fn new(service: Arc<ServiceContext>, output: (GuestOutput, GuestOutput)) -> HttpState {
-        let outgoing = Outgoing { service, request: None, way: Way::Outbound };
+        let outgoing = Outgoing { service, request: None, destination: Destination::Outbound };
         let (context, metrics) = (WasiHttpCtx::new(), InstanceMetrics::default());
-        HttpState { context, outgoing, metrics, output, requests: None, incoming: None, metrics_held: None }
+        HttpState { context, outgoing, metrics, output, requests: None, incoming: None, metrics_reservation: None }
     }
 
     /// Makes the instance one that serves `requests` at once, or none any more.
-    pub fn share(&mut self, requests: Option<Requests>) {
+    pub fn set_concurrent(&mut self, requests: Option<ConcurrentRequests>) {
         self.requests = requests;
     }
 
     /// The requests that the instance serves at once, if it does.
-    pub fn requests(&self) -> Option<&Requests> {
+    pub fn requests(&self) -> Option<&ConcurrentRequests> {
         self.requests.as_ref()
     }
 
@@ -79,28 +79,28 @@ impl HttpState {
     pub fn enter(&mut self, request: Option<HttpGuestRequest>) {
         let (stdout, stderr) = &self.output;
         let printed = request.as_ref().and_then(|request| request.printed.as_ref());
-        stdout.turn_to(printed.map(|(stdout, _)| stdout));
-        stderr.turn_to(printed.map(|(_, stderr)| stderr));
+        stdout.redirect_to(printed.map(|(stdout, _)| stdout));
+        stderr.redirect_to(printed.map(|(_, stderr)| stderr));
         self.outgoing.request = request;
     }
 
     /// Turns what the guest's own SDK says into what is new in it. What it has said is held on the account for as long as the
     /// instance lives.
-    pub fn metric_news(&mut self, points: Vec<GuestPoint>, account: &Arc<Account>) -> Vec<GuestPoint> {
-        let held = self.metrics_held.get_or_insert_with(|| account.nothing());
+    pub fn new_metric_points(&mut self, points: Vec<GuestPoint>, account: &Arc<MemoryAccount>) -> Vec<GuestPoint> {
+        let held = self.metrics_reservation.get_or_insert_with(|| account.nothing());
         self.metrics.news(points, |bytes| held.add(bytes))
     }
 
     /// What is held for the guest's metrics, in bytes: it stays with an idle instance.
-    pub fn held_for_metrics(&self) -> u64 {
-        self.metrics_held.as_ref().map_or(0, Held::bytes)
+    pub fn reserved_for_metrics(&self) -> u64 {
+        self.metrics_reservation.as_ref().map_or(0, MemoryReservation::bytes)
     }
 
     /// Says how much linear memory the instance has to whoever it serves.
     pub fn set_memory(&self, bytes: u64) {
         match &self.requests {
             Some(requests) => requests.set_memory(bytes),
-            None => self.request().into_iter().for_each(|request| request.run.set_memory(bytes)),
+            None => self.request().into_iter().for_each(|request| request.execution.set_memory(bytes)),
         }
     }
 
@@ -161,7 +161,7 @@ impl WasiHttpHooks for Outgoing {
     ) -> Box<dyn Future<Output = Sent> + Send> {
         // Outside a request (while it is instantiated, say) a component may call nobody.
         let Some(active) = self.request.clone() else { return Box::new(async { Err(Error::HttpRequestDenied) }) };
-        let (mut open, call) = start(&self.service, &active, self.way, request);
+        let (mut open, call) = start(&self.service, &active, self.destination, request);
         let (service, options) = (self.service.clone(), options.unwrap_or_default());
         Box::new(async move {
             // In a task of its own: a service of this host may not run within the store of the guest that calls it.
@@ -191,12 +191,12 @@ async fn send(
 fn start(
     service: &Arc<ServiceContext>,
     active: &HttpGuestRequest,
-    way: Way,
+    destination: Destination,
     request: Request<WasiBody>,
 ) -> (OpenCall, Result<Call, CallError>) {
     let (head, body) = request.into_parts();
     let (method, uri, mut headers) = (head.method, head.uri, head.headers);
-    let next = service.next.as_ref().filter(|_| way == Way::Next);
+    let next = service.next.as_ref().filter(|_| destination == Destination::Next);
     // What a client calls the host is no name of a service: `next` is known by the name that the manifest gives it.
     let origin = match next {
         Some(name) => Some(Origin { scheme: Scheme::Http, host: name.to_string(), port: 80 }),
@@ -226,7 +226,7 @@ fn start(
         Call { method, uri, origin, service, headers, body, context, baggage }
     });
     let (service, recorder, began) = (service.clone(), active.recorder.clone(), Instant::now());
-    (OpenCall { service, recorder, span, method, origin, way, began, status: None, has_ended: false }, call)
+    (OpenCall { service, recorder, span, method, origin, destination, began, status: None, has_ended: false }, call)
 }
 
 /// A call that is under way. One that is dropped was given up by the guest.
@@ -236,7 +236,7 @@ struct OpenCall {
     span: SpanRef,
     method: Method,
     origin: Option<Origin>,
-    way: Way,
+    destination: Destination,
     began: Instant,
     status: Option<u16>,
     has_ended: bool,
@@ -276,8 +276,10 @@ impl OpenCall {
             }
             recorder.end(self.span);
         });
-        let Some(origin) =
-            self.origin.as_ref().filter(|origin| self.way == Way::Next || self.service.outbound.allows(origin))
+        let Some(origin) = self
+            .origin
+            .as_ref()
+            .filter(|origin| self.destination == Destination::Next || self.service.outbound.allows(origin))
         else {
             return;
         };

@@ -18,7 +18,7 @@ use super::rejection::Rejection;
 use super::request_attributes::{self, Places};
 use super::response_body::respond;
 use super::{probe_span, standard};
-use crate::component::{Failure, GuestRequest, Guests, Handled, Invocation, Reply};
+use crate::component::{Failure, GuestRequest, Guests, Invocation, InvocationOutcome, Reply};
 use crate::config::{Origin, RequestAttribute, ServiceName};
 use crate::http::Body;
 use crate::http::cors::{Cors, Verdict, is_preflight};
@@ -82,10 +82,10 @@ impl Dispatcher {
         let Match::Found { index: route, params } = generation.routes().find(&Method::GET, path) else {
             return Ok(StatusCode::NOT_FOUND);
         };
-        let active = GuestRequest { recorder, locals: Arc::new(chain), elsewhere: Duration::ZERO };
+        let active = GuestRequest { recorder, locals: Arc::new(chain), call_time: Duration::ZERO };
         let (query, headers, body) = (None, HeaderMap::new(), Bytes::new());
         let invocation = Invocation { route, params, query, headers, body, active };
-        let Handled { result, mut recorder, .. } = instances.handle(invocation).await;
+        let InvocationOutcome { result, mut recorder, .. } = instances.handle(invocation).await;
         let answer = result.map(|reply| reply.status);
         probe_span::answered(&mut recorder, &answer);
         let abort = answer.as_ref().err().and_then(Failure::abort);
@@ -203,10 +203,10 @@ impl Chain {
         exchange.permit = Some(service.permit(limits.concurrency).ok_or(Rejection::Busy)?);
         let query = arrival.uri.query().map(str::to_owned);
         let recorder = std::mem::replace(&mut exchange.recorder, Recorder::detached());
-        let active = GuestRequest { recorder, locals: Arc::new(self), elsewhere: Duration::ZERO };
+        let active = GuestRequest { recorder, locals: Arc::new(self), call_time: Duration::ZERO };
         let invocation = Invocation { route, params, query, headers: arrival.headers, body, active };
         exchange.guest_begins();
-        let Handled { result, recorder, cost } = instances.handle(invocation).await;
+        let InvocationOutcome { result, recorder, cost } = instances.handle(invocation).await;
         exchange.guest_ends();
         exchange.recorder = recorder;
         exchange.cost = Some(cost);

@@ -15,7 +15,7 @@ use super::arrival::Arrival;
 use super::rejection::Rejection;
 use super::response_rules::ResponseRules;
 use super::{server_span, trace_response};
-use crate::component::{Cost, Reply, Run};
+use crate::component::{Cost, GuestExecution, Reply};
 use crate::http::routes::{Match, RouteIndex};
 use crate::http::{Body, BodyError, FRAME};
 use crate::metrics::{ActiveRequestGuard, Served};
@@ -40,7 +40,7 @@ pub(super) struct Exchange {
     began: Instant,
     pub recorder: Recorder,
     /// The recorder shared with a standard guest, and the guest's cost.
-    pub standard: Option<(SharedRecorder, Arc<Run>)>,
+    pub standard: Option<(SharedRecorder, Arc<GuestExecution>)>,
     route: Option<RouteIndex>,
     pub cost: Option<Cost>,
     guest: GuestTime,
@@ -218,13 +218,13 @@ impl Exchange {
         if let Some((error_type, message)) = &cut {
             abort.get_or_insert((error_type, message.clone()));
         }
-        let (duration, pipeline, run) = (self.began.elapsed(), self.pipeline.clone(), self.run());
+        let (duration, pipeline, execution) = (self.began.elapsed(), self.pipeline.clone(), self.execution());
         let has_failed = status.is_server_error() || matches!(end, BodyEnd::Failed(_) | BodyEnd::NotRead(_));
         let trace = self.record(|recorder| {
             let server = recorder.server();
             recorder.set(server, "http.response.body.size", i64::try_from(sent).unwrap_or(i64::MAX));
-            if let Some(run) = &run {
-                server_span::guest_ended(recorder, run, is_told);
+            if let Some(execution) = &execution {
+                server_span::guest_ended(recorder, execution, is_told);
             }
             if let Some((error_type, message)) = &cut {
                 recorder.fail(server, error_type, message.clone());
@@ -259,8 +259,8 @@ impl Exchange {
         }
     }
 
-    fn run(&self) -> Option<Arc<Run>> {
-        self.standard.as_ref().map(|(_, run)| run.clone())
+    fn execution(&self) -> Option<Arc<GuestExecution>> {
+        self.standard.as_ref().map(|(_, execution)| execution.clone())
     }
 
     fn count(

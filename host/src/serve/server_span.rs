@@ -8,7 +8,7 @@ use http::{Method, StatusCode, Version, header};
 use super::arrival::Arrival;
 use super::peer::Peer;
 use super::rejection::Rejection;
-use crate::component::{Cost, Failure, Run};
+use crate::component::{Cost, Failure, GuestExecution};
 use crate::http::SCHEME;
 use crate::http::authority::Authority;
 use crate::http::method::span_name;
@@ -107,14 +107,14 @@ pub fn server_response(
 
 /// Records what a standard guest has cost until its response was sent, and its failures since its response began. If
 /// the guest continues, it records the rest itself.
-pub fn guest_ended(recorder: &mut Recorder, run: &Run, is_told: bool) {
-    if let Some(Failure::Trapped(exception)) = run.failure().filter(|_| !is_told) {
+pub fn guest_ended(recorder: &mut Recorder, execution: &GuestExecution, is_told: bool) {
+    if let Some(Failure::Trapped(exception)) = execution.failure().filter(|_| !is_told) {
         exception.record(recorder);
     }
     if recorder.is_recording() {
-        run.cost().record(recorder);
+        execution.cost().record(recorder);
     }
-    run.leave_to_guest();
+    execution.end_exchange();
 }
 
 /// The status description is meant for readers of the trace, so it says more about a trap than the response.

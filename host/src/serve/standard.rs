@@ -8,7 +8,7 @@ use super::arrival::Arrival;
 use super::exchange::Exchange;
 use super::probe_span;
 use super::rejection::Rejection;
-use crate::component::{Failure, HttpHandled, HttpInvocation, Reply, StandardPool};
+use crate::component::{Failure, HttpInvocation, HttpOutcome, Reply, StandardPool};
 use crate::http::Body;
 use crate::outbound::LocalCalls;
 use crate::services::{Generation, Service};
@@ -32,12 +32,12 @@ pub(super) async fn answer(
     generation.pool.context().outbound.propagators().inject(&server, Some(baggage), request.headers_mut());
     let recorder = SharedRecorder::new(recorder);
     // A guest that continues after its response keeps its permit and its generation.
-    let (place, hold) = (Box::new(permit), Box::new(exchange.lease().clone()));
-    let invocation = HttpInvocation { request, recorder: recorder.clone(), locals, place, hold };
+    let (permit, lease) = (Box::new(permit), Box::new(exchange.lease().clone()));
+    let invocation = HttpInvocation { request, recorder: recorder.clone(), locals, permit, lease };
     exchange.guest_begins();
-    let HttpHandled { result, run } = instances.handle(invocation).await;
+    let HttpOutcome { result, execution } = instances.handle(invocation).await;
     exchange.guest_ends();
-    exchange.standard = Some((recorder, run));
+    exchange.standard = Some((recorder, execution));
     result.map_err(Rejection::Failed)
 }
 
@@ -56,9 +56,9 @@ pub(super) async fn probe(
         return Ok(StatusCode::PAYLOAD_TOO_LARGE);
     };
     let recorder = SharedRecorder::new(recorder);
-    let (place, hold) = (Box::new(()), Box::new(()));
-    let invocation = HttpInvocation { request, recorder: recorder.clone(), locals, place, hold };
-    let HttpHandled { result, .. } = instances.handle(invocation).await;
+    let (permit, lease) = (Box::new(()), Box::new(()));
+    let invocation = HttpInvocation { request, recorder: recorder.clone(), locals, permit, lease };
+    let HttpOutcome { result, .. } = instances.handle(invocation).await;
     let answer = result.map(|reply| reply.status);
     recorder.with(|recorder| probe_span::answered(recorder, &answer));
     let abort = answer.as_ref().err().and_then(Failure::abort);

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use crate::component::context::ServiceContext;
-use crate::component::gauge::Gauge;
+use crate::component::instance_counts::InstanceCounts;
 use crate::component::symbolizer::Symbolizer;
 
 /// One instance: a store, the guest in it, and the request that it is serving.
@@ -11,11 +11,11 @@ pub trait Guest: Sized + Send + 'static {
     /// What it is made from.
     type Pre: Clone + Send + Sync;
 
-    /// Instantiates a component under the limits of `context`. The instance counts in `gauge` while it lives.
+    /// Instantiates a component under the limits of `context`. The instance counts in `counts` while it lives.
     fn instantiate(
         made_from: (&Self::Pre, &Arc<Symbolizer>),
         context: &Arc<ServiceContext>,
-        gauge: Arc<Gauge>,
+        counts: Arc<InstanceCounts>,
     ) -> impl Future<Output = wasmtime::Result<Self>> + Send;
 
     /// The engine that it runs in.
@@ -24,6 +24,6 @@ pub trait Guest: Sized + Send + 'static {
     /// Whether the last call ended as calls should. An instance that is not healthy must not serve again.
     fn is_healthy(&self) -> bool;
 
-    /// Requests that it has served.
+    /// ConcurrentRequests that it has served.
     fn served(&self) -> u32;
 }

@@ -1,7 +1,7 @@
 //! A lean guest: an instance of a component that exports `spandrel:service/handler`, and the request that it serves.
 //!
 //! The instance owns everything about its request while the call runs: the recorder with its spans, what the guest
-//! printed, the calls it may make. When the call ends, however it ends, all of that comes back in [`Handled`].
+//! printed, the calls it may make. When the call ends, however it ends, all of that comes back in [`InvocationOutcome`].
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -17,9 +17,9 @@ use crate::component::bindings::{Service, ServicePre, spandrel::service::http as
 use crate::component::context::ServiceContext;
 use crate::component::cost::{Cost, measured};
 use crate::component::failure::{Exception, Failure};
-use crate::component::gauge::Gauge;
-use crate::component::guest_output::{GuestOutput, Printed};
-use crate::component::invocation::{GuestRequest, Handled, Invocation, Reply};
+use crate::component::guest_output::{GuestOutput, OutputLines};
+use crate::component::instance_counts::InstanceCounts;
+use crate::component::invocation::{GuestRequest, Invocation, InvocationOutcome, Reply};
 use crate::component::store_data::StoreData;
 use crate::component::symbolizer::Symbolizer;
 use crate::http::Body;
@@ -65,10 +65,10 @@ impl Guest for LeanInstance {
     async fn instantiate(
         (pre, symbolizer): (&LeanPre, &Arc<Symbolizer>),
         context: &Arc<ServiceContext>,
-        gauge: Arc<Gauge>,
+        counts: Arc<InstanceCounts>,
     ) -> wasmtime::Result<LeanInstance> {
         let (stdout, stderr) = (GuestOutput::default(), GuestOutput::default());
-        let mut store = new_store(pre.engine(), (&stdout, &stderr), context, gauge)?;
+        let mut store = new_store(pre.engine(), (&stdout, &stderr), context, counts)?;
         let limit = context.limits.request_timeout;
         let guest = tokio::time::timeout(limit, pre.instantiate_async(&mut store)).await;
         let guest = guest.map_err(|_| wasmtime::format_err!("the component did not start within {limit:?}"))??;
@@ -94,16 +94,16 @@ impl LeanInstance {
     pub(in crate::component) async fn routes(&mut self) -> Result<Vec<Route>, Exception> {
         let asked = self.guest.spandrel_service_handler().call_routes(&mut self.store).await;
         let routes = asked.map_err(|trap| {
-            let mut printed = Printed::take(&self.stdout, &self.stderr);
+            let mut printed = OutputLines::take(&self.stdout, &self.stderr);
             self.exception(&trap, &mut printed)
         })?;
         Ok(routes.into_iter().map(Into::into).collect())
     }
 
     /// What a trap was about, and without what the guest printed of that.
-    fn exception(&self, trap: &wasmtime::Error, printed: &mut Printed) -> Exception {
+    fn exception(&self, trap: &wasmtime::Error, printed: &mut OutputLines) -> Exception {
         let memory = self.store.data().memory_use();
-        Exception::from_trap(trap, printed.take_last_output(), &self.symbolizer, memory)
+        Exception::from_trap(trap, printed.take_trap_output(), &self.symbolizer, memory)
     }
 
     /// The linear memory in bytes.
@@ -112,27 +112,27 @@ impl LeanInstance {
     }
 
     /// Runs the guest's handler under the service's deadline.
-    pub(in crate::component) async fn handle(&mut self, invocation: Invocation) -> Handled {
+    pub(in crate::component) async fn handle(&mut self, invocation: Invocation) -> InvocationOutcome {
         let Invocation { route, params, query, headers, body, active } = invocation;
         let request = wit::Request { route, params, query, headers: to_wit(&headers), body: body.into() };
         self.begin(active);
         let limit = self.store.data().context().limits.request_timeout;
         let call = self.guest.spandrel_service_handler().call_handle(&mut self.store, &request);
         let ended = tokio::time::timeout(limit, measured(&mut self.busy, call)).await;
-        let mut printed = Printed::take(&self.stdout, &self.stderr);
+        let mut printed = OutputLines::take(&self.stdout, &self.stderr);
         let result = match ended {
             Ok(Ok(response)) => self.check(response),
             Ok(Err(trap)) => Err(Failure::Trapped(self.exception(&trap, &mut printed))),
             Err(_) => Err(Failure::TimedOut),
         };
-        let has_leftovers = self.store.data().has_leftovers();
-        self.healthy = !has_leftovers && !matches!(result, Err(Failure::Trapped(_) | Failure::TimedOut));
+        let exceeds_idle_reservation = self.store.data().exceeds_idle_reservation();
+        self.healthy = !exceeds_idle_reservation && !matches!(result, Err(Failure::Trapped(_) | Failure::TimedOut));
         let Some((recorder, cost)) = self.end(printed, "timeout") else {
             // Nothing but `end` takes the request out of the state.
             unreachable!("the request left the instance that serves it");
         };
         self.served += 1;
-        Handled { result, recorder, cost }
+        InvocationOutcome { result, recorder, cost }
     }
 
     /// Until the call has ended well the instance counts as broken, so that one dropped half-way is never reused.
@@ -145,12 +145,12 @@ impl LeanInstance {
 
     /// Takes the request out of the state, with what was printed during it and what it cost. `cut` is why calls that it
     /// made have no answer, if there are such.
-    fn end(&mut self, printed: Printed, cut: &'static str) -> Option<(Recorder, Cost)> {
+    fn end(&mut self, printed: OutputLines, cut: &'static str) -> Option<(Recorder, Cost)> {
         let memory = self.memory();
-        self.store.data_mut().cut_calls_short(cut);
-        let GuestRequest { mut recorder, elsewhere, .. } = self.store.data_mut().request.take()?;
+        self.store.data_mut().end_pending_calls(cut);
+        let GuestRequest { mut recorder, call_time, .. } = self.store.data_mut().request.take()?;
         printed.log(&mut recorder);
-        Some((recorder, Cost { busy: self.busy.saturating_sub(elsewhere), memory, reused: self.served > 0 }))
+        Some((recorder, Cost { busy: self.busy.saturating_sub(call_time), memory, reused: self.served > 0 }))
     }
 
     fn check(&self, response: wit::Response) -> Result<Reply, Failure> {
@@ -175,7 +175,7 @@ impl LeanInstance {
 /// An instance whose request was given up half-way leaves what is known of it with the request's spans.
 impl Drop for LeanInstance {
     fn drop(&mut self) {
-        let printed = Printed::take(&self.stdout, &self.stderr);
+        let printed = OutputLines::take(&self.stdout, &self.stderr);
         if let Some((mut recorder, cost)) = self.end(printed, "cancelled") {
             cost.record(&mut recorder);
         }

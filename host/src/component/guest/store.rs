@@ -6,19 +6,19 @@ use wasmtime::{Store, UpdateDeadline};
 use wasmtime_wasi::{FsPerms, WasiCtx};
 
 use crate::component::context::ServiceContext;
-use crate::component::gauge::Gauge;
 use crate::component::guest_output::GuestOutput;
+use crate::component::instance_counts::InstanceCounts;
 use crate::component::store_data::StoreData;
 use crate::config::Access;
 
-/// A store for an instance that prints to `stdout` and `stderr` and counts in `gauge` while it lives.
+/// A store for an instance that prints to `stdout` and `stderr` and counts in `counts` while it lives.
 ///
 /// Fails where a folder under `[[service.files]]` cannot be opened.
 pub(super) fn new_store(
     engine: &wasmtime::Engine,
     (stdout, stderr): (&GuestOutput, &GuestOutput),
     context: &Arc<ServiceContext>,
-    gauge: Arc<Gauge>,
+    counts: Arc<InstanceCounts>,
 ) -> wasmtime::Result<Store<StoreData>> {
     let mut wasi = WasiCtx::builder();
     wasi.stdout(stdout.clone()).stderr(stderr.clone()).allow_tcp(false).allow_udp(false);
@@ -33,7 +33,7 @@ pub(super) fn new_store(
         wasi.preopened_dir(&folder.host, &folder.guest, permissions)?;
     }
     let mut store =
-        Store::new(engine, StoreData::new(wasi.build(), (stdout.clone(), stderr.clone()), context.clone(), gauge));
+        Store::new(engine, StoreData::new(wasi.build(), (stdout.clone(), stderr.clone()), context.clone(), counts));
     store.limiter(|data| data);
     // What one call hands to the host is in the host's memory, too.
     store.set_hostcall_fuel(usize::try_from(context.limits.memory).unwrap_or(usize::MAX));

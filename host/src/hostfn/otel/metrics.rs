@@ -3,8 +3,8 @@
 use opentelemetry::KeyValue;
 use wasmtime::component::{Access, HasSelf};
 
-use super::super::caller::within;
-use super::value::GivenAttributes;
+use super::super::caller::with_caller;
+use super::value::GuestAttributes;
 use crate::component::StoreData;
 use crate::component::standard_bindings::wasi::otel::metrics as wit;
 use crate::metrics::{InstrumentError, check_measured, is_label};
@@ -24,7 +24,7 @@ impl wit::HostWithStore<StoreData> for HasSelf<StoreData> {
         access: Access<'_, StoreData, Self>,
         metrics: wit::ResourceMetrics,
     ) -> wasmtime::Result<Result<(), String>> {
-        Ok(within(access, |data| data.add_metrics(metrics)))
+        Ok(with_caller(access, |data| data.add_metrics(metrics)))
     }
 }
 
@@ -41,7 +41,7 @@ impl StoreData {
         }
         if let Some(request) = self.http.request() {
             let recorder = request.recorder.clone();
-            let news = self.http.metric_news(points, &self.account);
+            let news = self.http.new_metric_points(points, &self.account);
             recorder.with(|recorder| recorder.add_guest_metrics(news));
         }
         // The rest of the export counts all the same.
@@ -63,7 +63,7 @@ fn read(scope: &str, metric: wit::Metric, points: &mut Vec<GuestPoint>) -> Resul
         if points.len() > POINTS || checked.is_err() {
             return;
         }
-        let attributes = GivenAttributes::parse(attributes).for_metric();
+        let attributes = GuestAttributes::parse(attributes).for_metric();
         let sorted = attributes.sorted_text();
         if sorted.len() > ATTRIBUTES {
             return;
@@ -147,9 +147,9 @@ fn totals(
     Totals { count, sum: double(sum), min: min.map(double), max: max.map(double) }
 }
 
-impl GivenAttributes {
-    /// The labels of a measurement, within the bounds that hold for those.
-    fn for_metric(mut self) -> GivenAttributes {
+impl GuestAttributes {
+    /// The labels of a measurement, within the bounds of metric labels.
+    fn for_metric(mut self) -> GuestAttributes {
         self.retain(is_label);
         self.cut(LABELS, TEXT_LENGTH);
         self

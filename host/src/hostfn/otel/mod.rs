@@ -11,8 +11,8 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use wasmtime::component::{Access, HasSelf};
 
-use self::value::{Given, GivenAttributes};
-use super::caller::within;
+use self::value::{GuestAttributes, GuestValue};
+use super::caller::with_caller;
 use crate::component::StoreData;
 use crate::component::standard_bindings::wasi::clocks::wall_clock::Datetime;
 use crate::component::standard_bindings::wasi::otel::{logs, tracing, types};
@@ -32,7 +32,7 @@ impl tracing::Host for StoreData {
 
 impl tracing::HostWithStore<StoreData> for HasSelf<StoreData> {
     fn on_end(access: Access<'_, StoreData, Self>, span: tracing::SpanData) -> wasmtime::Result<()> {
-        within(access, |data| {
+        with_caller(access, |data| {
             if let Some(request) = data.http.request() {
                 request.recorder.with(|recorder| record(recorder, span));
             }
@@ -41,11 +41,11 @@ impl tracing::HostWithStore<StoreData> for HasSelf<StoreData> {
     }
 
     fn outer_span_context(access: Access<'_, StoreData, Self>) -> wasmtime::Result<tracing::SpanContext> {
-        Ok(within(access, |data| data.server_span_context()))
+        Ok(with_caller(access, |data| data.server_span_context()))
     }
 
     fn current_span_context(access: Access<'_, StoreData, Self>) -> wasmtime::Result<tracing::SpanContext> {
-        Ok(within(access, |data| data.server_span_context()))
+        Ok(with_caller(access, |data| data.server_span_context()))
     }
 }
 
@@ -85,13 +85,13 @@ fn record(recorder: &mut Recorder, span: tracing::SpanData) {
     let is_same_trace = trace_id(&context.trace_id) == Some(recorder.trace_id());
     // In a trace of its own, the guest's parent may be another of its spans, which stands here as well.
     let parent = self::span_id(&span.parent_span_id).filter(|parent| is_same_trace || recorder.contains_span(*parent));
-    let mut attributes = GivenAttributes::parse(span.attributes);
+    let mut attributes = GuestAttributes::parse(span.attributes);
     add_scope(&mut attributes, Some(span.instrumentation_scope));
     let links = span.links.into_iter().filter_map(link).collect::<Vec<_>>();
     let events: Vec<_> = span
         .events
         .into_iter()
-        .map(|event| (event.name, time(event.time), GivenAttributes::parse(event.attributes)))
+        .map(|event| (event.name, time(event.time), GuestAttributes::parse(event.attributes)))
         .collect();
     recorder.add_ended(EndedSpan {
         span_id,
@@ -124,13 +124,13 @@ fn record(recorder: &mut Recorder, span: tracing::SpanData) {
 }
 
 /// Another span, unless what names it is no name of one.
-fn link(link: tracing::Link) -> Option<(TraceId, SpanId, String, GivenAttributes)> {
+fn link(link: tracing::Link) -> Option<(TraceId, SpanId, String, GuestAttributes)> {
     let context = link.span_context;
     let (trace_id, span_id) = (trace_id(&context.trace_id)?, span_id(&context.span_id)?);
     let members = context.trace_state.iter().map(|(key, value)| format!("{key}={value}"));
     let state = members.collect::<Vec<_>>().join(",");
     let state = if trace_state(&state) { state } else { String::new() };
-    Some((trace_id, span_id, state, GivenAttributes::parse(link.attributes)))
+    Some((trace_id, span_id, state, GuestAttributes::parse(link.attributes)))
 }
 
 /// Whether a text can be the `tracestate` of a link: printable, and not longer than what travels in a header.
@@ -139,7 +139,7 @@ fn trace_state(text: &str) -> bool {
 }
 
 /// The scope stands on what it is of: the host's own records and those of its guests leave in one scope.
-fn add_scope(attributes: &mut GivenAttributes, scope: Option<types::InstrumentationScope>) {
+fn add_scope(attributes: &mut GuestAttributes, scope: Option<types::InstrumentationScope>) {
     let Some(scope) = scope.filter(|scope| !scope.name.is_empty()) else { return };
     attributes.add("otel.scope.name", scope.name);
     if let Some(version) = scope.version.filter(|version| !version.is_empty()) {
@@ -181,7 +181,7 @@ impl logs::Host for StoreData {}
 
 impl logs::HostWithStore<StoreData> for HasSelf<StoreData> {
     fn on_emit(access: Access<'_, StoreData, Self>, record: logs::LogRecord) -> wasmtime::Result<()> {
-        within(access, |data| data.emit(record));
+        with_caller(access, |data| data.emit(record));
         Ok(())
     }
 }
@@ -191,8 +191,8 @@ impl StoreData {
         let Some(request) = self.http.request() else { return };
         let time = record.timestamp.or(record.observed_timestamp).map_or_else(SystemTime::now, time);
         let severity = severity(record.severity_number, record.severity_text.as_deref());
-        let body = record.body.map(|body| Given::parse(body).into_text()).unwrap_or_default();
-        let mut attributes = GivenAttributes::parse(record.attributes.unwrap_or_default());
+        let body = record.body.map(|body| GuestValue::parse(body).into_text()).unwrap_or_default();
+        let mut attributes = GuestAttributes::parse(record.attributes.unwrap_or_default());
         if let Some(name) = record.event_name.filter(|name| !name.is_empty()) {
             attributes.add("event.name", name);
         }

@@ -10,7 +10,7 @@ const LONGEST: usize = 64 << 10;
 
 /// A value that a guest gave.
 #[derive(Debug, PartialEq)]
-pub(super) enum Given {
+pub(super) enum GuestValue {
     Text(String),
     Int(i64),
     Double(f64),
@@ -19,47 +19,47 @@ pub(super) enum Given {
 }
 
 /// Attributes that a guest gave.
-pub(super) struct GivenAttributes(Vec<(String, Given)>);
+pub(super) struct GuestAttributes(Vec<(String, GuestValue)>);
 
-impl Given {
+impl GuestValue {
     /// Reads JSON. What is none, or is too long, is taken as the text that it is: no SDK's slip may lose data.
-    pub fn parse(text: String) -> Given {
+    pub fn parse(text: String) -> GuestValue {
         if text.len() > LONGEST {
-            return Given::Text(text);
+            return GuestValue::Text(text);
         }
         match serde_json::from_str(&text) {
-            Ok(Json::String(text)) => Given::Text(text),
-            Ok(Json::Bool(truth)) => Given::Boolean(truth),
+            Ok(Json::String(text)) => GuestValue::Text(text),
+            Ok(Json::Bool(truth)) => GuestValue::Boolean(truth),
             Ok(Json::Number(number)) => match number.as_i64() {
-                Some(number) => Given::Int(number),
-                None => number.as_f64().map_or(Given::Text(text), Given::Double),
+                Some(number) => GuestValue::Int(number),
+                None => number.as_f64().map_or(GuestValue::Text(text), GuestValue::Double),
             },
             Ok(Json::Array(items)) if items.iter().all(Json::is_string) => {
-                Given::Texts(items.iter().filter_map(|item| item.as_str().map(str::to_owned)).collect())
+                GuestValue::Texts(items.iter().filter_map(|item| item.as_str().map(str::to_owned)).collect())
             }
-            _ => Given::Text(text),
+            _ => GuestValue::Text(text),
         }
     }
 
     /// The value as text, for where only text can stand.
     pub fn into_text(self) -> String {
         match self {
-            Given::Text(text) => text,
-            Given::Int(number) => number.to_string(),
-            Given::Double(number) => number.to_string(),
-            Given::Boolean(truth) => truth.to_string(),
-            Given::Texts(texts) => Json::from(texts).to_string(),
+            GuestValue::Text(text) => text,
+            GuestValue::Int(number) => number.to_string(),
+            GuestValue::Double(number) => number.to_string(),
+            GuestValue::Boolean(truth) => truth.to_string(),
+            GuestValue::Texts(texts) => Json::from(texts).to_string(),
         }
     }
 
     /// The value as the metrics SDK has it.
     pub fn into_opentelemetry(self) -> opentelemetry::Value {
         match self {
-            Given::Text(text) => text.into(),
-            Given::Int(number) => number.into(),
-            Given::Double(number) => number.into(),
-            Given::Boolean(truth) => truth.into(),
-            Given::Texts(texts) => {
+            GuestValue::Text(text) => text.into(),
+            GuestValue::Int(number) => number.into(),
+            GuestValue::Double(number) => number.into(),
+            GuestValue::Boolean(truth) => truth.into(),
+            GuestValue::Texts(texts) => {
                 opentelemetry::Value::Array(opentelemetry::Array::String(texts.into_iter().map(Into::into).collect()))
             }
         }
@@ -67,23 +67,23 @@ impl Given {
 
     fn lend(&self) -> Value<'_> {
         match self {
-            Given::Text(text) => Value::Text(text),
-            Given::Int(number) => Value::Int(*number),
-            Given::Double(number) => Value::Double(*number),
-            Given::Boolean(truth) => Value::Boolean(*truth),
-            Given::Texts(texts) => Value::Texts(texts.iter().map(String::as_str).collect()),
+            GuestValue::Text(text) => Value::Text(text),
+            GuestValue::Int(number) => Value::Int(*number),
+            GuestValue::Double(number) => Value::Double(*number),
+            GuestValue::Boolean(truth) => Value::Boolean(*truth),
+            GuestValue::Texts(texts) => Value::Texts(texts.iter().map(String::as_str).collect()),
         }
     }
 }
 
-impl GivenAttributes {
-    pub fn parse(pairs: Vec<KeyValue>) -> GivenAttributes {
-        GivenAttributes(pairs.into_iter().map(|pair| (pair.key, Given::parse(pair.value))).collect())
+impl GuestAttributes {
+    pub fn parse(pairs: Vec<KeyValue>) -> GuestAttributes {
+        GuestAttributes(pairs.into_iter().map(|pair| (pair.key, GuestValue::parse(pair.value))).collect())
     }
 
     /// Adds one that the host knows.
     pub fn add(&mut self, key: &str, value: String) {
-        self.0.push((key.to_owned(), Given::Text(value)));
+        self.0.push((key.to_owned(), GuestValue::Text(value)));
     }
 
     /// Keeps those of such keys.
@@ -95,7 +95,7 @@ impl GivenAttributes {
     pub fn cut(&mut self, most: usize, length: usize) {
         self.0.truncate(most);
         for (_, value) in &mut self.0 {
-            if let Given::Text(text) = value {
+            if let GuestValue::Text(text) = value {
                 text.truncate(text.floor_char_boundary(length));
             }
         }
@@ -111,7 +111,7 @@ impl GivenAttributes {
         .to_string()
     }
 
-    pub fn into_iter(self) -> impl Iterator<Item = (String, Given)> {
+    pub fn into_iter(self) -> impl Iterator<Item = (String, GuestValue)> {
         self.0.into_iter()
     }
 
@@ -127,15 +127,15 @@ mod tests {
 
     #[test]
     fn values_come_as_json_text() {
-        let check = |text: &str, expected| assert_eq!(Given::parse(text.to_owned()), expected, "{text}");
-        check("\"v\"", Given::Text("v".to_owned()));
-        check("7", Given::Int(7));
-        check("7.5", Given::Double(7.5));
-        check("true", Given::Boolean(true));
-        check("[\"a\",\"b\"]", Given::Texts(vec!["a".to_owned(), "b".to_owned()]));
-        check("[1,2]", Given::Text("[1,2]".to_owned()));
-        check("{\"a\":1}", Given::Text("{\"a\":1}".to_owned()));
-        check("no json", Given::Text("no json".to_owned()));
-        check("", Given::Text(String::new()));
+        let check = |text: &str, expected| assert_eq!(GuestValue::parse(text.to_owned()), expected, "{text}");
+        check("\"v\"", GuestValue::Text("v".to_owned()));
+        check("7", GuestValue::Int(7));
+        check("7.5", GuestValue::Double(7.5));
+        check("true", GuestValue::Boolean(true));
+        check("[\"a\",\"b\"]", GuestValue::Texts(vec!["a".to_owned(), "b".to_owned()]));
+        check("[1,2]", GuestValue::Text("[1,2]".to_owned()));
+        check("{\"a\":1}", GuestValue::Text("{\"a\":1}".to_owned()));
+        check("no json", GuestValue::Text("no json".to_owned()));
+        check("", GuestValue::Text(String::new()));
     }
 }

@@ -1,4 +1,4 @@
-//! Bodies on their way into a standard guest and out of it.
+//! Request bodies as a standard guest reads them, and response bodies as it writes them.
 
 use std::collections::VecDeque;
 use std::pin::Pin;
@@ -11,26 +11,26 @@ use http::{HeaderMap, HeaderName, HeaderValue};
 use http_body::{Body as _, Frame, SizeHint};
 use wasmtime_wasi_http::{Error, WasiBody};
 
-use super::run::Run;
+use super::execution::GuestExecution;
 use crate::component::failure::Failure;
 use crate::http::{Body, BodyError};
 
-/// The most data that is gathered of a body whose guest has ended. More of it streams.
-const GATHERED: usize = 1 << 20;
+/// The most bytes of a finished guest's body that are buffered. A longer body is streamed.
+const MAX_BUFFERED: usize = 1 << 20;
 
 /// A request body as a guest reads it.
 pub(super) enum GuestRequestBody {
-    /// Which nobody else reads.
-    Own(Body),
-    /// Which may be handed on as far as the guest has not read it.
-    Kept(KeptBody),
+    /// Only the guest reads it.
+    Owned(Body),
+    /// The part that the guest has not read may be forwarded.
+    Shared(SharedBody),
 }
 
-/// A request body that its guest reads, or whoever the request is handed on to.
+/// A request body that is read by its guest, or by the service that the request is forwarded to.
 #[derive(Clone)]
-pub(super) struct KeptBody(Arc<Mutex<Body>>);
+pub(super) struct SharedBody(Arc<Mutex<Body>>);
 
-impl KeptBody {
+impl SharedBody {
     fn with<T>(&self, read: impl FnOnce(&mut Body) -> T) -> T {
         read(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
     }
@@ -38,17 +38,17 @@ impl KeptBody {
 
 impl GuestRequestBody {
     pub fn new(body: Body) -> GuestRequestBody {
-        GuestRequestBody::Own(body)
+        GuestRequestBody::Owned(body)
     }
 
-    /// A body for a guest that may hand it on, and what takes over what is left of it.
-    pub fn kept(body: Body) -> (GuestRequestBody, Body) {
-        let kept = KeptBody(Arc::new(Mutex::new(body)));
-        (GuestRequestBody::Kept(kept.clone()), Body::stream(kept))
+    /// A body for a guest that may forward it, and the body of the forwarded request, which is the unread rest.
+    pub fn shared(body: Body) -> (GuestRequestBody, Body) {
+        let shared = SharedBody(Arc::new(Mutex::new(body)));
+        (GuestRequestBody::Shared(shared.clone()), Body::stream(shared))
     }
 }
 
-impl http_body::Body for KeptBody {
+impl http_body::Body for SharedBody {
     type Data = Bytes;
     type Error = BodyError;
 
@@ -71,29 +71,29 @@ impl http_body::Body for GuestRequestBody {
 
     fn poll_frame(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Error>>> {
         let frame = match &mut *self {
-            GuestRequestBody::Own(body) => ready!(Pin::new(body).poll_frame(context)),
-            GuestRequestBody::Kept(body) => ready!(Pin::new(body).poll_frame(context)),
+            GuestRequestBody::Owned(body) => ready!(Pin::new(body).poll_frame(context)),
+            GuestRequestBody::Shared(body) => ready!(Pin::new(body).poll_frame(context)),
         };
-        Poll::Ready(frame.map(|frame| frame.map_err(|error| to_guest(&error))))
+        Poll::Ready(frame.map(|frame| frame.map_err(|error| request_body_error(&error))))
     }
 
     fn is_end_stream(&self) -> bool {
         match self {
-            GuestRequestBody::Own(body) => body.is_end_stream(),
-            GuestRequestBody::Kept(body) => body.is_end_stream(),
+            GuestRequestBody::Owned(body) => body.is_end_stream(),
+            GuestRequestBody::Shared(body) => body.is_end_stream(),
         }
     }
 
     fn size_hint(&self) -> SizeHint {
         match self {
-            GuestRequestBody::Own(body) => body.size_hint(),
-            GuestRequestBody::Kept(body) => body.size_hint(),
+            GuestRequestBody::Owned(body) => body.size_hint(),
+            GuestRequestBody::Shared(body) => body.size_hint(),
         }
     }
 }
 
-/// What a guest is told of a body that broke off.
-pub(crate) fn to_guest(error: &BodyError) -> Error {
+/// The error code that a guest gets for a request body that failed.
+pub(crate) fn request_body_error(error: &BodyError) -> Error {
     match error {
         BodyError::TooLarge(limit) => Error::HttpRequestBodySize(Some(*limit)),
         BodyError::Paused(_) => Error::ConnectionReadTimeout,
@@ -101,74 +101,74 @@ pub(crate) fn to_guest(error: &BodyError) -> Error {
     }
 }
 
-/// A response body as it comes out of a guest. Ends as an error where the guest failed while it streamed.
+/// The response body of a guest. It ends with an error if the guest fails while it streams.
 pub(super) struct ResponseBody {
     inner: WasiBody,
-    run: Arc<Run>,
-    /// What is left of the length that the guest gave. A transport that knows it asks for nothing beyond.
-    left: Option<u64>,
-    /// Frames that are here already.
-    gathered: VecDeque<Result<Frame<Bytes>, Error>>,
-    /// Nothing more comes out of `inner`.
+    execution: Arc<GuestExecution>,
+    /// The rest of the `Content-Length` that the guest set. A transport polls no frame beyond it.
+    remaining: Option<u64>,
+    /// Frames that were read from `inner` and not sent yet.
+    buffered: VecDeque<Result<Frame<Bytes>, Error>>,
+    /// `inner` has ended.
     has_ended: bool,
-    /// The end was told.
-    is_over: bool,
+    /// The end of the body was returned to the reader.
+    end_reported: bool,
 }
 
 impl ResponseBody {
-    pub fn new(inner: WasiBody, run: Arc<Run>, headers: &HeaderMap) -> ResponseBody {
+    pub fn new(inner: WasiBody, execution: Arc<GuestExecution>, headers: &HeaderMap) -> ResponseBody {
         let length = headers.get(CONTENT_LENGTH).and_then(|length| length.to_str().ok());
-        let left = length.and_then(|length| length.parse().ok());
-        ResponseBody { inner, run, left, gathered: VecDeque::new(), has_ended: false, is_over: false }
+        let remaining = length.and_then(|length| length.parse().ok());
+        ResponseBody { inner, execution, remaining, buffered: VecDeque::new(), has_ended: false, end_reported: false }
     }
 
-    /// The body as it comes.
-    pub fn streamed(self) -> Body {
+    /// The body as a stream.
+    pub fn into_stream(self) -> Body {
         Body::stream(self)
     }
 
-    /// Takes what is here. Ready once that is all of it, or as much as is gathered.
-    pub fn poll_gather(&mut self, context: &mut Context<'_>) -> Poll<()> {
-        while !self.has_ended && self.gathered_size() <= GATHERED {
+    /// Reads the frames that are available. Ready when `inner` has ended or [`MAX_BUFFERED`] is exceeded.
+    pub fn poll_buffer(&mut self, context: &mut Context<'_>) -> Poll<()> {
+        while !self.has_ended && self.buffered_size() <= MAX_BUFFERED {
             match ready!(Pin::new(&mut self.inner).poll_frame(context)) {
-                Some(frame) => self.gathered.push_back(frame),
+                Some(frame) => self.buffered.push_back(frame),
                 None => self.has_ended = true,
             }
         }
         Poll::Ready(())
     }
 
-    /// Whether trailers are here.
+    /// Whether trailers were read.
     pub fn has_trailers(&self) -> bool {
-        self.gathered.iter().flatten().any(Frame::is_trailers)
+        self.buffered.iter().flatten().any(Frame::is_trailers)
     }
 
-    fn gathered_size(&self) -> usize {
-        let frames = self.gathered.iter().flatten().filter_map(|frame| frame.data_ref());
+    fn buffered_size(&self) -> usize {
+        let frames = self.buffered.iter().flatten().filter_map(|frame| frame.data_ref());
         frames.map(Bytes::len).sum()
     }
 
-    /// The body as far as it is here: as one piece where that is all of it and the guest gave its length, else in chunks,
-    /// as the guest wrote it. Trailers that are here are announced in `headers` to a client that takes trailers: HTTP/1.1
-    /// sends no others.
-    pub fn gathered(mut self, mut headers: HeaderMap, takes_trailers: bool) -> (Body, HeaderMap) {
-        let _ = self.poll_gather(&mut Context::from_waker(Waker::noop()));
-        let trailers = self.gathered.iter().flatten().find_map(|frame| frame.trailers_ref());
-        if let Some(trailers) = trailers.filter(|_| takes_trailers) {
-            announce(trailers, &mut headers);
+    /// The body with the frames that are available: one buffer if it is complete and the guest set its
+    /// `Content-Length`, otherwise a stream of the guest's chunks. Trailers that were read are announced in `headers`
+    /// if the client accepts them: HTTP/1.1 sends no others.
+    pub fn into_buffered(mut self, mut headers: HeaderMap, accepts_trailers: bool) -> (Body, HeaderMap) {
+        let _ = self.poll_buffer(&mut Context::from_waker(Waker::noop()));
+        let trailers = self.buffered.iter().flatten().find_map(|frame| frame.trailers_ref());
+        if let Some(trailers) = trailers.filter(|_| accepts_trailers) {
+            announce_trailers(trailers, &mut headers);
         }
-        let is_plain = trailers.is_none() && self.gathered.iter().all(Result::is_ok);
-        let is_whole = is_plain && self.has_ended && self.run.failure().is_none();
-        if !is_whole || !headers.contains_key(CONTENT_LENGTH) {
+        let is_data = trailers.is_none() && self.buffered.iter().all(Result::is_ok);
+        let is_complete = is_data && self.has_ended && self.execution.failure().is_none();
+        if !is_complete || !headers.contains_key(CONTENT_LENGTH) {
             return (Body::stream(self), headers);
         }
-        let size = self.gathered_size();
+        let size = self.buffered_size();
         (Body::Whole(self.take_data(size)), headers)
     }
 
     fn take_data(&mut self, size: usize) -> Bytes {
         let mut frames =
-            std::mem::take(&mut self.gathered).into_iter().flatten().filter_map(|frame| frame.into_data().ok());
+            std::mem::take(&mut self.buffered).into_iter().flatten().filter_map(|frame| frame.into_data().ok());
         let first = frames.next().unwrap_or_default();
         if first.len() == size {
             return first;
@@ -179,18 +179,18 @@ impl ResponseBody {
         data.freeze()
     }
 
-    fn cut(&self, error: Error) -> BodyError {
-        let failure = self.run.failure().cloned();
-        told(&failure.unwrap_or_else(|| Failure::InvalidResponse(error.to_string())))
+    fn stream_error(&self, error: Error) -> BodyError {
+        let failure = self.execution.failure().cloned();
+        guest_failed(&failure.unwrap_or_else(|| Failure::InvalidResponse(error.to_string())))
     }
 }
 
-/// What those who read the body are told of the guest.
-fn told(failure: &Failure) -> BodyError {
+/// The error that readers of the body get when the guest fails.
+fn guest_failed(failure: &Failure) -> BodyError {
     BodyError::Failed { error_type: failure.error_type(), message: failure.to_string() }
 }
 
-fn announce(trailers: &HeaderMap, headers: &mut HeaderMap) {
+fn announce_trailers(trailers: &HeaderMap, headers: &mut HeaderMap) {
     if headers.contains_key(TRAILER) {
         return;
     }
@@ -208,7 +208,7 @@ impl http_body::Body for ResponseBody {
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
-        let frame = match self.gathered.pop_front() {
+        let frame = match self.buffered.pop_front() {
             Some(frame) => Some(frame),
             None if self.has_ended => None,
             None => ready!(Pin::new(&mut self.inner).poll_frame(context)),
@@ -216,33 +216,33 @@ impl http_body::Body for ResponseBody {
         Poll::Ready(match frame {
             Some(Ok(frame)) => {
                 let size = frame.data_ref().map_or(0, Bytes::len) as u64;
-                self.left = self.left.map(|left| left.saturating_sub(size));
+                self.remaining = self.remaining.map(|remaining| remaining.saturating_sub(size));
                 Some(Ok(frame))
             }
             Some(Err(error)) => {
-                (self.has_ended, self.is_over) = (true, true);
-                Some(Err(self.cut(error)))
+                (self.has_ended, self.end_reported) = (true, true);
+                Some(Err(self.stream_error(error)))
             }
-            // A store that is gone leaves a body that seems to end well. Why it is gone was said before.
+            // A dropped store ends the body without an error. The failure was recorded before that.
             None => {
-                let is_new = !std::mem::replace(&mut self.is_over, true);
+                let is_first = !std::mem::replace(&mut self.end_reported, true);
                 self.has_ended = true;
-                self.run.failure().filter(|_| is_new).map(|failure| Err(told(failure)))
+                self.execution.failure().filter(|_| is_first).map(|failure| Err(guest_failed(failure)))
             }
         })
     }
 
     fn is_end_stream(&self) -> bool {
-        self.is_over || self.left == Some(0)
+        self.end_reported || self.remaining == Some(0)
     }
 
     fn size_hint(&self) -> SizeHint {
-        if self.gathered.is_empty() { self.inner.size_hint() } else { SizeHint::default() }
+        if self.buffered.is_empty() { self.inner.size_hint() } else { SizeHint::default() }
     }
 }
 
 impl Drop for ResponseBody {
     fn drop(&mut self) {
-        self.run.end_body();
+        self.execution.end_body();
     }
 }

@@ -1,4 +1,4 @@
-//! One call of a guest's handler, as WASI 0.2 and as WASI 0.3 make it.
+//! One call of a guest's handler, through WASI 0.2 or 0.3.
 
 use std::future::poll_fn;
 use std::sync::Arc;
@@ -18,25 +18,25 @@ use crate::http::Body;
 use crate::outbound::LocalCalls;
 use crate::trace::SharedRecorder;
 
-/// A request on its way into a standard guest.
+/// A request for a standard guest.
 pub struct HttpInvocation {
-    /// With an absolute URI, and the header fields that the guest is to see.
+    /// Has an absolute URI, and the header fields that the guest may see.
     pub request: Request<Body>,
     /// The request's spans.
     pub recorder: SharedRecorder,
-    /// The services of this host that the guest may call without a socket.
+    /// The services of this host, which the guest calls without a socket.
     pub locals: Arc<dyn LocalCalls>,
-    /// The request's place among those that the service serves at one time.
-    pub place: Box<dyn Send>,
-    /// What else the request takes up until its guest has ended, which may be after its response. Dropped after the last
-    /// span was handed over.
-    pub hold: Box<dyn Send>,
+    /// The request's permit under the service's concurrency limit.
+    pub permit: Box<dyn Send>,
+    /// The request's lease on its generation, held until the guest has ended, which may be after its response. Dropped
+    /// after the last span was handed over.
+    pub lease: Box<dyn Send>,
 }
 
-/// The head of the guest's response and its body, or the error code that it gave instead.
-pub(super) type Answer = Result<Response<WasiBody>, Error>;
+/// The guest's response, or the error code that it returned instead.
+pub(super) type HandlerResponse = Result<Response<WasiBody>, Error>;
 
-/// An instance's handler.
+/// The exported handler of an instance.
 pub(super) enum Handler {
     P2(p2::bindings::Proxy),
     P3(p3::bindings::Service),
@@ -51,12 +51,13 @@ impl Handler {
         }
     }
 
-    /// Calls the handler. The answer goes out as soon as it is there; the call ends with the guest's work.
+    /// Calls the handler. The response is sent to `answer` when it is available; the call ends when the guest has
+    /// ended.
     pub async fn call(
         &self,
         store: &mut Store<StoreData>,
         request: Request<GuestRequestBody>,
-        answer: oneshot::Sender<Answer>,
+        answer: oneshot::Sender<HandlerResponse>,
     ) -> wasmtime::Result<()> {
         match self {
             Handler::P2(guest) => call_p2(guest, store, request, answer).await,
@@ -69,20 +70,20 @@ async fn call_p2(
     guest: &p2::bindings::Proxy,
     store: &mut Store<StoreData>,
     request: Request<GuestRequestBody>,
-    answer: oneshot::Sender<Answer>,
+    answer: oneshot::Sender<HandlerResponse>,
 ) -> wasmtime::Result<()> {
     let mut view = store.data_mut().http();
     let scheme = if request.uri().scheme_str() == Some("https") { Scheme::Https } else { Scheme::Http };
     let request = view.new_incoming_request(scheme, request)?;
     let answer = move |value: Result<_, p2::bindings::http::types::ErrorCode>| {
-        // Where nobody waits any more, the guest goes on without knowing it.
+        // If the receiver is gone, the guest continues without an error.
         let _ = answer.send(value.map_err(Error::from));
     };
     let outparam = view.new_response_outparam_from_callback(answer)?;
     guest.wasi_http_incoming_handler().call_handle(store, request, outparam).await
 }
 
-/// Makes a request of 0.3 in the instance, and what tells how the guest liked its body.
+/// Creates a 0.3 request in the instance, and the future that resolves to the guest's result of reading its body.
 pub(super) fn request_p3(
     data: &mut StoreData,
     request: Request<GuestRequestBody>,
@@ -100,7 +101,7 @@ async fn call_p3(
     guest: &p3::bindings::Service,
     store: &mut Store<StoreData>,
     request: Request<GuestRequestBody>,
-    answer: oneshot::Sender<Answer>,
+    answer: oneshot::Sender<HandlerResponse>,
 ) -> wasmtime::Result<()> {
     let call = async |accessor: &wasmtime::component::Accessor<StoreData>| {
         let (request, sent) = accessor.with(|mut access| request_p3(access.data_mut(), request))?;
@@ -116,7 +117,7 @@ async fn call_p3(
             Err(error) => Err(error),
         };
         let _ = answer.send(response);
-        // The body and whatever else the guest has started.
+        // Waits for the body and for the other tasks that the guest has started.
         poll_fn(|context| accessor.poll_no_interesting_tasks(context)).await;
         wasmtime::error::Ok(())
     };

@@ -1,7 +1,7 @@
-//! The host functions of standard components, and linking against them.
+//! The host functions of standard components, and the linker for them.
 //!
-//! Everything of WASI is there for every component: language runtimes import far more than they use. What a service
-//! may do with it is for its manifest to say: no sockets, no folders and no environment unless given.
+//! Every component is linked with all of WASI, because language runtimes import far more than they use. The manifest
+//! decides what a service may do with it: sockets, folders and environment variables are absent unless configured.
 
 use wasmtime::component::{Component, HasSelf, Linker};
 use wasmtime_wasi_http::{WasiHttp, WasiHttpView as _, p2, p3};
@@ -12,10 +12,10 @@ use crate::component::standard_bindings::wasi as proposals;
 use crate::component::store_data::StoreData;
 use crate::hostfn::{caller, logging, next};
 
-/// The draft of `wasi:logging` that every component is linked with.
+/// The draft of `wasi:logging` in the shared linker.
 const LOGGING: &str = "wasi:logging/logging@0.1.0-draft";
 
-/// A standard component that was compiled and linked.
+/// A compiled and linked standard component.
 #[derive(Clone)]
 pub enum StandardPre {
     /// Exports `wasi:http/incoming-handler@0.2`.
@@ -25,7 +25,7 @@ pub enum StandardPre {
 }
 
 impl StandardPre {
-    /// The engine that it was compiled by.
+    /// The engine that compiled it.
     pub fn engine(&self) -> &wasmtime::Engine {
         match self {
             StandardPre::P2(pre) => pre.engine(),
@@ -42,8 +42,8 @@ impl StandardPre {
     }
 }
 
-/// The host functions that a component of `world` may import. Components of 0.3 import 0.2 as well: language runtimes
-/// still use it.
+/// The host functions that a component of `world` may import. 0.3 components may import 0.2 interfaces too, because
+/// language runtimes still use them.
 pub(in crate::component) fn linker(engine: &wasmtime::Engine, world: HttpWorld) -> wasmtime::Result<Linker<StoreData>> {
     let mut linker = Linker::new(engine);
     let mut options = wasmtime_wasi::p2::bindings::LinkOptions::default();

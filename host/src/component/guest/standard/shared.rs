@@ -1,13 +1,14 @@
-//! An instance of 0.3 that serves several requests at once.
+//! A 0.3 instance that serves several requests concurrently.
 //!
-//! It has a task of its own, which takes requests for as long as there are any; when nothing is left to do in the
-//! instance, it is given back. What happens to one request must not harm the others, with one exception: a trap ends them
-//! all, since the instance is gone. A request that is given up or has no answer in time cannot be stopped by itself; its
-//! instance takes no more requests, and goes when the others have ended.
+//! The instance runs in a task of its own, which accepts requests as long as there are any. When it has no work left,
+//! it is returned to its pool. A request must not affect the others, with one exception: a trap ends all of them,
+//! because it ends the instance. A request that was cancelled or timed out cannot be stopped on its own; its instance
+//! accepts no further requests and is dropped when the others have ended.
 //!
-//! Wasmtime does not tell when the work of one request has ended, only when none is left. A request therefore keeps its
-//! spans and its generation until then, or for [`AFTER_RESPONSE`] after its response body has left. Its place it gives up
-//! with the response: an instance that always serves somebody would else hold up to a second's worth of places.
+//! Wasmtime does not report when the work of one request has ended, only when no work is left. A request therefore
+//! keeps its spans and its generation until then, or for [`AFTER_RESPONSE`] after its response body was sent. It
+//! releases its concurrency permit with the response: otherwise a busy instance would occupy permits for up to a second
+//! after each request.
 
 use std::collections::VecDeque;
 use std::future::{Future, poll_fn};
@@ -27,232 +28,234 @@ use wasmtime_wasi_http::p3::bindings::Service;
 use wasmtime_wasi_http::{Error, WasiHttpView as _};
 
 use super::body::GuestRequestBody;
-use super::call::{Answer, Handler, HttpInvocation, request_p3};
+use super::call::{Handler, HandlerResponse, HttpInvocation, request_p3};
 use super::{
-    GiveBack, HttpHandled, Run, StandardInstance, check, no_answer, take_trailers, takes_trailers, why_stopped,
+    GuestExecution, HttpOutcome, ReturnToPool, StandardInstance, accepts_trailers, buffer_trailers, check,
+    missing_response, stop_reason,
 };
 use crate::component::background::BackgroundWork;
 use crate::component::failure::{Exception, Failure};
-use crate::component::guest_output::{GuestOutput, Printed};
+use crate::component::guest_output::{GuestOutput, OutputLines};
 use crate::component::invocation::Reply;
 use crate::component::store_data::StoreData;
-use crate::hostfn::guest_request::{HttpGuestRequest, Requests};
+use crate::hostfn::guest_request::{ConcurrentRequests, HttpGuestRequest};
 
-/// How long a request keeps its spans and its generation after its response has left, where its instance still works.
+/// How long a request keeps its spans and its generation after its response was sent, if its instance is still running.
 const AFTER_RESPONSE: Duration = Duration::from_secs(1);
 
-/// An instance that serves, and that more requests may join. Clones are the same.
+/// A running instance that further requests may join. Clones are handles to the same instance.
 #[derive(Clone)]
 pub(in crate::component) struct SharedInstance(Arc<Shared>);
 
 struct Shared {
-    /// How many requests it serves at once.
-    most: u32,
-    seats: Mutex<Seats>,
-    /// Wakes the instance for requests that wait.
+    /// How many requests it serves concurrently.
+    max_concurrent: u32,
+    load: Mutex<InstanceLoad>,
+    /// Wakes the instance's task for waiting requests.
     waker: AtomicWaker,
-    /// Told whenever a request has left its seat.
+    /// Notified whenever a request releases its place in the instance.
     changed: Notify,
-    requests: Requests,
+    requests: ConcurrentRequests,
     ended: watch::Sender<bool>,
 }
 
-struct Seats {
+struct InstanceLoad {
     waiting: VecDeque<Job>,
-    /// Requests whose response has not left yet.
-    taken: u32,
-    /// Requests that it may yet take.
-    left: u32,
-    state: State,
+    /// Requests whose response was not sent completely yet.
+    active: u32,
+    /// Requests that it may still accept.
+    remaining: u32,
+    state: InstanceState,
 }
 
 #[derive(Clone, Copy, PartialEq)]
-enum State {
+enum InstanceState {
     Serving,
-    /// Takes no more requests.
+    /// Accepts no further requests.
     Retired,
 }
 
-/// A request on its way to the instance.
+/// A request for the instance.
 pub(in crate::component) struct Job {
     request: Request<GuestRequestBody>,
     active: HttpGuestRequest,
-    answer: oneshot::Sender<Answer>,
+    answer: oneshot::Sender<HandlerResponse>,
 }
 
-/// One that waits for the answer to a job.
-pub(in crate::component) struct Waiter {
-    answered: oneshot::Receiver<Answer>,
-    run: Arc<Run>,
-    takes_trailers: bool,
-    place: Box<dyn Send>,
-    hold: Box<dyn Send>,
+/// The requester's side of a job.
+pub(in crate::component) struct PendingResponse {
+    answered: oneshot::Receiver<HandlerResponse>,
+    execution: Arc<GuestExecution>,
+    accepts_trailers: bool,
+    permit: Box<dyn Send>,
+    lease: Box<dyn Send>,
 }
 
-/// A request's place in an instance. One that is dropped before the request has ended was given up.
-struct Seat {
+/// A request's place in an instance. If it is dropped before the request has ended, the request was cancelled.
+struct RequestGuard {
     shared: SharedInstance,
-    run: Arc<Run>,
+    execution: Arc<GuestExecution>,
     has_ended: bool,
-    /// Its place among the service's requests, until its response has left.
-    place: Option<Box<dyn Send>>,
-    _hold: Box<dyn Send>,
+    /// The request's concurrency permit, until its response was sent.
+    permit: Option<Box<dyn Send>>,
+    _lease: Box<dyn Send>,
 }
 
 impl Job {
-    /// What the instance gets of a request, and what stays with whoever waits for the answer.
-    pub fn new(invocation: HttpInvocation) -> (Job, Waiter) {
-        let HttpInvocation { request, recorder, locals, place, hold } = invocation;
-        let (takes_trailers, run) = (takes_trailers(request.headers()), Arc::new(Run::default()));
+    /// The part of a request for the instance, and the part for the requester.
+    pub fn new(invocation: HttpInvocation) -> (Job, PendingResponse) {
+        let HttpInvocation { request, recorder, locals, permit, lease } = invocation;
+        let (accepts_trailers, execution) = (accepts_trailers(request.headers()), Arc::new(GuestExecution::default()));
         let printed = Some((GuestOutput::default(), GuestOutput::default()));
-        let active = HttpGuestRequest { recorder, locals, run: run.clone(), printed };
+        let active = HttpGuestRequest { recorder, locals, execution: execution.clone(), printed };
         let (answer, answered) = oneshot::channel();
         let job = Job { request: request.map(GuestRequestBody::new), active, answer };
-        (job, Waiter { answered, run, takes_trailers, place, hold })
+        (job, PendingResponse { answered, execution, accepts_trailers, permit, lease })
     }
 }
 
 impl SharedInstance {
-    /// Starts an instance with its first request. It serves `most` at once and `requests` altogether.
+    /// Starts an instance with its first request. It serves `max_concurrent` requests concurrently and `requests` in
+    /// total.
     pub fn start(
         instance: StandardInstance,
         job: Job,
-        (most, requests): (u32, u32),
-        give_back: GiveBack,
+        (max_concurrent, requests): (u32, u32),
+        return_to_pool: ReturnToPool,
         background: &BackgroundWork,
     ) -> SharedInstance {
-        let left = requests.saturating_sub(instance.served).saturating_sub(1);
+        let remaining = requests.saturating_sub(instance.served).saturating_sub(1);
         let waiting = VecDeque::from([job]);
         let shared = SharedInstance(Arc::new(Shared {
-            most,
-            seats: Mutex::new(Seats { waiting, taken: 1, left, state: State::Serving }),
+            max_concurrent,
+            load: Mutex::new(InstanceLoad { waiting, active: 1, remaining, state: InstanceState::Serving }),
             waker: AtomicWaker::new(),
             changed: Notify::new(),
-            requests: Requests::default(),
+            requests: ConcurrentRequests::default(),
             ended: watch::Sender::new(false),
         }));
-        tokio::spawn(instance.share(shared.clone(), give_back, background.clone()));
+        tokio::spawn(instance.serve_shared(shared.clone(), return_to_pool, background.clone()));
         shared
     }
 
-    /// Adds a request, or gives it back where there is no place for it.
+    /// Adds a request, or returns it if the instance cannot accept it.
     pub fn join(&self, job: Job) -> Result<(), Job> {
-        let mut seats = self.lock();
-        if seats.state == State::Retired || seats.taken >= self.0.most || seats.left == 0 {
+        let mut load = self.lock();
+        if load.state == InstanceState::Retired || load.active >= self.0.max_concurrent || load.remaining == 0 {
             return Err(job);
         }
-        seats.taken += 1;
-        seats.left -= 1;
-        seats.waiting.push_back(job);
-        drop(seats);
+        load.active += 1;
+        load.remaining -= 1;
+        load.waiting.push_back(job);
+        drop(load);
         self.0.waker.wake();
         Ok(())
     }
 
-    /// Whether requests may come to it at some time.
+    /// Whether the instance may still accept requests.
     pub fn is_serving(&self) -> bool {
-        let seats = self.lock();
-        seats.state == State::Serving && seats.left > 0
+        let load = self.lock();
+        load.state == InstanceState::Serving && load.remaining > 0
     }
 
-    /// Waits for the answer to a request.
-    pub async fn answer(&self, waiter: Waiter, limit: Duration) -> HttpHandled {
-        let Waiter { answered, run, takes_trailers, place, hold } = waiter;
-        let (shared, place) = (self.clone(), Some(place));
-        let seat = Seat { shared, run: run.clone(), has_ended: false, place, _hold: hold };
+    /// Waits for the response to a request.
+    pub async fn answer(&self, pending: PendingResponse, limit: Duration) -> HttpOutcome {
+        let PendingResponse { answered, execution, accepts_trailers, permit, lease } = pending;
+        let (shared, permit) = (self.clone(), Some(permit));
+        let guard = RequestGuard { shared, execution: execution.clone(), has_ended: false, permit, _lease: lease };
         let result = match tokio::time::timeout(limit, answered).await {
-            Ok(Ok(answer)) => match check(answer, &run) {
+            Ok(Ok(answer)) => match check(answer, &execution) {
                 Ok((head, mut body)) => {
                     let headers = &head.headers;
-                    let is_here = takes_trailers && take_trailers(headers, &mut body).await;
-                    tokio::spawn(seat.finish());
-                    let (body, headers) = if is_here {
-                        body.gathered(head.headers, takes_trailers)
+                    let has_trailers = accepts_trailers && buffer_trailers(headers, &mut body).await;
+                    tokio::spawn(guard.finish());
+                    let (body, headers) = if has_trailers {
+                        body.into_buffered(head.headers, accepts_trailers)
                     } else {
-                        (body.streamed(), head.headers)
+                        (body.into_stream(), head.headers)
                     };
                     Ok(Reply { status: head.status, headers, body })
                 }
                 Err(failure) => {
-                    // An error code is an answer, and there is no body to wait for.
-                    run.end_body();
-                    tokio::spawn(seat.finish());
+                    // An error code has no body to wait for.
+                    execution.end_body();
+                    tokio::spawn(guard.finish());
                     Err(failure)
                 }
             },
             Ok(Err(_)) => {
-                // The instance has ended, or is about to.
+                // The instance has ended or is ending.
                 self.ended().await;
-                Err(no_answer(&run))
+                Err(missing_response(&execution))
             }
             Err(_) => Err(Failure::TimedOut),
         };
-        HttpHandled { result, run }
+        HttpOutcome { result, execution }
     }
 
     async fn ended(&self) {
         let mut ended = self.0.ended.subscribe();
-        // The sender is held here.
+        // `self` holds the sender.
         let _ = ended.wait_for(|ended| *ended).await;
     }
 
-    /// Says that the instance is gone or given back. Whoever still waits for it has no answer.
+    /// Marks the instance as dropped or returned to its pool. Requests that still wait get no response.
     fn end(&self) {
         drop(self.retire());
         self.0.ended.send_replace(true);
     }
 
-    /// Retires the instance for good, and gives the requests that it will not come to.
+    /// Retires the instance, and returns the requests that it has not started.
     fn retire(&self) -> VecDeque<Job> {
-        let mut seats = self.lock();
-        seats.state = State::Retired;
-        std::mem::take(&mut seats.waiting)
+        let mut load = self.lock();
+        load.state = InstanceState::Retired;
+        std::mem::take(&mut load.waiting)
     }
 
     fn next(&self) -> Option<Job> {
         self.lock().waiting.pop_front()
     }
 
-    /// Retires the instance for good, unless somebody waits for it.
-    fn close(&self) -> bool {
-        let mut seats = self.lock();
-        let is_empty = seats.waiting.is_empty();
+    /// Retires the instance unless a request is waiting. Returns whether it was retired.
+    fn retire_if_empty(&self) -> bool {
+        let mut load = self.lock();
+        let is_empty = load.waiting.is_empty();
         if is_empty {
-            seats.state = State::Retired;
+            load.state = InstanceState::Retired;
         }
         is_empty
     }
 
-    /// Retires the instance for good, unless a request has joined it meanwhile.
+    /// Retires the instance unless a request has joined it. Returns whether it was retired.
     fn retire_if_free(&self) -> bool {
-        let mut seats = self.lock();
-        let is_free = seats.taken == 0;
+        let mut load = self.lock();
+        let is_free = load.active == 0;
         if is_free {
-            seats.state = State::Retired;
+            load.state = InstanceState::Retired;
         }
         is_free
     }
 
-    fn leave(&self, state: Option<State>) {
-        let mut seats = self.lock();
-        seats.taken = seats.taken.saturating_sub(1);
-        seats.state = state.unwrap_or(seats.state);
-        drop(seats);
+    fn release(&self, state: Option<InstanceState>) {
+        let mut load = self.lock();
+        load.active = load.active.saturating_sub(1);
+        load.state = state.unwrap_or(load.state);
+        drop(load);
         self.0.changed.notify_waiters();
         self.0.waker.wake();
     }
 
-    /// Resolves when nobody waits for the instance any more, and it was retired or has had `limit` for the rest.
-    async fn abandoned(&self, limit: Duration) {
+    /// Resolves when no request is active, and the instance was retired or no request has come for `limit`.
+    async fn drained(&self, limit: Duration) {
         loop {
             let changed = self.0.changed.notified();
-            let (taken, state) = {
-                let seats = self.lock();
-                (seats.taken, seats.state)
+            let (active, state) = {
+                let load = self.lock();
+                (load.active, load.state)
             };
-            match (taken, state) {
-                (0, State::Retired) => return,
-                (0, State::Serving) => {
+            match (active, state) {
+                (0, InstanceState::Retired) => return,
+                (0, InstanceState::Serving) => {
                     if tokio::time::timeout(limit, changed).await.is_err() && self.retire_if_free() {
                         return;
                     }
@@ -262,42 +265,43 @@ impl SharedInstance {
         }
     }
 
-    fn lock(&self) -> MutexGuard<'_, Seats> {
-        self.0.seats.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock(&self) -> MutexGuard<'_, InstanceLoad> {
+        self.0.load.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl Seat {
-    /// Keeps what the request takes up until its body has left and its work has ended, as far as that can be told.
+impl RequestGuard {
+    /// Holds the request's spans and lease until its body was sent and its instance has ended, for at most
+    /// [`AFTER_RESPONSE`].
     async fn finish(mut self) {
-        self.run.body_over().await;
+        self.execution.body_ended().await;
         self.has_ended = true;
-        self.shared.leave(None);
-        drop(self.place.take());
-        // What the guest does for it later is for nobody.
+        self.shared.release(None);
+        drop(self.permit.take());
+        // Later work of the guest on this request is not recorded.
         let _ = tokio::time::timeout(AFTER_RESPONSE, self.shared.ended()).await;
     }
 }
 
-impl Drop for Seat {
+impl Drop for RequestGuard {
     fn drop(&mut self) {
         if !self.has_ended {
-            self.shared.leave(Some(State::Retired));
+            self.shared.release(Some(InstanceState::Retired));
         }
-        let request = self.shared.0.requests.remove(&self.run);
-        request.iter().for_each(|request| settle(request, None));
+        let request = self.shared.0.requests.remove(&self.execution);
+        request.iter().for_each(|request| record_end(request, None));
     }
 }
 
 impl StandardInstance {
-    /// Serves requests until there is nothing left to do.
-    async fn share(mut self, shared: SharedInstance, give_back: GiveBack, background: BackgroundWork) {
-        let mut working = background.begin();
+    /// Serves requests until no work is left.
+    async fn serve_shared(mut self, shared: SharedInstance, return_to_pool: ReturnToPool, background: BackgroundWork) {
+        let mut registration = background.begin();
         let _end = EndOnDrop(shared.clone());
         let requests = shared.0.requests.clone();
         let limit = self.store.data().context().limits.request_timeout;
         self.store.set_epoch_deadline(1);
-        self.store.data_mut().http.share(Some(requests.clone()));
+        self.store.data_mut().http.set_concurrent(Some(requests.clone()));
         let reused = self.served > 0;
         let StandardInstance { store, handler, served, .. } = &mut self;
         let ended = match handler {
@@ -306,9 +310,9 @@ impl StandardInstance {
                     store.run_concurrent(async |accessor| serve(accessor, guest, &shared, (served, reused)).await);
                 tokio::select! {
                     biased;
-                    ended = split(serving, &requests) => Ended::ByItself(ended.flatten()),
-                    () = shared.abandoned(limit) => Ended::Stopped(why_stopped(limit)),
-                    () = working.stopped() => Ended::Stopped("the host was told to stop".to_owned()),
+                    ended = split_busy_time(serving, &requests) => Ended::ByItself(ended.flatten()),
+                    () = shared.drained(limit) => Ended::Stopped(stop_reason(limit)),
+                    () = registration.stopped() => Ended::Stopped("the host is shutting down".to_owned()),
                 }
             }
             // Only components of 0.3 are shared.
@@ -316,36 +320,36 @@ impl StandardInstance {
         };
         let waiting = shared.retire();
         let failure = match &ended {
-            // A guest that says that it is done is done.
+            // Exit status 0 is a regular end.
             Ended::ByItself(Err(trap)) if trap.downcast_ref::<I32Exit>().is_none_or(|exit| exit.0 != 0) => {
                 Some(self.shared_trap(trap, &requests))
             }
             Ended::ByItself(_) => None,
-            Ended::Stopped(why) => {
-                requests.all().iter().for_each(|request| super::say_stopped(&request.recorder, why));
+            Ended::Stopped(reason) => {
+                requests.all().iter().for_each(|request| super::log_stopped(&request.recorder, reason));
                 None
             }
         };
-        requests.all().iter().for_each(|request| settle(request, failure.as_ref()));
-        // Those that came while it ended are not left to wait for their time limit.
-        waiting.iter().for_each(|job| settle(&job.active, failure.as_ref()));
+        requests.all().iter().for_each(|request| record_end(request, failure.as_ref()));
+        // Requests that joined while the instance ended fail now, not at their timeout.
+        waiting.iter().for_each(|job| record_end(&job.active, failure.as_ref()));
         drop(waiting);
-        self.store.data_mut().http.share(None);
+        self.store.data_mut().http.set_concurrent(None);
         if let Ended::ByItself(Ok(())) = ended {
-            give_back(self);
+            return_to_pool(self);
         } else {
-            // Bodies that are cut off ask why, and find it.
+            // The failure is recorded before the store is dropped, so that bodies which end early report it.
             drop(self);
         }
     }
 
-    /// The panic's message is on the standard error of the one that panicked.
-    fn shared_trap(&self, trap: &wasmtime::Error, requests: &Requests) -> Failure {
+    /// The panic message is in the standard error of the request that panicked.
+    fn shared_trap(&self, trap: &wasmtime::Error, requests: &ConcurrentRequests) -> Failure {
         let mut output = None;
         for request in requests.all() {
-            let printed = request.printed.as_ref().map(|(stdout, stderr)| Printed::take(stdout, stderr));
+            let printed = request.printed.as_ref().map(|(stdout, stderr)| OutputLines::take(stdout, stderr));
             if let Some(mut printed) = printed {
-                output = printed.take_last_output().or(output);
+                output = printed.take_trap_output().or(output);
                 request.recorder.with(|recorder| printed.log(recorder));
             }
         }
@@ -354,7 +358,7 @@ impl StandardInstance {
     }
 }
 
-/// Says that an instance has ended, however its task did.
+/// Marks an instance as ended, however its task ends.
 struct EndOnDrop(SharedInstance);
 
 impl Drop for EndOnDrop {
@@ -363,23 +367,23 @@ impl Drop for EndOnDrop {
     }
 }
 
-/// How an instance came to its end.
+/// How an instance ended.
 enum Ended {
     ByItself(wasmtime::Result<()>),
     Stopped(String),
 }
 
-/// Says that the instance's work on a request has ended, as far as that can be told.
-fn settle(request: &HttpGuestRequest, failure: Option<&Failure>) {
-    let printed = request.printed.as_ref().map(|(stdout, stderr)| Printed::take(stdout, stderr));
+/// Records the end of the instance's work on a request, as far as it is known.
+fn record_end(request: &HttpGuestRequest, failure: Option<&Failure>) {
+    let printed = request.printed.as_ref().map(|(stdout, stderr)| OutputLines::take(stdout, stderr));
     request.recorder.with(|recorder| {
         printed.into_iter().for_each(|printed| printed.log(recorder));
-        request.run.end(failure.cloned(), recorder);
+        request.execution.end(failure.cloned(), recorder);
     });
 }
 
-/// Runs the instance, and puts the time that it keeps a thread busy down to the requests in it, in equal parts.
-async fn split<T>(serving: impl Future<Output = T>, requests: &Requests) -> T {
+/// Runs the instance, and divides its CPU time equally among the requests in it.
+async fn split_busy_time<T>(serving: impl Future<Output = T>, requests: &ConcurrentRequests) -> T {
     let mut serving = pin!(serving);
     poll_fn(|context| {
         let start = Instant::now();
@@ -390,7 +394,7 @@ async fn split<T>(serving: impl Future<Output = T>, requests: &Requests) -> T {
     .await
 }
 
-/// Takes requests until nobody waits and the instance has nothing left to do. A trap ends it.
+/// Serves requests until none is waiting and the instance has no work left. A trap ends it.
 async fn serve(
     accessor: &Accessor<StoreData>,
     guest: &Service,
@@ -402,7 +406,7 @@ async fn serve(
         loop {
             shared.0.waker.register(context.waker());
             while let Some(job) = shared.next() {
-                job.active.run.set_reused(reused || *served > 0);
+                job.active.execution.set_reused(reused || *served > 0);
                 *served += 1;
                 calls.push(answer(accessor, guest, job, shared));
             }
@@ -413,7 +417,7 @@ async fn serve(
                     if accessor.poll_no_interesting_tasks(context).is_pending() {
                         return Poll::Pending;
                     }
-                    if shared.close() {
+                    if shared.retire_if_empty() {
                         return Poll::Ready(Ok(()));
                     }
                 }
@@ -439,7 +443,7 @@ async fn answer(
         let (request, sent) = request_p3(access.data_mut(), request)?;
         let handle = guest.wasi_http_handler().func_handle();
         let call = handle.start_call_concurrent(access.as_context_mut(), (request,))?;
-        active.run.set_memory(access.data_mut().memory());
+        active.execution.set_memory(access.data_mut().memory());
         shared.0.requests.add(call.task(), active);
         wasmtime::error::Ok((call, sent))
     })?;
@@ -452,7 +456,7 @@ async fn answer(
         })?),
         Err(error) => Err(Error::from(error)),
     };
-    // Where nobody waits any more, the guest goes on without knowing it.
+    // If the receiver is gone, the guest continues without an error.
     let _ = answer.send(response);
     Ok(())
 }

@@ -1,7 +1,7 @@
-//! One request as it runs in a standard guest, shared by the exchange that answers it, the guest's store and the
-//! calls that the guest makes.
+//! The execution of one request in a standard guest, shared by the exchange, the guest's store and the guest's outgoing
+//! calls.
 //!
-//! A guest may go on after its response: while the body streams, and afterwards. What it costs and how it ends is
+//! A guest may continue after its response: while the body streams, and afterwards. Its cost and its failure are
 //! therefore kept here and not in the instance.
 
 use std::future::{Future, poll_fn};
@@ -16,20 +16,20 @@ use crate::component::cost::Cost;
 use crate::component::failure::Failure;
 use crate::trace::Recorder;
 
-/// What is known of one request in a standard guest.
+/// Cost, failure and progress of one request in a standard guest.
 #[derive(Debug, Default)]
-pub struct Run {
+pub struct GuestExecution {
     busy: AtomicU64,
     memory: AtomicU64,
     reused: AtomicBool,
     failure: OnceLock<Failure>,
-    /// The exchange has ended: what happens from here on is for the guest to tell.
-    left_to_guest: AtomicBool,
-    body_over: Notify,
+    /// The exchange has ended: the guest records what happens from here on.
+    exchange_ended: AtomicBool,
+    body_ended: Notify,
 }
 
-impl Run {
-    /// Runs a future of the guest and adds the time that it keeps a thread busy.
+impl GuestExecution {
+    /// Runs a future of the guest and adds its CPU time.
     pub async fn measured<T>(&self, future: impl Future<Output = T>) -> T {
         let mut future = pin!(future);
         poll_fn(|context| {
@@ -41,23 +41,23 @@ impl Run {
         .await
     }
 
-    /// Adds time for which a thread was kept busy.
+    /// Adds CPU time.
     pub fn add_busy(&self, time: Duration) {
         let nanos = u64::try_from(time.as_nanos()).unwrap_or(u64::MAX);
         self.busy.fetch_add(nanos, Ordering::Relaxed);
     }
 
-    /// Says how much linear memory the instance has.
+    /// Sets the size of the instance's linear memory.
     pub fn set_memory(&self, bytes: u64) {
         self.memory.store(bytes, Ordering::Relaxed);
     }
 
-    /// Says that the instance had served before.
+    /// Sets whether the instance had served requests before.
     pub fn set_reused(&self, reused: bool) {
         self.reused.store(reused, Ordering::Relaxed);
     }
 
-    /// What the request has cost until now.
+    /// The cost of the request so far.
     pub fn cost(&self) -> Cost {
         Cost {
             busy: Duration::from_nanos(self.busy.load(Ordering::Relaxed)),
@@ -71,15 +71,17 @@ impl Run {
         self.failure.get()
     }
 
-    /// Says that the exchange has ended, and tells nothing more of the guest. Called while the recorder is locked.
-    pub fn leave_to_guest(&self) {
-        self.left_to_guest.store(true, Ordering::Relaxed);
+    /// Marks the exchange as ended; from now on [`end`](Self::end) records the guest's outcome. Called while the
+    /// recorder is locked.
+    pub fn end_exchange(&self) {
+        self.exchange_ended.store(true, Ordering::Relaxed);
     }
 
-    /// Says that the guest has ended, and why if it failed. Where the exchange has ended before, what is left to tell is
-    /// put on the server span here. The store must not be dropped before: the body's end asks for the failure.
+    /// Sets the guest's end, with its failure if there was one. If the exchange has ended before, this records the
+    /// failure and the cost on the server span. Call it before the store is dropped, since the body's end reads the
+    /// failure.
     pub fn end(&self, failure: Option<Failure>, recorder: &mut Recorder) {
-        let is_late = self.left_to_guest.load(Ordering::Relaxed);
+        let is_late = self.exchange_ended.load(Ordering::Relaxed);
         if let Some(Failure::Trapped(exception)) = failure.as_ref().filter(|_| is_late) {
             exception.record(recorder);
         }
@@ -91,13 +93,13 @@ impl Run {
         }
     }
 
-    /// Says that the response body has ended or was given up.
+    /// Marks the response body as ended or dropped.
     pub fn end_body(&self) {
-        self.body_over.notify_one();
+        self.body_ended.notify_one();
     }
 
-    /// Waits until the response body has ended or was given up.
-    pub async fn body_over(&self) {
-        self.body_over.notified().await;
+    /// Waits until the response body has ended or was dropped.
+    pub async fn body_ended(&self) {
+        self.body_ended.notified().await;
     }
 }

@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicU64, AtomicUsize};
 
 /// Counts the instances of one pool, those that are out included. Each instance keeps it true by itself.
 #[derive(Debug, Default)]
-pub struct Gauge {
+pub struct InstanceCounts {
     pub live: AtomicUsize,
     pub memory: AtomicU64,
     pub memory_high_water: AtomicU64,
