@@ -150,7 +150,7 @@ async fn what_cannot_be_done_is_one_message_and_exit_status_2() {
     let file = site.path("1.wasm").display().to_string();
     assert_fails(&site.run(&["swap", "nobody", &file]), &["404", "no service `nobody`"]);
     assert_fails(&site.run(&["rollback", "nobody"]), &["404", "no service `nobody`"]);
-    assert_says(&site.run(&["status"]), &["inventory-service: this is no WebAssembly file"]);
+    assert_says(&site.run(&["status"]), &["inventory-service: this is not a WebAssembly file"]);
     let promoted = site.run(&["promote", SERVICE]);
     assert_fails(&promoted, &["no canary is running for this service", "--canary 10%"]);
 

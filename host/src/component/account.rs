@@ -1,49 +1,50 @@
-//! What the host holds in its own memory on a guest's behalf, counted against the guest's memory limit.
+//! The memory of an instance: its linear memory, and the host memory that is reserved on its behalf.
 //!
-//! An instance has one account. Its linear memory may have `limits.memory`, and what is held beside it (open buckets,
-//! snapshots, the messages of calls under way) as much again: linear memory never shrinks, and an instance that once
-//! needed all of it must still be able to call others. What is held is given back when its owner is dropped.
+//! Each instance has one account. Its linear memory may grow to `limits.memory`. Host memory for it (open buckets,
+//! compare-and-swap snapshots, messages of outgoing calls) has a separate limit of the same size: linear memory never
+//! shrinks, and an instance that once used all of it must still be able to make calls. A reservation is released when
+//! its owner is dropped.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
-/// What is put down for anything that is held, besides its bytes.
-pub(crate) const OVERHEAD: usize = 256;
+/// The bytes that are added to each reservation for the host's own data structures.
+pub(crate) const RESERVATION_OVERHEAD: usize = 256;
 
-/// The memory of one instance: its own, and the host's on its behalf.
+/// The memory of one instance, in its linear memory and in the host.
 pub(crate) struct MemoryAccount {
     limit: u64,
     memory: AtomicU64,
-    held: AtomicU64,
-    /// Whether linear memory was to grow beyond the limit.
+    reserved: AtomicU64,
+    /// Whether growth of linear memory was denied.
     growth_denied: AtomicBool,
 }
 
-/// Bytes that are held: given back when this is dropped.
+/// Reserved bytes, released on drop.
 pub(crate) struct MemoryReservation {
     account: Arc<MemoryAccount>,
     bytes: u64,
 }
 
 impl MemoryAccount {
-    /// The account of an instance that has nothing yet.
+    /// The account of a new instance.
     pub fn new(limit: u64) -> Arc<MemoryAccount> {
         let growth_denied = AtomicBool::new(false);
-        Arc::new(MemoryAccount { limit, memory: AtomicU64::new(0), held: AtomicU64::new(0), growth_denied })
+        Arc::new(MemoryAccount { limit, memory: AtomicU64::new(0), reserved: AtomicU64::new(0), growth_denied })
     }
 
-    /// Linear memory in bytes, over all memories of the instance.
+    /// The linear memory in bytes, over all memories of the instance.
     pub fn memory(&self) -> u64 {
         self.memory.load(Ordering::Relaxed)
     }
 
-    /// What is held beside it.
-    pub fn held(&self) -> u64 {
-        self.held.load(Ordering::Relaxed)
+    /// The reserved host memory in bytes.
+    pub fn reserved(&self) -> u64 {
+        self.reserved.load(Ordering::Relaxed)
     }
 
-    /// Whether linear memory may grow by so many bytes. If so, it is counted.
-    pub fn grow(&self, bytes: u64) -> bool {
+    /// Counts `bytes` more of linear memory if they are within the limit. Returns whether they are.
+    pub fn try_grow(&self, bytes: u64) -> bool {
         let total = self.memory().saturating_add(bytes);
         let fits = total <= self.limit;
         if fits {
@@ -54,43 +55,43 @@ impl MemoryAccount {
         fits
     }
 
-    /// The most that linear memory may have, in bytes.
+    /// The limit of linear memory, and of reservations, in bytes.
     pub fn limit(&self) -> u64 {
         self.limit
     }
 
-    /// Whether linear memory was to grow beyond it since this was asked last.
+    /// Whether growth of linear memory was denied since the last call.
     pub fn take_growth_denied(&self) -> bool {
         self.growth_denied.swap(false, Ordering::Relaxed)
     }
 
-    /// Nothing, to which more can be added.
-    pub fn nothing(self: &Arc<Self>) -> MemoryReservation {
+    /// A reservation of zero bytes, which can grow.
+    pub fn empty_reservation(self: &Arc<Self>) -> MemoryReservation {
         MemoryReservation { account: self.clone(), bytes: 0 }
     }
 
-    /// Holds so many bytes and what goes with them, if there is room.
-    pub fn hold(self: &Arc<Self>, bytes: usize) -> Option<MemoryReservation> {
-        let mut held = self.nothing();
-        held.add(bytes.saturating_add(OVERHEAD)).then_some(held)
+    /// Reserves `bytes` and [`RESERVATION_OVERHEAD`], if they are within the limit.
+    pub fn reserve(self: &Arc<Self>, bytes: usize) -> Option<MemoryReservation> {
+        let mut reserved = self.empty_reservation();
+        reserved.try_grow(bytes.saturating_add(RESERVATION_OVERHEAD)).then_some(reserved)
     }
 }
 
 impl MemoryReservation {
-    /// How many bytes are held.
+    /// The reserved bytes.
     pub fn bytes(&self) -> u64 {
         self.bytes
     }
 
-    /// Holds more bytes, if there is room.
-    pub fn add(&mut self, bytes: usize) -> bool {
+    /// Reserves more bytes if they are within the limit. Returns whether they are.
+    pub fn try_grow(&mut self, bytes: usize) -> bool {
         let (account, bytes) = (&self.account, bytes as u64);
-        let before = account.held.fetch_add(bytes, Ordering::Relaxed);
+        let before = account.reserved.fetch_add(bytes, Ordering::Relaxed);
         let fits = before.saturating_add(bytes) <= account.limit;
         if fits {
             self.bytes += bytes;
         } else {
-            account.held.fetch_sub(bytes, Ordering::Relaxed);
+            account.reserved.fetch_sub(bytes, Ordering::Relaxed);
         }
         fits
     }
@@ -98,7 +99,7 @@ impl MemoryReservation {
 
 impl Drop for MemoryReservation {
     fn drop(&mut self) {
-        self.account.held.fetch_sub(self.bytes, Ordering::Relaxed);
+        self.account.reserved.fetch_sub(self.bytes, Ordering::Relaxed);
     }
 }
 
@@ -107,31 +108,31 @@ mod tests {
     use super::*;
 
     #[test]
-    fn linear_memory_has_the_limit_and_what_is_held_as_much_again() {
+    fn linear_memory_and_reservations_each_have_the_limit() {
         let account = MemoryAccount::new(1_000);
-        assert!(account.grow(600));
-        assert!(account.grow(400));
+        assert!(account.try_grow(600));
+        assert!(account.try_grow(400));
         assert!(!account.take_growth_denied());
-        assert!(!account.grow(1));
+        assert!(!account.try_grow(1));
         assert!(account.take_growth_denied() && !account.take_growth_denied());
         assert_eq!(account.memory(), 1_000);
-        assert!(account.hold(800).is_none(), "with its overhead it is too much");
-        let held = account.hold(700).unwrap();
-        assert_eq!(account.held(), 956);
-        assert!(account.hold(0).is_none());
-        drop(held);
-        assert_eq!(account.held(), 0);
+        assert!(account.reserve(800).is_none(), "with its overhead it is too much");
+        let reserved = account.reserve(700).unwrap();
+        assert_eq!(account.reserved(), 956);
+        assert!(account.reserve(0).is_none());
+        drop(reserved);
+        assert_eq!(account.reserved(), 0);
     }
 
     #[test]
-    fn what_does_not_fit_is_not_counted() {
+    fn a_refused_reservation_is_not_counted() {
         let account = MemoryAccount::new(1_000);
-        let mut held = account.nothing();
-        assert!(held.add(999));
+        let mut reserved = account.empty_reservation();
+        assert!(reserved.try_grow(999));
         for bytes in [2, usize::MAX] {
-            assert!(!held.add(bytes));
+            assert!(!reserved.try_grow(bytes));
         }
-        assert!(held.add(1));
-        assert_eq!(account.held(), 1_000);
+        assert!(reserved.try_grow(1));
+        assert_eq!(account.reserved(), 1_000);
     }
 }

@@ -1,13 +1,13 @@
-//! Guests that go on after their response, over all services and all their generations: the host's end waits for them,
-//! and stops those that take too long.
+//! Guests that continue after their response, across all services and generations. Shutdown waits for them and stops
+//! those that take too long.
 
 use tokio::sync::watch;
 
-/// The guests at work after their response. Clones are the same.
+/// The guests that continue after their response. Clones are handles to the same set.
 #[derive(Clone)]
 pub struct BackgroundWork(watch::Sender<bool>);
 
-/// One guest at work after its response, until this is dropped.
+/// One guest that continues after its response, until this is dropped.
 pub(super) struct BackgroundGuest(watch::Receiver<bool>);
 
 impl Default for BackgroundWork {
@@ -17,17 +17,17 @@ impl Default for BackgroundWork {
 }
 
 impl BackgroundWork {
-    /// Counts a guest that goes on from here.
+    /// Registers a guest that continues.
     pub(super) fn begin(&self) -> BackgroundGuest {
         BackgroundGuest(self.0.subscribe())
     }
 
-    /// Waits until no guest works any more.
+    /// Waits until no guest is registered.
     pub async fn ended(&self) {
         self.0.closed().await;
     }
 
-    /// Stops the guests that work, and those that begin to from here on.
+    /// Stops the registered guests, and those that are registered later.
     pub fn stop(&self) {
         self.0.send_replace(true);
     }
@@ -49,7 +49,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_end_is_when_the_last_guest_has_ended() {
+    fn background_work_ends_with_its_last_guest() {
         let background = BackgroundWork::default();
         assert!(background.ended().now_or_never().is_some());
         let (one, other) = (background.begin(), background.begin());
@@ -60,7 +60,7 @@ mod tests {
     }
 
     #[test]
-    fn a_stop_holds_for_guests_that_begin_later_too() {
+    fn a_stop_applies_to_guests_that_begin_later() {
         let background = BackgroundWork::default();
         let mut early = background.begin();
         assert!(early.stopped().now_or_never().is_none());

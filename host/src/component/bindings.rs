@@ -1,4 +1,4 @@
-//! What Wasmtime makes of `wit/`: the types that cross the boundary and a trait for each interface.
+//! The bindings that Wasmtime generates from `wit/`: types, and a trait for each interface.
 
 wasmtime::component::bindgen!({
     path: "../wit",

@@ -1,4 +1,4 @@
-//! How the calls of guests to other services are counted.
+//! Metrics of the calls that lean guests make to other services.
 
 use std::time::Instant;
 
@@ -7,15 +7,15 @@ use super::store_data::StoreData;
 use crate::metrics::Called;
 
 impl StoreData {
-    /// Counts the calls that are still under way as failed, because the request that made them was given up.
+    /// Records the pending calls as failed, because their request was cancelled or timed out.
     pub(super) fn end_pending_calls(&mut self, error_type: &'static str) {
         for call in std::mem::take(&mut self.calls) {
             self.count_call(&call, None, Some(error_type), Instant::now());
         }
     }
 
-    /// Counts a call that ended. Only calls to origins that the manifest allows are counted by address: others could be
-    /// any number.
+    /// Records a call that ended. Only calls to origins that the manifest allows are recorded, because other addresses
+    /// would make the number of time series unbounded.
     pub(crate) fn count_call(
         &self,
         call: &ClientCall,

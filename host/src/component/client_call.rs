@@ -1,4 +1,4 @@
-//! A call to another service that a guest has under way.
+//! A pending call of a lean guest to another service.
 
 use std::time::Instant;
 
@@ -7,11 +7,11 @@ use http::Method;
 use crate::config::Origin;
 use crate::trace::SpanRef;
 
-/// A call that is under way, and the client span that stands for it.
+/// A pending call and its client span.
 pub(crate) struct ClientCall {
     pub span: SpanRef,
     pub method: Method,
-    /// None where the URL was none.
+    /// `None` if the URL is invalid.
     pub origin: Option<Origin>,
     pub began: Instant,
 }

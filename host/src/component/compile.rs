@@ -1,7 +1,8 @@
-//! From bytes to a [`Prepared`] component: read what it is, compile, link, ask for its routes.
+//! Turns bytes into a [`Prepared`] component: reads its imports and exports, compiles and links it, and gets its
+//! routes.
 //!
-//! Compiling takes up to half a minute and happens on threads of low priority, so that a host that serves goes on
-//! serving. What was compiled once is shared by all services of the same component for as long as one of them serves.
+//! Compiling takes up to half a minute and runs on threads of low priority, so that requests are still served. All
+//! services of one component share the compiled code as long as one of them serves.
 
 use std::sync::Arc;
 
@@ -21,15 +22,15 @@ use super::symbolizer::Symbolizer;
 use crate::config::Isolation;
 use crate::http::routes::{Route, RouteTable};
 
-/// What a middleware imports.
-const HANDLERS: [&str; 2] = ["wasi:http/handler@0.3.", "wasi:http/incoming-handler@0.2."];
-/// How requests were sent in 0.2.
+/// The handler interfaces that only a middleware imports.
+const IMPORTED_HANDLERS: [&str; 2] = ["wasi:http/handler@0.3.", "wasi:http/incoming-handler@0.2."];
+/// The interface for outgoing requests in WASI 0.2.
 const OUTGOING_P2: &str = "wasi:http/outgoing-handler@0.2.";
 
-/// A component that was compiled and linked, and was not asked yet whether it runs.
+/// A compiled and linked component that was not instantiated yet.
 pub struct Candidate(pub(super) Arc<Compiled>);
 
-/// A component that can serve: compiled, linked, its routes known. Never changed.
+/// A component that can serve: compiled, linked, with known routes. Immutable.
 pub struct Prepared {
     pub(super) compiled: Arc<Compiled>,
     pub(super) routes: RouteTable,
@@ -46,55 +47,56 @@ impl Prepared {
         self.compiled.size
     }
 
-    /// Its endpoints: those that a lean component declares, or those that the manifest names.
+    /// The routes that a lean component declares, or those from the manifest.
     pub fn routes(&self) -> &RouteTable {
         &self.routes
     }
 
-    /// The interfaces that it needs of the host.
+    /// The interfaces that it imports.
     pub fn imports(&self) -> &[String] {
         &self.compiled.imports
     }
 
-    /// The same component, to be verified under something else.
-    pub fn again(&self) -> Candidate {
+    /// The same component, to be verified with another configuration.
+    pub fn to_candidate(&self) -> Candidate {
         Candidate(self.compiled.clone())
     }
 
-    /// What it is.
+    /// The kind of component.
     pub fn kind(&self) -> Kind {
         self.compiled.kind
     }
 }
 
 impl Engine {
-    /// Compiles and links, on a thread of low priority, what was not compiled before. Where the caller goes away before
-    /// its turn has come, nothing is done; what has begun is finished for the cache.
+    /// Compiles and links the component on a thread of low priority, unless that was done before. If the caller drops
+    /// the future before compilation starts, nothing is compiled; a compilation that has started runs to its end and
+    /// fills the cache.
     pub async fn compile(&self, bytes: Arc<[u8]>) -> Result<Candidate, ComponentError> {
-        // Known at once, and so not to be waited for among others that compile.
+        // Checked first, because it is fast and need not wait for other compilations.
         contract::check(&bytes)?;
         let digest = Digest::compute(&bytes).await;
-        let slot = self.compiled.slot(&digest);
-        // Whoever wants the same component waits for the one that compiles it.
-        let mut slot = slot.lock().await;
-        if let Some(compiled) = slot.upgrade() {
+        let entry = self.compiled.entry(&digest);
+        // Concurrent callers with the same component wait for the first one.
+        let mut entry = entry.lock().await;
+        if let Some(compiled) = entry.upgrade() {
             return Ok(Candidate(compiled));
         }
         let engine = self.clone();
         let (done, compiled) = oneshot::channel();
-        self.compilers.spawn(move || {
+        self.compiler_threads.spawn(move || {
             if !done.is_closed() {
                 done.send(engine.compile_now(digest, &bytes)).ok();
             }
         });
         let compiled = compiled.await;
-        let compiled = compiled.unwrap_or_else(|_| Err(ComponentError::Invalid("the compiler gave up".to_owned())));
+        let compiled = compiled.unwrap_or_else(|_| Err(ComponentError::Invalid("the compiler panicked".to_owned())));
         let compiled = Arc::new(compiled?);
-        *slot = Arc::downgrade(&compiled);
+        *entry = Arc::downgrade(&compiled);
         Ok(Candidate(compiled))
     }
 
-    /// Instantiates a candidate under the service's own limits, and asks one that is lean for its routes.
+    /// Instantiates a candidate under the service's limits, and gets the routes of a lean component.
     pub async fn verify(
         &self,
         candidate: Candidate,
@@ -106,8 +108,9 @@ impl Engine {
         let routes = match &compiled.linked {
             Linked::Lean(pre) => RouteTable::new(lean_routes(pre, &compiled.symbolizer, context).await?)?,
             Linked::Standard(pre) => {
-                let made = StandardInstance::instantiate((pre, &compiled.symbolizer), context, Arc::default()).await;
-                made.map_err(|error| ComponentError::DoesNotStart(error.root_cause().to_string()))?;
+                let instance =
+                    StandardInstance::instantiate((pre, &compiled.symbolizer), context, Arc::default()).await;
+                instance.map_err(|error| ComponentError::DoesNotStart(error.root_cause().to_string()))?;
                 RouteTable::declared(context.routes.clone())?
             }
         };
@@ -147,28 +150,28 @@ impl Engine {
         }
     }
 
-    /// Compiles a component by the engine whose slots it fits, or else by the one that needs none. What was compiled for
-    /// the one need not be compiled again for the other where there is a cache.
+    /// Compiles a component for the pooled engine, or for the engine that allocates on demand if it fits no slot. The
+    /// compilation cache serves both engines.
     fn component<'a, R: Runtime>(
         &self,
         engines: &'a Engines<R>,
         bytes: &[u8],
     ) -> Result<(&'a R, Component), ComponentError> {
-        let compile = |engine: &wasmtime::Engine| self.compilers.install(|| Component::new(engine, bytes));
-        let misfit = match compile(engines.pooled.engine()) {
+        let compile = |engine: &wasmtime::Engine| self.compiler_threads.install(|| Component::new(engine, bytes));
+        let pooled_error = match compile(engines.pooled.engine()) {
             Ok(component) => return Ok((&engines.pooled, component)),
-            Err(misfit) => misfit,
+            Err(pooled_error) => pooled_error,
         };
         let invalid = |error: wasmtime::Error| ComponentError::Invalid(error.root_cause().to_string());
         let runtime = engines.on_demand().map_err(invalid)?;
-        // What is not valid at all is refused by both.
+        // An invalid component fails with both engines.
         let component = compile(runtime.engine()).map_err(invalid)?;
-        tracing::info!(reason = %misfit.root_cause(), "the component fits no slot: its instances are allocated one by one");
+        tracing::info!(reason = %pooled_error.root_cause(), "the component fits no slot: its instances are allocated on demand");
         Ok((runtime, component))
     }
 }
 
-/// Whether an instance may serve as many requests at once as the manifest says.
+/// Checks that an instance may serve as many concurrent requests as the manifest says.
 fn check_concurrency(compiled: &Compiled, context: &ServiceContext) -> Result<(), ComponentError> {
     if context.concurrency_per_instance <= 1 {
         return Ok(());
@@ -178,7 +181,7 @@ fn check_concurrency(compiled: &Compiled, context: &ServiceContext) -> Result<()
             "`isolation = \"request\"` gives each request an instance of its own"
         }
         Kind::Standard(HttpWorld::P3) if compiled.imports.iter().any(|name| name.starts_with(OUTGOING_P2)) => {
-            "the component sends requests with `wasi:http/outgoing-handler@0.2`, which does not tell for which request it sends"
+            "the component sends requests with `wasi:http/outgoing-handler@0.2`, which does not identify the request that it sends for"
         }
         Kind::Standard(HttpWorld::P3) => return Ok(()),
         Kind::Standard(HttpWorld::P2) => "a component of `wasi:http` 0.2 serves one request at a time",
@@ -187,9 +190,9 @@ fn check_concurrency(compiled: &Compiled, context: &ServiceContext) -> Result<()
     Err(ComponentError::ServesOneAtATime(reason))
 }
 
-/// Whether the manifest says where a middleware leads to, and only for a middleware.
+/// Checks that the manifest has `next` if and only if the component is a middleware.
 fn check_next(compiled: &Compiled, context: &ServiceContext) -> Result<(), ComponentError> {
-    let is_handler = |name: &&String| HANDLERS.iter().any(|handler| name.starts_with(handler));
+    let is_handler = |name: &&String| IMPORTED_HANDLERS.iter().any(|handler| name.starts_with(handler));
     match (compiled.imports.iter().find(is_handler), &context.next) {
         (Some(_), Some(_)) | (None, None) => Ok(()),
         (Some(import), None) => Err(ComponentError::NextMissing { import: import.clone() }),
@@ -203,15 +206,15 @@ async fn lean_routes(
     context: &Arc<ServiceContext>,
 ) -> Result<Vec<Route>, ComponentError> {
     let does_not_start = |error: wasmtime::Error| ComponentError::DoesNotStart(error.root_cause().to_string());
-    let asked = async {
-        let made = LeanInstance::instantiate((pre, symbolizer), context, Arc::default()).await;
-        let mut instance = made.map_err(does_not_start)?;
+    let routes = async {
+        let instance = LeanInstance::instantiate((pre, symbolizer), context, Arc::default()).await;
+        let mut instance = instance.map_err(does_not_start)?;
         instance.routes().await.map_err(|exception| ComponentError::RoutesFailed(exception.message))
     };
     let limit = context.limits.request_timeout;
-    match tokio::time::timeout(limit, asked).await {
+    match tokio::time::timeout(limit, routes).await {
         Ok(routes) => routes,
-        Err(_) => Err(ComponentError::RoutesFailed(format!("no answer within {limit:?}"))),
+        Err(_) => Err(ComponentError::RoutesFailed(format!("no response within {limit:?}"))),
     }
 }
 
@@ -219,11 +222,11 @@ async fn lean_routes(
 mod tests {
     use super::*;
 
-    /// A component that makes so many instances of an empty core module.
+    /// A component with so many instances of an empty core module.
     fn component(instances: u8) -> Vec<u8> {
         let header = [0, b'a', b's', b'm', 0x0d, 0, 1, 0];
         let module = [1, 8, 0, b'a', b's', b'm', 1, 0, 0, 0];
-        // Three sections, since the count of each is one byte here.
+        // Three sections, because each count is encoded in one byte here.
         let of_section = instances.div_ceil(3).min(40);
         let sections = (0..instances).step_by(usize::from(of_section)).flat_map(|from| {
             let count = of_section.min(instances - from);

@@ -1,4 +1,4 @@
-//! Compiled components by digest, for as long as somebody uses them.
+//! Compiled components by digest, as long as they are in use.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
@@ -8,7 +8,7 @@ use super::digest::Digest;
 use super::guest::Linked;
 use super::symbolizer::Symbolizer;
 
-/// A component that was compiled and linked, and whose imports and exports fit the host. Never changed.
+/// A compiled and linked component whose imports and exports fit the host. Immutable.
 pub(super) struct Compiled {
     pub digest: Digest,
     pub size: usize,
@@ -18,23 +18,23 @@ pub(super) struct Compiled {
     pub imports: Vec<String>,
 }
 
-/// The place of one component. Whoever compiles it holds the lock meanwhile.
-type Slot = Arc<tokio::sync::Mutex<Weak<Compiled>>>;
+/// The entry of one component. It is locked while the component compiles.
+type CompileEntry = Arc<tokio::sync::Mutex<Weak<Compiled>>>;
 
-/// The components that are compiled or being compiled. Clones are the same.
+/// The components that are compiled or compiling. Clones are handles to the same map.
 #[derive(Clone, Default)]
-pub(super) struct CompiledComponents(Arc<Mutex<HashMap<Digest, Slot>>>);
+pub(super) struct CompiledComponents(Arc<Mutex<HashMap<Digest, CompileEntry>>>);
 
 impl CompiledComponents {
-    /// The place of the component with this digest.
-    pub fn slot(&self, digest: &Digest) -> Slot {
-        let mut slots = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        slots.retain(|_, slot| is_in_use(slot));
-        slots.entry(digest.clone()).or_default().clone()
+    /// The entry of the component with this digest.
+    pub fn entry(&self, digest: &Digest) -> CompileEntry {
+        let mut entries = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        entries.retain(|_, entry| is_in_use(entry));
+        entries.entry(digest.clone()).or_default().clone()
     }
 }
 
-fn is_in_use(slot: &Slot) -> bool {
-    // One that is locked is being compiled.
-    Arc::strong_count(slot) > 1 || slot.try_lock().map_or(true, |compiled| compiled.strong_count() > 0)
+fn is_in_use(entry: &CompileEntry) -> bool {
+    // A locked entry is compiling.
+    Arc::strong_count(entry) > 1 || entry.try_lock().map_or(true, |compiled| compiled.strong_count() > 0)
 }

@@ -1,4 +1,4 @@
-//! What the instances of one generation run with: configuration, limits, state, the way out and the instruments.
+//! The configuration and resources of the instances of one generation.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -10,35 +10,35 @@ use crate::metrics::{Metrics, ServiceMetrics};
 use crate::outbound::Outbound;
 use crate::state::StateStore;
 
-/// What every instance of a service runs with. Fixed for a generation.
+/// The configuration and resources of every instance of a service, fixed for a generation.
 pub struct ServiceContext {
     /// The service's name.
     pub name: Arc<str>,
-    /// What `wasi:config` gives.
+    /// The values that `wasi:config` returns.
     pub config: BTreeMap<String, String>,
-    /// What the service may use up.
+    /// The service's limits.
     pub limits: Limits,
-    /// Whether instances are reused; where the manifest does not say, the kind of component does.
+    /// Whether instances are reused. `None`: the default of the component's kind.
     pub isolation: Option<Isolation>,
-    /// How many requests one instance serves before it is replaced, where the manifest says so.
+    /// How many requests one instance serves before it is replaced. `None`: the default of the component's kind.
     pub requests_per_instance: Option<u32>,
-    /// How many requests one instance serves at once.
+    /// How many requests one instance serves concurrently.
     pub concurrency_per_instance: u32,
-    /// The service that the handler which the component imports leads to.
+    /// The service that a middleware forwards requests to.
     pub next: Option<ServiceName>,
-    /// The environment variables of a component.
+    /// The component's environment variables.
     pub env: BTreeMap<String, String>,
-    /// The folders that a component sees.
+    /// The component's preopened folders.
     pub files: Vec<Folder>,
-    /// The routes that the manifest gives a standard component.
+    /// The routes that the manifest declares for a standard component.
     pub routes: Vec<Route>,
-    /// What `wasi:keyvalue` is backed by.
+    /// The store behind `wasi:keyvalue`.
     pub state: StateStore,
-    /// The way out.
+    /// Outgoing requests, with their allow list.
     pub outbound: Outbound,
-    /// What is left out of URLs on spans.
+    /// What is redacted from URLs on spans.
     pub redaction: Redaction,
-    /// The figures of the whole process.
+    /// The metrics of the process.
     pub process: Metrics,
     /// The service's instruments.
     pub metrics: Arc<ServiceMetrics>,

@@ -1,7 +1,7 @@
-//! What a component says of itself before it is compiled: its kind, its imports and its exports, and what of it the
-//! host offers.
+//! A component's kind, imports and exports, and which of its imports the host implements.
 //!
-//! A component of many megabytes takes half a minute to compile. Whether it could serve here is known at once.
+//! Compiling a component of many megabytes takes half a minute. Reading its imports and exports is fast, so a component
+//! that cannot run here is rejected first.
 
 use std::fmt;
 
@@ -9,28 +9,28 @@ use wasmparser::{ComponentTypeRef, Parser, Payload};
 
 use super::error::ComponentError;
 
-/// The export that makes a component lean.
+/// The export of a lean component.
 const HANDLER: &str = "spandrel:service/handler@";
-/// The exports that make a component standard.
+/// The exports of a standard component.
 const HTTP_P2: &str = "wasi:http/incoming-handler@0.2.";
 const HTTP_P3: &str = "wasi:http/handler@0.3.";
-/// Interfaces that the host has for components of every kind, by package and interface, with the versions that fit.
-const OFFERED: [(&str, &[&str]); 3] = [
+/// The interfaces for components of every kind: package, then interface with its version.
+const COMMON_INTERFACES: [(&str, &[&str]); 3] = [
     ("wasi:config/", &["store@0.2.0-rc.1"]),
     ("wasi:keyvalue/", &["store@0.2.0-draft2", "atomics@0.2.0-draft2"]),
     ("wasi:", &["cli/", "clocks/", "filesystem/", "io/", "random/", "sockets/"]),
 ];
-/// Those for lean components alone.
-const LEAN: [(&str, &[&str]); 2] =
+/// The interfaces for lean components only.
+const LEAN_INTERFACES: [(&str, &[&str]); 2] =
     [("spandrel:service/http@0.1.", &[]), ("spandrel:service/", &["tracing@0.1.", "client@0.1.", "metrics@0.1."])];
-/// Those for standard components alone.
-const STANDARD: [(&str, &[&str]); 3] = [
+/// The interfaces for standard components only.
+const STANDARD_INTERFACES: [(&str, &[&str]); 3] = [
     ("wasi:keyvalue/", &["store@0.2.0-draft", "atomics@0.2.0-draft", "batch@0.2.0-draft", "batch@0.2.0-draft2"]),
     ("wasi:otel/", &["types@0.2.0-rc.2", "tracing@0.2.0-rc.2", "metrics@0.2.0-rc.2", "logs@0.2.0-rc.2"]),
     ("wasi:", &["http/"]),
 ];
 
-/// What a component is, read off its exports.
+/// The kind of a component, as its exports determine it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
     /// Exports `spandrel:service/handler`.
@@ -41,7 +41,7 @@ pub enum Kind {
     Unknown,
 }
 
-/// Which `wasi:http` handler a standard component exports.
+/// The version of the `wasi:http` handler that a standard component exports.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum HttpWorld {
     /// `wasi:http/incoming-handler@0.2`.
@@ -68,13 +68,15 @@ pub(super) struct Contract {
 }
 
 impl Contract {
-    /// Reads the outermost layer of a component and compiles nothing.
+    /// Reads the names of the outermost imports and exports, without compiling.
     pub fn read(bytes: &[u8]) -> Result<Contract, ComponentError> {
         check_header(bytes)?;
         let mut contract = Contract::default();
         match contract.read_names(bytes) {
-            // What was written for another WASI 0.3 may look broken here, and has said before what it is.
-            Err(error) if contract.candidate().is_none() => Err(ComponentError::Invalid(error.message().to_owned())),
+            // A component for a release candidate of WASI 0.3 may fail to parse; its names were read before that.
+            Err(error) if contract.release_candidate().is_none() => {
+                Err(ComponentError::Invalid(error.message().to_owned()))
+            }
             _ => Ok(contract),
         }
     }
@@ -104,12 +106,12 @@ impl Contract {
         Ok(())
     }
 
-    /// The first interface of a WASI 0.3 that was not released yet.
-    fn candidate(&self) -> Option<&String> {
-        self.exports.iter().chain(&self.imports).find(|name| is_candidate(name))
+    /// The first interface of a release candidate of WASI 0.3.
+    fn release_candidate(&self) -> Option<&String> {
+        self.exports.iter().chain(&self.imports).find(|name| is_release_candidate(name))
     }
 
-    /// The component's kind. Exports beside the handler do not matter.
+    /// The component's kind. Exports other than the handler are ignored.
     pub fn kind(&self) -> Kind {
         let exports = |prefix| self.exports.iter().any(|name| is_release(name, prefix));
         if self.exports.iter().any(|name| name.starts_with(HANDLER)) {
@@ -123,47 +125,48 @@ impl Contract {
         }
     }
 
-    /// The imports with whether the host has them.
-    pub fn offers(&self) -> impl Iterator<Item = (&str, bool)> {
+    /// The imports, each with whether the host implements it.
+    pub fn imports_with_support(&self) -> impl Iterator<Item = (&str, bool)> {
         let kind = self.kind();
-        self.imports.iter().map(move |name| (name.as_str(), offers(kind, name)))
+        self.imports.iter().map(move |name| (name.as_str(), is_offered(kind, name)))
     }
 
-    /// Refuses a component that could not serve here, and says what it is.
+    /// Returns the kind of a component that can run here, or the reason why it cannot.
     pub fn check(&self) -> Result<Kind, ComponentError> {
         let kind = self.kind();
-        if let Some(candidate) = self.candidate() {
-            return Err(ComponentError::ReleaseCandidate { interface: candidate.clone() });
+        if let Some(release_candidate) = self.release_candidate() {
+            return Err(ComponentError::ReleaseCandidate { interface: release_candidate.clone() });
         }
         if kind == Kind::Unknown {
             return Err(ComponentError::MissingExport { exports: self.exports.clone() });
         }
-        let unknown: Vec<_> = self.offers().filter(|(_, offered)| !offered).map(|(name, _)| name.to_owned()).collect();
-        if unknown.is_empty() { Ok(kind) } else { Err(ComponentError::UnknownImports { imports: unknown }) }
+        let missing: Vec<_> =
+            self.imports_with_support().filter(|(_, offered)| !offered).map(|(name, _)| name.to_owned()).collect();
+        if missing.is_empty() { Ok(kind) } else { Err(ComponentError::UnknownImports { imports: missing }) }
     }
 }
 
-/// Refuses bytes that could not serve here, before they are compiled.
+/// Checks, before compiling, that the component can run here.
 pub fn check(bytes: &[u8]) -> Result<(), ComponentError> {
     Contract::read(bytes)?.check().map(drop)
 }
 
-/// Whether `name` is `prefix` with the rest of a released version.
+/// Whether `name` is `prefix` followed by the rest of a released version.
 fn is_release(name: &str, prefix: &str) -> bool {
     name.strip_prefix(prefix).is_some_and(|rest| !rest.contains('-'))
 }
 
-/// Whether `name` is an interface of a WASI 0.3 that was not released yet.
-fn is_candidate(name: &str) -> bool {
+/// Whether `name` is an interface of a release candidate of WASI 0.3.
+fn is_release_candidate(name: &str) -> bool {
     name.starts_with("wasi:") && name.split_once("@0.3.").is_some_and(|(_, rest)| rest.contains('-'))
 }
 
-/// Whether `name` is `wasi:logging/logging` of any draft: its one function has been the same in all of them.
+/// Whether `name` is `wasi:logging/logging` of any draft: its only function is the same in all of them.
 pub(super) fn is_logging(name: &str) -> bool {
     name.strip_prefix("wasi:logging/logging").is_some_and(|rest| rest.is_empty() || rest.starts_with('@'))
 }
 
-/// Tells a component from a core module and from anything else by its first eight bytes.
+/// Recognizes components and core modules by their first eight bytes.
 pub(super) fn check_header(bytes: &[u8]) -> Result<(), ComponentError> {
     match bytes {
         [0, b'a', b's', b'm', _, 0, 1, 0, ..] => Ok(()),
@@ -173,8 +176,8 @@ pub(super) fn check_header(bytes: &[u8]) -> Result<(), ComponentError> {
     }
 }
 
-fn offers(kind: Kind, import: &str) -> bool {
-    let among = |offered: &[(&str, &[&str])], releases: &[&str]| {
+fn is_offered(kind: Kind, import: &str) -> bool {
+    let is_in = |offered: &[(&str, &[&str])], releases: &[&str]| {
         offered.iter().any(|(prefix, rest)| match import.strip_prefix(prefix) {
             Some(_) if rest.is_empty() => true,
             Some(tail) if *prefix == "wasi:" => {
@@ -188,10 +191,12 @@ fn offers(kind: Kind, import: &str) -> bool {
         })
     };
     match kind {
-        Kind::Lean => among(&OFFERED, &["0.2."]) || among(&LEAN, &[]),
+        Kind::Lean => is_in(&COMMON_INTERFACES, &["0.2."]) || is_in(&LEAN_INTERFACES, &[]),
         Kind::Standard(_) if is_logging(import) => true,
-        Kind::Standard(HttpWorld::P2) => among(&OFFERED, &["0.2."]) || among(&STANDARD, &["0.2."]),
-        Kind::Standard(HttpWorld::P3) => among(&OFFERED, &["0.2.", "0.3."]) || among(&STANDARD, &["0.2.", "0.3."]),
+        Kind::Standard(HttpWorld::P2) => is_in(&COMMON_INTERFACES, &["0.2."]) || is_in(&STANDARD_INTERFACES, &["0.2."]),
+        Kind::Standard(HttpWorld::P3) => {
+            is_in(&COMMON_INTERFACES, &["0.2.", "0.3."]) || is_in(&STANDARD_INTERFACES, &["0.2.", "0.3."])
+        }
         Kind::Unknown => false,
     }
 }
@@ -210,7 +215,7 @@ mod tests {
     }
 
     #[test]
-    fn the_host_knows_what_it_offers_to_each_kind() {
+    fn each_kind_of_component_is_offered_its_interfaces() {
         for (kind, name) in [
             (LEAN, "spandrel:service/tracing@0.1.0"),
             (LEAN, "spandrel:service/http@0.1.0"),
@@ -230,7 +235,7 @@ mod tests {
             (P3, "wasi:sockets/types@0.3.0"),
             (P3, "wasi:otel/tracing@0.2.0-rc.2"),
         ] {
-            assert!(offers(kind, name), "{kind:?} {name}");
+            assert!(is_offered(kind, name), "{kind:?} {name}");
         }
         for (kind, name) in [
             (LEAN, "spandrel:service/files@0.1.0"),
@@ -247,7 +252,7 @@ mod tests {
             (P2, "wasi:blobstore/blobstore@0.2.0-draft"),
             (P3, "wasi:http/types@0.3.0-rc-2026-01-06"),
         ] {
-            assert!(!offers(kind, name), "{kind:?} {name}");
+            assert!(!is_offered(kind, name), "{kind:?} {name}");
         }
     }
 
@@ -265,7 +270,7 @@ mod tests {
         assert!(refused.contains(name) && refused.contains("release candidate"), "{refused}");
     }
 
-    /// A component that imports an instance of this name, with something after it that nobody can read.
+    /// A component that imports an instance of this name, followed by a section that cannot be parsed.
     fn broken_after(name: &str) -> Vec<u8> {
         let header = [0, b'a', b's', b'm', 0x0d, 0, 1, 0];
         let types = [0x07, 0x03, 0x01, 0x42, 0x00];
@@ -276,7 +281,7 @@ mod tests {
     }
 
     #[test]
-    fn a_candidate_that_cannot_be_read_to_its_end_is_called_that_too() {
+    fn a_release_candidate_with_unreadable_types_is_refused_by_its_name() {
         let refused = check(&broken_after("wasi:http/types@0.3.0-rc-2025-09-16")).unwrap_err();
         assert!(matches!(refused, ComponentError::ReleaseCandidate { .. }), "{refused}");
         let refused = check(&broken_after("wasi:http/types@0.2.0")).unwrap_err();
@@ -284,7 +289,7 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_serve_is_told_by_name() {
+    fn a_refused_component_is_described_by_its_imports_and_exports() {
         let handler = "wasi:http/incoming-handler@0.2.3";
         let refused = contract(&["fermyon:spin/mysql", "wasi:io/poll@0.2.0"], &[handler]).check().unwrap_err();
         assert!(refused.to_string().contains("`fermyon:spin/mysql`"), "{refused}");

@@ -1,4 +1,4 @@
-//! What a request cost the machine.
+//! What a request cost in CPU time and memory.
 
 use std::future::{Future, poll_fn};
 use std::pin::pin;
@@ -9,18 +9,18 @@ use crate::trace::Recorder;
 /// The cost of one request at one service.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Cost {
-    /// Time for which the guest, and the host functions that it called, kept a thread busy. Waiting for answers and
-    /// the work of other services in the same process are not in it.
+    /// CPU time of the guest and of the host functions that it called. Time spent waiting, and CPU time of other
+    /// services in the same process, are excluded.
     pub busy: Duration,
-    /// The instance's linear memory when the request ended, in bytes. Linear memory never shrinks, so this is also
-    /// its highest value.
+    /// The instance's linear memory at the end of the request, in bytes. Linear memory never shrinks, so this is also
+    /// its peak.
     pub memory: u64,
     /// Whether the instance had served requests before.
     pub reused: bool,
 }
 
 impl Cost {
-    /// Puts it on the request's server span.
+    /// Sets the cost on the request's server span.
     pub fn record(&self, recorder: &mut Recorder) {
         let server = recorder.server();
         recorder.set(server, "spandrel.guest.cpu_time", self.busy.as_secs_f64());
@@ -29,7 +29,7 @@ impl Cost {
     }
 }
 
-/// Runs a future and adds the time that it kept a thread busy to `busy`, also where the future is dropped half-way.
+/// Polls a future and adds the CPU time of each poll to `busy`, even if the future is dropped before it completes.
 pub async fn measured<T>(busy: &mut Duration, future: impl Future<Output = T>) -> T {
     let mut future = pin!(future);
     poll_fn(|context| {

@@ -1,4 +1,4 @@
-//! The digest that names a component.
+//! The digest that identifies a component.
 
 use std::fmt;
 use std::sync::Arc;
@@ -21,19 +21,19 @@ impl Digest {
         Digest(text.into())
     }
 
-    /// Hashes a component without holding up requests: a large one takes a while.
+    /// Hashes a component on a blocking thread, because hashing a large one takes a while.
     pub async fn compute(bytes: &Arc<[u8]>) -> Digest {
         let shared = bytes.clone();
         let hashed = tokio::task::spawn_blocking(move || Digest::of(&shared)).await;
         hashed.unwrap_or_else(|_| Digest::of(bytes))
     }
 
-    /// The whole digest, as in `sha256:0a1b...`.
+    /// The complete digest, as in `sha256:0a1b...`.
     pub fn as_str(&self) -> &str {
         &self.0
     }
 
-    /// Enough of it to tell versions apart in a table.
+    /// The first 12 hexadecimal digits, which distinguish versions in a table.
     pub fn short(&self) -> &str {
         self.0.get(7..19).unwrap_or(&self.0)
     }

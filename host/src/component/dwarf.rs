@@ -1,9 +1,9 @@
-//! From an instruction to its locations in the source, read from DWARF that nobody vouches for.
+//! Resolves instruction addresses to source locations with untrusted DWARF.
 //!
-//! A component brings its debug information along, and whoever wrote the one may have forged the other: functions nested
-//! deeper than a stack reaches, one long list that a million entries point to. So nothing here calls itself as deep as the
-//! input says, nothing is kept that grows with what is read, and every entry, attribute, range and row is paid for from
-//! an [`Effort`] that ends.
+//! The debug information is part of the component and may be forged, for example with functions nested deeper than the
+//! call stack allows, or with one long list that a million entries refer to. This module therefore has no recursion
+//! whose depth depends on the input and keeps nothing that grows with it. Every entry, attribute, range and row is
+//! charged to a finite [`ReadBudget`].
 
 use std::sync::Arc;
 
@@ -14,7 +14,7 @@ use gimli::{
 
 type Slice<'a> = EndianSlice<'a, LittleEndian>;
 type Value<'a> = AttributeValue<Slice<'a>>;
-/// The sections that hold debug information.
+/// The sections with debug information.
 pub(super) type Dwarf<'a> = gimli::Dwarf<Slice<'a>>;
 
 /// The sections that are read.
@@ -30,67 +30,71 @@ pub(super) const SECTIONS: [SectionId; 9] = [
     SectionId::DebugStrOffsets,
 ];
 
-/// Functions that were inlined into each other at one instruction, at most.
-const INLINED: usize = 64;
-/// From a function's entry to the one that has its name, at most.
-const HOPS: usize = 16;
-/// The bytes of a name or of a part of a path that are looked at.
-const TEXT: usize = 512;
-/// The entries and attributes of a unit's table of abbreviations, at most.
-const ABBREVIATIONS: u64 = 256 << 10;
-/// The bytes of a unit's line table, at most, and those of its head, which lists the files.
-const LINE_TABLE: u64 = 8 << 20;
-const LINE_TABLE_HEAD: u64 = 1 << 20;
+/// The most nested inlined functions at one instruction.
+const MAX_INLINED: usize = 64;
+/// The most references that are followed from a function's entry to the entry with its name.
+const MAX_NAME_REFERENCES: usize = 16;
+/// The most bytes of a name or of a path component.
+const MAX_TEXT: usize = 512;
+/// The most entries and attributes of a unit's abbreviation table.
+const MAX_ABBREVIATIONS: u64 = 256 << 10;
+/// The most bytes of a unit's line table, and of its header, which lists the files.
+const MAX_LINE_TABLE: u64 = 8 << 20;
+const MAX_LINE_TABLE_HEADER: u64 = 1 << 20;
 
-/// A function in the source, and where in it.
+/// A function and a position in the source.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Location {
-    /// Its name, as far as the debug information has one.
+    /// Its name, if the debug information has one.
     pub function: Option<String>,
-    /// The file.
+    /// The path of the file.
     pub file: String,
-    /// The line, from 1; 0 is unknown.
+    /// The line, from 1; 0 if unknown.
     pub line: u32,
 }
 
-/// How much may still be read. A step takes some nanoseconds.
+/// The steps that may still be spent on reading. A step takes a few nanoseconds.
 #[derive(Debug)]
-pub(super) struct Effort(pub u64);
+pub(super) struct ReadBudget(pub u64);
 
-/// All effort was spent before the locations were found.
+/// The budget was spent before the locations were found.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) struct Exhausted;
+pub(super) struct BudgetExhausted;
 
-impl Effort {
-    fn spend(&mut self, steps: u64) -> Result<(), Stop> {
-        self.0 = self.0.checked_sub(steps).ok_or(Stop::Exhausted)?;
+impl ReadBudget {
+    fn spend(&mut self, steps: u64) -> Result<(), ReadError> {
+        self.0 = self.0.checked_sub(steps).ok_or(ReadError::BudgetExhausted)?;
         Ok(())
     }
 }
 
-/// Why the reading of a unit ended early.
-enum Stop {
-    /// It is not as DWARF should be. The others may be.
+/// Why reading a unit ended early.
+enum ReadError {
+    /// The unit is malformed. Other units may be valid.
     Malformed,
-    Exhausted,
+    BudgetExhausted,
 }
 
-impl From<gimli::Error> for Stop {
-    fn from(_: gimli::Error) -> Stop {
-        Stop::Malformed
+impl From<gimli::Error> for ReadError {
+    fn from(_: gimli::Error) -> ReadError {
+        ReadError::Malformed
     }
 }
 
-/// The locations of instructions, each named by its address. For each there is first the function that was inlined last, at
-/// the end the one that it is in; none where nothing is known.
-pub(super) fn find(dwarf: &Dwarf<'_>, addresses: &[u64], effort: &mut Effort) -> Result<Vec<Vec<Location>>, Exhausted> {
+/// The locations of instruction addresses: for each address, the innermost inlined function first and the function that
+/// contains it last; empty if unknown.
+pub(super) fn find(
+    dwarf: &Dwarf<'_>,
+    addresses: &[u64],
+    budget: &mut ReadBudget,
+) -> Result<Vec<Vec<Location>>, BudgetExhausted> {
     let mut found = vec![Vec::new(); addresses.len()];
     let mut headers = dwarf.units();
     while let Ok(Some(header)) = headers.next() {
-        let read = Unit::open(dwarf, header, effort).and_then(|unit| unit.find(addresses, &mut found, effort));
-        if let Err(Stop::Exhausted) = read {
-            effort.0 = 0;
-            return Err(Exhausted);
+        let read = Unit::open(dwarf, header, budget).and_then(|unit| unit.find(addresses, &mut found, budget));
+        if let Err(ReadError::BudgetExhausted) = read {
+            budget.0 = 0;
+            return Err(BudgetExhausted);
         }
     }
     Ok(found)
@@ -100,19 +104,23 @@ pub(super) fn find(dwarf: &Dwarf<'_>, addresses: &[u64], effort: &mut Effort) ->
 struct Unit<'a> {
     dwarf: &'a Dwarf<'a>,
     unit: gimli::Unit<Slice<'a>>,
-    /// The instructions that it says are its own.
-    extent: Extent<'a>,
-    folder: Option<Value<'a>>,
+    /// The addresses of the unit.
+    ranges: AddressRanges<'a>,
+    comp_dir: Option<Value<'a>>,
     lines: Option<gimli::DebugLineOffset>,
 }
 
 impl<'a> Unit<'a> {
-    fn open(dwarf: &'a Dwarf<'a>, header: UnitHeader<Slice<'a>>, effort: &mut Effort) -> Result<Unit<'a>, Stop> {
+    fn open(
+        dwarf: &'a Dwarf<'a>,
+        header: UnitHeader<Slice<'a>>,
+        budget: &mut ReadBudget,
+    ) -> Result<Unit<'a>, ReadError> {
         let encoding = header.encoding();
-        let abbreviations = abbreviations(dwarf, &header, effort)?;
+        let abbreviations = abbreviations(dwarf, &header, budget)?;
         let mut entries = header.entries_raw(&abbreviations, None)?;
-        let root = entries.read_abbreviation()?.ok_or(Stop::Malformed)?;
-        effort.spend(root.attributes().len() as u64)?;
+        let root = entries.read_abbreviation()?.ok_or(ReadError::Malformed)?;
+        budget.spend(root.attributes().len() as u64)?;
         let file_type = dwarf.file_type;
         let mut unit = gimli::Unit {
             header,
@@ -127,53 +135,53 @@ impl<'a> Unit<'a> {
             line_program: None,
             dwo_id: None,
         };
-        let (mut extent, mut folder, mut lines) = (Extent::default(), None, None);
+        let (mut ranges, mut comp_dir, mut lines) = (AddressRanges::default(), None, None);
         for attribute in root.attributes() {
             let attribute = entries.read_attribute(*attribute)?;
             match (attribute.name(), attribute.value()) {
-                (dw::DW_AT_comp_dir, value) => folder = Some(value),
+                (dw::DW_AT_comp_dir, value) => comp_dir = Some(value),
                 (dw::DW_AT_stmt_list, AttributeValue::DebugLineRef(offset)) => lines = Some(offset),
                 (_, AttributeValue::DebugStrOffsetsBase(base)) => unit.str_offsets_base = base,
                 (_, AttributeValue::DebugAddrBase(base)) => unit.addr_base = base,
                 (_, AttributeValue::DebugRngListsBase(base)) => unit.rnglists_base = base,
-                (name, value) => extent.take(name, value),
+                (name, value) => ranges.take(name, value),
             }
         }
-        if let Some(low) = extent.low {
+        if let Some(low) = ranges.low {
             unit.low_pc = dwarf.attr_address(&unit, low)?.unwrap_or(0);
         }
-        Ok(Unit { dwarf, unit, extent, folder, lines })
+        Ok(Unit { dwarf, unit, ranges, comp_dir, lines })
     }
 
     /// Adds the locations of those addresses that have none yet and belong to this unit.
-    fn find(&self, addresses: &[u64], found: &mut [Vec<Location>], effort: &mut Effort) -> Result<(), Stop> {
+    fn find(&self, addresses: &[u64], found: &mut [Vec<Location>], budget: &mut ReadBudget) -> Result<(), ReadError> {
         let wanted = |index: &usize| found.get(*index).is_some_and(Vec::is_empty);
-        let mut trails: Vec<Trail<'a>> =
-            (0..addresses.len()).filter(wanted).map(|index| Trail::to(index, addresses[index])).collect();
-        if !self.extent.is_unknown() {
-            let mut own = vec![false; trails.len()];
-            self.extent.covers(self, trails.iter().map(|trail| trail.address), &mut own, effort)?;
-            let mut own = own.into_iter();
-            trails.retain(|_| own.next() == Some(true));
+        let mut chains: Vec<InlineChain<'a>> =
+            (0..addresses.len()).filter(wanted).map(|index| InlineChain::new(index, addresses[index])).collect();
+        if !self.ranges.is_unknown() {
+            let mut is_covered = vec![false; chains.len()];
+            self.ranges.mark_covered(self, chains.iter().map(|chain| chain.address), &mut is_covered, budget)?;
+            let mut is_covered = is_covered.into_iter();
+            chains.retain(|_| is_covered.next() == Some(true));
         }
-        if trails.is_empty() {
+        if chains.is_empty() {
             return Ok(());
         }
-        let functions = self.functions(&mut trails, effort);
-        if let Err(Stop::Exhausted) = functions {
+        let functions = self.functions(&mut chains, budget);
+        if let Err(ReadError::BudgetExhausted) = functions {
             return functions;
         }
-        self.locations(&trails, found, effort)
+        self.locations(&chains, found, budget)
     }
 
-    /// Follows the functions that contain the addresses, and those that were inlined there.
-    fn functions(&self, trails: &mut [Trail<'a>], effort: &mut Effort) -> Result<(), Stop> {
-        effort.spend(self.unit.header.length_including_self() as u64 / 16)?;
+    /// Finds the functions that contain the addresses, and the functions inlined there.
+    fn functions(&self, chains: &mut [InlineChain<'a>], budget: &mut ReadBudget) -> Result<(), ReadError> {
+        budget.spend(self.unit.header.length_including_self() as u64 / 16)?;
         let mut entries = self.unit.header.entries_raw(&self.unit.abbreviations, None)?;
-        let mut covered = vec![false; trails.len()];
+        let mut covered = vec![false; chains.len()];
         while !entries.is_empty() {
             let depth = entries.next_depth();
-            let Some(kind) = self.enter(&mut entries, effort)? else { continue };
+            let Some(kind) = self.read_entry(&mut entries, budget)? else { continue };
             let inlined = kind.tag() == dw::DW_TAG_inlined_subroutine;
             if !inlined && kind.tag() != dw::DW_TAG_subprogram {
                 entries.skip_attributes(kind.attributes())?;
@@ -181,36 +189,41 @@ impl<'a> Unit<'a> {
             }
             let function = Function::read(&mut entries, kind)?;
             covered.fill(false);
-            function.extent.covers(self, trails.iter().map(|trail| trail.address), &mut covered, effort)?;
-            for (trail, _) in trails.iter_mut().zip(&covered).filter(|(_, covered)| **covered) {
-                trail.step(depth, inlined, function.clone());
+            function.ranges.mark_covered(self, chains.iter().map(|chain| chain.address), &mut covered, budget)?;
+            for (chain, _) in chains.iter_mut().zip(&covered).filter(|(_, covered)| **covered) {
+                chain.push(depth, inlined, function.clone());
             }
         }
         Ok(())
     }
 
-    fn enter<'b>(
+    fn read_entry<'b>(
         &self,
         entries: &mut EntriesRaw<'b, Slice<'a>>,
-        effort: &mut Effort,
-    ) -> Result<Option<&'b Abbreviation>, Stop> {
+        budget: &mut ReadBudget,
+    ) -> Result<Option<&'b Abbreviation>, ReadError> {
         let kind = entries.read_abbreviation()?;
-        effort.spend(1 + kind.map_or(0, |kind| kind.attributes().len() as u64))?;
+        budget.spend(1 + kind.map_or(0, |kind| kind.attributes().len() as u64))?;
         Ok(kind)
     }
 
-    /// Writes down where the trails lead, if there is a line table to name the file.
-    fn locations(&self, trails: &[Trail<'a>], found: &mut [Vec<Location>], effort: &mut Effort) -> Result<(), Stop> {
-        let Some(program) = self.line_program(effort)? else { return Ok(()) };
+    /// Adds the locations of the chains, if the unit has a line table.
+    fn locations(
+        &self,
+        chains: &[InlineChain<'a>],
+        found: &mut [Vec<Location>],
+        budget: &mut ReadBudget,
+    ) -> Result<(), ReadError> {
+        let Some(program) = self.line_program(budget)? else { return Ok(()) };
         let mut rows = program.rows();
-        let mut nearest = vec![None; trails.len()];
+        let mut nearest = vec![None; chains.len()];
         let mut previous: Option<(u64, u64, u32)> = None;
         while let Some((_, row)) = rows.next_row()? {
-            effort.spend(1 + trails.len() as u64 / 8)?;
+            budget.spend(1 + chains.len() as u64 / 8)?;
             if let Some((address, file, line)) = previous {
                 let here = address..row.address();
-                for (trail, nearest) in trails.iter().zip(&mut nearest) {
-                    if here.contains(&trail.address) {
+                for (chain, nearest) in chains.iter().zip(&mut nearest) {
+                    if here.contains(&chain.address) {
                         *nearest = Some((file, line));
                     }
                 }
@@ -219,29 +232,32 @@ impl<'a> Unit<'a> {
             previous = (!row.end_sequence()).then(|| (row.address(), row.file_index(), line));
         }
         let header = rows.header();
-        for (trail, nearest) in trails.iter().zip(nearest) {
-            // What is known may begin further out: with the location that an inlined function was called at.
+        for (chain, nearest) in chains.iter().zip(nearest) {
+            // The location of an inlined function may be unknown; that of its call site is still used.
             let mut at = nearest;
             let mut locations = Vec::new();
             let location = |function, (file, line)| Some(Location { function, file: self.file(header, file)?, line });
-            for (_, function) in trail.functions.iter().rev() {
-                let name = function.name(self, HOPS, effort)?;
+            for (_, function) in chain.functions.iter().rev() {
+                let name = function.name(self, MAX_NAME_REFERENCES, budget)?;
                 locations.extend(at.and_then(|at| location(name, at)));
                 at = Some(function.called_at);
             }
-            if trail.functions.is_empty() {
+            if chain.functions.is_empty() {
                 locations.extend(at.and_then(|at| location(None, at)));
             }
-            if let Some(slot) = found.get_mut(trail.index) {
+            if let Some(slot) = found.get_mut(chain.index) {
                 *slot = locations;
             }
         }
         Ok(())
     }
 
-    fn line_program(&self, effort: &mut Effort) -> Result<Option<gimli::IncompleteLineProgram<Slice<'a>>>, Stop> {
+    fn line_program(
+        &self,
+        budget: &mut ReadBudget,
+    ) -> Result<Option<gimli::IncompleteLineProgram<Slice<'a>>>, ReadError> {
         let Some(offset) = self.lines else { return Ok(None) };
-        let mut start = from(&self.dwarf.debug_line, offset.0)?;
+        let mut start = section_from(&self.dwarf.debug_line, offset.0)?;
         let (length, format) = start.read_initial_length()?;
         let version = start.read_u16()?;
         if version >= 5 {
@@ -249,19 +265,19 @@ impl<'a> Unit<'a> {
             start.read_u16()?;
         }
         let head = start.read_word(format)?;
-        if length as u64 > LINE_TABLE || head as u64 > LINE_TABLE_HEAD {
-            return Err(Stop::Malformed);
+        if length as u64 > MAX_LINE_TABLE || head as u64 > MAX_LINE_TABLE_HEADER {
+            return Err(ReadError::Malformed);
         }
-        effort.spend(length as u64 / 4)?;
+        budget.spend(length as u64 / 4)?;
         Ok(Some(self.dwarf.debug_line.program(offset, self.unit.header.address_size(), None, None)?))
     }
 
-    /// The path of a file of the line table.
+    /// The path of a file in the line table.
     fn file(&self, header: &gimli::LineProgramHeader<Slice<'a>>, index: u64) -> Option<String> {
         let file = header.file(index)?;
-        let folder = file.directory(header).filter(|_| file.directory_index() != 0);
+        let directory = file.directory(header).filter(|_| file.directory_index() != 0);
         let mut path = String::new();
-        for part in [self.folder, folder, Some(file.path_name())].into_iter().flatten() {
+        for part in [self.comp_dir, directory, Some(file.path_name())].into_iter().flatten() {
             let part = self.text(part)?;
             if is_absolute(&part) {
                 path.clear();
@@ -273,40 +289,40 @@ impl<'a> Unit<'a> {
         Some(path)
     }
 
-    /// A text, from its section where it is kept in one. It is read no further than [`TEXT`].
+    /// The text of an attribute, from its section if it is a reference. Truncated to [`MAX_TEXT`].
     fn text(&self, value: Value<'a>) -> Option<String> {
         let dwarf = self.dwarf;
-        let kept = |offset: gimli::DebugStrOffset| from(&dwarf.debug_str, offset.0).ok();
+        let debug_str = |offset: gimli::DebugStrOffset| section_from(&dwarf.debug_str, offset.0).ok();
         let text = match value {
             AttributeValue::String(text) => text,
-            AttributeValue::DebugStrRef(offset) => kept(offset)?,
-            AttributeValue::DebugLineStrRef(offset) => from(&dwarf.debug_line_str, offset.0).ok()?,
+            AttributeValue::DebugStrRef(offset) => debug_str(offset)?,
+            AttributeValue::DebugLineStrRef(offset) => section_from(&dwarf.debug_line_str, offset.0).ok()?,
             AttributeValue::DebugStrOffsetsIndex(index) => {
                 let (format, base) = (self.unit.header.format(), self.unit.str_offsets_base);
-                kept(dwarf.debug_str_offsets.get_str_offset(format, base, index).ok()?)?
+                debug_str(dwarf.debug_str_offsets.get_str_offset(format, base, index).ok()?)?
             }
             _ => return None,
         };
         let text = text.slice().split(|byte| *byte == 0).next()?;
-        Some(String::from_utf8_lossy(text.get(..TEXT).unwrap_or(text)).into_owned())
+        Some(String::from_utf8_lossy(text.get(..MAX_TEXT).unwrap_or(text)).into_owned())
     }
 }
 
-/// The functions on the way to an address.
-struct Trail<'a> {
-    /// Its position among all that are looked for.
+/// The functions that contain an address.
+struct InlineChain<'a> {
+    /// The index of the address among all addresses.
     index: usize,
     address: u64,
-    /// First the function that it is in, then what was inlined there, with their depths in the tree of entries.
+    /// The containing function first, then the functions inlined there, with their depths in the entry tree.
     functions: Vec<(isize, Function<'a>)>,
 }
 
-impl<'a> Trail<'a> {
-    fn to(index: usize, address: u64) -> Trail<'a> {
-        Trail { index, address, functions: Vec::new() }
+impl<'a> InlineChain<'a> {
+    fn new(index: usize, address: u64) -> InlineChain<'a> {
+        InlineChain { index, address, functions: Vec::new() }
     }
 
-    fn step(&mut self, depth: isize, inlined: bool, function: Function<'a>) {
+    fn push(&mut self, depth: isize, inlined: bool, function: Function<'a>) {
         if !inlined {
             self.functions.clear();
         } else if self.functions.is_empty() {
@@ -315,26 +331,26 @@ impl<'a> Trail<'a> {
         while self.functions.len() > 1 && self.functions.last().is_some_and(|(last, _)| *last >= depth) {
             self.functions.pop();
         }
-        if self.functions.len() < INLINED {
+        if self.functions.len() < MAX_INLINED {
             self.functions.push((depth, function));
         }
     }
 }
 
-/// What an entry tells of a function.
+/// The attributes of a function's entry.
 #[derive(Clone)]
 struct Function<'a> {
     name: Option<Value<'a>>,
-    /// The entry that tells the rest.
+    /// The entry with the remaining attributes.
     origin: Option<Value<'a>>,
-    extent: Extent<'a>,
-    /// The file and the line that it was called at, where it was inlined.
+    ranges: AddressRanges<'a>,
+    /// The file and line of the call site of an inlined function.
     called_at: (u64, u32),
 }
 
 impl<'a> Function<'a> {
-    fn read(entries: &mut EntriesRaw<'_, Slice<'a>>, kind: &Abbreviation) -> Result<Function<'a>, Stop> {
-        let mut function = Function { name: None, origin: None, extent: Extent::default(), called_at: (0, 0) };
+    fn read(entries: &mut EntriesRaw<'_, Slice<'a>>, kind: &Abbreviation) -> Result<Function<'a>, ReadError> {
+        let mut function = Function { name: None, origin: None, ranges: AddressRanges::default(), called_at: (0, 0) };
         let mut linkage = None;
         for attribute in kind.attributes() {
             let attribute = entries.read_attribute(*attribute)?;
@@ -346,28 +362,35 @@ impl<'a> Function<'a> {
                 (dw::DW_AT_call_line, value) => {
                     function.called_at.1 = value.udata_value().and_then(|line| line.try_into().ok()).unwrap_or(0);
                 }
-                (name, value) => function.extent.take(name, value),
+                (name, value) => function.ranges.take(name, value),
             }
         }
         function.name = linkage.or(function.name);
         Ok(function)
     }
 
-    /// The full name where there is one, which other entries may have.
-    fn name(&self, unit: &Unit<'a>, hops: usize, effort: &mut Effort) -> Result<Option<String>, Stop> {
+    /// The linkage name if there is one, otherwise the name, from this entry or the entries that it refers to.
+    fn name(
+        &self,
+        unit: &Unit<'a>,
+        references_left: usize,
+        budget: &mut ReadBudget,
+    ) -> Result<Option<String>, ReadError> {
         if let Some(name) = self.name {
             return Ok(unit.text(name));
         }
         match self.origin {
-            Some(_) if hops == 0 => Ok(None),
-            Some(AttributeValue::UnitRef(offset)) => Function::at(unit, offset, effort)?.name(unit, hops - 1, effort),
+            Some(_) if references_left == 0 => Ok(None),
+            Some(AttributeValue::UnitRef(offset)) => {
+                Function::read_at(unit, offset, budget)?.name(unit, references_left - 1, budget)
+            }
             Some(AttributeValue::DebugInfoRef(offset)) => {
                 let mut headers = unit.dwarf.units();
                 while let Some(header) = headers.next()? {
-                    effort.spend(1)?;
+                    budget.spend(1)?;
                     if let Some(offset) = offset.to_unit_offset(&header) {
-                        let unit = Unit::open(unit.dwarf, header, effort)?;
-                        return Function::at(&unit, offset, effort)?.name(&unit, hops - 1, effort);
+                        let unit = Unit::open(unit.dwarf, header, budget)?;
+                        return Function::read_at(&unit, offset, budget)?.name(&unit, references_left - 1, budget);
                     }
                 }
                 Ok(None)
@@ -376,22 +399,22 @@ impl<'a> Function<'a> {
         }
     }
 
-    fn at(unit: &Unit<'a>, offset: gimli::UnitOffset, effort: &mut Effort) -> Result<Function<'a>, Stop> {
+    fn read_at(unit: &Unit<'a>, offset: gimli::UnitOffset, budget: &mut ReadBudget) -> Result<Function<'a>, ReadError> {
         let mut entries = unit.unit.header.entries_raw(&unit.unit.abbreviations, Some(offset))?;
-        let kind = unit.enter(&mut entries, effort)?.ok_or(Stop::Malformed)?;
+        let kind = unit.read_entry(&mut entries, budget)?.ok_or(ReadError::Malformed)?;
         Function::read(&mut entries, kind)
     }
 }
 
-/// The instructions of a unit or of a function, as an entry's attributes say.
+/// The address ranges of a unit or function, as given by the attributes of its entry.
 #[derive(Clone, Default)]
-struct Extent<'a> {
+struct AddressRanges<'a> {
     low: Option<Value<'a>>,
     high: Option<Value<'a>>,
     ranges: Option<Value<'a>>,
 }
 
-impl<'a> Extent<'a> {
+impl<'a> AddressRanges<'a> {
     fn take(&mut self, name: gimli::DwAt, value: Value<'a>) {
         match name {
             dw::DW_AT_low_pc => self.low = Some(value),
@@ -405,14 +428,14 @@ impl<'a> Extent<'a> {
         self.ranges.is_none() && (self.low.is_none() || self.high.is_none())
     }
 
-    /// Marks those of the addresses that are within.
-    fn covers(
+    /// Marks the addresses that are within the ranges.
+    fn mark_covered(
         &self,
         unit: &Unit<'a>,
         addresses: impl Iterator<Item = u64> + Clone,
         covered: &mut [bool],
-        effort: &mut Effort,
-    ) -> Result<(), Stop> {
+        budget: &mut ReadBudget,
+    ) -> Result<(), ReadError> {
         let mut mark = |begin: u64, end: u64| {
             for (address, covered) in addresses.clone().zip(covered.iter_mut()) {
                 *covered |= (begin..end).contains(&address);
@@ -421,10 +444,10 @@ impl<'a> Extent<'a> {
         let (dwarf, entries) = (unit.dwarf, &unit.unit);
         if let Some(ranges) = self.ranges {
             let Some(offset) = dwarf.attr_ranges_offset(entries, ranges)? else { return Ok(()) };
-            // Paid for first, as a list may hold any number of entries that give no range.
+            // Charged before, because a list may contain any number of entries that yield no range.
             let mut raw = dwarf.raw_ranges(entries, offset)?;
             while raw.next()?.is_some() {
-                effort.spend(2)?;
+                budget.spend(2)?;
             }
             let mut ranges = dwarf.ranges(entries, offset)?;
             while let Some(range) = ranges.next()? {
@@ -442,24 +465,24 @@ impl<'a> Extent<'a> {
     }
 }
 
-/// Reads a unit's table of abbreviations. It is gone through once before, as its size stands nowhere.
+/// Reads a unit's abbreviation table. It is scanned before, because its size is not stored anywhere.
 fn abbreviations(
     dwarf: &Dwarf<'_>,
     header: &UnitHeader<Slice<'_>>,
-    effort: &mut Effort,
-) -> Result<Arc<gimli::Abbreviations>, Stop> {
+    budget: &mut ReadBudget,
+) -> Result<Arc<gimli::Abbreviations>, ReadError> {
     let offset = header.debug_abbrev_offset();
-    let mut table = from(&dwarf.debug_abbrev, offset.0)?;
+    let mut table = section_from(&dwarf.debug_abbrev, offset.0)?;
     let mut size = 0;
     while table.read_uleb128()? != 0 {
-        // Its tag, and whether it has children.
+        // The tag, and whether the entry has children.
         table.read_uleb128()?;
         table.read_u8()?;
         loop {
             size += 1;
-            effort.spend(4)?;
-            if size > ABBREVIATIONS {
-                return Err(Stop::Malformed);
+            budget.spend(4)?;
+            if size > MAX_ABBREVIATIONS {
+                return Err(ReadError::Malformed);
             }
             let (name, form) = (table.read_uleb128()?, table.read_uleb128()?);
             if form == u64::from(dw::DW_FORM_implicit_const.0) {
@@ -473,14 +496,14 @@ fn abbreviations(
     Ok(Arc::new(header.abbreviations(&dwarf.debug_abbrev)?))
 }
 
-/// A section from an offset on.
-fn from<'a>(section: &impl Section<Slice<'a>>, offset: usize) -> gimli::Result<Slice<'a>> {
+/// The part of a section that starts at `offset`.
+fn section_from<'a>(section: &impl Section<Slice<'a>>, offset: usize) -> gimli::Result<Slice<'a>> {
     let mut rest = *section.reader();
     rest.skip(offset)?;
     Ok(rest)
 }
 
-/// Whether a path begins anew, on whichever system the component was built.
+/// Whether a path is absolute, on any operating system.
 fn is_absolute(path: &str) -> bool {
     path.starts_with(['/', '\\']) || matches!(path.get(1..3), Some(":/" | ":\\"))
 }

@@ -1,29 +1,29 @@
-//! DWARF as compilers write it, and as nobody should.
+//! Tests with valid, forged and corrupt DWARF.
 
 use gimli::{EndianSlice, LittleEndian, SectionId};
 use proptest::prelude::*;
 
-use super::{Dwarf, Effort, Exhausted, Location, find};
+use super::{BudgetExhausted, Dwarf, Location, ReadBudget, find};
 
-/// The abbreviations that all units here use.
+/// The abbreviations of all units in these tests.
 const ABBREVIATIONS: &[&[u8]] = &[
-    // 1: a unit with lines, folder and extent.
+    // 1: a unit with line table, compilation directory and address range.
     &[1, 0x11, 1, 0x10, 0x17, 0x1b, 0x08, 0x11, 0x01, 0x12, 0x06, 0, 0],
-    // 2: a function with a name of its own.
+    // 2: a function with its own name.
     &[2, 0x2e, 1, 0x03, 0x08, 0x11, 0x01, 0x12, 0x06, 0, 0],
-    // 3: a function that was inlined: origin in the unit, extent, file and line of the call.
+    // 3: an inlined function: origin in the unit, address range, file and line of the call.
     &[3, 0x1d, 1, 0x31, 0x13, 0x11, 0x01, 0x12, 0x06, 0x58, 0x0b, 0x59, 0x0b, 0, 0],
     // 4: the same with its origin anywhere in the section.
     &[4, 0x1d, 1, 0x31, 0x10, 0x11, 0x01, 0x12, 0x06, 0x58, 0x0b, 0x59, 0x0b, 0, 0],
-    // 5: a function without instructions: both of its names.
+    // 5: a function without instructions, with both names.
     &[5, 0x2e, 0, 0x03, 0x08, 0x6e, 0x08, 0, 0],
-    // 6: a function that was inlined, and nothing else.
+    // 6: an inlined function without attributes.
     &[6, 0x1d, 1, 0, 0],
-    // 7: a function whose instructions stand in a list.
+    // 7: a function whose addresses are in a range list.
     &[7, 0x2e, 0, 0x55, 0x17, 0, 0],
     // 8: a block.
     &[8, 0x0b, 1, 0, 0],
-    // 9: a function that has its name from another entry.
+    // 9: a function whose name is in another entry.
     &[9, 0x2e, 0, 0x47, 0x13, 0, 0],
 ];
 
@@ -36,7 +36,7 @@ pub(in crate::component) struct Sections {
 }
 
 impl Sections {
-    /// One unit, of which `entries` are what follows its root.
+    /// One unit with these entries after its root.
     fn of(entries: &[u8]) -> Sections {
         let mut root = vec![4, 0, 0, 0, 0, 0, 4, 1];
         root.splice(8.., [0, 0, 0, 0]);
@@ -49,7 +49,7 @@ impl Sections {
         Sections { abbrev, info: sized(root), line: lines(), ranges: Vec::new() }
     }
 
-    /// Where the entries of the one unit begin.
+    /// The offset of the first entry after the root.
     const ENTRIES: usize = 4 + 7 + 1 + 4 + 6 + 8;
 
     fn one(&mut self, which: usize) -> &mut Vec<u8> {
@@ -60,12 +60,12 @@ impl Sections {
         }
     }
 
-    /// By their names.
+    /// The sections by name.
     pub(in crate::component) fn named(&self) -> [(&'static str, &[u8]); 3] {
         [(".debug_abbrev", &self.abbrev), (".debug_info", &self.info), (".debug_line", &self.line)]
     }
 
-    fn find(&self, addresses: &[u64], effort: u64) -> Result<Vec<Vec<Location>>, Exhausted> {
+    fn find(&self, addresses: &[u64], budget: u64) -> Result<Vec<Vec<Location>>, BudgetExhausted> {
         let section = |id: SectionId| -> Result<_, gimli::Error> {
             let bytes = match id {
                 SectionId::DebugAbbrev => self.abbrev.as_slice(),
@@ -76,7 +76,7 @@ impl Sections {
             };
             Ok(EndianSlice::new(bytes, LittleEndian))
         };
-        find(&Dwarf::load(section).expect("loading copies nothing"), addresses, &mut Effort(effort))
+        find(&Dwarf::load(section).expect("loading copies nothing"), addresses, &mut ReadBudget(budget))
     }
 }
 
@@ -90,7 +90,7 @@ fn extent(low: u32, size: u32) -> Vec<u8> {
     [low.to_le_bytes(), size.to_le_bytes()].concat()
 }
 
-/// Instructions 0 to 99 are of line 4 in `src/stock.rs`, 100 to 199 of line 10 in `/std/option.rs`.
+/// Addresses 0 to 99 are line 4 of `src/stock.rs`, 100 to 199 line 10 of `/std/option.rs`.
 fn lines() -> Vec<u8> {
     let mut head = vec![1, 1, 1, 0xfb, 14, 13, 0, 1, 1, 1, 1, 0, 0, 0, 1, 0, 0, 1];
     head.extend(b"src\0/std\0\0");
@@ -107,7 +107,7 @@ fn location(function: &str, file: &str, line: u32) -> Location {
     Location { function: Some(function.to_owned()), file: file.to_owned(), line }
 }
 
-/// `reserve` at 0 to 199, and in it from 100 on `take`, and in that from 150 on `unwrap`.
+/// `reserve` at 0 to 199; inlined in it `take` from 100; inlined in that `unwrap` from 150.
 pub(in crate::component) fn shop() -> Sections {
     let mut entries = b"\x05take\0_take\0".to_vec();
     let unwrap = Sections::ENTRIES + entries.len();
@@ -130,7 +130,7 @@ pub(in crate::component) fn shop() -> Sections {
 const PLENTY: u64 = 1 << 20;
 
 #[test]
-fn each_inlined_function_has_its_place() {
+fn each_inlined_function_has_its_location() {
     let found = shop().find(&[50, 120, 180, 999], PLENTY).expect("found");
     let option = "/std/option.rs";
     assert_eq!(found[0], [location("reserve", "/shop/src/stock.rs", 4)]);
@@ -161,7 +161,7 @@ fn functions_may_be_nested_deeper_than_a_stack() {
 }
 
 #[test]
-fn a_name_that_refers_to_itself_is_none() {
+fn a_name_that_refers_to_itself_is_unknown() {
     let mut entries = vec![9];
     entries.extend(u32::try_from(Sections::ENTRIES).expect("small").to_le_bytes());
     entries.extend(b"\x02reserve\0");
@@ -176,16 +176,16 @@ fn a_name_that_refers_to_itself_is_none() {
 }
 
 #[test]
-fn a_long_list_that_many_refer_to_is_given_up() {
+fn a_long_range_list_with_many_references_exhausts_the_budget() {
     let entries = [7, 0, 0, 0, 0].repeat(100_000);
-    // A range of nothing is skipped, and a list ends with two zeros.
+    // An empty range is skipped; two zeros end a list.
     let ranges = [1, 0, 0, 0, 1, 0, 0, 0].repeat(100_000);
     let sections = Sections { ranges, ..Sections::of(&entries) };
-    assert_eq!(sections.find(&[50], 10 * PLENTY), Err(Exhausted));
+    assert_eq!(sections.find(&[50], 10 * PLENTY), Err(BudgetExhausted));
 }
 
 #[test]
-fn texts_are_read_only_so_far() {
+fn texts_are_truncated() {
     let mut entries = vec![2];
     entries.resize(100_000, b'x');
     entries.push(0);
@@ -198,10 +198,10 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(2000))]
 
     #[test]
-    fn no_bytes_are_too_bad(
+    fn corrupt_debug_information_never_panics(
         changes in proptest::collection::vec((0..3usize, any::<prop::sample::Index>(), any::<u8>()), 1..8),
         cut in proptest::option::of((0..3usize, any::<prop::sample::Index>())),
-        effort in 0..PLENTY,
+        budget in 0..PLENTY,
     ) {
         let mut sections = shop();
         for (which, at, byte) in changes {
@@ -213,7 +213,7 @@ proptest! {
             let bytes = sections.one(which);
             bytes.truncate(at.index(bytes.len()));
         }
-        let found = sections.find(&[0, 50, 120, 180, u64::MAX], effort);
+        let found = sections.find(&[0, 50, 120, 180, u64::MAX], budget);
         prop_assert!(found.is_err() || found.is_ok_and(|found| found.len() == 5));
     }
 }

@@ -1,4 +1,4 @@
-//! The Wasmtime engines with their settings, their linkers, and the threads that compile.
+//! The Wasmtime engines with their settings, their linkers and the compiler threads.
 
 use std::num::NonZeroUsize;
 use std::path::Path;
@@ -11,131 +11,131 @@ use wasmtime::{Cache, CacheConfig, Config, InstanceAllocationStrategy, PoolingAl
 use super::background::BackgroundWork;
 use super::compiled::CompiledComponents;
 use super::contract::HttpWorld;
-use super::epoch::Ticker;
+use super::epoch::EpochTicker;
 use super::guest::{lean, standard};
 use super::idle::IdleInstances;
 use super::store_data::{StoreData, TABLE_ELEMENTS};
 
-/// The slots of either engine, and so the most instances that exist in them at one time, over all services and their generations.
+/// The slots of each pooled engine: the most instances at a time, across all services and generations.
 ///
-/// Each reserves 4 GiB of address space, of which a process has 128 TiB.
+/// Each slot reserves 4 GiB of address space, of which a process has 128 TiB.
 const SEQUENTIAL_INSTANCES: u32 = 3072;
 const CONCURRENT_INSTANCES: u32 = 1024;
-/// The `nice` value of the threads that compile.
+/// The `nice` value of the compiler threads.
 const COMPILER_NICENESS: i32 = 10;
-/// Core instances that one component may be made of: one with a WASI adapter has four, a Python interpreter with its
-/// libraries some dozens.
-const CORE_INSTANCES: u32 = 256;
-/// Tables that one component may have, and one module of it.
-const TABLES: u32 = 64;
-const TABLES_OF_MODULE: u32 = 16;
-/// Frames that the backtrace of a trap shows.
+/// The most core instances of one component. One with a WASI adapter has four, a Python interpreter with its libraries
+/// a few dozen.
+const CORE_INSTANCES_PER_COMPONENT: u32 = 256;
+/// The most tables of one component, and of one of its modules.
+const TABLES_PER_COMPONENT: u32 = 64;
+const TABLES_PER_MODULE: u32 = 16;
+/// The most frames in the backtrace of a trap.
 const MAX_FRAMES: Option<NonZeroUsize> = NonZeroUsize::new(40);
-/// Bytes of a freed instance's memory that are cleared by hand and kept, which is cheaper than giving the pages back.
+/// Bytes of a freed instance's memory that are zeroed and kept resident, which is cheaper than unmapping the pages.
 const KEEP_RESIDENT: usize = 256 * 1024;
 
-/// Slots of freed instances that are left as they are for the next instance of the same component. Each holds up to
-/// [`KEEP_RESIDENT`] bytes, also for components that no longer serve.
+/// Freed slots that stay warm for the next instance of the same component. Each keeps up to [`KEEP_RESIDENT`] bytes,
+/// also for components that no longer serve.
 const WARM_SLOTS: u32 = 32;
 
-/// Why the engine could not be made.
+/// Why the engine could not be created.
 #[derive(Debug, Error)]
 pub enum EngineError {
-    /// Wasmtime refused its settings on this machine.
+    /// Wasmtime does not support its settings on this machine.
     #[error("WebAssembly cannot run on this machine: {0}")]
     Unsupported(String),
 }
 
-/// Compiles and links components. One for the whole host; a clone is a handle to the same engines.
+/// Compiles and links components. There is one per host; clones are handles to the same engines.
 #[derive(Clone)]
 pub struct Engine {
     pub(super) sequential: Arc<Engines<Sequential>>,
     pub(super) concurrent: Arc<Engines<Concurrent>>,
-    pub(super) compilers: Arc<rayon::ThreadPool>,
+    pub(super) compiler_threads: Arc<rayon::ThreadPool>,
     pub(super) compiled: CompiledComponents,
     pub(super) idle: IdleInstances,
     pub(super) background: BackgroundWork,
 }
 
-/// Runs what never has two tasks in one instance: lean components and those of WASI 0.2. An engine that knows it is
-/// markedly faster.
+/// Runs components that never have two tasks in one instance: lean ones, and those of WASI 0.2. Without concurrency
+/// support, Wasmtime is markedly faster.
 pub(super) struct Sequential {
     pub engine: wasmtime::Engine,
     pub lean: Linker<StoreData>,
     pub p2: Linker<StoreData>,
-    _ticker: Ticker,
+    _ticker: EpochTicker,
 }
 
 /// Runs components of WASI 0.3.
 pub(super) struct Concurrent {
     pub engine: wasmtime::Engine,
     pub p3: Linker<StoreData>,
-    _ticker: Ticker,
+    _ticker: EpochTicker,
 }
 
-/// Where the instances of an engine come from.
+/// How the instances of an engine are allocated.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Allocation {
-    /// Out of slots that are set aside: fast, for components within the limits of a slot.
+    /// From preallocated slots: fast, for components within the limits of a slot.
     Pooled,
-    /// From the system, one by one: for components that fit no slot.
+    /// From the operating system: for components that fit no slot.
     OnDemand,
 }
 
-/// An engine of one kind.
+/// An engine with its linkers.
 pub(super) trait Runtime: Sized {
-    /// Makes one.
-    fn make(cache: Option<Cache>, allocation: Allocation) -> wasmtime::Result<Self>;
+    /// Creates the engine and its linkers.
+    fn new(cache: Option<Cache>, allocation: Allocation) -> wasmtime::Result<Self>;
 
-    /// The engine itself.
+    /// The Wasmtime engine.
     fn engine(&self) -> &wasmtime::Engine;
 }
 
-/// The engines of one kind, by where their instances come from.
+/// The engines with one configuration, by allocation strategy.
 pub(super) struct Engines<R> {
     pub pooled: R,
-    /// Made when the first component needs it.
+    /// Created for the first component that needs it.
     on_demand: OnceLock<R>,
     cache: Option<Cache>,
 }
 
 impl<R: Runtime> Engines<R> {
     fn new(cache: Option<Cache>) -> wasmtime::Result<Engines<R>> {
-        let pooled = R::make(cache.clone(), Allocation::Pooled)?;
+        let pooled = R::new(cache.clone(), Allocation::Pooled)?;
         Ok(Engines { pooled, on_demand: OnceLock::new(), cache })
     }
 
     /// The engine for components that fit no slot.
     pub fn on_demand(&self) -> wasmtime::Result<&R> {
-        if let Some(made) = self.on_demand.get() {
-            return Ok(made);
+        if let Some(engine) = self.on_demand.get() {
+            return Ok(engine);
         }
-        let made = R::make(self.cache.clone(), Allocation::OnDemand)?;
-        Ok(self.on_demand.get_or_init(|| made))
+        let engine = R::new(self.cache.clone(), Allocation::OnDemand)?;
+        Ok(self.on_demand.get_or_init(|| engine))
     }
 }
 
 impl Engine {
-    /// Makes the engines. Compiled code is kept in `cache` and found again by the component's digest. A folder that is of
-    /// no use is done without: it only saves time.
+    /// Creates the engines. Compiled code is cached in `cache` by the component's digest. If the folder cannot be used,
+    /// the host runs without a cache.
     pub fn new(cache: Option<&Path>) -> Result<Engine, EngineError> {
         let cache = cache.and_then(usable_cache);
         Ok(Engine {
             sequential: Arc::new(Engines::new(cache.clone()).map_err(unsupported)?),
             concurrent: Arc::new(Engines::new(cache).map_err(unsupported)?),
-            compilers: Arc::new(compilers()?),
+            compiler_threads: Arc::new(compiler_threads()?),
             compiled: CompiledComponents::default(),
             idle: IdleInstances::with_sweeper(),
             background: BackgroundWork::default(),
         })
     }
 
-    /// The guests that go on after their response.
+    /// The guests that continue after their response.
     pub fn background(&self) -> &BackgroundWork {
         &self.background
     }
 
-    /// How many instances there are in slots, of all components and all their generations.
+    /// The number of instances in slots, of all components and generations.
     pub fn instances(&self) -> u64 {
         let engines = [&self.sequential.pooled.engine, &self.concurrent.pooled.engine].into_iter();
         engines.filter_map(|engine| Some(engine.pooling_allocator_metrics()?.component_instances())).sum()
@@ -143,12 +143,12 @@ impl Engine {
 }
 
 impl Runtime for Sequential {
-    fn make(cache: Option<Cache>, allocation: Allocation) -> wasmtime::Result<Sequential> {
-        let mut config = settings(cache, allocation, SEQUENTIAL_INSTANCES);
+    fn new(cache: Option<Cache>, allocation: Allocation) -> wasmtime::Result<Sequential> {
+        let mut config = wasmtime_config(cache, allocation, SEQUENTIAL_INSTANCES);
         config.concurrency_support(false);
         let engine = wasmtime::Engine::new(&config)?;
         let (lean, p2) = (lean::linker(&engine)?, standard::linker(&engine, HttpWorld::P2)?);
-        Ok(Sequential { _ticker: Ticker::start(engine.clone()), engine, lean, p2 })
+        Ok(Sequential { _ticker: EpochTicker::start(engine.clone()), engine, lean, p2 })
     }
 
     fn engine(&self) -> &wasmtime::Engine {
@@ -157,14 +157,14 @@ impl Runtime for Sequential {
 }
 
 impl Runtime for Concurrent {
-    fn make(cache: Option<Cache>, allocation: Allocation) -> wasmtime::Result<Concurrent> {
-        let mut config = settings(cache, allocation, CONCURRENT_INSTANCES);
+    fn new(cache: Option<Cache>, allocation: Allocation) -> wasmtime::Result<Concurrent> {
+        let mut config = wasmtime_config(cache, allocation, CONCURRENT_INSTANCES);
         config.wasm_component_model_async(true);
         config.wasm_component_model_async_stackful(true);
         config.wasm_component_model_more_async_builtins(true);
         let engine = wasmtime::Engine::new(&config)?;
         let p3 = standard::linker(&engine, HttpWorld::P3)?;
-        Ok(Concurrent { _ticker: Ticker::start(engine.clone()), engine, p3 })
+        Ok(Concurrent { _ticker: EpochTicker::start(engine.clone()), engine, p3 })
     }
 
     fn engine(&self) -> &wasmtime::Engine {
@@ -176,11 +176,11 @@ fn unsupported(error: wasmtime::Error) -> EngineError {
     EngineError::Unsupported(format!("{error:#}"))
 }
 
-fn settings(cache: Option<Cache>, allocation: Allocation, instances: u32) -> Config {
+fn wasmtime_config(cache: Option<Cache>, allocation: Allocation, instances: u32) -> Config {
     let mut config = Config::new();
     config.epoch_interruption(true);
     config.wasm_backtrace_max_frames(MAX_FRAMES);
-    // Locations in the source are for `symbolizer` to find.
+    // The `symbolizer` module resolves source locations.
     config.wasm_backtrace_details(WasmBacktraceDetails::Disable);
     config.allocation_strategy(match allocation {
         Allocation::Pooled => InstanceAllocationStrategy::Pooling(pooling(instances)),
@@ -190,31 +190,31 @@ fn settings(cache: Option<Cache>, allocation: Allocation, instances: u32) -> Con
     config
 }
 
-/// The threads that compile. They give way to those that serve.
-fn compilers() -> Result<rayon::ThreadPool, EngineError> {
-    let give_way = |_| {
+/// The compiler threads, which have a lower priority than those that serve.
+fn compiler_threads() -> Result<rayon::ThreadPool, EngineError> {
+    let lower_priority = |_| {
         let thread = rustix::thread::gettid();
         if let Err(error) = rustix::process::setpriority_process(Some(thread), COMPILER_NICENESS) {
-            tracing::debug!(%error, "the compiler threads keep the usual priority");
+            tracing::debug!(%error, "the compiler threads keep the default priority");
         }
     };
-    let pool = rayon::ThreadPoolBuilder::new().thread_name(|_| "compiler".into()).start_handler(give_way);
-    // A compiler that panics fails the one swap; the host goes on.
+    let pool = rayon::ThreadPoolBuilder::new().thread_name(|_| "compiler".into()).start_handler(lower_priority);
+    // A panic in the compiler fails one swap, not the host.
     let pool = pool.panic_handler(|_| tracing::error!("the compiler panicked")).build();
     pool.map_err(|error| EngineError::Unsupported(error.to_string()))
 }
 
-/// Room for so many instances. The sizes reserve address space, not memory.
+/// A pool for so many instances. The sizes reserve address space, not memory.
 fn pooling(instances: u32) -> PoolingAllocationConfig {
     let mut pooling = PoolingAllocationConfig::default();
     pooling
         .total_component_instances(instances)
         .total_core_instances(instances * 4)
-        .max_core_instances_per_component(CORE_INSTANCES)
+        .max_core_instances_per_component(CORE_INSTANCES_PER_COMPONENT)
         .total_memories(instances)
         .total_tables(instances * 2)
-        .max_tables_per_component(TABLES)
-        .max_tables_per_module(TABLES_OF_MODULE)
+        .max_tables_per_component(TABLES_PER_COMPONENT)
+        .max_tables_per_module(TABLES_PER_MODULE)
         .total_stacks(instances)
         .max_component_instance_size(4 << 20)
         .max_core_instance_size(4 << 20)
@@ -226,8 +226,7 @@ fn pooling(instances: u32) -> PoolingAllocationConfig {
     pooling
 }
 
-/// Opens the cache in a folder that can be written.
-/// The cache in a folder, if it can be used.
+/// Opens the cache in a folder, if it can be used.
 fn usable_cache(folder: &Path) -> Option<Cache> {
     match open_cache(folder) {
         Ok(cache) => Some(cache),
@@ -241,7 +240,7 @@ fn usable_cache(folder: &Path) -> Option<Cache> {
 
 fn open_cache(folder: &Path) -> Result<Cache, String> {
     std::fs::create_dir_all(folder).map_err(|error| error.to_string())?;
-    // Wasmtime would only notice in a thread of its own, and say nothing of it.
+    // Checked here because Wasmtime would only notice it in a background thread, without an error.
     let probe = folder.join(format!(".writable-{:016x}", fastrand::u64(..)));
     std::fs::write(&probe, []).and_then(|()| std::fs::remove_file(&probe)).map_err(|error| error.to_string())?;
     let folder = folder.canonicalize().map_err(|error| error.to_string())?;

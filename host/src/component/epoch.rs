@@ -1,19 +1,19 @@
-//! The ticker that lets no guest keep a thread to itself: it advances the engine's epoch, and guests yield at each one.
+//! The epoch ticker: it increments the engine's epoch periodically, and guests yield to Tokio at each increment.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-/// How long a guest may compute before it lets others run. Also how exactly a deadline is met by a guest that spins.
+/// How long a guest may compute before it yields. It is also the precision of timeouts for a guest that never waits.
 const TICK: Duration = Duration::from_millis(5);
 
-/// Advances the engine's epoch for as long as the engine is in use.
-pub(super) struct Ticker {
+/// Increments the engine's epoch as long as the engine is in use.
+pub(super) struct EpochTicker {
     stop: Arc<AtomicBool>,
 }
 
-impl Ticker {
-    pub fn start(engine: wasmtime::Engine) -> Ticker {
+impl EpochTicker {
+    pub fn start(engine: wasmtime::Engine) -> EpochTicker {
         let stop = Arc::new(AtomicBool::new(false));
         let stopped = stop.clone();
         let tick = move || {
@@ -22,15 +22,15 @@ impl Ticker {
                 engine.increment_epoch();
             }
         };
-        // Without the ticker a spinning guest could not be stopped: better no host than such a host.
+        // The host serves without the ticker, but a guest that never waits then blocks its thread.
         if std::thread::Builder::new().name("epoch".into()).spawn(tick).is_err() {
-            tracing::error!("no thread for the epoch ticker: guests that spin will not be interrupted");
+            tracing::error!("cannot start the epoch ticker: guests that never wait will not be interrupted");
         }
-        Ticker { stop }
+        EpochTicker { stop }
     }
 }
 
-impl Drop for Ticker {
+impl Drop for EpochTicker {
     fn drop(&mut self) {
         self.stop.store(true, Ordering::Relaxed);
     }

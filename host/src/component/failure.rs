@@ -1,4 +1,4 @@
-//! What went wrong inside a guest, as a verdict and an exception to record.
+//! Why a guest failed: the failure, and the exception to record.
 
 use wasmtime::{FrameInfo, Trap, WasmBacktrace};
 
@@ -8,36 +8,36 @@ use super::panic_output::TrapOutput;
 use super::symbolizer::Symbolizer;
 use crate::trace::{Attribute, Recorder};
 
-/// The kinds of traps that have a value of `error.type` of their own.
+/// The values of `error.type` for traps other than `wasm_trap`.
 const OUT_OF_MEMORY: &str = "out_of_memory";
 const STACK_OVERFLOW: &str = "stack_overflow";
 
-/// Why a request got no answer from its guest.
+/// Why a guest did not respond to a request.
 #[derive(Clone, Debug, thiserror::Error)]
 pub enum Failure {
-    /// The guest trapped; its instance is gone.
+    /// The guest trapped; its instance is dropped.
     #[error("trapped: {}", .0.message)]
     Trapped(Exception),
-    /// The guest did not answer within `request_timeout`; its instance is gone.
-    #[error("gave no answer within request_timeout")]
+    /// The guest did not respond within `request_timeout`; its instance is dropped.
+    #[error("did not respond within request_timeout")]
     TimedOut,
-    /// No instance could be made: the host has as many as it can hold.
-    #[error("got no instance: {0}")]
+    /// No instance could be created: the host has no free slot.
+    #[error("no instance could be created: {0}")]
     Saturated(String),
-    /// The guest answered with something that is no HTTP response.
-    #[error("answered with no HTTP response: {0}")]
+    /// The guest's response is not valid HTTP.
+    #[error("returned an invalid HTTP response: {0}")]
     InvalidResponse(String),
-    /// The guest's response body is over `response_body`.
-    #[error("answered with {size} bytes, which is over response_body")]
+    /// The guest's response body exceeds `response_body`.
+    #[error("returned a body of {size} bytes, which exceeds response_body")]
     ResponseTooLarge {
         /// Its size in bytes.
         size: usize,
     },
-    /// The guest came to its end without an answer.
+    /// The guest ended without a response.
     #[error("ended without a response")]
     NoResponse,
-    /// The guest gave an error code of `wasi:http` in place of a response.
-    #[error("gave an error in place of a response: {0}")]
+    /// The guest returned an error code of `wasi:http` instead of a response.
+    #[error("returned an error instead of a response: {0}")]
     ErrorCode(String),
 }
 
@@ -55,8 +55,8 @@ impl Failure {
         }
     }
 
-    /// `error.type` and message of the spans that the guest left open, where it did not come to their ends.
-    pub fn abort(&self) -> Option<(&'static str, String)> {
+    /// The `error.type` and message for spans that the guest left open, if it did not run to its end.
+    pub fn open_span_error(&self) -> Option<(&'static str, String)> {
         match self {
             Failure::Trapped(exception) => Some((exception.error_type(), exception.message.clone())),
             Failure::TimedOut => Some((self.error_type(), String::from("request_timeout passed"))),
@@ -65,20 +65,20 @@ impl Failure {
     }
 }
 
-/// An exception as the OpenTelemetry semantic conventions describe one.
+/// An exception as defined by the OpenTelemetry semantic conventions.
 #[derive(Clone, Debug)]
 pub struct Exception {
     /// `exception.type`: the kind of trap, or `panic`.
     pub kind: &'static str,
     /// `exception.message`.
     pub message: String,
-    /// `exception.stacktrace`: a line per frame, innermost first, with the function's name and, where the component
-    /// has debug information, file and line.
+    /// `exception.stacktrace`: a line per frame, innermost first, with the function's name and, if the component has
+    /// debug information, file and line.
     pub stacktrace: String,
 }
 
 impl Exception {
-    /// Reads a trap. `output` is what the guest last wrote, if that says what the trap was about.
+    /// Describes a trap. `output` is what the guest printed about it.
     pub(super) fn from_trap(
         error: &wasmtime::Error,
         output: Option<TrapOutput>,
@@ -88,12 +88,12 @@ impl Exception {
         let backtrace = error.downcast_ref::<WasmBacktrace>();
         let stacktrace = backtrace.map(|backtrace| render(backtrace, symbolizer)).unwrap_or_default();
         let trap = error.downcast_ref::<Trap>();
-        let gives_up = matches!(trap, Some(Trap::UnreachableCodeReached | Trap::MemoryOutOfBounds));
+        let may_be_out_of_memory = matches!(trap, Some(Trap::UnreachableCodeReached | Trap::MemoryOutOfBounds));
         let (kind, message) = match (output, stack_overflow(error, trap)) {
             (Some(TrapOutput::Panic(message)), _) => ("panic", message),
-            (Some(TrapOutput::AllocationFailed(wanted)), _) => (OUT_OF_MEMORY, memory.message(Some(wanted))),
+            (Some(TrapOutput::AllocationFailed(requested)), _) => (OUT_OF_MEMORY, memory.message(Some(requested))),
             (None, Some(message)) => (STACK_OVERFLOW, message),
-            (None, None) if gives_up && memory.growth_denied => (OUT_OF_MEMORY, memory.message(None)),
+            (None, None) if may_be_out_of_memory && memory.growth_denied => (OUT_OF_MEMORY, memory.message(None)),
             (None, None) => (trap.map_or("host_error", trap_kind), message(error, trap)),
         };
         Exception { kind, message, stacktrace }
@@ -108,7 +108,7 @@ impl Exception {
         }
     }
 
-    /// Puts it on the request's server span as an event, and into the log for those who look there.
+    /// Adds the exception to the request's server span as an event, and to the log.
     pub fn record(&self, recorder: &mut Recorder) {
         let attributes = [
             Attribute::new("exception.type", self.kind),
@@ -119,7 +119,7 @@ impl Exception {
     }
 }
 
-/// The innermost cause, without the backtrace that Wasmtime puts before it.
+/// The innermost cause, without the backtrace that Wasmtime prepends.
 fn message(error: &wasmtime::Error, trap: Option<&Trap>) -> String {
     trap.map(Trap::to_string).unwrap_or_else(|| error.root_cause().to_string())
 }
@@ -133,10 +133,10 @@ fn render(backtrace: &WasmBacktrace, symbolizer: &Symbolizer) -> String {
             push_frame(&mut lines, frame.func_name().unwrap_or("<unknown>"), module(frame), None);
         }
         for (index, location) in locations.iter().enumerate() {
-            // The last one is the function that the frame is of; the others were inlined into it. Where there are line
-            // tables only, a location has a name without a path, but the function has its full one.
-            let own = frame.func_name().filter(|_| index + 1 == locations.len());
-            let name = own.or(location.function.as_deref()).unwrap_or("<unknown>");
+            // The last location is the function of the frame; the others were inlined into it. If there are only line
+            // tables, a location has an unqualified name, but the frame has the qualified one.
+            let frame_name = frame.func_name().filter(|_| index + 1 == locations.len());
+            let name = frame_name.or(location.function.as_deref()).unwrap_or("<unknown>");
             push_frame(&mut lines, name, module(frame), Some((&location.file, location.line)));
         }
     }

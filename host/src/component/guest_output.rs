@@ -1,6 +1,7 @@
-//! What a guest writes to standard output and standard error, kept until its request ends and then logged line by line.
+//! The output of a guest on standard output and standard error, buffered until its request ends and then logged line by
+//! line.
 //!
-//! A guest that writes without end fills a bounded buffer; what does not fit is counted and left out.
+//! The buffer is bounded; the bytes beyond it are dropped and counted.
 
 use std::io;
 use std::pin::Pin;
@@ -16,26 +17,26 @@ use wasmtime_wasi::p2::{OutputStream, Pollable, StreamResult};
 use super::panic_output::{self, TrapOutput};
 use crate::trace::{Attribute, Recorder, Severity};
 
-/// How much of one stream is kept for one request, in bytes.
-const LIMIT: usize = 64 * 1024;
+/// The most bytes of one stream that are buffered for one request.
+const MAX_BUFFERED: usize = 64 * 1024;
 
 /// One of a guest's two output streams.
 #[derive(Clone, Default)]
 pub struct GuestOutput {
     buffer: Arc<Mutex<Buffer>>,
-    /// Where what is written goes instead, if anywhere.
+    /// The buffer that output is redirected to.
     redirect: Arc<Mutex<Option<Arc<Mutex<Buffer>>>>>,
 }
 
 #[derive(Default)]
 struct Buffer {
     bytes: Vec<u8>,
-    /// Where lines begin that were written at a time of their own, and that time.
+    /// The offsets at which lines start that have a time of their own, and that time.
     times: Vec<(usize, SystemTime)>,
-    left_out: usize,
+    dropped: usize,
 }
 
-/// What a guest printed during one request, a line each.
+/// The lines that a guest printed during one request.
 pub struct OutputLines {
     stdout: Vec<Line>,
     stderr: Vec<Line>,
@@ -47,24 +48,24 @@ struct Line {
 }
 
 impl OutputLines {
-    /// Takes it; both streams are empty afterwards.
+    /// Takes the lines of both streams, which are empty afterwards.
     pub fn take(stdout: &GuestOutput, stderr: &GuestOutput) -> OutputLines {
         OutputLines { stdout: stdout.take_lines(), stderr: stderr.take_lines() }
     }
 
-    /// Takes out what a guest that trapped wrote last on standard error about it.
+    /// Removes and returns what the standard library of a trapped guest wrote about the trap on standard error.
     pub(super) fn take_trap_output(&mut self) -> Option<TrapOutput> {
         let lines: Vec<_> = self.stderr.iter().map(|line| line.text.clone()).collect();
-        let (range, told) = panic_output::find(&lines)?;
+        let (range, output) = panic_output::find_last(&lines)?;
         self.stderr.drain(range);
-        Some(told)
+        Some(output)
     }
 
-    /// Each line becomes a log record of the request, in the order in which they were printed.
+    /// Adds a log record to the request for each line, in the order of their times.
     pub fn log(self, recorder: &mut Recorder) {
-        let of = |lines: Vec<Line>, stream, severity| lines.into_iter().map(move |line| (line, stream, severity));
-        let stderr = of(self.stderr, "stderr", Severity::Warn);
-        let mut lines: Vec<_> = of(self.stdout, "stdout", Severity::Info).chain(stderr).collect();
+        let tagged = |lines: Vec<Line>, stream, severity| lines.into_iter().map(move |line| (line, stream, severity));
+        let stderr = tagged(self.stderr, "stderr", Severity::Warn);
+        let mut lines: Vec<_> = tagged(self.stdout, "stdout", Severity::Info).chain(stderr).collect();
         lines.sort_by_key(|(line, ..)| line.time);
         let span = recorder.server();
         for (Line { time, text }, stream, severity) in lines {
@@ -74,19 +75,19 @@ impl OutputLines {
 }
 
 impl GuestOutput {
-    /// The lines written since the last call; the stream is empty afterwards.
+    /// Takes the lines that were written since the last call; the buffer is empty afterwards.
     fn take_lines(&self) -> Vec<Line> {
         let mut buffer = self.lock();
         if buffer.bytes.is_empty() {
             return Vec::new();
         }
-        let Buffer { bytes, times, left_out } = std::mem::take(&mut *buffer);
+        let Buffer { bytes, times, dropped } = std::mem::take(&mut *buffer);
         let (mut lines, mut start) = (Vec::new(), 0);
         let mut times = times.into_iter().peekable();
         let mut time = SystemTime::UNIX_EPOCH;
         for bytes in bytes.split_inclusive(|byte| *byte == b'\n') {
-            while let Some((_, begun)) = times.next_if(|(at, _)| *at <= start) {
-                time = begun;
+            while let Some((_, started)) = times.next_if(|(at, _)| *at <= start) {
+                time = started;
             }
             start += bytes.len();
             let text = String::from_utf8_lossy(bytes).trim_end_matches(['\n', '\r']).to_owned();
@@ -94,18 +95,18 @@ impl GuestOutput {
                 lines.push(Line { time, text });
             }
         }
-        if left_out > 0 {
-            lines.push(Line { time, text: format!("({left_out} more bytes were left out)") });
+        if dropped > 0 {
+            lines.push(Line { time, text: format!("({dropped} more bytes were dropped)") });
         }
         lines
     }
 
-    /// Lets what is written from here on go to `other`, until told otherwise.
+    /// Redirects later output to `other`; `None` ends the redirection.
     pub fn redirect_to(&self, other: Option<&GuestOutput>) {
         *self.redirect.lock().unwrap_or_else(PoisonError::into_inner) = other.map(|other| other.buffer.clone());
     }
 
-    /// What takes what is written now.
+    /// The buffer that output is written to.
     fn target(&self) -> Arc<Mutex<Buffer>> {
         let redirect = self.redirect.lock().unwrap_or_else(PoisonError::into_inner);
         redirect.as_ref().unwrap_or(&self.buffer).clone()
@@ -114,19 +115,19 @@ impl GuestOutput {
     fn append(&self, bytes: &[u8]) {
         let target = self.target();
         let mut buffer = target.lock().unwrap_or_else(PoisonError::into_inner);
-        let fits = bytes.len().min(LIMIT - buffer.bytes.len());
+        let fits = bytes.len().min(MAX_BUFFERED - buffer.bytes.len());
         let (kept, rest) = bytes.split_at(fits);
-        // What goes on with a line has the time of its beginning; the first new line has a time of its own.
-        let begins = match buffer.bytes.last() {
+        // The rest of a line has the time of its start; the first new line has a time of its own.
+        let start_of_line = match buffer.bytes.last() {
             None | Some(b'\n') => Some(0),
             Some(_) => kept.iter().position(|byte| *byte == b'\n').map(|end| end + 1),
         };
-        if let Some(begins) = begins.filter(|begins| *begins < kept.len()) {
-            let at = buffer.bytes.len() + begins;
+        if let Some(start_of_line) = start_of_line.filter(|start_of_line| *start_of_line < kept.len()) {
+            let at = buffer.bytes.len() + start_of_line;
             buffer.times.push((at, SystemTime::now()));
         }
         buffer.bytes.extend_from_slice(kept);
-        buffer.left_out += rest.len();
+        buffer.dropped += rest.len();
     }
 
     fn lock(&self) -> MutexGuard<'_, Buffer> {
@@ -141,7 +142,7 @@ impl IsTerminal for GuestOutput {
 }
 
 impl StdoutStream for GuestOutput {
-    /// What is written to this one later belongs to whoever asked for it now.
+    /// The stream keeps writing to the buffer that is current now.
     fn async_stream(&self) -> Box<dyn AsyncWrite + Send + Sync> {
         Box::new(GuestOutput { buffer: self.target(), ..GuestOutput::default() })
     }
@@ -167,7 +168,7 @@ impl OutputStream for GuestOutput {
     }
 
     fn check_write(&mut self) -> StreamResult<usize> {
-        Ok(LIMIT)
+        Ok(MAX_BUFFERED)
     }
 }
 
@@ -191,13 +192,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn output_is_bounded_and_handed_over_once() {
+    fn output_is_bounded_and_taken_once() {
         let output = GuestOutput::default();
         output.append(b"one\ntwo\n\n");
         assert_eq!(texts(&output), ["one", "two"]);
         assert!(output.take_lines().is_empty());
-        output.append(&vec![b'x'; LIMIT + 5]);
-        assert_eq!(texts(&output)[1], "(5 more bytes were left out)");
+        output.append(&vec![b'x'; MAX_BUFFERED + 5]);
+        assert_eq!(texts(&output)[1], "(5 more bytes were dropped)");
     }
 
     fn texts(output: &GuestOutput) -> Vec<String> {
@@ -205,7 +206,7 @@ mod tests {
     }
 
     #[test]
-    fn what_a_panic_wrote_is_told_once() {
+    fn the_output_of_a_panic_is_taken_once() {
         let (stdout, stderr) = (GuestOutput::default(), GuestOutput::default());
         stderr.append(
             b"before\n\nthread 'main' (1) panicked at src/a.rs:1:2:\nboom\nnote: run with `RUST_BACKTRACE=1`\n",
@@ -217,7 +218,7 @@ mod tests {
     }
 
     #[test]
-    fn a_line_has_the_time_at_which_it_was_begun() {
+    fn a_line_has_the_time_of_its_first_byte() {
         let output = GuestOutput::default();
         output.append(b"one\ntw");
         let between = SystemTime::now();

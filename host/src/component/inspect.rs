@@ -1,4 +1,4 @@
-//! What a component is, told without serving it: the facts behind `spandrel inspect`.
+//! Describes a component without serving it, for `spandrel inspect`.
 
 use std::sync::Arc;
 
@@ -9,40 +9,41 @@ use super::engine::Engine;
 use super::error::ComponentError;
 use crate::http::routes::Route;
 
-/// One interface that a component imports.
+/// An interface that a component imports.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Import {
     /// The interface with its version, as in `wasi:config/store@0.2.0-rc.1`.
     pub name: String,
-    /// Whether the host has it.
+    /// Whether the host implements it.
     pub offered: bool,
 }
 
-/// What a component says of itself.
+/// The description of a component.
 #[derive(Debug)]
 pub struct Inspection {
     /// Lean, standard or neither.
     pub kind: Kind,
-    /// Of the component's bytes.
+    /// The digest of its bytes.
     pub digest: Digest,
-    /// In bytes.
+    /// Its size in bytes.
     pub size: usize,
-    /// What it needs of a host.
+    /// The interfaces that it imports.
     pub imports: Vec<Import>,
-    /// What it gives a host.
+    /// The interfaces that it exports.
     pub exports: Vec<String>,
-    /// The endpoints of a lean component, or why it could not name them.
+    /// The routes of a lean component, or why they could not be determined.
     pub routes: Result<Vec<Route>, ComponentError>,
 }
 
-/// Compiles a component and looks at it. Fails only where the bytes are no component.
+/// Compiles and describes a component. Fails only if the bytes are not a component.
 pub async fn inspect(
     engine: &Engine,
     bytes: Arc<[u8]>,
     context: &Arc<ServiceContext>,
 ) -> Result<Inspection, ComponentError> {
     let contract = Contract::read(&bytes)?;
-    let imports = contract.offers().map(|(name, offered)| Import { name: name.to_owned(), offered }).collect();
+    let imports =
+        contract.imports_with_support().map(|(name, offered)| Import { name: name.to_owned(), offered }).collect();
     let routes = async {
         let candidate = engine.compile(bytes.clone()).await?;
         let prepared = engine.verify(candidate, context).await?;

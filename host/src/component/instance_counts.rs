@@ -1,8 +1,8 @@
-//! How many instances a pool has and what memory they hold, kept true by each instance itself.
+//! The number of instances of a pool and their memory, updated by the instances themselves.
 
 use std::sync::atomic::{AtomicU64, AtomicUsize};
 
-/// Counts the instances of one pool, those that are out included. Each instance keeps it true by itself.
+/// Counts the instances of one pool, including those that serve a request. Each instance updates the counts itself.
 #[derive(Debug, Default)]
 pub struct InstanceCounts {
     pub live: AtomicUsize,

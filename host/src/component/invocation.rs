@@ -1,4 +1,4 @@
-//! A call of a guest: the request that goes in, and the reply or failure that comes back with its spans and cost.
+//! A call of a guest: its request, and its response or failure with spans and cost.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,49 +13,49 @@ use crate::http::routes::RouteIndex;
 use crate::outbound::LocalCalls;
 use crate::trace::Recorder;
 
-/// A request on its way into a guest.
+/// A request for a lean guest.
 pub struct Invocation {
-    /// The route that matched.
+    /// The matched route.
     pub route: RouteIndex,
-    /// Its parameters.
+    /// The route's parameters.
     pub params: Vec<String>,
     /// The query string without its `?`.
     pub query: Option<String>,
     /// The header fields.
     pub headers: HeaderMap,
-    /// The whole body.
+    /// The complete body.
     pub body: Bytes,
-    /// What goes with the request.
+    /// The state of the request, used by host functions.
     pub active: GuestRequest,
 }
 
-/// What goes with a request while a guest serves it.
+/// The state of a request while a lean guest serves it.
 pub struct GuestRequest {
     /// The request's spans.
     pub recorder: Recorder,
-    /// The services of this host that the guest may call without a socket.
+    /// The services of this host, which the guest calls without a socket.
     pub locals: Arc<dyn LocalCalls>,
-    /// Time spent in other services on the guest's behalf, which is not its own cost.
+    /// Time spent in the guest's outgoing calls, which is not part of its cost.
     pub call_time: Duration,
 }
 
-/// A guest's answer, checked to be HTTP.
+/// A guest's response, validated as HTTP.
 pub struct Reply {
     /// From 200 to 599.
     pub status: StatusCode,
-    /// Without the fields that belong to a connection.
+    /// Without hop-by-hop fields.
     pub headers: HeaderMap,
     /// At most `response_body` bytes.
     pub body: Body,
 }
 
-/// The end of a call.
+/// The outcome of a call.
 pub struct InvocationOutcome {
-    /// The answer or what went wrong.
+    /// The response, or why there is none.
     pub result: Result<Reply, Failure>,
-    /// The request's spans, some of them perhaps still open.
+    /// The request's spans, some of which may still be open.
     pub recorder: Recorder,
-    /// What it cost.
+    /// The request's cost.
     pub cost: Cost,
 }
 

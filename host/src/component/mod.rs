@@ -1,9 +1,9 @@
-//! Components: from bytes to something that answers a request.
+//! Components: compiling, linking, instantiating and calling them.
 //!
-//! [`Engine`] compiles bytes and checks them against the contract (`compile`); the result is a [`Prepared`]
-//! component, which is never changed and can be instantiated any number of times. A [`Pool`] keeps its warm instances.
-//! An instance belongs to exactly one request at a time, unless the manifest lets one of WASI 0.3 serve several; one that
-//! trapped, timed out or was abandoned is thrown away with its store, so no later request meets the wreckage.
+//! [`Engine`] checks the bytes against the contract (`compile`) and compiles them into a [`Prepared`] component, which
+//! is immutable and can be instantiated any number of times. A [`Pool`] keeps its idle instances. An instance belongs
+//! to one request at a time, unless the manifest lets a WASI 0.3 instance serve several. An instance that trapped,
+//! timed out or was cancelled is dropped with its store and never reused.
 //!
 //! `wasmtime` is named here and in `hostfn/`, nowhere else.
 

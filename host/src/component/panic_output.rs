@@ -1,20 +1,21 @@
-//! What Rust's standard library writes to standard error before a guest traps: a panic, or an allocation that failed.
+//! Recognizes what Rust's standard library writes to standard error before a guest traps: a panic or a failed
+//! allocation.
 //!
-//! It is told as one exception, with the trap; the lines are taken out of what the guest printed otherwise.
+//! These lines become part of the exception and are removed from the guest's other output.
 
 use std::ops::Range;
 
-/// What the lines say.
+/// What the lines describe.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum TrapOutput {
-    /// A panic, with its message and place.
+    /// A panic, with its message and location.
     Panic(String),
-    /// An allocation of so many bytes failed.
+    /// A failed allocation of so many bytes.
     AllocationFailed(u64),
 }
 
-/// Finds the last of it, and the lines that it takes.
-pub(super) fn find(stderr: &[String]) -> Option<(Range<usize>, TrapOutput)> {
+/// Finds the last panic or failed allocation, and the range of its lines.
+pub(super) fn find_last(stderr: &[String]) -> Option<(Range<usize>, TrapOutput)> {
     let begins = |line: &String| is_panic(line) || failed_allocation(line).is_some();
     let at = stderr.iter().rposition(begins)?;
     let (first, rest) = stderr.get(at..)?.split_first()?;
@@ -22,11 +23,11 @@ pub(super) fn find(stderr: &[String]) -> Option<(Range<usize>, TrapOutput)> {
         let notes = rest.iter().take_while(|line| is_note(line)).count();
         return Some((at..at + 1 + notes, TrapOutput::AllocationFailed(size)));
     }
-    let place = first.split("panicked at ").nth(1)?.trim_end_matches(':');
+    let location = first.split("panicked at ").nth(1)?.trim_end_matches(':');
     let text: Vec<_> = rest.iter().take_while(|line| !is_note(line)).map(String::as_str).collect();
     let notes = rest.iter().skip(text.len()).take_while(|line| is_note(line)).count();
     let end = at + 1 + text.len() + notes;
-    let message = if text.is_empty() { place.to_owned() } else { format!("{} ({place})", text.join("\n")) };
+    let message = if text.is_empty() { location.to_owned() } else { format!("{} ({location})", text.join("\n")) };
     Some((at..end, TrapOutput::Panic(message)))
 }
 
@@ -34,7 +35,7 @@ fn is_panic(line: &str) -> bool {
     line.contains("panicked at ")
 }
 
-/// The note on backtraces.
+/// The note about backtraces.
 fn is_note(line: &str) -> bool {
     line.starts_with("note: ")
 }
@@ -54,7 +55,7 @@ mod tests {
     const NOTE: &str = "note: run with `RUST_BACKTRACE=1` environment variable to display a backtrace";
 
     #[test]
-    fn a_panic_has_its_message_and_place_and_takes_all_of_its_lines() {
+    fn a_panic_has_its_message_and_location_and_takes_all_of_its_lines() {
         let all = lines(&[
             "hello",
             "thread '<unnamed>' (1) panicked at src/stock.rs:12:5:",
@@ -64,24 +65,24 @@ mod tests {
             "end",
         ]);
         let panic = TrapOutput::Panic("shelf is\nempty (src/stock.rs:12:5)".to_owned());
-        assert_eq!(find(&all), Some((1..5, panic)));
-        assert_eq!(find(&all[..1]), None);
-        assert_eq!(find(&all[1..2]), Some((0..1, TrapOutput::Panic("src/stock.rs:12:5".to_owned()))));
+        assert_eq!(find_last(&all), Some((1..5, panic)));
+        assert_eq!(find_last(&all[..1]), None);
+        assert_eq!(find_last(&all[1..2]), Some((0..1, TrapOutput::Panic("src/stock.rs:12:5".to_owned()))));
     }
 
     #[test]
-    fn an_allocation_that_failed_has_its_size() {
+    fn a_failed_allocation_has_its_size() {
         let failed = "memory allocation of 1048576 bytes failed";
         for all in [&["x", failed, NOTE][..], &["x", failed]] {
-            assert_eq!(find(&lines(all)), Some((1..all.len(), TrapOutput::AllocationFailed(1 << 20))));
+            assert_eq!(find_last(&lines(all)), Some((1..all.len(), TrapOutput::AllocationFailed(1 << 20))));
         }
-        assert_eq!(find(&lines(&["memory allocation of bytes failed"])), None);
+        assert_eq!(find_last(&lines(&["memory allocation of bytes failed"])), None);
     }
 
     #[test]
-    fn of_two_the_last_counts() {
+    fn the_last_of_two_panics_is_returned() {
         let all =
             lines(&["thread 'a' panicked at a.rs:1:1:", "first", NOTE, "thread 'b' panicked at b.rs:1:1:", "second"]);
-        assert_eq!(find(&all), Some((3..5, TrapOutput::Panic("second (b.rs:1:1)".to_owned()))));
+        assert_eq!(find_last(&all), Some((3..5, TrapOutput::Panic("second (b.rs:1:1)".to_owned()))));
     }
 }

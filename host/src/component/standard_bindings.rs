@@ -1,4 +1,5 @@
-//! What Wasmtime makes of the world `standard-imports` in `wit/`: the proposals that only standard components import.
+//! The bindings that Wasmtime generates from the world `standard-imports` in `wit/`: the proposals that only standard
+//! components import.
 
 wasmtime::component::bindgen!({
     path: ["../wit", "../wit/standard"],

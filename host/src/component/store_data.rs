@@ -1,4 +1,4 @@
-//! What a Wasmtime store holds for one instance, and the limits that Wasmtime asks it about.
+//! The data of a Wasmtime store, one per instance, and the resource limits that Wasmtime enforces through it.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -17,28 +17,28 @@ use super::instance_counts::InstanceCounts;
 use super::invocation::GuestRequest;
 use crate::hostfn::outgoing::HttpState;
 
-/// The most elements of one table. Interpreters for other languages have large ones.
+/// The most elements of one table. Language interpreters have large tables.
 pub(super) const TABLE_ELEMENTS: usize = 100_000;
 
-/// The most handles of host resources that an instance has at a time.
-const HANDLES: usize = 10_000;
-/// What may be left of what the host held for a request, in bytes. An instance with more is not used again.
-const LEFTOVERS: u64 = 64 * 1024;
+/// The most handles of host resources that an instance may have.
+const MAX_RESOURCES: usize = 10_000;
+/// The most bytes of host memory that may stay reserved between requests. An instance that exceeds it is not reused.
+const MAX_IDLE_RESERVATION: u64 = 64 * 1024;
 
-/// What host functions work on.
+/// The state that host functions work on.
 pub struct StoreData {
     wasi: WasiCtx,
     pub(crate) table: ResourceTable,
     context: Arc<ServiceContext>,
     counts: Arc<InstanceCounts>,
     pub(crate) account: Arc<MemoryAccount>,
-    /// Counts the instance's requests, so that handles of one are not taken for handles of another.
+    /// The number of the current request, so that a handle from an earlier request is recognized as stale.
     pub(crate) sequence: u16,
-    /// The request being served; none while the component is instantiated or asked for its routes.
+    /// The current request; `None` while the component is instantiated or declares its routes.
     pub(crate) request: Option<GuestRequest>,
-    /// The calls to other services that are under way.
+    /// The pending calls to other services.
     pub(crate) calls: Vec<ClientCall>,
-    /// What `wasi:http` works on, with the request that a standard guest is serving.
+    /// The state of `wasi:http`, with the current request of a standard guest.
     pub(crate) http: HttpState,
 }
 
@@ -53,27 +53,27 @@ impl StoreData {
         counts.live.fetch_add(1, Ordering::Relaxed);
         let account = MemoryAccount::new(context.limits.memory);
         let (mut table, calls) = (ResourceTable::new(), Vec::new());
-        table.set_max_capacity(HANDLES);
+        table.set_max_capacity(MAX_RESOURCES);
         let http = HttpState::new(context.clone(), output);
         StoreData { wasi, table, context, counts, account, sequence: 0, request: None, calls, http }
     }
 
-    /// Linear memory of the instance in bytes, over all of its memories.
+    /// The linear memory of the instance in bytes, over all of its memories.
     pub(super) fn memory(&self) -> u64 {
         self.account.memory()
     }
 
-    /// What is to be known of its memory when the instance has trapped. It tells of refusals once.
+    /// The memory use to report for a trap. Resets whether growth was denied.
     pub(super) fn memory_use(&self) -> MemoryUse {
         MemoryUse { limit: self.account.limit(), growth_denied: self.account.take_growth_denied() }
     }
 
-    /// Whether more is left of what the host held for a request than may stay with an idle instance.
+    /// Whether more host memory is still reserved than an idle instance may keep.
     pub(super) fn exceeds_idle_reservation(&self) -> bool {
-        self.account.held().saturating_sub(self.http.reserved_for_metrics()) > LEFTOVERS
+        self.account.reserved().saturating_sub(self.http.reserved_for_metrics()) > MAX_IDLE_RESERVATION
     }
 
-    /// Makes `request` the one that host functions work on.
+    /// Sets the current request.
     pub(super) fn begin(&mut self, request: GuestRequest) {
         self.sequence = self.sequence.wrapping_add(1);
         self.account.take_growth_denied();
@@ -107,9 +107,9 @@ impl WasiHttpView for StoreData {
 
 impl ResourceLimiter for StoreData {
     fn memory_growing(&mut self, current: usize, desired: usize, _: Option<usize>) -> wasmtime::Result<bool> {
-        // An instance may be made of several memories: what counts is what this one adds.
+        // An instance may have several memories; the growth of this one is added to the total.
         let added = desired.saturating_sub(current) as u64;
-        let fits = self.account.grow(added);
+        let fits = self.account.try_grow(added);
         if fits {
             self.counts.memory.fetch_add(added, Ordering::Relaxed);
             self.counts.memory_high_water.fetch_max(self.memory(), Ordering::Relaxed);

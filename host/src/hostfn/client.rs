@@ -101,7 +101,7 @@ impl StoreData {
             request.call_time += call_time;
         }
         let started = std::mem::take(&mut self.calls);
-        // What was held for the answers is the guest's own from here on.
+        // What was reservation for the answers is the guest's own from here on.
         let answers: Vec<_> = answers.into_iter().map(|(answer, ended, _)| (answer, ended)).collect();
         started.iter().zip(answers).map(|(started, (answer, ended))| self.end(started, answer, ended)).collect()
     }
@@ -162,20 +162,20 @@ async fn send(
     limit: Option<Duration>,
     account: &Arc<MemoryAccount>,
 ) -> (Answer, Instant, MemoryReservation) {
-    let mut held = account.nothing();
+    let mut reservation = account.empty_reservation();
     let send = async {
         let call = call?;
         let sent = usize::try_from(call.body.size_hint().lower()).unwrap_or(usize::MAX);
-        if !held.add(sent.saturating_add(CALL)) {
+        if !reservation.try_grow(sent.saturating_add(CALL)) {
             return Err(CallError::NoRoom);
         }
-        outbound.send_whole(call, locals, |bytes| held.add(bytes)).await
+        outbound.send_whole(call, locals, |bytes| reservation.try_grow(bytes)).await
     };
     let answer = match limit {
         Some(limit) => tokio::time::timeout(limit, send).await.unwrap_or(Err(CallError::TimedOut)),
         None => send.await,
     };
-    (answer, Instant::now(), held)
+    (answer, Instant::now(), reservation)
 }
 
 fn parse_url(url: &str) -> Result<(Uri, Origin), CallError> {

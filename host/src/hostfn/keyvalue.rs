@@ -32,11 +32,11 @@ impl StoreData {
         &mut self,
         bucket: Arc<BucketId>,
         key: String,
-        seen: Option<Vec<u8>>,
+        observed: Option<Vec<u8>>,
     ) -> wasmtime::Result<Result<Resource<CasSnapshot>, store::Error>> {
-        let size = key.len() + seen.as_ref().map_or(0, Vec::len);
-        let Some(held) = self.account.hold(size) else { return Ok(Err(memory_limit_reached())) };
-        Ok(Ok(self.table.push(CasSnapshot { bucket, key, seen, _reservation: held })?))
+        let size = key.len() + observed.as_ref().map_or(0, Vec::len);
+        let Some(reservation) = self.account.reserve(size) else { return Ok(Err(memory_limit_reached())) };
+        Ok(Ok(self.table.push(CasSnapshot { bucket, key, observed, _reservation: reservation })?))
     }
 
     pub(super) fn bucket(&self, bucket: &Resource<Bucket>) -> wasmtime::Result<Arc<BucketId>> {
@@ -50,9 +50,9 @@ impl store::Host for StoreData {
             let (size, limit) = (identifier.len(), MAX_BUCKET);
             return Ok(Err(StateError::TooLarge { what: "a bucket's name", size, limit }.into()));
         }
-        let Some(held) = self.account.hold(identifier.len()) else { return Ok(Err(memory_limit_reached())) };
+        let Some(reservation) = self.account.reserve(identifier.len()) else { return Ok(Err(memory_limit_reached())) };
         let id = BucketId { service: self.context().name.clone(), bucket: identifier.into() };
-        Ok(Ok(self.table.push(Bucket { id: Arc::new(id), listed: None, _reservation: held })?))
+        Ok(Ok(self.table.push(Bucket { id: Arc::new(id), list_position: None, _reservation: reservation })?))
     }
 }
 
@@ -118,12 +118,12 @@ impl atomics::Host for StoreData {
         cas: Resource<CasSnapshot>,
         value: Vec<u8>,
     ) -> wasmtime::Result<Result<(), atomics::CasError>> {
-        let CasSnapshot { bucket, key, seen, _reservation: held } = self.table.delete(cas)?;
-        match self.store().compare_and_swap(&bucket, &key, seen, value).await {
+        let CasSnapshot { bucket, key, observed, _reservation: reservation } = self.table.delete(cas)?;
+        match self.store().compare_and_swap(&bucket, &key, observed, value).await {
             Ok(Swap::Stored) => Ok(Ok(())),
-            Ok(Swap::Lost(seen)) => {
-                drop(held);
-                match self.snapshot(bucket, key, seen)? {
+            Ok(Swap::Lost(observed)) => {
+                drop(reservation);
+                match self.snapshot(bucket, key, observed)? {
                     Ok(fresh) => Ok(Err(atomics::CasError::CasFailed(fresh))),
                     Err(error) => Ok(Err(atomics::CasError::StoreError(error))),
                 }
@@ -141,13 +141,13 @@ impl atomics::HostCas for StoreData {
     ) -> wasmtime::Result<Result<Resource<CasSnapshot>, store::Error>> {
         let bucket = self.bucket(&bucket)?;
         match self.store().get(&bucket, &key).await {
-            Ok(seen) => self.snapshot(bucket, key, seen),
+            Ok(observed) => self.snapshot(bucket, key, observed),
             Err(error) => Ok(Err(error.into())),
         }
     }
 
     fn current(&mut self, cas: Resource<CasSnapshot>) -> wasmtime::Result<Result<Option<Vec<u8>>, store::Error>> {
-        Ok(Ok(self.table.get(&cas)?.seen.clone()))
+        Ok(Ok(self.table.get(&cas)?.observed.clone()))
     }
 
     fn drop(&mut self, cas: Resource<CasSnapshot>) -> wasmtime::Result<()> {

@@ -1,6 +1,6 @@
 //! `wasi:keyvalue` for standard components: the earlier draft, and the batches of both drafts.
 //!
-//! Both drafts see the same buckets. The earlier one counts: its cursor is the number of keys already listed. A handle to a
+//! Both drafts see the same buckets. The earlier one counts: its cursor is the number of keys already list_position. A handle to a
 //! bucket remembers the key at which its last page ended, so that a listing goes on from there; any other cursor is counted
 //! from the first key, and may miss keys or tell some twice where keys come and go meanwhile.
 
@@ -9,7 +9,7 @@ use std::sync::Arc;
 use wasmtime::component::Resource;
 
 use crate::component::StoreData;
-use crate::component::account::{MemoryAccount, MemoryReservation, OVERHEAD};
+use crate::component::account::{MemoryAccount, MemoryReservation, RESERVATION_OVERHEAD};
 use crate::component::bindings::wasi::keyvalue0_2_0_draft2::store::{self, Error};
 use crate::component::resources::{Bucket, ListPosition};
 use crate::component::standard_bindings::wasi::keyvalue0_2_0_draft as draft;
@@ -47,7 +47,7 @@ impl From<BatchError> for String {
     }
 }
 
-/// Values are held on the instance's account from when they are read until the guest has them.
+/// Values are reservation on the instance's account from when they are read until the guest has them.
 async fn get_many(
     store: StateStore,
     account: Arc<MemoryAccount>,
@@ -55,15 +55,15 @@ async fn get_many(
     keys: Vec<String>,
 ) -> Result<Vec<Value>, BatchError> {
     check(keys.len())?;
-    let (mut values, mut size, mut held) = (Vec::with_capacity(keys.len()), 0, account.nothing());
-    hold(&mut held, keys.iter().map(String::len))?;
+    let (mut values, mut size, mut reservation) = (Vec::with_capacity(keys.len()), 0, account.empty_reservation());
+    hold(&mut reservation, keys.iter().map(String::len))?;
     for key in keys {
         let value = store.get(&bucket, &key).await.map_err(BatchError::State)?;
         size += value.as_ref().map_or(0, Vec::len);
         if size > BATCH_BYTES {
             return Err(BatchError::TooLarge);
         }
-        hold(&mut held, value.iter().map(Vec::len))?;
+        hold(&mut reservation, value.iter().map(Vec::len))?;
         values.push(value.map(|value| (key, value)));
     }
     Ok(values)
@@ -76,8 +76,8 @@ async fn set_many(
     pairs: Pairs,
 ) -> Result<(), BatchError> {
     check(pairs.len())?;
-    let mut held = account.nothing();
-    hold(&mut held, pairs.iter().map(|(key, value)| key.len() + value.len()))?;
+    let mut reservation = account.empty_reservation();
+    hold(&mut reservation, pairs.iter().map(|(key, value)| key.len() + value.len()))?;
     for (key, value) in pairs {
         store.set(&bucket, &key, value).await.map_err(BatchError::State)?;
     }
@@ -91,8 +91,8 @@ async fn delete_many(
     keys: Vec<String>,
 ) -> Result<(), BatchError> {
     check(keys.len())?;
-    let mut held = account.nothing();
-    hold(&mut held, keys.iter().map(String::len))?;
+    let mut reservation = account.empty_reservation();
+    hold(&mut reservation, keys.iter().map(String::len))?;
     for key in keys {
         store.delete(&bucket, &key).await.map_err(BatchError::State)?;
     }
@@ -106,24 +106,24 @@ async fn page(
     from: ListPosition,
     skip: u64,
 ) -> Result<(Vec<String>, Option<ListPosition>), StateError> {
-    let ListPosition { count: mut seen, mut key } = from;
+    let ListPosition { count: mut observed, mut key } = from;
     loop {
         let page = store.keys(&bucket, key.as_deref()).await?;
         let count = page.keys.len() as u64;
-        if seen + count > skip || page.cursor.is_none() {
-            let skipped = usize::try_from(skip.saturating_sub(seen)).unwrap_or(usize::MAX);
+        if observed + count > skip || page.cursor.is_none() {
+            let skipped = usize::try_from(skip.saturating_sub(observed)).unwrap_or(usize::MAX);
             let keys = page.keys.into_iter().skip(skipped).collect();
-            return Ok((keys, page.cursor.map(|key| ListPosition { count: seen + count, key: Some(key) })));
+            return Ok((keys, page.cursor.map(|key| ListPosition { count: observed + count, key: Some(key) })));
         }
-        seen += count;
+        observed += count;
         key = page.cursor;
     }
 }
 
 /// Holds what the host has in its memory of a batch, if there is room.
-fn hold(held: &mut MemoryReservation, sizes: impl Iterator<Item = usize>) -> Result<(), BatchError> {
-    let bytes = sizes.fold(0, |sum: usize, size| sum.saturating_add(size.saturating_add(OVERHEAD)));
-    if held.add(bytes) { Ok(()) } else { Err(BatchError::NoRoom) }
+fn hold(reservation: &mut MemoryReservation, sizes: impl Iterator<Item = usize>) -> Result<(), BatchError> {
+    let bytes = sizes.fold(0, |sum: usize, size| sum.saturating_add(size.saturating_add(RESERVATION_OVERHEAD)));
+    if reservation.try_grow(bytes) { Ok(()) } else { Err(BatchError::NoRoom) }
 }
 
 fn check(count: usize) -> Result<(), BatchError> {
@@ -191,13 +191,13 @@ impl draft::store::HostBucket for StoreData {
         bucket: Resource<Bucket>,
         cursor: Option<u64>,
     ) -> wasmtime::Result<Result<draft::store::KeyResponse, draft::store::Error>> {
-        let (id, listed) = (self.bucket(&bucket)?, self.table.get_mut(&bucket)?.listed.take());
+        let (id, list_position) = (self.bucket(&bucket)?, self.table.get_mut(&bucket)?.list_position.take());
         let skip = cursor.unwrap_or(0);
-        let from = listed.filter(|listed| listed.count == skip).unwrap_or_default();
+        let from = list_position.filter(|list_position| list_position.count == skip).unwrap_or_default();
         match page(self.store(), id, from, skip).await {
-            Ok((keys, listed)) => {
-                let cursor = listed.as_ref().map(|listed| listed.count);
-                self.table.get_mut(&bucket)?.listed = listed;
+            Ok((keys, list_position)) => {
+                let cursor = list_position.as_ref().map(|list_position| list_position.count);
+                self.table.get_mut(&bucket)?.list_position = list_position;
                 Ok(Ok(draft::store::KeyResponse { keys, cursor }))
             }
             Err(error) => Ok(Err(error.into())),

@@ -84,14 +84,14 @@ impl HttpState {
         self.outgoing.request = request;
     }
 
-    /// Turns what the guest's own SDK says into what is new in it. What it has said is held on the account for as long as the
+    /// Turns what the guest's own SDK says into what is new in it. What it has said is reservation on the account for as long as the
     /// instance lives.
     pub fn new_metric_points(&mut self, points: Vec<GuestPoint>, account: &Arc<MemoryAccount>) -> Vec<GuestPoint> {
-        let held = self.metrics_reservation.get_or_insert_with(|| account.nothing());
-        self.metrics.news(points, |bytes| held.add(bytes))
+        let reservation = self.metrics_reservation.get_or_insert_with(|| account.empty_reservation());
+        self.metrics.news(points, |bytes| reservation.try_grow(bytes))
     }
 
-    /// What is held for the guest's metrics, in bytes: it stays with an idle instance.
+    /// What is reservation for the guest's metrics, in bytes: it stays with an idle instance.
     pub fn reserved_for_metrics(&self) -> u64 {
         self.metrics_reservation.as_ref().map_or(0, MemoryReservation::bytes)
     }

@@ -88,7 +88,7 @@ impl Dispatcher {
         let InvocationOutcome { result, mut recorder, .. } = instances.handle(invocation).await;
         let answer = result.map(|reply| reply.status);
         probe_span::answered(&mut recorder, &answer);
-        let abort = answer.as_ref().err().and_then(Failure::abort);
+        let abort = answer.as_ref().err().and_then(Failure::open_span_error);
         recorder.finish(abort.as_ref().map(|(kind, message)| (*kind, message.as_str())));
         answer
     }

@@ -299,7 +299,7 @@ impl Drop for Exchange {
 /// The reason recorded on spans that a guest left open, if the host answers without it.
 fn abort(rejection: &Rejection) -> Option<(&'static str, String)> {
     match rejection {
-        Rejection::Failed(failure) => failure.abort(),
+        Rejection::Failed(failure) => failure.open_span_error(),
         _ => None,
     }
 }

@@ -61,7 +61,7 @@ pub(super) async fn probe(
     let HttpOutcome { result, .. } = instances.handle(invocation).await;
     let answer = result.map(|reply| reply.status);
     recorder.with(|recorder| probe_span::answered(recorder, &answer));
-    let abort = answer.as_ref().err().and_then(Failure::abort);
+    let abort = answer.as_ref().err().and_then(Failure::open_span_error);
     recorder.end(abort.map(|(kind, message)| Abort { kind, message }));
     answer
 }

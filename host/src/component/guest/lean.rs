@@ -1,7 +1,7 @@
 //! A lean guest: an instance of a component that exports `spandrel:service/handler`, and the request that it serves.
 //!
-//! The instance owns everything about its request while the call runs: the recorder with its spans, what the guest
-//! printed, the calls it may make. When the call ends, however it ends, all of that comes back in [`InvocationOutcome`].
+//! During a call, the instance owns the request's state: its recorder, its output and its outgoing calls. The call
+//! returns all of it in [`InvocationOutcome`], however it ends.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -27,10 +27,10 @@ use crate::http::header_rules::{self, FIELDS, is_hop_by_hop};
 use crate::http::routes::Route;
 use crate::trace::Recorder;
 
-/// How much of a name that is none is shown, in bytes.
-const SHOWN: usize = 64;
+/// The most bytes of an invalid header name in an error message.
+const MAX_SHOWN_NAME: usize = 64;
 
-/// A lean component that was compiled and linked.
+/// A compiled and linked lean component.
 pub type LeanPre = ServicePre<StoreData>;
 
 /// The host functions that lean components may import.
@@ -46,14 +46,14 @@ pub(in crate::component) fn link(linker: &Linker<StoreData>, component: &Compone
     ServicePre::new(linker.instantiate_pre(component)?)
 }
 
-/// A guest that was instantiated.
+/// An instantiated guest.
 pub struct LeanInstance {
     store: Store<StoreData>,
     guest: Service,
     symbolizer: Arc<Symbolizer>,
     stdout: GuestOutput,
     stderr: GuestOutput,
-    /// How long the request at hand has kept a thread busy.
+    /// The CPU time of the current request.
     busy: Duration,
     served: u32,
     healthy: bool,
@@ -90,17 +90,17 @@ impl Guest for LeanInstance {
 }
 
 impl LeanInstance {
-    /// Asks the guest for its endpoints.
+    /// Calls the guest's `routes` function.
     pub(in crate::component) async fn routes(&mut self) -> Result<Vec<Route>, Exception> {
-        let asked = self.guest.spandrel_service_handler().call_routes(&mut self.store).await;
-        let routes = asked.map_err(|trap| {
+        let result = self.guest.spandrel_service_handler().call_routes(&mut self.store).await;
+        let routes = result.map_err(|trap| {
             let mut printed = OutputLines::take(&self.stdout, &self.stderr);
             self.exception(&trap, &mut printed)
         })?;
         Ok(routes.into_iter().map(Into::into).collect())
     }
 
-    /// What a trap was about, and without what the guest printed of that.
+    /// Describes a trap, with what the guest printed about it.
     fn exception(&self, trap: &wasmtime::Error, printed: &mut OutputLines) -> Exception {
         let memory = self.store.data().memory_use();
         Exception::from_trap(trap, printed.take_trap_output(), &self.symbolizer, memory)
@@ -111,7 +111,7 @@ impl LeanInstance {
         self.store.data().memory()
     }
 
-    /// Runs the guest's handler under the service's deadline.
+    /// Runs the guest's handler within `request_timeout`.
     pub(in crate::component) async fn handle(&mut self, invocation: Invocation) -> InvocationOutcome {
         let Invocation { route, params, query, headers, body, active } = invocation;
         let request = wit::Request { route, params, query, headers: to_wit(&headers), body: body.into() };
@@ -128,14 +128,15 @@ impl LeanInstance {
         let exceeds_idle_reservation = self.store.data().exceeds_idle_reservation();
         self.healthy = !exceeds_idle_reservation && !matches!(result, Err(Failure::Trapped(_) | Failure::TimedOut));
         let Some((recorder, cost)) = self.end(printed, "timeout") else {
-            // Nothing but `end` takes the request out of the state.
+            // Only `end` removes the request.
             unreachable!("the request left the instance that serves it");
         };
         self.served += 1;
         InvocationOutcome { result, recorder, cost }
     }
 
-    /// Until the call has ended well the instance counts as broken, so that one dropped half-way is never reused.
+    /// Sets the current request. The instance counts as unhealthy until the call has ended, so that it is not reused if
+    /// the call is dropped.
     fn begin(&mut self, active: GuestRequest) {
         self.healthy = false;
         self.busy = Duration::ZERO;
@@ -143,11 +144,11 @@ impl LeanInstance {
         self.store.set_epoch_deadline(1);
     }
 
-    /// Takes the request out of the state, with what was printed during it and what it cost. `cut` is why calls that it
-    /// made have no answer, if there are such.
-    fn end(&mut self, printed: OutputLines, cut: &'static str) -> Option<(Recorder, Cost)> {
+    /// Removes the current request and returns its recorder, with the guest's output, and its cost. `cut` is the
+    /// `error.type` of its pending calls.
+    fn end(&mut self, printed: OutputLines, call_error_type: &'static str) -> Option<(Recorder, Cost)> {
         let memory = self.memory();
-        self.store.data_mut().end_pending_calls(cut);
+        self.store.data_mut().end_pending_calls(call_error_type);
         let GuestRequest { mut recorder, call_time, .. } = self.store.data_mut().request.take()?;
         printed.log(&mut recorder);
         Some((recorder, Cost { busy: self.busy.saturating_sub(call_time), memory, reused: self.served > 0 }))
@@ -161,7 +162,7 @@ impl LeanInstance {
         }
         let status = match status {
             200..600 => StatusCode::from_u16(status).map_err(|error| error.to_string()),
-            other => Err(format!("{other} is no status of a final response")),
+            other => Err(format!("{other} is not the status of a final response")),
         };
         let status = status.map_err(Failure::InvalidResponse)?;
         Ok(Reply {
@@ -172,7 +173,7 @@ impl LeanInstance {
     }
 }
 
-/// An instance whose request was given up half-way leaves what is known of it with the request's spans.
+/// If the request was cancelled, its output and cost are recorded with its spans.
 impl Drop for LeanInstance {
     fn drop(&mut self) {
         let printed = OutputLines::take(&self.stdout, &self.stderr);
@@ -182,7 +183,7 @@ impl Drop for LeanInstance {
     }
 }
 
-/// Header fields as a guest sees them. Those that belong to the connection stay with the host.
+/// The header fields for a guest, without hop-by-hop fields.
 pub(crate) fn to_wit(headers: &HeaderMap) -> Vec<wit::Header> {
     let fields = headers.iter().filter(|(name, _)| !is_hop_by_hop(name));
     fields
@@ -190,7 +191,7 @@ pub(crate) fn to_wit(headers: &HeaderMap) -> Vec<wit::Header> {
         .collect()
 }
 
-/// Header fields as a guest gave them. The message of an error names the field.
+/// Validates the header fields of a guest and removes those that it may not set. The error message names the field.
 pub(crate) fn from_wit(fields: Vec<wit::Header>) -> Result<HeaderMap, String> {
     if fields.len() > FIELDS {
         return Err(format!("there are more than {FIELDS} header fields"));
@@ -198,8 +199,8 @@ pub(crate) fn from_wit(fields: Vec<wit::Header>) -> Result<HeaderMap, String> {
     let mut headers = HeaderMap::with_capacity(fields.len());
     for wit::Header { name, value } in fields {
         let parsed = HeaderName::from_bytes(name.as_bytes());
-        let shown = || name.get(..name.floor_char_boundary(SHOWN)).unwrap_or_default().escape_debug();
-        let parsed = parsed.map_err(|_| format!("`{}` is no name of a header field", shown()))?;
+        let shown = || name.get(..name.floor_char_boundary(MAX_SHOWN_NAME)).unwrap_or_default().escape_debug();
+        let parsed = parsed.map_err(|_| format!("`{}` is not a header field name", shown()))?;
         let value = HeaderValue::from_maybe_shared(Bytes::from(value));
         let value = value.map_err(|_| format!("the header field `{parsed}` has a value that HTTP does not allow"))?;
         headers.append(parsed, value);

@@ -1,4 +1,4 @@
-//! The kinds of guest: a component that was linked for its kind, and what instances of every kind have in common.
+//! The kinds of guest: a component linked for its kind, and the interface common to instances of all kinds.
 
 mod instance;
 pub(super) mod lean;
@@ -9,7 +9,7 @@ pub use self::instance::Guest;
 use self::lean::LeanPre;
 use self::standard::StandardPre;
 
-/// A component that was compiled and linked as its kind asks for.
+/// A compiled component, linked for its kind.
 #[derive(Clone)]
 pub(super) enum Linked {
     /// Exports `spandrel:service/handler`.

@@ -1,4 +1,4 @@
-//! The store of a new instance of any kind: its WASI context, its limits, and how it gives way to others.
+//! The store of a new instance of any kind: its WASI context, its limits and its epoch deadline.
 
 use std::sync::Arc;
 
@@ -11,9 +11,9 @@ use crate::component::instance_counts::InstanceCounts;
 use crate::component::store_data::StoreData;
 use crate::config::Access;
 
-/// A store for an instance that prints to `stdout` and `stderr` and counts in `counts` while it lives.
+/// Creates the store of an instance that prints to `stdout` and `stderr` and is counted in `counts`.
 ///
-/// Fails where a folder under `[[service.files]]` cannot be opened.
+/// Fails if a folder under `[[service.files]]` cannot be opened.
 pub(super) fn new_store(
     engine: &wasmtime::Engine,
     (stdout, stderr): (&GuestOutput, &GuestOutput),
@@ -35,10 +35,11 @@ pub(super) fn new_store(
     let mut store =
         Store::new(engine, StoreData::new(wasi.build(), (stdout.clone(), stderr.clone()), context.clone(), counts));
     store.limiter(|data| data);
-    // What one call hands to the host is in the host's memory, too.
+    // The arguments of a host call are copied to host memory, so they have the same limit.
     store.set_hostcall_fuel(usize::try_from(context.limits.memory).unwrap_or(usize::MAX));
     store.set_epoch_deadline(1);
-    // Tokio's own yield, and not Wasmtime's: only after it are timers and sockets looked at before the guest goes on.
+    // Uses Tokio's yield instead of Wasmtime's, because only then does Tokio poll timers and sockets before the guest
+    // continues.
     store.epoch_deadline_callback(|_| Ok(UpdateDeadline::YieldCustom(1, Box::pin(tokio::task::yield_now()))));
     Ok(store)
 }

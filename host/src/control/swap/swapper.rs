@@ -208,7 +208,7 @@ impl Swapper {
         let engine = self.builder.engine();
         let compiled = match bytes {
             Some(bytes) => progress.step("compile", self.builder.compile(&config, bytes)).await?,
-            None => old.pool.prepared().again(),
+            None => old.pool.prepared().to_candidate(),
         };
         let mut differing = None;
         let verify = async {
