@@ -11,6 +11,7 @@ mod console;
 mod contender;
 mod cpu;
 mod fastapi;
+mod held;
 mod host;
 mod load;
 mod memory;

@@ -1,97 +1,216 @@
-//! The memory that idle instances and further services take, by kind of component.
+//! The memory that instances and further services take, by kind of component.
 //!
 //! A host with one service is asked by so many clients at once that it makes an instance for each; a host with many
 //! services of one component is asked for nothing. What is told is the growth of the resident memory for each instance
-//! and each service.
+//! and each service. Every component is compiled before that, so that no figure contains what compiling leaves behind.
+//!
+//! An idle instance has served a request and waits for the next one. A component that serves one request in an instance
+//! leaves none that is idle: its instances are counted while they wait for the rest of their requests.
 
 use std::fmt::Write;
 use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+use std::time::Duration;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 
 use crate::contender::{Contender, Process, free_addresses};
+use crate::held::{HeldRequests, SilentNeighbour};
 use crate::host;
 use crate::load::{self, Target};
 use crate::report::heading;
 use crate::target;
 
-/// How many clients ask at once. Each request sleeps for long enough that all of them meet.
+/// How many clients ask at once. Each request takes for long enough that all of them meet.
 const CLIENTS: usize = 100;
 /// How many services there are beside the first.
 const SERVICES: usize = 50;
+/// Growth over fewer instances than that says nothing of one.
+const FEWEST: u64 = 20;
 
 /// A kind of component, and what of it is asked for.
 struct Kind {
     name: &'static str,
-    /// Its package.
-    package: &'static str,
+    component: Component,
+    /// What stands in its `[[service]]`. `NEIGHBOUR` is an address where nobody answers.
+    keys: &'static str,
     /// A path that answers at once.
     ready: (&'static str, &'static str),
-    /// A path that sleeps.
-    sleeps: &'static str,
+    burst: Burst,
 }
 
-const KINDS: [Kind; 3] = [
-    Kind { name: "lean", package: "oddities", ready: ("/nap/0", "awake"), sleeps: "/nap/1000" },
+/// Where the component is.
+enum Component {
+    /// Built of this package.
+    Package(&'static str),
+    /// The file of this name, of the polyglot example: only there where its tools are.
+    Polyglot(&'static str),
+}
+
+/// What makes many instances at a time.
+enum Burst {
+    /// A path that takes a while. The instances are idle afterwards.
+    Slow(&'static str),
+    /// A path that reads this body, the end of which is held back. The instances are at work.
+    HeldBack(&'static str, &'static str),
+}
+
+const REUSED: &str = "isolation = \"instance\"";
+
+const KINDS: [Kind; 5] = [
     Kind {
-        name: "wasi:http 0.2, reused",
-        package: "standard-p2",
-        ready: ("/hello", "hello"),
-        sleeps: "/sleep?ms=1000",
+        name: "lean, in Rust",
+        component: Component::Package("oddities"),
+        keys: REUSED,
+        ready: ("/nap/0", "awake"),
+        burst: Burst::Slow("/nap/1000"),
     },
-    Kind { name: "wasi:http 0.3", package: "standard-p3", ready: ("/hello", "hello"), sleeps: "/sleep?ms=1000" },
+    Kind {
+        name: "wasi:http 0.2, in Rust, reused",
+        component: Component::Package("standard-p2"),
+        keys: REUSED,
+        ready: ("/hello", "hello"),
+        burst: Burst::Slow("/sleep?ms=1000"),
+    },
+    Kind {
+        name: "wasi:http 0.3, in Rust",
+        component: Component::Package("standard-p3"),
+        keys: REUSED,
+        ready: ("/hello", "hello"),
+        burst: Burst::Slow("/sleep?ms=1000"),
+    },
+    Kind {
+        name: "wasi:http 0.3, in Python",
+        component: Component::Polyglot("product_service.wasm"),
+        keys: "[service.env]\nPRICING_SERVICE_URL = \"http://NEIGHBOUR\"\nINVENTORY_SERVICE_URL = \"http://NEIGHBOUR\"\n\
+               [service.outbound]\nallow = [\"http://NEIGHBOUR\"]\n[service.limits]\nmemory = \"256MiB\"",
+        ready: ("/health", "healthy"),
+        burst: Burst::Slow("/products/recommend"),
+    },
+    Kind {
+        name: "wasi:http 0.2, in JavaScript",
+        component: Component::Polyglot("pricing_service.wasm"),
+        keys: "[service.limits]\nmemory = \"256MiB\"",
+        ready: ("/health", "healthy"),
+        burst: Burst::HeldBack("/prices", r#"{"user_score":100,"products":[{"id":1,"price":10}]}"#),
+    },
 ];
 
 pub(crate) fn run() -> Result<()> {
     heading("Memory of the host, resident");
-    println!("| kind | one service | each further service of the component | each further idle instance |");
+    println!("| kind | one service | each further service of the component | each further instance |");
     println!("|---|---:|---:|---:|");
+    let neighbour = SilentNeighbour::start()?;
+    let (mut missing, target) = (Vec::new(), target()?);
     for kind in &KINDS {
-        let (alone, instance) = of_instances(kind)?;
-        let service = of_services(kind)?.saturating_sub(alone) / SERVICES as u64;
-        println!("| {} | {} KiB | {service} KiB | {instance} KiB |", kind.name, alone);
+        let component = kind.component.file(&target);
+        if !component.is_file() {
+            missing.push(format!("{}: SKIPPED, as {} is not there", kind.name, component.display()));
+            continue;
+        }
+        let measured = Measured { kind, component, neighbour: neighbour.address() };
+        measured.compile()?;
+        let (alone, instance) = measured.of_instances()?;
+        let service = measured.of_services()?.saturating_sub(alone) / SERVICES as u64;
+        println!("| {} | {alone} KiB | {service} KiB | {instance} KiB{} |", kind.name, kind.burst.remark());
     }
+    missing.iter().for_each(|line| println!("\n{line}; `cargo xtask polyglot` builds it"));
     Ok(())
 }
 
-/// The memory of a host with one service that was asked once, and the growth for each instance more, in KiB.
-fn of_instances(kind: &Kind) -> Result<(u64, u64)> {
-    let [address, console] = free_addresses()?;
-    let contender = start(kind, &[address], console)?;
-    let (alone, few) = (resident(&contender)?, instances(console)?);
-    let target = Target { address, path: kind.sleeps, expected: "" };
-    load::run(&target, CLIENTS, std::time::Duration::from_millis(100))?;
-    let (grown, many) = (resident(&contender)?, instances(console)?);
-    contender.stop()?;
-    Ok((alone, grown.saturating_sub(alone) / many.saturating_sub(few).max(1)))
-}
-
-/// The memory of a host with so many services more, of which the first was asked once, in KiB.
-fn of_services(kind: &Kind) -> Result<u64> {
-    let addresses: [SocketAddr; SERVICES + 2] = free_addresses()?;
-    let [console, services @ ..] = &addresses;
-    let contender = start(kind, services, *console)?;
-    let grown = resident(&contender)?;
-    contender.stop()?;
-    Ok(grown)
-}
-
-fn start(kind: &Kind, services: &[SocketAddr], console: SocketAddr) -> Result<Contender> {
-    let component = host::component(&target()?, kind.package);
-    let mut manifest = format!("[console]\nlisten = \"{console}\"\n[state]\nbackend = \"memory\"\n");
-    for (number, address) in services.iter().enumerate() {
-        write!(
-            manifest,
-            "[[service]]\nname = \"service-{number}\"\nversion = \"1.0.0\"\ncomponent = \"{}\"\nlisten = \"{address}\"\n\
-             isolation = \"instance\"\n",
-            component.display()
-        )?;
+impl Component {
+    fn file(&self, target: &Path) -> PathBuf {
+        match self {
+            Component::Package(package) => host::component(target, package),
+            Component::Polyglot(name) => target.join("polyglot").join(name),
+        }
     }
-    let folder = tempfile::tempdir()?;
-    let command = host::command(&target()?, "run", &folder, &manifest)?;
-    let address = *services.first().context("one service at least")?;
-    let (path, expected) = kind.ready;
-    Contender::start(Target { address, path, expected }, vec![Process { command, address }])
+}
+
+impl Burst {
+    /// What is to be said of its instances.
+    fn remark(&self) -> &'static str {
+        match self {
+            Burst::Slow(_) => ", idle",
+            Burst::HeldBack(..) => ", at work: none is ever idle",
+        }
+    }
+}
+
+/// A kind whose component is there.
+struct Measured<'a> {
+    kind: &'a Kind,
+    component: PathBuf,
+    neighbour: SocketAddr,
+}
+
+impl Measured<'_> {
+    /// Compiles the component, so that hosts take it from the cache.
+    fn compile(&self) -> Result<()> {
+        let [address, console] = free_addresses()?;
+        let folder = tempfile::tempdir()?;
+        let mut command = host::command(&target()?, "check", &folder, &self.manifest(&[address], console)?)?;
+        let status = command.stdin(Stdio::null()).stdout(Stdio::null()).status()?;
+        ensure!(status.success(), "`spandrel check` of {} ended with {status}", self.component.display());
+        Ok(())
+    }
+
+    /// The memory of a host with one service that was asked once, and the growth for each instance more, in KiB.
+    fn of_instances(&self) -> Result<(u64, u64)> {
+        let [address, console] = free_addresses()?;
+        let contender = self.start(&[address], console)?;
+        let (alone, few) = (resident(&contender)?, instances(console)?);
+        let (grown, many) = match self.kind.burst {
+            Burst::Slow(path) => {
+                load::run(&Target { address, path, expected: "" }, CLIENTS, Duration::from_millis(100))?;
+                (resident(&contender)?, instances(console)?)
+            }
+            Burst::HeldBack(path, body) => {
+                let held = HeldRequests::send(address, path, body, CLIENTS)?;
+                held.until(|| Ok(instances(console)? >= few + CLIENTS as u64))?;
+                let measured = (resident(&contender)?, instances(console)?);
+                held.finish()?;
+                measured
+            }
+        };
+        contender.stop()?;
+        let made = many.saturating_sub(few);
+        ensure!(made >= FEWEST, "{}: only {made} instances were made", self.kind.name);
+        Ok((alone, grown.saturating_sub(alone) / made))
+    }
+
+    /// The memory of a host with so many services more, of which the first was asked once, in KiB.
+    fn of_services(&self) -> Result<u64> {
+        let addresses: [SocketAddr; SERVICES + 2] = free_addresses()?;
+        let [console, services @ ..] = &addresses;
+        let contender = self.start(services, *console)?;
+        let grown = resident(&contender)?;
+        contender.stop()?;
+        Ok(grown)
+    }
+
+    fn start(&self, services: &[SocketAddr], console: SocketAddr) -> Result<Contender> {
+        let folder = tempfile::tempdir()?;
+        let command = host::command(&target()?, "run", &folder, &self.manifest(services, console)?)?;
+        let address = *services.first().context("one service at least")?;
+        let (path, expected) = self.kind.ready;
+        Contender::start(Target { address, path, expected }, vec![Process { command, address }])
+    }
+
+    fn manifest(&self, services: &[SocketAddr], console: SocketAddr) -> Result<String> {
+        let mut manifest = format!("[console]\nlisten = \"{console}\"\n[state]\nbackend = \"memory\"\n");
+        let keys = self.kind.keys.replace("NEIGHBOUR", &self.neighbour.to_string());
+        for (number, address) in services.iter().enumerate() {
+            write!(
+                manifest,
+                "[[service]]\nname = \"service-{number}\"\nversion = \"1.0.0\"\ncomponent = \"{}\"\n\
+                 listen = \"{address}\"\n{keys}\n",
+                self.component.display()
+            )?;
+        }
+        Ok(manifest)
+    }
 }
 
 /// Instances that exist, as the console tells.

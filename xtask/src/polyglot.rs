@@ -33,7 +33,7 @@ pub(crate) fn build_where_tools_can_be_had() -> Result<()> {
 }
 
 /// Fetches `wasmtime serve`. Tests skip the comparison without it, so a failure is only printed.
-pub(crate) fn fetch_wasmtime_where_it_can_be_had() {
+fn fetch_wasmtime_where_it_can_be_had() {
     if let Err(error) = fetch_wasmtime() {
         println!("wasmtime serve: SKIPPED, as {error:#}");
     }
