@@ -10,7 +10,7 @@ use opentelemetry::trace::{Span as _, SpanKind, TraceContextExt, Tracer, TracerP
 use opentelemetry::{Context, KeyValue};
 use opentelemetry_otlp::WithExportConfig;
 use opentelemetry_sdk::trace::{BatchConfigBuilder, BatchSpanProcessor, SdkTracer, SdkTracerProvider, SpanExporter};
-use spandrel::trace::{Attribute, Incoming, Pipeline, Resource, Root, Settings};
+use spandrel::trace::{Attribute, Incoming, Pipeline, Resource, RootSampler, Settings};
 
 use crate::collector::Collector;
 use crate::cpu;
@@ -130,7 +130,7 @@ async fn ours(spans: usize, collector: &Collector, sampled: bool) -> Result<Cost
     settings.logs.exporters.clear();
     settings.batch.queue_size = 2 * SPANS;
     if !sampled {
-        settings.sampler.root = Root::AlwaysOff;
+        settings.sampler.root = RootSampler::AlwaysOff;
     }
     let before = (cpu::own(), collector.spans());
     let pipeline = Pipeline::start(settings)?;
@@ -147,10 +147,10 @@ fn record_ours(pipeline: &Pipeline, resource: &std::sync::Arc<Resource>, spans: 
     for _ in 0..SPANS / spans {
         let (incoming, kind) = (Incoming::default(), SpanKind::Server);
         let mut recorder = pipeline.record(resource, &incoming, "GET /inventory/{product_id}", kind);
-        recorder.set_all(recorder.server(), lent_attributes());
+        recorder.set_guest_attributes(recorder.server(), lent_attributes());
         for _ in 1..spans {
             let span = recorder.start("get_inventory", SpanKind::Internal, recorder.server());
-            recorder.set_all(span, lent_attributes());
+            recorder.set_guest_attributes(span, lent_attributes());
             recorder.end(span);
         }
         recorder.finish(None);
