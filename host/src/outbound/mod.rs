@@ -6,6 +6,7 @@
 
 mod call_error;
 pub mod hops;
+mod lookup;
 mod network;
 mod public;
 

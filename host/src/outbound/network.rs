@@ -3,11 +3,14 @@
 //!
 //! Origins that only a wildcard allows have a separate client, which connects to public addresses only. It connects to
 //! the very addresses that it has checked, so a name cannot resolve differently for the check and for the connection.
+//!
+//! Each client has name lookups of its own: names that guests choose under a wildcard never delay those that the
+//! manifest lists.
 
 use std::error::Error as StdError;
 use std::net::{IpAddr, SocketAddr};
 use std::pin::Pin;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -19,6 +22,7 @@ use reqwest::dns::{Addrs, Name, Resolve, Resolving};
 use thiserror::Error;
 
 use super::call_error::CallError;
+use super::lookup::Lookups;
 use super::public::is_public;
 use crate::config::Origin;
 use crate::http::authority::without_brackets;
@@ -56,7 +60,9 @@ impl Network {
     /// # Errors
     /// If TLS cannot be set up.
     pub fn new() -> Result<Network, reqwest::Error> {
-        Ok(Network { anywhere: client()?, public: builder().dns_resolver(PublicAddresses).build()? })
+        let anywhere = builder().dns_resolver(AllAddresses(Lookups::of_system())).build()?;
+        let public = builder().dns_resolver(PublicAddresses(Lookups::of_system())).build()?;
+        Ok(Network { anywhere, public })
     }
 
     /// Sends a request to `origin` and waits for the head of the response.
@@ -99,7 +105,7 @@ fn check_host(url: &Url, origin: &Origin) -> Result<(), CallError> {
     }
 }
 
-/// A client without restrictions on addresses.
+/// A client without restrictions on addresses, for one call at a time.
 ///
 /// # Errors
 /// If TLS cannot be set up.
@@ -118,20 +124,31 @@ fn builder() -> reqwest::ClientBuilder {
         .http2_max_header_list_size(FIELDS_LIMIT as u32)
 }
 
+/// Resolves names to all of their addresses.
+struct AllAddresses(Arc<Lookups>);
+
 /// Resolves names to their public addresses.
-struct PublicAddresses;
+struct PublicAddresses(Arc<Lookups>);
 
 /// The name has no public address.
 #[derive(Debug, Error)]
 #[error("its name resolves to {0}, which is no public address")]
 struct NoPublicAddress(IpAddr);
 
+impl Resolve for AllAddresses {
+    fn resolve(&self, name: Name) -> Resolving {
+        let lookups = self.0.clone();
+        Box::pin(async move {
+            let found = lookups.addresses(name.as_str()).await?;
+            Ok(Box::new(found.into_iter()) as Addrs)
+        })
+    }
+}
+
 impl Resolve for PublicAddresses {
     fn resolve(&self, name: Name) -> Resolving {
-        Box::pin(async move {
-            let found: Vec<_> = tokio::net::lookup_host((name.as_str(), 0)).await?.collect();
-            Ok(only_public(found)?)
-        })
+        let lookups = self.0.clone();
+        Box::pin(async move { Ok(only_public(lookups.addresses(name.as_str()).await?)?) })
     }
 }
 
