@@ -46,14 +46,14 @@ pub struct Call {
     pub baggage: Baggage,
 }
 
+/// A service of this host that takes one call.
+pub type LocalService = Box<dyn FnOnce(Call) -> BoxFuture<'static, Response<Body>> + Send>;
+
 /// The services of this host, as the calls of one request see them.
 pub trait LocalCalls: Send + Sync {
-    /// Calls the service that the call names, or else the one that serves `call.origin`. Returns the call if this host
-    /// has no such service.
-    fn call(&self, call: Call) -> Result<BoxFuture<'static, Response<Body>>, Call>;
-
-    /// Whether a service of this host serves `origin`.
-    fn serve(&self, origin: &Origin) -> bool;
+    /// The service that the call names, or else the one that serves `call.origin`; none if this host has no such
+    /// service. It stays the target of the call, whatever is served at the origin afterwards.
+    fn find(&self, call: &Call) -> Option<LocalService>;
 
     /// How many services the request has passed through, including this one.
     fn hops(&self) -> u32;
@@ -115,18 +115,17 @@ impl Outbound {
             (None, Some(permission)) => permission,
             (None, None) => return Err(CallError::Denied(call.origin)),
         };
-        let is_local = call.service.is_some() || locals.serve(&call.origin);
-        if is_local && permission == Permission::Wildcard {
+        // Found once: the check and the call must see the same service, even if the manifest changes in between.
+        let local = locals.find(&call);
+        if local.is_some() && permission == Permission::Wildcard {
             // Services of this host can be called only by services whose manifest names them exactly.
             return Err(CallError::Denied(call.origin));
         }
-        self.withhold(&mut call, is_local);
-        let answer = match locals.call(call) {
-            Ok(answer) => answer.await,
-            Err(Call { service: Some(name), .. }) => {
-                return Err(CallError::Unreachable(format!("there is no service `{name}`")));
-            }
-            Err(call) => {
+        self.withhold(&mut call, local.is_some());
+        let answer = match (local, &call.service) {
+            (Some(local), _) => local(call).await,
+            (None, Some(name)) => return Err(CallError::Unreachable(format!("there is no service `{name}`"))),
+            (None, None) => {
                 let sent = self.over_network(call, permission, locals.hops());
                 let sent = tokio::time::timeout(self.timeout, sent).await;
                 sent.unwrap_or(Err(CallError::TimedOut))?
@@ -199,8 +198,11 @@ fn of_body(error: BodyError, limit: usize) -> CallError {
 #[cfg(test)]
 mod tests {
     use std::sync::Mutex;
+    use std::sync::atomic::{AtomicBool, Ordering};
 
     use http::{HeaderName, HeaderValue};
+    use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
+    use tokio::net::TcpListener;
 
     use super::*;
     use crate::config::{Limits, Recipients};
@@ -209,18 +211,18 @@ mod tests {
     struct Neighbours {
         serve: bool,
         answer: usize,
-        arrived: Mutex<Vec<(HeaderMap, TraceContext)>>,
+        arrived: Arc<Mutex<Vec<(HeaderMap, TraceContext)>>>,
     }
 
     impl LocalCalls for Neighbours {
-        fn call(&self, call: Call) -> Result<BoxFuture<'static, Response<Body>>, Call> {
-            self.arrived.lock().unwrap().push((call.headers, call.context));
-            let answer = Response::new(Body::Whole(vec![0; self.answer].into()));
-            Ok(Box::pin(std::future::ready(answer)))
-        }
-
-        fn serve(&self, _: &Origin) -> bool {
-            self.serve
+        fn find(&self, _: &Call) -> Option<LocalService> {
+            let (arrived, answer) = (self.arrived.clone(), self.answer);
+            let take = move |call: Call| {
+                arrived.lock().unwrap().push((call.headers, call.context));
+                let answer = Response::new(Body::Whole(vec![0; answer].into()));
+                Box::pin(std::future::ready(answer)) as BoxFuture<'static, Response<Body>>
+            };
+            self.serve.then(|| Box::new(take) as LocalService)
         }
 
         fn hops(&self) -> u32 {
@@ -228,8 +230,30 @@ mod tests {
         }
     }
 
+    /// A server elsewhere, though on this machine: its URL, and what its requests had in their heads.
+    async fn elsewhere() -> (String, Arc<Mutex<Vec<HeaderMap>>>) {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let (url, arrived) = (format!("http://{}/", listener.local_addr().unwrap()), Arc::<Mutex<Vec<_>>>::default());
+        let heads = arrived.clone();
+        tokio::spawn(async move {
+            loop {
+                let mut stream = BufReader::new(listener.accept().await.unwrap().0);
+                let (mut head, mut line) = (HeaderMap::new(), String::new());
+                while stream.read_line(&mut line).await.unwrap() > 2 {
+                    if let Some((name, value)) = line.trim_end().split_once(": ") {
+                        head.insert(name.parse::<HeaderName>().unwrap(), value.parse().unwrap());
+                    }
+                    line.clear();
+                }
+                heads.lock().unwrap().push(head);
+                stream.write_all(b"HTTP/1.1 204 No Content\r\nconnection: close\r\n\r\n").await.unwrap();
+            }
+        });
+        (url, arrived)
+    }
+
     fn neighbours(serve: bool, answer: usize) -> Arc<Neighbours> {
-        Arc::new(Neighbours { serve, answer, arrived: Mutex::default() })
+        Arc::new(Neighbours { serve, answer, arrived: Arc::default() })
     }
 
     fn patterns(texts: &[&str]) -> Vec<OriginPattern> {
@@ -269,19 +293,25 @@ mod tests {
 
     #[tokio::test]
     async fn what_goes_with_a_call_is_what_the_manifest_says_whatever_the_guest_wrote() {
-        let one = || patterns(&["http://a.example"]);
+        let (url, arrived) = elsewhere().await;
+        let one = || patterns(&[url.trim_end_matches('/')]);
         let standard = OutboundConfig { allow: one(), trace_context: Recipients::Every(true), ..Default::default() };
-        let check = |config: OutboundConfig, is_local, baggage, context| async move {
+        let check = async |config: OutboundConfig, is_local, baggage, context| {
             let told = neighbours(is_local, 0);
-            outbound(&config, &Limits::default()).send(call("http://a.example/"), told.clone()).await.unwrap();
-            let (headers, sent) = told.arrived.lock().unwrap().remove(0);
+            outbound(&config, &Limits::default()).send(call(&url), told.clone()).await.unwrap();
+            let headers = if is_local {
+                let (headers, sent) = told.arrived.lock().unwrap().remove(0);
+                assert_eq!(sent.is_valid(), context, "{config:?}");
+                headers
+            } else {
+                arrived.lock().unwrap().remove(0)
+            };
             let names = |names: &[&str]| names.iter().all(|name| headers.contains_key(*name));
             let none = |names: &[&str]| !names.iter().any(|name| headers.contains_key(*name));
             let (all_baggage, all_context) =
                 (["baggage", "uberctx-a"], ["traceparent", "b3", "x-b3-traceid", "uber-trace-id"]);
             assert!(if baggage { names(&all_baggage) } else { none(&all_baggage) }, "{config:?} {headers:?}");
             assert!(if context { names(&all_context) } else { none(&all_context) }, "{config:?} {headers:?}");
-            assert_eq!(sent.is_valid(), context, "{config:?}");
         };
         check(standard.clone(), true, true, true).await;
         check(standard.clone(), false, false, true).await;
@@ -299,18 +329,47 @@ mod tests {
 
     #[tokio::test]
     async fn a_wildcard_leads_to_no_service_of_this_host() {
-        let send = |allow: &'static [&'static str], serve| async move {
+        let send = async |allow: &[&str], url: &str, serve| {
             let config = OutboundConfig { allow: patterns(allow), ..OutboundConfig::default() };
-            let outbound = outbound(&config, &Limits::default());
-            outbound.send(call("http://a.example.com/"), neighbours(serve, 0)).await.map(drop)
+            outbound(&config, &Limits::default()).send(call(url), neighbours(serve, 0)).await.map(drop)
         };
-        let denied = Err(CallError::Denied(Origin::parse("http://a.example.com").unwrap()));
-        let wildcards: [&'static [&'static str]; 2] = [&["*"], &["http://*.example.com"]];
-        for wildcard in wildcards {
-            assert_eq!(send(wildcard, true).await, denied, "{wildcard:?}");
-            assert_eq!(send(wildcard, false).await, Ok(()), "{wildcard:?}");
+        let (url, _) = elsewhere().await;
+        let denied = |url| Err(CallError::Denied(Origin::parse(url).unwrap()));
+        for (wildcard, url) in [("*", url.trim_end_matches('/')), ("http://*.a.localhost", "http://b.a.localhost")] {
+            assert_eq!(send(&[wildcard], url, true).await, denied(url), "{wildcard}");
+            let abroad = send(&[wildcard], url, false).await;
+            assert!(
+                abroad.is_err() && abroad != denied(url),
+                "{wildcard} has no address here that it may call: {abroad:?}"
+            );
+            assert_eq!(send(&[wildcard, url], url, true).await, Ok(()));
         }
-        assert_eq!(send(&["http://*.example.com", "http://a.example.com"], true).await, Ok(()));
-        assert_eq!(send(&["https://*.example.com"], false).await, denied);
+        assert_eq!(send(&[url.trim_end_matches('/')], &url, false).await, Ok(()));
+        assert_eq!(
+            send(&["https://*.a.localhost"], "http://b.a.localhost", false).await,
+            denied("http://b.a.localhost")
+        );
+    }
+
+    /// A host whose list of services changes while a call looks at it: the first look finds no service, later ones do.
+    struct Changing(AtomicBool);
+
+    impl LocalCalls for Changing {
+        fn find(&self, call: &Call) -> Option<LocalService> {
+            self.0.swap(true, Ordering::Relaxed).then(|| neighbours(true, 0).find(call))?
+        }
+
+        fn hops(&self) -> u32 {
+            1
+        }
+    }
+
+    #[tokio::test]
+    async fn a_service_that_begins_during_a_call_is_not_reached_through_a_wildcard() {
+        let config = OutboundConfig { allow: patterns(&["*"]), ..OutboundConfig::default() };
+        let (url, _) = elsewhere().await;
+        let changing = Arc::new(Changing(false.into()));
+        let answer = outbound(&config, &Limits::default()).send(call(&url), changing).await.map(drop);
+        assert!(matches!(answer, Err(CallError::NotPublic(..))), "{answer:?}");
     }
 }

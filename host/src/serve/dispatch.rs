@@ -19,13 +19,13 @@ use super::request_attributes::{self, Places};
 use super::response_body::respond;
 use super::{probe_span, standard};
 use crate::component::{Failure, GuestRequest, Guests, Invocation, InvocationOutcome, Reply};
-use crate::config::{Origin, RequestAttribute, ServiceName};
+use crate::config::{RequestAttribute, ServiceName};
 use crate::http::Body;
 use crate::http::cors::{Cors, Verdict, is_preflight};
 use crate::http::method::span_name;
 use crate::http::routes::{Match, RouteIndex};
 use crate::outbound::hops::{self, HOP_BUDGET};
-use crate::outbound::{Call, LocalCalls};
+use crate::outbound::{Call, LocalCalls, LocalService};
 use crate::services::{Catalog, Generation, Lease, Service};
 use crate::trace::{Incoming, Pipeline, Recorder, SpanKind};
 
@@ -95,14 +95,24 @@ impl Dispatcher {
 }
 
 impl LocalCalls for Chain {
-    fn call(&self, call: Call) -> Result<BoxFuture<'static, Response<Body>>, Call> {
+    fn find(&self, call: &Call) -> Option<LocalService> {
         let catalog = &self.dispatcher.catalog;
         let service = match &call.service {
             Some(name) => catalog.find(name.as_str()),
             None => catalog.at(&call.origin),
-        };
-        let Some(service) = service else { return Err(call) };
+        }?;
         let chain = Chain { hops: self.hops + 1, ..self.clone() };
+        Some(Box::new(move |call| chain.take(service, call)))
+    }
+
+    fn hops(&self) -> u32 {
+        self.hops
+    }
+}
+
+impl Chain {
+    /// Serves a call of another service of this host.
+    fn take(self, service: Arc<Service>, call: Call) -> BoxFuture<'static, Response<Body>> {
         let incoming = Incoming { parent: Some(call.context), baggage: call.baggage, denied: false };
         let arrival = Arrival {
             method: call.method,
@@ -112,19 +122,9 @@ impl LocalCalls for Chain {
             body: call.body,
             connection: None,
         };
-        Ok(Box::pin(async move { chain.serve(&service, arrival, incoming).await }))
+        Box::pin(async move { self.serve(&service, arrival, incoming).await })
     }
 
-    fn serve(&self, origin: &Origin) -> bool {
-        self.dispatcher.catalog.at(origin).is_some()
-    }
-
-    fn hops(&self) -> u32 {
-        self.hops
-    }
-}
-
-impl Chain {
     async fn serve(self, service: &Arc<Service>, mut arrival: Arrival, incoming: Incoming) -> Response<Body> {
         let began = Instant::now();
         let resource = service.resource.load();
