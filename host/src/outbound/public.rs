@@ -42,7 +42,8 @@ fn is_public_v4(address: Ipv4Addr) -> bool {
     !SPECIAL.iter().any(is_in)
 }
 
-/// Only 2000::/3 is allocated for global unicast. Addresses that embed an IPv4 address count as that address.
+/// Only 2000::/3 is allocated for global unicast. Addresses that embed an IPv4 address count as that address; those whose
+/// prefix is for local use, such as that of local NAT64 (64:ff9b:1::/48), are never public.
 fn is_public_v6(address: Ipv6Addr) -> bool {
     let [a, b, c, d, e, f, g, h] = address.segments();
     let embedded = |high: u16, low: u16| is_public_v4(Ipv4Addr::from_bits(u32::from(high) << 16 | u32::from(low)));
@@ -53,6 +54,8 @@ fn is_public_v6(address: Ipv6Addr) -> bool {
         (0x2002, high) => embedded(high, c),
         // IETF protocol assignments (such as Teredo), and documentation.
         (0x2001, ..0x200 | 0xdb8) | (0x3fff, ..0x1000) => false,
+        // ISATAP (RFC 5214, 6.1), under any prefix: the last four bytes are where its packets go.
+        _ if (e & !0x0300, f) == (0, 0x5efe) => a & 0xe000 == 0x2000 && embedded(g, h),
         _ => a & 0xe000 == 0x2000,
     }
 }
@@ -76,7 +79,15 @@ mod tests {
             assert!(is_public(text.parse().unwrap()), "{text}");
             assert!(is_public(format!("::ffff:{text}").parse().unwrap()), "mapped {text}");
         }
-        for text in ["2606:4700::1111", "2001:4860:4860::8888", "64:ff9b::8.8.8.8", "2002:808:808::1"] {
+        for text in [
+            "2606:4700::1111",
+            "2001:4860:4860::8888",
+            "64:ff9b::8.8.8.8",
+            "2002:808:808::1",
+            "2606:4700::5efe:8.8.8.8",
+            "2606:4700::200:5efe:8.8.8.8",
+            "2606:4700::400:5efe:10.0.0.1",
+        ] {
             assert!(is_public(text.parse().unwrap()), "{text}");
         }
     }
@@ -105,9 +116,20 @@ mod tests {
             "255.255.255.255",
         ] {
             assert!(!is_public(text.parse().unwrap()), "{text}");
-            for prefix in ["::ffff:", "::", "64:ff9b::"] {
+            for prefix in [
+                "::ffff:",
+                "::",
+                "64:ff9b::",
+                "64:ff9b:1::",
+                "2606:4700::5efe:",
+                "2606:4700::200:5efe:",
+                "2001:0:808:808::",
+            ] {
                 assert!(!is_public(format!("{prefix}{text}").parse().unwrap()), "{prefix}{text}");
             }
+            let [a, b, c, d] = text.parse::<Ipv4Addr>().unwrap().octets();
+            let relayed = format!("2002:{:x}:{:x}::8.8.8.8", u16::from_be_bytes([a, b]), u16::from_be_bytes([c, d]));
+            assert!(!is_public(relayed.parse().unwrap()), "{relayed}");
         }
         for text in [
             "::",
@@ -120,7 +142,13 @@ mod tests {
             "ff02::1",
             "100::1",
             "64:ff9b:1::8.8.8.8",
+            "64:ff9b:1:a00::1",
+            "64:ff9b:ffff::8.8.8.8",
+            "64:ff9b::1:8.8.8.8",
+            "fe80::5efe:8.8.8.8",
+            "fd00::5efe:8.8.8.8",
             "2001::1",
+            "2001:0:808:808:0:ffff:f7f7:f7f7",
             "2001:db8::1",
             "2002:7f00:1::1",
             "2002:a9fe:a9fe::1",
