@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use tempfile::TempDir;
 use testkit::origin::{Manner, Origin};
 use testkit::process::free_address;
-use testkit::{Client, Collector, PATIENCE, Spandrel, artifacts, poll};
+use testkit::{Admin, Client, Collector, PATIENCE, Spandrel, artifacts, poll, variant};
 
 /// A process with one service that may call one origin, and its collector.
 struct Running {
@@ -161,6 +161,31 @@ async fn requests_that_do_not_end_are_cut_off_after_the_drain() {
     assert!((1..6).contains(&began.elapsed().as_secs()), "{:?}", began.elapsed());
     assert!(ended.stdout.contains("cut off"), "{ended:#?}");
     assert!(request.await.expect("no panic").is_err());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_swap_whose_drain_the_end_of_the_host_cuts_short_leaves_as_a_whole_trace() {
+    for is_cut in [false, true] {
+        let console = free_address();
+        let head = format!("[console]\nlisten = \"{console}\"\n[shutdown]\ndrain = \"2s\"\n[swap]\ndrain = \"1h\"");
+        let running = Running::start_on(Manner { delay: Duration::MAX, ..Manner::default() }, &[], &head).await;
+        let request = running.in_flight().await;
+        assert_eq!(Admin::at(console).swap("oddities", variant("oddities", 1)).await.status, 200);
+        running.spandrel.signal("TERM");
+        running.wait_until_closed().await;
+        if !is_cut {
+            running.origin.release();
+        }
+        let ended = running.spandrel.wait(PATIENCE);
+        assert_eq!(ended.code, Some(0), "{ended:#?}");
+        assert_eq!(request.await.expect("no panic").is_err(), is_cut);
+        let spans = running.collector.spans();
+        let drain =
+            |parent: &str| spans.iter().any(|span| span.name == "drain" && span.parent.as_deref() == Some(parent));
+        let root = spans.iter().find(|span| span.name == "swap" && span.parent.is_none());
+        let root = root.unwrap_or_else(|| panic!("no root span, cut: {is_cut}: {spans:#?}"));
+        assert!(drain(&root.span_id), "no drain, cut: {is_cut}: {spans:#?}");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -1,4 +1,5 @@
-//! Drains of services and ports that were removed from the manifest. The host does not exit before they have ended.
+//! Drains of services and ports that were removed from the manifest, and of generations that were replaced. The host
+//! does not exit before they have ended.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -100,14 +101,24 @@ impl Drains {
 
     /// Waits for all drains. After `limit` the remaining requests are cancelled. Returns whether any were.
     pub async fn wait(&self, limit: Duration) -> bool {
-        let mut tasks = std::mem::take(&mut *lock(&self.tasks));
-        let mut all = std::pin::pin!(async { while tasks.join_next().await.is_some() {} });
+        let mut all = std::pin::pin!(self.all_ended());
         if tokio::time::timeout(limit, &mut all).await.is_err() {
             self.cancel.send_replace(true);
             self.has_cancelled.store(true, Ordering::Relaxed);
             tokio::time::timeout(CANCEL_LIMIT, all).await.ok();
         }
         self.has_cancelled.load(Ordering::Relaxed)
+    }
+
+    /// Waits for all drains, those included that begin meanwhile.
+    async fn all_ended(&self) {
+        loop {
+            let mut tasks = std::mem::take(&mut *lock(&self.tasks));
+            if tasks.is_empty() {
+                return;
+            }
+            while tasks.join_next().await.is_some() {}
+        }
     }
 }
 

@@ -46,7 +46,7 @@ pub(crate) struct Control {
     /// The limits for connections on the services' ports.
     pub(crate) admission: Admission,
     pub(super) ports: Ports,
-    pub(super) drains: Drains,
+    pub(super) drains: Arc<Drains>,
     /// Services that rejected their new configuration. They are tried again whenever the manifest is applied.
     pub(super) unapplied: Mutex<BTreeSet<ServiceName>>,
     /// The manifest that could not be applied, until another one is read.
@@ -94,9 +94,9 @@ impl Control {
             dispatcher,
             pipeline,
             telemetry,
+            drains: swapper.drains().clone(),
             swapper,
             ports: Ports::default(),
-            drains: Drains::default(),
             unapplied: Mutex::default(),
             rejected_manifest: Mutex::default(),
             handled_manifest: watch::Sender::default(),
@@ -246,6 +246,8 @@ impl Control {
     /// cancelled.
     pub(crate) async fn drain(&self) -> bool {
         self.swapper.stop();
+        let swapper = self.swapper.clone();
+        self.drains.spawn(async move { swapper.stopped().await });
         let limit = self.config.load().shutdown.drain;
         let listeners =
             self.ports.take_listeners().into_iter().map(|listener| self.drains.drain_listener(listener, limit));

@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use super::outcome::Swapped;
 use crate::config::ServiceName;
+use crate::control::drains::Drains;
 use crate::services::Generation;
 use crate::telemetry::{HostTelemetry, Operation, Step};
 
@@ -91,14 +92,20 @@ impl Progress {
         });
     }
 
-    /// Waits in the background until no request uses the old generations, then frees their instances.
-    pub fn drain(self, retired: Vec<Arc<Generation>>, limit: Duration) {
-        tokio::spawn(async move {
-            let step = self.operation.start("drain");
-            for generation in &retired {
-                if tokio::time::timeout(limit, generation.drained()).await.is_err() {
-                    let in_flight = generation.in_flight();
-                    step.fail("drain_timeout", &format!("{in_flight} requests are still in flight after {limit:?}"));
+    /// Waits in the background until no request uses the old generations, then frees their instances. The drain ends
+    /// before the host does, since the trace leaves only as a whole.
+    pub fn drain(self, retired: Vec<Arc<Generation>>, limit: Duration, drains: &Drains) {
+        let drained = retired.into_iter().map(|generation| (drains.deadline(limit), generation)).collect::<Vec<_>>();
+        drains.spawn(async move {
+            let (step, began) = (self.operation.start("drain"), Instant::now());
+            for (deadline, generation) in drained {
+                tokio::select! {
+                    biased;
+                    () = generation.drained() => {}
+                    () = deadline => {
+                        let (in_flight, took) = (generation.in_flight(), began.elapsed());
+                        step.fail("drain_timeout", &format!("{in_flight} requests are still in flight after {took:.1?}"));
+                    }
                 }
                 generation.pool.close();
             }

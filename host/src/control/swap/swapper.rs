@@ -15,6 +15,7 @@ use super::swap_state::SwapState;
 use super::{component_file, guard, probe};
 use crate::component::Digest;
 use crate::config::{ServiceConfig, ServiceName, SwapConfig};
+use crate::control::drains::Drains;
 use crate::control::observe;
 use crate::serve::dispatch::Dispatcher;
 use crate::services::{Canary, Generation, GenerationBuilder, Service, Serving};
@@ -33,6 +34,8 @@ pub struct Swapper {
     telemetry: HostTelemetry,
     settings: SwapConfig,
     states: Mutex<BTreeMap<ServiceName, Arc<SwapState>>>,
+    /// The drains of replaced generations, among those of the whole host.
+    drains: Arc<Drains>,
     stopped: AtomicBool,
 }
 
@@ -45,8 +48,8 @@ impl Swapper {
         telemetry: HostTelemetry,
         settings: SwapConfig,
     ) -> Arc<Swapper> {
-        let (states, stopped) = (Mutex::default(), AtomicBool::new(false));
-        Arc::new(Swapper { builder, dispatcher, pipeline, telemetry, settings, states, stopped })
+        let (states, drains, stopped) = (Mutex::default(), Arc::default(), AtomicBool::new(false));
+        Arc::new(Swapper { builder, dispatcher, pipeline, telemetry, settings, states, drains, stopped })
     }
 
     /// Replaces the version of a service, or returns why not. The new version runs under the manifest's configuration
@@ -157,6 +160,19 @@ impl Swapper {
     pub fn stop(&self) {
         self.stopped.store(true, Ordering::Relaxed);
         self.states.lock().unwrap_or_else(PoisonError::into_inner).values().for_each(|state| state.close());
+    }
+
+    /// Waits until the swaps that [`Swapper::stop`] cancelled have ended.
+    pub async fn stopped(&self) {
+        let states: Vec<_> = self.states.lock().unwrap_or_else(PoisonError::into_inner).values().cloned().collect();
+        for state in states {
+            drop(state.swap_lock.lock().await);
+        }
+    }
+
+    /// The drains of the host.
+    pub(in crate::control) fn drains(&self) -> &Arc<Drains> {
+        &self.drains
     }
 
     /// Whether the host is stopping.
@@ -282,7 +298,7 @@ impl Swapper {
         let took: Duration = swapped.timings.iter().map(|(_, duration)| *duration).sum();
         state.record_success(SwapRecord::succeeded(outcome, swapped.generation, &swapped.digest, took));
         progress.succeeded(outcome, &swapped, took);
-        progress.drain(retired, self.settings.drain);
+        progress.drain(retired, self.settings.drain, &self.drains);
         swapped
     }
 
