@@ -134,6 +134,21 @@ async fn an_instance_that_served_several_at_once_is_used_again() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn requests_that_are_answered_take_no_part_in_what_later_ones_cost() {
+    let shop = builder(4).start().await;
+    let hold = tokio::spawn(shop.request("GET", SERVICE, "/hold?company=1&ms=3000").send());
+    // They are the guest's until its instance has nothing left to do, or for a second.
+    for _ in 0..20 {
+        shop.get(SERVICE, "/work").await;
+    }
+    let busy = shop.get(SERVICE, "/busy?ms=400").await;
+    let tree = shop.trace(&busy.trace, 1).await;
+    let cost = tree.line(&format!("{SERVICE} GET SERVER")).attribute("spandrel.guest.cpu_time").as_f64();
+    assert!(cost.is_some_and(|seconds| seconds >= 0.15), "half of it: {cost:?}");
+    assert_eq!(hold.await.expect("no panic").status, 200);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn components_that_serve_one_request_at_a_time_are_refused_in_plain_words() {
     let two = "concurrency_per_instance = 2";
     let lean = Shop::oddities().keys("oddities", two).try_start().await.err().expect("refused");

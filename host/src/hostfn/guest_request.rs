@@ -56,11 +56,17 @@ impl ConcurrentRequests {
         self.lock().values().cloned().collect()
     }
 
-    /// Puts time for which the instance kept a thread busy down to all of them, in equal parts.
+    /// Divides CPU time of the instance equally among the requests whose response was not sent yet. Only if none is left, it
+    /// is divided among the others, which may still work after their response.
     pub fn add_busy(&self, time: Duration) {
         let requests = self.lock();
-        let share = time / u32::try_from(requests.len().max(1)).unwrap_or(u32::MAX);
-        requests.values().for_each(|request| request.execution.add_busy(share));
+        let executions = || requests.values().map(|request| &request.execution);
+        let serving = executions().filter(|execution| !execution.is_answered()).count();
+        let sharing = if serving == 0 { requests.len() } else { serving };
+        let share = time / u32::try_from(sharing.max(1)).unwrap_or(u32::MAX);
+        executions()
+            .filter(|execution| serving == 0 || !execution.is_answered())
+            .for_each(|execution| execution.add_busy(share));
     }
 
     /// Says how much linear memory the instance has.

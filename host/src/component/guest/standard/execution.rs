@@ -26,6 +26,8 @@ pub struct GuestExecution {
     /// The exchange has ended: the guest records what happens from here on.
     exchange_ended: AtomicBool,
     body_ended: Notify,
+    /// The response was sent, body included.
+    answered: AtomicBool,
 }
 
 impl GuestExecution {
@@ -96,6 +98,16 @@ impl GuestExecution {
     /// Marks the response body as ended or dropped.
     pub fn end_body(&self) {
         self.body_ended.notify_one();
+    }
+
+    /// Marks the response as sent, body included.
+    pub fn set_answered(&self) {
+        self.answered.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether the response was sent, body included.
+    pub fn is_answered(&self) -> bool {
+        self.answered.load(Ordering::Relaxed)
     }
 
     /// Waits until the response body has ended or was dropped.

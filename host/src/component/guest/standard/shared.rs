@@ -236,6 +236,20 @@ impl SharedInstance {
         is_free
     }
 
+    /// Cancels a request. One that the instance has not started is only removed from the queue, and returned; otherwise the
+    /// instance is retired, because a guest cannot be told to stop.
+    fn cancel(&self, execution: &Arc<GuestExecution>) -> Option<Job> {
+        let job = {
+            let mut load = self.lock();
+            let place = load.waiting.iter().position(|job| Arc::ptr_eq(&job.active.execution, execution));
+            let job = place.and_then(|place| load.waiting.remove(place));
+            load.remaining += u32::from(job.is_some());
+            job
+        };
+        self.release(job.is_none().then_some(InstanceState::Retired));
+        job
+    }
+
     fn release(&self, state: Option<InstanceState>) {
         let mut load = self.lock();
         load.active = load.active.saturating_sub(1);
@@ -275,6 +289,7 @@ impl RequestGuard {
     /// [`AFTER_RESPONSE`].
     async fn finish(mut self) {
         self.execution.body_ended().await;
+        self.execution.set_answered();
         self.has_ended = true;
         self.shared.release(None);
         drop(self.permit.take());
@@ -285,10 +300,9 @@ impl RequestGuard {
 
 impl Drop for RequestGuard {
     fn drop(&mut self) {
-        if !self.has_ended {
-            self.shared.release(Some(InstanceState::Retired));
-        }
-        let request = self.shared.0.requests.remove(&self.execution);
+        let waiting = if self.has_ended { None } else { self.shared.cancel(&self.execution) };
+        let started = self.shared.0.requests.remove(&self.execution);
+        let request = started.or(waiting.map(|job| job.active));
         request.iter().for_each(|request| record_end(request, None));
     }
 }
@@ -382,7 +396,7 @@ fn record_end(request: &HttpGuestRequest, failure: Option<&Failure>) {
     });
 }
 
-/// Runs the instance, and divides its CPU time equally among the requests in it.
+/// Runs the instance, and divides its CPU time equally among the requests that it serves.
 async fn split_busy_time<T>(serving: impl Future<Output = T>, requests: &ConcurrentRequests) -> T {
     let mut serving = pin!(serving);
     poll_fn(|context| {
@@ -459,4 +473,86 @@ async fn answer(
     // If the receiver is gone, the guest continues without an error.
     let _ = answer.send(response);
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use futures_util::FutureExt as _;
+
+    use super::*;
+    use crate::http::Body;
+    use crate::outbound::{Call, LocalCalls, LocalService};
+    use crate::trace::{Recorder, SharedRecorder};
+
+    const LIMIT: Duration = Duration::from_secs(60);
+
+    struct Alone;
+
+    impl LocalCalls for Alone {
+        fn find(&self, _: &Call) -> Option<LocalService> {
+            None
+        }
+
+        fn hops(&self) -> u32 {
+            1
+        }
+    }
+
+    /// An instance that takes no request by itself.
+    fn shared() -> SharedInstance {
+        SharedInstance(Arc::new(Shared {
+            max_concurrent: 2,
+            load: Mutex::new(InstanceLoad {
+                waiting: VecDeque::new(),
+                active: 0,
+                remaining: 2,
+                state: InstanceState::Serving,
+            }),
+            waker: AtomicWaker::new(),
+            changed: Notify::new(),
+            requests: ConcurrentRequests::default(),
+            ended: watch::Sender::new(false),
+        }))
+    }
+
+    fn join(shared: &SharedInstance) -> PendingResponse {
+        let (job, pending) = Job::new(HttpInvocation {
+            request: Request::new(Body::empty()),
+            recorder: SharedRecorder::new(Recorder::detached()),
+            locals: Arc::new(Alone),
+            permit: Box::new(()),
+            lease: Box::new(()),
+        });
+        assert!(shared.join(job).is_ok(), "there is a place");
+        pending
+    }
+
+    fn load(shared: &SharedInstance) -> (usize, u32, u32) {
+        let load = shared.lock();
+        (load.waiting.len(), load.active, load.remaining)
+    }
+
+    #[tokio::test]
+    async fn a_client_that_goes_away_while_its_request_waits_only_leaves_the_queue() {
+        let shared = shared();
+        let (gone, staying) = (join(&shared), join(&shared));
+        assert!(shared.answer(gone, LIMIT).now_or_never().is_none());
+        assert_eq!(load(&shared), (1, 1, 1));
+        assert!(shared.is_serving());
+        let late = join(&shared);
+        assert!(matches!(shared.answer(late, Duration::ZERO).await.result, Err(Failure::TimedOut)));
+        assert_eq!(load(&shared), (1, 1, 1));
+        let started = shared.next().expect("the one that stays");
+        assert!(Arc::ptr_eq(&started.active.execution, &staying.execution));
+    }
+
+    #[tokio::test]
+    async fn a_client_that_goes_away_once_the_guest_has_its_request_retires_the_instance() {
+        let shared = shared();
+        let pending = join(&shared);
+        let _started = shared.next().expect("a request");
+        assert!(shared.answer(pending, LIMIT).now_or_never().is_none());
+        assert!(!shared.is_serving());
+        assert_eq!(load(&shared).1, 0);
+    }
 }
