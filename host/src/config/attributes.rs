@@ -72,6 +72,14 @@ pub enum Source {
 }
 
 impl Source {
+    /// The name of the header field or parameter.
+    fn name(&self) -> &str {
+        match self {
+            Source::Header(name) => name.as_str(),
+            Source::Query(name) | Source::Path(name) => name,
+        }
+    }
+
     /// Whether it holds a secret, most likely.
     fn is_secret(&self) -> bool {
         match self {
@@ -100,8 +108,8 @@ pub(super) fn redaction(telemetry: &Section<'_>) -> Result<Redaction> {
     Ok(Redaction::of_more(all(names.into_iter().map(name))?))
 }
 
-/// Reads the entries under `[telemetry]`.
-pub(super) fn attributes(telemetry: &Section<'_>) -> Result<Vec<RequestAttribute>> {
+/// Reads the entries under `[telemetry]`. What `redaction` leaves out of URLs must not become an attribute either.
+pub(super) fn attributes(telemetry: &Section<'_>, redaction: &Redaction) -> Result<Vec<RequestAttribute>> {
     let Some(value) = telemetry.get("attributes") else { return Ok(Vec::new()) };
     let Some(tables) = value.get_ref().as_array() else {
         let problem = "`attributes` is no list of tables".to_owned();
@@ -112,11 +120,11 @@ pub(super) fn attributes(telemetry: &Section<'_>) -> Result<Vec<RequestAttribute
         return Err(telemetry.error("attributes", problem, "leave out some: each is looked for in every request"));
     }
     let mut known = BTreeSet::new();
-    let entry = |table| entry(&telemetry.reader.table(table, "[[telemetry.attributes]]")?, &mut known);
+    let entry = |table| entry(&telemetry.reader.table(table, "[[telemetry.attributes]]")?, &mut known, redaction);
     all(tables.iter().map(entry))
 }
 
-fn entry(section: &Section<'_>, known: &mut BTreeSet<String>) -> Result<RequestAttribute> {
+fn entry(section: &Section<'_>, known: &mut BTreeSet<String>, redaction: &Redaction) -> Result<RequestAttribute> {
     section.only(&["from", "as", "baggage"]);
     let from = section.one_or_more("from");
     let from = from.and_then(|from| section.required(from, "from", "from = \"header:x-client-id\""));
@@ -129,13 +137,13 @@ fn entry(section: &Section<'_>, known: &mut BTreeSet<String>) -> Result<RequestA
             section.error(key, problem, &format!("list at least one, and at most {MOST_OF_ONE}"));
         }
     }
-    let sources = all(from.into_iter().map(|placed| source(section, placed)));
+    let sources = all(from.into_iter().map(|placed| source(section, placed, redaction)));
     let names = all(names.into_iter().map(|placed| name(section, placed, known)));
     let baggage = section.boolean("baggage").unwrap_or_default().unwrap_or(false);
     Ok(RequestAttribute { sources: sources?, names: names?, baggage })
 }
 
-fn source(section: &Section<'_>, (text, place): Placed) -> Result<Source> {
+fn source(section: &Section<'_>, (text, place): Placed, redaction: &Redaction) -> Result<Source> {
     let is_parameter = |name: &str| (1..=LONGEST).contains(&name.len()) && !name.contains(char::is_control);
     let (kind, name) = text.split_once(':').unwrap_or_default();
     let source = match kind {
@@ -145,6 +153,10 @@ fn source(section: &Section<'_>, (text, place): Placed) -> Result<Source> {
         _ => None,
     };
     match source {
+        Some(source) if redaction.lists(source.name()) => {
+            let problem = format!("`{text}` would put on spans what `redact` leaves out of them");
+            Err(section.reader.error(place, problem, "take it out of `redact`, or use another value"))
+        }
         Some(source) if source.is_secret() => {
             let problem = format!("`{text}` would put credentials on spans");
             Err(section.reader.error(place, problem, "use something that holds no secret"))
@@ -230,6 +242,24 @@ mod tests {
         ] {
             assert!(parse(from).contains("services.toml:2:8: ") && parse(from).contains("credentials"), "{from}");
         }
+    }
+
+    #[test]
+    fn what_is_left_out_of_urls_becomes_no_attribute() {
+        let parse = |redact: &str, from: &str| {
+            let text =
+                format!("[telemetry]\nredact = {redact}\n[[telemetry.attributes]]\nfrom = {from}\nas = \"a.b\"\n");
+            let config = read(&text, Path::new("services.toml"), &Environment::default());
+            config.map(|config| config.attributes.len()).map_err(|error| error.to_string())
+        };
+        for from in ["query:ssn", "query:S%73N", "query:user[ssn]", "path:ssn", "header:ssn", "header:s-s-n"] {
+            let message = parse("[\"SSN\"]", &format!("\"{from}\"")).unwrap_err();
+            assert!(message.contains("services.toml:4:8: ") && message.contains("`redact` leaves out"), "{message}");
+        }
+        assert!(parse("[\"ssn\"]", "[\"query:a\", \"query:ssn\"]").is_err());
+        assert_eq!(parse("[\"ssn\"]", "[\"query:a\", \"query:assn\"]"), Ok(1));
+        assert_eq!(parse("[\"ssn\"]", "\"path:code\""), Ok(1));
+        assert_eq!(parse("[]", "\"query:ssn\""), Ok(1));
     }
 
     #[test]

@@ -22,6 +22,7 @@ use super::types::{
     Bind, Config, Connections, ConsoleConfig, DEFAULT_VERSION, Isolation, Limits, ServiceConfig, ServiceName,
     ShutdownConfig, StateConfig, SwapConfig,
 };
+use crate::http::redaction::Redaction;
 use crate::state::ROOM;
 use crate::trace::TailPolicy;
 
@@ -56,7 +57,11 @@ fn config(reader: &Reader<'_>, parsed: &Spanned<DeTable<'_>>) -> Result<Config> 
     let store = console_section.and_then(|section| store_bytes(&section));
     let settings = telemetry::settings(environment).map_err(|error| reader.note(error));
     let (keep, redaction, attributes) = match &telemetry_section {
-        Ok(section) => (keep(section), redaction(section), attributes(section)),
+        Ok(section) => {
+            let redaction = redaction(section);
+            let attributes = attributes(section, redaction.as_ref().unwrap_or(&Redaction::default()));
+            (keep(section), redaction, attributes)
+        }
         Err(Noted) => (Err(Noted), Err(Noted), Err(Noted)),
     };
     let response_header = telemetry_section.and_then(|section| section.boolean("response_header"));

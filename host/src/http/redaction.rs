@@ -52,14 +52,16 @@ impl Redaction {
 
     /// Whether a parameter, or a header field, of this name is secret.
     pub fn is_secret(&self, name: &str) -> bool {
-        let decoded: Vec<u8> = percent_encoding::percent_decode_str(name).collect();
-        let name = normalize(&decoded);
-        let is_listed = |name: &str| WHOLE.contains(&name) || self.more.iter().any(|more| more == name);
-        // The field of a form that is nested in another one, as in `user[pwd]`.
-        let mut fields = decoded.rsplit(|byte| matches!(byte, b'[' | b']')).map(normalize);
-        let field = fields.find(|field| !field.is_empty());
-        let is_secret = ENDINGS.iter().any(|ending| name.ends_with(ending)) || is_listed(&name);
-        is_secret || field.is_some_and(|field| is_listed(&field))
+        let (name, field) = read_name(name);
+        let is_whole = |name: &str| WHOLE.contains(&name) || self.more.iter().any(|more| more == name);
+        let is_secret = ENDINGS.iter().any(|ending| name.ends_with(ending)) || is_whole(&name);
+        is_secret || field.is_some_and(|field| is_whole(&field))
+    }
+
+    /// Whether a name is one of those that were given besides those that look like secrets.
+    pub fn lists(&self, name: &str) -> bool {
+        let (name, field) = read_name(name);
+        self.more.iter().any(|more| *more == name || field.as_ref() == Some(more))
     }
 
     /// `url.query`: a query, without its `?`, with the values of secret parameters replaced.
@@ -138,6 +140,14 @@ impl Redaction {
 /// What stands between a pair and the next one.
 fn separator(pair: &str) -> &str {
     pair.get(pair.len().saturating_sub(1)..).filter(|last| matches!(*last, "&" | ";")).unwrap_or_default()
+}
+
+/// A name as a server reads it, and the field of a form that is nested in another one, as in `user[pwd]`.
+fn read_name(name: &str) -> (String, Option<String>) {
+    let decoded: Vec<u8> = percent_encoding::percent_decode_str(name).collect();
+    let mut fields = decoded.rsplit(|byte| matches!(byte, b'[' | b']')).map(normalize);
+    let field = fields.find(|field| !field.is_empty());
+    (normalize(&decoded), field)
 }
 
 fn normalize(name: &[u8]) -> String {
