@@ -17,6 +17,21 @@ pub(crate) fn printable_lines(text: &str) -> Cow<'_, str> {
     replace(text, |letter| matches!(letter, '\n' | '\t'))
 }
 
+/// A line of JSON in which nothing controls a terminal: writers of JSON leave DEL and the C1 control characters
+/// (U+007F to U+009F) as they are. `json` may have its line feed already.
+pub(crate) fn json_line(json: &str) -> String {
+    let mut line = String::with_capacity(json.len() + 1);
+    for letter in json.strip_suffix('\n').unwrap_or(json).chars() {
+        if letter.is_control() {
+            line.push_str(&format!("\\u{:04x}", u32::from(letter)));
+        } else {
+            line.push(letter);
+        }
+    }
+    line.push('\n');
+    line
+}
+
 fn replace(text: &str, keep: impl Fn(char) -> bool) -> Cow<'_, str> {
     let safe = |letter: char| keep(letter) || visible(letter).is_none();
     if text.chars().all(safe) {
@@ -62,6 +77,18 @@ mod tests {
     fn other_text_is_left_alone() {
         for text in ["GET /users/{user_id}", "größe 値 🦀", ""] {
             assert!(matches!(printable(text), Cow::Borrowed(same) if same == text));
+        }
+    }
+
+    #[test]
+    fn a_line_of_json_means_the_same_without_control_characters() {
+        let every: String = ('\0'..='\u{100}').collect();
+        let json = serde_json::json!({ "text": every }).to_string();
+        for given in [json.clone(), format!("{json}\n")] {
+            let line = json_line(&given);
+            assert_eq!(line.matches(char::is_control).collect::<Vec<_>>(), ["\n"]);
+            assert!(line.contains("\\u007f\\u0080") && line.contains("\\u009f\u{a0}"), "{line}");
+            assert_eq!(serde_json::from_str::<serde_json::Value>(&line).unwrap()["text"], every);
         }
     }
 

@@ -11,7 +11,7 @@ use time::OffsetDateTime;
 
 use super::arguments::{LogFormat, RunArguments};
 use super::log::{Log, terminal};
-use crate::printable::printable;
+use crate::printable::{self, printable};
 use crate::telemetry;
 use crate::trace::{Attribute, LogRecord, Printers, Segment, Severity, TreeDetail, Value};
 
@@ -72,21 +72,7 @@ fn json_line(segment: &Segment, record: &LogRecord) -> String {
         "span_id": record.span_id.to_string(),
         "attributes": attributes,
     });
-    escaped(&line.to_string())
-}
-
-/// A line of JSON in which nothing controls a terminal: JSON itself leaves the last of the control characters as they are.
-fn escaped(json: &str) -> String {
-    let mut line = String::with_capacity(json.len() + 1);
-    for letter in json.chars() {
-        if letter.is_control() {
-            line.push_str(&format!("\\u{:04x}", u32::from(letter)));
-        } else {
-            line.push(letter);
-        }
-    }
-    line.push('\n');
-    line
+    printable::json_line(&line.to_string())
 }
 
 /// Lets attributes through until their keys and values, as far as they are shown, are so many bytes.

@@ -13,12 +13,15 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::time::Duration;
 
+use tracing::Subscriber;
 use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::registry::LookupSpan;
 use tracing_subscriber::util::SubscriberInitExt;
 use tracing_subscriber::{EnvFilter, Layer, fmt};
 
 use super::arguments::LogFormat;
 use crate::config::Environment;
+use crate::printable;
 use crate::telemetry::LogExport;
 
 /// The most lines that wait to be written.
@@ -46,14 +49,8 @@ pub(super) fn terminal(format: LogFormat) -> Box<dyn Write + Send> {
 pub fn start_log(format: LogFormat, environment: &Environment) -> std::io::Result<Log> {
     let color = format == LogFormat::Text && std::io::stdout().is_terminal() && !environment.no_color();
     let log = Log::start(Box::new(std::io::stdout()), color)?;
-    let lines = log.lines.clone();
-    let made = fmt::layer().with_writer(move || lines.clone()).with_target(false);
-    let printed: Box<dyn Layer<_> + Send + Sync> = match format {
-        LogFormat::Json => made.json().flatten_event(true).boxed(),
-        LogFormat::Text => made.with_ansi(color).boxed(),
-    };
     let filter = EnvFilter::new(environment.log_filter());
-    tracing_subscriber::registry().with(filter).with(printed).with(log.export.clone()).init();
+    tracing_subscriber::registry().with(filter).with(log.layer(format)).with(log.export.clone()).init();
     Ok(log)
 }
 
@@ -72,6 +69,9 @@ struct Lines {
     /// What services have waiting, counted as [`SERVICE_ROOM`] says.
     taken: Arc<AtomicUsize>,
 }
+
+/// The same for whole lines of JSON.
+struct JsonLines(Lines);
 
 /// The way to the thread for what services write.
 pub(super) struct ServiceLines {
@@ -94,6 +94,18 @@ impl Log {
         let write = move || write_all(out, &receiver, (&counts.0, &counts.1));
         std::thread::Builder::new().name("log".to_owned()).spawn(write)?;
         Ok(Log { lines: Lines { sender, lost, taken }, color, export: LogExport::default() })
+    }
+
+    /// What writes the events of the host to it.
+    fn layer<S>(&self, format: LogFormat) -> Box<dyn Layer<S> + Send + Sync>
+    where
+        S: Subscriber + for<'span> LookupSpan<'span>,
+    {
+        let (lines, made) = (self.lines.clone(), fmt::layer().with_target(false));
+        match format {
+            LogFormat::Json => made.with_writer(move || JsonLines(lines.clone())).json().flatten_event(true).boxed(),
+            LogFormat::Text => made.with_writer(move || lines.clone()).with_ansi(self.color).boxed(),
+        }
     }
 
     /// Whether its lines may have colors.
@@ -173,6 +185,20 @@ impl Write for Lines {
     fn write(&mut self, text: &[u8]) -> std::io::Result<usize> {
         self.put(text);
         Ok(text.len())
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
+impl Write for JsonLines {
+    fn write(&mut self, line: &[u8]) -> std::io::Result<usize> {
+        match std::str::from_utf8(line) {
+            Ok(line) => self.0.put(printable::json_line(line).as_bytes()),
+            Err(_) => self.0.put(line),
+        }
+        Ok(line.len())
     }
 
     fn flush(&mut self) -> std::io::Result<()> {
@@ -262,6 +288,26 @@ pub(super) mod tests {
         drop(log);
         assert_eq!(*pipe.0.lock().unwrap(), b"the last line\n");
     }
+
+    #[test]
+    fn nothing_in_the_hosts_own_lines_controls_the_terminal() {
+        let logged = |format| {
+            let pipe = Pipe::default();
+            let log = Log::start(Box::new(pipe.clone()), false).unwrap();
+            let subscriber = tracing_subscriber::registry().with(log.layer(format));
+            tracing::subscriber::with_default(subscriber, || {
+                tracing::warn!(reason = "a\u{9b}31m\u{7f}\u{1b}b", "c\u{85}d\u{80}");
+            });
+            drop(log);
+            pipe.text()
+        };
+        for text in [logged(LogFormat::Text), logged(LogFormat::Json)] {
+            assert!(text.ends_with('\n') && text.matches(char::is_control).count() == 1, "{text:?}");
+        }
+        let line: serde_json::Value = serde_json::from_str(&logged(LogFormat::Json)).unwrap();
+        assert_eq!((&line["message"], &line["reason"]), (&"c\u{85}d\u{80}".into(), &"a\u{9b}31m\u{7f}\u{1b}b".into()));
+    }
+
     #[test]
     fn services_that_write_without_end_leave_room_for_the_host() {
         let pipe = Pipe::default();
