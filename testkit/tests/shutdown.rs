@@ -285,14 +285,18 @@ async fn the_last_metrics_tell_of_the_spans_that_arrived_at_the_end() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_last_metrics_tell_of_the_spans_that_were_lost_at_the_end() {
-    let (_silent, endpoint) = silent_collector();
-    let environment = [("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", endpoint.as_str())];
-    let running = Running::start_with(Manner::default(), &environment).await;
-    running.request().await;
-    running.spandrel.signal("TERM");
-    let ended = running.spandrel.wait(PATIENCE);
-    assert_eq!(ended.code, Some(0), "{ended:#?}");
-    assert_eq!(last_told(&running.collector, "spandrel.trace.spans.dropped", Some("shutdown")), 1.0);
+    // With and without the spans of the host's own start and stop.
+    for (sampler, lost) in [("parentbased_always_off", 1.0..=1.0), ("parentbased_always_on", 2.0..=100.0)] {
+        let (_silent, endpoint) = silent_collector();
+        let environment = [("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", endpoint.as_str()), ("OTEL_TRACES_SAMPLER", sampler)];
+        let running = Running::start_with(Manner::default(), &environment).await;
+        running.request().await;
+        running.spandrel.signal("TERM");
+        let ended = running.spandrel.wait(PATIENCE);
+        assert_eq!(ended.code, Some(0), "{ended:#?}");
+        let told = last_told(&running.collector, "spandrel.trace.spans.dropped", Some("shutdown"));
+        assert!(lost.contains(&told), "{sampler}: {told}");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

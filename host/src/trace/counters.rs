@@ -16,6 +16,8 @@ pub enum DropReason {
     Shutdown,
     /// They were more than one request may leave.
     RequestLimit,
+    /// Of the host's own: the tries of the SDK did not bring them to the collector, or it refused them.
+    ExportFailed,
 }
 
 /// The signals of OTLP. The order is that of the names in `SIGNALS`.
@@ -46,7 +48,7 @@ pub struct Counters {
     /// By signal.
     exported: [AtomicU64; 3],
     /// By signal and reason.
-    dropped: [[AtomicU64; 4]; 3],
+    dropped: [[AtomicU64; 5]; 3],
     /// By signal and outcome.
     exports: [[AtomicU64; 3]; 3],
     /// Who wants to hear of each export.
@@ -62,7 +64,7 @@ impl fmt::Debug for Listener {
     }
 }
 
-const REASONS: [&str; 4] = ["queue_full", "rejected", "shutdown", "request_limit"];
+const REASONS: [&str; 5] = ["queue_full", "rejected", "shutdown", "request_limit", "export_failed"];
 const SIGNALS: [&str; 3] = ["traces", "metrics", "logs"];
 const OUTCOMES: [&str; 3] = ["accepted", "failed", "rejected"];
 

@@ -121,7 +121,7 @@ impl Pipeline {
     }
 
     /// What became of spans and log records.
-    pub fn counters(&self) -> &Counters {
+    pub fn counters(&self) -> &Arc<Counters> {
         &self.inner.counters
     }
 

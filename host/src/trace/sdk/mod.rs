@@ -18,6 +18,7 @@ use tokio::sync::watch;
 
 use self::local::LocalTraces;
 use self::outlet::{Outlet, Phase};
+use super::counters::{Counters, SignalKind};
 use super::otlp::{SCHEMA, TransportError, Tries, log_exporter, span_exporter};
 use super::pipeline::Pipeline;
 use super::resource::Resource;
@@ -40,12 +41,14 @@ impl SdkProviders {
     ///
     /// Where OTLP cannot be spoken as the settings say.
     pub fn start(pipeline: &Pipeline, resource: &Arc<Resource>) -> Result<SdkProviders, TransportError> {
-        let settings = pipeline.settings();
+        let (settings, counters) = (pipeline.settings(), pipeline.counters());
         let phase = watch::Sender::new(Phase::Runs);
         let local = LocalTraces::new(pipeline, resource);
         let own = of_sdk(resource);
-        let spans = pipeline.is_enabled().then(|| tracer_provider(settings, &local, &own, &phase)).transpose()?;
-        let logs = (!settings.disabled).then(|| logger_provider(settings, &local, own, &phase)).transpose()?;
+        let spans =
+            pipeline.is_enabled().then(|| tracer_provider(settings, &local, &own, (&phase, counters))).transpose()?;
+        let logs =
+            (!settings.disabled).then(|| logger_provider(settings, &local, own, (&phase, counters))).transpose()?;
         Ok(SdkProviders { spans, logs, phase })
     }
 
@@ -94,7 +97,7 @@ fn tracer_provider(
     settings: &Settings,
     local: &LocalTraces,
     resource: &SdkResource,
-    phase: &watch::Sender<Phase>,
+    (phase, counters): (&watch::Sender<Phase>, &Arc<Counters>),
 ) -> Result<SdkTracerProvider, TransportError> {
     let mut builder = SdkTracerProvider::builder()
         .with_resource(resource.clone())
@@ -104,7 +107,8 @@ fn tracer_provider(
         .with_span_processor(local.clone());
     if is_sent(&settings.traces) {
         let make = |tries| span_exporter(&settings.traces.otlp, tries);
-        let outlet = Outlet::new("spans", make(Tries::Several)?, make(Tries::One)?, phase.subscribe());
+        let outlet =
+            Outlet::new(SignalKind::Traces, (make(Tries::Several)?, make(Tries::One)?), phase.subscribe(), counters);
         let config = spans::BatchConfigBuilder::default()
             .with_max_queue_size(settings.batch.queue_size)
             .with_max_export_batch_size(settings.batch.export_size)
@@ -119,12 +123,13 @@ fn logger_provider(
     settings: &Settings,
     local: &LocalTraces,
     resource: SdkResource,
-    phase: &watch::Sender<Phase>,
+    (phase, counters): (&watch::Sender<Phase>, &Arc<Counters>),
 ) -> Result<SdkLoggerProvider, TransportError> {
     let mut builder = SdkLoggerProvider::builder().with_resource(resource).with_log_processor(local.clone());
     if is_sent(&settings.logs) {
         let make = |tries| log_exporter(&settings.logs.otlp, tries);
-        let outlet = Outlet::new("log records", make(Tries::Several)?, make(Tries::One)?, phase.subscribe());
+        let outlet =
+            Outlet::new(SignalKind::Logs, (make(Tries::Several)?, make(Tries::One)?), phase.subscribe(), counters);
         let config = logs::BatchConfigBuilder::default()
             .with_max_queue_size(settings.log_batch.queue_size)
             .with_max_export_batch_size(settings.log_batch.export_size)

@@ -17,6 +17,8 @@ use tokio::runtime::Handle;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
+use crate::trace::counters::{Counters, DropReason, SignalKind};
+
 /// How long an export that is under way when the host stops may take before it is sent anew: most have only to be answered,
 /// and would arrive twice.
 const UNDER_WAY: Duration = Duration::from_millis(500);
@@ -36,7 +38,8 @@ pub(super) struct Outlet<E> {
     ways: Arc<Ways<E>>,
     phase: watch::Receiver<Phase>,
     runtime: Handle,
-    what: &'static str,
+    signal: SignalKind,
+    counters: Arc<Counters>,
 }
 
 struct Ways<E> {
@@ -48,18 +51,25 @@ struct Ways<E> {
 
 impl<E> fmt::Debug for Outlet<E> {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(formatter, "Outlet({})", self.what)
+        write!(formatter, "Outlet({:?})", self.signal)
     }
 }
 
 impl<E> Outlet<E> {
-    /// An outlet for what is called `what` in the log. To be made within a runtime.
-    pub fn new(what: &'static str, steady: E, last: E, phase: watch::Receiver<Phase>) -> Outlet<E> {
-        Outlet { ways: Arc::new(Ways { steady, last }), phase, runtime: Handle::current(), what }
+    /// An outlet for one signal: a way that tries several times, and one that tries once. Losses are counted. To be made
+    /// within a runtime.
+    pub fn new(
+        signal: SignalKind,
+        (steady, last): (E, E),
+        phase: watch::Receiver<Phase>,
+        counters: &Arc<Counters>,
+    ) -> Outlet<E> {
+        let (ways, counters) = (Arc::new(Ways { steady, last }), counters.clone());
+        Outlet { ways, phase, runtime: Handle::current(), signal, counters }
     }
 
-    /// Waits for an export, unless the host is gone, and with it the runtime perhaps. The collector's trouble is told where
-    /// requests' telemetry is sent; here it is for those who look for it.
+    /// Waits for an export, unless the host is gone, and with it the runtime perhaps. What is lost is counted; the
+    /// collector's trouble is told where requests' telemetry is sent, and here for those who look for it.
     async fn settle(&self, items: usize, export: JoinHandle<OTelSdkResult>) -> OTelSdkResult {
         let mut phase = self.phase.clone();
         let ended = tokio::select! {
@@ -68,7 +78,10 @@ impl<E> Outlet<E> {
             () = reached(&mut phase, Phase::Gone) => Err(OTelSdkError::AlreadyShutdown),
         };
         if let Err(reason) = &ended {
-            tracing::debug!(items, %reason, "{} of the host itself are lost", self.what);
+            let is_over = *self.phase.borrow() > Phase::Runs;
+            let kind = if is_over { DropReason::Shutdown } else { DropReason::ExportFailed };
+            self.counters.dropped(self.signal, kind, items as u64);
+            tracing::debug!(items, %reason, signal = ?self.signal, "telemetry of the host itself is lost");
         }
         ended
     }
@@ -143,4 +156,61 @@ impl<E: LogExporter + 'static> LogExporter for Outlet<E> {
 async fn send<E: LogExporter>(exporter: &E, records: &[(SdkLogRecord, InstrumentationScope)]) -> OTelSdkResult {
     let lent: Vec<_> = records.iter().map(|(record, scope)| (record, scope)).collect();
     exporter.export(LogBatch::new(&lent)).await
+}
+
+#[cfg(test)]
+mod tests {
+    use opentelemetry::logs::{Logger as _, LoggerProvider as _};
+    use opentelemetry::trace::{Tracer as _, TracerProvider as _};
+    use opentelemetry_sdk::logs::SdkLoggerProvider;
+    use opentelemetry_sdk::trace::SdkTracerProvider;
+
+    use super::*;
+
+    /// A collector that takes things, or does not.
+    #[derive(Debug)]
+    struct Collector(bool);
+
+    impl Collector {
+        fn answer(&self) -> OTelSdkResult {
+            if self.0 { Ok(()) } else { Err(OTelSdkError::InternalFailure("away".to_owned())) }
+        }
+    }
+
+    impl SpanExporter for Collector {
+        async fn export(&self, _: Vec<SpanData>) -> OTelSdkResult {
+            self.answer()
+        }
+    }
+
+    impl LogExporter for Collector {
+        async fn export(&self, _: LogBatch<'_>) -> OTelSdkResult {
+            self.answer()
+        }
+    }
+
+    /// Exports one span and one log record, and says what was counted as lost of each.
+    fn lost(is_there: bool, phase: Phase) -> [Vec<(&'static str, u64)>; 2] {
+        let (counters, phase) = (Arc::<Counters>::default(), watch::Sender::new(phase));
+        let ways = || (Collector(is_there), Collector(is_there));
+        let spans = Outlet::new(SignalKind::Traces, ways(), phase.subscribe(), &counters);
+        let logs = Outlet::new(SignalKind::Logs, ways(), phase.subscribe(), &counters);
+        let spans = SdkTracerProvider::builder().with_simple_exporter(spans).build();
+        drop(spans.tracer("host").start("swap"));
+        let logs = SdkLoggerProvider::builder().with_simple_exporter(logs).build();
+        let logger = logs.logger("host");
+        logger.emit(logger.create_log_record());
+        let some = |counts: Vec<(&'static str, u64)>| counts.into_iter().filter(|(_, count)| *count > 0).collect();
+        [some(counters.dropped_spans()), some(counters.dropped_log_records())]
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn what_does_not_reach_the_collector_is_counted() {
+        let none: [Vec<(&str, u64)>; 2] = [Vec::new(), Vec::new()];
+        for phase in [Phase::Runs, Phase::Stops] {
+            assert_eq!(lost(true, phase), none);
+        }
+        assert_eq!(lost(false, Phase::Runs), [[("export_failed", 1)], [("export_failed", 1)]]);
+        assert_eq!(lost(false, Phase::Stops), [[("shutdown", 1)], [("shutdown", 1)]]);
+    }
 }
