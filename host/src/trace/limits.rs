@@ -19,6 +19,23 @@ const MAX_ERROR_TYPE: usize = 256;
 /// The most characters of a status message.
 const MAX_MESSAGE: usize = 4096;
 
+/// How much of what a guest gives would be recorded at most. The rest need not be read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct GuestRecordLimits {
+    /// Attributes of a span.
+    pub span: AttributeLimits,
+    /// Attributes of an event or a link.
+    pub event: AttributeLimits,
+    /// Attributes of a log record.
+    pub log: AttributeLimits,
+    /// Events of a span.
+    pub events: usize,
+    /// Links of a span.
+    pub links: usize,
+    /// Bytes of keys and values, all attributes together.
+    pub bytes: usize,
+}
+
 /// The room that is left for one request's records.
 #[derive(Debug)]
 pub(super) struct RecordLimits {
@@ -36,6 +53,12 @@ impl RecordLimits {
     pub fn none() -> RecordLimits {
         let spans = SpanLimits { attributes: 0, events: 0, event_attributes: 0, value_length: None };
         RecordLimits { remaining: 0, ..RecordLimits::new(spans, AttributeLimits { count: 0, value_length: None }) }
+    }
+
+    /// What a guest may still record.
+    pub fn for_guest(&self, links: usize) -> GuestRecordLimits {
+        let (span, event, log) = (self.span_attributes(), self.event_attributes(), self.log_attributes());
+        GuestRecordLimits { span, event, log, events: self.events(), links, bytes: self.remaining }
     }
 
     /// The most events of a span.
@@ -156,7 +179,7 @@ fn truncate(text: &mut &str, max_length: usize) {
 }
 
 /// The byte at which a text of more than so many characters is cut.
-fn cut_position(text: &str, max_length: usize) -> Option<usize> {
+pub(crate) fn cut_position(text: &str, max_length: usize) -> Option<usize> {
     // A text has no more characters than bytes, so most need no counting.
     if text.len() <= max_length {
         return None;

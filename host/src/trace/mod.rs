@@ -50,6 +50,8 @@ pub use self::guest_metrics::{
     SeriesOfService, Totals,
 };
 pub(crate) use self::identity::trace_hash;
+pub use self::limits::GuestRecordLimits;
+pub(crate) use self::limits::cut_position;
 pub(crate) use self::otlp::innermost;
 pub use self::otlp::{
     Attribute, Attributes, MetricExemplar, SeriesExemplars, TransportError, Value, decode_attributes,

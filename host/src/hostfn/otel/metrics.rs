@@ -6,15 +6,20 @@ use wasmtime::component::{Access, HasSelf};
 use super::super::caller::with_caller;
 use super::value::GuestAttributes;
 use crate::component::StoreData;
-use crate::component::standard_bindings::wasi::otel::metrics as wit;
+use crate::component::standard_bindings::wasi::otel::{metrics as wit, types};
 use crate::metrics::{InstrumentError, check_measured, is_label};
 use crate::trace::guest_bounds::{LABELS, TEXT_LENGTH};
-use crate::trace::{Exponential, GuestMeasured as Measured, GuestPoint, Histogram, Number, SeriesKey, Totals};
+use crate::trace::{
+    AttributeLimits, Exponential, GuestMeasured as Measured, GuestPoint, Histogram, Number, SeriesKey, Totals,
+};
 
 /// The most points that one export may hold.
 const POINTS: usize = 10_000;
 /// The most bytes of the attributes of a point. A point with more is left out.
 const ATTRIBUTES: usize = 4 << 10;
+
+/// The most bytes of them that are read: those of a point with more would come to more than that as text.
+const READ: usize = 8 * ATTRIBUTES;
 
 impl wit::Host for StoreData {}
 
@@ -63,7 +68,7 @@ fn read(scope: &str, metric: wit::Metric, points: &mut Vec<GuestPoint>) -> Resul
         if points.len() > POINTS || checked.is_err() {
             return;
         }
-        let attributes = GuestAttributes::parse(attributes).for_metric();
+        let Some(attributes) = GuestAttributes::for_metric(attributes) else { return };
         let sorted = attributes.sorted_text();
         if sorted.len() > ATTRIBUTES {
             return;
@@ -148,11 +153,15 @@ fn totals(
 }
 
 impl GuestAttributes {
-    /// The labels of a measurement, within the bounds of metric labels.
-    fn for_metric(mut self) -> GuestAttributes {
-        self.retain(is_label);
-        self.cut(LABELS, TEXT_LENGTH);
-        self
+    /// The labels of a measurement, within the bounds of metric labels; none if they are longer than a point's may be.
+    fn for_metric(mut pairs: Vec<types::KeyValue>) -> Option<GuestAttributes> {
+        pairs.retain(|pair| is_label(&pair.key));
+        pairs.truncate(LABELS);
+        let limits = AttributeLimits { count: LABELS, value_length: Some(TEXT_LENGTH) };
+        let mut bytes = READ;
+        let mut attributes = GuestAttributes::parse(pairs, limits, &mut bytes);
+        attributes.cut(TEXT_LENGTH);
+        attributes.is_complete().then_some(attributes)
     }
 
     fn into_key_values(self) -> Vec<KeyValue> {

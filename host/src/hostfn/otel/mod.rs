@@ -16,8 +16,12 @@ use super::caller::with_caller;
 use crate::component::StoreData;
 use crate::component::standard_bindings::wasi::clocks::wall_clock::Datetime;
 use crate::component::standard_bindings::wasi::otel::{logs, tracing, types};
-use crate::trace::{EndedSpan, EndedSpanEvent, EndedSpanLink, Recorder, Severity, SpanId, SpanKind, Status, TraceId};
+use crate::trace::{
+    AttributeLimits, EndedSpan, EndedSpanEvent, EndedSpanLink, Recorder, Severity, SpanId, SpanKind, Status, TraceId,
+};
 
+/// Of the attributes of what is over a limit, none are read.
+const UNREAD: AttributeLimits = AttributeLimits { count: 0, value_length: None };
 /// The most bytes of `tracestate` that travel in a header.
 const TRACE_STATE: usize = 512;
 
@@ -81,18 +85,24 @@ fn flags(sampled: bool) -> tracing::TraceFlags {
 
 fn record(recorder: &mut Recorder, span: tracing::SpanData) {
     let context = &span.span_context;
-    let Some(span_id) = span_id(&context.span_id) else { return };
+    let Some(span_id) = span_id(&context.span_id).filter(|_| recorder.is_recording()) else { return };
     let is_same_trace = trace_id(&context.trace_id) == Some(recorder.trace_id());
     // In a trace of its own, the guest's parent may be another of its spans, which stands here as well.
     let parent = self::span_id(&span.parent_span_id).filter(|parent| is_same_trace || recorder.contains_span(*parent));
-    let mut attributes = GuestAttributes::parse(span.attributes);
+    let limits = recorder.guest_limits();
+    let mut bytes = limits.bytes;
+    let mut attributes = GuestAttributes::parse(span.attributes, limits.span, &mut bytes);
     add_scope(&mut attributes, Some(span.instrumentation_scope));
-    let links = span.links.into_iter().filter_map(link).collect::<Vec<_>>();
-    let events: Vec<_> = span
-        .events
-        .into_iter()
-        .map(|event| (event.name, time(event.time), GuestAttributes::parse(event.attributes)))
-        .collect();
+    let mut events = Vec::with_capacity(span.events.len());
+    for event in span.events {
+        let limits = if events.len() < limits.events { limits.event } else { UNREAD };
+        events.push((event.name, time(event.time), GuestAttributes::parse(event.attributes, limits, &mut bytes)));
+    }
+    let mut links = Vec::with_capacity(span.links.len());
+    for (trace_id, span_id, state, attributes) in span.links.into_iter().filter_map(link) {
+        let limits = if links.len() < limits.links { limits.event } else { UNREAD };
+        links.push((trace_id, span_id, state, GuestAttributes::parse(attributes, limits, &mut bytes)));
+    }
     recorder.add_ended(EndedSpan {
         span_id,
         parent: parent.unwrap_or(recorder.server_span_id()),
@@ -124,13 +134,13 @@ fn record(recorder: &mut Recorder, span: tracing::SpanData) {
 }
 
 /// Another span, unless what names it is no name of one.
-fn link(link: tracing::Link) -> Option<(TraceId, SpanId, String, GuestAttributes)> {
+fn link(link: tracing::Link) -> Option<(TraceId, SpanId, String, Vec<types::KeyValue>)> {
     let context = link.span_context;
     let (trace_id, span_id) = (trace_id(&context.trace_id)?, span_id(&context.span_id)?);
     let members = context.trace_state.iter().map(|(key, value)| format!("{key}={value}"));
     let state = members.collect::<Vec<_>>().join(",");
     let state = if trace_state(&state) { state } else { String::new() };
-    Some((trace_id, span_id, state, GuestAttributes::parse(link.attributes)))
+    Some((trace_id, span_id, state, link.attributes))
 }
 
 /// Whether a text can be the `tracestate` of a link: printable, and not longer than what travels in a header.
@@ -192,7 +202,9 @@ impl StoreData {
         let time = record.timestamp.or(record.observed_timestamp).map_or_else(SystemTime::now, time);
         let severity = severity(record.severity_number, record.severity_text.as_deref());
         let body = record.body.map(|body| GuestValue::parse(body).into_text()).unwrap_or_default();
-        let mut attributes = GuestAttributes::parse(record.attributes.unwrap_or_default());
+        let mut limits = request.recorder.with(|recorder| recorder.guest_limits());
+        let mut attributes =
+            GuestAttributes::parse(record.attributes.unwrap_or_default(), limits.log, &mut limits.bytes);
         if let Some(name) = record.event_name.filter(|name| !name.is_empty()) {
             attributes.add("event.name", name);
         }

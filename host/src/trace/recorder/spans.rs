@@ -8,6 +8,7 @@ use opentelemetry::trace::{SpanId, SpanKind};
 use super::Recorder;
 use crate::trace::ended_span::{EndedSpan, EndedSpanEvent, EndedSpanLink};
 use crate::trace::identity;
+use crate::trace::limits::GuestRecordLimits;
 use crate::trace::otlp::{Attribute, Attributes, Value};
 use crate::trace::segment::{Event, Link, Span, SpanRef, Status};
 
@@ -41,6 +42,11 @@ impl Recorder {
     /// Whether a span of this id is recorded here.
     pub fn contains_span(&self, span: SpanId) -> bool {
         self.segment.spans.iter().any(|known| known.span_id == span)
+    }
+
+    /// How much of a guest's own spans and log records would be recorded at most.
+    pub fn guest_limits(&self) -> GuestRecordLimits {
+        self.limits.for_guest(MAX_LINKS)
     }
 
     /// Adds a span that a guest measured by itself, within the span limits.
