@@ -1,14 +1,16 @@
 //! The tables of the file: the pairs, and how many bytes each service keeps, which changes in the transactions that change
 //! the pairs.
 
-use redb::{ReadableTable, ReadableTableMetadata, TableDefinition, WriteTransaction};
+use std::collections::BTreeMap;
+
+use redb::{ReadableTable, TableDefinition, WriteTransaction};
 
 use super::bucket::{BucketId, OVERHEAD};
 
 /// (service, bucket, key) to value.
 pub(super) const TABLE: TableDefinition<(&str, &str, &str), &[u8]> = TableDefinition::new("keyvalue");
 /// Service to bytes.
-const SIZES: TableDefinition<&str, u64> = TableDefinition::new("sizes");
+pub(super) const SIZES: TableDefinition<&str, u64> = TableDefinition::new("sizes");
 
 /// What a pair counts as.
 pub(super) fn size_of(bucket: &BucketId, key: &str, value: usize) -> u64 {
@@ -36,18 +38,26 @@ pub(super) fn count(
     Ok(true)
 }
 
-/// Counts everything that is in the file, where that was written before it was counted.
+/// Counts everything that is in the file, and corrects the sizes if they differ: a host that counts nothing, or counts
+/// otherwise, may have written it last.
 pub(super) fn count_anew(write: &WriteTransaction) -> Result<(), redb::Error> {
-    let mut sizes = write.open_table(SIZES)?;
-    if !sizes.is_empty()? {
-        return Ok(());
-    }
+    let mut counted = BTreeMap::<String, u64>::new();
     for entry in write.open_table(TABLE)?.iter()? {
         let (at, value) = entry?;
         let (service, bucket, key) = at.value();
         let id = BucketId { service: service.into(), bucket: bucket.into() };
-        let taken = sizes.get(service)?.map_or(0, |taken| taken.value());
-        sizes.insert(service, taken.saturating_add(size_of(&id, key, value.value().len())))?;
+        let taken = counted.entry(service.to_owned()).or_default();
+        *taken = taken.saturating_add(size_of(&id, key, value.value().len()));
+    }
+    let mut sizes = write.open_table(SIZES)?;
+    let kept: Result<BTreeMap<_, _>, redb::StorageError> =
+        sizes.iter()?.map(|entry| entry.map(|(service, size)| (service.value().to_owned(), size.value()))).collect();
+    if kept? == counted {
+        return Ok(());
+    }
+    sizes.retain(|_, _| false)?;
+    for (service, size) in &counted {
+        sizes.insert(service.as_str(), size)?;
     }
     Ok(())
 }
