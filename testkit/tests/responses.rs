@@ -140,6 +140,72 @@ async fn what_is_small_without_a_body_or_not_asked_for_stays_as_it_is() {
     assert!(!answer.headers.contains_key("content-encoding") && !answer.headers.contains_key("vary"));
 }
 
+/// The fields of a response that tell how its content is coded.
+fn coded(answer: &Answer) -> Vec<(&'static str, Option<&str>)> {
+    let value = |name| answer.headers.get(name).and_then(|value| value.to_str().ok());
+    ["content-encoding", "content-length", "vary", "etag"].map(|name| (name, value(name))).to_vec()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn head_has_the_fields_of_get_or_leaves_them_out() {
+    let shop = Shop::standard().keys("standard-p2", "compression = [\"gzip\"]").start().await;
+    for (accepted, size, announced) in [
+        ("gzip", 5_000, "yes"),
+        ("gzip", 5_000, "no"),
+        ("gzip", 100, "yes"),
+        ("gzip", 100, "no"),
+        ("gzip", 0, "yes"),
+        ("gzip", 0, "no"),
+        ("identity", 5_000, "yes"),
+        ("identity", 5_000, "no"),
+        ("identity", 100, "yes"),
+    ] {
+        let path = format!("/sized?size={size}&announced={announced}");
+        let ask = |method: &str| shop.request(method, "standard-p2", &path).header("accept-encoding", accepted).send();
+        let (get, head) = (ask("GET").await, ask("HEAD").await);
+        assert_eq!((head.status, head.body.len()), (get.status, 0), "{path}");
+        for (of_get, of_head) in coded(&get).into_iter().zip(coded(&head)) {
+            let is_allowed = match of_head {
+                // A weak validator is true of both forms of the content.
+                ("etag", tag) => tag.map(|tag| tag.trim_start_matches("W/")) == Some("\"1\""),
+                (_, value) => value.is_none() || of_head == of_get,
+            };
+            assert!(is_allowed, "{accepted} {path}: {of_get:?} {of_head:?}");
+        }
+        if announced == "yes" {
+            // Only the length of compressed content is unknown without the content.
+            let is_compressed = get.headers.contains_key("content-encoding");
+            let is_known = |name: &str| name != "content-length" || !is_compressed;
+            let of_get = coded(&get).into_iter().map(|(name, value)| (name, value.filter(|_| is_known(name))));
+            assert_eq!(coded(&head), of_get.collect::<Vec<_>>(), "{accepted} {path}");
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn statuses_without_content_have_none_and_no_length_of_it() {
+    let shop = Shop::standard().keys("standard-p2", "compression = [\"gzip\"]").start().await;
+    for (code, length) in [(204, None), (205, Some("0")), (304, None)] {
+        for announced in ["yes", "no"] {
+            for method in ["GET", "HEAD"] {
+                let path = format!("/sized?size=2000&announced={announced}&code={code}");
+                let request = shop.request(method, "standard-p2", &path).header("accept-encoding", "gzip");
+                let answer = request.send().await;
+                assert_eq!((answer.status.as_u16(), answer.body.len()), (code, 0), "{method} {path}");
+                let has = coded(&answer);
+                assert_eq!(has[0].1, None, "{method} {path}");
+                assert!(has[1].1.is_none() || has[1].1 == length && method == "GET", "{method} {path}: {has:?}");
+            }
+        }
+    }
+    let mut connection = Connection::open(shop.address("standard-p2")).await;
+    let reset = "GET /sized?size=20&code=205 HTTP/1.1\r\nhost: x\r\n\r\n";
+    connection.send(format!("{reset}GET /hello HTTP/1.1\r\nhost: x\r\n\r\n")).await;
+    let (head, body) = connection.response().await;
+    assert!(head.starts_with("http/1.1 205") && head.contains("content-length: 0") && body.is_empty(), "{head}{body}");
+    assert!(connection.response().await.0.starts_with("http/1.1 200"));
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_stream_is_compressed_line_by_line() {
     let shop = Shop::standard().keys("standard-p2", "compression = [\"gzip\"]").start().await;

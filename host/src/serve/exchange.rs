@@ -7,7 +7,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use http::header::CONTENT_LENGTH;
+use http::header::{CONTENT_LENGTH, TRANSFER_ENCODING};
 use http::{HeaderValue, Method, Response, StatusCode, Version};
 use http_body::Body as _;
 
@@ -305,22 +305,30 @@ fn abort(rejection: &Rejection) -> Option<(&'static str, String)> {
 }
 
 fn response(reply: Reply) -> Response<Body> {
-    let Reply { status, headers, body } = reply;
-    let mut response = Response::new(if has_content(status) { body } else { Body::empty() });
+    let Reply { status, mut headers, body } = reply;
+    let body = if has_content(status) {
+        body
+    } else {
+        headers.remove(CONTENT_LENGTH);
+        headers.remove(TRANSFER_ENCODING);
+        Body::empty()
+    };
+    let mut response = Response::new(body);
     *response.status_mut() = status;
     *response.headers_mut() = headers;
     response
 }
 
-/// Whether a response of this status may have content. If not, any content from the guest is dropped, and no length is
-/// sent (RFC 9110, 15.3.5 and 15.4.5).
+/// Whether a response of this status may have content. If not, any content from the guest is dropped, and its length is
+/// not sent (RFC 9110, 15.3.5, 15.3.6 and 15.4.5).
 fn has_content(status: StatusCode) -> bool {
-    !matches!(status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED)
+    !matches!(status, StatusCode::NO_CONTENT | StatusCode::RESET_CONTENT | StatusCode::NOT_MODIFIED)
 }
 
-/// The response to HEAD: the content length of the GET response, without content (RFC 9110, 9.3.2).
+/// The response to HEAD: the content length of the GET response, without content (RFC 9110, 9.3.2). A guest may have left
+/// the content out itself, and then its length is unknown.
 fn without_content(headers: &mut http::HeaderMap, body: Body) -> Body {
-    if let Some(length) = body.size_hint().exact()
+    if let Some(length) = body.size_hint().exact().filter(|length| *length > 0)
         && !headers.contains_key(CONTENT_LENGTH)
     {
         headers.insert(CONTENT_LENGTH, HeaderValue::from(length));

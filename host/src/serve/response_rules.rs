@@ -2,7 +2,7 @@
 
 use http::header::{ACCEPT_ENCODING, ACCEPT_RANGES, CONTENT_ENCODING, CONTENT_LENGTH, ORIGIN};
 use http::response::Parts;
-use http::{HeaderValue, StatusCode};
+use http::{HeaderValue, Method, StatusCode};
 use http_body::Body as _;
 
 use super::arrival::Arrival;
@@ -17,6 +17,8 @@ pub(super) struct ResponseRules {
     lease: Lease,
     origin: Option<HeaderValue>,
     compression: Compression,
+    /// Whether the guest may have left the content out.
+    is_head: bool,
 }
 
 /// Whether the body of a response is compressed.
@@ -40,7 +42,7 @@ impl ResponseRules {
             offered => coding::select(&arrival.headers, offered).map_or(Compression::Declined, Compression::With),
         };
         let origin = arrival.headers.get(ORIGIN).filter(|_| config.cors.is_some()).cloned();
-        ResponseRules { lease, origin, compression }
+        ResponseRules { lease, origin, compression, is_head: arrival.method == Method::HEAD }
     }
 
     /// Applies the rules to a response.
@@ -51,8 +53,16 @@ impl ResponseRules {
         if parts.status == StatusCode::NOT_MODIFIED {
             self.apply_to_unmodified(parts);
         }
-        if self.compression == Compression::Off || !coding::is_codable(parts.status, &parts.headers, size(parts, &body))
-        {
+        let is_left_out = self.is_head && body.size_hint().exact() == Some(0);
+        let size = body.size_hint().exact().filter(|_| !is_left_out).or_else(|| announced(parts));
+        if self.compression == Compression::Off || !coding::is_codable(parts.status, &parts.headers, size) {
+            return body;
+        }
+        if is_left_out && size.is_none() {
+            // The response to GET may have these fields or not. Only the entity tag must be true in both cases.
+            if let Compression::With(_) = self.compression {
+                coding::weaken_etag(&mut parts.headers);
+            }
             return body;
         }
         vary(&mut parts.headers, &ACCEPT_ENCODING);
@@ -85,8 +95,7 @@ impl ResponseRules {
     }
 }
 
-/// The size of a body, if known.
-fn size(parts: &Parts, body: &Body) -> Option<u64> {
-    let told = || parts.headers.get(CONTENT_LENGTH)?.to_str().ok()?.parse().ok();
-    body.size_hint().exact().or_else(told)
+/// The size of a body by its head.
+fn announced(parts: &Parts) -> Option<u64> {
+    parts.headers.get(CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
 }
