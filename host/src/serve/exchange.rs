@@ -187,7 +187,7 @@ impl Exchange {
                 trace_response::name_in_problem(&parts, &mut body, &server);
             }
         }
-        let body = self.rules.apply(&mut parts, body);
+        let body = self.rules.apply(&self.service, &mut parts, body);
         let is_head = self.method == Method::HEAD && has_content(status);
         let body = if is_head { without_content(&mut parts.headers, body) } else { body };
         Response::from_parts(parts, body)

@@ -10,7 +10,7 @@ use crate::config::ServiceConfig;
 use crate::http::Body;
 use crate::http::coding::{self, Coding};
 use crate::http::vary::vary;
-use crate::services::Lease;
+use crate::services::{Lease, Service};
 
 /// The rules for the response to one request.
 pub(super) struct ResponseRules {
@@ -45,8 +45,8 @@ impl ResponseRules {
         ResponseRules { lease, origin, compression, is_head: arrival.method == Method::HEAD }
     }
 
-    /// Applies the rules to a response.
-    pub fn apply(&self, parts: &mut Parts, body: Body) -> Body {
+    /// Applies the rules to a response of `service`.
+    pub fn apply(&self, service: &Service, parts: &mut Parts, body: Body) -> Body {
         if let Some(cors) = &self.config().cors {
             cors.mark(self.origin.as_ref(), &mut parts.headers);
         }
@@ -67,11 +67,13 @@ impl ResponseRules {
         }
         vary(&mut parts.headers, &ACCEPT_ENCODING);
         let Compression::With(coding) = self.compression else { return body };
+        // Without room for another encoder, the client gets the content as it is.
+        let Some(encoder) = coding.reserve(&body, service.encoders()) else { return body };
         parts.headers.insert(CONTENT_ENCODING, HeaderValue::from_static(coding.name()));
         parts.headers.remove(CONTENT_LENGTH);
         parts.headers.remove(ACCEPT_RANGES);
         coding::weaken_etag(&mut parts.headers);
-        coding.encode(self.bounded(body))
+        encoder.encode(self.bounded(body))
     }
 
     /// The response that the client has cached may be compressed, so a 304 has the same fields (RFC 9110, 15.4.5).

@@ -12,6 +12,7 @@ use arc_swap::ArcSwap;
 use super::generation::{Generation, Lease};
 use super::request_stats::StatsSnapshot;
 use crate::config::{Origin, Scheme, ServiceConfig, ServiceName};
+use crate::http::coding::EncoderLimit;
 use crate::metrics::ServiceMetrics;
 use crate::trace::{self, Resource, TraceId};
 
@@ -49,11 +50,15 @@ pub struct Service {
     serving: ArcSwap<Serving>,
     in_flight: AtomicUsize,
     waiting: AtomicUsize,
+    encoders: EncoderLimit,
     removed: AtomicBool,
 }
 
 /// The most bytes of incomplete request bodies that a service buffers.
 const WAITING_BYTES: usize = 64 << 20;
+
+/// The most responses of a service that are compressed at one time while they are sent.
+const MAX_ENCODERS: usize = 128;
 
 /// The buffered bytes of one incomplete request body.
 pub struct WaitingBytes {
@@ -102,6 +107,7 @@ impl Service {
             serving: ArcSwap::from_pointee(Serving { stable: generation, canary: None }),
             in_flight: AtomicUsize::new(0),
             waiting: AtomicUsize::new(0),
+            encoders: EncoderLimit::new(MAX_ENCODERS),
             removed: AtomicBool::new(false),
         })
     }
@@ -159,6 +165,11 @@ impl Service {
     /// Counts the bytes of a request body that is being read.
     pub fn waiting_bytes(self: &Arc<Self>) -> WaitingBytes {
         WaitingBytes { service: self.clone(), bytes: 0 }
+    }
+
+    /// The limit on responses that are compressed while they are sent, over all generations.
+    pub fn encoders(&self) -> &EncoderLimit {
+        &self.encoders
     }
 
     /// The number of requests in flight, over all generations.

@@ -2,22 +2,54 @@
 
 use std::io;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
 use http::HeaderMap;
 use http_body::{Body as HttpBody, Frame};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::encoder::{self, Encoder};
 use super::kind::Coding;
 use crate::http::{Body, BodyError, FRAME};
 
+/// The encoders that may exist at one time. Each takes up to 1.5 MiB for as long as its body is on its way, which a slow
+/// client decides.
+#[derive(Clone, Debug)]
+pub struct EncoderLimit(Arc<Semaphore>);
+
+impl EncoderLimit {
+    /// A limit of so many encoders.
+    pub fn new(most: usize) -> EncoderLimit {
+        EncoderLimit(Arc::new(Semaphore::new(most)))
+    }
+}
+
+/// A coding for one body, with room for its encoder.
+pub struct ReservedEncoder {
+    coding: Coding,
+    /// None for a body that is coded at once: no more of those are coded at a time than the runtime has threads.
+    permit: Option<OwnedSemaphorePermit>,
+}
+
 impl Coding {
-    /// The same body in this coding. A small one that is whole is coded at once; any other frame by frame, and what has
+    /// Reserves an encoder for a body, unless as many exist as may.
+    pub fn reserve(self, body: &Body, encoders: &EncoderLimit) -> Option<ReservedEncoder> {
+        if is_coded_at_once(body) {
+            return Some(ReservedEncoder { coding: self, permit: None });
+        }
+        let permit = encoders.0.clone().try_acquire_owned().ok()?;
+        Some(ReservedEncoder { coding: self, permit: Some(permit) })
+    }
+}
+
+impl ReservedEncoder {
+    /// The same body in the coding. A small one that is whole is coded at once; any other frame by frame, and what has
     /// been coded leaves when the next frame is still to come.
     pub fn encode(self, body: Body) -> Body {
         match body {
-            Body::Whole(bytes) if bytes.len() <= FRAME => match encoder::whole(self, &bytes) {
+            Body::Whole(bytes) if bytes.len() <= FRAME => match encoder::whole(self.coding, &bytes) {
                 Ok(coded) => Body::Whole(coded),
                 Err(_) => Body::stream(Encoded::new(self, Body::Whole(bytes))),
             },
@@ -26,11 +58,17 @@ impl Coding {
     }
 }
 
+fn is_coded_at_once(body: &Body) -> bool {
+    matches!(body, Body::Whole(bytes) if bytes.len() <= FRAME)
+}
+
 /// A body in a content coding.
 struct Encoded {
     coding: Coding,
     body: Body,
     state: State,
+    /// Released when the body has ended or was dropped.
+    _permit: Option<OwnedSemaphorePermit>,
 }
 
 /// How far coding has come.
@@ -48,8 +86,8 @@ enum State {
 type Polled = Poll<Option<Result<Frame<Bytes>, BodyError>>>;
 
 impl Encoded {
-    fn new(coding: Coding, body: Body) -> Encoded {
-        Encoded { coding, body, state: State::New }
+    fn new(ReservedEncoder { coding, permit }: ReservedEncoder, body: Body) -> Encoded {
+        Encoded { coding, body, state: State::New, _permit: permit }
     }
 
     fn encoder(&mut self) -> io::Result<(&mut Encoder, &mut bool)> {
@@ -152,6 +190,10 @@ mod tests {
 
     use super::*;
 
+    fn encode(coding: Coding, body: Body) -> Body {
+        coding.reserve(&body, &EncoderLimit::new(1)).unwrap().encode(body)
+    }
+
     fn decoded(coding: Coding, coded: &[u8]) -> Vec<u8> {
         let mut plain = Vec::new();
         match coding {
@@ -179,11 +221,11 @@ mod tests {
         for coding in Coding::ALL {
             for size in [0, 1, 1000, FRAME, FRAME + 1, 5 * FRAME + 7] {
                 let plain: Vec<u8> = (0..size).map(|at| (at * at % 251) as u8).collect();
-                let whole = coding.encode(Body::Whole(Bytes::from(plain.clone())));
+                let whole = encode(coding, Body::Whole(Bytes::from(plain.clone())));
                 assert_eq!(decoded(coding, &whole.collect().await.unwrap()), plain, "{coding} {size}");
                 let frames: Vec<_> =
                     plain.chunks(1000).map(|chunk| Ok(Frame::data(Bytes::copy_from_slice(chunk)))).collect();
-                let streamed = coding.encode(Body::stream(StreamBody::new(stream::iter(frames))));
+                let streamed = encode(coding, Body::stream(StreamBody::new(stream::iter(frames))));
                 assert_eq!(decoded(coding, &streamed.collect().await.unwrap()), plain, "{coding} {size}");
             }
         }
@@ -193,7 +235,7 @@ mod tests {
     async fn what_came_leaves_before_the_next_frame_comes() {
         for coding in Coding::ALL {
             let first = stream::iter([Ok(Frame::data(Bytes::from_static(b"first")))]);
-            let mut body = coding.encode(Body::stream(StreamBody::new(first.chain(stream::pending()))));
+            let mut body = encode(coding, Body::stream(StreamBody::new(first.chain(stream::pending()))));
             let mut coded = Vec::new();
             while decoded_so_far(coding, &coded).is_none_or(|plain| plain != b"first") {
                 let frame = tokio::time::timeout(std::time::Duration::from_secs(10), body.frame()).await;
@@ -204,15 +246,31 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn no_more_encoders_exist_than_may() {
+        let limit = EncoderLimit::new(2);
+        let large = || Body::Whole(Bytes::from(vec![0; FRAME + 1]));
+        let endless = || Body::stream(StreamBody::new(stream::pending()));
+        let reserve = |body: Body| Some(Coding::Gzip.reserve(&body, &limit)?.encode(body));
+        let (one, two) = (reserve(large()).unwrap(), reserve(endless()).unwrap());
+        assert!(reserve(large()).is_none() && reserve(endless()).is_none());
+        assert!(matches!(reserve(Body::Whole(Bytes::from_static(b"small"))), Some(Body::Whole(_))));
+        drop(two);
+        let three = reserve(endless());
+        assert!(three.is_some() && reserve(large()).is_none());
+        one.collect().await.unwrap();
+        assert!(reserve(large()).is_some(), "a body that has ended makes room");
+    }
+
+    #[tokio::test]
     async fn trailers_and_errors_pass() {
         let trailers = HeaderMap::from_iter([(http::header::ETAG, "1".parse().unwrap())]);
         let frames = [Ok(Frame::data(Bytes::from_static(b"data"))), Ok(Frame::trailers(trailers.clone()))];
-        let body = Coding::Gzip.encode(Body::stream(StreamBody::new(stream::iter(frames))));
+        let body = encode(Coding::Gzip, Body::stream(StreamBody::new(stream::iter(frames))));
         let collected = BodyExt::collect(body).await.unwrap();
         assert_eq!(collected.trailers(), Some(&trailers));
         assert_eq!(decoded(Coding::Gzip, &collected.to_bytes()), b"data");
         let frames = [Ok(Frame::data(Bytes::from_static(b"data"))), Err(BodyError::BrokenOff("x".to_owned()))];
-        let body = Coding::Gzip.encode(Body::stream(StreamBody::new(stream::iter(frames))));
+        let body = encode(Coding::Gzip, Body::stream(StreamBody::new(stream::iter(frames))));
         assert_eq!(body.collect().await, Err(BodyError::BrokenOff("x".to_owned())));
     }
 }

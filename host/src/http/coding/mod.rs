@@ -6,5 +6,6 @@ mod encoder;
 mod kind;
 mod selection;
 
+pub use self::encoded::EncoderLimit;
 pub use self::kind::Coding;
 pub use self::selection::{is_codable, select, weaken_etag};
