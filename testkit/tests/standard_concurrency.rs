@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use testkit::{Answer, STANDARD, Shop, ShopBuilder, artifacts};
+use testkit::{Answer, PATIENCE, STANDARD, Shop, ShopBuilder, Site, artifacts};
 
 const SERVICE: &str = "standard-concurrent";
 const PORT: u16 = 8024;
@@ -146,6 +146,39 @@ async fn requests_that_are_answered_take_no_part_in_what_later_ones_cost() {
     let cost = tree.line(&format!("{SERVICE} GET SERVER")).attribute("spandrel.guest.cpu_time").as_f64();
     assert!(cost.is_some_and(|seconds| seconds >= 0.15), "half of it: {cost:?}");
     assert_eq!(hold.await.expect("no panic").status, 200);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_an_instance_prints_while_it_is_instantiated_is_logged_with_its_first_request() {
+    for concurrency in [1, 4] {
+        let shop = builder(concurrency).keys(SERVICE, "[service.env]\nAT_START = \"print\"").start().await;
+        let first = shop.get(SERVICE, "/work?name=first").await;
+        shop.trace(&first.trace, 3).await;
+        let second = shop.get(SERVICE, "/work?name=second").await;
+        let collector = shop.shut_down().await;
+        let said = |answer: &Answer| {
+            let logs = collector.logs().into_iter().filter(|log| log.trace_id == answer.trace.to_string());
+            logs.filter_map(|log| Some((log.body.as_str()?.to_owned(), log.severity.clone()))).collect::<Vec<_>>()
+        };
+        for line in [("printed at the start", "INFO"), ("failed at the start", "WARN")] {
+            let line = (line.0.to_owned(), line.1.to_owned());
+            assert!(said(&first).contains(&line), "{concurrency}: {:?}", said(&first));
+            assert!(!said(&second).contains(&line), "{concurrency}: {:?}", said(&second));
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_component_prints_that_does_not_start_is_in_the_hosts_log() {
+    let site = Site::new(&[SERVICE]);
+    let builder = ShopBuilder::empty().service(SERVICE, &artifacts::component(SERVICE), site.address(SERVICE).port());
+    site.write(&builder.keys(SERVICE, "[service.env]\nAT_START = \"fail\""));
+    let ended = site.begin().wait(PATIENCE);
+    assert_eq!(ended.code, Some(2), "{ended:#?}");
+    for line in ["printed at the start", "failed at the start", "no start"] {
+        let is_line = |found: &&str| found.contains(line) && found.contains(&format!("service=\"{SERVICE}\""));
+        assert_eq!(ended.stdout.lines().filter(is_line).count(), 1, "{line}: {ended:#?}");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -17,7 +17,7 @@ use super::engine::{Engine, Engines, Runtime};
 use super::error::ComponentError;
 use super::guest::lean::LeanInstance;
 use super::guest::standard::StandardInstance;
-use super::guest::{Guest as _, Linked, lean, standard};
+use super::guest::{Guest as _, Linked, StartFailure, lean, standard};
 use super::symbolizer::Symbolizer;
 use crate::config::Isolation;
 use crate::http::routes::{Route, RouteTable};
@@ -110,7 +110,7 @@ impl Engine {
             Linked::Standard(pre) => {
                 let instance =
                     StandardInstance::instantiate((pre, &compiled.symbolizer), context, Arc::default()).await;
-                instance.map_err(|error| ComponentError::DoesNotStart(error.root_cause().to_string()))?;
+                instance.map_err(|failure| does_not_start(failure, context))?;
                 RouteTable::declared(context.routes.clone())?
             }
         };
@@ -200,15 +200,18 @@ fn check_next(compiled: &Compiled, context: &ServiceContext) -> Result<(), Compo
     }
 }
 
+fn does_not_start(failure: StartFailure, context: &ServiceContext) -> ComponentError {
+    ComponentError::DoesNotStart(failure.into_logged_error(&context.name).root_cause().to_string())
+}
+
 async fn lean_routes(
     pre: &lean::LeanPre,
     symbolizer: &Arc<Symbolizer>,
     context: &Arc<ServiceContext>,
 ) -> Result<Vec<Route>, ComponentError> {
-    let does_not_start = |error: wasmtime::Error| ComponentError::DoesNotStart(error.root_cause().to_string());
     let routes = async {
         let instance = LeanInstance::instantiate((pre, symbolizer), context, Arc::default()).await;
-        let mut instance = instance.map_err(does_not_start)?;
+        let mut instance = instance.map_err(|failure| does_not_start(failure, context))?;
         instance.routes().await.map_err(|exception| ComponentError::RoutesFailed(exception.message))
     };
     let limit = context.limits.request_timeout;

@@ -36,7 +36,8 @@ struct Buffer {
     dropped: usize,
 }
 
-/// The lines that a guest printed during one request.
+/// The lines that a guest printed during one request, or while it was instantiated.
+#[derive(Default)]
 pub struct OutputLines {
     stdout: Vec<Line>,
     stderr: Vec<Line>,
@@ -63,14 +64,29 @@ impl OutputLines {
 
     /// Adds a log record to the request for each line, in the order of their times.
     pub fn log(self, recorder: &mut Recorder) {
+        let span = recorder.server();
+        for (Line { time, text }, stream, severity) in self.sorted() {
+            recorder.log_at(span, severity, text, [Attribute::new("log.iostream", stream)], time);
+        }
+    }
+
+    /// Writes each line to the host's log, because they belong to no request.
+    pub(super) fn log_to_host(self, service: &str) {
+        for (Line { text, .. }, stream, severity) in self.sorted() {
+            match severity {
+                Severity::Warn => tracing::warn!(service, log.iostream = stream, "{text}"),
+                _ => tracing::info!(service, log.iostream = stream, "{text}"),
+            }
+        }
+    }
+
+    /// All lines in the order of their times, with their stream.
+    fn sorted(self) -> Vec<(Line, &'static str, Severity)> {
         let tagged = |lines: Vec<Line>, stream, severity| lines.into_iter().map(move |line| (line, stream, severity));
         let stderr = tagged(self.stderr, "stderr", Severity::Warn);
         let mut lines: Vec<_> = tagged(self.stdout, "stdout", Severity::Info).chain(stderr).collect();
         lines.sort_by_key(|(line, ..)| line.time);
-        let span = recorder.server();
-        for (Line { time, text }, stream, severity) in lines {
-            recorder.log_at(span, severity, text, [Attribute::new("log.iostream", stream)], time);
-        }
+        lines
     }
 }
 

@@ -8,6 +8,7 @@ use http::{HeaderMap, StatusCode};
 
 use super::cost::Cost;
 use super::failure::Failure;
+use super::guest_output::OutputLines;
 use crate::http::Body;
 use crate::http::routes::RouteIndex;
 use crate::outbound::LocalCalls;
@@ -60,7 +61,9 @@ pub struct InvocationOutcome {
 }
 
 impl InvocationOutcome {
-    pub(super) fn without_instance(invocation: Invocation, failure: Failure) -> InvocationOutcome {
-        InvocationOutcome { result: Err(failure), recorder: invocation.active.recorder, cost: Cost::default() }
+    pub(super) fn without_instance(invocation: Invocation, failure: Failure, output: OutputLines) -> InvocationOutcome {
+        let mut recorder = invocation.active.recorder;
+        output.log(&mut recorder);
+        InvocationOutcome { result: Err(failure), recorder, cost: Cost::default() }
     }
 }

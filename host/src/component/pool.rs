@@ -18,12 +18,14 @@ use super::guest::lean::LeanInstance;
 use super::guest::standard::{
     GuestExecution, HttpInvocation, HttpOutcome, Job, ReturnToPool, SharedInstance, StandardInstance,
 };
-use super::guest::{Guest, Linked};
+use super::guest::{Guest, Linked, StartFailure};
+use super::guest_output::OutputLines;
 use super::idle::{Idle, IdleInstances};
 use super::instance_counts::InstanceCounts;
 use super::invocation::{Invocation, InvocationOutcome};
 use crate::config::Isolation;
 use crate::metrics::PoolStats;
+use crate::trace::SharedRecorder;
 
 /// How many requests one instance serves before it is replaced: of a lean component, and of a standard one.
 const LEAN_MAX_REQUESTS: u32 = 100_000;
@@ -160,7 +162,8 @@ impl<G: Guest> Instances<G> {
     /// only verifies that an instance can be created.
     async fn warm(&self, count: usize) -> Result<(), Failure> {
         for _ in 0..count {
-            let instance = self.instantiate().await?;
+            let made = self.instantiate().await;
+            let instance = made.map_err(|missing| missing.into_logged_failure(&self.context.name))?;
             if self.isolation == Isolation::Instance {
                 self.idle.put(instance);
             }
@@ -168,7 +171,7 @@ impl<G: Guest> Instances<G> {
         Ok(())
     }
 
-    async fn take(&self) -> Result<G, Failure> {
+    async fn take(&self) -> Result<G, MissingInstance> {
         let warm = match self.isolation {
             Isolation::Instance => self.idle.take(),
             Isolation::Request => None,
@@ -184,7 +187,7 @@ impl<G: Guest> Instances<G> {
     }
 
     /// Creates an instance. If no slot is free, it evicts an idle instance of any service first.
-    async fn instantiate(&self) -> Result<G, Failure> {
+    async fn instantiate(&self) -> Result<G, MissingInstance> {
         let symbolizer = &self.prepared.compiled.symbolizer;
         loop {
             let made = G::instantiate((&self.pre, symbolizer), &self.context, self.counts.clone()).await;
@@ -193,10 +196,13 @@ impl<G: Guest> Instances<G> {
                     self.context.metrics.instantiated();
                     return Ok(instance);
                 }
-                Err(error)
+                Err(StartFailure { error, .. })
                     if error.is::<wasmtime::PoolConcurrencyLimitError>()
                         && self.idle_instances.reclaim(G::engine(&self.pre)) => {}
-                Err(error) => return Err(Failure::Saturated(error.root_cause().to_string())),
+                Err(StartFailure { error, output }) => {
+                    let failure = Failure::Saturated(error.root_cause().to_string());
+                    return Err(MissingInstance { failure, output });
+                }
             }
         }
     }
@@ -206,12 +212,32 @@ impl<G: Guest> Instances<G> {
     }
 }
 
+/// Why there is no instance for a request, and what the guest printed before.
+struct MissingInstance {
+    failure: Failure,
+    output: OutputLines,
+}
+
+impl MissingInstance {
+    fn into_logged_failure(self, service: &str) -> Failure {
+        self.output.log_to_host(service);
+        self.failure
+    }
+
+    fn into_outcome(self, recorder: &SharedRecorder) -> HttpOutcome {
+        recorder.with(|recorder| self.output.log(recorder));
+        HttpOutcome { result: Err(self.failure), execution: Arc::new(GuestExecution::default()) }
+    }
+}
+
 impl LeanPool {
     /// Serves one request. If the caller drops the future, the instance is dropped too.
     pub async fn handle(&self, invocation: Invocation) -> InvocationOutcome {
         let mut instance = match self.take().await {
             Ok(instance) => instance,
-            Err(failure) => return InvocationOutcome::without_instance(invocation, failure),
+            Err(MissingInstance { failure, output }) => {
+                return InvocationOutcome::without_instance(invocation, failure, output);
+            }
         };
         let handled = instance.handle(invocation).await;
         if self.is_reusable(&instance) {
@@ -230,9 +256,7 @@ impl StandardPool {
         }
         let instance = match self.take().await {
             Ok(instance) => instance,
-            Err(failure) => {
-                return HttpOutcome { result: Err(failure), execution: Arc::new(GuestExecution::default()) };
-            }
+            Err(missing) => return missing.into_outcome(&invocation.recorder),
         };
         instance.handle(invocation, self.return_to_pool(), &self.background).await
     }
@@ -250,9 +274,7 @@ impl StandardPool {
         };
         let instance = match self.take().await {
             Ok(instance) => instance,
-            Err(failure) => {
-                return HttpOutcome { result: Err(failure), execution: Arc::new(GuestExecution::default()) };
-            }
+            Err(missing) => return missing.into_outcome(job.recorder()),
         };
         let most = (self.context.concurrency_per_instance, self.requests);
         let shared = SharedInstance::start(instance, job, most, self.return_to_pool(), &self.background);

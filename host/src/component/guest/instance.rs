@@ -1,10 +1,46 @@
 //! The interface common to instances of all kinds of guest.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use crate::component::context::ServiceContext;
+use crate::component::guest_output::{GuestOutput, OutputLines};
 use crate::component::instance_counts::InstanceCounts;
 use crate::component::symbolizer::Symbolizer;
+
+/// Why a component could not be instantiated, and what the guest printed before.
+pub struct StartFailure {
+    /// The reason.
+    pub error: wasmtime::Error,
+    /// The guest's output.
+    pub output: OutputLines,
+}
+
+impl From<wasmtime::Error> for StartFailure {
+    fn from(error: wasmtime::Error) -> StartFailure {
+        StartFailure { error, output: OutputLines::default() }
+    }
+}
+
+impl StartFailure {
+    /// The reason, after the guest's output is in the host's log.
+    pub fn into_logged_error(self, service: &str) -> wasmtime::Error {
+        self.output.log_to_host(service);
+        self.error
+    }
+}
+
+/// Instantiates a component within `limit`. The guest prints to `output`: standard output and standard error.
+pub(super) async fn start<T>(
+    instantiation: impl Future<Output = wasmtime::Result<T>>,
+    limit: Duration,
+    output: (&GuestOutput, &GuestOutput),
+) -> Result<T, StartFailure> {
+    let started = tokio::time::timeout(limit, instantiation).await;
+    let started =
+        started.unwrap_or_else(|_| Err(wasmtime::format_err!("the component did not start within {limit:?}")));
+    started.map_err(|error| StartFailure { error, output: OutputLines::take(output.0, output.1) })
+}
 
 /// An instance: a store, the guest in it, and the request that it serves.
 pub trait Guest: Sized + Send + 'static {
@@ -16,7 +52,7 @@ pub trait Guest: Sized + Send + 'static {
         made_from: (&Self::Pre, &Arc<Symbolizer>),
         context: &Arc<ServiceContext>,
         counts: Arc<InstanceCounts>,
-    ) -> impl Future<Output = wasmtime::Result<Self>> + Send;
+    ) -> impl Future<Output = Result<Self, StartFailure>> + Send;
 
     /// The engine of the component.
     fn engine(pre: &Self::Pre) -> &wasmtime::Engine;

@@ -11,8 +11,9 @@ use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
 use wasmtime::Store;
 use wasmtime::component::{Component, HasSelf, Linker};
 
-use super::Guest;
+use super::instance::start;
 use super::store::new_store;
+use super::{Guest, StartFailure};
 use crate::component::bindings::{Service, ServicePre, spandrel::service::http as wit};
 use crate::component::context::ServiceContext;
 use crate::component::cost::{Cost, measured};
@@ -66,12 +67,11 @@ impl Guest for LeanInstance {
         (pre, symbolizer): (&LeanPre, &Arc<Symbolizer>),
         context: &Arc<ServiceContext>,
         counts: Arc<InstanceCounts>,
-    ) -> wasmtime::Result<LeanInstance> {
+    ) -> Result<LeanInstance, StartFailure> {
         let (stdout, stderr) = (GuestOutput::default(), GuestOutput::default());
         let mut store = new_store(pre.engine(), (&stdout, &stderr), context, counts)?;
         let limit = context.limits.request_timeout;
-        let guest = tokio::time::timeout(limit, pre.instantiate_async(&mut store)).await;
-        let guest = guest.map_err(|_| wasmtime::format_err!("the component did not start within {limit:?}"))??;
+        let guest = start(pre.instantiate_async(&mut store), limit, (&stdout, &stderr)).await?;
         let symbolizer = symbolizer.clone();
         Ok(LeanInstance { store, guest, symbolizer, stdout, stderr, busy: Duration::ZERO, served: 0, healthy: true })
     }

@@ -5,7 +5,7 @@ pub(super) mod lean;
 pub(super) mod standard;
 mod store;
 
-pub use self::instance::Guest;
+pub use self::instance::{Guest, StartFailure};
 use self::lean::LeanPre;
 use self::standard::StandardPre;
 

@@ -33,8 +33,9 @@ pub use self::execution::GuestExecution;
 pub use self::linker::StandardPre;
 pub(in crate::component) use self::linker::{link, linker};
 pub(in crate::component) use self::shared::{Job, SharedInstance};
-use super::Guest;
+use super::instance::start;
 use super::store::new_store;
+use super::{Guest, StartFailure};
 use crate::component::background::BackgroundWork;
 use crate::component::context::ServiceContext;
 use crate::component::failure::{Exception, Failure};
@@ -81,12 +82,11 @@ impl Guest for StandardInstance {
         (pre, symbolizer): (&StandardPre, &Arc<Symbolizer>),
         context: &Arc<ServiceContext>,
         counts: Arc<InstanceCounts>,
-    ) -> wasmtime::Result<StandardInstance> {
+    ) -> Result<StandardInstance, StartFailure> {
         let (stdout, stderr) = (GuestOutput::default(), GuestOutput::default());
         let mut store = new_store(pre.engine(), (&stdout, &stderr), context, counts)?;
         let limit = context.limits.request_timeout;
-        let handler = tokio::time::timeout(limit, Handler::instantiate(pre, &mut store)).await;
-        let handler = handler.map_err(|_| wasmtime::format_err!("the component did not start within {limit:?}"))??;
+        let handler = start(Handler::instantiate(pre, &mut store), limit, (&stdout, &stderr)).await?;
         Ok(StandardInstance { store, handler, symbolizer: symbolizer.clone(), stdout, stderr, served: 0 })
     }
 

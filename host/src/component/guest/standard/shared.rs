@@ -39,6 +39,7 @@ use crate::component::guest_output::{GuestOutput, OutputLines};
 use crate::component::invocation::Reply;
 use crate::component::store_data::StoreData;
 use crate::hostfn::guest_request::{ConcurrentRequests, HttpGuestRequest};
+use crate::trace::SharedRecorder;
 
 /// How long a request keeps its spans and its generation after its response was sent, if its instance is still running.
 const AFTER_RESPONSE: Duration = Duration::from_secs(1);
@@ -111,6 +112,11 @@ impl Job {
         let (answer, answered) = oneshot::channel();
         let job = Job { request: request.map(GuestRequestBody::new), active, answer };
         (job, PendingResponse { answered, execution, accepts_trailers, permit, lease })
+    }
+
+    /// The request's spans.
+    pub fn recorder(&self) -> &SharedRecorder {
+        &self.active.recorder
     }
 }
 
@@ -317,11 +323,13 @@ impl StandardInstance {
         self.store.set_epoch_deadline(1);
         self.store.data_mut().http.set_concurrent(Some(requests.clone()));
         let reused = self.served > 0;
+        // What was printed before any request: the first one shows it.
+        let output = OutputLines::take(&self.stdout, &self.stderr);
         let StandardInstance { store, handler, served, .. } = &mut self;
         let ended = match handler {
             Handler::P3(guest) => {
-                let serving =
-                    store.run_concurrent(async |accessor| serve(accessor, guest, &shared, (served, reused)).await);
+                let serving = store
+                    .run_concurrent(async |accessor| serve(accessor, guest, &shared, (served, reused, output)).await);
                 tokio::select! {
                     biased;
                     ended = split_busy_time(serving, &requests) => Ended::ByItself(ended.flatten()),
@@ -413,14 +421,18 @@ async fn serve(
     accessor: &Accessor<StoreData>,
     guest: &Service,
     shared: &SharedInstance,
-    (served, reused): (&mut u32, bool),
+    (served, reused, output): (&mut u32, bool, OutputLines),
 ) -> wasmtime::Result<()> {
+    let mut output = Some(output);
     let mut calls = FuturesUnordered::new();
     poll_fn(|context| {
         loop {
             shared.0.waker.register(context.waker());
             while let Some(job) = shared.next() {
                 job.active.execution.set_reused(reused || *served > 0);
+                if let Some(output) = output.take() {
+                    job.active.recorder.with(|recorder| output.log(recorder));
+                }
                 *served += 1;
                 calls.push(answer(accessor, guest, job, shared));
             }
@@ -482,7 +494,7 @@ mod tests {
     use super::*;
     use crate::http::Body;
     use crate::outbound::{Call, LocalCalls, LocalService};
-    use crate::trace::{Recorder, SharedRecorder};
+    use crate::trace::Recorder;
 
     const LIMIT: Duration = Duration::from_secs(60);
 
