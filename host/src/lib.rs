@@ -1,6 +1,6 @@
 //! Spandrel serves WebAssembly components as HTTP services and traces every request through them.
 //!
-//! `ARCHITECTURE.md` says what each module is for and in which order a request meets them.
+//! `ARCHITECTURE.md` describes each module and the path of a request through them.
 
 pub mod cli;
 pub mod component;

@@ -1,4 +1,4 @@
-//! Text from outside, made safe to show.
+//! Makes external text safe to print.
 //!
 //! Span names, attributes, route templates and error messages come from requests and guests. On a terminal a control
 //! character in them would move the cursor or retitle the window; in a browser a bidirectional override would reorder
@@ -7,7 +7,7 @@
 
 use std::borrow::Cow;
 
-/// The text on one line: line feeds and tabs are replaced as well.
+/// The text on one line: line feeds and tabs are replaced too.
 pub(crate) fn printable(text: &str) -> Cow<'_, str> {
     replace(text, |_| false)
 }
@@ -40,14 +40,14 @@ fn replace(text: &str, keep: impl Fn(char) -> bool) -> Cow<'_, str> {
     text.chars().map(|letter| if keep(letter) { letter } else { visible(letter).unwrap_or(letter) }).collect()
 }
 
-/// What is shown instead of a character that must not be sent as it is.
+/// The visible replacement of a control or formatting character. `None` for all other characters.
 fn visible(letter: char) -> Option<char> {
     match letter {
-        // The control pictures stand in the order of the control characters.
+        // The block Control Pictures has the order of the control characters.
         '\u{0}'..='\u{1f}' => char::from_u32(0x2400 + u32::from(letter)),
         '\u{7f}' => Some('\u{2421}'),
         '\u{80}'..='\u{9f}' => Some(char::REPLACEMENT_CHARACTER),
-        // Separators of lines, and characters that have no width or change the direction of their neighbours.
+        // Line separators, zero-width characters and bidirectional formatting characters.
         '\u{61c}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}' => {
             Some(char::REPLACEMENT_CHARACTER)
         }
@@ -74,7 +74,7 @@ mod tests {
     }
 
     #[test]
-    fn other_text_is_left_alone() {
+    fn other_text_is_returned_unchanged() {
         for text in ["GET /users/{user_id}", "größe 値 🦀", ""] {
             assert!(matches!(printable(text), Cow::Borrowed(same) if same == text));
         }

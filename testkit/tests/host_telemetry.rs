@@ -87,7 +87,7 @@ async fn start_reload_watch_swap_and_shutdown_are_traces_with_their_log_lines() 
         for name in ["delay", "drain"] {
             step(&collector, &shutdown, name).await;
         }
-        line(&collector, "stopping: finishing the requests in flight").await;
+        line(&collector, "stopping: draining the requests in flight").await;
         // Each line once, and none that is not on the terminal.
         for record in collector.logs().iter().filter(|record| record.service == "spandrel") {
             let body = record.body.as_str().expect("a text");

@@ -1,4 +1,4 @@
-//! What can be typed after `spandrel`.
+//! The command line of `spandrel`.
 
 use std::path::PathBuf;
 
@@ -8,7 +8,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 #[derive(Debug, Parser)]
 #[command(name = "spandrel", version)]
 pub struct Arguments {
-    /// What to do.
+    /// The subcommand.
     #[command(subcommand)]
     pub command: Command,
 }
@@ -18,42 +18,42 @@ pub struct Arguments {
 pub enum Command {
     /// Serve the services of a manifest until SIGTERM or Ctrl-C
     Run(RunArguments),
-    /// What is done once and told as text.
+    /// A subcommand that ends by itself.
     #[command(flatten)]
-    Once(OnceCommand),
+    OneShot(OneShotCommand),
 }
 
-/// The subcommands that do something once and print what came of it.
+/// The subcommands that perform one action and print its result.
 #[derive(Debug, Subcommand)]
-pub enum OnceCommand {
-    /// Compile, link and validate everything that a manifest names, without serving
+pub enum OneShotCommand {
+    /// Compile, link and validate all components of a manifest, without serving
     Check(CheckArguments),
-    /// Tell what a component is: kind, routes, imports, exports, size and digest
+    /// Show the kind, routes, imports, exports, size and digest of a component
     Inspect(InspectArguments),
-    /// Show the services of a running host, with both versions where a canary runs
+    /// Show the services of a running host, and their canaries
     Status(StatusArguments),
-    /// Watch the services and the latest traces of a running host
+    /// Show the services and the latest traces of a running host, updated live
     Top(TopArguments),
     /// List the latest traces of a running host
     Traces(TracesArguments),
-    /// Show one trace as a tree with a time line
+    /// Show one trace as a tree with a timeline
     Trace(TraceArguments),
-    /// Replace a service's component while it serves
+    /// Replace the component of a running service
     Swap(SwapArguments),
-    /// Go back to the generation that served before
-    Rollback(ActArguments),
-    /// Make the canary the version that serves everybody
-    Promote(ActArguments),
-    /// End the canary
-    Abort(ActArguments),
+    /// Roll a service back to the previous generation
+    Rollback(ServiceActionArguments),
+    /// Promote the canary: it serves all requests
+    Promote(ServiceActionArguments),
+    /// Abort the canary: the previous version serves all requests
+    Abort(ServiceActionArguments),
 }
 
-/// How the log looks.
+/// The format of the log.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum LogFormat {
-    /// A line for people.
+    /// Human-readable lines.
     Text,
-    /// A JSON object on each line.
+    /// One JSON object per line.
     Json,
 }
 
@@ -63,13 +63,13 @@ pub struct RunArguments {
     /// The manifest
     #[arg(long, default_value = "services.toml", value_name = "FILE")]
     pub manifest: PathBuf,
-    /// How standard output looks; with json, traces for the terminal go to standard error
+    /// The format of standard output; with json, traces for the terminal go to standard error
     #[arg(long, value_enum, default_value = "text", value_name = "FORMAT")]
     pub log_format: LogFormat,
     /// With OTEL_TRACES_EXPORTER=console, print all attributes of each span
     #[arg(long)]
     pub attributes: bool,
-    /// Do not print what services log and print
+    /// Do not print the log records and the output of services
     #[arg(long)]
     pub quiet: bool,
 }
@@ -80,7 +80,7 @@ pub struct CheckArguments {
     /// The manifest
     #[arg(long, default_value = "services.toml", value_name = "FILE")]
     pub manifest: PathBuf,
-    /// Refuse values of OTEL_* variables that `run` would warn about and ignore
+    /// Reject invalid values of OTEL_* variables, which `run` ignores with a warning
     #[arg(long)]
     pub strict: bool,
     /// Print JSON
@@ -99,14 +99,14 @@ pub struct InspectArguments {
     pub json: bool,
 }
 
-/// Which host to talk to.
+/// The host to connect to.
 #[derive(Debug, Args)]
 pub struct Target {
-    /// The console of the host, as in http://127.0.0.1:8010; by default the one that the manifest names. The token is
-    /// read from SPANDREL_ADMIN_TOKEN
+    /// The URL of the host's console, such as http://127.0.0.1:8010; by default the console of the manifest. The token
+    /// is read from SPANDREL_ADMIN_TOKEN
     #[arg(long, value_name = "URL")]
     pub console: Option<String>,
-    /// The manifest that names the console
+    /// The manifest with the address of the console
     #[arg(long, default_value = "services.toml", value_name = "FILE")]
     pub manifest: PathBuf,
 }
@@ -114,7 +114,7 @@ pub struct Target {
 /// `spandrel status`.
 #[derive(Debug, Args)]
 pub struct StatusArguments {
-    /// Which host.
+    /// The host.
     #[command(flatten)]
     pub target: Target,
     /// Print JSON
@@ -125,10 +125,10 @@ pub struct StatusArguments {
 /// `spandrel top`.
 #[derive(Debug, Args)]
 pub struct TopArguments {
-    /// Which host.
+    /// The host.
     #[command(flatten)]
     pub target: Target,
-    /// Print what would be shown as JSON, once
+    /// Print the content once, as JSON
     #[arg(long)]
     pub json: bool,
 }
@@ -136,19 +136,19 @@ pub struct TopArguments {
 /// `spandrel traces`.
 #[derive(Debug, Args)]
 pub struct TracesArguments {
-    /// Only traces that ran through this service
+    /// Only traces with spans of this service
     #[arg(long, value_name = "NAME")]
     pub service: Option<String>,
-    /// Only traces in which something failed
+    /// Only traces with errors
     #[arg(long)]
     pub errors: bool,
-    /// Only traces that took at least this long, as in 250ms
+    /// Only traces with at least this duration, such as 250ms
     #[arg(long, value_name = "DURATION")]
     pub slower_than: Option<String>,
-    /// At most this many, the latest first
+    /// The largest number of traces; the latest are listed first
     #[arg(long, default_value = "20", value_name = "NUMBER", value_parser = clap::value_parser!(u16).range(1..=500))]
     pub limit: u16,
-    /// Which host.
+    /// The host.
     #[command(flatten)]
     pub target: Target,
     /// Print JSON
@@ -159,16 +159,16 @@ pub struct TracesArguments {
 /// `spandrel trace`.
 #[derive(Debug, Args)]
 pub struct TraceArguments {
-    /// The id of the trace
+    /// The trace id
     #[arg(value_name = "ID")]
     pub id: String,
     /// Print all attributes of each span
     #[arg(long)]
     pub attributes: bool,
-    /// Which host.
+    /// The host.
     #[command(flatten)]
     pub target: Target,
-    /// Print JSON, as Jaeger's query API has it
+    /// Print the JSON of Jaeger's query API
     #[arg(long)]
     pub json: bool,
 }
@@ -178,16 +178,16 @@ pub struct TraceArguments {
 pub struct SwapArguments {
     /// The service
     pub service: String,
-    /// Its next component
+    /// The component of the new version
     #[arg(value_name = "FILE.wasm")]
     pub file: PathBuf,
-    /// Publish the new version although it no longer has routes that the old one has
+    /// Publish the new version even if it lacks routes of the old one
     #[arg(long)]
     pub allow_dropped_routes: bool,
-    /// Serve only this share of the requests with it, until `promote` or `abort`
+    /// Start the new version as a canary that serves this share of the requests, until `promote` or `abort`
     #[arg(long, value_name = "PERCENT")]
     pub canary: Option<String>,
-    /// Which host.
+    /// The host.
     #[command(flatten)]
     pub target: Target,
     /// Print JSON
@@ -197,10 +197,10 @@ pub struct SwapArguments {
 
 /// `spandrel rollback`, `promote` and `abort`.
 #[derive(Debug, Args)]
-pub struct ActArguments {
+pub struct ServiceActionArguments {
     /// The service
     pub service: String,
-    /// Which host.
+    /// The host.
     #[command(flatten)]
     pub target: Target,
     /// Print JSON

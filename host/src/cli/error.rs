@@ -1,4 +1,4 @@
-//! Why a command failed, in words for whoever typed it.
+//! Why a command failed, with messages for the user of the command line.
 
 use thiserror::Error;
 
@@ -14,18 +14,18 @@ pub enum CommandError {
     #[error(transparent)]
     Config(#[from] ConfigError),
     /// The environment has values that `run` would ignore.
-    #[error("--strict refuses values of the environment that are ignored without it:\n  {}", .0.join("\n  "))]
+    #[error("--strict rejects environment variables that are ignored without it:\n  {}", .0.join("\n  "))]
     Ignored(Vec<String>),
-    /// Something that the manifest names is wrong.
+    /// The host cannot be started with this manifest.
     #[error(transparent)]
     Start(#[from] StartError),
-    /// There are no threads to run on, or no way to hear signals.
-    #[error("the system refuses what the host needs: {0}")]
+    /// The system provides no threads or no signal handlers.
+    #[error("the system does not provide what the host needs: {0}")]
     System(#[from] std::io::Error),
-    /// WebAssembly cannot run here.
+    /// The WebAssembly engine cannot be created on this machine.
     #[error(transparent)]
     Engine(#[from] EngineError),
-    /// A file is no component.
+    /// A file is not a valid component.
     #[error("{path}: {reason}")]
     Component {
         /// The file.
@@ -38,29 +38,29 @@ pub enum CommandError {
     Unreadable {
         /// The file.
         path: String,
-        /// What the system said.
+        /// The error of the operating system.
         reason: std::io::Error,
     },
     /// No host answers.
-    #[error("no host answers at {url}: {reason}. Is `spandrel run` running, and does the manifest name its console?")]
+    #[error("no host answers at {url}: {reason}. Is `spandrel run` running, and is this the address of its console?")]
     NoHost {
-        /// Where it was looked for.
+        /// The URL of the console.
         url: String,
-        /// What went wrong.
+        /// Why the request failed.
         reason: String,
     },
     /// The manifest turns the console off.
-    #[error("the manifest has no console to talk to: set `listen` under [console], or pass --console URL")]
+    #[error("the manifest has no console: set `listen` under [console], or pass --console URL")]
     NoConsole,
     /// Standard output is a file or a pipe.
-    #[error("`spandrel top` needs a terminal; `spandrel top --json` and `spandrel status` do not")]
+    #[error("`spandrel top` requires a terminal; `spandrel top --json` and `spandrel status` do not")]
     NoTerminal,
-    /// The host said no.
+    /// The host rejected the request, or an argument is invalid.
     #[error("{0}")]
-    Refused(String),
+    Rejected(String),
 }
 
-/// What to print of a failure. It may have text of a component or a manifest in it, which is not to control the terminal.
+/// The text to print for an error. Text of components and manifests in it cannot control the terminal.
 pub fn error_text(error: &CommandError) -> String {
     printable_lines(&format!("error: {error}\n")).into_owned()
 }
@@ -70,8 +70,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_failure_does_not_control_the_terminal() {
-        let refused = CommandError::Refused("route `/\u{1b}]0;x\u{7}`\n  help: leave it out".to_owned());
-        assert_eq!(error_text(&refused), "error: route `/\u{241b}]0;x\u{2407}`\n  help: leave it out\n");
+    fn error_texts_have_no_control_characters() {
+        let rejected = CommandError::Rejected("route `/\u{1b}]0;x\u{7}`\n  help: leave it out".to_owned());
+        assert_eq!(error_text(&rejected), "error: route `/\u{241b}]0;x\u{2407}`\n  help: leave it out\n");
     }
 }

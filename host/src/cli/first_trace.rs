@@ -1,4 +1,4 @@
-//! The line with a link to the first trace of a run: where to look is worth telling once, when there is something to see.
+//! Prints a link to the first trace of a run, so that users find the console's trace pages.
 
 use std::net::SocketAddr;
 
@@ -11,7 +11,7 @@ use crate::console::address_url;
 use crate::host::Host;
 use crate::telemetry;
 
-/// Prints the link when the first request has been traced, unless there is no console to look at it.
+/// Prints the link when the first request has been traced. Without a console there is no link.
 pub fn link_first_trace(host: &Host, log: &Log, format: LogFormat) {
     let Some(console) = host.console_address() else { return };
     let (mut traces, print) = (host.traces().subscribe(), log.printer());
@@ -41,7 +41,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_link_leads_to_the_page_of_the_trace() {
+    fn the_link_is_the_url_of_the_trace_page() {
         let console = "127.0.0.1:8010".parse().unwrap();
         assert_eq!(line(console, "ab", LogFormat::Text), "first trace: http://localhost:8010/traces/ab\n");
         let json: serde_json::Value = serde_json::from_str(&line(console, "ab", LogFormat::Json)).unwrap();

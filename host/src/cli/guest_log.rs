@@ -1,7 +1,7 @@
-//! What services log and print, a line each between the lines of the host's own log.
+//! Prints the log records and the output of services, one line each, between the lines of the host's own log.
 //!
-//! A request's lines come when the request has ended at the service. They never wait for the terminal: where it does not keep up,
-//! lines are left out and counted, and those of the host go before those of services.
+//! The lines of a request are printed when the request has ended at the service. Requests never wait for the terminal:
+//! if it is too slow, lines are dropped and counted, and lines of services are dropped before those of the host.
 
 use std::fmt::Write as _;
 use std::time::SystemTime;
@@ -15,22 +15,22 @@ use crate::printable::{self, printable};
 use crate::telemetry;
 use crate::trace::{Attribute, LogRecord, Printers, Segment, Severity, TreeDetail, Value};
 
-/// The most bytes of a message and of each attribute that are shown.
-const TEXT: usize = 4 << 10;
-/// What is not shown for people: they see it in the message, or would have to scroll past it.
-const IN_TRACES_ONLY: [&str; 3] = ["log.iostream", "exception.message", "exception.stacktrace"];
+/// The largest size of a printed message or attribute, in bytes.
+const MAX_TEXT: usize = 4 << 10;
+/// Attributes that are omitted in text lines: the message contains them, or they are too long.
+const OMITTED_ATTRIBUTES: [&str; 3] = ["log.iostream", "exception.message", "exception.stacktrace"];
 
-/// What prints traces and log records of services beside this log: with `--quiet` no log records.
+/// The printers for traces and for log records of services. `--quiet` turns log records off.
 pub fn printers(log: &Log, arguments: &RunArguments) -> Printers {
     let (format, detail) = (arguments.log_format, tree_detail(arguments.attributes));
-    let (lines, color) = (log.service_lines(), log.has_color());
+    let (sender, color) = (log.service_sender(), log.has_color());
     let print = move |segment: &Segment| {
         let service = segment.resource.name();
         if service == telemetry::SERVICE {
             return;
         }
         for record in &segment.logs {
-            lines.offer(|| match format {
+            sender.send(|| match format {
                 LogFormat::Text => text_line(segment, record, color),
                 LogFormat::Json => json_line(segment, record),
             });
@@ -50,8 +50,8 @@ fn text_line(segment: &Segment, record: &LogRecord, color: bool) -> String {
     let trace = paint("2", segment.trace_id.to_string());
     let (service, body) = (printable(segment.resource.name()), printable(cut(&record.body)));
     let mut line = format!("{time} {level} {service} {trace}: {body}");
-    let shown = record.attributes.iter().filter(|attribute| !IN_TRACES_ONLY.contains(&attribute.key));
-    for Attribute { key, value } in shown.take_while(within(TEXT)) {
+    let shown = record.attributes.iter().filter(|attribute| !OMITTED_ATTRIBUTES.contains(&attribute.key));
+    for Attribute { key, value } in shown.take_while(within(MAX_TEXT)) {
         let written = write!(line, " {}={}", printable(key), printable(&plain(&value)));
         debug_assert!(written.is_ok(), "writing to a string cannot fail");
     }
@@ -60,7 +60,7 @@ fn text_line(segment: &Segment, record: &LogRecord, color: bool) -> String {
 }
 
 fn json_line(segment: &Segment, record: &LogRecord) -> String {
-    let attributes = record.attributes.iter().take_while(within(2 * TEXT));
+    let attributes = record.attributes.iter().take_while(within(2 * MAX_TEXT));
     let attributes: Map<_, _> =
         attributes.map(|Attribute { key, value }| (key.to_owned(), json_value(&value))).collect();
     let line = json!({
@@ -75,13 +75,13 @@ fn json_line(segment: &Segment, record: &LogRecord) -> String {
     printable::json_line(&line.to_string())
 }
 
-/// Lets attributes through until their keys and values, as far as they are shown, are so many bytes.
-fn within(most: usize) -> impl FnMut(&Attribute<'_>) -> bool {
-    let mut left = most;
+/// A predicate that accepts attributes until the printed keys and values exceed `limit` bytes.
+fn within(limit: usize) -> impl FnMut(&Attribute<'_>) -> bool {
+    let mut left = limit;
     move |Attribute { key, value }| {
         let size = match value {
             Value::Text(text) => cut(text).len(),
-            // With quotes and comma: of nothing there may be very much.
+            // Quotes and comma count too: a list can contain very many empty texts.
             Value::Texts(texts) => texts.iter().map(|text| text.len() + 4).sum(),
             _ => size_of::<i64>(),
         };
@@ -101,7 +101,7 @@ fn json_value(value: &Value<'_>) -> Json {
     }
 }
 
-/// A value as the host's own log writes one: texts with quotes where they could be taken for something else.
+/// A value in the format of the host's own log: texts are quoted if they are ambiguous otherwise.
 fn plain(value: &Value<'_>) -> String {
     match value {
         Value::Text(text) if text.is_empty() || text.contains([' ', '"', '=']) => format!("{:?}", cut(text)),
@@ -111,10 +111,10 @@ fn plain(value: &Value<'_>) -> String {
 }
 
 fn cut(text: &str) -> &str {
-    text.get(..text.floor_char_boundary(TEXT)).unwrap_or(text)
+    text.get(..text.floor_char_boundary(MAX_TEXT)).unwrap_or(text)
 }
 
-/// In UTC, as the lines of the host's own log have it. A guest may give a time that no calendar has.
+/// RFC 3339 in UTC, as in the host's own log. A time outside the calendar becomes 1970-01-01: guests may set any time.
 fn timestamp(time: SystemTime) -> String {
     let since = time.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
     let seconds = i64::try_from(since.as_secs()).unwrap_or(i64::MAX);
@@ -183,24 +183,24 @@ mod tests {
     }
 
     #[test]
-    fn nothing_in_a_line_controls_the_terminal_or_begins_another_line() {
+    fn a_text_line_has_no_control_characters() {
         let line = text("a\u{1b}[2J\nb", &[Attribute::new("k\r", "v\u{9b}\n")]);
         assert!(line.ends_with(": a␛[2J␊b k␍=v\u{fffd}␊\n"), "{line:?}");
         assert_eq!(line.matches('\n').count(), 1);
     }
 
     #[test]
-    fn a_line_is_bounded() {
+    fn the_length_of_a_line_is_bounded() {
         let long = "é".repeat(100_000);
         let keys: Vec<_> = (0..100).map(|number| format!("k{number}")).collect();
         let attributes: Vec<_> = keys.iter().map(|key| Attribute::new(key, &long)).collect();
-        assert!(text(&long, &attributes).len() < 3 * TEXT);
+        assert!(text(&long, &attributes).len() < 3 * MAX_TEXT);
         let segment = segment(&long, &attributes);
-        assert!(json_line(&segment, &segment.logs[0]).len() < 4 * TEXT);
+        assert!(json_line(&segment, &segment.logs[0]).len() < 4 * MAX_TEXT);
     }
 
     #[test]
-    fn json_has_an_object_on_each_line() {
+    fn a_json_line_is_one_object_without_control_characters() {
         let segment = segment("a\nb\u{1b}\u{9b}\u{7f}", &[Attribute::new("shelf", 7), Attribute::new("texts", true)]);
         let line = json_line(&segment, &segment.logs[0]);
         assert!(line.matches('\n').count() == 1 && line.matches(char::is_control).count() == 1, "{line:?}");
@@ -214,13 +214,13 @@ mod tests {
     }
 
     #[test]
-    fn a_time_that_no_calendar_has_is_no_reason_to_fail() {
+    fn a_time_outside_the_calendar_is_1970() {
         let late = SystemTime::UNIX_EPOCH.checked_add(Duration::from_secs(1 << 62)).unwrap();
         assert_eq!(timestamp(late), "1970-01-01T00:00:00.000000Z");
     }
 
     #[test]
-    fn the_hosts_own_records_are_left_to_its_log() {
+    fn log_records_of_the_host_itself_are_not_printed_twice() {
         let pipe = Pipe::default();
         let log = Log::start(Box::new(pipe.clone()), false).unwrap();
         let arguments = RunArguments {

@@ -1,6 +1,6 @@
-//! A trace as Jaeger's query API (v1) tells it, read for the terminal.
+//! Parses traces from the JSON of Jaeger's query API (v1), for the terminal.
 //!
-//! What is missing or of another type is left out: the answer may come from another version of the host.
+//! Missing fields and fields of another type are omitted: the response may come from another version of the host.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -10,7 +10,7 @@ use serde_json::Value as Json;
 
 use crate::console::{Attribute, Kind, Span, Trace, Value, find};
 
-/// The first trace of an answer; none where there is no span in it.
+/// The first trace of a response, if it has spans.
 pub(super) fn trace(answer: &Json) -> Option<Trace> {
     let data = answer["data"].get(0)?;
     let services = data["processes"].as_object().into_iter().flatten();
@@ -23,17 +23,17 @@ pub(super) fn trace(answer: &Json) -> Option<Trace> {
 
 fn span(span: &Json, services: &HashMap<&str, &str>) -> Option<Span> {
     let attributes = attributes(&span["tags"]);
-    let told = |key| find(&attributes, key).map(Value::to_string);
-    let failed = told("error").as_deref() == Some("true");
+    let tag = |key| find(&attributes, key).map(Value::to_string);
+    let failed = tag("error").as_deref() == Some("true");
     Some(Span {
         id: span["spanID"].as_str()?.to_owned(),
         parent: parent(span),
         service: services.get(span["processID"].as_str()?).copied().unwrap_or("-").to_owned(),
         name: span["operationName"].as_str().unwrap_or_default().to_owned(),
-        kind: kind(told("span.kind").as_deref()),
+        kind: kind(tag("span.kind").as_deref()),
         start: SystemTime::UNIX_EPOCH + Duration::from_micros(span["startTime"].as_u64().unwrap_or_default()),
         duration: Duration::from_micros(span["duration"].as_u64().unwrap_or_default()),
-        error: failed.then(|| told("otel.status_description").unwrap_or_default()),
+        error: failed.then(|| tag("otel.status_description").unwrap_or_default()),
         attributes,
         dropped: 0,
         events: Vec::new(),
@@ -81,7 +81,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn spans_are_read_with_their_services_parents_and_outcomes() {
+    fn spans_are_parsed_with_service_parent_kind_and_error() {
         let tag = |key: &str, value: Json| json!({"key": key, "type": "string", "value": value});
         let answer = json!({"data": [{
             "traceID": "ab",
@@ -103,7 +103,7 @@ mod tests {
     }
 
     #[test]
-    fn an_answer_of_another_shape_is_no_trace() {
+    fn a_response_of_another_shape_has_no_trace() {
         for answer in [json!({}), json!({"data": []}), json!({"data": [{"traceID": "ab", "spans": []}]}), json!(1)] {
             assert!(trace(&answer).is_none(), "{answer}");
         }

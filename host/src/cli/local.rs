@@ -1,4 +1,4 @@
-//! The commands that need no running host, and what `spandrel run` says when it has started.
+//! The commands that need no running host, and the banner of `spandrel run`.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -19,12 +19,12 @@ use crate::services::GenerationBuilder;
 use crate::state::{ROOM, StateStore};
 use crate::trace::{Exporter, Propagators};
 
-/// One line with the resolved telemetry settings.
+/// The telemetry settings on one line.
 fn telemetry_line(config: &Config) -> String {
     telemetry::summary(&config.telemetry)
 }
 
-/// The same for `spandrel run`: with `--quiet` what services log stays off the terminal.
+/// The telemetry settings of `spandrel run` on one line. With `--quiet`, log records do not go to the terminal.
 pub fn running_telemetry_line(config: &Config, arguments: &RunArguments) -> String {
     let mut settings = config.telemetry.clone();
     if arguments.quiet {
@@ -33,7 +33,7 @@ pub fn running_telemetry_line(config: &Config, arguments: &RunArguments) -> Stri
     telemetry::summary(&settings)
 }
 
-/// What `spandrel run` prints when everything answers: the services, and the URLs to try.
+/// The text that `spandrel run` prints when all services serve: the services, and example requests.
 pub fn banner(host: &Host, telemetry: &str, format: LogFormat) -> String {
     match format {
         LogFormat::Text => text_banner(host, telemetry),
@@ -60,10 +60,10 @@ fn text_banner(host: &Host, telemetry: &str) -> String {
         urls.extend(host.examples(&service.name).into_iter().map(|path| format!("  curl {url}{}\n", printable(&path))));
     }
     let text = format!("{}\n{telemetry}\n\nTry:\n{}\n", table(&rows), urls.concat());
-    // At the end, where it is still seen when the first lines of the log have come.
+    // The console comes last, so that it stays visible above the first lines of the log.
     match host.console_address() {
         Some(console) => format!("{text}console: {}\n", address_url(console)),
-        None => format!("{text}console: none; `[console]` in the manifest opens one\n"),
+        None => format!("{text}console: none; add `[console]` to the manifest for one\n"),
     }
 }
 
@@ -71,7 +71,7 @@ fn text_banner(host: &Host, telemetry: &str) -> String {
 pub async fn check(arguments: CheckArguments, environment: &Environment) -> Result<String, CommandError> {
     let config = Config::load(&arguments.manifest, environment)?;
     if arguments.strict {
-        refuse_ignored(environment)?;
+        reject_invalid(environment)?;
     }
     let ignored = telemetry::ignored(environment);
     let found = crate::host::check(&config).await?;
@@ -111,11 +111,11 @@ pub async fn check(arguments: CheckArguments, environment: &Environment) -> Resu
     let telemetry = telemetry_line(&config);
     let ignored: String = ignored.iter().map(|line| format!("{}\n", printable(line))).collect();
     let manifest = arguments.manifest.display();
-    Ok(format!("{}\n{telemetry}\n{ignored}{manifest} is good: nothing was started\n", table(&rows)))
+    Ok(format!("{}\n{telemetry}\n{ignored}{manifest} is valid; nothing was started\n", table(&rows)))
 }
 
-/// Refuses an environment with values that would count as not set.
-fn refuse_ignored(environment: &Environment) -> Result<(), CommandError> {
+/// Rejects an environment with invalid values, which `run` treats as unset.
+fn reject_invalid(environment: &Environment) -> Result<(), CommandError> {
     let invalid: Vec<_> = telemetry::invalid(environment).iter().map(ToString::to_string).collect();
     if invalid.is_empty() { Ok(()) } else { Err(CommandError::Ignored(invalid)) }
 }

@@ -1,11 +1,11 @@
-//! The host's own log: one line per noteworthy event.
+//! The host's own log: one line per event.
 //!
-//! A thread of its own writes it, so that nobody who logs waits for a terminal that is stopped or a pipe that nobody
-//! reads. What finds no room meanwhile is lost, and the log says how much that was once it is read again. What services
-//! write stands between its lines, and takes half of the room at most.
+//! A separate thread writes the lines from a bounded queue, so that logging never blocks on a stopped terminal or a full
+//! pipe. Lines that do not fit into the queue are dropped, and the log reports their number when writing continues.
+//! Lines of services are written in between and use at most half of the queue.
 //!
-//! The writer is our own because `tracing-appender` counts the lines that it drops but does not say so in the log when
-//! reading resumes, and because text such as the banner has to stand between the lines in their order.
+//! `tracing-appender` is not used because it counts dropped lines but does not report them in the log when writing
+//! continues, and because text such as the banner must keep its order among the lines.
 
 use std::io::{IsTerminal, Write};
 use std::sync::Arc;
@@ -24,16 +24,16 @@ use crate::config::Environment;
 use crate::printable;
 use crate::telemetry::LogExport;
 
-/// The most lines that wait to be written.
-const WAITING: usize = 4096;
-/// What a line of a service counts as at least, in bytes.
-const LEAST: usize = 512;
-/// The most that services have waiting, counted like that: half of all lines, or fewer long ones.
-const SERVICE_ROOM: usize = WAITING / 2 * LEAST;
-/// How long the last lines of the log may take.
-const LAST: Duration = Duration::from_secs(1);
+/// The capacity of the queue, in lines.
+const QUEUE_LINES: usize = 4096;
+/// The smallest size that a line of a service counts as, in bytes.
+const MIN_LINE_BYTES: usize = 512;
+/// The capacity for lines of services, in bytes of counted size: half of all lines, or fewer if they are long.
+const SERVICE_QUEUE_BYTES: usize = QUEUE_LINES / 2 * MIN_LINE_BYTES;
+/// The longest time to write the last lines at exit.
+const FLUSH_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// Where finished traces are printed: beside the log, but never between lines of JSON.
+/// The output for finished traces: that of the log, unless the log is JSON.
 pub(super) fn terminal(format: LogFormat) -> Box<dyn Write + Send> {
     match format {
         LogFormat::Json => Box::new(std::io::stderr()),
@@ -41,11 +41,11 @@ pub(super) fn terminal(format: LogFormat) -> Box<dyn Write + Send> {
     }
 }
 
-/// Starts the log on standard output, in the form that was asked for. Keep what it returns: with it the log ends.
+/// Starts the log on standard output. The returned value must be kept: dropping it flushes the log.
 ///
 /// # Errors
 ///
-/// Where the system has no thread for it.
+/// Returns an error if the thread cannot be created.
 pub fn start_log(format: LogFormat, environment: &Environment) -> std::io::Result<Log> {
     let color = format == LogFormat::Text && std::io::stdout().is_terminal() && !environment.no_color();
     let log = Log::start(Box::new(std::io::stdout()), color)?;
@@ -54,134 +54,137 @@ pub fn start_log(format: LogFormat, environment: &Environment) -> std::io::Resul
     Ok(log)
 }
 
-/// The log. When it is dropped, what was written before is on its way, unless nobody reads it.
+/// The log. Dropping it waits until all lines are written, or for one second if the output is blocked.
 pub struct Log {
-    lines: Lines,
+    sender: LogSender,
     color: bool,
     export: LogExport,
 }
 
-/// The way to the thread that writes. Never waits and never fails.
+/// Sends lines to the writer thread. Sending never blocks and never fails.
 #[derive(Clone)]
-struct Lines {
+struct LogSender {
     sender: SyncSender<Message>,
-    lost: Arc<AtomicU64>,
-    /// What services have waiting, counted as [`SERVICE_ROOM`] says.
-    taken: Arc<AtomicUsize>,
+    dropped: Arc<AtomicU64>,
+    /// The counted size of all queued lines of services.
+    service_bytes: Arc<AtomicUsize>,
 }
 
-/// The same for whole lines of JSON.
-struct JsonLines(Lines);
+/// Sends complete JSON lines to the writer thread, with all control characters escaped.
+struct JsonLogSender(LogSender);
 
-/// The way to the thread for what services write.
-pub(super) struct ServiceLines {
-    lines: Lines,
+/// Sends lines of services to the writer thread.
+pub(super) struct ServiceLogSender {
+    sender: LogSender,
 }
 
 enum Message {
     Text(Vec<u8>),
     /// A line of a service.
     Service(Vec<u8>),
-    /// Everything before this is written.
+    /// A request to confirm that all earlier messages are written.
     Flush(SyncSender<()>),
 }
 
 impl Log {
     pub(super) fn start(out: Box<dyn Write + Send>, color: bool) -> std::io::Result<Log> {
-        let (sender, receiver) = sync_channel(WAITING);
-        let (lost, taken) = (Arc::<AtomicU64>::default(), Arc::<AtomicUsize>::default());
-        let counts = (lost.clone(), taken.clone());
+        let (sender, receiver) = sync_channel(QUEUE_LINES);
+        let (dropped, service_bytes) = (Arc::<AtomicU64>::default(), Arc::<AtomicUsize>::default());
+        let counts = (dropped.clone(), service_bytes.clone());
         let write = move || write_all(out, &receiver, (&counts.0, &counts.1));
         std::thread::Builder::new().name("log".to_owned()).spawn(write)?;
-        Ok(Log { lines: Lines { sender, lost, taken }, color, export: LogExport::default() })
+        Ok(Log { sender: LogSender { sender, dropped, service_bytes }, color, export: LogExport::default() })
     }
 
-    /// What writes the events of the host to it.
+    /// The layer that writes the events of the host to the log.
     fn layer<S>(&self, format: LogFormat) -> Box<dyn Layer<S> + Send + Sync>
     where
         S: Subscriber + for<'span> LookupSpan<'span>,
     {
-        let (lines, made) = (self.lines.clone(), fmt::layer().with_target(false));
+        let (sender, layer) = (self.sender.clone(), fmt::layer().with_target(false));
         match format {
-            LogFormat::Json => made.with_writer(move || JsonLines(lines.clone())).json().flatten_event(true).boxed(),
-            LogFormat::Text => made.with_writer(move || lines.clone()).with_ansi(self.color).boxed(),
+            LogFormat::Json => {
+                layer.with_writer(move || JsonLogSender(sender.clone())).json().flatten_event(true).boxed()
+            }
+            LogFormat::Text => layer.with_writer(move || sender.clone()).with_ansi(self.color).boxed(),
         }
     }
 
-    /// Whether its lines may have colors.
+    /// Whether lines may contain colors.
     pub(super) fn has_color(&self) -> bool {
         self.color
     }
 
-    /// The way to put lines of services between those of the log.
-    pub(super) fn service_lines(&self) -> ServiceLines {
-        ServiceLines { lines: self.lines.clone() }
+    /// A sender for lines of services.
+    pub(super) fn service_sender(&self) -> ServiceLogSender {
+        ServiceLogSender { sender: self.sender.clone() }
     }
 
-    /// The way to put texts between the lines of the log from elsewhere.
+    /// A function that writes texts between the lines of the log, for other tasks.
     pub(super) fn printer(&self) -> impl Fn(&str) + Send + 'static + use<> {
-        let lines = self.lines.clone();
-        move |text| lines.put(text.as_bytes())
+        let sender = self.sender.clone();
+        move |text| sender.put(text.as_bytes())
     }
 
-    /// The part of the log that a host connects to its collector.
+    /// The log layer that exports log records once a host has connected it to its collector.
     pub fn export(&self) -> LogExport {
         self.export.clone()
     }
 
-    /// Puts a text between the lines of the log.
+    /// Writes a text between the lines of the log.
     pub fn print(&self, text: &str) {
-        self.lines.put(text.as_bytes());
+        self.sender.put(text.as_bytes());
     }
 }
 
 impl Drop for Log {
     fn drop(&mut self) {
         let (done, written) = sync_channel(1);
-        if self.lines.sender.try_send(Message::Flush(done)).is_ok() {
-            let _ = written.recv_timeout(LAST);
+        if self.sender.sender.try_send(Message::Flush(done)).is_ok() {
+            let _ = written.recv_timeout(FLUSH_TIMEOUT);
         }
     }
 }
 
-impl Lines {
+impl LogSender {
     fn put(&self, text: &[u8]) {
         self.send(Message::Text(text.to_vec()));
     }
 
-    /// Whether there was room for it.
+    /// Returns whether the message fit into the queue.
     fn send(&self, message: Message) -> bool {
         let sent = self.sender.try_send(message).is_ok();
         if !sent {
-            self.lost.fetch_add(1, Ordering::Relaxed);
+            self.dropped.fetch_add(1, Ordering::Relaxed);
         }
         sent
     }
 }
 
-impl ServiceLines {
-    /// Puts a line there, or counts it as lost where services have too much waiting. It is made only if there is room.
-    pub fn offer(&self, line: impl FnOnce() -> String) {
-        let Lines { lost, taken, .. } = &self.lines;
-        if taken.load(Ordering::Relaxed) >= SERVICE_ROOM {
-            lost.fetch_add(1, Ordering::Relaxed);
+impl ServiceLogSender {
+    /// Sends a line, or counts it as dropped if lines of services exceed their capacity. `line` is called only if the
+    /// line fits.
+    pub fn send(&self, line: impl FnOnce() -> String) {
+        let LogSender { dropped, service_bytes, .. } = &self.sender;
+        if service_bytes.load(Ordering::Relaxed) >= SERVICE_QUEUE_BYTES {
+            dropped.fetch_add(1, Ordering::Relaxed);
             return;
         }
         let line = line().into_bytes();
         let weight = weight(&line);
-        taken.fetch_add(weight, Ordering::Relaxed);
-        if !self.lines.send(Message::Service(line)) {
-            taken.fetch_sub(weight, Ordering::Relaxed);
+        service_bytes.fetch_add(weight, Ordering::Relaxed);
+        if !self.sender.send(Message::Service(line)) {
+            service_bytes.fetch_sub(weight, Ordering::Relaxed);
         }
     }
 }
 
-/// What a line of a service counts as.
+/// The counted size of a line of a service.
 fn weight(line: &[u8]) -> usize {
-    line.len().max(LEAST)
+    line.len().max(MIN_LINE_BYTES)
 }
 
-impl Write for Lines {
+impl Write for LogSender {
     fn write(&mut self, text: &[u8]) -> std::io::Result<usize> {
         self.put(text);
         Ok(text.len())
@@ -192,7 +195,7 @@ impl Write for Lines {
     }
 }
 
-impl Write for JsonLines {
+impl Write for JsonLogSender {
     fn write(&mut self, line: &[u8]) -> std::io::Result<usize> {
         match std::str::from_utf8(line) {
             Ok(line) => self.0.put(printable::json_line(line).as_bytes()),
@@ -206,16 +209,20 @@ impl Write for JsonLines {
     }
 }
 
-/// Writes what comes until nobody is left who could log. That the output is gone is nothing to stop for.
-fn write_all(mut out: Box<dyn Write + Send>, messages: &Receiver<Message>, (lost, taken): (&AtomicU64, &AtomicUsize)) {
+/// Writes messages until all senders are dropped. Errors of the output are ignored.
+fn write_all(
+    mut out: Box<dyn Write + Send>,
+    messages: &Receiver<Message>,
+    (dropped, service_bytes): (&AtomicU64, &AtomicUsize),
+) {
     let mut write = |text: &[u8]| {
         let _ = out.write_all(text).and_then(|()| out.flush());
     };
     loop {
         let message = messages.try_recv().or_else(|_| {
-            let lines = lost.swap(0, Ordering::Relaxed);
+            let lines = dropped.swap(0, Ordering::Relaxed);
             if lines > 0 {
-                tracing::warn!(lines, "the log was not read for a while; what found no room is lost");
+                tracing::warn!(lines, "the output of the log was blocked; lines were dropped");
             }
             messages.recv()
         });
@@ -223,7 +230,7 @@ fn write_all(mut out: Box<dyn Write + Send>, messages: &Receiver<Message>, (lost
             Ok(Message::Text(text)) => write(&text),
             Ok(Message::Service(line)) => {
                 write(&line);
-                taken.fetch_sub(weight(&line), Ordering::Relaxed);
+                service_bytes.fetch_sub(weight(&line), Ordering::Relaxed);
             }
             Ok(Message::Flush(done)) => {
                 let _ = done.send(());
@@ -240,12 +247,12 @@ pub(super) mod tests {
 
     use super::*;
 
-    /// An output that takes what comes whenever nobody holds it.
+    /// An output that blocks while its mutex is locked.
     #[derive(Clone, Default)]
     pub(in crate::cli) struct Pipe(Arc<Mutex<Vec<u8>>>);
 
     impl Pipe {
-        /// What was written so far.
+        /// The text written so far.
         pub(in crate::cli) fn text(&self) -> String {
             String::from_utf8_lossy(&self.0.lock().unwrap()).into_owned()
         }
@@ -262,17 +269,17 @@ pub(super) mod tests {
     }
 
     #[test]
-    fn nobody_waits_for_a_log_that_is_not_read_and_what_is_lost_is_counted() {
+    fn logging_never_blocks_and_dropped_lines_are_counted() {
         const BEYOND: usize = 100;
         let pipe = Pipe::default();
         let log = Log::start(Box::new(pipe.clone()), false).unwrap();
         let held = pipe.0.lock().unwrap();
-        (0..WAITING + BEYOND).for_each(|number| log.print(&format!("{number}\n")));
-        let lost = log.lines.lost.load(Ordering::Relaxed) as usize;
-        // One line may be in the writer's hands.
-        assert!(lost == BEYOND || lost == BEYOND - 1, "{lost}");
+        (0..QUEUE_LINES + BEYOND).for_each(|number| log.print(&format!("{number}\n")));
+        let dropped = log.sender.dropped.load(Ordering::Relaxed) as usize;
+        // The writer may hold one line.
+        assert!(dropped == BEYOND || dropped == BEYOND - 1, "{dropped}");
         drop(held);
-        let written: String = (0..WAITING + BEYOND - lost).map(|number| format!("{number}\n")).collect();
+        let written: String = (0..QUEUE_LINES + BEYOND - dropped).map(|number| format!("{number}\n")).collect();
         let deadline = Instant::now() + Duration::from_secs(20);
         while *pipe.0.lock().unwrap() != written.as_bytes() {
             assert!(Instant::now() < deadline, "{}", String::from_utf8_lossy(&pipe.0.lock().unwrap()));
@@ -281,7 +288,7 @@ pub(super) mod tests {
     }
 
     #[test]
-    fn the_end_of_the_log_waits_for_its_last_line() {
+    fn dropping_the_log_waits_for_its_last_line() {
         let pipe = Pipe::default();
         let log = Log::start(Box::new(pipe.clone()), false).unwrap();
         log.print("the last line\n");
@@ -290,7 +297,7 @@ pub(super) mod tests {
     }
 
     #[test]
-    fn nothing_in_the_hosts_own_lines_controls_the_terminal() {
+    fn lines_of_the_host_have_no_control_characters() {
         let logged = |format| {
             let pipe = Pipe::default();
             let log = Log::start(Box::new(pipe.clone()), false).unwrap();
@@ -309,33 +316,33 @@ pub(super) mod tests {
     }
 
     #[test]
-    fn services_that_write_without_end_leave_room_for_the_host() {
+    fn lines_of_services_use_at_most_half_of_the_queue() {
         let pipe = Pipe::default();
         let log = Log::start(Box::new(pipe.clone()), false).unwrap();
-        let services = log.service_lines();
+        let services = log.service_sender();
         let held = pipe.0.lock().unwrap();
-        (0..2 * WAITING).for_each(|_| services.offer(|| "service\n".to_owned()));
-        let fits = SERVICE_ROOM / LEAST;
-        assert_eq!(log.lines.lost.load(Ordering::Relaxed) as usize, 2 * WAITING - fits);
-        services.offer(|| unreachable!("a line that has no room is not made"));
-        (0..WAITING / 4).for_each(|_| log.print("host\n"));
+        (0..2 * QUEUE_LINES).for_each(|_| services.send(|| "service\n".to_owned()));
+        let fits = SERVICE_QUEUE_BYTES / MIN_LINE_BYTES;
+        assert_eq!(log.sender.dropped.load(Ordering::Relaxed) as usize, 2 * QUEUE_LINES - fits);
+        services.send(|| unreachable!("a line that does not fit is not formatted"));
+        (0..QUEUE_LINES / 4).for_each(|_| log.print("host\n"));
         drop(held);
-        // What the log says of the lines that were lost is no part of it here.
+        // The report about dropped lines goes to the subscriber, which is not this log here.
         drop(log);
         let text = pipe.text();
-        assert_eq!(text.matches("host").count(), WAITING / 4);
+        assert_eq!(text.matches("host").count(), QUEUE_LINES / 4);
         assert_eq!(text.matches("service").count(), fits);
     }
 
     #[test]
-    fn long_lines_of_services_take_more_room() {
+    fn long_lines_of_services_count_with_their_length() {
         let pipe = Pipe::default();
         let log = Log::start(Box::new(pipe.clone()), false).unwrap();
-        let services = log.service_lines();
+        let services = log.service_sender();
         let held = pipe.0.lock().unwrap();
-        let line = "x".repeat(SERVICE_ROOM / 4);
-        (0..10).for_each(|_| services.offer(|| line.clone()));
-        assert_eq!(log.lines.lost.load(Ordering::Relaxed), 6);
+        let line = "x".repeat(SERVICE_QUEUE_BYTES / 4);
+        (0..10).for_each(|_| services.send(|| line.clone()));
+        assert_eq!(log.sender.dropped.load(Ordering::Relaxed), 6);
         drop(held);
     }
 }

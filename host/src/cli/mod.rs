@@ -1,4 +1,4 @@
-//! The subcommands: each takes its arguments and gives back the text to print or one clear error.
+//! The subcommands: each takes its arguments and returns the text to print, or one error.
 
 mod arguments;
 mod error;
@@ -16,8 +16,8 @@ mod traces;
 mod waterfall;
 
 pub use self::arguments::{
-    ActArguments, Arguments, CheckArguments, Command, InspectArguments, LogFormat, OnceCommand, RunArguments,
-    StatusArguments, SwapArguments, TopArguments, TraceArguments, TracesArguments,
+    Arguments, CheckArguments, Command, InspectArguments, LogFormat, OneShotCommand, RunArguments,
+    ServiceActionArguments, StatusArguments, SwapArguments, TopArguments, TraceArguments, TracesArguments,
 };
 pub use self::error::{CommandError, error_text};
 pub use self::first_trace::link_first_trace;
@@ -25,29 +25,29 @@ pub use self::guest_log::printers;
 pub use self::local::{banner, running_telemetry_line};
 use self::local::{check, inspect};
 pub use self::log::{Log, start_log};
-use self::remote::{act, status, swap};
+use self::remote::{service_action, status, swap};
 pub use self::runtime::runtime;
-pub use self::signals::{Asked, Signals};
+pub use self::signals::{SignalAction, Signals};
 use self::top::top;
 use self::traces::{trace, traces};
 use crate::config::Environment;
 
-/// Does what was asked for, and gives back the text to print.
+/// Executes a subcommand and returns the text to print.
 ///
 /// # Errors
 ///
-/// Where the command fails: one error that says what, where and what to do.
-pub async fn execute(command: OnceCommand, environment: &Environment) -> Result<String, CommandError> {
+/// Returns an error with the cause, its location and a remedy if the command fails.
+pub async fn execute(command: OneShotCommand, environment: &Environment) -> Result<String, CommandError> {
     match command {
-        OnceCommand::Check(arguments) => check(arguments, environment).await,
-        OnceCommand::Inspect(arguments) => inspect(arguments).await,
-        OnceCommand::Status(arguments) => status(arguments, environment).await,
-        OnceCommand::Top(arguments) => top(arguments, environment).await,
-        OnceCommand::Traces(arguments) => traces(arguments, environment).await,
-        OnceCommand::Trace(arguments) => trace(arguments, environment).await,
-        OnceCommand::Swap(arguments) => swap(arguments, environment).await,
-        OnceCommand::Rollback(arguments) => act("rollback", arguments, environment).await,
-        OnceCommand::Promote(arguments) => act("promote", arguments, environment).await,
-        OnceCommand::Abort(arguments) => act("abort", arguments, environment).await,
+        OneShotCommand::Check(arguments) => check(arguments, environment).await,
+        OneShotCommand::Inspect(arguments) => inspect(arguments).await,
+        OneShotCommand::Status(arguments) => status(arguments, environment).await,
+        OneShotCommand::Top(arguments) => top(arguments, environment).await,
+        OneShotCommand::Traces(arguments) => traces(arguments, environment).await,
+        OneShotCommand::Trace(arguments) => trace(arguments, environment).await,
+        OneShotCommand::Swap(arguments) => swap(arguments, environment).await,
+        OneShotCommand::Rollback(arguments) => service_action("rollback", arguments, environment).await,
+        OneShotCommand::Promote(arguments) => service_action("promote", arguments, environment).await,
+        OneShotCommand::Abort(arguments) => service_action("abort", arguments, environment).await,
     }
 }

@@ -1,10 +1,10 @@
-//! The commands that talk to a running host over its admin API.
+//! The commands that use the admin API of a running host.
 
 use reqwest::{Client, Method, RequestBuilder};
 use serde_json::Value;
 
 use super::arguments::Target;
-use super::arguments::{ActArguments, StatusArguments, SwapArguments};
+use super::arguments::{ServiceActionArguments, StatusArguments, SwapArguments};
 use super::error::CommandError;
 use super::local;
 use super::table::{row, table};
@@ -12,7 +12,7 @@ use crate::config::{Config, Environment};
 use crate::control::swap::parse_share;
 use crate::printable::printable;
 
-/// The console of one host.
+/// A client of a host's console.
 pub(super) struct Remote {
     client: Client,
     url: String,
@@ -34,12 +34,12 @@ impl Remote {
         Ok(Remote { client, url, token })
     }
 
-    /// Where it is.
+    /// The URL of the console.
     pub(super) fn url(&self) -> &str {
         &self.url
     }
 
-    /// What it answers to a plain question.
+    /// The JSON response to a GET request.
     pub(super) async fn get(&self, path: &str) -> Result<Value, CommandError> {
         self.send(self.request(Method::GET, path)).await
     }
@@ -62,15 +62,13 @@ impl Remote {
         let status = response.status();
         let body = response.bytes().await.map_err(fail)?;
         let value: Value = serde_json::from_slice(&body).unwrap_or_default();
-        match status.is_success() {
-            true => Ok(value),
-            false => {
-                // Jaeger's API has errors of its own shape.
-                let detail = value["detail"].as_str().or_else(|| value["errors"][0]["msg"].as_str());
-                let detail = detail.unwrap_or("no reason was given");
-                Err(CommandError::Refused(format!("{status}: {}", printable(detail))))
-            }
+        if status.is_success() {
+            return Ok(value);
         }
+        // Errors of Jaeger's API have another form than problem details.
+        let detail = value["detail"].as_str().or_else(|| value["errors"][0]["msg"].as_str());
+        let detail = detail.unwrap_or("the response has no reason");
+        Err(CommandError::Rejected(format!("{status}: {}", printable(detail))))
     }
 }
 
@@ -81,9 +79,9 @@ pub async fn status(arguments: StatusArguments, environment: &Environment) -> Re
     if arguments.json {
         return Ok(format!("{services:#}\n"));
     }
-    let heads =
+    let header =
         ["SERVICE", "VERSION", "GEN", "STATE", "IN FLIGHT", "RATE/S", "ERRORS", "P50 MS", "P99 MS", "SWAPS", "DIGEST"];
-    let mut rows = vec![row(heads)];
+    let mut rows = vec![row(header)];
     let mut errors = String::new();
     for service in services.as_array().into_iter().flatten() {
         rows.push(version_row(service, &service["serving"], text(&service["state"])));
@@ -131,7 +129,7 @@ fn number(value: &Value) -> String {
 /// `spandrel swap`.
 pub async fn swap(arguments: SwapArguments, environment: &Environment) -> Result<String, CommandError> {
     if let Some(share) = &arguments.canary {
-        parse_share(share).map_err(CommandError::Refused)?;
+        parse_share(share).map_err(CommandError::Rejected)?;
     }
     let bytes = local::read(&arguments.file).await?;
     let remote = Remote::new(&arguments.target, environment)?;
@@ -153,7 +151,11 @@ pub async fn swap(arguments: SwapArguments, environment: &Environment) -> Result
 }
 
 /// `spandrel rollback`, `promote` and `abort`.
-pub async fn act(action: &str, arguments: ActArguments, environment: &Environment) -> Result<String, CommandError> {
+pub async fn service_action(
+    action: &str,
+    arguments: ServiceActionArguments,
+    environment: &Environment,
+) -> Result<String, CommandError> {
     let remote = Remote::new(&arguments.target, environment)?;
     let path = format!("/{}/{action}", arguments.service);
     let answer = remote.send(remote.service_request(Method::POST, &path)).await?;
@@ -164,7 +166,7 @@ pub async fn act(action: &str, arguments: ActArguments, environment: &Environmen
     })
 }
 
-/// Generation, digest and how long each step took.
+/// The generation, its digest and the duration of each step.
 fn outcome(answer: &Value) -> String {
     let timings = answer["timings_ms"].as_object().into_iter().flatten();
     let timings: Vec<_> =

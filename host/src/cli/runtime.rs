@@ -1,13 +1,13 @@
-//! The threads that everything runs on.
+//! The Tokio runtime of the process.
 
 use tokio::runtime::{Builder, Runtime};
 
-/// After so many polls of tasks a worker looks for what came over the network. A poll may run guests for hundreds of
-/// microseconds, and Tokio's own 61 of them would let new requests wait for that long.
-const POLLS_PER_LOOK: u32 = 8;
+/// The number of task polls after which a worker checks for I/O events and for tasks of the global queue. A poll may
+/// run a guest for hundreds of microseconds, so with Tokio's default of 61 polls new requests would wait too long.
+const POLLS_PER_IO_CHECK: u32 = 8;
 
-/// A runtime with a worker for each core.
+/// A multi-threaded runtime with a worker per core.
 pub fn runtime() -> std::io::Result<Runtime> {
     let mut workers = Builder::new_multi_thread();
-    workers.enable_all().event_interval(POLLS_PER_LOOK).global_queue_interval(POLLS_PER_LOOK).build()
+    workers.enable_all().event_interval(POLLS_PER_IO_CHECK).global_queue_interval(POLLS_PER_IO_CHECK).build()
 }

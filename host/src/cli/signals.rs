@@ -1,38 +1,38 @@
-//! The signals that the host listens to, and what they ask for.
+//! The signals that the host handles, and their actions.
 
 use std::time::Duration;
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
-/// How long a start that is nearly through is given where a signal asks for the host's end: the host may serve already,
-/// and then it ends like any other.
-const NEARLY_STARTED: Duration = Duration::from_millis(200);
+/// How long a start may continue after a signal to stop: a host that is about to serve completes its start and then
+/// shuts down regularly.
+const START_GRACE: Duration = Duration::from_millis(200);
 
-/// What a signal asks for.
+/// The action of a signal.
 #[derive(PartialEq, Eq)]
-pub enum Asked {
-    /// The end of the host, once what is in flight has finished.
+pub enum SignalAction {
+    /// Drain the requests in flight and exit.
     Stop,
-    /// That the manifest is read again.
+    /// Reload the manifest.
     Reload,
 }
 
-/// The signals that the host listens to.
+/// The handlers of the signals.
 pub struct Signals {
     interrupt: Signal,
     terminate: Signal,
     quit: Signal,
     hangup: Signal,
-    /// Whether a signal that was met during the start asks for the end.
+    /// Whether a signal to stop was received during the start.
     is_stopping: bool,
 }
 
 impl Signals {
-    /// Listens from now on.
+    /// Installs the signal handlers.
     ///
     /// # Errors
     ///
-    /// Where the system refuses a handler.
+    /// Returns an error if the system rejects a handler.
     pub fn listen() -> std::io::Result<Signals> {
         Ok(Signals {
             interrupt: signal(SignalKind::interrupt())?,
@@ -43,35 +43,35 @@ impl Signals {
         })
     }
 
-    /// Waits for a signal.
-    pub async fn next(&mut self) -> Asked {
+    /// Waits for the next signal.
+    pub async fn next(&mut self) -> SignalAction {
         if std::mem::take(&mut self.is_stopping) {
-            return Asked::Stop;
+            return SignalAction::Stop;
         }
         tokio::select! {
             biased;
-            _ = self.interrupt.recv() => Asked::Stop,
-            _ = self.terminate.recv() => Asked::Stop,
-            _ = self.quit.recv() => Asked::Stop,
-            _ = self.hangup.recv() => Asked::Reload,
+            _ = self.interrupt.recv() => SignalAction::Stop,
+            _ = self.terminate.recv() => SignalAction::Stop,
+            _ = self.quit.recv() => SignalAction::Stop,
+            _ = self.hangup.recv() => SignalAction::Reload,
         }
     }
 
-    /// Waits for a start. Gives none where a signal asks for the host's end first; where the start gets through in the same
-    /// moment, the signal is what comes next.
-    pub async fn stop_or<T>(&mut self, starting: impl Future<Output = T>) -> Option<T> {
+    /// Runs `starting` to completion, or returns `None` if a signal to stop comes first. If the start completes shortly
+    /// after the signal, its result is returned and [`Signals::next`] returns the signal.
+    pub async fn run_until_stopped<T>(&mut self, starting: impl Future<Output = T>) -> Option<T> {
         let mut starting = std::pin::pin!(starting);
         tokio::select! {
             biased;
             () = self.stop() => {
                 self.is_stopping = true;
-                tokio::time::timeout(NEARLY_STARTED, starting).await.ok()
+                tokio::time::timeout(START_GRACE, starting).await.ok()
             }
             started = &mut starting => Some(started),
         }
     }
 
-    /// Waits for a signal that asks for the host's end. One that asks for a reload is kept for later.
+    /// Waits for a signal to stop. A signal to reload stays pending.
     pub async fn stop(&mut self) {
         tokio::select! {
             _ = self.interrupt.recv() => {}

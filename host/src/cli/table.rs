@@ -1,11 +1,11 @@
-//! Text in columns.
+//! Tables of text with aligned columns.
 
 use std::borrow::Cow;
 
 use crate::printable::printable;
 
-/// Rows of equal length, the first of them the heads, as lines with aligned columns. Cells may hold what guests said:
-/// what would control a terminal is made visible.
+/// Formats rows of equal length, of which the first is the header, as lines with aligned columns. Cells may contain text
+/// from guests: control characters are made visible.
 pub(super) fn table(rows: &[Vec<String>]) -> String {
     let rows: Vec<Vec<Cow<'_, str>>> =
         rows.iter().map(|row| row.iter().map(|cell: &String| printable(cell)).collect()).collect();
@@ -21,7 +21,7 @@ pub(super) fn table(rows: &[Vec<String>]) -> String {
     rows.iter().map(line).collect()
 }
 
-/// A row of the cells given.
+/// A row of these cells.
 pub(super) fn row<const N: usize>(cells: [&str; N]) -> Vec<String> {
     cells.map(str::to_owned).to_vec()
 }
@@ -37,7 +37,7 @@ mod tests {
     }
 
     #[test]
-    fn a_cell_cannot_control_the_terminal() {
+    fn control_characters_in_cells_become_visible() {
         assert_eq!(table(&[row(["GET /\u{1b}[2J\n{id}", "x"])]), "GET /␛[2J␊{id}  x\n");
     }
 }

@@ -1,4 +1,4 @@
-//! `spandrel traces` and `spandrel trace`: what the trace store of a running host holds.
+//! `spandrel traces` and `spandrel trace`: the stored traces of a running host.
 
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use serde_json::Value;
@@ -20,7 +20,7 @@ pub async fn traces(arguments: TracesArguments, environment: &Environment) -> Re
     }
     let found = found.as_array().map(Vec::as_slice).unwrap_or_default();
     if found.is_empty() {
-        return Ok(format!("no traces; the page is {}/traces\n", remote.url()));
+        return Ok(format!("no traces found; see {}/traces\n", remote.url()));
     }
     let mut rows = vec![row(["WHEN (UTC)", "TRACE", "SERVICE", "OPERATION", "SPANS", "ERRORS", "DURATION"])];
     rows.extend(found.iter().map(cells));
@@ -35,11 +35,11 @@ pub async fn trace(arguments: TraceArguments, environment: &Environment) -> Resu
     if arguments.json {
         return Ok(format!("{answer:#}\n"));
     }
-    let trace = jaeger::trace(&answer).ok_or_else(|| CommandError::Refused(format!("no trace `{}`", arguments.id)))?;
+    let trace = jaeger::trace(&answer).ok_or_else(|| CommandError::Rejected(format!("no trace `{}`", arguments.id)))?;
     Ok(format!("{}\n{}/traces/{}\n", waterfall::text(&trace, arguments.attributes), remote.url(), trace.id))
 }
 
-/// The search as a path on the console.
+/// The path and query of the search in the admin API.
 fn search(arguments: &TracesArguments) -> String {
     let limit = arguments.limit.to_string();
     let mut pairs = vec![("limit", limit.as_str()), ("lookback", "all")];
@@ -50,7 +50,7 @@ fn search(arguments: &TracesArguments) -> String {
     format!("/admin/v1/traces?{}", pairs.collect::<Vec<_>>().join("&"))
 }
 
-/// One trace as cells: when, id, root, spans, errors, duration.
+/// The cells of a trace: start time, id, service and operation of the root, spans, errors, duration.
 fn cells(trace: &Value) -> Vec<String> {
     let text = |value: &Value| value.as_str().unwrap_or("-").to_owned();
     let number = |value: &Value| value.as_u64().unwrap_or_default().to_string();
@@ -74,7 +74,7 @@ mod tests {
     use crate::cli::arguments::Target;
 
     #[test]
-    fn what_is_asked_for_stands_in_the_address() {
+    fn search_options_become_query_parameters() {
         let target = Target { console: None, manifest: PathBuf::new() };
         let arguments = TracesArguments {
             service: Some("a&b".to_owned()),

@@ -1,4 +1,4 @@
-//! A trace as text: the tree of its spans with bars for when they ran.
+//! Formats a trace as text: the tree of its spans, with a bar per span on the timeline of the trace.
 
 use std::time::Duration;
 
@@ -7,30 +7,30 @@ use crate::console::{Kind, Node, Span, Trace, Value, find};
 use crate::printable::printable;
 use crate::trace::{SpanKind, span_detail};
 
-/// The most spans that are shown.
-const LINES: usize = 500;
-/// The deepest indentation. What is deeper stands below it.
-const DEPTH: usize = 24;
-/// Columns of a bar.
-const BAR: usize = 32;
-/// Columns for service, indentation and name together.
-const LEFT: usize = 64;
-/// The most characters of an attribute's value.
-const VALUE: usize = 400;
+/// The largest number of spans shown.
+const MAX_SPANS: usize = 500;
+/// The deepest indentation. Deeper spans are not indented further.
+const MAX_DEPTH: usize = 24;
+/// The width of a bar in columns.
+const BAR_WIDTH: usize = 32;
+/// The width of service, indentation and name together, in columns.
+const LABEL_WIDTH: usize = 64;
+/// The largest number of characters of an attribute's value.
+const MAX_VALUE: usize = 400;
 
-/// One span of the text.
+/// The line of one span.
 pub(super) struct Line {
     /// Service, indentation and name, padded.
-    pub left: String,
-    /// When it ran, on the time line of the whole trace.
+    pub label: String,
+    /// The bar on the timeline of the trace.
     pub bar: String,
     pub took: String,
-    /// How it was answered, where the request went, and what failed.
+    /// The response status, the target of the request and the error.
     pub detail: String,
     pub failed: bool,
 }
 
-/// What is known of the trace as a whole, on one line.
+/// The summary of the trace on one line.
 pub(super) fn head(trace: &Trace) -> String {
     let (spans, services, errors) = (trace.nodes.len(), trace.services().len(), trace.errors());
     let mut head = format!(
@@ -46,24 +46,24 @@ pub(super) fn head(trace: &Trace) -> String {
     head
 }
 
-/// The spans in order.
+/// The lines of the spans, in tree order.
 pub(super) fn lines(trace: &Trace) -> Vec<Line> {
     let width = trace.services().iter().map(|name| printable(name).chars().count()).max().unwrap_or(0);
-    let mut lines: Vec<_> = trace.nodes.iter().take(LINES).map(|node| line(trace, node, width)).collect();
-    if trace.nodes.len() > LINES {
-        let left = format!("and {}", units::counted(trace.nodes.len() - LINES, "more span"));
+    let mut lines: Vec<_> = trace.nodes.iter().take(MAX_SPANS).map(|node| line(trace, node, width)).collect();
+    if trace.nodes.len() > MAX_SPANS {
+        let label = format!("and {}", units::counted(trace.nodes.len() - MAX_SPANS, "more span"));
         let nothing = String::new;
-        lines.push(Line { left, bar: nothing(), took: nothing(), detail: nothing(), failed: false });
+        lines.push(Line { label, bar: nothing(), took: nothing(), detail: nothing(), failed: false });
     }
     lines
 }
 
-/// The whole text; with all attributes of each span below it, where they are asked for.
+/// The complete text. With `attributes`, all attributes of each span follow its line.
 pub(super) fn text(trace: &Trace, attributes: bool) -> String {
     let mut text = format!("{}\n", head(trace));
-    let nodes = trace.nodes.iter().take(LINES).map(Some).chain([None]);
-    for (Line { left, bar, took, detail, .. }, node) in lines(trace).into_iter().zip(nodes) {
-        text.push_str(format!("  {left} {bar} {took:>9}  {detail}").trim_end());
+    let nodes = trace.nodes.iter().take(MAX_SPANS).map(Some).chain([None]);
+    for (Line { label, bar, took, detail, .. }, node) in lines(trace).into_iter().zip(nodes) {
+        text.push_str(format!("  {label} {bar} {took:>9}  {detail}").trim_end());
         text.push('\n');
         if let Some(node) = node.filter(|_| attributes) {
             text.extend(attribute_lines(node));
@@ -73,31 +73,32 @@ pub(super) fn text(trace: &Trace, attributes: bool) -> String {
 }
 
 fn attribute_lines(node: &Node) -> impl Iterator<Item = String> {
-    let indent = 6 + node.depth.min(DEPTH) * 2;
+    let indent = 6 + node.depth.min(MAX_DEPTH) * 2;
     node.span.attributes.iter().map(move |attribute| {
-        let value: String = attribute.value.to_string().chars().take(VALUE).collect();
+        let value: String = attribute.value.to_string().chars().take(MAX_VALUE).collect();
         format!("{:indent$}{}={}\n", "", printable(&attribute.key), printable(&value))
     })
 }
 
 fn line(trace: &Trace, node: &Node, width: usize) -> Line {
     let span = &node.span;
-    let indent = node.depth.min(DEPTH) * 2;
-    let mut left = format!("{:<width$}  {:indent$}{}", printable(&span.service), "", printable(&span.name));
-    if left.chars().count() > LEFT {
-        left = left.chars().take(LEFT - 1).chain(['…']).collect();
+    let indent = node.depth.min(MAX_DEPTH) * 2;
+    let mut label = format!("{:<width$}  {:indent$}{}", printable(&span.service), "", printable(&span.name));
+    if label.chars().count() > LABEL_WIDTH {
+        label = label.chars().take(LABEL_WIDTH - 1).chain(['…']).collect();
     }
     let (bar, took) = (bar(trace.duration, node), units::duration(span.duration));
-    Line { left: format!("{left:<LEFT$}"), bar, took, detail: detail(span), failed: span.error.is_some() }
+    Line { label: format!("{label:<LABEL_WIDTH$}"), bar, took, detail: detail(span), failed: span.error.is_some() }
 }
 
-/// Where a span lies in its trace. Every span has at least one column.
+/// The bar of a span on the timeline of its trace: at least one column wide.
 fn bar(whole: Duration, node: &Node) -> String {
-    let column = |time: Duration| (time.as_secs_f64() / whole.as_secs_f64().max(1e-9) * BAR as f64).round() as usize;
-    let from = column(node.offset).min(BAR - 1);
-    let to = column(node.end()).clamp(from + 1, BAR);
+    let column =
+        |time: Duration| (time.as_secs_f64() / whole.as_secs_f64().max(1e-9) * BAR_WIDTH as f64).round() as usize;
+    let from = column(node.offset).min(BAR_WIDTH - 1);
+    let to = column(node.end()).clamp(from + 1, BAR_WIDTH);
     let on_path = if node.critical.is_empty() { '─' } else { '━' };
-    (0..BAR).map(|at| if (from..to).contains(&at) { on_path } else { ' ' }).collect()
+    (0..BAR_WIDTH).map(|at| if (from..to).contains(&at) { on_path } else { ' ' }).collect()
 }
 
 fn detail(span: &Span) -> String {
@@ -119,19 +120,19 @@ mod tests {
     use crate::console::sample::{span, trace};
 
     #[test]
-    fn spans_stand_below_their_parents_with_bars_of_when_they_ran() {
+    fn spans_follow_their_parents_with_bars_on_the_timeline() {
         let mut late = span(2, 1, "product", "late", 50, 100);
         late.error = Some("it broke\nbadly".to_owned());
         let text = text(&trace(vec![span(1, 0, "user", "root", 0, 100), late]), false);
         let lines: Vec<_> = text.lines().collect();
         assert!(lines[0].ends_with(": 100 ms, 2 spans in 2 services, 1 error"), "{text}");
-        assert!(lines[1].contains("user     root") && lines[1].contains(&"━".repeat(BAR)), "{text}");
+        assert!(lines[1].contains("user     root") && lines[1].contains(&"━".repeat(BAR_WIDTH)), "{text}");
         assert!(lines[2].contains("product    late") && lines[2].ends_with("ERROR: it broke"), "{text}");
-        assert!(lines[2].contains(&format!("{}{}", " ".repeat(BAR / 2), "━".repeat(BAR / 2))), "{text}");
+        assert!(lines[2].contains(&format!("{}{}", " ".repeat(BAR_WIDTH / 2), "━".repeat(BAR_WIDTH / 2))), "{text}");
     }
 
     #[test]
-    fn a_guest_cannot_control_the_terminal() {
+    fn control_characters_from_guests_become_visible() {
         let mut hostile = span(1, 0, "a\u{1b}[2J", "\u{9b}31m\r\u{7}name", 0, 1);
         hostile.error = Some("\u{1b}]0;title\u{7}".to_owned());
         let text = text(&trace(vec![hostile]), true);
@@ -139,14 +140,14 @@ mod tests {
     }
 
     #[test]
-    fn a_large_trace_is_cut() {
+    fn the_number_of_shown_spans_is_bounded() {
         let text = text(&trace((1..=2000).map(|id| span(id, id - 1, "s", "deeper", 0, 2000)).collect()), false);
-        assert_eq!(text.lines().count(), LINES + 2);
+        assert_eq!(text.lines().count(), MAX_SPANS + 2);
         assert!(text.ends_with("and 1\u{202f}500 more spans\n"));
     }
 
     #[test]
-    fn answers_addresses_and_all_attributes_are_shown() {
+    fn statuses_paths_and_optionally_all_attributes_are_shown() {
         let attribute =
             |key: &str, value: &str| Attribute { key: key.to_owned(), value: Value::Text(value.to_owned()) };
         let mut root = span(1, 0, "user", "GET", 0, 100);

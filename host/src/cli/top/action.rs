@@ -1,14 +1,14 @@
-//! Keys of the terminal and what they ask for.
+//! The keys of `spandrel top` and their actions.
 
 use std::time::Duration;
 
 use ratatui::crossterm::event::{self, Event, KeyCode, KeyEvent, KeyEventKind, KeyModifiers};
 use tokio::sync::mpsc;
 
-/// How long the thread that reads keys waits before it looks whether it is still wanted.
-const LOOK: Duration = Duration::from_millis(200);
+/// How long the thread that reads keys waits before it checks whether the receiver is closed.
+const POLL_INTERVAL: Duration = Duration::from_millis(200);
 
-/// What a key asks for.
+/// The action of a key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Action {
     Quit,
@@ -21,12 +21,12 @@ pub(super) enum Action {
     Redraw,
 }
 
-/// What is asked for by key, until nobody listens.
+/// Starts a thread that reads keys until the returned receiver is dropped.
 pub(super) fn listen() -> std::io::Result<mpsc::Receiver<Action>> {
     let (sender, receiver) = mpsc::channel(16);
     std::thread::Builder::new().name("keys".to_owned()).spawn(move || {
         while !sender.is_closed() {
-            let action = match event::poll(LOOK) {
+            let action = match event::poll(POLL_INTERVAL) {
                 Ok(false) => continue,
                 Ok(true) => event::read().map(|event| action(&event)),
                 Err(error) => Err(error),
@@ -43,13 +43,13 @@ pub(super) fn listen() -> std::io::Result<mpsc::Receiver<Action>> {
 
 fn action(event: &Event) -> Option<Action> {
     match event {
-        Event::Key(key) if key.kind != KeyEventKind::Release => of_key(*key),
+        Event::Key(key) if key.kind != KeyEventKind::Release => key_action(*key),
         Event::Resize(..) => Some(Action::Redraw),
         _ => None,
     }
 }
 
-fn of_key(key: KeyEvent) -> Option<Action> {
+fn key_action(key: KeyEvent) -> Option<Action> {
     match key.code {
         KeyCode::Char('c') if key.modifiers.contains(KeyModifiers::CONTROL) => Some(Action::Quit),
         KeyCode::Char('q') => Some(Action::Quit),
@@ -68,7 +68,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_terminal_can_be_left_by_each_way_that_people_try() {
+    fn q_and_ctrl_c_quit() {
         let quit = |code, modifiers| action(&Event::Key(KeyEvent::new(code, modifiers)));
         assert_eq!(quit(KeyCode::Char('q'), KeyModifiers::NONE), Some(Action::Quit));
         assert_eq!(quit(KeyCode::Char('c'), KeyModifiers::CONTROL), Some(Action::Quit));

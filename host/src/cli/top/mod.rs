@@ -1,7 +1,7 @@
 //! `spandrel top`: services and latest traces of a running host, live in the terminal.
 //!
-//! It asks the console once per interval and redraws. Keys are read on a thread of their own, because a terminal is
-//! read by waiting. Whatever way it ends, the terminal is given back as it was.
+//! It requests the data from the console once per interval and redraws. A separate thread reads the keys, because reads
+//! from a terminal block. The terminal is restored on every exit.
 
 mod action;
 mod screen;
@@ -21,12 +21,12 @@ use super::jaeger;
 use super::remote::Remote;
 use crate::config::Environment;
 
-/// How often the console is asked.
+/// The interval of requests to the console.
 const INTERVAL: Duration = Duration::from_secs(1);
-/// Traces that are asked for.
+/// The number of listed traces.
 const TRACES: usize = 50;
 
-/// `spandrel top`. With `--json` it prints what it would show, once.
+/// `spandrel top`. With `--json`, prints its content once.
 pub async fn top(arguments: TopArguments, environment: &Environment) -> Result<String, CommandError> {
     let remote = Remote::new(&arguments.target, environment)?;
     if arguments.json {
@@ -36,7 +36,7 @@ pub async fn top(arguments: TopArguments, environment: &Environment) -> Result<S
     if !std::io::stdout().is_terminal() {
         return Err(CommandError::NoTerminal);
     }
-    // The first answer comes before the screen is taken: that there is no host is told on the screen as it was.
+    // The first request comes before the alternate screen, so that an error stays visible.
     let mut state = State::new(remote.url());
     refresh(&mut state, &remote).await?;
     let mut terminal = ratatui::try_init()?;
@@ -54,7 +54,7 @@ async fn watch(terminal: &mut DefaultTerminal, state: &mut State, remote: &Remot
             _ = ticks.tick() => {
                 if !state.is_paused() {
                     let refreshed = refresh(state, remote).await;
-                    state.note(refreshed.err().map(|error| error.to_string()));
+                    state.set_error(refreshed.err().map(|error| error.to_string()));
                 }
             }
             action = actions.recv() => match action {
@@ -64,7 +64,7 @@ async fn watch(terminal: &mut DefaultTerminal, state: &mut State, remote: &Remot
                     state.toggle_errors_only();
                     ticks.reset_immediately();
                 }
-                Some(action) => state.act(action),
+                Some(action) => state.apply(action),
             },
         }
     }
@@ -82,13 +82,13 @@ async fn refresh(state: &mut State, remote: &Remote) -> Result<(), CommandError>
     Ok(())
 }
 
-/// Shows the chosen trace, or why it cannot be shown.
+/// Opens the selected trace, or shows why this failed.
 async fn open(state: &mut State, remote: &Remote) {
-    let Some(id) = state.chosen().map(|trace| trace.id.clone()) else { return };
+    let Some(id) = state.selected().map(|trace| trace.id.clone()) else { return };
     let answer: Result<Value, _> = remote.get(&format!("/api/traces/{id}")).await;
     match answer.map(|answer| jaeger::trace(&answer)) {
         Ok(Some(trace)) => state.show(trace),
-        Ok(None) => state.note(Some("the trace is gone".to_owned())),
-        Err(error) => state.note(Some(error.to_string())),
+        Ok(None) => state.set_error(Some("the trace has been evicted".to_owned())),
+        Err(error) => state.set_error(Some(error.to_string())),
     }
 }

@@ -9,10 +9,10 @@ use ratatui::widgets::{Cell, Paragraph, Row, Table, TableState};
 use super::state::{ServiceLine, State, TraceLine};
 use crate::cli::waterfall;
 
-const QUIET: Style = Style::new().fg(Color::DarkGray);
-const HEAD: Style = Style::new().fg(Color::Cyan).add_modifier(Modifier::BOLD);
-const BAD: Style = Style::new().fg(Color::Red);
-/// The columns of the services: their heads and widths, and from how wide a screen on each is shown, so that none is cut.
+const DIM: Style = Style::new().fg(Color::DarkGray);
+const HEADER: Style = Style::new().fg(Color::Cyan).add_modifier(Modifier::BOLD);
+const ERROR: Style = Style::new().fg(Color::Red);
+/// The columns of the services: header, width, and the smallest width of the screen at which the column is shown.
 const COLUMNS: [(&str, u16, u16); 11] = [
     ("SERVICE", 20, 0),
     ("VERSION", 9, 99),
@@ -26,19 +26,19 @@ const COLUMNS: [(&str, u16, u16); 11] = [
     ("STATE", 12, 0),
     ("LAST MINUTES", 24, 137),
 ];
-/// The columns of a screen on which there is room for when spans ran.
-const WITH_BARS: u16 = 120;
-/// Heights of a bar of one character.
+/// The smallest width of the screen at which the bars of spans are shown.
+const MIN_WIDTH_FOR_BARS: u16 = 120;
+/// The characters of a sparkline, from the lowest to the highest.
 const BARS: [char; 8] = ['▁', '▂', '▃', '▄', '▅', '▆', '▇', '█'];
 
-/// The whole screen.
+/// Draws the whole screen.
 pub(super) fn draw(frame: &mut Frame<'_>, state: &State) {
     let services = u16::try_from(state.services.len()).unwrap_or(u16::MAX).saturating_add(2);
     let most = frame.area().height / 2;
     let parts =
         [Constraint::Length(1), Constraint::Length(services.min(most)), Constraint::Min(3), Constraint::Length(1)];
     let [title, above, below, foot] = Layout::vertical(parts).areas(frame.area());
-    frame.render_widget(head(state), title);
+    frame.render_widget(header(state), title);
     draw_services(frame, above, &state.services);
     match &state.open {
         Some((trace, top)) => draw_trace(frame, below, trace, *top),
@@ -47,16 +47,16 @@ pub(super) fn draw(frame: &mut Frame<'_>, state: &State) {
     frame.render_widget(keys(state), foot);
 }
 
-fn head(state: &State) -> Paragraph<'_> {
-    let mut line = vec![Span::styled("spandrel ", HEAD), Span::raw(&state.url)];
+fn header(state: &State) -> Paragraph<'_> {
+    let mut line = vec![Span::styled("spandrel ", HEADER), Span::raw(&state.url)];
     if state.is_paused() {
         line.push(Span::styled("  paused", Style::new().fg(Color::Yellow)));
     }
     if state.errors_only() {
-        line.push(Span::styled("  errors only", BAD));
+        line.push(Span::styled("  errors only", ERROR));
     }
-    if let Some(note) = &state.note {
-        line.push(Span::styled(format!("  {note}"), BAD));
+    if let Some(error) = &state.error {
+        line.push(Span::styled(format!("  {error}"), ERROR));
     }
     Paragraph::new(Line::from(line))
 }
@@ -64,23 +64,23 @@ fn head(state: &State) -> Paragraph<'_> {
 fn keys(state: &State) -> Paragraph<'static> {
     let keys = match state.open {
         Some(_) => "↑↓ scroll  Esc back  q quit",
-        None => "↑↓ choose  Enter open  e errors only  p pause  q quit",
+        None => "↑↓ select  Enter open  e errors only  p pause  q quit",
     };
-    Paragraph::new(keys).style(QUIET)
+    Paragraph::new(keys).style(DIM)
 }
 
 fn draw_services(frame: &mut Frame<'_>, area: Rect, services: &[ServiceLine]) {
     let is_shown = |from: u16| area.width >= from;
     let shown = COLUMNS.iter().filter(|(.., from)| is_shown(*from));
-    let (heads, widths): (Vec<_>, Vec<_>) = shown.map(|(head, width, _)| (*head, Constraint::Length(*width))).unzip();
+    let (headers, widths): (Vec<_>, Vec<_>) = shown.map(|(head, width, _)| (*head, Constraint::Length(*width))).unzip();
     let rows = services.iter().map(|service| {
         let cells = service.cells.iter().map(|cell| Cell::from(cell.as_str()));
-        let style = if service.failing { BAD } else { Style::new() };
-        let more = [Cell::from(service.state.as_str()), Cell::from(sparkline(&service.rates)).style(QUIET)];
+        let style = if service.failing { ERROR } else { Style::new() };
+        let more = [Cell::from(service.state.as_str()), Cell::from(sparkline(&service.rates)).style(DIM)];
         let shown = cells.chain(more).zip(COLUMNS).filter(|(_, (.., from))| is_shown(*from));
         Row::new(shown.map(|(cell, _)| cell)).style(style)
     });
-    frame.render_widget(Table::new(rows, widths).header(Row::new(heads).style(HEAD)), area);
+    frame.render_widget(Table::new(rows, widths).header(Row::new(headers).style(HEADER)), area);
 }
 
 fn sparkline(rates: &[u64]) -> String {
@@ -90,7 +90,7 @@ fn sparkline(rates: &[u64]) -> String {
 }
 
 fn draw_traces(frame: &mut Frame<'_>, area: Rect, state: &State) {
-    let heads = ["WHEN (UTC)", "SERVICE", "OPERATION", "SPANS", "ERRORS", "DURATION"];
+    let headers = ["WHEN (UTC)", "SERVICE", "OPERATION", "SPANS", "ERRORS", "DURATION"];
     let widths = [
         Constraint::Length(13),
         Constraint::Length(20),
@@ -100,20 +100,20 @@ fn draw_traces(frame: &mut Frame<'_>, area: Rect, state: &State) {
         Constraint::Length(10),
     ];
     let rows = state.traces.iter().map(|TraceLine { cells, failed, .. }| {
-        Row::new(cells.iter().map(String::as_str)).style(if *failed { BAD } else { Style::new() })
+        Row::new(cells.iter().map(String::as_str)).style(if *failed { ERROR } else { Style::new() })
     });
-    let table = Table::new(rows, widths).header(Row::new(heads).style(HEAD));
+    let table = Table::new(rows, widths).header(Row::new(headers).style(HEADER));
     let table = table.row_highlight_style(Style::new().add_modifier(Modifier::REVERSED));
     let mut at = TableState::new().with_selected(state.position());
     frame.render_stateful_widget(table, area, &mut at);
 }
 
 fn draw_trace(frame: &mut Frame<'_>, area: Rect, trace: &crate::console::Trace, top: usize) {
-    let mut lines = vec![Line::styled(waterfall::head(trace), HEAD)];
+    let mut lines = vec![Line::styled(waterfall::head(trace), HEADER)];
     lines.extend(waterfall::lines(trace).into_iter().skip(top).map(|line| {
-        let style = if line.failed { BAD } else { Style::new() };
-        let bar = if area.width >= WITH_BARS { format!("{} ", line.bar) } else { String::new() };
-        Line::styled(format!("{} {bar}{:>9}  {}", line.left, line.took, line.detail), style)
+        let style = if line.failed { ERROR } else { Style::new() };
+        let bar = if area.width >= MIN_WIDTH_FOR_BARS { format!("{} ", line.bar) } else { String::new() };
+        Line::styled(format!("{} {bar}{:>9}  {}", line.label, line.took, line.detail), style)
     }));
     frame.render_widget(Paragraph::new(lines).alignment(Alignment::Left), area);
 }
@@ -134,7 +134,7 @@ mod tests {
     }
 
     #[test]
-    fn services_and_traces_are_on_the_screen_and_nothing_controls_it() {
+    fn services_and_traces_are_shown_without_control_characters() {
         let screen = shown(&filled());
         for words in ["12.5", "25.0 %", "1.50 ms", "canary 10 %", "18:00:00.123", "4.80 ms", "GET /", "abcdef012345"] {
             assert!(screen.contains(words), "{words} is not in\n{screen}");
@@ -151,7 +151,7 @@ mod tests {
     }
 
     #[test]
-    fn on_a_narrow_screen_the_less_important_is_left_out_and_nothing_is_cut() {
+    fn a_narrow_screen_omits_less_important_columns() {
         let draw = |state: &State| {
             let mut terminal = Terminal::new(TestBackend::new(80, 20)).unwrap();
             terminal.draw(|frame| draw(frame, state)).unwrap();
@@ -169,7 +169,7 @@ mod tests {
     }
 
     #[test]
-    fn a_tiny_terminal_is_no_reason_to_panic() {
+    fn a_tiny_terminal_does_not_cause_a_panic() {
         let mut terminal = Terminal::new(TestBackend::new(3, 1)).unwrap();
         terminal.draw(|frame| draw(frame, &filled())).unwrap();
     }

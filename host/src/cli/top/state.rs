@@ -1,4 +1,4 @@
-//! What `spandrel top` shows: made from the console's answers, changed by keys.
+//! The state of `spandrel top`: updated by responses of the console and by keys.
 
 use std::collections::{HashMap, VecDeque};
 
@@ -8,8 +8,8 @@ use super::action::Action;
 use crate::console::{Trace, units};
 use crate::printable::printable;
 
-/// Rates that are remembered of each service.
-const REMEMBERED: usize = 24;
+/// The number of rates kept per service.
+const MAX_RATES: usize = 24;
 
 /// A line of the table of services. Texts are safe for a terminal.
 pub(super) struct ServiceLine {
@@ -33,10 +33,10 @@ pub(super) struct State {
     pub traces: Vec<TraceLine>,
     /// The trace that is open, and how far it is scrolled.
     pub open: Option<(Trace, usize)>,
-    /// What last went wrong.
-    pub note: Option<String>,
-    /// The trace that the keys are at.
-    chosen: Option<String>,
+    /// The latest error.
+    pub error: Option<String>,
+    /// The id of the selected trace.
+    selected: Option<String>,
     errors_only: bool,
     paused: bool,
     rates: HashMap<String, VecDeque<u64>>,
@@ -49,15 +49,15 @@ impl State {
             services: Vec::new(),
             traces: Vec::new(),
             open: None,
-            note: None,
-            chosen: None,
+            error: None,
+            selected: None,
             errors_only: false,
             paused: false,
             rates: HashMap::new(),
         }
     }
 
-    /// Takes over what the console said.
+    /// Updates the state from responses of the console.
     pub fn update(&mut self, services: &Value, traces: &Value) {
         let services = services.as_array().map(Vec::as_slice).unwrap_or_default();
         self.rates.retain(|name, _| services.iter().any(|service| service["name"] == name.as_str()));
@@ -65,12 +65,12 @@ impl State {
         self.traces = traces.as_array().into_iter().flatten().map(trace_line).collect();
     }
 
-    /// A line for the version that serves and one for the canary.
+    /// The line of the serving version, and that of the canary if one is running.
     fn service(&mut self, service: &Value) -> Vec<ServiceLine> {
         let name = service["name"].as_str().unwrap_or_default();
         let rates = self.rates.entry(name.to_owned()).or_default();
         rates.push_back((service["recent"]["rate"].as_f64().unwrap_or_default() * 10.0).round() as u64);
-        while rates.len() > REMEMBERED {
+        while rates.len() > MAX_RATES {
             rates.pop_front();
         }
         let rates: Vec<_> = rates.iter().copied().collect();
@@ -84,13 +84,13 @@ impl State {
         lines
     }
 
-    /// Does what a key asks for, as far as the console need not be asked.
-    pub fn act(&mut self, action: Action) {
+    /// Performs an action that needs no request to the console.
+    pub fn apply(&mut self, action: Action) {
         match (action, &mut self.open) {
             (Action::Down, Some((trace, top))) => *top = (*top + 1).min(trace.nodes.len().saturating_sub(1)),
             (Action::Up, Some((_, top))) => *top = top.saturating_sub(1),
-            (Action::Down, None) => self.choose(1),
-            (Action::Up, None) => self.choose(-1),
+            (Action::Down, None) => self.move_selection(1),
+            (Action::Up, None) => self.move_selection(-1),
             (Action::Close, _) => self.open = None,
             (Action::Pause, _) => self.paused = !self.paused,
             _ => {}
@@ -101,8 +101,8 @@ impl State {
         self.open = Some((trace, 0));
     }
 
-    pub fn note(&mut self, note: Option<String>) {
-        self.note = note.map(|note| printable(&note).into_owned());
+    pub fn set_error(&mut self, error: Option<String>) {
+        self.error = error.map(|error| printable(&error).into_owned());
     }
 
     pub fn is_paused(&self) -> bool {
@@ -117,23 +117,23 @@ impl State {
         self.errors_only = !self.errors_only;
     }
 
-    /// The position of the chosen trace. It moves down while newer traces come.
+    /// The position of the selected trace, which increases as newer traces arrive.
     pub fn position(&self) -> Option<usize> {
-        let chosen = self.chosen.as_deref()?;
-        self.traces.iter().position(|trace| trace.id == chosen)
+        let selected = self.selected.as_deref()?;
+        self.traces.iter().position(|trace| trace.id == selected)
     }
 
-    /// The chosen trace; the latest where none was chosen.
-    pub fn chosen(&self) -> Option<&TraceLine> {
+    /// The selected trace; the latest one if none is selected.
+    pub fn selected(&self) -> Option<&TraceLine> {
         self.traces.get(self.position().unwrap_or(0))
     }
 
-    fn choose(&mut self, by: isize) {
+    fn move_selection(&mut self, by: isize) {
         let next = match self.position() {
             Some(at) => at.saturating_add_signed(by).min(self.traces.len().saturating_sub(1)),
             None => 0,
         };
-        self.chosen = self.traces.get(next).map(|trace| trace.id.clone());
+        self.selected = self.traces.get(next).map(|trace| trace.id.clone());
     }
 }
 
@@ -163,7 +163,7 @@ fn trace_line(trace: &Value) -> TraceLine {
     let start = text(&trace["start"]);
     let errors = trace["errors"].as_u64().unwrap_or_default();
     TraceLine {
-        // It goes into an address: what is no hexadecimal digit has no business there.
+        // The id becomes part of a URL, so all but hexadecimal digits are removed.
         id: text(&trace["trace_id"]).chars().filter(char::is_ascii_hexdigit).collect(),
         cells: [
             units::clock_of(&start),
@@ -210,21 +210,21 @@ pub(super) mod tests {
     }
 
     #[test]
-    fn the_chosen_trace_stays_chosen_while_newer_ones_come() {
+    fn a_trace_stays_selected_when_newer_ones_arrive() {
         let mut state = filled();
-        state.act(Action::Down);
-        state.act(Action::Down);
-        assert_eq!(state.chosen().map(|trace| trace.id.as_str()), Some("a1"));
+        state.apply(Action::Down);
+        state.apply(Action::Down);
+        assert_eq!(state.selected().map(|trace| trace.id.as_str()), Some("a1"));
         let newer = json!([{"trace_id": "c3"}, {"trace_id": "b2"}, {"trace_id": "a1"}]);
         state.update(&json!([]), &newer);
         assert_eq!(state.position(), Some(2));
     }
 
     #[test]
-    fn answers_of_another_shape_do_no_harm() {
+    fn responses_of_another_shape_are_tolerated() {
         let mut state = State::new("");
         state.update(&json!({"x": 1}), &json!([1, null, {}]));
         assert_eq!(state.traces.len(), 3);
-        state.act(Action::Up);
+        state.apply(Action::Up);
     }
 }
