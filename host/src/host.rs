@@ -1,7 +1,7 @@
-//! The wiring: from a [`Config`] to services that answer, and back down again.
+//! Start and shutdown of the host described by a [`Config`].
 //!
-//! Everything that can be wrong is found before the first port is served: components are compiled and verified, ports
-//! are taken, and only then does anything answer.
+//! All errors of a start are found before the first request is served: the components are compiled and verified, then
+//! the ports are bound, then the services are published.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -26,16 +26,17 @@ use crate::state::{ROOM, StateError, StateStore};
 use crate::telemetry::{HostTelemetry, LogExport, Operation};
 use crate::trace::{KeyValue, Pipeline, PipelineError, Printers, Propagators, Resource, TraceStore};
 
-/// How long the last spans, log records and metrics may take to leave, all together.
+/// The longest time to export the last spans, log records and metrics, all together.
 const FLUSH_LIMIT: Duration = Duration::from_secs(4);
-/// What spans and log records leave of that to the metrics, which go last: they tell what became of the others.
+/// The part of that time reserved for the metrics, which are exported last, because they count the exported spans and
+/// log records.
 const METRICS_LIMIT: Duration = Duration::from_secs(1);
-/// How long the trace of a start that failed may take to leave.
+/// The longest time to export the trace of a failed start.
 const FAILED_START_LIMIT: Duration = Duration::from_secs(1);
-/// How long the console's last answers may take.
+/// The longest time for the last responses of the console.
 const CONSOLE_LIMIT: Duration = Duration::from_secs(1);
 
-/// A host that serves.
+/// A running host.
 pub struct Host {
     control: Arc<Control>,
     tasks: Vec<JoinHandle<()>>,
@@ -43,8 +44,9 @@ pub struct Host {
     otlp: Option<Listener>,
 }
 
-/// Compiles, links and validates everything that `config` names, without serving. Returns what it found, in the order
-/// of the manifest, or everything that is wrong: where something is known to be before anything was compiled, that alone.
+/// Compiles, links and validates all components of `config`, without serving. Returns the services in the order of the
+/// manifest. Returns all errors otherwise; errors that are found without compilation are returned before anything is
+/// compiled.
 pub async fn check(config: &Config) -> Result<Vec<(ServiceConfig, Arc<Prepared>)>, StartError> {
     let engine = Engine::new(config.cache_dir.as_deref())?;
     let propagators = Propagators::new(&config.telemetry.propagators);
@@ -52,32 +54,31 @@ pub async fn check(config: &Config) -> Result<Vec<(ServiceConfig, Arc<Prepared>)
     let builder =
         GenerationBuilder::new(engine, StateStore::memory(ROOM), Network::new()?, propagators, metrics, Vec::new());
     let mut errors = Vec::new();
-    // What needs no compiling is said at once.
     for service in &config.services {
         errors.extend(builder.look_at(service).await.err());
     }
-    let mut found = Vec::new();
-    let good = if errors.is_empty() { config.services.as_slice() } else { &[] };
-    for service in good {
+    let mut checked = Vec::new();
+    let to_compile = if errors.is_empty() { config.services.as_slice() } else { &[] };
+    for service in to_compile {
         let context = builder.context(service, &builder.resource(service));
         match builder.prepare_file(service, &context).await {
-            Ok(prepared) => found.push((service.clone(), Arc::new(prepared))),
+            Ok(prepared) => checked.push((service.clone(), Arc::new(prepared))),
             Err(error) => errors.push(error),
         }
     }
     let errors = errors.into_iter().map(|reason| in_manifest(config, reason)).collect();
-    StartError::of_all(errors).map_or(Ok(found), Err)
+    StartError::of_all(errors).map_or(Ok(checked), Err)
 }
 
 impl Host {
-    /// Starts everything that `config` describes. `environment` is read again when the manifest changes. Finished traces
-    /// are printed to standard output where the settings ask for that.
+    /// Starts the host described by `config`. `environment` is used again when the manifest changes. Finished traces are
+    /// printed to standard output if the settings enable that.
     pub async fn start(config: Config, environment: Environment) -> Result<Host, StartError> {
         Host::start_with(config, environment, Printers::default(), LogExport::default()).await
     }
 
-    /// The same, with what prints traces and log records given, and the layer of the process's log that is to send log
-    /// records from now on.
+    /// Starts the host like [`Host::start`], with other printers of traces and log records. `logs` is the layer of the
+    /// process's log; it exports log records from then on.
     pub async fn start_with(
         config: Config,
         environment: Environment,
@@ -87,11 +88,11 @@ impl Host {
         let resource: Vec<KeyValue> =
             config.resource.iter().map(|(key, value)| KeyValue::new(key.clone(), value.clone())).collect();
         let pipeline = Pipeline::start_with(config.telemetry.clone(), printers)?;
-        let own = Resource::new(crate::telemetry::SERVICE, env!("CARGO_PKG_VERSION"), &resource);
-        let telemetry = HostTelemetry::start(&pipeline, &own, &logs).map_err(PipelineError::from)?;
+        let host_resource = Resource::new(crate::telemetry::SERVICE, env!("CARGO_PKG_VERSION"), &resource);
+        let telemetry = HostTelemetry::start(&pipeline, &host_resource, &logs).map_err(PipelineError::from)?;
         let start = telemetry.operation("start", "start_failed");
-        let began = Beginning { config, environment, pipeline, telemetry: telemetry.clone(), own, resource };
-        let started = start.run(began.bring_up(&start)).await;
+        let startup = Startup { config, environment, pipeline, telemetry: telemetry.clone(), host_resource, resource };
+        let started = start.run(startup.run(&start)).await;
         if let Err(error) = &started {
             start.fail(&error.to_string());
             drop(start);
@@ -100,12 +101,12 @@ impl Host {
         started
     }
 
-    /// Where a service listens.
+    /// The address that a service listens on.
     pub fn address(&self, service: &str) -> Option<SocketAddr> {
         self.control.address(service)
     }
 
-    /// Where the console listens.
+    /// The address that the console listens on.
     pub fn console_address(&self) -> Option<SocketAddr> {
         self.console.as_ref().map(|listener| listener.address)
     }
@@ -115,32 +116,32 @@ impl Host {
         self.control.pipeline.store()
     }
 
-    /// The services with their versions, in the order of the manifest.
+    /// The reports of all services, in the order of the manifest.
     pub fn services(&self) -> Vec<ServiceReport> {
         self.control.reports()
     }
 
-    /// Paths of a service that can be tried with a plain `curl`: its GET routes, with 1 for every parameter.
+    /// Example paths of a service for a plain `curl`: its GET routes, with 1 for every parameter.
     pub fn examples(&self, service: &str) -> Vec<String> {
         let service = self.control.catalog.find(service);
         service.map(|service| service.serving().stable.routes().examples()).unwrap_or_default()
     }
 
-    /// Reads the manifest again, as the watcher does when it has changed.
+    /// Reloads the manifest in the background, as the watcher does after a change.
     pub fn reload(&self) {
         let control = self.control.clone();
         tokio::spawn(async move { control.reload(Reload::Changed, None).await });
     }
 
-    /// Says that the host is not ready, goes on accepting for `[shutdown] delay`, then stops accepting, lets requests in
-    /// flight end (`[shutdown] drain` at most), and sends the last spans, log records and metrics (4 s at most). The
-    /// console answers to the last, so that whoever asks whether the host is ready is told that it is not.
+    /// Shuts the host down. It reports that it is not ready and accepts connections for `[shutdown] delay`; then it stops
+    /// accepting, drains the requests in flight (`[shutdown] drain` at most) and exports the last spans, log records and
+    /// metrics (4 s at most). The console serves until the end, so that `/readyz` reports the shutdown.
     pub async fn shutdown(self) {
-        self.end_requests().await;
+        self.drain_requests().await;
         let end = tokio::time::Instant::now() + FLUSH_LIMIT;
         let console = async {
-            let drains = self.console.into_iter().chain(self.otlp);
-            join_all(drains.map(|listener| listener.drain(tokio::time::sleep(CONSOLE_LIMIT)))).await;
+            let listeners = self.console.into_iter().chain(self.otlp);
+            join_all(listeners.map(|listener| listener.drain(tokio::time::sleep(CONSOLE_LIMIT)))).await;
         };
         let limit = FLUSH_LIMIT.saturating_sub(METRICS_LIMIT);
         tokio::join!(console, self.control.pipeline.shutdown(limit), self.control.telemetry.shutdown(limit));
@@ -149,8 +150,8 @@ impl Host {
         }
     }
 
-    /// Everything before telemetry leaves for the last time, as a trace.
-    async fn end_requests(&self) {
+    /// The part of the shutdown before the last export of telemetry, recorded as a trace.
+    async fn drain_requests(&self) {
         let shutdown = self.control.telemetry.operation("shutdown", "drain_timeout");
         let delay = shutdown.start("delay");
         self.control.begin_shutdown().await;
@@ -160,7 +161,7 @@ impl Host {
         }
         let drain = shutdown.start("drain");
         if self.control.drain().await {
-            let message = "some requests had not ended in time and were cut off";
+            let message = "some requests did not end in time and were cancelled";
             drain.fail("drain_timeout", message);
             shutdown.fail(message);
             shutdown.log(|| tracing::warn!("{message}"));
@@ -176,28 +177,29 @@ fn open_state(config: &StateConfig) -> Result<StateStore, StateError> {
     }
 }
 
-/// What a host begins with.
-struct Beginning {
+/// The inputs of a start.
+struct Startup {
     config: Config,
     environment: Environment,
     pipeline: Pipeline,
     telemetry: HostTelemetry,
-    /// What the host itself is in telemetry, and what the environment says of all services.
-    own: Arc<Resource>,
+    /// The Resource of the host's own telemetry.
+    host_resource: Arc<Resource>,
+    /// The Resource attributes of all services.
     resource: Vec<KeyValue>,
 }
 
-impl Beginning {
-    async fn bring_up(self, start: &Operation) -> Result<Host, StartError> {
+impl Startup {
+    async fn run(self, start: &Operation) -> Result<Host, StartError> {
         telemetry::ignored(&self.environment).iter().for_each(|ignored| tracing::warn!("{ignored}"));
         serve(self.control()?, start).await
     }
 
     fn control(self) -> Result<Arc<Control>, StartError> {
-        let Beginning { config, environment, pipeline, telemetry, own, resource } = self;
+        let Startup { config, environment, pipeline, telemetry, host_resource, resource } = self;
         let engine = Engine::new(config.cache_dir.as_deref())?;
         let network = Network::new()?;
-        let metrics = Metrics::new(own.attributes().to_vec());
+        let metrics = Metrics::new(host_resource.attributes().to_vec());
         let state = open_state(&config.state)?;
         let propagators = pipeline.propagators().clone();
         let builder = GenerationBuilder::new(engine, state, network, propagators, metrics, resource);
@@ -209,7 +211,7 @@ impl Beginning {
     }
 }
 
-/// Prepares every service, takes every port, and only then serves.
+/// Prepares all services and binds all ports, then serves.
 async fn serve(control: Arc<Control>, start: &Operation) -> Result<Host, StartError> {
     let config = control.config.load_full();
     let mut prepared = Vec::new();
@@ -219,7 +221,7 @@ async fn serve(control: Arc<Control>, start: &Operation) -> Result<Host, StartEr
     let listening = async {
         let ports = control.plan_ports(&config.services).await?;
         let console = bind(&control, "the console", config.console.listen).await?;
-        let otlp = bind(&control, "the receiver of OTLP", config.console.otlp).await?;
+        let otlp = bind(&control, "the OTLP receiver", config.console.otlp).await?;
         Ok::<_, ListenError>((ports, console, otlp))
     };
     let (ports, console, otlp) = start.step("listen", listening).await?;
