@@ -45,8 +45,8 @@ async fn what_is_not_there_and_what_is_wrong_is_told_on_a_page() {
         ("/traces/0123", 404, "Trace not found"),
         ("/traces/<script>", 404, "Trace not found"),
         ("/compare?a=0123", 404, "Trace not found"),
-        ("/traces?min_duration=ten", 400, "is no duration"),
-        ("/traces?tags=500", 400, "is no tag"),
+        ("/traces?min_duration=ten", 400, "is not a duration"),
+        ("/traces?tags=500", 400, "is not a tag"),
         ("/assets/0/other.js", 404, "no such asset"),
     ] {
         let answer = get(&shop, &path.replace('<', "%3C").replace('>', "%3E")).await;
