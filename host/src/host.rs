@@ -172,8 +172,8 @@ impl Host {
 
 fn open_state(config: &StateConfig) -> Result<StateStore, StateError> {
     match config {
-        StateConfig::Memory { room } => Ok(StateStore::memory(*room)),
-        StateConfig::Redb { path, room } => StateStore::redb(path.clone(), *room),
+        StateConfig::Memory { per_service } => Ok(StateStore::memory(*per_service)),
+        StateConfig::Redb { path, per_service } => StateStore::redb(path.clone(), *per_service),
     }
 }
 

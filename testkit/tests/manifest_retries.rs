@@ -17,7 +17,7 @@ async fn a_manifest_that_waits_for_a_folder_is_applied_when_it_comes() {
     let files = format!("[[service.files]]\nhost = \"{}\"\nguest = \"/pages\"", folder.display());
     let text = manifest(&site, &["one", "two"]).manifest().replacen("[[telemetry", &format!("{files}\n[[telemetry"), 1);
     site.replace("services.toml", text.as_bytes());
-    host.wait_for_line(&["not applied", "pages is no folder"]).await;
+    host.wait_for_line(&["not applied", "pages is not a folder"]).await;
     std::fs::create_dir(&folder).expect("a folder can be made");
     host.wait_for_line(&["manifest applied"]).await;
     assert_eq!(site.admin().status("two").await["state"], "serving");

@@ -181,10 +181,10 @@ fn bad_values_are_named_with_their_place() {
     };
     let cases = [
         (service("isolation = \"none\"\n"), "isolation"),
-        (service("[service.limits]\nmemory = \"much\"\n"), "`much`, which is no size"),
+        (service("[service.limits]\nmemory = \"much\"\n"), "`much`, which is not a valid size"),
         (service("[service.limits]\nrequest_timeout = \"10 parsecs\"\n"), "10 parsecs"),
         (service("[service.limits]\nconcurrency = 0\n"), "concurrency"),
-        (service("[service.outbound]\nallow = [\"not a url\"]\n"), "`not a url`, which is no origin"),
+        (service("[service.outbound]\nallow = [\"not a url\"]\n"), "`not a url`, which is not a valid origin"),
         (service("[service.config]\nx = \"${NOBODY_SET_THIS}\"\n"), "NOBODY_SET_THIS"),
         (format!("[state]\nbackend = \"paper\"\n{}", service("")), "backend"),
         (format!("{}{}", service(""), service("")), "`a`"),

@@ -1,8 +1,8 @@
-//! The token of the console, which does not show itself.
+//! The admin token of the console.
 
 use std::fmt;
 
-/// `SPANDREL_ADMIN_TOKEN`. Does not show itself in logs.
+/// `SPANDREL_ADMIN_TOKEN`. Its `Debug` output does not contain the token.
 #[derive(Clone, PartialEq, Eq)]
 pub struct AdminToken(String);
 
@@ -30,7 +30,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_token_does_not_show_itself() {
+    fn debug_output_does_not_contain_the_token() {
         assert_eq!(format!("{:?}", AdminToken::from("secret")), "AdminToken(..)");
     }
 }

@@ -1,4 +1,4 @@
-//! The process's environment: read once, here, and passed on.
+//! The environment variables of the process, read once at the start.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsString;
@@ -8,17 +8,17 @@ use super::admin_token::AdminToken;
 use super::error::ConfigError;
 use super::telemetry;
 
-/// Environment variables. An empty one counts as not set, as the OpenTelemetry specification asks, and so does one of
-/// blanks only; blanks around a value are no part of it.
+/// Environment variables. A variable that is empty or consists of whitespace counts as unset, as the OpenTelemetry
+/// specification requires. Whitespace around a value is removed.
 #[derive(Clone, Debug, Default)]
 pub struct Environment {
-    texts: BTreeMap<String, String>,
-    /// The names of those whose values are no text.
-    others: BTreeSet<String>,
+    values: BTreeMap<String, String>,
+    /// The names of the variables whose values are not valid UTF-8.
+    non_utf8: BTreeSet<String>,
 }
 
-/// What the names of the host's own variables begin with.
-const OWN: [&str; 2] = ["SPANDREL_", "RUST_LOG"];
+/// The prefixes of the host's own variables.
+const OWN_PREFIXES: [&str; 2] = ["SPANDREL_", "RUST_LOG"];
 
 impl Environment {
     /// The variables of this process.
@@ -31,40 +31,41 @@ impl Environment {
         for (name, value) in pairs {
             let Ok(name) = name.into_string() else { continue };
             match value.into_string() {
-                Ok(value) => drop(environment.texts.insert(name, value)),
-                Err(_) => drop(environment.others.insert(name)),
+                Ok(value) => drop(environment.values.insert(name, value)),
+                Err(_) => drop(environment.non_utf8.insert(name)),
             }
         }
         environment
     }
 
-    /// The variables given, and no others.
+    /// Only these variables.
     pub fn from_pairs<N: Into<String>, V: Into<String>>(pairs: impl IntoIterator<Item = (N, V)>) -> Environment {
-        let texts = pairs.into_iter().map(|(name, value)| (name.into(), value.into())).collect();
-        Environment { texts, others: BTreeSet::new() }
+        let values = pairs.into_iter().map(|(name, value)| (name.into(), value.into())).collect();
+        Environment { values, non_utf8: BTreeSet::new() }
     }
 
     /// The value of a variable.
     pub fn get(&self, name: &str) -> Option<&str> {
-        self.texts.get(name).map(|value| value.trim()).filter(|value| !value.is_empty())
+        self.values.get(name).map(|value| value.trim()).filter(|value| !value.is_empty())
     }
 
-    /// Whether a variable has a value, and this is no text.
-    pub(super) fn is_no_text(&self, name: &str) -> bool {
-        self.others.contains(name)
+    /// Whether a variable has a value that is not valid UTF-8.
+    pub(super) fn is_non_utf8(&self, name: &str) -> bool {
+        self.non_utf8.contains(name)
     }
 
-    /// The names of the variables whose values are no text.
-    pub(super) fn no_texts(&self) -> impl Iterator<Item = &str> {
-        self.others.iter().map(String::as_str)
+    /// The names of the variables whose values are not valid UTF-8.
+    pub(super) fn non_utf8_names(&self) -> impl Iterator<Item = &str> {
+        self.non_utf8.iter().map(String::as_str)
     }
 
-    /// Refuses variables for the host that cannot be read: taken for unset they would change what it does in silence.
-    /// Those of telemetry that count as not set are said by [`telemetry::ignored()`].
+    /// Rejects variables for the host that are not valid UTF-8: treating them as unset would silently change the host's
+    /// behaviour. [`telemetry::ignored()`] reports the variables of telemetry that count as unset.
     pub(super) fn check(&self) -> Result<(), ConfigError> {
-        let is_own = |name: &str| OWN.iter().any(|own| name.starts_with(own)) || telemetry::is_strict(name);
-        match self.others.iter().find(|name| is_own(name)) {
-            Some(name) => Err(ConfigError::NoText { name: name.clone() }),
+        let is_own =
+            |name: &str| OWN_PREFIXES.iter().any(|prefix| name.starts_with(prefix)) || telemetry::is_strict(name);
+        match self.non_utf8.iter().find(|name| is_own(name)) {
+            Some(name) => Err(ConfigError::NotUtf8 { name: name.clone() }),
             None => Ok(()),
         }
     }
@@ -74,7 +75,7 @@ impl Environment {
         self.get("SPANDREL_ADMIN_TOKEN").map(AdminToken::from)
     }
 
-    /// `RUST_LOG`, or what is logged where it is not set.
+    /// `RUST_LOG`; `info` if it is unset.
     pub fn log_filter(&self) -> &str {
         self.get("RUST_LOG").unwrap_or("info")
     }
@@ -87,7 +88,7 @@ impl Environment {
     /// The folder for compiled components: `SPANDREL_CACHE_DIR`, else a folder of the user's cache.
     pub(super) fn cache_dir(&self) -> Option<PathBuf> {
         let own = self.get("SPANDREL_CACHE_DIR").map(PathBuf::from);
-        // A relative one is to be ignored, says the XDG base directory specification.
+        // The XDG base directory specification requires relative paths to be ignored.
         let user = || self.get("XDG_CACHE_HOME").map(PathBuf::from).filter(|folder| folder.is_absolute());
         let home = || self.get("HOME").map(|home| PathBuf::from(home).join(".cache"));
         own.or_else(|| user().or_else(home).map(|cache| cache.join("spandrel").join("components")))
@@ -102,13 +103,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_empty_variable_is_one_that_is_not_set() {
+    fn an_empty_variable_counts_as_unset() {
         let environment = Environment::from_pairs([("A", ""), ("B", "  "), ("C", " c ")]);
         assert_eq!([environment.get("A"), environment.get("B"), environment.get("C")], [None, None, Some("c")]);
     }
 
     #[test]
-    fn a_value_that_is_no_text_is_refused_where_it_is_for_the_host() {
+    fn variables_of_the_host_must_be_utf8() {
         let check = |name: &str| Environment::from_raw([(name.into(), OsString::from_vec(b"a\xff".to_vec()))]).check();
         for name in ["OTEL_EXPORTER_OTLP_HEADERS", "OTEL_EXPORTER_OTLP_LOGS_CLIENT_KEY", "SPANDREL_ADMIN_TOKEN"] {
             let message = check(name).unwrap_err().to_string();
@@ -118,28 +119,29 @@ mod tests {
     }
 
     #[test]
-    fn a_setting_of_telemetry_that_is_no_text_counts_as_not_set_and_is_said() {
+    fn other_telemetry_variables_that_are_not_utf8_are_ignored_with_a_warning() {
         for name in ["OTEL_TRACES_EXPORTER", "OTEL_RESOURCE_ATTRIBUTES", "OTEL_EXPORTER_OTLP_PROTOCOL"] {
             let raw = [(name.into(), OsString::from_vec(b"a\xff".to_vec()))];
             let environment = Environment::from_raw(raw);
             assert!(environment.check().is_ok(), "{name}");
-            let said = telemetry::ignored(&environment);
-            assert!(said.len() == 1 && said[0].starts_with(&format!("ignored: {name}=(not shown)")), "{said:?}");
+            let warnings = telemetry::ignored(&environment);
+            let expected = format!("ignored: {name}=(not shown)");
+            assert!(warnings.len() == 1 && warnings[0].starts_with(&expected), "{warnings:?}");
         }
     }
 
     #[test]
-    fn other_modules_get_their_settings_here() {
+    fn token_log_filter_and_color_are_read() {
         let environment =
             Environment::from_pairs([("SPANDREL_ADMIN_TOKEN", "t"), ("RUST_LOG", "debug"), ("NO_COLOR", "1")]);
         assert_eq!(environment.admin_token(), Some(AdminToken::from("t")));
         assert_eq!((environment.log_filter(), environment.no_color()), ("debug", true));
-        let nothing = Environment::default();
-        assert_eq!((nothing.admin_token(), nothing.log_filter(), nothing.no_color()), (None, "info", false));
+        let empty = Environment::default();
+        assert_eq!((empty.admin_token(), empty.log_filter(), empty.no_color()), (None, "info", false));
     }
 
     #[test]
-    fn compiled_components_are_kept_in_the_users_cache() {
+    fn compiled_components_are_cached_in_the_users_cache_folder() {
         let check = |pairs: &[(&str, &str)], expected: Option<&str>| {
             let environment = Environment::from_pairs(pairs.iter().copied());
             assert_eq!(environment.cache_dir().as_deref(), expected.map(Path::new), "{pairs:?}");

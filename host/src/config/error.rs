@@ -1,31 +1,28 @@
-//! What is wrong with a configuration, where, and what to do.
+//! Errors of the configuration, each with its location and a remedy.
 
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
 use thiserror::Error;
 
-/// What is wrong. Shown whole, each thing is one message with its place and, on a second line, its cure.
+/// An error of the configuration. Its text contains the location and, on a second line, a remedy.
 #[derive(Debug, Error)]
 pub enum ConfigError {
-    /// The manifest is not there or not readable.
-    #[error(
-        "{}\n  help: run in the folder that holds the manifest, or name it with --manifest FILE",
-        unreadable(path, reason)
-    )]
+    /// The manifest does not exist or cannot be read.
+    #[error("{}\n  help: run in the folder of the manifest, or pass --manifest FILE", unreadable(path, reason))]
     NoManifest {
-        /// Where it was looked for.
+        /// The path of the manifest.
         path: PathBuf,
-        /// What the system said.
+        /// The error of the operating system.
         reason: std::io::Error,
     },
-    /// The manifest is there, with nothing in it: somebody is about to write it, or made a mistake.
-    #[error("the manifest {} is empty\n  help: name at least one service, under [[service]]", path.display())]
+    /// The manifest is empty, possibly because it is being written.
+    #[error("the manifest {} is empty\n  help: add at least one service under [[service]]", path.display())]
     EmptyManifest {
         /// The file.
         path: PathBuf,
     },
-    /// Something in the manifest.
+    /// An error in the manifest.
     #[error("{manifest}:{line}:{column}: {problem}\n  help: {help}")]
     Manifest {
         /// The file.
@@ -36,19 +33,19 @@ pub enum ConfigError {
         column: usize,
         /// What is wrong.
         problem: String,
-        /// What to do.
+        /// The remedy.
         help: String,
     },
-    /// More than one thing.
+    /// Several errors.
     #[error("{}", .0.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n"))]
     Several(Vec<ConfigError>),
-    /// Something in the environment that is no UTF-8.
-    #[error("the environment variable {name} holds bytes that are no text\n  help: write it in UTF-8")]
-    NoText {
+    /// The value of an environment variable is not valid UTF-8.
+    #[error("the environment variable {name} is not valid UTF-8\n  help: encode it in UTF-8")]
+    NotUtf8 {
         /// The variable.
         name: String,
     },
-    /// A file that a variable names.
+    /// A file named by an environment variable cannot be used.
     #[error("the file {path} that the environment variable {name} names cannot be used: {reason}\n  help: {help}")]
     NamedFile {
         /// The variable.
@@ -60,12 +57,12 @@ pub enum ConfigError {
         /// What is accepted.
         help: String,
     },
-    /// Something in the environment.
-    #[error("the environment variable {name}={value} is not understood\n  help: {help}")]
+    /// The value of an environment variable is invalid.
+    #[error("the environment variable {name}={value} is invalid\n  help: {help}")]
     Variable {
         /// The variable.
         name: String,
-        /// Its value, or what stands for one that may be secret.
+        /// Its value, or a placeholder if it may be secret.
         value: String,
         /// What is accepted.
         help: String,
@@ -73,8 +70,8 @@ pub enum ConfigError {
 }
 
 impl ConfigError {
-    /// One error for all of `errors`, none where there are none.
-    pub(super) fn of_all(mut errors: Vec<ConfigError>) -> Option<ConfigError> {
+    /// Combines `errors` into one error. `None` if there are none.
+    pub(super) fn combine(mut errors: Vec<ConfigError>) -> Option<ConfigError> {
         match errors.len() {
             0 => None,
             1 => errors.pop(),
@@ -83,7 +80,7 @@ impl ConfigError {
     }
 }
 
-/// Names the whole path, because a relative one says nothing about the folder that the command ran in.
+/// The message contains the absolute path, because a relative one does not show the current folder.
 fn unreadable(path: &Path, reason: &std::io::Error) -> String {
     let whole = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
     match reason.kind() {

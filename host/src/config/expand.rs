@@ -1,52 +1,52 @@
-//! `${NAME}` and `${NAME:-default}` in the manifest's strings; `$$` stands for a dollar sign, and so does a dollar sign
-//! that is followed by anything else. A variable that is empty counts as not set. Defaults do not nest.
+//! Expands `${NAME}` and `${NAME:-default}` in strings of the manifest. `$$` is a dollar sign, as is `$` before any other
+//! character. An empty variable counts as unset. Defaults cannot contain variables.
 
 use thiserror::Error;
 
 use super::environment::Environment;
 
-/// What is wrong with a variable in a string.
+/// An invalid variable in a string.
 #[derive(Debug, Error, PartialEq, Eq)]
 pub(super) enum ExpandError {
-    /// It has a beginning only.
+    /// The closing brace is missing.
     #[error("`${{` has no closing brace")]
-    Open,
-    /// What stands in the braces cannot be a variable.
-    #[error("`${{{0}}}` names no environment variable")]
-    NoName(String),
-    /// The default would have to be expanded too.
-    #[error("the default of `{0}` holds another variable")]
+    Unclosed,
+    /// The text in braces cannot be the name of a variable.
+    #[error("`${{{0}}}` is not a valid environment variable")]
+    InvalidName(String),
+    /// The default contains a variable.
+    #[error("the default of `{0}` contains another variable")]
     Nested(String),
-    /// Nothing says what it is.
+    /// The variable is unset and has no default.
     #[error("the environment variable {0} is not set, or is empty")]
     NotSet(String),
-    /// What it is cannot be read.
-    #[error("the environment variable {0} holds bytes that are no text")]
-    NoText(String),
+    /// The value of the variable is not valid UTF-8.
+    #[error("the environment variable {0} is not valid UTF-8")]
+    NotUtf8(String),
 }
 
 impl ExpandError {
-    /// What to do.
+    /// The remedy.
     pub fn help(&self) -> String {
         match self {
-            ExpandError::Open | ExpandError::NoName(_) => {
+            ExpandError::Unclosed | ExpandError::InvalidName(_) => {
                 "write `${NAME}`, `${NAME:-default}`, or `$$` for a dollar sign".to_owned()
             }
-            ExpandError::NoText(name) => format!("write {name} in UTF-8"),
+            ExpandError::NotUtf8(name) => format!("encode {name} in UTF-8"),
             ExpandError::Nested(_) => "write the default as plain text".to_owned(),
-            ExpandError::NotSet(name) => format!("set {name}, or give a default: `${{{name}:-default}}`"),
+            ExpandError::NotSet(name) => format!("set {name}, or add a default: `${{{name}:-default}}`"),
         }
     }
 }
 
-/// The text with every variable replaced.
+/// Replaces all variables in the text.
 pub(super) fn expand(text: &str, environment: &Environment) -> Result<String, ExpandError> {
     let mut expanded = String::with_capacity(text.len());
     let mut rest = text;
     while let Some((before, after)) = rest.split_once('$') {
         expanded.push_str(before);
         rest = if let Some(after) = after.strip_prefix('{') {
-            let (inside, after) = after.split_once('}').ok_or(ExpandError::Open)?;
+            let (inside, after) = after.split_once('}').ok_or(ExpandError::Unclosed)?;
             expanded.push_str(value(inside, environment)?);
             after
         } else {
@@ -64,13 +64,13 @@ fn value<'a>(inside: &'a str, environment: &'a Environment) -> Result<&'a str, E
         None => (inside, None),
     };
     if !is_name(name) {
-        return Err(ExpandError::NoName(inside.to_owned()));
+        return Err(ExpandError::InvalidName(inside.to_owned()));
     }
     if default.is_some_and(|default| default.contains("${")) {
         return Err(ExpandError::Nested(name.to_owned()));
     }
-    if environment.is_no_text(name) {
-        return Err(ExpandError::NoText(name.to_owned()));
+    if environment.is_non_utf8(name) {
+        return Err(ExpandError::NotUtf8(name.to_owned()));
     }
     environment.get(name).or(default).ok_or_else(|| ExpandError::NotSet(name.to_owned()))
 }
@@ -99,18 +99,18 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_replaced_is_an_error() {
+    fn invalid_and_unset_variables_are_errors() {
         let environment = Environment::from_pairs([("EMPTY", "")]);
         let check = |text: &str, expected: &str, help: &str| {
             let error = expand(text, &environment).unwrap_err();
             assert_eq!((error.to_string().as_str(), error.help().contains(help)), (expected, true), "{text}");
         };
-        check("${NONE}", "the environment variable NONE is not set, or is empty", "set NONE, or give");
+        check("${NONE}", "the environment variable NONE is not set, or is empty", "set NONE, or add");
         check("${EMPTY}", "the environment variable EMPTY is not set, or is empty", "`${EMPTY:-default}`");
         check("${NONE", "`${` has no closing brace", "`$$`");
-        check("${}", "`${}` names no environment variable", "`${NAME}`");
-        check("${A-b}", "`${A-b}` names no environment variable", "`${NAME:-default}`");
-        check("${1A}", "`${1A}` names no environment variable", "`${NAME}`");
-        check("${A:-${B}}", "the default of `A` holds another variable", "plain text");
+        check("${}", "`${}` is not a valid environment variable", "`${NAME}`");
+        check("${A-b}", "`${A-b}` is not a valid environment variable", "`${NAME:-default}`");
+        check("${1A}", "`${1A}` is not a valid environment variable", "`${NAME}`");
+        check("${A:-${B}}", "the default of `A` contains another variable", "plain text");
     }
 }

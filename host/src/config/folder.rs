@@ -1,19 +1,19 @@
-//! Folders of the host that components see.
+//! Folders of the host that components can access.
 
 use std::path::PathBuf;
 
-/// A folder of the host that a component sees.
+/// A folder of the host that a component can access.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Folder {
-    /// `host`: where it is.
+    /// `host`: the path on the host.
     pub host: PathBuf,
-    /// `guest`: where the component finds it.
+    /// `guest`: the path in the component.
     pub guest: String,
     /// `access`.
     pub access: Access,
 }
 
-/// What a component may do in a folder.
+/// The access of a component to a folder.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Access {
     /// `read-only`.

@@ -1,4 +1,4 @@
-//! From the manifest's text to a [`Config`]: every key known, every value checked, every error with its place.
+//! Parses a manifest into a [`Config`]: rejects unknown keys, validates all values and locates all errors.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
@@ -15,7 +15,7 @@ use super::error::ConfigError;
 use super::outbound::outbound;
 use super::quantity::{SIZE_HELP, duration};
 use super::responses;
-use super::section::{Noted, Placed, Reader, Result, Section, all};
+use super::section::{Reader, Reported, Result, Section, SpannedText, all};
 use super::standard;
 use super::telemetry;
 use super::types::{
@@ -26,10 +26,10 @@ use crate::http::redaction::Redaction;
 use crate::state::ROOM;
 use crate::trace::TailPolicy;
 
-/// Where the console listens when the manifest has a table for it that does not say.
+/// The default listen address of the console, if the manifest has the table `[console]`.
 const CONSOLE: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 8010);
 
-/// What a span counts as under `recent_spans`, the older form of `traces`, in bytes.
+/// The size of a span in bytes, for `recent_spans`, the older form of `traces`.
 const SPAN_BYTES: usize = 3 << 10;
 
 pub(super) fn read(text: &str, manifest: &Path, environment: &Environment) -> Result<Config, ConfigError> {
@@ -39,30 +39,30 @@ pub(super) fn read(text: &str, manifest: &Path, environment: &Environment) -> Re
         let problem = error.message().to_owned();
         reader.error(error.span().unwrap_or(0..0), problem, "the manifest is TOML (https://toml.io)");
     }
-    // What is there of a table that is no TOML would be misread.
-    let config = if errors.is_empty() { config(&reader, &parsed) } else { Err(Noted) };
+    // A partially parsed manifest would cause misleading errors.
+    let config = if errors.is_empty() { config(&reader, &parsed) } else { Err(Reported) };
     reader.finish(config)
 }
 
 fn config(reader: &Reader<'_>, parsed: &Spanned<DeTable<'_>>) -> Result<Config> {
     let environment = reader.environment;
     if let Err(error) = environment.check() {
-        reader.note(error);
+        reader.report(error);
     }
-    let root = Section { reader, name: "the manifest", table: Some(parsed.get_ref()), place: parsed.span() };
-    root.only(&["console", "limits", "state", "telemetry", "swap", "shutdown", "service"]);
+    let root = Section { reader, name: "the manifest", table: Some(parsed.get_ref()), span: parsed.span() };
+    root.allow_keys(&["console", "limits", "state", "telemetry", "swap", "shutdown", "service"]);
     let console_section = root.section("console", "[console]");
     let telemetry_section = root.section("telemetry", "[telemetry]");
-    let console = console_section.as_ref().map_err(|_| Noted).and_then(|section| console(section, environment));
+    let console = console_section.as_ref().map_err(|_| Reported).and_then(|section| console(section, environment));
     let store = console_section.and_then(|section| store_bytes(&section));
-    let settings = telemetry::settings(environment).map_err(|error| reader.note(error));
+    let settings = telemetry::settings(environment).map_err(|error| reader.report(error));
     let (keep, redaction, attributes) = match &telemetry_section {
         Ok(section) => {
             let redaction = redaction(section);
             let attributes = attributes(section, redaction.as_ref().unwrap_or(&Redaction::default()));
             (keep(section), redaction, attributes)
         }
-        Err(Noted) => (Err(Noted), Err(Noted), Err(Noted)),
+        Err(Reported) => (Err(Reported), Err(Reported), Err(Reported)),
     };
     let response_header = telemetry_section.and_then(|section| section.boolean("response_header"));
     let connections = root.section("limits", "[limits]").and_then(|section| connections(&section));
@@ -73,7 +73,7 @@ fn config(reader: &Reader<'_>, parsed: &Spanned<DeTable<'_>>) -> Result<Config> 
     let (console, mut telemetry_settings) = (console?, settings?);
     telemetry_settings.tail_policy = keep?;
     telemetry_settings.response_header = response_header?.unwrap_or(true);
-    // Without a console nobody could read recent traces, and so none are kept.
+    // Without a console stored traces could not be read, so none are stored.
     let store_bytes = store?.unwrap_or(telemetry_settings.store_bytes);
     telemetry_settings.store_bytes = if console.listen.is_some() { store_bytes } else { 0 };
     Ok(Config {
@@ -95,46 +95,46 @@ fn config(reader: &Reader<'_>, parsed: &Spanned<DeTable<'_>>) -> Result<Config> 
 }
 
 fn console(section: &Section<'_>, environment: &Environment) -> Result<ConsoleConfig> {
-    section.only(&["listen", "traces", "recent_spans", "otlp", "jaeger_ui"]);
+    section.allow_keys(&["listen", "traces", "recent_spans", "otlp", "jaeger_ui"]);
     let listen = match section.text("listen") {
         Ok(None) if section.table.is_none() => Ok(None),
         Ok(None) => Ok(Some(CONSOLE)),
         Ok(Some((text, _))) if text == "off" => Ok(None),
         Ok(Some(_)) => section.address("listen"),
-        Err(Noted) => Err(Noted),
+        Err(Reported) => Err(Reported),
     };
     let (otlp, jaeger_ui) = (otlp(section), section.path("jaeger_ui"));
     let (listen, otlp, jaeger_ui) = (listen?, otlp?, jaeger_ui?);
     if let Some((listen, otlp)) = listen.zip(otlp) {
-        apart(section, "otlp", (otlp, "`[console] otlp`"), &[(listen, "the console".to_owned())]);
+        reject_shared_address(section, "otlp", (otlp, "`[console] otlp`"), &[(listen, "the console".to_owned())]);
     }
     let admin_token = environment.admin_token();
     if let Some(address) = listen
         && !address.ip().is_loopback()
         && admin_token.is_none()
     {
-        let problem = format!("the console would listen on {address}, where others can reach it, without a token");
+        let problem = format!("the console would listen on {address}, which other machines can reach, without a token");
         return Err(section.error("listen", problem, "set SPANDREL_ADMIN_TOKEN, or listen on 127.0.0.1"));
     }
-    let of_console = [("otlp", otlp.is_some()), ("jaeger_ui", jaeger_ui.is_some())];
-    if let Some((key, _)) = of_console.into_iter().find(|(_, is_given)| *is_given && listen.is_none()) {
-        let problem = format!("`{key}` is given, but the console is off, and nothing else shows what it is for");
-        return Err(section.error(key, problem, "leave it out, or give the console an address"));
+    let requires_console = [("otlp", otlp.is_some()), ("jaeger_ui", jaeger_ui.is_some())];
+    if let Some((key, _)) = requires_console.into_iter().find(|(_, is_given)| *is_given && listen.is_none()) {
+        let problem = format!("`{key}` has no effect because the console is off");
+        return Err(section.error(key, problem, "remove it, or set `listen`"));
     }
     Ok(ConsoleConfig { listen, admin_token, otlp, jaeger_ui })
 }
 
-/// Where spans of other processes are taken. Nobody there sends a token, so that only this machine may.
+/// The listen address of the OTLP receiver. It must be a loopback address because the receiver requires no token.
 fn otlp(section: &Section<'_>) -> Result<Option<SocketAddr>> {
     let Some(address) = section.address("otlp")? else { return Ok(None) };
     if address.ip().is_loopback() {
         return Ok(Some(address));
     }
-    let problem = format!("spans of other machines would be taken on {address}, without a token");
-    Err(section.error("otlp", problem, "use an address of this machine, as in \"127.0.0.1:4327\""))
+    let problem = format!("the OTLP receiver on {address} would accept spans of other machines without a token");
+    Err(section.error("otlp", problem, "use a loopback address, as in \"127.0.0.1:4327\""))
 }
 
-/// The size of the store of recent traces, where the manifest gives one.
+/// The size of the trace store, if the manifest contains it.
 fn store_bytes(section: &Section<'_>) -> Result<Option<usize>> {
     let (spans, bytes) = (section.count("recent_spans"), section.size("traces"));
     let spans = spans?.map(|spans| spans.saturating_mul(SPAN_BYTES));
@@ -142,12 +142,12 @@ fn store_bytes(section: &Section<'_>) -> Result<Option<usize>> {
 }
 
 fn connections(section: &Section<'_>) -> Result<Connections> {
-    section.only(&["connections", "head_timeout", "keep_alive"]);
-    let standard = Connections::default();
+    section.allow_keys(&["connections", "head_timeout", "keep_alive"]);
+    let default = Connections::default();
     let connections = Connections {
-        per_port: section.count("connections").unwrap_or_default().unwrap_or(standard.per_port),
-        head_timeout: section.duration("head_timeout").unwrap_or_default().unwrap_or(standard.head_timeout),
-        keep_alive: section.duration("keep_alive").unwrap_or_default().unwrap_or(standard.keep_alive),
+        per_port: section.count("connections").unwrap_or_default().unwrap_or(default.per_port),
+        head_timeout: section.duration("head_timeout").unwrap_or_default().unwrap_or(default.head_timeout),
+        keep_alive: section.duration("keep_alive").unwrap_or_default().unwrap_or(default.keep_alive),
     };
     let zero = [
         ("connections", connections.per_port == 0),
@@ -155,83 +155,81 @@ fn connections(section: &Section<'_>) -> Result<Connections> {
         ("keep_alive", connections.keep_alive == Duration::ZERO),
     ];
     for (key, _) in zero.into_iter().filter(|(_, zero)| *zero) {
-        let problem = format!("with `{key}` at zero no client could be answered");
-        section.error(key, problem, "give a larger one, or leave the key out");
+        let problem = format!("`{key}` must not be zero");
+        section.error(key, problem, "use a larger value, or remove the key");
     }
     Ok(connections)
 }
 
 fn state(section: &Section<'_>) -> Result<StateConfig> {
-    section.only(&["backend", "path", "per_service"]);
-    let (backend, path, room) = (section.text("backend"), section.path("path"), section.size("per_service"));
-    let room = room?.map_or(ROOM, |bytes| usize::try_from(bytes).unwrap_or(usize::MAX));
-    if room == 0 {
-        let problem = "with `per_service` at zero nothing could be kept".to_owned();
-        section.error("per_service", problem, "give a larger one, or leave the key out");
+    section.allow_keys(&["backend", "path", "per_service"]);
+    let (backend, path, per_service) = (section.text("backend"), section.path("path"), section.size("per_service"));
+    let per_service = per_service?.map_or(ROOM, |bytes| usize::try_from(bytes).unwrap_or(usize::MAX));
+    if per_service == 0 {
+        let problem = "`per_service` must not be zero".to_owned();
+        section.error("per_service", problem, "use a larger value, or remove the key");
     }
     let error = |key, problem: &str, help| Err(section.error(key, problem.to_owned(), help));
     match (backend?.as_ref().map(|(backend, _)| backend.as_str()), path?) {
-        (None, Some(_)) => error("path", "`path` is given, but no backend that writes it", "add `backend = \"redb\"`"),
-        (None | Some("memory"), _) => Ok(StateConfig::Memory { room }),
-        (Some("redb"), Some(path)) => Ok(StateConfig::Redb { path, room }),
-        (Some("redb"), None) => {
-            error("backend", "`backend = \"redb\"` needs a file", "add `path = \"data/state.redb\"`")
+        (None, Some(_)) => {
+            error("path", "`path` has no effect without a backend that writes a file", "add `backend = \"redb\"`")
         }
-        (Some(other), _) => error("backend", &format!("`{other}` is no backend"), "write \"memory\" or \"redb\""),
+        (None | Some("memory"), _) => Ok(StateConfig::Memory { per_service }),
+        (Some("redb"), Some(path)) => Ok(StateConfig::Redb { path, per_service }),
+        (Some("redb"), None) => {
+            error("backend", "`backend = \"redb\"` requires a file", "add `path = \"data/state.redb\"`")
+        }
+        (Some(other), _) => error("backend", &format!("`{other}` is not a backend"), "write \"memory\" or \"redb\""),
     }
 }
 
 fn swap(section: &Section<'_>) -> Result<SwapConfig> {
-    section.only(&["watch", "guard", "drain"]);
-    let standard = SwapConfig::default();
+    section.allow_keys(&["watch", "guard", "drain"]);
+    let default = SwapConfig::default();
     Ok(SwapConfig {
-        watch: section.boolean("watch").unwrap_or_default().unwrap_or(standard.watch),
-        guard: section.duration("guard").unwrap_or_default().unwrap_or(standard.guard),
-        drain: section.duration("drain").unwrap_or_default().unwrap_or(standard.drain),
-        keep: standard.keep,
+        watch: section.boolean("watch").unwrap_or_default().unwrap_or(default.watch),
+        guard: section.duration("guard").unwrap_or_default().unwrap_or(default.guard),
+        drain: section.duration("drain").unwrap_or_default().unwrap_or(default.drain),
+        keep: default.keep,
     })
 }
 
 fn shutdown(section: &Section<'_>) -> Result<ShutdownConfig> {
-    section.only(&["drain", "delay"]);
-    let standard = ShutdownConfig::default();
+    section.allow_keys(&["drain", "delay"]);
+    let default = ShutdownConfig::default();
     Ok(ShutdownConfig {
-        drain: section.duration("drain").unwrap_or_default().unwrap_or(standard.drain),
-        delay: section.duration("delay").unwrap_or_default().unwrap_or(standard.delay),
+        drain: section.duration("drain").unwrap_or_default().unwrap_or(default.drain),
+        delay: section.duration("delay").unwrap_or_default().unwrap_or(default.delay),
     })
 }
 
 fn keep(section: &Section<'_>) -> Result<Option<TailPolicy>> {
-    section.only(&["keep", "keep_rate", "redact", "response_header", "attributes"]);
+    section.allow_keys(&["keep", "keep_rate", "redact", "response_header", "attributes"]);
     let (rate, rules) = (section.ratio("keep_rate"), section.texts("keep"));
     let rate = rate?;
     let Some(rules) = rules?.filter(|rules| !rules.is_empty()) else {
         return match rate {
             Some(_) => {
                 let help = "add `keep = [\"errors\"]`, or set OTEL_TRACES_SAMPLER to keep a share of all traces";
-                Err(section.error(
-                    "keep_rate",
-                    "`keep_rate` is the share of the rest, but `keep` names nothing".to_owned(),
-                    help,
-                ))
+                Err(section.error("keep_rate", "`keep_rate` has no effect because `keep` is empty".to_owned(), help))
             }
             None => Ok(None),
         };
     };
     let mut keep = TailPolicy { errors: false, slower_than: None, rate: rate.unwrap_or(0.0) };
-    for (rule, place) in rules {
-        // One of two limits would be without effect, and nobody would know which.
-        let again = match rule.strip_prefix("slower than ").map(duration) {
+    for (rule, span) in rules {
+        // Of two limits, only one could have an effect.
+        let is_duplicate = match rule.strip_prefix("slower than ").map(duration) {
             None if rule == "errors" => std::mem::replace(&mut keep.errors, true),
             Some(Some(limit)) => keep.slower_than.replace(limit).is_some(),
             _ => {
                 let help = "write \"errors\" or \"slower than 250ms\"";
-                section.reader.error(place, format!("`{rule}` is no rule for keeping traces"), help);
+                section.reader.error(span, format!("`{rule}` is not a rule for keeping traces"), help);
                 continue;
             }
         };
-        if again {
-            section.reader.error(place, format!("`{rule}` is the second rule of its kind"), "leave one out");
+        if is_duplicate {
+            section.reader.error(span, format!("`{rule}` duplicates another rule"), "remove one of them");
         }
     }
     Ok(Some(keep))
@@ -240,7 +238,7 @@ fn keep(section: &Section<'_>) -> Result<Option<TailPolicy>> {
 fn services(root: &Section<'_>, console: Option<&ConsoleConfig>) -> Result<Vec<ServiceConfig>> {
     let Some(value) = root.get("service") else { return Ok(Vec::new()) };
     let Some(tables) = value.get_ref().as_array() else {
-        return Err(root.error("service", "`service` is no list of tables".to_owned(), "write `[[service]]`"));
+        return Err(root.error("service", "`service` is not a list of tables".to_owned(), "write `[[service]]`"));
     };
     let listeners = console.map(|console| [(console.listen, "the console"), (console.otlp, "`[console] otlp`")]);
     let listeners = listeners.into_iter().flatten().filter_map(|(address, name)| Some((address?, name.to_owned())));
@@ -251,9 +249,9 @@ fn services(root: &Section<'_>, console: Option<&ConsoleConfig>) -> Result<Vec<S
         let made = service(&section)?;
         if !names.insert(made.name.clone()) {
             let problem = format!("there are two services named `{}`", made.name);
-            section.error("name", problem, "give each service a name of its own");
+            section.error("name", problem, "use a different name for each service");
         }
-        apart(&section, "listen", (made.listen, &format!("`{}`", made.name)), &listeners);
+        reject_shared_address(&section, "listen", (made.listen, &format!("`{}`", made.name)), &listeners);
         listeners.push((made.listen, made.name.to_string()));
         Ok(made)
     });
@@ -262,34 +260,38 @@ fn services(root: &Section<'_>, console: Option<&ConsoleConfig>) -> Result<Vec<S
         let known = |next: &ServiceName| services.iter().any(|other| other.name == *next && other.name != service.name);
         if let Some(next) = service.next.as_ref().filter(|next| !known(next)) {
             let section = root.reader.table(value, "[[service]]")?;
-            let problem = format!("`next` is `{next}`, and there is no other service of that name");
-            section.error("next", problem, "name the service that the component's requests go on to");
+            let problem = format!("`next` is `{next}`, but there is no other service with this name");
+            section.error("next", problem, "use the name of the service that receives the component's requests");
         }
     }
     Ok(services)
 }
 
-/// Refuses an address that somebody else listens on.
-fn apart(section: &Section<'_>, key: &str, (address, name): (SocketAddr, &str), others: &[(SocketAddr, String)]) {
-    let Some((taken, other)) = others.iter().find(|(taken, _)| collide(*taken, address)) else { return };
+/// Reports an address that another listener uses.
+fn reject_shared_address(
+    section: &Section<'_>,
+    key: &str,
+    (address, name): (SocketAddr, &str),
+    others: &[(SocketAddr, String)],
+) {
+    let Some((taken, other)) = others.iter().find(|(taken, _)| share_address(*taken, address)) else { return };
     let problem = if *taken == address {
         format!("{name} listens on {address}, and so does {other}")
     } else {
         format!("{name} listens on {address}, and {other} on {taken}")
     };
-    section.error(key, problem, "give each an address of its own");
+    section.error(key, problem, "use a different address for each");
 }
 
-/// Whether the second of these listeners would find its port taken. Port 0 is a free one each time, and `[::]` takes
-/// IPv4 too.
-fn collide(one: SocketAddr, other: SocketAddr) -> bool {
+/// Whether only one of these addresses can be bound. Port 0 is a different free port each time, and `[::]` includes IPv4.
+fn share_address(one: SocketAddr, other: SocketAddr) -> bool {
     let covers = |all: IpAddr, ip: IpAddr| all.is_unspecified() && (all.is_ipv6() || ip.is_ipv4());
     let (a, b) = (one.ip(), other.ip());
     one.port() == other.port() && one.port() != 0 && (a == b || covers(a, b) || covers(b, a))
 }
 
 fn service(section: &Section<'_>) -> Result<ServiceConfig> {
-    section.only(&[
+    section.allow_keys(&[
         "name",
         "version",
         "component",
@@ -310,13 +312,13 @@ fn service(section: &Section<'_>) -> Result<ServiceConfig> {
         "limits",
     ]);
     let name = section.text("name").and_then(|name| section.required(name, "name", "name = \"user-service\""));
-    let name = name.and_then(|(name, place)| {
+    let name = name.and_then(|(name, span)| {
         if name == crate::telemetry::SERVICE {
             let problem = format!("`{name}` is the name of the host itself in telemetry");
-            return Err(section.reader.error(place, problem, "give the service another name"));
+            return Err(section.reader.error(span, problem, "use another name"));
         }
         let help = "use lower-case letters, digits and dashes, as in \"user-service\"";
-        let error = || section.reader.error(place, format!("`{name}` is no name for a service"), help);
+        let error = || section.reader.error(span, format!("`{name}` is not a valid service name"), help);
         ServiceName::parse(&name).ok_or_else(error)
     });
     let component = section.path("component");
@@ -352,15 +354,15 @@ fn service(section: &Section<'_>) -> Result<ServiceConfig> {
     Ok(service)
 }
 
-/// Networks, or single addresses.
+/// Parses networks and single addresses.
 fn trusted_proxies(section: &Section<'_>) -> Result<Vec<IpNet>> {
-    let network = |(text, place): Placed| {
+    let network = |(text, span): SpannedText| {
         let address = || text.parse::<IpAddr>().ok().map(IpNet::from);
         match text.parse::<IpNet>().ok().or_else(address) {
             Some(network) => Ok(network.trunc()),
             None => {
                 let help = "write a network such as \"10.0.0.0/8\", or an address";
-                Err(section.reader.error(place, format!("`{text}` is no network of proxies"), help))
+                Err(section.reader.error(span, format!("`{text}` is not a valid network or address"), help))
             }
         }
     };
@@ -373,7 +375,7 @@ fn isolation(section: &Section<'_>) -> Result<Option<Isolation>> {
         Some("instance") => Ok(Some(Isolation::Instance)),
         Some("request") => Ok(Some(Isolation::Request)),
         Some(other) => {
-            let problem = format!("`{other}` is no kind of isolation");
+            let problem = format!("`{other}` is not a valid kind of isolation");
             Err(section.error("isolation", problem, "write \"instance\" or \"request\""))
         }
     }
@@ -381,14 +383,14 @@ fn isolation(section: &Section<'_>) -> Result<Option<Isolation>> {
 
 fn probe(section: &Section<'_>) -> Result<Option<String>> {
     match section.text("probe")? {
-        Some((path, place)) if !path.starts_with('/') => {
-            Err(section.reader.error(place, format!("`{path}` is no path"), "write a path such as \"/health\""))
+        Some((path, span)) if !path.starts_with('/') => {
+            Err(section.reader.error(span, format!("`{path}` is not a path"), "write a path such as \"/health\""))
         }
         probe => Ok(probe.map(|(path, _)| path)),
     }
 }
 
-/// `[service.config]`: any keys; numbers and booleans are taken as the text that they are.
+/// `[service.config]`: any keys. Numbers and booleans become text.
 fn settings(section: &Section<'_>) -> Result<BTreeMap<String, String>> {
     let setting = |(key, value): (&Spanned<DeString<'_>>, &Spanned<DeValue<'_>>)| {
         let text = match value.get_ref() {
@@ -397,8 +399,8 @@ fn settings(section: &Section<'_>) -> Result<BTreeMap<String, String>> {
             DeValue::Float(number) => number.as_str().to_owned(),
             DeValue::Boolean(truth) => truth.to_string(),
             _ => {
-                let problem = format!("`{}` is neither text, number nor boolean", key.get_ref());
-                let help = "put names with dots in quotes: \"flag.name\" = \"true\"";
+                let problem = format!("`{}` is not a string, number or boolean", key.get_ref());
+                let help = "quote names with dots: \"flag.name\" = \"true\"";
                 return Err(section.reader.error(value.span(), problem, help));
             }
         };
@@ -408,26 +410,26 @@ fn settings(section: &Section<'_>) -> Result<BTreeMap<String, String>> {
 }
 
 fn limits(section: &Section<'_>) -> Result<Limits> {
-    section.only(&["memory", "request_body", "response_body", "request_timeout", "idle_timeout", "concurrency"]);
-    let standard = Limits::default();
-    let body = |key, standard: usize| {
+    section.allow_keys(&["memory", "request_body", "response_body", "request_timeout", "idle_timeout", "concurrency"]);
+    let default = Limits::default();
+    let body = |key, default: usize| {
         let given = section.size(key).unwrap_or_default().map(usize::try_from);
-        given.unwrap_or(Ok(standard)).unwrap_or_else(|_| {
+        given.unwrap_or(Ok(default)).unwrap_or_else(|_| {
             section.error(key, format!("`{key}` is too large"), SIZE_HELP);
-            standard
+            default
         })
     };
-    let duration = |key, standard| section.duration(key).unwrap_or_default().unwrap_or(standard);
+    let duration = |key, default| section.duration(key).unwrap_or_default().unwrap_or(default);
     let limits = Limits {
-        memory: section.size("memory").unwrap_or_default().unwrap_or(standard.memory),
-        request_body: body("request_body", standard.request_body),
-        response_body: body("response_body", standard.response_body),
-        request_timeout: duration("request_timeout", standard.request_timeout),
-        idle_timeout: duration("idle_timeout", standard.idle_timeout),
-        concurrency: section.count("concurrency").unwrap_or_default().unwrap_or(standard.concurrency),
+        memory: section.size("memory").unwrap_or_default().unwrap_or(default.memory),
+        request_body: body("request_body", default.request_body),
+        response_body: body("response_body", default.response_body),
+        request_timeout: duration("request_timeout", default.request_timeout),
+        idle_timeout: duration("idle_timeout", default.idle_timeout),
+        concurrency: section.count("concurrency").unwrap_or_default().unwrap_or(default.concurrency),
     };
     if limits.memory > 4 << 30 {
-        let problem = "`memory` is over 4GiB, the most that a component can have".to_owned();
+        let problem = "`memory` is larger than 4GiB, the maximum of a component".to_owned();
         section.error("memory", problem, SIZE_HELP);
     }
     let zero = [
@@ -437,8 +439,8 @@ fn limits(section: &Section<'_>) -> Result<Limits> {
         ("concurrency", limits.concurrency == 0),
     ];
     for (key, _) in zero.into_iter().filter(|(_, zero)| *zero) {
-        let problem = format!("with `{key}` at zero the service could answer nothing");
-        section.error(key, problem, "give a larger one, or leave the key out");
+        let problem = format!("`{key}` must not be zero");
+        section.error(key, problem, "use a larger value, or remove the key");
     }
     Ok(limits)
 }

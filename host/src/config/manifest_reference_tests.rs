@@ -1,4 +1,4 @@
-//! `docs/manifest.md` lists the keys that the parser knows, and no others, and its examples can be read.
+//! Checks that `docs/manifest.md` lists exactly the keys of the parser, and that its examples are valid.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -10,7 +10,7 @@ const SERVICE: &str = "[[service]]\nname = \"a\"\ncomponent = \"a.wasm\"\nlisten
 
 type Keys = BTreeSet<String>;
 
-/// The sources of this module, without those that only test it.
+/// The sources of the module `config`, without its tests.
 fn sources() -> String {
     let files = fs::read_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/src/config")).unwrap();
     let paths = files.map(|file| file.unwrap().path()).filter(|path| path.is_file());
@@ -18,14 +18,14 @@ fn sources() -> String {
     own.map(|path| fs::read_to_string(path).unwrap()).collect()
 }
 
-/// For each table the keys that the parser knows.
+/// The keys of each table in the parser.
 fn parsed() -> BTreeSet<Keys> {
     let sources = sources();
-    let lists = sources.split(".only(&[").skip(1).filter_map(|rest| rest.split(']').next());
+    let lists = sources.split(".allow_keys(&[").skip(1).filter_map(|rest| rest.split(']').next());
     lists.map(|list| list.split('"').skip(1).step_by(2).map(str::to_owned).collect()).collect()
 }
 
-/// For each table of the reference whose first column lists keys, those keys.
+/// The keys of each table in the reference.
 fn documented() -> BTreeSet<Keys> {
     let mut tables = BTreeSet::new();
     let mut lines = REFERENCE.lines();
@@ -35,7 +35,7 @@ fn documented() -> BTreeSet<Keys> {
     tables
 }
 
-/// The key of a row. The key of a table in another one is the last part of its header.
+/// The key of a row. The key of a nested table is the last part of its header.
 fn key(row: &str) -> Option<String> {
     let header = row.split('`').nth(1)?;
     header.trim_matches(['[', ']']).rsplit('.').next().map(str::to_owned)
@@ -51,7 +51,7 @@ fn the_reference_lists_the_keys_of_every_table_and_no_others() {
 }
 
 #[test]
-fn the_examples_of_the_reference_are_read() {
+fn the_examples_of_the_reference_are_valid() {
     let manifest = Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../services.toml"));
     let examples: Vec<_> = REFERENCE.split("```toml\n").skip(1).filter_map(|rest| rest.split("```").next()).collect();
     assert!(examples.len() >= 10, "{}", examples.len());

@@ -1,7 +1,7 @@
-//! Raw manifest and environment in, resolved and validated types out. Nobody else reads either.
+//! Parses and validates the manifest and the environment, which no other module reads.
 //!
-//! What was typed becomes what it means once, here. The first thing that is wrong ends it, with one message that names
-//! the place and the cure.
+//! The result is a [`Config`] of resolved types. All errors of a manifest are reported at once, each with its location and
+//! a remedy.
 
 mod admin_token;
 mod attributes;
@@ -24,7 +24,7 @@ mod types;
 use std::path::Path;
 
 pub use self::admin_token::AdminToken;
-pub use self::attributes::{RequestAttribute, Source};
+pub use self::attributes::{AttributeSource, RequestAttribute};
 pub use self::environment::Environment;
 pub use self::error::ConfigError;
 pub use self::folder::{Access, Folder};
@@ -37,7 +37,7 @@ pub use self::types::{
 };
 
 impl Config {
-    /// Reads the manifest at a path.
+    /// Reads and parses the manifest at a path.
     pub fn load(manifest: &Path, environment: &Environment) -> Result<Config, ConfigError> {
         let text = std::fs::read_to_string(manifest)
             .map_err(|reason| ConfigError::NoManifest { path: manifest.to_owned(), reason })?;
@@ -47,12 +47,13 @@ impl Config {
         Config::parse(&text, manifest, environment)
     }
 
-    /// Whether manifest and environment said the same, wherever ports are taken and compiled components are kept.
-    pub fn says_the_same_as(&self, other: &Config) -> bool {
+    /// Whether the two configurations are equal, apart from settings that do not come from the manifest: how ports are
+    /// bound and where compiled components are cached.
+    pub fn is_equivalent_to(&self, other: &Config) -> bool {
         *self == Config { bind: self.bind, cache_dir: self.cache_dir.clone(), ..other.clone() }
     }
 
-    /// Reads a manifest's text. Relative paths in it start at the manifest's folder.
+    /// Parses the text of a manifest. Relative paths in it are relative to the folder of the manifest.
     pub fn parse(text: &str, manifest: &Path, environment: &Environment) -> Result<Config, ConfigError> {
         manifest::read(text, manifest, environment)
     }

@@ -1,6 +1,6 @@
-//! "Did you mean": the known word that is written most like another.
+//! Suggests the known key that is most similar to a misspelled one.
 
-/// The known key that is written most like `name`, unless none is.
+/// The known key with the smallest edit distance to `name`. `None` if no key is similar.
 pub(super) fn nearest<'k>(name: &str, known: &[&'k str]) -> Option<&'k str> {
     let near = known.iter().map(|key| (strsim::damerau_levenshtein(name, key), *key)).min()?;
     (near.0 <= name.len().max(3) / 2).then_some(near.1)
@@ -11,7 +11,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_nearest_word_is_offered_unless_it_is_far() {
+    fn the_most_similar_key_is_suggested_if_it_is_similar_enough() {
         let known = ["name", "listen", "memory"];
         for (typed, expected) in
             [("listn", Some("listen")), ("nmae", Some("name")), ("memroy", Some("memory")), ("zzzz", None)]

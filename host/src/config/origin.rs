@@ -1,4 +1,4 @@
-//! Origins: where a URL leads, compared by what it means and not by how it is written.
+//! Origins of URLs, normalized so that equal origins compare as equal.
 
 use std::fmt;
 use std::net::Ipv6Addr;
@@ -8,9 +8,9 @@ use crate::http::authority::without_brackets;
 /// `http` or `https`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Scheme {
-    /// Port 80 where none is named.
+    /// The default port is 80.
     Http,
-    /// Port 443 where none is named.
+    /// The default port is 443.
     Https,
 }
 
@@ -19,15 +19,15 @@ pub enum Scheme {
 pub struct Origin {
     /// The scheme.
     pub scheme: Scheme,
-    /// The host, in lower case; an IPv6 address in brackets and in its short form.
+    /// The host in lower case; an IPv6 address in brackets and in its canonical form.
     pub host: String,
     /// The port.
     pub port: u16,
 }
 
 impl Origin {
-    /// The origin of an absolute http or https URL. A port that is none makes it no origin: taking the scheme's own
-    /// port instead would let a call through that the manifest does not allow.
+    /// The origin of an absolute http or https URL. `None` if the port is invalid: with the scheme's default port
+    /// instead, a call could be allowed that the manifest does not allow.
     pub fn of(uri: &http::Uri) -> Option<Origin> {
         let (scheme, standard) = match uri.scheme_str()? {
             "http" => (Scheme::Http, 80),
@@ -43,12 +43,12 @@ impl Origin {
         Some(Origin { scheme, host: host(authority.host())?, port })
     }
 
-    /// The host as telemetry names it: an IPv6 address without its brackets.
+    /// The host as in `server.address`: an IPv6 address without brackets.
     pub fn address(&self) -> &str {
         without_brackets(&self.host)
     }
 
-    /// Reads an origin that is written as a URL without user, path, query and fragment, and without wildcards.
+    /// Parses an origin: a URL without user, path, query, fragment and wildcards.
     pub fn parse(text: &str) -> Option<Origin> {
         let uri: http::Uri = text.parse().ok()?;
         let bare = matches!(uri.path(), "" | "/") && !text.contains(['@', '?', '#']);
@@ -93,7 +93,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn origins_are_compared_by_what_they_mean() {
+    fn equal_origins_in_different_notations_compare_as_equal() {
         let same = [
             ("http://LOCALHOST", "http://localhost:80/"),
             ("https://a.example", "https://A.example:443"),
@@ -108,7 +108,7 @@ mod tests {
     }
 
     #[test]
-    fn an_origin_shows_itself_whole() {
+    fn the_text_of_an_origin_includes_its_port() {
         let shown = [
             ("https://a.example", "https://a.example:443"),
             ("http://localhost:8002", "http://localhost:8002"),
@@ -123,7 +123,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_more_or_less_than_an_origin_is_none() {
+    fn urls_that_are_not_origins_are_rejected() {
         let bad = [
             "",
             "localhost:8000",
@@ -146,7 +146,7 @@ mod tests {
     }
 
     #[test]
-    fn a_port_that_is_none_never_becomes_the_standard_one() {
+    fn an_invalid_port_never_becomes_the_default_one() {
         for port in ["99999", "1x", "0", "+1", "-1", "65536"] {
             let url = format!("http://a:{port}");
             assert_eq!(Origin::parse(&url), None, "{url}");
@@ -155,11 +155,11 @@ mod tests {
     }
 
     #[test]
-    fn the_origin_of_a_url_is_that_of_its_host_whoever_the_user_is() {
+    fn the_user_part_of_a_url_does_not_affect_its_origin() {
         let origin = |url: &str| Origin::of(&url.parse().unwrap()).unwrap().to_string();
         assert_eq!(origin("http://a.example:1@b.example:2/path?q#f"), "http://b.example:2");
         assert_eq!(origin("https://B.example/users/1"), "https://b.example:443");
-        // The host stands in the port, too.
+        // The text of the host occurs in the port too.
         assert_eq!(origin("http://0:8080/"), "http://0:8080");
     }
 }

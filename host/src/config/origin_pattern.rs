@@ -1,4 +1,4 @@
-//! What stands in a list of origins: one origin, all subdomains of a domain, or every origin.
+//! Patterns of origins: one origin, all subdomains of a domain, or every origin.
 
 use std::fmt;
 
@@ -9,7 +9,7 @@ use super::origin::{Origin, Scheme};
 pub enum OriginPattern {
     /// One origin.
     Exact(Origin),
-    /// `https://*.example.com`: the subdomains of a domain at any depth, and not the domain itself.
+    /// `https://*.example.com`: the subdomains of a domain at any depth, without the domain itself.
     Subdomains {
         /// The scheme.
         scheme: Scheme,
@@ -23,8 +23,8 @@ pub enum OriginPattern {
 }
 
 impl OriginPattern {
-    /// Reads an origin as [`Origin::parse`] does, `scheme://*.domain`, with a port or without, or `*`. A domain has two
-    /// labels at least: whoever means all of a top-level domain means more than can be told apart.
+    /// Parses an origin like [`Origin::parse`], `scheme://*.domain` with or without a port, or `*`. The domain must have
+    /// at least two labels: a wildcard for a top-level domain would match unrelated owners.
     pub fn parse(text: &str) -> Option<OriginPattern> {
         if text == "*" {
             return Some(OriginPattern::Any);
@@ -40,12 +40,12 @@ impl OriginPattern {
         is_domain.then(|| OriginPattern::Subdomains { scheme, suffix: format!(".{host}"), port })
     }
 
-    /// Whether this is one origin, so that somebody has named it.
+    /// Whether this is one origin, not a wildcard.
     pub fn is_exact(&self) -> bool {
         matches!(self, OriginPattern::Exact(_))
     }
 
-    /// Whether `origin` is meant.
+    /// Whether the pattern matches `origin`.
     pub fn matches(&self, origin: &Origin) -> bool {
         match self {
             OriginPattern::Exact(exact) => exact == origin,
@@ -57,7 +57,7 @@ impl OriginPattern {
         }
     }
 
-    /// Whether everything that `other` means is meant.
+    /// Whether the pattern matches all origins that `other` matches.
     pub fn covers(&self, other: &OriginPattern) -> bool {
         match (self, other) {
             (OriginPattern::Any, _) => true,
@@ -94,7 +94,7 @@ mod tests {
     }
 
     #[test]
-    fn a_wildcard_means_subdomains_at_any_depth_with_its_scheme_and_port() {
+    fn a_wildcard_matches_subdomains_at_any_depth_with_its_scheme_and_port() {
         for (wildcard, inside) in [
             ("https://*.example.com", "https://a.example.com"),
             ("https://*.Example.com", "https://A.b.EXAMPLE.com:443"),
@@ -118,7 +118,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_wildcard_is_refused() {
+    fn invalid_wildcards_are_rejected() {
         for text in [
             "",
             "**",
@@ -142,7 +142,7 @@ mod tests {
     }
 
     #[test]
-    fn a_pattern_covers_what_is_narrower() {
+    fn a_pattern_covers_narrower_ones() {
         let check = |wide: &str, narrow: &str, expected: bool| {
             assert_eq!(pattern(wide).covers(&pattern(narrow)), expected, "{wide} {narrow}");
         };
@@ -157,7 +157,7 @@ mod tests {
     }
 
     #[test]
-    fn a_pattern_shows_itself_whole() {
+    fn the_text_of_a_pattern_includes_its_port() {
         let shown = [("*", "*"), ("https://*.example.com", "https://*.example.com:443"), ("http://a:1", "http://a:1")];
         for (text, expected) in shown {
             assert_eq!(pattern(text).to_string(), expected);

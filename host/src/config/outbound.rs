@@ -1,4 +1,4 @@
-//! `[service.outbound]`: where a service may send requests, and what goes with them.
+//! `[service.outbound]`: the allowed origins of a service, and which of them receive baggage and trace context.
 
 use std::ops::Range;
 
@@ -6,38 +6,38 @@ use toml::de::DeValue;
 
 use super::origin::Origin;
 use super::origin_pattern::OriginPattern;
-use super::section::{Placed, Result, Section, all};
+use super::section::{Result, Section, SpannedText, all};
 
 const ORIGIN_HELP: &str = "write scheme, host and port only, as in \"http://localhost:8000\", \"https://*.example.com\" for \
                            subdomains, or \"*\"";
 
-/// What a service may call, and what goes with its calls.
+/// The allowed origins of a service, and which of them receive baggage and trace context.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct OutboundConfig {
-    /// The origins that may be called; nothing else may be.
+    /// The origins that the service may call. Calls to other origins are denied.
     pub allow: Vec<OriginPattern>,
-    /// Those of them that are sent baggage, besides the services of this host.
+    /// The allowed origins that receive baggage, in addition to the services of this host.
     pub baggage: Recipients,
-    /// Those that are sent none, though they be services of this host.
+    /// The origins that receive no baggage, even if they are services of this host.
     pub no_baggage: Vec<OriginPattern>,
-    /// Those that are sent trace context, besides the services of this host.
+    /// The allowed origins that receive trace context, in addition to the services of this host.
     pub trace_context: Recipients,
 }
 
-/// Some of the origins that may be called.
+/// A subset of the allowed origins.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Recipients {
-    /// All, or none.
-    Every(bool),
-    /// These.
+    /// All allowed origins, or none.
+    All(bool),
+    /// The origins that match one of these patterns.
     Listed(Vec<OriginPattern>),
 }
 
 impl Recipients {
-    /// Whether `origin` is among them.
+    /// Whether the subset contains `origin`.
     pub fn include(&self, origin: &Origin) -> bool {
         match self {
-            Recipients::Every(every) => *every,
+            Recipients::All(every) => *every,
             Recipients::Listed(patterns) => patterns.iter().any(|pattern| pattern.matches(origin)),
         }
     }
@@ -45,27 +45,27 @@ impl Recipients {
 
 impl Default for Recipients {
     fn default() -> Recipients {
-        Recipients::Every(false)
+        Recipients::All(false)
     }
 }
 
-/// Reads the table.
+/// Parses the table.
 pub(super) fn outbound(section: &Section<'_>) -> Result<OutboundConfig> {
-    section.only(&["allow", "baggage", "no_baggage", "trace_context"]);
+    section.allow_keys(&["allow", "baggage", "no_baggage", "trace_context"]);
     let allow: Vec<_> = patterns(section, "allow")?.into_iter().map(|(pattern, _)| pattern).collect();
     let trace_context = recipients(section, "trace_context", &allow).unwrap_or_default();
-    let trace_context = trace_context.unwrap_or(Recipients::Every(true));
+    let trace_context = trace_context.unwrap_or(Recipients::All(true));
     let baggage = recipients(section, "baggage", &allow).unwrap_or_default().unwrap_or_default();
-    let no_baggage = some_of(section, "no_baggage", &allow).unwrap_or_default();
+    let no_baggage = allowed_patterns(section, "no_baggage", &allow).unwrap_or_default();
     Ok(OutboundConfig { allow, baggage, no_baggage, trace_context })
 }
 
-/// Yes, no, or a list.
+/// Parses true, false or a list of origins.
 fn recipients(section: &Section<'_>, key: &str, allow: &[OriginPattern]) -> Result<Option<Recipients>> {
     let Some(value) = section.get(key) else { return Ok(None) };
     match value.get_ref() {
-        DeValue::Boolean(every) => Ok(Some(Recipients::Every(*every))),
-        DeValue::Array(_) => Ok(Some(Recipients::Listed(some_of(section, key, allow)?))),
+        DeValue::Boolean(every) => Ok(Some(Recipients::All(*every))),
+        DeValue::Array(_) => Ok(Some(Recipients::Listed(allowed_patterns(section, key, allow)?))),
         other => {
             let problem = format!("`{key}` in {} is of type {}", section.name, other.type_str());
             Err(section.error(key, problem, "write true, false or a list of origins"))
@@ -73,24 +73,24 @@ fn recipients(section: &Section<'_>, key: &str, allow: &[OriginPattern]) -> Resu
     }
 }
 
-/// A list of what is allowed. A slip here would send what is meant for one to another, or to nobody.
-fn some_of(section: &Section<'_>, key: &str, allow: &[OriginPattern]) -> Result<Vec<OriginPattern>> {
-    let listed = |(pattern, place): (OriginPattern, Range<usize>)| {
+/// Parses a list of origins, each of which `allow` must cover. Otherwise a typo would go unnoticed.
+fn allowed_patterns(section: &Section<'_>, key: &str, allow: &[OriginPattern]) -> Result<Vec<OriginPattern>> {
+    let listed = |(pattern, span): (OriginPattern, Range<usize>)| {
         if allow.iter().any(|allowed| allowed.covers(&pattern)) {
             return Ok(pattern);
         }
         let problem = format!("`{key}` lists {pattern}, which `allow` does not");
-        Err(section.reader.error(place, problem, "list it in `allow` too, or take it out here"))
+        Err(section.reader.error(span, problem, "add it to `allow` too, or remove it here"))
     };
     all(patterns(section, key)?.into_iter().map(listed))
 }
 
 fn patterns(section: &Section<'_>, key: &str) -> Result<Vec<(OriginPattern, Range<usize>)>> {
-    let pattern = |(text, place): Placed| match OriginPattern::parse(&text) {
-        Some(pattern) => Ok((pattern, place)),
+    let pattern = |(text, span): SpannedText| match OriginPattern::parse(&text) {
+        Some(pattern) => Ok((pattern, span)),
         None => {
-            let problem = format!("`{key}` lists `{text}`, which is no origin");
-            Err(section.reader.error(place, problem, ORIGIN_HELP))
+            let problem = format!("`{key}` lists `{text}`, which is not a valid origin");
+            Err(section.reader.error(span, problem, ORIGIN_HELP))
         }
     };
     all(section.texts(key)?.unwrap_or_default().into_iter().map(pattern))
@@ -113,14 +113,14 @@ mod tests {
     }
 
     #[test]
-    fn by_default_others_are_sent_trace_context_and_no_baggage() {
+    fn by_default_allowed_origins_receive_trace_context_and_no_baggage() {
         let read = parse("allow = [\"https://a.example\"]").unwrap();
-        assert_eq!(read.trace_context, Recipients::Every(true));
-        assert_eq!((read.baggage, read.no_baggage), (Recipients::Every(false), Vec::new()));
+        assert_eq!(read.trace_context, Recipients::All(true));
+        assert_eq!((read.baggage, read.no_baggage), (Recipients::All(false), Vec::new()));
     }
 
     #[test]
-    fn who_is_sent_what_is_said_for_all_or_for_each() {
+    fn recipients_are_all_none_or_a_list() {
         let (a, b) = (Origin::parse("https://a.example").unwrap(), Origin::parse("https://b.c.example").unwrap());
         for key in ["baggage", "trace_context"] {
             let included = |value: &str| {
@@ -139,12 +139,12 @@ mod tests {
     }
 
     #[test]
-    fn only_what_may_be_called_can_be_sent_something_or_nothing() {
+    fn recipients_must_be_allowed() {
         for key in ["baggage", "no_baggage", "trace_context"] {
             let message = parse(&format!("allow = [\"http://a\"]\n{key} = [\"http://b\"]")).unwrap_err();
             assert!(message.contains(&format!("`{key}` lists http://b:80, which `allow` does not")), "{message}");
             let message = parse(&format!("allow = [\"http://a\"]\n{key} = [\"a\"]")).unwrap_err();
-            assert!(message.contains(&format!("`{key}` lists `a`, which is no origin")), "{message}");
+            assert!(message.contains(&format!("`{key}` lists `a`, which is not a valid origin")), "{message}");
         }
         assert!(parse("baggage = 1").unwrap_err().contains("write true, false or a list of origins"));
     }

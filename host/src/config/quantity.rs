@@ -1,4 +1,4 @@
-//! Sizes and durations as people write them.
+//! Parses sizes and durations with units.
 
 use std::time::Duration;
 
@@ -17,17 +17,17 @@ const SIZES: [(&str, u64); 8] = [
 /// The units of a duration, in seconds.
 const DURATIONS: [(&str, f64); 4] = [("ms", 1e-3), ("s", 1.0), ("m", 60.0), ("h", 3600.0)];
 
-/// A year: what is longer is a slip, and adding it to a point in time might overflow.
-const LONGEST: f64 = 366.0 * 86_400.0;
+/// The longest duration, in seconds: a year. A longer one is a mistake and could overflow when added to a time.
+const MAX_DURATION: f64 = 366.0 * 86_400.0;
 
-/// What to write for a size.
+/// The help text for a size.
 pub(super) const SIZE_HELP: &str =
     "write a whole number and a unit of B, KB, MB, GB, KiB, MiB or GiB, as in \"64MiB\", or a plain number of bytes";
-/// What to write for a duration.
+/// The help text for a duration.
 pub(super) const DURATION_HELP: &str =
     "write a number and a unit of ms, s, m or h, as in \"250ms\" or \"10s\", up to a year";
 
-/// A size in bytes.
+/// Parses a size into bytes.
 pub(super) fn size(text: &str) -> Option<u64> {
     let text = text.trim();
     let (digits, bytes) =
@@ -38,7 +38,7 @@ pub(super) fn size(text: &str) -> Option<u64> {
     digits.parse::<u64>().ok()?.checked_mul(bytes)
 }
 
-/// A duration of up to a year.
+/// Parses a duration of up to a year.
 pub(super) fn duration(text: &str) -> Option<Duration> {
     let text = text.trim();
     let (number, seconds) = DURATIONS.iter().find_map(|(unit, one)| Some((text.strip_suffix(unit)?, *one)))?;
@@ -47,7 +47,7 @@ pub(super) fn duration(text: &str) -> Option<Duration> {
         return None;
     }
     let length = number.parse::<f64>().ok()? * seconds;
-    (0.0..=LONGEST).contains(&length).then(|| Duration::from_secs_f64(length))
+    (0.0..=MAX_DURATION).contains(&length).then(|| Duration::from_secs_f64(length))
 }
 
 #[cfg(test)]
@@ -55,7 +55,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn sizes_are_read_as_written() {
+    fn sizes_are_parsed_with_their_units() {
         let good = [
             ("64MiB", 64 << 20),
             ("1 KiB", 1024),
@@ -77,7 +77,7 @@ mod tests {
     }
 
     #[test]
-    fn durations_are_read_as_written() {
+    fn durations_are_parsed_with_their_units() {
         let good = [
             ("10s", 10_000),
             ("250ms", 250),

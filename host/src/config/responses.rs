@@ -1,19 +1,19 @@
-//! What the manifest says of the responses of a service: which web pages may read them, and whether they are compressed.
+//! The manifest's settings of responses: CORS and compression.
 
 use http::{HeaderName, Method};
 use toml::de::DeValue;
 
 use super::origin::{Origin, Scheme};
-use super::section::{Placed, Result, Section, all};
+use super::section::{Result, Section, SpannedText, all};
 use crate::http::coding::Coding;
 use crate::http::cors::{Cors, Names, Origins};
 
-/// What pages may use where the manifest does not say: the methods that need no leave (Fetch, 3.3.2).
+/// The default of `methods`: the CORS-safelisted methods (Fetch, 3.3.2).
 const METHODS: [Method; 3] = [Method::GET, Method::HEAD, Method::POST];
 
 /// `[service.cors]`.
 pub(super) fn cors(section: &Section<'_>) -> Result<Option<Cors>> {
-    section.only(&["origins", "methods", "headers", "expose", "credentials", "max_age"]);
+    section.allow_keys(&["origins", "methods", "headers", "expose", "credentials", "max_age"]);
     if section.table.is_none() {
         return Ok(None);
     }
@@ -30,7 +30,7 @@ pub(super) fn cors(section: &Section<'_>) -> Result<Option<Cors>> {
         credentials: credentials?.unwrap_or(false),
         max_age: max_age?,
     };
-    // A browser would not follow it: with credentials `*` is a name like any other (Fetch, 3.3.4).
+    // With credentials, browsers treat `*` as a literal value, not as a wildcard (Fetch, 3.3.4).
     let any = [
         ("origins", cors.origins == Origins::Any),
         ("headers", cors.headers == Names::Any),
@@ -38,35 +38,35 @@ pub(super) fn cors(section: &Section<'_>) -> Result<Option<Cors>> {
     ];
     match any.into_iter().find(|(_, is_any)| *is_any && cors.credentials) {
         Some((key, _)) => {
-            let problem = format!("`{key} = [\"*\"]` does not go with `credentials`");
-            Err(section.error(key, problem, "list them one by one, or leave `credentials` out"))
+            let problem = format!("`{key} = [\"*\"]` cannot be combined with `credentials`");
+            Err(section.error(key, problem, "list them one by one, or remove `credentials`"))
         }
         None => Ok(Some(cors)),
     }
 }
 
-fn origins(section: &Section<'_>, listed: Vec<Placed>) -> Result<Origins> {
+fn origins(section: &Section<'_>, listed: Vec<SpannedText>) -> Result<Origins> {
     if let [(only, _)] = &*listed
         && only == "*"
     {
         return Ok(Origins::Any);
     }
     if listed.is_empty() {
-        let help = "list an origin, or leave `[service.cors]` out";
-        return Err(section.error("origins", "`origins` lists nobody".to_owned(), help));
+        let help = "list an origin, or remove `[service.cors]`";
+        return Err(section.error("origins", "`origins` is empty".to_owned(), help));
     }
-    let origin = |(text, place): Placed| match Origin::parse(&text) {
-        Some(origin) => Ok(as_browsers_write(&origin)),
+    let origin = |(text, span): SpannedText| match Origin::parse(&text) {
+        Some(origin) => Ok(serialized_origin(&origin)),
         None => {
             let help = "write scheme, host and port only, as in \"https://shop.example\", or \"*\" alone for any";
-            Err(section.reader.error(place, format!("`origins` lists `{text}`, which is no origin"), help))
+            Err(section.reader.error(span, format!("`origins` lists `{text}`, which is not a valid origin"), help))
         }
     };
     all(listed.into_iter().map(origin)).map(Origins::These)
 }
 
-/// Without a port that is the scheme's own (RFC 6454, 6.2).
-fn as_browsers_write(origin: &Origin) -> String {
+/// The origin as browsers serialize it: without the scheme's default port (RFC 6454, 6.2).
+fn serialized_origin(origin: &Origin) -> String {
     let (scheme, standard) = match origin.scheme {
         Scheme::Http => ("http", 80),
         Scheme::Https => ("https", 443),
@@ -77,10 +77,10 @@ fn as_browsers_write(origin: &Origin) -> String {
 
 fn methods(section: &Section<'_>) -> Result<Option<Vec<Method>>> {
     let Some(listed) = section.texts("methods")? else { return Ok(None) };
-    let method = |(text, place): Placed| {
+    let method = |(text, span): SpannedText| {
         let is_plain = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_uppercase() || byte == b'-');
         text.parse::<Method>().ok().filter(|_| is_plain).ok_or_else(|| {
-            section.reader.error(place, format!("`{text}` is no method"), "write methods such as \"PUT\"")
+            section.reader.error(span, format!("`{text}` is not a valid method"), "write methods such as \"PUT\"")
         })
     };
     all(listed.into_iter().map(method)).map(Some)
@@ -93,10 +93,10 @@ fn names(section: &Section<'_>, key: &str) -> Result<Names> {
     {
         return Ok(Names::Any);
     }
-    let name = |(text, place): Placed| {
+    let name = |(text, span): SpannedText| {
         text.parse::<HeaderName>().ok().filter(|_| text != "*").ok_or_else(|| {
             let help = "write names of header fields, or \"*\" alone for any";
-            section.reader.error(place, format!("`{text}` is no name of a header field"), help)
+            section.reader.error(span, format!("`{text}` is not a valid header field name"), help)
         })
     };
     all(listed.into_iter().map(name)).map(Names::These)
@@ -110,15 +110,15 @@ pub(super) fn compression(section: &Section<'_>) -> Result<Vec<Coding>> {
         return Ok(if is_on { Coding::ALL.to_vec() } else { Vec::new() });
     }
     let mut codings = Vec::new();
-    for (text, place) in section.texts("compression")?.unwrap_or_default() {
+    for (text, span) in section.texts("compression")?.unwrap_or_default() {
         let help = "write \"zstd\", \"br\" or \"gzip\", each at most once, or `true` for all";
         match Coding::parse(&text) {
             Some(coding) if !codings.contains(&coding) => codings.push(coding),
             Some(coding) => {
-                section.reader.error(place, format!("`{coding}` is listed twice"), help);
+                section.reader.error(span, format!("`{coding}` is listed twice"), help);
             }
             None => {
-                section.reader.error(place, format!("`{text}` is no content coding that is known"), help);
+                section.reader.error(span, format!("`{text}` is not a supported content coding"), help);
             }
         }
     }
@@ -145,13 +145,13 @@ mod tests {
     }
 
     #[test]
-    fn nothing_is_shared_or_compressed_unless_the_manifest_says_so() {
+    fn cors_and_compression_are_off_by_default() {
         let service = service("").unwrap();
         assert_eq!((service.cors, service.compression), (None, Vec::new()));
     }
 
     #[test]
-    fn pages_and_what_they_may_do_are_read() {
+    fn cors_settings_are_parsed() {
         let text = "[service.cors]\norigins = [\"https://Shop.example:443\", \"http://localhost:5173\"]\n\
                     methods = [\"GET\", \"PUT\"]\nheaders = [\"Content-Type\"]\nexpose = [\"traceresponse\"]\n\
                     credentials = true\nmax_age = \"10m\"\n";
@@ -166,30 +166,36 @@ mod tests {
     }
 
     #[test]
-    fn what_no_browser_would_follow_is_refused() {
+    fn invalid_cors_settings_are_rejected() {
         let cors = |rest: &str| format!("[service.cors]\n{rest}\n");
         refused(&cors("methods = [\"GET\"]"), "no `origins`");
-        refused(&cors("origins = []"), "lists nobody");
-        refused(&cors("origins = [\"*\"]\ncredentials = true"), "`origins = [\"*\"]` does not go with `credentials`");
+        refused(&cors("origins = []"), "is empty");
+        refused(
+            &cors("origins = [\"*\"]\ncredentials = true"),
+            "`origins = [\"*\"]` cannot be combined with `credentials`",
+        );
         let named = "origins = [\"https://a.example\"]\n";
         for key in ["headers", "expose"] {
-            refused(&cors(&format!("{named}credentials = true\n{key} = [\"*\"]")), "does not go with `credentials`");
+            refused(
+                &cors(&format!("{named}credentials = true\n{key} = [\"*\"]")),
+                "cannot be combined with `credentials`",
+            );
         }
         for origin in ["a.example", "https://a.example/path", "https://*.example", "null", "*\", \"https://a.example"] {
             refused(&cors(&format!("origins = [\"{origin}\"]")), "which is no origin");
         }
-        refused(&cors(&format!("{named}methods = [\"get\"]")), "`get` is no method");
-        refused(&cors(&format!("{named}headers = [\"a b\"]")), "`a b` is no name");
+        refused(&cors(&format!("{named}methods = [\"get\"]")), "`get` is not a valid method");
+        refused(&cors(&format!("{named}headers = [\"a b\"]")), "`a b` is not a valid header field name");
         refused(&cors(&format!("{named}origin = [\"x\"]")), "did you mean `origins`?");
     }
 
     #[test]
-    fn codings_are_read_in_the_order_of_preference() {
+    fn codings_keep_the_order_of_preference() {
         let codings = |value: &str| service(&format!("compression = {value}")).unwrap().compression;
         assert_eq!(codings("true"), Coding::ALL);
         assert_eq!(codings("false"), []);
         assert_eq!(codings("[\"gzip\", \"br\"]"), [Coding::Gzip, Coding::Brotli]);
-        refused("compression = [\"deflate\"]", "`deflate` is no content coding that is known");
+        refused("compression = [\"deflate\"]", "`deflate` is not a supported content coding");
         refused("compression = [\"br\", \"br\"]", "`br` is listed twice");
         refused("compression = \"gzip\"", "a list of strings");
     }

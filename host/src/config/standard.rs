@@ -1,15 +1,15 @@
-//! What the manifest says for standard components: routes, environment, folders, and how long instances are reused.
+//! The manifest's settings of standard components: routes, environment, folders, and the reuse of instances.
 
 use std::collections::BTreeMap;
 
 use http::Method;
 
 use super::folder::{Access, Folder};
-use super::section::{Placed, Result, Section, all};
+use super::section::{Result, Section, SpannedText, all};
 use super::types::ServiceName;
 use crate::http::routes::{Route, RouteTable};
 
-/// The methods of a route that names none. A route for GET answers HEAD, too.
+/// The methods of a route without a method. A route for GET serves HEAD too.
 const METHODS: [Method; 6] = [Method::GET, Method::POST, Method::PUT, Method::PATCH, Method::DELETE, Method::OPTIONS];
 const ROUTE_HELP: &str =
     "write a method and a template, as in \"GET /links/{code}\", or a template alone; `/**` takes the rest of a path";
@@ -19,33 +19,33 @@ pub(super) fn routes(section: &Section<'_>) -> Result<Vec<Route>> {
     let Some(texts) = section.texts("routes")? else { return Ok(Vec::new()) };
     let mut routes: Vec<Route> = Vec::new();
     let (with_method, without): (Vec<_>, Vec<_>) = texts.into_iter().partition(|(text, _)| !text.starts_with('/'));
-    for (text, place) in with_method {
+    for (text, span) in with_method {
         let route = text.split_once(' ').and_then(|(method, template)| {
             let method =
                 method.parse::<Method>().ok().filter(|_| method.bytes().all(|byte| byte.is_ascii_uppercase()))?;
             Some(Route { method, template: template.trim().into() })
         });
-        let error = || section.reader.error(place.clone(), format!("`{text}` is no route"), ROUTE_HELP);
+        let error = || section.reader.error(span.clone(), format!("`{text}` is not a valid route"), ROUTE_HELP);
         if let Ok(route) = route.ok_or_else(error) {
-            add(section, &mut routes, route, &place);
+            add(section, &mut routes, route, &span);
         }
     }
-    for (text, place) in without {
+    for (text, span) in without {
         for method in METHODS {
-            // A route that names its method goes before one that names none.
+            // A route with a method takes precedence over one without.
             if !routes.iter().any(|route| route.method == method && *route.template == *text) {
-                add(section, &mut routes, Route { method, template: text.as_str().into() }, &place);
+                add(section, &mut routes, Route { method, template: text.as_str().into() }, &span);
             }
         }
     }
     Ok(routes)
 }
 
-fn add(section: &Section<'_>, routes: &mut Vec<Route>, route: Route, place: &std::ops::Range<usize>) {
+fn add(section: &Section<'_>, routes: &mut Vec<Route>, route: Route, span: &std::ops::Range<usize>) {
     routes.push(route);
     if let Err(error) = RouteTable::declared(routes.clone()) {
         routes.pop();
-        section.reader.error(place.clone(), error.to_string(), ROUTE_HELP);
+        section.reader.error(span.clone(), error.to_string(), ROUTE_HELP);
     }
 }
 
@@ -54,10 +54,10 @@ pub(super) fn env(section: &Section<'_>) -> Result<BTreeMap<String, String>> {
     let keys = section.table.into_iter().flatten().map(|(key, _)| key.get_ref().to_string());
     let mut env = BTreeMap::new();
     for key in keys {
-        if let Ok(Some((value, place))) = section.text(&key) {
+        if let Ok(Some((value, span))) = section.text(&key) {
             if key.is_empty() || key.contains(['=', '\0']) || value.contains('\0') {
                 let problem = format!("`{}` cannot be an environment variable", key.escape_debug());
-                section.reader.error(place, problem, "use a name without `=`");
+                section.reader.error(span, problem, "use a name without `=`");
             }
             env.insert(key, value);
         }
@@ -69,37 +69,37 @@ pub(super) fn env(section: &Section<'_>) -> Result<BTreeMap<String, String>> {
 pub(super) fn files(section: &Section<'_>) -> Result<Vec<Folder>> {
     let Some(value) = section.get("files") else { return Ok(Vec::new()) };
     let Some(tables) = value.get_ref().as_array() else {
-        return Err(section.error("files", "`files` is no list of tables".to_owned(), "write `[[service.files]]`"));
+        return Err(section.error("files", "`files` is not a list of tables".to_owned(), "write `[[service.files]]`"));
     };
     all(tables.iter().map(|table| folder(&section.reader.table(table, "[[service.files]]")?)))
 }
 
 fn folder(section: &Section<'_>) -> Result<Folder> {
-    section.only(&["host", "guest", "access"]);
+    section.allow_keys(&["host", "guest", "access"]);
     let host = section.path("host").and_then(|host| section.required(host, "host", "host = \"data\""));
     let guest = section.text("guest").and_then(|guest| section.required(guest, "guest", "guest = \"/data\""));
     let access = match section.text("access")?.as_ref().map(|(text, _)| text.as_str()) {
         None | Some("read-only") => Access::Read,
         Some("read-write") => Access::Write,
         Some(other) => {
-            let problem = format!("`{other}` is no kind of access");
+            let problem = format!("`{other}` is not a valid kind of access");
             return Err(section.error("access", problem, "write \"read-only\" or \"read-write\""));
         }
     };
-    let (host, (guest, place)): (_, Placed) = (host?, guest?);
+    let (host, (guest, span)): (_, SpannedText) = (host?, guest?);
     if !host.is_dir() {
-        let problem = format!("{} is no folder", host.display());
-        return Err(section.reader.error(place, problem, "make it, or correct `host`"));
+        let problem = format!("{} is not a folder", host.display());
+        return Err(section.reader.error(span, problem, "create it, or correct `host`"));
     }
     Ok(Folder { host, guest, access })
 }
 
 /// `next`.
 pub(super) fn next(section: &Section<'_>) -> Result<Option<ServiceName>> {
-    let Some((text, place)) = section.text("next")? else { return Ok(None) };
+    let Some((text, span)) = section.text("next")? else { return Ok(None) };
     let name = ServiceName::parse(&text).ok_or_else(|| {
-        let problem = format!("`{text}` is no name of a service");
-        section.reader.error(place, problem, "name another service of this manifest")
+        let problem = format!("`{text}` is not a valid service name");
+        section.reader.error(span, problem, "name another service of this manifest")
     })?;
     Ok(Some(name))
 }
@@ -110,7 +110,7 @@ pub(super) fn requests(section: &Section<'_>, key: &str) -> Result<Option<u32>> 
     match u32::try_from(count) {
         Ok(count) if count > 0 => Ok(Some(count)),
         _ => {
-            let problem = format!("`{key}` is `{count}`, which is no count of requests");
+            let problem = format!("`{key}` is `{count}`, which is not a valid number of requests");
             Err(section.error(key, problem, "write a whole number above 0"))
         }
     }
@@ -132,7 +132,7 @@ mod tests {
     }
 
     #[test]
-    fn a_route_without_a_method_stands_for_all_that_no_other_route_names() {
+    fn a_route_without_a_method_serves_all_methods_without_a_route_of_their_own() {
         assert_eq!(names("routes = [\"GET /links/{code}\"]"), ["GET /links/{code}"]);
         assert_eq!(
             names("routes = [\"/**\", \"POST /**\"]"),
@@ -141,14 +141,14 @@ mod tests {
     }
 
     #[test]
-    fn a_route_that_is_none_is_named() {
+    fn invalid_routes_are_rejected() {
         for route in ["GET", "get /x", "GET x", "/x/{", "GET /**/x", "GET /a\", \"GET /a"] {
             assert!(config(&format!("routes = [\"{route}\"]")).is_err(), "{route}");
         }
     }
 
     #[test]
-    fn a_middleware_leads_to_another_service_of_the_manifest() {
+    fn next_must_name_another_service_of_the_manifest() {
         let other = "[[service]]\nname = \"t\"\ncomponent = \"t.wasm\"\nlisten = \"127.0.0.1:0\"\n";
         let service = config(&format!("next = \"t\"\n{other}")).unwrap().services.remove(0);
         assert_eq!(service.next.as_ref().map(ServiceName::as_str), Some("t"));
@@ -159,7 +159,7 @@ mod tests {
     }
 
     #[test]
-    fn environment_and_folders_are_what_the_manifest_gives() {
+    fn environment_and_folders_are_parsed() {
         let text = "[service.env]\nMODE = \"fast\"\n[[service.files]]\nhost = \"/\"\nguest = \"/data\"\n";
         let service = config(text).unwrap().services.remove(0);
         assert_eq!(service.env, BTreeMap::from([("MODE".to_owned(), "fast".to_owned())]));

@@ -1,4 +1,4 @@
-//! The resolved configuration: no raw strings, no options that mean a default.
+//! The resolved configuration: parsed types, with defaults applied.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -19,56 +19,56 @@ use crate::http::redaction::Redaction;
 use crate::http::routes::Route;
 use crate::trace::Settings;
 
-/// Everything that a host is told.
+/// The complete configuration of a host.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Config {
-    /// The file that it came from.
+    /// The manifest file.
     pub manifest: PathBuf,
-    /// The folder that relative paths start at: the manifest's. Empty where that is the current one.
+    /// The folder that relative paths are relative to: the manifest's. Empty if it is the current folder.
     pub base: PathBuf,
-    /// The console's listener.
+    /// The settings of the console.
     pub console: ConsoleConfig,
-    /// The connections of all listeners.
+    /// The limits for connections.
     pub connections: Connections,
-    /// What `wasi:keyvalue` is backed by.
+    /// The backend of `wasi:keyvalue`.
     pub state: StateConfig,
-    /// How components are swapped.
+    /// The settings of swaps.
     pub swap: SwapConfig,
-    /// How the host stops.
+    /// The settings of the shutdown.
     pub shutdown: ShutdownConfig,
     /// The services, in the order of the manifest.
     pub services: Vec<ServiceConfig>,
-    /// Telemetry.
+    /// The settings of telemetry.
     pub telemetry: Settings,
-    /// What of a request stands on its spans.
+    /// The values of requests that become attributes of spans.
     pub attributes: Vec<RequestAttribute>,
-    /// What is left out of URLs on spans.
+    /// The parameters that are redacted in URLs on spans.
     pub redaction: Redaction,
-    /// Attributes of every service's Resource.
+    /// The Resource attributes of all services.
     pub resource: Vec<(String, String)>,
-    /// Which ports are taken.
+    /// How addresses are bound.
     pub bind: Bind,
-    /// Where compiled components are kept; nowhere where there is no home folder.
+    /// The folder of the cache of compiled components; `None` if there is no home folder.
     pub cache_dir: Option<PathBuf>,
 }
 
-/// Which ports are taken for declared addresses.
+/// Which ports are bound for the addresses in the manifest.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Bind {
-    /// Those that are declared.
+    /// The declared ports.
     Declared,
-    /// Any that are free. Calls between services still go by the declared addresses.
+    /// Free ports that the operating system chooses. Calls between services still use the declared addresses.
     Ephemeral,
 }
 
 /// `[console]`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ConsoleConfig {
-    /// Where it listens; none where it is turned off.
+    /// The listen address; `None` if the console is off.
     pub listen: Option<SocketAddr>,
-    /// What callers must send; always there where `listen` is not loopback.
+    /// The token that callers must send; always set if `listen` is not a loopback address.
     pub admin_token: Option<AdminToken>,
-    /// Where it takes spans of other processes by OTLP.
+    /// The listen address of the OTLP receiver for spans of other processes.
     pub otlp: Option<SocketAddr>,
     /// A folder with a build of the Jaeger UI.
     pub jaeger_ui: Option<PathBuf>,
@@ -77,11 +77,11 @@ pub struct ConsoleConfig {
 /// `[limits]`: the connections that clients make to this host.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Connections {
-    /// The most that one service's port holds open.
+    /// The largest number of open connections per port of a service.
     pub per_port: usize,
-    /// The longest that a request's head may take to arrive, and the longest wait for a connection's first one.
+    /// The longest time to receive the head of a request, and to wait for the first request of a connection.
     pub head_timeout: Duration,
-    /// The longest wait for another request on a connection.
+    /// The longest time to wait for the next request on a connection.
     pub keep_alive: Duration,
 }
 
@@ -94,17 +94,17 @@ impl Default for Connections {
 /// `[state]`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum StateConfig {
-    /// Gone with the process.
+    /// In memory; lost when the process ends.
     Memory {
-        /// The most that one service keeps, in bytes.
-        room: usize,
+        /// The capacity per service, in bytes.
+        per_service: usize,
     },
-    /// A file.
+    /// In a file.
     Redb {
         /// The file.
         path: PathBuf,
-        /// The most that one service keeps, in bytes.
-        room: usize,
+        /// The capacity per service, in bytes.
+        per_service: usize,
     },
 }
 
@@ -113,11 +113,11 @@ pub enum StateConfig {
 pub struct SwapConfig {
     /// Whether files are watched.
     pub watch: bool,
-    /// How long a new generation is watched for being worse than the one before; zero is not at all.
+    /// How long the guard compares a new generation with the one before; zero turns the guard off.
     pub guard: Duration,
-    /// How long an old generation's requests are waited for before its instances are freed.
+    /// The longest time to drain an old generation before its instances are freed.
     pub drain: Duration,
-    /// How many earlier generations are kept for a rollback.
+    /// The number of earlier generations kept for rollbacks.
     pub keep: usize,
 }
 
@@ -130,9 +130,9 @@ impl Default for SwapConfig {
 /// `[shutdown]`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ShutdownConfig {
-    /// How long requests in flight may take to end, when the host stops and when a service is taken out.
+    /// The longest time to drain requests in flight when the host stops or a service is removed.
     pub drain: Duration,
-    /// How long the host goes on accepting after it has said that it is not ready: a balancer needs a while to notice.
+    /// How long the host accepts connections after `/readyz` has turned to 503, until load balancers have noticed.
     pub delay: Duration,
 }
 
@@ -148,7 +148,7 @@ impl Default for ShutdownConfig {
 pub struct ServiceName(Arc<str>);
 
 impl ServiceName {
-    /// The name, where `text` is one.
+    /// Parses a name. `None` if it is invalid.
     pub fn parse(text: &str) -> Option<ServiceName> {
         let good = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-';
         let named = (1..=63).contains(&text.len()) && text.bytes().all(good);
@@ -172,21 +172,21 @@ impl fmt::Display for ServiceName {
 pub struct ServiceConfig {
     /// `name`.
     pub name: ServiceName,
-    /// `version`, the value of `service.version`; `0.0.0` where the manifest names none.
+    /// `version`, the value of `service.version`; `0.0.0` by default.
     pub version: String,
     /// `component`, the file.
     pub component: PathBuf,
     /// `listen`.
     pub listen: SocketAddr,
-    /// `trusted_proxies`: whose `Forwarded` and `X-Forwarded-*` are believed.
+    /// `trusted_proxies`: the networks whose `Forwarded` and `X-Forwarded-*` fields are used.
     pub trusted_proxies: Vec<IpNet>,
-    /// `isolation`, where the manifest names it; else the kind of component decides.
+    /// `isolation`; the default depends on the kind of component.
     pub isolation: Option<Isolation>,
     /// `requests_per_instance`.
     pub requests_per_instance: Option<u32>,
     /// `concurrency_per_instance`.
     pub concurrency_per_instance: Option<u32>,
-    /// `next`: the service that the handler which a middleware imports leads to.
+    /// `next`: the service that receives the requests that a middleware passes on.
     pub next: Option<ServiceName>,
     /// `routes`: the endpoints of a standard component.
     pub routes: Vec<Route>,
@@ -198,23 +198,24 @@ pub struct ServiceConfig {
     pub config: BTreeMap<String, String>,
     /// `[service.outbound]`.
     pub outbound: OutboundConfig,
-    /// `[service.cors]`: which web pages may read its answers.
+    /// `[service.cors]`.
     pub cors: Option<Cors>,
-    /// `compression`: the codings that its responses may have, the preferred one first.
+    /// `compression`: the content codings of responses, in the order of preference.
     pub compression: Vec<Coding>,
     /// `[service.limits]`.
     pub limits: Limits,
-    /// `probe`: the path that a new version must answer before it serves.
+    /// `probe`: the path that a new version must answer with success before it is published.
     pub probe: Option<String>,
 }
 
 impl ServiceConfig {
-    /// Whether a version that runs under this runs under `other` too. Where a service listens is no part of a version.
+    /// Whether a version with this configuration need not be replaced for `other`. The listen address is not a part of
+    /// a version.
     pub fn is_same_version_as(&self, other: &ServiceConfig) -> bool {
         *self == ServiceConfig { listen: self.listen, ..other.clone() }
     }
 
-    /// A service that no manifest names, for looking at a component: default limits, nothing outbound.
+    /// The configuration for inspecting a component without a manifest: default limits, no outbound calls.
     pub fn unnamed(component: &Path) -> ServiceConfig {
         ServiceConfig {
             name: ServiceName("unnamed".into()),
@@ -239,32 +240,32 @@ impl ServiceConfig {
     }
 }
 
-/// The version of a service whose manifest names none.
+/// The version of a service without `version` in the manifest.
 pub(super) const DEFAULT_VERSION: &str = "0.0.0";
 
-/// How far requests are kept apart.
+/// The isolation of requests from each other.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Isolation {
     /// Instances are reused, for one request at a time.
     Instance,
-    /// Every request has an instance of its own.
+    /// Each request has an instance of its own.
     Request,
 }
 
 /// `[service.limits]`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Limits {
-    /// Linear memory of one instance, in bytes.
+    /// The largest linear memory of an instance, in bytes.
     pub memory: u64,
-    /// A request's body, in bytes.
+    /// The largest request body, in bytes.
     pub request_body: usize,
-    /// A response's body, in bytes: the service's own, and of those it calls.
+    /// The largest response body, in bytes: of the service's own responses and of those that it receives.
     pub response_body: usize,
     /// The longest time until the head of a response.
     pub request_timeout: Duration,
     /// The longest pause in a body, in either direction.
     pub idle_timeout: Duration,
-    /// Requests that are served at one time.
+    /// The largest number of concurrent requests.
     pub concurrency: usize,
 }
 
@@ -286,7 +287,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn names_are_plain() {
+    fn service_names_are_host_name_labels() {
         assert!(ServiceName::parse("user-service").is_some());
         assert!(ServiceName::parse(&"a".repeat(63)).is_some());
         for bad in ["", "User", "a_b", "-a", "a-", "a b", "\u{e9}", &"a".repeat(64)] {

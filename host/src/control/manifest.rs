@@ -47,7 +47,7 @@ impl Control {
         let _guard = self.change_lock.lock().await;
         let path = self.config.load().manifest.clone();
         let read = match Config::load(&path, &self.environment) {
-            Ok(new) if why == Reload::Start && self.config.load().says_the_same_as(&new) => return,
+            Ok(new) if why == Reload::Start && self.config.load().is_equivalent_to(&new) => return,
             read => read,
         };
         if why == Reload::Retry && self.still_fails(&read).await {

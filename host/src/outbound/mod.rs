@@ -295,7 +295,7 @@ mod tests {
     async fn what_goes_with_a_call_is_what_the_manifest_says_whatever_the_guest_wrote() {
         let (url, arrived) = elsewhere().await;
         let one = || patterns(&[url.trim_end_matches('/')]);
-        let standard = OutboundConfig { allow: one(), trace_context: Recipients::Every(true), ..Default::default() };
+        let standard = OutboundConfig { allow: one(), trace_context: Recipients::All(true), ..Default::default() };
         let check = async |config: OutboundConfig, is_local, baggage, context| {
             let told = neighbours(is_local, 0);
             outbound(&config, &Limits::default()).send(call(&url), told.clone()).await.unwrap();
@@ -315,12 +315,12 @@ mod tests {
         };
         check(standard.clone(), true, true, true).await;
         check(standard.clone(), false, false, true).await;
-        check(OutboundConfig { baggage: Recipients::Every(true), ..standard.clone() }, false, true, true).await;
+        check(OutboundConfig { baggage: Recipients::All(true), ..standard.clone() }, false, true, true).await;
         check(OutboundConfig { baggage: Recipients::Listed(one()), ..standard.clone() }, false, true, true).await;
-        let withheld = OutboundConfig { baggage: Recipients::Every(true), no_baggage: one(), ..standard.clone() };
+        let withheld = OutboundConfig { baggage: Recipients::All(true), no_baggage: one(), ..standard.clone() };
         check(withheld.clone(), false, false, true).await;
         check(withheld, true, false, true).await;
-        let untold = OutboundConfig { trace_context: Recipients::Every(false), ..standard.clone() };
+        let untold = OutboundConfig { trace_context: Recipients::All(false), ..standard.clone() };
         check(untold.clone(), false, false, false).await;
         check(untold, true, true, true).await;
         let other = Recipients::Listed(patterns(&["http://b.example"]));

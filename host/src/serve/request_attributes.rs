@@ -7,7 +7,7 @@ use std::borrow::Cow;
 
 use http::HeaderMap;
 
-use crate::config::{RequestAttribute, Source};
+use crate::config::{AttributeSource, RequestAttribute};
 use crate::trace::{Attribute, Recorder};
 
 /// Longer values (in characters) are truncated, because they are recorded on every span and sent with every call.
@@ -58,14 +58,16 @@ fn value(recorder: &mut Recorder, attribute: &RequestAttribute, places: &Places<
 }
 
 impl<'a> Places<'a> {
-    fn find(&self, source: &Source) -> Option<Cow<'a, str>> {
+    fn find(&self, source: &AttributeSource) -> Option<Cow<'a, str>> {
         match source {
-            Source::Header(name) => self.headers.get(name).map(|value| String::from_utf8_lossy(value.as_bytes())),
-            Source::Query(name) => {
+            AttributeSource::Header(name) => {
+                self.headers.get(name).map(|value| String::from_utf8_lossy(value.as_bytes()))
+            }
+            AttributeSource::Query(name) => {
                 let mut pairs = form_urlencoded::parse(self.query?.as_bytes());
                 pairs.find(|(key, _)| key == name).map(|(_, value)| value)
             }
-            Source::Path(name) => {
+            AttributeSource::Path(name) => {
                 let found = self.parameters.iter().find(|(key, _)| key == name);
                 found.map(|(_, value)| Cow::Borrowed(*value))
             }
@@ -91,7 +93,7 @@ mod tests {
 
     fn user(baggage: bool) -> RequestAttribute {
         RequestAttribute {
-            sources: vec![Source::Path("user_id".to_owned()), Source::Query("user_id".to_owned())],
+            sources: vec![AttributeSource::Path("user_id".to_owned()), AttributeSource::Query("user_id".to_owned())],
             names: vec!["app.user".to_owned(), "user.id".to_owned()],
             baggage,
         }

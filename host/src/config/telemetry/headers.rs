@@ -1,12 +1,12 @@
-//! `OTEL_EXPORTER_OTLP_HEADERS` and its forms for the signals: what is sent with every export.
+//! `OTEL_EXPORTER_OTLP_HEADERS` and its per-signal forms: the header fields of export requests.
 
 use std::str::FromStr;
 
 use http::{HeaderName, HeaderValue};
 
-use super::variables::{Result, Variables, entries, pair, wrong};
+use super::variables::{Result, Variables, entries, invalid, pair};
 
-/// Fields that belong to the connection or to the exporter: a second one, or another one, would break the exchange.
+/// Fields that belong to the connection or that the exporter sets.
 const RESERVED: [&str; 11] = [
     "connection",
     "content-encoding",
@@ -21,13 +21,13 @@ const RESERVED: [&str; 11] = [
     "upgrade",
 ];
 
-/// The fields for one signal, names in lower case. A value may be a secret, so no message shows one.
-pub(super) fn headers(read: &Variables<'_>, signal: &str) -> Result<Vec<(String, String)>> {
-    let Some((name, text)) = read.of_signal(signal, "HEADERS") else { return Ok(Vec::new()) };
-    entries(text).map(|entry| header(entry).map_err(|help| wrong(&name, "(not shown)", &help))).collect()
+/// The fields for one signal, with names in lower case. Values may be secrets, so error messages do not contain them.
+pub(super) fn headers(variables: &Variables<'_>, signal: &str) -> Result<Vec<(String, String)>> {
+    let Some((name, text)) = variables.of_signal(signal, "HEADERS") else { return Ok(Vec::new()) };
+    entries(text).map(|entry| header(entry).map_err(|help| invalid(&name, "(not shown)", &help))).collect()
 }
 
-/// One field, or what to write instead.
+/// Parses one field, or returns a help text.
 fn header(entry: &str) -> Result<(String, String), String> {
     let read = || {
         let (key, value) = pair(entry)?;
@@ -37,10 +37,10 @@ fn header(entry: &str) -> Result<(String, String), String> {
     };
     let (key, value) = read().ok_or("write key=value pairs with commas between them, percent-encoded")?;
     if let Some(reserved) = RESERVED.iter().find(|reserved| **reserved == key) {
-        return Err(format!("leave out `{reserved}`, which belongs to the connection"));
+        return Err(format!("remove `{reserved}`, which the exporter sets"));
     }
     if key.ends_with("-bin") {
-        return Err("write no name that ends in -bin: gRPC takes its values for binary ones".to_owned());
+        return Err("use no names that end in -bin: gRPC treats their values as binary".to_owned());
     }
     Ok((key, value))
 }
@@ -51,12 +51,12 @@ mod tests {
     use crate::config::environment::Environment;
 
     #[test]
-    fn a_header_that_cannot_be_sent_is_refused_by_the_variables_name() {
+    fn headers_that_cannot_be_sent_are_errors_with_the_name_of_the_variable() {
         for (name, text, expected) in [
-            ("OTEL_EXPORTER_OTLP_HEADERS", "a=1,x-bin=abc", "ends in -bin"),
-            ("OTEL_EXPORTER_OTLP_HEADERS", "Content-Length=3", "leave out `content-length`"),
-            ("OTEL_EXPORTER_OTLP_LOGS_HEADERS", "transfer-encoding=chunked", "leave out `transfer-encoding`"),
-            ("OTEL_EXPORTER_OTLP_LOGS_HEADERS", "host=elsewhere", "leave out `host`"),
+            ("OTEL_EXPORTER_OTLP_HEADERS", "a=1,x-bin=abc", "end in -bin"),
+            ("OTEL_EXPORTER_OTLP_HEADERS", "Content-Length=3", "remove `content-length`"),
+            ("OTEL_EXPORTER_OTLP_LOGS_HEADERS", "transfer-encoding=chunked", "remove `transfer-encoding`"),
+            ("OTEL_EXPORTER_OTLP_LOGS_HEADERS", "host=elsewhere", "remove `host`"),
         ] {
             let environment = Environment::from_pairs([(name, text)]);
             let message = headers(&Variables::new(&environment), "LOGS").unwrap_err().to_string();

@@ -1,12 +1,12 @@
-//! A value of the environment that is of no use and counts as not set, as it is told.
+//! An invalid value of the environment that counts as unset, as shown in warnings.
 
 use std::fmt::{self, Display};
 
 /// The longest value that a warning shows.
-const SHOWN: usize = 64;
+const MAX_SHOWN: usize = 64;
 
-/// A value that counts as not set. Shown whole, it names the variable, the value where that can be no secret, what is
-/// accepted, and what holds instead.
+/// An invalid value that counts as unset. Its text contains the variable, the value unless it may be a secret, the
+/// accepted values, and the value used instead.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Ignored {
     name: String,
@@ -16,7 +16,7 @@ pub struct Ignored {
 }
 
 impl Ignored {
-    /// A value that may be shown if it looks like a word or a number.
+    /// A value that is shown if it consists of words and numbers.
     pub(super) fn value(name: &str, value: &str, help: &str, instead: impl Display) -> Ignored {
         let value = if is_plain(value) { value } else { "(not shown)" };
         Ignored { name: name.to_owned(), value: value.to_owned(), help: help.to_owned(), instead: instead.to_string() }
@@ -40,8 +40,8 @@ impl Display for Ignored {
     }
 }
 
-/// Whether a value has the form of the words and numbers that the variables take. URLs and pairs may hold secrets.
+/// Whether a value consists of words and numbers. URLs and key-value pairs may contain secrets.
 fn is_plain(value: &str) -> bool {
     let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"_-+./, ".contains(&byte);
-    value.len() <= SHOWN && value.bytes().all(plain)
+    value.len() <= MAX_SHOWN && value.bytes().all(plain)
 }

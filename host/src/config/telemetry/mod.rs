@@ -1,6 +1,6 @@
-//! The `OTEL_*` variables, as the OpenTelemetry specification defines them, and what they come to.
+//! Parses the `OTEL_*` variables as the OpenTelemetry specification defines them.
 //!
-//! `OTEL_SERVICE_NAME` changes nothing: each service has the name that the manifest gives it.
+//! `OTEL_SERVICE_NAME` has no effect: the manifest names the services.
 
 mod endpoint;
 mod headers;
@@ -22,65 +22,75 @@ use self::variables::{Result, Variables, entries, pair};
 use super::environment::Environment;
 use crate::trace::{AttributeLimits, Batch, Exporter, Propagator, RootSampler, Sampler, Settings, Signal, SpanLimits};
 
-/// The attribute that says which deployment a service belongs to.
+/// The Resource attribute for the deployment environment.
 const DEPLOYMENT: &str = "deployment.environment.name";
 
-/// Everything that the environment says about telemetry, with files that can be used where it names some for TLS.
+/// Parses all settings of telemetry in the environment, and validates the TLS files that it names.
 pub(super) fn settings(environment: &Environment) -> Result<Settings> {
-    let read = Variables::new(environment);
-    let settings = read_settings(&read)?;
+    let variables = Variables::new(environment);
+    let settings = read_settings(&variables)?;
     let signals = [("TRACES", &settings.traces), ("METRICS", &settings.metrics), ("LOGS", &settings.logs)];
     for (name, signal) in signals.into_iter().filter(|_| !settings.disabled) {
-        tls::check(&read, name, signal)?;
+        tls::check(&variables, name, signal)?;
     }
     Ok(settings)
 }
 
-fn read_settings(read: &Variables<'_>) -> Result<Settings> {
-    let standard = Settings::default();
-    let traces = otlp::signal(read, "TRACES", &[Exporter::Otlp, Exporter::Console], &[Exporter::Otlp])?;
+fn read_settings(variables: &Variables<'_>) -> Result<Settings> {
+    let default = Settings::default();
+    let traces = otlp::signal(variables, "TRACES", &[Exporter::Otlp, Exporter::Console], &[Exporter::Otlp])?;
     Ok(Settings {
-        disabled: read.truth("OTEL_SDK_DISABLED"),
-        metrics: bounded(read, beside(read, "METRICS", &traces, &[])?, "OTEL_METRIC_EXPORT_TIMEOUT"),
-        logs: bounded(read, beside(read, "LOGS", &traces, &[Exporter::Console])?, "OTEL_BLRP_EXPORT_TIMEOUT"),
-        traces: bounded(read, traces, "OTEL_BSP_EXPORT_TIMEOUT"),
-        sampler: sampler(read, standard.sampler),
-        batch: batch(read, "BSP", standard.batch),
-        log_batch: batch(read, "BLRP", standard.log_batch),
-        limits: limits(read, standard.limits),
-        log_limits: log_limits(read, standard.log_limits),
-        propagators: propagators(read, standard.propagators),
+        disabled: variables.boolean("OTEL_SDK_DISABLED"),
+        metrics: with_export_timeout(
+            variables,
+            other_signal(variables, "METRICS", &traces, &[])?,
+            "OTEL_METRIC_EXPORT_TIMEOUT",
+        ),
+        logs: with_export_timeout(
+            variables,
+            other_signal(variables, "LOGS", &traces, &[Exporter::Console])?,
+            "OTEL_BLRP_EXPORT_TIMEOUT",
+        ),
+        traces: with_export_timeout(variables, traces, "OTEL_BSP_EXPORT_TIMEOUT"),
+        sampler: sampler(variables, default.sampler),
+        batch: batch(variables, "BSP", default.batch),
+        log_batch: batch(variables, "BLRP", default.log_batch),
+        limits: limits(variables, default.limits),
+        log_limits: log_limits(variables, default.log_limits),
+        propagators: propagators(variables, default.propagators),
         tail_policy: None,
-        response_header: standard.response_header,
-        metric_export_interval: read.some_millis("OTEL_METRIC_EXPORT_INTERVAL", standard.metric_export_interval),
-        store_bytes: standard.store_bytes,
+        response_header: default.response_header,
+        metric_export_interval: variables
+            .positive_millis("OTEL_METRIC_EXPORT_INTERVAL", default.metric_export_interval),
+        store_bytes: default.store_bytes,
     })
 }
 
-/// A signal beside traces. Whoever has traces printed and names no collector has none, most likely: looking for one
-/// would end in warnings. `terminal` is the exporter to the terminal where the signal has it, which then is a default.
-fn beside(read: &Variables<'_>, name: &str, traces: &Signal, terminal: &[Exporter]) -> Result<Signal> {
-    let printed = traces.exporters == [Exporter::Console] && read.of_signal(name, "ENDPOINT").is_none();
+/// The settings of metrics or log records. If traces are exported to the console only and no endpoint is set, the default
+/// has no OTLP exporter: probably there is no collector, and exports would only cause warnings. `terminal` contains the
+/// console exporter if the signal has one; it is a default too.
+fn other_signal(variables: &Variables<'_>, name: &str, traces: &Signal, terminal: &[Exporter]) -> Result<Signal> {
+    let printed = traces.exporters == [Exporter::Console] && variables.of_signal(name, "ENDPOINT").is_none();
     let known = [&[Exporter::Otlp], terminal].concat();
-    otlp::signal(read, name, &known, if printed { terminal } else { &known })
+    otlp::signal(variables, name, &known, if printed { terminal } else { &known })
 }
 
-/// A signal has a variable of its own that bounds an export, besides what bounds all of OTLP.
-fn bounded(read: &Variables<'_>, mut signal: Signal, timeout: &str) -> Signal {
-    if let Some(bound) = read.timeout(timeout, "the OTLP timeout") {
+/// Applies the per-signal timeout of exports, in addition to the OTLP timeout.
+fn with_export_timeout(variables: &Variables<'_>, mut signal: Signal, timeout: &str) -> Signal {
+    if let Some(bound) = variables.timeout(timeout, "the OTLP timeout") {
         signal.otlp.timeout = signal.otlp.timeout.min(bound);
     }
     signal
 }
 
-/// `OTEL_RESOURCE_ATTRIBUTES`, and a deployment where it names none. Of two with one key the later one counts.
+/// `OTEL_RESOURCE_ATTRIBUTES`, with a default for the deployment environment. Of duplicate keys the last one is used.
 pub(super) fn resource(environment: &Environment) -> Vec<(String, String)> {
     read_resource(&Variables::new(environment))
 }
 
-fn read_resource(read: &Variables<'_>) -> Vec<(String, String)> {
+fn read_resource(variables: &Variables<'_>) -> Vec<(String, String)> {
     let mut attributes: Vec<(String, String)> = Vec::new();
-    for (key, value) in resource_pairs(read) {
+    for (key, value) in resource_pairs(variables) {
         attributes.retain(|(known, _)| *known != key);
         attributes.push((key, value));
     }
@@ -90,17 +100,17 @@ fn read_resource(read: &Variables<'_>) -> Vec<(String, String)> {
     attributes
 }
 
-/// The pairs as they are written. One that is malformed discards all of them, says the specification.
-fn resource_pairs(read: &Variables<'_>) -> Vec<(String, String)> {
+/// The pairs in their order. As the specification requires, a malformed pair discards all of them.
+fn resource_pairs(variables: &Variables<'_>) -> Vec<(String, String)> {
     let name = "OTEL_RESOURCE_ATTRIBUTES";
     let mut pairs = Vec::new();
-    for (index, entry) in entries(read.get(name).unwrap_or_default()).enumerate() {
+    for (index, entry) in entries(variables.get(name).unwrap_or_default()).enumerate() {
         let Some(pair) = pair(entry) else {
             let help = format!(
                 "member {} is malformed: write key=value pairs with commas between them, percent-encoded",
                 index + 1
             );
-            read.ignore(Ignored::hidden(name, &help, format_args!("{DEPLOYMENT}=development alone")));
+            variables.ignore(Ignored::hidden(name, &help, format_args!("{DEPLOYMENT}=development alone")));
             return Vec::new();
         };
         pairs.push(pair);
@@ -108,14 +118,14 @@ fn resource_pairs(read: &Variables<'_>) -> Vec<(String, String)> {
     pairs
 }
 
-fn sampler(read: &Variables<'_>, standard: Sampler) -> Sampler {
+fn sampler(variables: &Variables<'_>, default: Sampler) -> Sampler {
     let help = "write always_on, always_off or traceidratio, or one of them after parentbased_";
-    let mut sampler = read
+    let mut sampler = variables
         .read("OTEL_TRACES_SAMPLER", help, "parentbased_always_on", |text| sampler_named(&text.to_ascii_lowercase()))
-        .unwrap_or(standard);
+        .unwrap_or(default);
     if let RootSampler::Ratio(ratio) = &mut sampler.root {
         let within = |text: &str| text.parse::<f64>().ok().filter(|ratio| (0.0..=1.0).contains(ratio));
-        let given = read.read("OTEL_TRACES_SAMPLER_ARG", "write a number from 0 to 1", "1", within);
+        let given = variables.read("OTEL_TRACES_SAMPLER_ARG", "write a number from 0 to 1", "1", within);
         *ratio = given.unwrap_or(*ratio);
     }
     sampler
@@ -136,52 +146,55 @@ fn sampler_named(text: &str) -> Option<Sampler> {
 }
 
 /// `processor` is BSP, the batch span processor, or BLRP, the batch log record processor.
-fn batch(read: &Variables<'_>, processor: &str, standard: Batch) -> Batch {
+fn batch(variables: &Variables<'_>, processor: &str, default: Batch) -> Batch {
     let variable = |setting: &str| format!("OTEL_{processor}_{setting}");
-    let queue_size = read.some_count(&variable("MAX_QUEUE_SIZE"), standard.queue_size);
-    let export_size = read.some_count(&variable("MAX_EXPORT_BATCH_SIZE"), standard.export_size);
+    let queue_size = variables.positive_count(&variable("MAX_QUEUE_SIZE"), default.queue_size);
+    let export_size = variables.positive_count(&variable("MAX_EXPORT_BATCH_SIZE"), default.export_size);
     Batch {
         queue_size,
-        // No export is larger than the queue, says the specification.
+        // The specification limits the size of an export to that of the queue.
         export_size: export_size.min(queue_size),
-        delay: read.millis(&variable("SCHEDULE_DELAY"), standard.delay),
+        delay: variables.millis(&variable("SCHEDULE_DELAY"), default.delay),
     }
 }
 
-fn limits(read: &Variables<'_>, standard: SpanLimits) -> SpanLimits {
+fn limits(variables: &Variables<'_>, default: SpanLimits) -> SpanLimits {
     let (count, length) = ("OTEL_SPAN_ATTRIBUTE_COUNT_LIMIT", "OTEL_SPAN_ATTRIBUTE_VALUE_LENGTH_LIMIT");
     SpanLimits {
-        attributes: attribute_count(read, count, standard.attributes),
-        events: read.count("OTEL_SPAN_EVENT_COUNT_LIMIT", standard.events),
-        event_attributes: read.count("OTEL_EVENT_ATTRIBUTE_COUNT_LIMIT", standard.event_attributes),
-        value_length: value_length(read, length),
+        attributes: attribute_count(variables, count, default.attributes),
+        events: variables.count("OTEL_SPAN_EVENT_COUNT_LIMIT", default.events),
+        event_attributes: variables.count("OTEL_EVENT_ATTRIBUTE_COUNT_LIMIT", default.event_attributes),
+        value_length: value_length(variables, length),
     }
 }
 
-fn log_limits(read: &Variables<'_>, standard: AttributeLimits) -> AttributeLimits {
+fn log_limits(variables: &Variables<'_>, default: AttributeLimits) -> AttributeLimits {
     let (count, length) = ("OTEL_LOGRECORD_ATTRIBUTE_COUNT_LIMIT", "OTEL_LOGRECORD_ATTRIBUTE_VALUE_LENGTH_LIMIT");
-    AttributeLimits { count: attribute_count(read, count, standard.count), value_length: value_length(read, length) }
+    AttributeLimits {
+        count: attribute_count(variables, count, default.count),
+        value_length: value_length(variables, length),
+    }
 }
 
-/// What holds for one thing alone goes before what holds for all.
-fn attribute_count(read: &Variables<'_>, own: &str, standard: usize) -> usize {
+/// The more specific variable takes precedence over the general one.
+fn attribute_count(variables: &Variables<'_>, own: &str, default: usize) -> usize {
     let general = "OTEL_ATTRIBUTE_COUNT_LIMIT";
-    let own = read.count_or(own, format_args!("{general}, or {standard} without it"));
-    own.unwrap_or_else(|| read.count(general, standard))
+    let own = variables.count_or(own, format_args!("{general}, or {default} without it"));
+    own.unwrap_or_else(|| variables.count(general, default))
 }
 
-/// The same for the length of texts, which nothing limits by itself.
-fn value_length(read: &Variables<'_>, own: &str) -> Option<usize> {
+/// The same for the length of values, which is unlimited by default.
+fn value_length(variables: &Variables<'_>, own: &str) -> Option<usize> {
     let general = "OTEL_ATTRIBUTE_VALUE_LENGTH_LIMIT";
-    let own = read.count_or(own, format_args!("{general}, or no limit without it"));
-    own.or_else(|| read.count_or(general, "no limit"))
+    let own = variables.count_or(own, format_args!("{general}, or no limit without it"));
+    own.or_else(|| variables.count_or(general, "no limit"))
 }
 
-fn propagators(read: &Variables<'_>, standard: Vec<Propagator>) -> Vec<Propagator> {
+fn propagators(variables: &Variables<'_>, default: Vec<Propagator>) -> Vec<Propagator> {
     let all = [Propagator::TraceContext, Propagator::Baggage, Propagator::B3, Propagator::B3Multi, Propagator::Jaeger];
     let find = |word: &str| all.into_iter().find(|propagator| propagator_name(*propagator) == word);
     let help = "write tracecontext, baggage, b3, b3multi or jaeger with commas between them, or none";
-    read.list("OTEL_PROPAGATORS", help, "tracecontext,baggage", find).unwrap_or(standard)
+    variables.list("OTEL_PROPAGATORS", help, "tracecontext,baggage", find).unwrap_or(default)
 }
 
 fn propagator_name(propagator: Propagator) -> &'static str {

@@ -1,22 +1,27 @@
-//! `OTEL_*_EXPORTER` and `OTEL_EXPORTER_OTLP_*`: where each signal goes, and how it gets there.
+//! `OTEL_*_EXPORTER` and `OTEL_EXPORTER_OTLP_*`: the exporters of each signal and their settings.
 
 use std::path::PathBuf;
 
 use super::endpoint::endpoint;
 use super::headers::headers;
-use super::variables::{Result, Variables, timeout, wrong};
+use super::variables::{Result, Variables, invalid, timeout};
 use crate::trace::{Exporter, Otlp, Protocol, Signal};
 
 /// What is done with one signal; `known` are the exporters that it has, and `standard` those where none is named.
-pub(super) fn signal(read: &Variables<'_>, signal: &str, known: &[Exporter], standard: &[Exporter]) -> Result<Signal> {
-    Ok(Signal { exporters: exporters(read, signal, known, standard), otlp: otlp(read, signal)? })
+pub(super) fn signal(
+    variables: &Variables<'_>,
+    signal: &str,
+    known: &[Exporter],
+    default: &[Exporter],
+) -> Result<Signal> {
+    Ok(Signal { exporters: exporters(variables, signal, known, default), otlp: otlp(variables, signal)? })
 }
 
-fn exporters(read: &Variables<'_>, signal: &str, known: &[Exporter], standard: &[Exporter]) -> Vec<Exporter> {
+fn exporters(variables: &Variables<'_>, signal: &str, known: &[Exporter], default: &[Exporter]) -> Vec<Exporter> {
     let help = if known.contains(&Exporter::Console) {
         "write otlp, console, both with a comma between them, or none"
     } else {
-        "write otlp or none; metrics do not go to the console"
+        "write otlp or none; metrics have no console exporter"
     };
     let find = |word: &str| {
         let exporter = match word {
@@ -26,32 +31,32 @@ fn exporters(read: &Variables<'_>, signal: &str, known: &[Exporter], standard: &
         };
         known.contains(&exporter).then_some(exporter)
     };
-    let instead = match standard {
+    let instead = match default {
         [] => "none",
         [Exporter::Otlp] => "otlp",
         [Exporter::Console] => "console",
         _ => "otlp,console",
     };
-    read.list(&format!("OTEL_{signal}_EXPORTER"), help, instead, find).unwrap_or_else(|| standard.to_vec())
+    variables.list(&format!("OTEL_{signal}_EXPORTER"), help, instead, find).unwrap_or_else(|| default.to_vec())
 }
 
-fn otlp(read: &Variables<'_>, signal: &str) -> Result<Otlp> {
-    let standard = Otlp::standard();
-    let protocol = read
+fn otlp(variables: &Variables<'_>, signal: &str) -> Result<Otlp> {
+    let default = Otlp::standard();
+    let protocol = variables
         .read_of_signal(signal, "PROTOCOL", "write grpc or http/protobuf", "grpc", protocol)
-        .unwrap_or(standard.protocol);
+        .unwrap_or(default.protocol);
     let help = "write a number of milliseconds, up to a year";
-    let timeout = read.read_of_signal(signal, "TIMEOUT", help, "10000", timeout).unwrap_or(standard.timeout);
-    let gzip = read.read_of_signal(signal, "COMPRESSION", "write gzip or none", "none", compression);
+    let timeout = variables.read_of_signal(signal, "TIMEOUT", help, "10000", timeout).unwrap_or(default.timeout);
+    let gzip = variables.read_of_signal(signal, "COMPRESSION", "write gzip or none", "none", compression);
     Ok(Otlp {
-        endpoint: endpoint(read, signal, protocol)?,
-        is_named: read.of_signal(signal, "ENDPOINT").is_some(),
+        endpoint: endpoint(variables, signal, protocol)?,
+        is_named: variables.of_signal(signal, "ENDPOINT").is_some(),
         protocol,
-        headers: headers(read, signal)?,
+        headers: headers(variables, signal)?,
         timeout,
         gzip: gzip.unwrap_or(false),
-        certificate: read.of_signal(signal, "CERTIFICATE").map(|(_, path)| path.into()),
-        client: client(read, signal)?,
+        certificate: variables.of_signal(signal, "CERTIFICATE").map(|(_, path)| path.into()),
+        client: client(variables, signal)?,
     })
 }
 
@@ -72,17 +77,17 @@ fn compression(value: &str) -> Option<bool> {
     }
 }
 
-fn client(read: &Variables<'_>, signal: &str) -> Result<Option<(PathBuf, PathBuf)>> {
-    match (read.of_signal(signal, "CLIENT_CERTIFICATE"), read.of_signal(signal, "CLIENT_KEY")) {
+fn client(variables: &Variables<'_>, signal: &str) -> Result<Option<(PathBuf, PathBuf)>> {
+    match (variables.of_signal(signal, "CLIENT_CERTIFICATE"), variables.of_signal(signal, "CLIENT_KEY")) {
         (Some((_, certificate)), Some((_, key))) => Ok(Some((certificate.into(), key.into()))),
         (None, None) => Ok(None),
         (Some((name, path)), None) => {
             let key = name.replace("CLIENT_CERTIFICATE", "CLIENT_KEY");
-            Err(wrong(&name, path, &format!("set {key} too, to the file with the certificate's key")))
+            Err(invalid(&name, path, &format!("set {key} too, to the file with the certificate's key")))
         }
         (None, Some((name, path))) => {
             let certificate = name.replace("CLIENT_KEY", "CLIENT_CERTIFICATE");
-            Err(wrong(&name, path, &format!("set {certificate} too, to the file with the key's certificate")))
+            Err(invalid(&name, path, &format!("set {certificate} too, to the file with the key's certificate")))
         }
     }
 }

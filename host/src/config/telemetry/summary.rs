@@ -1,9 +1,9 @@
-//! What telemetry does, in one line, for whoever starts the host.
+//! Formats the settings of telemetry on one line, for the banner and `spandrel check`.
 
 use super::propagator_name;
 use crate::trace::{Batch, Exporter, Otlp, Protocol, RootSampler, Sampler, Settings, Signal, SpanLimits, TailPolicy};
 
-/// The settings in one line, for whoever starts the host.
+/// The settings of telemetry on one line.
 pub fn summary(settings: &Settings) -> String {
     if settings.disabled {
         return "telemetry: off (OTEL_SDK_DISABLED)".to_owned();
@@ -56,10 +56,10 @@ fn sampler_name(sampler: Sampler) -> String {
     if sampler.parent_based { format!("parentbased_{root}") } else { root }
 }
 
-/// The tail rule in words.
+/// The rules of tail sampling.
 fn kept(keep: &TailPolicy) -> String {
     let errors = keep.errors.then(|| "errors".to_owned());
-    let slow = keep.slower_than.map(|limit| format!("what is slower than {limit:?}"));
+    let slow = keep.slower_than.map(|limit| format!("traces slower than {limit:?}"));
     let rest = (keep.rate > 0.0).then(|| format!("{} of the rest", keep.rate));
     let rules: Vec<_> = [errors, slow, rest].into_iter().flatten().collect();
     format!("keeps {}", rules.join(", "))
@@ -69,7 +69,7 @@ fn batching(batch: Batch) -> String {
     format!("queue {}, batch {}", batch.queue_size, batch.export_size)
 }
 
-/// The longest that an export may take, and where signals differ, that of each.
+/// The timeout of exports, for each signal if they differ.
 fn timeouts(settings: &Settings) -> String {
     let all = signals(settings).map(|(name, signal)| (name, signal.otlp.timeout));
     let longest = settings.traces.otlp.timeout;
@@ -80,13 +80,13 @@ fn timeouts(settings: &Settings) -> String {
     format!("timeouts {}", all.map(|(name, timeout)| format!("{name} {}", shown(timeout))).join(", "))
 }
 
-/// The limits that somebody has set.
-fn limits(limits: &SpanLimits, standard: &SpanLimits) -> Option<String> {
-    let count = |what: &str, limit: usize, standard: usize| (limit != standard).then(|| format!("{limit} {what}"));
+/// The limits that differ from the defaults.
+fn limits(limits: &SpanLimits, default: &SpanLimits) -> Option<String> {
+    let count = |what: &str, limit: usize, default: usize| (limit != default).then(|| format!("{limit} {what}"));
     let set = [
-        count("attributes", limits.attributes, standard.attributes),
-        count("events", limits.events, standard.events),
-        count("attributes of an event", limits.event_attributes, standard.event_attributes),
+        count("attributes", limits.attributes, default.attributes),
+        count("events", limits.events, default.events),
+        count("attributes of an event", limits.event_attributes, default.event_attributes),
         limits.value_length.map(|length| format!("{length} characters of a text")),
     ];
     let set: Vec<_> = set.into_iter().flatten().collect();
@@ -109,7 +109,7 @@ mod tests {
     }
 
     #[test]
-    fn the_summary_says_what_is_off() {
+    fn the_summary_shows_disabled_signals() {
         let mut settings = Settings::default();
         settings.metrics.exporters.clear();
         settings.propagators.clear();
@@ -121,7 +121,7 @@ mod tests {
     }
 
     #[test]
-    fn the_summary_says_what_is_kept_and_how_much_is_held_and_sent() {
+    fn the_summary_shows_tail_sampling_queues_timeouts_and_limits() {
         let mut settings = Settings::default();
         let policy = TailPolicy { errors: true, slower_than: Some(Duration::from_millis(250)), rate: 0.1 };
         settings.tail_policy = Some(policy);
@@ -131,7 +131,7 @@ mod tests {
         settings.limits.value_length = Some(99);
         let line = summary(&settings);
         for part in [
-            "; keeps errors, what is slower than 250ms, 0.1 of the rest;",
+            "; keeps errors, traces slower than 250ms, 0.1 of the rest;",
             "; queue 9, batch 512, timeouts traces 10s, metrics 1.5s, logs 10s;",
             "; log records queue 2048, batch 512;",
             "; limits 5 attributes, 99 characters of a text",
@@ -142,7 +142,7 @@ mod tests {
     }
 
     #[test]
-    fn the_summary_shows_no_secret() {
+    fn the_summary_contains_no_secrets() {
         let mut settings = Settings::default();
         settings.traces.otlp.endpoint = "http://u:s3cret@c:1/x?key=s3cret".to_owned();
         let line = summary(&settings);

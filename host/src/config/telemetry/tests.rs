@@ -1,4 +1,4 @@
-//! What the variables mean, and what is said of those that mean nothing.
+//! The settings parsed from variables, and the warnings about invalid ones.
 
 use std::time::Duration;
 
@@ -10,7 +10,7 @@ fn read(pairs: &[(&str, &str)]) -> Result<Settings> {
 }
 
 #[test]
-fn an_empty_environment_means_the_specification_s_defaults() {
+fn an_empty_environment_yields_the_defaults_of_the_specification() {
     assert_eq!(read(&[]).unwrap(), Settings::default());
     assert_eq!(read(&[("OTEL_TRACES_EXPORTER", ""), ("OTEL_BSP_MAX_QUEUE_SIZE", "")]).unwrap(), Settings::default());
 }
@@ -28,7 +28,7 @@ fn endpoints_follow_the_specification() {
 }
 
 #[test]
-fn everything_else_is_read_too() {
+fn all_other_variables_are_parsed() {
     let settings = read(&[
         ("OTEL_SDK_DISABLED", "TRUE"),
         ("OTEL_TRACES_EXPORTER", "otlp,console"),
@@ -61,7 +61,7 @@ fn everything_else_is_read_too() {
 }
 
 #[test]
-fn an_invalid_value_counts_as_not_set_and_is_said() {
+fn an_invalid_value_counts_as_unset_with_a_warning() {
     let bad = [
         ("OTEL_SDK_DISABLED", "maybe", "false"),
         ("OTEL_SDK_DISABLED", "1", "false"),
@@ -91,32 +91,32 @@ fn an_invalid_value_counts_as_not_set_and_is_said() {
     for (name, value, instead) in bad {
         let environment = Environment::from_pairs([(name, value)]);
         assert_eq!(settings(&environment).unwrap(), Settings::default(), "{name}={value}");
-        let said = ignored(&environment);
-        assert_eq!(said.len(), 1, "{said:?}");
-        assert!(said[0].starts_with(&format!("ignored: {name}={value}; write ")), "{said:?}");
-        assert!(said[0].ends_with(&format!("; used instead: {instead}")), "{said:?}");
+        let warnings = ignored(&environment);
+        assert_eq!(warnings.len(), 1, "{warnings:?}");
+        assert!(warnings[0].starts_with(&format!("ignored: {name}={value}; write ")), "{warnings:?}");
+        assert!(warnings[0].ends_with(&format!("; used instead: {instead}")), "{warnings:?}");
     }
 }
 
 #[test]
-fn an_argument_out_of_range_is_one_that_is_not_given() {
+fn a_sampler_argument_out_of_range_counts_as_unset() {
     for argument in ["2", "-0.1", "NaN", "inf", "half"] {
         let pairs = [("OTEL_TRACES_SAMPLER", "traceidratio"), ("OTEL_TRACES_SAMPLER_ARG", argument)];
         assert_eq!(read(&pairs).unwrap().sampler, Sampler { root: RootSampler::Ratio(1.0), parent_based: false });
-        let said = ignored(&Environment::from_pairs(pairs));
-        assert!(said.len() == 1 && said[0].contains(&format!("SAMPLER_ARG={argument}; ")), "{said:?}");
-        // Whoever asks for a sampler without an argument gets no warning.
+        let warnings = ignored(&Environment::from_pairs(pairs));
+        assert!(warnings.len() == 1 && warnings[0].contains(&format!("SAMPLER_ARG={argument}; ")), "{warnings:?}");
+        // The argument is not read for a sampler without one.
         assert!(ignored(&Environment::from_pairs([pairs[1]])).is_empty());
     }
 }
 
 #[test]
-fn unknown_members_of_a_list_leave_the_others() {
+fn unknown_words_of_a_list_are_ignored() {
     let check = |name: &str, value: &str, unknown: &[&str]| {
         let environment = Environment::from_pairs([(name, value)]);
-        let said = ignored(&environment);
-        assert_eq!(said.len(), unknown.len(), "{said:?}");
-        for (line, unknown) in said.iter().zip(unknown) {
+        let warnings = ignored(&environment);
+        assert_eq!(warnings.len(), unknown.len(), "{warnings:?}");
+        for (line, unknown) in warnings.iter().zip(unknown) {
             assert!(line.starts_with(&format!("ignored: {name}={unknown}; ")), "{line}");
             assert!(line.ends_with("used instead: the rest of the list"), "{line}");
         }
@@ -130,7 +130,7 @@ fn unknown_members_of_a_list_leave_the_others() {
 }
 
 #[test]
-fn what_is_wrong_for_one_signal_leaves_what_holds_for_all() {
+fn an_invalid_per_signal_variable_falls_back_to_the_common_one() {
     let pairs = [
         ("OTEL_EXPORTER_OTLP_TRACES_PROTOCOL", "http/json"),
         ("OTEL_EXPORTER_OTLP_PROTOCOL", "http/protobuf"),
@@ -142,23 +142,26 @@ fn what_is_wrong_for_one_signal_leaves_what_holds_for_all() {
     let settings = read(&pairs).unwrap();
     assert_eq!(settings.traces.otlp.endpoint, "http://localhost:4318/v1/traces");
     assert_eq!((settings.traces.otlp.timeout, settings.limits.attributes), (Duration::from_millis(250), 7));
-    let said = ignored(&Environment::from_pairs(pairs));
-    assert_eq!(said.len(), 3, "{said:?}");
-    assert!(said[0].ends_with("used instead: OTEL_EXPORTER_OTLP_PROTOCOL, or grpc without it"), "{said:?}");
+    let warnings = ignored(&Environment::from_pairs(pairs));
+    assert_eq!(warnings.len(), 3, "{warnings:?}");
+    assert!(warnings[0].ends_with("used instead: OTEL_EXPORTER_OTLP_PROTOCOL, or grpc without it"), "{warnings:?}");
 }
 
 #[test]
-fn a_value_that_may_be_a_secret_or_control_a_terminal_is_not_shown() {
+fn warnings_contain_no_secrets_and_no_control_characters() {
     for value in ["endpoint=http://u:s3cret@c", "http://u:s3cret@c", "s3cret\u{1b}]0;x\u{7}", &"s3cret".repeat(20)] {
         for name in ["OTEL_TRACES_SAMPLER", "OTEL_PROPAGATORS", "OTEL_BSP_MAX_QUEUE_SIZE"] {
-            let said = ignored(&Environment::from_pairs([(name, value)]));
-            assert!(said.len() == 1 && said[0].starts_with(&format!("ignored: {name}=(not shown); ")), "{said:?}");
+            let warnings = ignored(&Environment::from_pairs([(name, value)]));
+            assert!(
+                warnings.len() == 1 && warnings[0].starts_with(&format!("ignored: {name}=(not shown); ")),
+                "{warnings:?}"
+            );
         }
     }
 }
 
 #[test]
-fn where_telemetry_goes_and_with_which_secrets_stays_an_error() {
+fn invalid_endpoints_headers_and_keys_are_errors() {
     for (name, value) in [
         ("OTEL_EXPORTER_OTLP_ENDPOINT", "localhost:4317"),
         ("OTEL_EXPORTER_OTLP_LOGS_ENDPOINT", "ftp://c"),
@@ -176,7 +179,7 @@ fn where_telemetry_goes_and_with_which_secrets_stays_an_error() {
 }
 
 #[test]
-fn the_resource_is_read_and_has_a_deployment() {
+fn resource_attributes_are_parsed_with_a_default_deployment() {
     let environment = Environment::from_pairs([("OTEL_RESOURCE_ATTRIBUTES", "team=shop%20one, a=b")]);
     let attributes = resource(&environment);
     assert_eq!(attributes[0], ("team".to_owned(), "shop one".to_owned()));
@@ -184,22 +187,22 @@ fn the_resource_is_read_and_has_a_deployment() {
 }
 
 #[test]
-fn a_malformed_member_discards_all_resource_attributes() {
+fn a_malformed_pair_discards_all_resource_attributes() {
     for (text, member) in [("s3cret", 1), ("a=1,s3cret", 2), ("a=1,=s3cret,b=2", 2), ("a=%FF", 1), ("a=1,,b", 2)] {
         let environment = Environment::from_pairs([("OTEL_RESOURCE_ATTRIBUTES", text)]);
         assert_eq!(resource(&environment), [(DEPLOYMENT.to_owned(), "development".to_owned())], "{text}");
-        let said = ignored(&environment);
-        assert_eq!(said.len(), 1, "{said:?}");
+        let warnings = ignored(&environment);
+        assert_eq!(warnings.len(), 1, "{warnings:?}");
         assert!(
-            said[0].contains("ATTRIBUTES=(not shown)") && said[0].contains(&format!("member {member} is")),
-            "{said:?}"
+            warnings[0].contains("ATTRIBUTES=(not shown)") && warnings[0].contains(&format!("member {member} is")),
+            "{warnings:?}"
         );
-        assert!(!said[0].contains("s3cret"), "{said:?}");
+        assert!(!warnings[0].contains("s3cret"), "{warnings:?}");
     }
 }
 
 #[test]
-fn each_signal_s_own_variables_come_before_the_common_ones() {
+fn per_signal_variables_take_precedence_over_the_common_ones() {
     let settings = read(&[
         ("OTEL_EXPORTER_OTLP_PROTOCOL", "grpc"),
         ("OTEL_EXPORTER_OTLP_METRICS_PROTOCOL", "http/protobuf"),
@@ -221,7 +224,7 @@ fn each_signal_s_own_variables_come_before_the_common_ones() {
 }
 
 #[test]
-fn the_narrower_of_two_timeouts_bounds_an_export() {
+fn the_shorter_of_two_timeouts_is_used() {
     let check = |pairs: &[(&str, &str)], traces: u64, metrics: u64| {
         let settings = read(pairs).unwrap();
         let timeout = |otlp: &Otlp| otlp.timeout.as_millis();
@@ -238,14 +241,14 @@ fn the_narrower_of_two_timeouts_bounds_an_export() {
 }
 
 #[test]
-fn an_exporter_that_is_named_twice_exports_once() {
+fn a_duplicate_exporter_is_used_once() {
     let settings = read(&[("OTEL_TRACES_EXPORTER", "otlp, otlp,"), ("OTEL_LOGS_EXPORTER", "none")]).unwrap();
     assert_eq!(settings.traces.exporters, [Exporter::Otlp]);
     assert_eq!(settings.logs.exporters, []);
 }
 
 #[test]
-fn whoever_has_traces_printed_needs_no_collector() {
+fn with_traces_on_the_console_only_other_signals_have_no_otlp_exporter_by_default() {
     let exported = |pairs: &[(&str, &str)]| {
         let settings = read(pairs).unwrap();
         [settings.metrics, settings.logs].map(|signal| signal.exporters.contains(&Exporter::Otlp))
@@ -260,7 +263,7 @@ fn whoever_has_traces_printed_needs_no_collector() {
 }
 
 #[test]
-fn log_records_go_to_the_terminal_too_unless_a_list_says_otherwise() {
+fn by_default_log_records_go_to_the_terminal_too() {
     let logs = |pairs: &[(&str, &str)]| read(pairs).unwrap().logs.exporters;
     let list = |value| logs(&[("OTEL_LOGS_EXPORTER", value)]);
     assert_eq!(logs(&[]), [Exporter::Otlp, Exporter::Console]);
@@ -273,22 +276,22 @@ fn log_records_go_to_the_terminal_too_unless_a_list_says_otherwise() {
 }
 
 #[test]
-fn an_sdk_is_disabled_by_the_word_true_alone() {
+fn the_sdk_is_disabled_by_true_only() {
     for (value, disabled) in [("true", true), ("True", true), ("FALSE", false), ("", false), ("yes", false)] {
         assert_eq!(read(&[("OTEL_SDK_DISABLED", value)]).unwrap().disabled, disabled, "{value}");
     }
 }
 
 #[test]
-fn what_is_given_in_vain_is_said() {
-    let said = |pairs: &[(&str, &str)]| ignored(&Environment::from_pairs(pairs.iter().copied()));
-    assert!(said(&[("OTEL_RESOURCE_ATTRIBUTES", "team=shop,service.namespace=eu")]).is_empty());
-    let all = said(&[("OTEL_SERVICE_NAME", "a"), ("OTEL_RESOURCE_ATTRIBUTES", "service.version=1,team=shop")]);
+fn settings_without_effect_cause_warnings() {
+    let warnings = |pairs: &[(&str, &str)]| ignored(&Environment::from_pairs(pairs.iter().copied()));
+    assert!(warnings(&[("OTEL_RESOURCE_ATTRIBUTES", "team=shop,service.namespace=eu")]).is_empty());
+    let all = warnings(&[("OTEL_SERVICE_NAME", "a"), ("OTEL_RESOURCE_ATTRIBUTES", "service.version=1,team=shop")]);
     let start = "ignored: OTEL_SERVICE_NAME, service.version in OTEL_RESOURCE_ATTRIBUTES; ";
     assert!(all.len() == 1 && all[0].starts_with(start), "{all:?}");
     let preference = "OTEL_EXPORTER_OTLP_METRICS_TEMPORALITY_PREFERENCE";
-    assert!(said(&[(preference, "Cumulative"), ("OTEL_METRICS_EXEMPLAR_FILTER", "trace_based")]).is_empty());
-    let other = said(&[(preference, "delta"), ("OTEL_CONFIG_FILE", "otel.yaml")]);
+    assert!(warnings(&[(preference, "Cumulative"), ("OTEL_METRICS_EXEMPLAR_FILTER", "trace_based")]).is_empty());
+    let other = warnings(&[(preference, "delta"), ("OTEL_CONFIG_FILE", "otel.yaml")]);
     assert_eq!(other.len(), 2);
     assert!(
         other.iter().any(|line| line.contains(&format!("{preference}=delta; metrics are cumulative"))),
@@ -297,7 +300,7 @@ fn what_is_given_in_vain_is_said() {
 }
 
 #[test]
-fn words_are_the_same_in_any_case() {
+fn words_are_case_insensitive() {
     let settings = read(&[
         ("OTEL_TRACES_EXPORTER", "OTLP,Console"),
         ("OTEL_LOGS_EXPORTER", "None"),
@@ -316,7 +319,7 @@ fn words_are_the_same_in_any_case() {
 }
 
 #[test]
-fn half_an_identity_is_an_error() {
+fn a_client_key_or_certificate_alone_is_an_error() {
     let check = |name: &str, other: &str| {
         let message = read(&[(name, "/file")]).unwrap_err().to_string();
         assert!(
@@ -329,7 +332,7 @@ fn half_an_identity_is_an_error() {
 }
 
 #[test]
-fn a_bad_header_is_an_error_that_does_not_show_it() {
+fn the_error_for_an_invalid_header_does_not_contain_it() {
     for secret in ["Bearer s3cret", "a b=s3cret", "=s3cret", "a=s3cret%0D%0Ax", "a=s3cret%FF"] {
         let message = read(&[("OTEL_EXPORTER_OTLP_HEADERS", secret)]).unwrap_err().to_string();
         assert!(message.contains("OTEL_EXPORTER_OTLP_HEADERS=(not shown)") && !message.contains("s3cret"), "{message}");
@@ -337,7 +340,7 @@ fn a_bad_header_is_an_error_that_does_not_show_it() {
 }
 
 #[test]
-fn of_two_resource_attributes_with_one_key_the_later_counts() {
+fn of_duplicate_resource_attributes_the_last_one_is_used() {
     let check = |text: &str, expected: &[(&str, &str)]| {
         let attributes = resource(&Environment::from_pairs([("OTEL_RESOURCE_ATTRIBUTES", text)]));
         let attributes: Vec<_> = attributes.iter().map(|(key, value)| (key.as_str(), value.as_str())).collect();

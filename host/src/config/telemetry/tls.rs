@@ -1,5 +1,5 @@
-//! The files of `OTEL_EXPORTER_OTLP_CERTIFICATE`, `_CLIENT_CERTIFICATE` and `_CLIENT_KEY`, tried here, where the names of
-//! the variables are known. Only an `https` endpoint asks for them.
+//! Validates the files of `OTEL_EXPORTER_OTLP_CERTIFICATE`, `_CLIENT_CERTIFICATE` and `_CLIENT_KEY`, so that errors name
+//! the variable. They are used for `https` endpoints only.
 
 use rustls::RootCertStore;
 use rustls::crypto::ring::default_provider;
@@ -11,9 +11,9 @@ use super::variables::{Result, Variables};
 use crate::config::error::ConfigError;
 use crate::trace::{Exporter, Signal};
 
-/// What to write for a certificate.
+/// The help text for a certificate.
 const CERTIFICATE_HELP: &str = "name a file with certificates in PEM (-----BEGIN CERTIFICATE-----)";
-/// What to write for a key.
+/// The help text for a key.
 const KEY_HELP: &str = "name a file with the certificate's own key in PEM, not encrypted (-----BEGIN PRIVATE KEY-----)";
 
 /// A variable and the file that it names.
@@ -23,13 +23,13 @@ struct Named<'a> {
     help: &'static str,
 }
 
-/// Refuses files that TLS to a signal's collector could not use.
-pub(super) fn check(read: &Variables<'_>, name: &str, signal: &Signal) -> Result<()> {
+/// Rejects files that cannot be used for TLS with a signal's collector.
+pub(super) fn check(variables: &Variables<'_>, name: &str, signal: &Signal) -> Result<()> {
     if !signal.exporters.contains(&Exporter::Otlp) || !signal.otlp.is_https() {
         return Ok(());
     }
     let named = |what, help| {
-        let (variable, path) = read.of_signal(name, what)?;
+        let (variable, path) = variables.of_signal(name, what)?;
         Some(Named { variable, path, help })
     };
     if let Some(file) = named("CERTIFICATE", CERTIFICATE_HELP) {
@@ -51,7 +51,7 @@ impl Named<'_> {
         let text = self.read()?;
         let found: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&text).collect();
         let found = found.map_err(|error| self.unusable(&error))?;
-        if found.is_empty() { Err(self.unusable(&"it holds no certificate")) } else { Ok(found) }
+        if found.is_empty() { Err(self.unusable(&"it contains no certificate")) } else { Ok(found) }
     }
 
     fn key(&self) -> Result<PrivateKeyDer<'static>> {
@@ -86,7 +86,7 @@ mod tests {
     const KEY: &str = "OTEL_EXPORTER_OTLP_CLIENT_KEY";
 
     /// A folder with a certificate, its key, another key, and a file that is neither.
-    fn papers() -> TempDir {
+    fn certificate_files() -> TempDir {
         let folder = TempDir::new().unwrap();
         let write = |name: &str, text: String| std::fs::write(folder.path().join(name), text).unwrap();
         let key = KeyPair::generate().unwrap();
@@ -98,21 +98,21 @@ mod tests {
         folder
     }
 
-    /// What is said of files, for each protocol, at an endpoint.
-    fn said(papers: &TempDir, endpoint: &str, files: &[(&str, &str)]) -> Vec<Option<String>> {
-        let said = |protocol: &str| {
-            let path = |name: &str| papers.path().join(name).display().to_string();
+    /// The error for these files and this endpoint, for each protocol.
+    fn errors(folder: &TempDir, endpoint: &str, files: &[(&str, &str)]) -> Vec<Option<String>> {
+        let error = |protocol: &str| {
+            let path = |name: &str| folder.path().join(name).display().to_string();
             let mut pairs: Vec<_> = files.iter().map(|(name, file)| ((*name).to_owned(), path(file))).collect();
             pairs.push(("OTEL_EXPORTER_OTLP_PROTOCOL".to_owned(), protocol.to_owned()));
             pairs.push((ENDPOINT.to_owned(), endpoint.to_owned()));
             settings(&Environment::from_pairs(pairs)).err().map(|error| error.to_string())
         };
-        ["grpc", "http/protobuf"].map(said).into()
+        ["grpc", "http/protobuf"].map(error).into()
     }
 
     #[test]
-    fn a_file_that_cannot_be_used_is_told_with_the_variable_that_names_it() {
-        let papers = papers();
+    fn the_error_for_an_unusable_file_names_the_variable() {
+        let folder = certificate_files();
         for (files, culprit) in [
             (&[(AUTHORITY, "nothing.pem")][..], AUTHORITY),
             (&[(AUTHORITY, "hostname")], AUTHORITY),
@@ -122,8 +122,8 @@ mod tests {
             (&[(CERTIFICATE, "own.pem"), (KEY, "nothing.key")], KEY),
             (&[(CERTIFICATE, "own.pem"), (KEY, "other.key")], KEY),
         ] {
-            for message in said(&papers, "https://localhost:4317", files) {
-                let message = message.unwrap_or_else(|| panic!("{files:?} are taken"));
+            for message in errors(&folder, "https://localhost:4317", files) {
+                let message = message.unwrap_or_else(|| panic!("{files:?} are accepted"));
                 assert!(
                     message.contains(&format!("variable {culprit} names")) && message.contains("help: "),
                     "{message}"
@@ -133,10 +133,10 @@ mod tests {
     }
 
     #[test]
-    fn good_files_are_taken_and_those_that_nothing_asks_for_are_not_read() {
-        let papers = papers();
+    fn valid_files_are_accepted_and_unused_ones_are_not_read() {
+        let folder = certificate_files();
         let good = [(AUTHORITY, "own.pem"), (CERTIFICATE, "own.pem"), (KEY, "own.key")];
-        assert_eq!(said(&papers, "https://localhost:4317", &good), [None, None]);
-        assert_eq!(said(&papers, "http://localhost:4317", &[(AUTHORITY, "nothing.pem")]), [None, None]);
+        assert_eq!(errors(&folder, "https://localhost:4317", &good), [None, None]);
+        assert_eq!(errors(&folder, "http://localhost:4317", &[(AUTHORITY, "nothing.pem")]), [None, None]);
     }
 }

@@ -1,8 +1,8 @@
 //! Typed reading of the `OTEL_*` variables.
 //!
-//! A value that is of no use is noted and counts as not set, as the OpenTelemetry specification asks of SDKs: operators
-//! set one value for all containers at once. Only what says where telemetry goes, with which secrets and under which
-//! protection ([`is_strict`](super::strict::is_strict)) is an error: something else in its place might send it to somebody else.
+//! An invalid value is recorded and counts as unset, as the OpenTelemetry specification requires of SDKs: operators often
+//! set one value for all containers. Only invalid endpoints, headers and TLS files
+//! ([`is_strict`](super::strict::is_strict)) are errors: with a default instead, telemetry could go to the wrong receiver.
 
 use std::cell::RefCell;
 use std::fmt::Display;
@@ -20,12 +20,12 @@ pub(super) type Result<T, E = ConfigError> = std::result::Result<T, E>;
 const COUNT_HELP: &str = "write a whole number";
 const MILLIS_HELP: &str = "write a number of milliseconds, up to a year";
 
-/// An error that names the variable, its value and what is accepted.
-pub(super) fn wrong(name: &str, value: &str, help: &str) -> ConfigError {
+/// An error with the variable, its value and the accepted values.
+pub(super) fn invalid(name: &str, value: &str, help: &str) -> ConfigError {
     ConfigError::Variable { name: name.to_owned(), value: value.to_owned(), help: help.to_owned() }
 }
 
-/// Typed reading of variables, and what was of no use in them.
+/// Typed access to variables, with the invalid values found so far.
 pub(super) struct Variables<'a> {
     environment: &'a Environment,
     ignored: RefCell<Vec<Ignored>>,
@@ -36,12 +36,12 @@ impl<'a> Variables<'a> {
         Variables { environment, ignored: RefCell::default() }
     }
 
-    /// What counted as not set, in the order in which it was read.
+    /// The invalid values that counted as unset, in the order in which they were read.
     pub fn into_ignored(self) -> Vec<Ignored> {
         self.ignored.into_inner()
     }
 
-    /// Notes a value that counts as not set, once.
+    /// Records an invalid value that counts as unset. Duplicates are recorded once.
     pub fn ignore(&self, ignored: Ignored) {
         let mut known = self.ignored.borrow_mut();
         if !known.contains(&ignored) {
@@ -53,7 +53,7 @@ impl<'a> Variables<'a> {
         self.environment.get(name)
     }
 
-    /// What `parse` makes of a variable. `instead` is what holds where that is nothing.
+    /// Parses a variable. `None` if it is unset or invalid; then `instead` describes the value that is used.
     pub fn read<T>(
         &self,
         name: &str,
@@ -69,8 +69,8 @@ impl<'a> Variables<'a> {
         parsed
     }
 
-    /// Yes or no. What is neither `true` nor `false` is no, says the specification.
-    pub fn truth(&self, name: &str) -> bool {
+    /// A boolean. As the specification requires, any value other than `true` is false.
+    pub fn boolean(&self, name: &str) -> bool {
         let read = |value: &str| match value.to_ascii_lowercase().as_str() {
             "true" => Some(true),
             "false" => Some(false),
@@ -79,41 +79,41 @@ impl<'a> Variables<'a> {
         self.read(name, "write true or false", "false", read).unwrap_or(false)
     }
 
-    /// A number of things, which may be none.
-    pub fn count(&self, name: &str, standard: usize) -> usize {
-        self.count_or(name, standard).unwrap_or(standard)
+    /// A count, possibly zero.
+    pub fn count(&self, name: &str, default: usize) -> usize {
+        self.count_or(name, default).unwrap_or(default)
     }
 
-    /// A number of things, in whose place something else may hold.
+    /// A count without a default of its own.
     pub fn count_or(&self, name: &str, instead: impl Display) -> Option<usize> {
         self.read(name, COUNT_HELP, instead, |value| value.parse().ok())
     }
 
-    /// A number of things without which nothing goes.
-    pub fn some_count(&self, name: &str, standard: usize) -> usize {
+    /// A count above zero.
+    pub fn positive_count(&self, name: &str, default: usize) -> usize {
         let read = |value: &str| value.parse::<usize>().ok().filter(|count| *count > 0);
-        self.read(name, "write a whole number above 0", standard, read).unwrap_or(standard)
+        self.read(name, "write a whole number above 0", default, read).unwrap_or(default)
     }
 
-    /// A length of time, which may be zero.
-    pub fn millis(&self, name: &str, standard: Duration) -> Duration {
-        self.read(name, MILLIS_HELP, Millis(standard), millis).unwrap_or(standard)
+    /// A duration in milliseconds, possibly zero.
+    pub fn millis(&self, name: &str, default: Duration) -> Duration {
+        self.read(name, MILLIS_HELP, Millis(default), millis).unwrap_or(default)
     }
 
-    /// A length of time in which something must be possible.
-    pub fn some_millis(&self, name: &str, standard: Duration) -> Duration {
+    /// A duration in milliseconds above zero.
+    pub fn positive_millis(&self, name: &str, default: Duration) -> Duration {
         let read = |value: &str| millis(value).filter(|length| !length.is_zero());
         let help = "write a number of milliseconds above 0, up to a year";
-        self.read(name, help, Millis(standard), read).unwrap_or(standard)
+        self.read(name, help, Millis(default), read).unwrap_or(default)
     }
 
-    /// The longest that something may take. Zero means that there is no limit, says the specification.
+    /// A timeout in milliseconds. As the specification defines, zero means no limit.
     pub fn timeout(&self, name: &str, instead: impl Display) -> Option<Duration> {
         self.read(name, MILLIS_HELP, instead, timeout)
     }
 
-    /// A list of words, which are the same in any case, without those that `find` does not know. None where there is no
-    /// list, or nothing in it is known.
+    /// A list of case-insensitive words, without those that `find` does not know. `None` if the variable is unset or
+    /// contains no known word.
     pub fn list<T: PartialEq>(
         &self,
         name: &str,
@@ -137,23 +137,23 @@ impl<'a> Variables<'a> {
         counts.then_some(found)
     }
 
-    /// The variable for one signal, else the one for all.
+    /// The per-signal variable or, if it is unset, the common one.
     pub fn of_signal(&self, signal: &str, what: &str) -> Option<(String, &'a str)> {
         signal_names(signal, what).into_iter().find_map(|name| self.get(&name).map(|value| (name, value)))
     }
 
-    /// What `parse` makes of the variable for one signal, else of the one for all.
+    /// Parses the per-signal variable or, if it is unset or invalid, the common one.
     pub fn read_of_signal<T>(
         &self,
         signal: &str,
         what: &str,
         help: &str,
-        standard: &str,
+        default: &str,
         parse: impl Fn(&str) -> Option<T>,
     ) -> Option<T> {
         let [own, general] = signal_names(signal, what);
-        let own = self.read(&own, help, format_args!("{general}, or {standard} without it"), &parse);
-        own.or_else(|| self.read(&general, help, standard, &parse))
+        let own = self.read(&own, help, format_args!("{general}, or {default} without it"), &parse);
+        own.or_else(|| self.read(&general, help, default, &parse))
     }
 }
 
@@ -161,7 +161,7 @@ fn signal_names(signal: &str, what: &str) -> [String; 2] {
     [format!("OTEL_EXPORTER_OTLP_{signal}_{what}"), format!("OTEL_EXPORTER_OTLP_{what}")]
 }
 
-/// A length of time as the variables have it.
+/// Formats a duration in milliseconds.
 struct Millis(Duration);
 
 impl Display for Millis {
@@ -171,7 +171,7 @@ impl Display for Millis {
 }
 
 fn millis(value: &str) -> Option<Duration> {
-    // Adding a longer one to a point in time might overflow.
+    // A longer duration could overflow when added to a time.
     value.parse().ok().map(Duration::from_millis).filter(|length| *length <= Otlp::NO_LIMIT)
 }
 
@@ -179,14 +179,14 @@ pub(super) fn timeout(value: &str) -> Option<Duration> {
     millis(value).map(|timeout| if timeout.is_zero() { Otlp::NO_LIMIT } else { timeout })
 }
 
-/// One entry of a list of `key=value` pairs, both percent-decoded. None where it is no such pair.
+/// Parses a `key=value` pair, both percent-encoded. `None` if it is malformed.
 pub(super) fn pair(text: &str) -> Option<(String, String)> {
     let decode = |text: &str| Some(percent_decode_str(text.trim()).decode_utf8().ok()?.into_owned());
     let (key, value) = text.split_once('=')?;
     Some((decode(key).filter(|key| !key.is_empty())?, decode(value)?))
 }
 
-/// The entries of a list with commas between them.
+/// The entries of a comma-separated list.
 pub(super) fn entries(text: &str) -> impl Iterator<Item = &str> {
     text.split(',').map(str::trim).filter(|entry| !entry.is_empty())
 }
