@@ -182,7 +182,7 @@ mod tests {
             );
         }
         for origin in ["a.example", "https://a.example/path", "https://*.example", "null", "*\", \"https://a.example"] {
-            refused(&cors(&format!("origins = [\"{origin}\"]")), "which is no origin");
+            refused(&cors(&format!("origins = [\"{origin}\"]")), "which is not a valid origin");
         }
         refused(&cors(&format!("{named}methods = [\"get\"]")), "`get` is not a valid method");
         refused(&cors(&format!("{named}headers = [\"a b\"]")), "`a b` is not a valid header field name");
