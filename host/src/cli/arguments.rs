@@ -101,7 +101,7 @@ pub struct InspectArguments {
 
 /// The host to connect to.
 #[derive(Debug, Args)]
-pub struct Target {
+pub struct HostTarget {
     /// The URL of the host's console, such as http://127.0.0.1:8010; by default the console of the manifest. The token
     /// is read from SPANDREL_ADMIN_TOKEN
     #[arg(long, value_name = "URL")]
@@ -116,7 +116,7 @@ pub struct Target {
 pub struct StatusArguments {
     /// The host.
     #[command(flatten)]
-    pub target: Target,
+    pub target: HostTarget,
     /// Print JSON
     #[arg(long)]
     pub json: bool,
@@ -127,7 +127,7 @@ pub struct StatusArguments {
 pub struct TopArguments {
     /// The host.
     #[command(flatten)]
-    pub target: Target,
+    pub target: HostTarget,
     /// Print the content once, as JSON
     #[arg(long)]
     pub json: bool,
@@ -150,7 +150,7 @@ pub struct TracesArguments {
     pub limit: u16,
     /// The host.
     #[command(flatten)]
-    pub target: Target,
+    pub target: HostTarget,
     /// Print JSON
     #[arg(long)]
     pub json: bool,
@@ -167,7 +167,7 @@ pub struct TraceArguments {
     pub attributes: bool,
     /// The host.
     #[command(flatten)]
-    pub target: Target,
+    pub target: HostTarget,
     /// Print the JSON of Jaeger's query API
     #[arg(long)]
     pub json: bool,
@@ -189,7 +189,7 @@ pub struct SwapArguments {
     pub canary: Option<String>,
     /// The host.
     #[command(flatten)]
-    pub target: Target,
+    pub target: HostTarget,
     /// Print JSON
     #[arg(long)]
     pub json: bool,
@@ -202,7 +202,7 @@ pub struct ServiceActionArguments {
     pub service: String,
     /// The host.
     #[command(flatten)]
-    pub target: Target,
+    pub target: HostTarget,
     /// Print JSON
     #[arg(long)]
     pub json: bool,

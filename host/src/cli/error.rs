@@ -10,7 +10,7 @@ use crate::printable::printable_lines;
 /// Why a command failed.
 #[derive(Debug, Error)]
 pub enum CommandError {
-    /// The manifest or the environment is wrong.
+    /// The manifest or the environment is invalid.
     #[error(transparent)]
     Config(#[from] ConfigError),
     /// The environment has values that `run` would ignore.
@@ -30,7 +30,7 @@ pub enum CommandError {
     Component {
         /// The file.
         path: String,
-        /// What is wrong with it.
+        /// The error of the component.
         reason: ComponentError,
     },
     /// A file cannot be read.

@@ -3,7 +3,7 @@
 use reqwest::{Client, Method, RequestBuilder};
 use serde_json::Value;
 
-use super::arguments::Target;
+use super::arguments::HostTarget;
 use super::arguments::{ServiceActionArguments, StatusArguments, SwapArguments};
 use super::error::CommandError;
 use super::local;
@@ -20,7 +20,7 @@ pub(super) struct Remote {
 }
 
 impl Remote {
-    pub(super) fn new(target: &Target, environment: &Environment) -> Result<Remote, CommandError> {
+    pub(super) fn new(target: &HostTarget, environment: &Environment) -> Result<Remote, CommandError> {
         let url = match &target.console {
             Some(url) => url.trim_end_matches('/').to_owned(),
             None => {

@@ -71,11 +71,11 @@ mod tests {
     use std::path::PathBuf;
 
     use super::*;
-    use crate::cli::arguments::Target;
+    use crate::cli::arguments::HostTarget;
 
     #[test]
     fn search_options_become_query_parameters() {
-        let target = Target { console: None, manifest: PathBuf::new() };
+        let target = HostTarget { console: None, manifest: PathBuf::new() };
         let arguments = TracesArguments {
             service: Some("a&b".to_owned()),
             errors: true,

@@ -31,7 +31,7 @@ pub enum ConfigError {
         line: usize,
         /// The column, from 1, in characters.
         column: usize,
-        /// What is wrong.
+        /// The description of the error.
         problem: String,
         /// The remedy.
         help: String,
@@ -52,9 +52,9 @@ pub enum ConfigError {
         name: String,
         /// Its value.
         path: String,
-        /// What is wrong with the file.
+        /// Why the file cannot be used.
         reason: String,
-        /// What is accepted.
+        /// The accepted values.
         help: String,
     },
     /// The value of an environment variable is invalid.
@@ -64,7 +64,7 @@ pub enum ConfigError {
         name: String,
         /// Its value, or a placeholder if it may be secret.
         value: String,
-        /// What is accepted.
+        /// The accepted values.
         help: String,
     },
 }

@@ -56,11 +56,11 @@ fn config(reader: &Reader<'_>, parsed: &Spanned<DeTable<'_>>) -> Result<Config> 
     let console = console_section.as_ref().map_err(|_| Reported).and_then(|section| console(section, environment));
     let store = console_section.and_then(|section| store_bytes(&section));
     let settings = telemetry::settings(environment).map_err(|error| reader.report(error));
-    let (keep, redaction, attributes) = match &telemetry_section {
+    let (tail_policy, redaction, attributes) = match &telemetry_section {
         Ok(section) => {
             let redaction = redaction(section);
             let attributes = attributes(section, redaction.as_ref().unwrap_or(&Redaction::default()));
-            (keep(section), redaction, attributes)
+            (tail_policy(section), redaction, attributes)
         }
         Err(Reported) => (Err(Reported), Err(Reported), Err(Reported)),
     };
@@ -71,7 +71,7 @@ fn config(reader: &Reader<'_>, parsed: &Spanned<DeTable<'_>>) -> Result<Config> 
     let shutdown = root.section("shutdown", "[shutdown]").and_then(|section| shutdown(&section));
     let services = services(&root, console.as_ref().ok());
     let (console, mut telemetry_settings) = (console?, settings?);
-    telemetry_settings.tail_policy = keep?;
+    telemetry_settings.tail_policy = tail_policy?;
     telemetry_settings.response_header = response_header?.unwrap_or(true);
     // Without a console stored traces could not be read, so none are stored.
     let store_bytes = store?.unwrap_or(telemetry_settings.store_bytes);
@@ -203,7 +203,7 @@ fn shutdown(section: &Section<'_>) -> Result<ShutdownConfig> {
     })
 }
 
-fn keep(section: &Section<'_>) -> Result<Option<TailPolicy>> {
+fn tail_policy(section: &Section<'_>) -> Result<Option<TailPolicy>> {
     section.allow_keys(&["keep", "keep_rate", "redact", "response_header", "attributes"]);
     let (rate, rules) = (section.ratio("keep_rate"), section.texts("keep"));
     let rate = rate?;
@@ -216,12 +216,12 @@ fn keep(section: &Section<'_>) -> Result<Option<TailPolicy>> {
             None => Ok(None),
         };
     };
-    let mut keep = TailPolicy { errors: false, slower_than: None, rate: rate.unwrap_or(0.0) };
+    let mut policy = TailPolicy { errors: false, slower_than: None, rate: rate.unwrap_or(0.0) };
     for (rule, span) in rules {
         // Of two limits, only one could have an effect.
         let is_duplicate = match rule.strip_prefix("slower than ").map(duration) {
-            None if rule == "errors" => std::mem::replace(&mut keep.errors, true),
-            Some(Some(limit)) => keep.slower_than.replace(limit).is_some(),
+            None if rule == "errors" => std::mem::replace(&mut policy.errors, true),
+            Some(Some(limit)) => policy.slower_than.replace(limit).is_some(),
             _ => {
                 let help = "write \"errors\" or \"slower than 250ms\"";
                 section.reader.error(span, format!("`{rule}` is not a rule for keeping traces"), help);
@@ -232,7 +232,7 @@ fn keep(section: &Section<'_>) -> Result<Option<TailPolicy>> {
             section.reader.error(span, format!("`{rule}` duplicates another rule"), "remove one of them");
         }
     }
-    Ok(Some(keep))
+    Ok(Some(policy))
 }
 
 fn services(root: &Section<'_>, console: Option<&ConsoleConfig>) -> Result<Vec<ServiceConfig>> {

@@ -18,7 +18,7 @@ pub(super) const INTERVAL: Duration = Duration::from_secs(5);
 /// How many samples are kept per service: ten minutes.
 pub(super) const SAMPLES: usize = 120;
 /// How many of the latest samples make up the current statistics.
-const RECENT: usize = 12;
+const RECENT_SAMPLES: usize = 12;
 
 /// The samples of all services.
 #[derive(Default)]
@@ -114,7 +114,7 @@ impl Series {
         while self.samples.len() > SAMPLES {
             self.samples.pop_front();
         }
-        while self.minute.len() > RECENT {
+        while self.minute.len() > RECENT_SAMPLES {
             self.minute.pop_front();
         }
     }
@@ -162,7 +162,7 @@ mod tests {
     #[test]
     fn recent_statistics_are_those_of_the_last_minute() {
         let old = (0..20).map(|_| counted(100, 100, Duration::from_secs(1)));
-        let minute = (0..RECENT).map(|_| counted(10, 1, Duration::from_micros(100)));
+        let minute = (0..RECENT_SAMPLES).map(|_| counted(10, 1, Duration::from_micros(100)));
         let history = history(old.chain(minute));
         let recent = history.recent("user");
         assert_eq!((recent.rate, recent.error_rate), (2.0, 0.1));

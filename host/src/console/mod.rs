@@ -72,7 +72,7 @@ fn router(console: &Arc<Console>, ui: Router<Arc<Console>>) -> Router<Arc<Consol
         .merge(ui)
         .fallback(not_found)
         .method_not_allowed_fallback(method_not_allowed)
-        .layer(from_fn_with_state(console.clone(), auth::guard));
+        .layer(from_fn_with_state(console.clone(), auth::authenticate));
     let open = Router::new()
         .route("/healthz", get(health::healthy))
         .route("/readyz", get(health::ready))

@@ -1,4 +1,4 @@
-//! Why a host does not start, or does not take a changed manifest.
+//! Why a host does not start, or does not apply a changed manifest.
 
 use thiserror::Error;
 
@@ -9,10 +9,10 @@ use crate::services::BuildError;
 use crate::state::StateError;
 use crate::trace::PipelineError;
 
-/// Why the host did not start, or why `spandrel check` says that it would not. No task keeps running.
+/// Why the host did not start, or why `spandrel check` failed. No task keeps running.
 #[derive(Debug, Error)]
 pub enum StartError {
-    /// The manifest or the environment is wrong.
+    /// The manifest or the environment is invalid.
     #[error(transparent)]
     Config(#[from] ConfigError),
     /// The WebAssembly engine cannot be created on this machine.
@@ -26,7 +26,7 @@ pub enum StartError {
     Build {
         /// The manifest that names the component.
         manifest: String,
-        /// What is wrong.
+        /// The error of the component.
         reason: BuildError,
     },
     /// Several errors.

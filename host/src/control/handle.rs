@@ -13,7 +13,7 @@ use tokio::sync::watch;
 use super::drains::Drains;
 use super::file_stamp::FileStamp;
 use super::observe;
-use super::ports::{PortPlan, Ports, Target};
+use super::ports::{PortPlan, Ports, ServiceTarget};
 use super::readiness::Readiness;
 use super::rejected_manifest::RejectedManifest;
 use super::swap::{ServiceReport, Swapper};
@@ -186,7 +186,7 @@ impl Control {
 
     fn handler(
         self: &Arc<Self>,
-        target: Target,
+        target: ServiceTarget,
     ) -> impl Fn(Request<Incoming>, &Arc<Peer>) -> BoxFuture<'static, Response<Body>> + Clone + use<> {
         let dispatcher = self.dispatcher.clone();
         move |request, peer| {

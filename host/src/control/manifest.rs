@@ -192,7 +192,7 @@ impl Control {
             // The newer swap applies the manifest's configuration too, so its result decides.
             self.swapper.wait_for_swaps(&service).await;
         }
-        self.note_applied(&service);
+        self.record_applied(&service);
         (!service.runs_as_declared()).then(|| service.name.clone())
     }
 
@@ -202,7 +202,7 @@ impl Control {
     }
 
     /// Records whether a service has rejected its configuration in the manifest.
-    pub(super) fn note_applied(&self, service: &Service) {
+    pub(super) fn record_applied(&self, service: &Service) {
         let mut unapplied = self.unapplied.lock().unwrap_or_else(PoisonError::into_inner);
         if service.runs_as_declared() {
             unapplied.remove(&service.name);

@@ -15,14 +15,14 @@ use crate::serve::listener::{BoundPort, Listener};
 use crate::services::Service;
 
 /// The service that answers on a port. It can be replaced while connections are open.
-pub(super) type Target = Arc<ArcSwap<Service>>;
+pub(super) type ServiceTarget = Arc<ArcSwap<Service>>;
 
 /// A bound port.
 struct Port {
     /// The address in the manifest. With port 0 the operating system chooses the port.
     declared: SocketAddr,
     listener: Listener,
-    target: Target,
+    target: ServiceTarget,
 }
 
 /// The ports of all services.
@@ -73,7 +73,7 @@ impl Ports {
         &self,
         PortPlan(plan): PortPlan,
         services: &[Arc<Service>],
-        serve: impl Fn(BoundPort, Target) -> Listener,
+        serve: impl Fn(BoundPort, ServiceTarget) -> Listener,
     ) -> BTreeMap<ServiceName, Listener> {
         let mut ports = self.lock();
         let mut before = std::mem::take(&mut *ports);
@@ -82,7 +82,7 @@ impl Ports {
             let Some(service) = find(&name) else { continue };
             let port = match socket {
                 Socket::New(bound) => {
-                    let target: Target = Arc::new(ArcSwap::new(service.clone()));
+                    let target: ServiceTarget = Arc::new(ArcSwap::new(service.clone()));
                     let listener = serve(bound, target.clone());
                     Port { declared: service.listen(), listener, target }
                 }

@@ -86,7 +86,7 @@ impl Control {
         let ended = run_in_task(async move {
             let result = control.swapper.swap(&swapped, component, options).await;
             if result.is_ok() && swapped.runs_as_declared() {
-                control.note_applied(&swapped);
+                control.record_applied(&swapped);
             }
             result
         });

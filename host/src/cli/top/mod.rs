@@ -14,7 +14,7 @@ use ratatui::DefaultTerminal;
 use serde_json::{Value, json};
 
 use self::action::Action;
-use self::state::State;
+use self::state::TopState;
 use super::arguments::TopArguments;
 use super::error::CommandError;
 use super::jaeger;
@@ -37,7 +37,7 @@ pub async fn top(arguments: TopArguments, environment: &Environment) -> Result<S
         return Err(CommandError::NoTerminal);
     }
     // The first request comes before the alternate screen, so that an error stays visible.
-    let mut state = State::new(remote.url());
+    let mut state = TopState::new(remote.url());
     refresh(&mut state, &remote).await?;
     let mut terminal = ratatui::try_init()?;
     let ended = watch(&mut terminal, &mut state, &remote).await;
@@ -45,7 +45,7 @@ pub async fn top(arguments: TopArguments, environment: &Environment) -> Result<S
     ended.map(|()| String::new())
 }
 
-async fn watch(terminal: &mut DefaultTerminal, state: &mut State, remote: &Remote) -> Result<(), CommandError> {
+async fn watch(terminal: &mut DefaultTerminal, state: &mut TopState, remote: &Remote) -> Result<(), CommandError> {
     let mut actions = action::listen()?;
     let mut ticks = tokio::time::interval(INTERVAL);
     loop {
@@ -75,7 +75,7 @@ fn traces_path(errors_only: bool) -> String {
     format!("/admin/v1/traces?limit={TRACES}&lookback=all{errors}")
 }
 
-async fn refresh(state: &mut State, remote: &Remote) -> Result<(), CommandError> {
+async fn refresh(state: &mut TopState, remote: &Remote) -> Result<(), CommandError> {
     let services = remote.get("/admin/v1/services").await?;
     let traces = remote.get(&traces_path(state.errors_only())).await?;
     state.update(&services, &traces);
@@ -83,7 +83,7 @@ async fn refresh(state: &mut State, remote: &Remote) -> Result<(), CommandError>
 }
 
 /// Opens the selected trace, or shows why this failed.
-async fn open(state: &mut State, remote: &Remote) {
+async fn open(state: &mut TopState, remote: &Remote) {
     let Some(id) = state.selected().map(|trace| trace.id.clone()) else { return };
     let answer: Result<Value, _> = remote.get(&format!("/api/traces/{id}")).await;
     match answer.map(|answer| jaeger::trace(&answer)) {

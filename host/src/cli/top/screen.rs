@@ -6,7 +6,7 @@ use ratatui::style::{Color, Modifier, Style};
 use ratatui::text::{Line, Span};
 use ratatui::widgets::{Cell, Paragraph, Row, Table, TableState};
 
-use super::state::{ServiceLine, State, TraceLine};
+use super::state::{ServiceLine, TopState, TraceLine};
 use crate::cli::waterfall;
 
 const DIM: Style = Style::new().fg(Color::DarkGray);
@@ -32,7 +32,7 @@ const MIN_WIDTH_FOR_BARS: u16 = 120;
 const BARS: [char; 8] = ['▁', '▂', '▃', '▄', '▅', '▆', '▇', '█'];
 
 /// Draws the whole screen.
-pub(super) fn draw(frame: &mut Frame<'_>, state: &State) {
+pub(super) fn draw(frame: &mut Frame<'_>, state: &TopState) {
     let services = u16::try_from(state.services.len()).unwrap_or(u16::MAX).saturating_add(2);
     let most = frame.area().height / 2;
     let parts =
@@ -47,7 +47,7 @@ pub(super) fn draw(frame: &mut Frame<'_>, state: &State) {
     frame.render_widget(keys(state), foot);
 }
 
-fn header(state: &State) -> Paragraph<'_> {
+fn header(state: &TopState) -> Paragraph<'_> {
     let mut line = vec![Span::styled("spandrel ", HEADER), Span::raw(&state.url)];
     if state.is_paused() {
         line.push(Span::styled("  paused", Style::new().fg(Color::Yellow)));
@@ -61,7 +61,7 @@ fn header(state: &State) -> Paragraph<'_> {
     Paragraph::new(Line::from(line))
 }
 
-fn keys(state: &State) -> Paragraph<'static> {
+fn keys(state: &TopState) -> Paragraph<'static> {
     let keys = match state.open {
         Some(_) => "↑↓ scroll  Esc back  q quit",
         None => "↑↓ select  Enter open  e errors only  p pause  q quit",
@@ -89,7 +89,7 @@ fn sparkline(rates: &[u64]) -> String {
     rates.iter().map(bar).collect()
 }
 
-fn draw_traces(frame: &mut Frame<'_>, area: Rect, state: &State) {
+fn draw_traces(frame: &mut Frame<'_>, area: Rect, state: &TopState) {
     let headers = ["WHEN (UTC)", "SERVICE", "OPERATION", "SPANS", "ERRORS", "DURATION"];
     let widths = [
         Constraint::Length(13),
@@ -127,7 +127,7 @@ mod tests {
     use crate::cli::top::state::tests::filled;
     use crate::console::sample::{span, trace};
 
-    fn shown(state: &State) -> String {
+    fn shown(state: &TopState) -> String {
         let mut terminal = Terminal::new(TestBackend::new(150, 20)).unwrap();
         terminal.draw(|frame| draw(frame, state)).unwrap();
         terminal.backend().to_string()
@@ -152,7 +152,7 @@ mod tests {
 
     #[test]
     fn a_narrow_screen_omits_less_important_columns() {
-        let draw = |state: &State| {
+        let draw = |state: &TopState| {
             let mut terminal = Terminal::new(TestBackend::new(80, 20)).unwrap();
             terminal.draw(|frame| draw(frame, state)).unwrap();
             terminal.backend().to_string()

@@ -27,7 +27,7 @@ pub(super) struct TraceLine {
 }
 
 /// Everything on the screen.
-pub(super) struct State {
+pub(super) struct TopState {
     pub url: String,
     pub services: Vec<ServiceLine>,
     pub traces: Vec<TraceLine>,
@@ -42,9 +42,9 @@ pub(super) struct State {
     rates: HashMap<String, VecDeque<u64>>,
 }
 
-impl State {
-    pub fn new(url: &str) -> State {
-        State {
+impl TopState {
+    pub fn new(url: &str) -> TopState {
+        TopState {
             url: url.to_owned(),
             services: Vec::new(),
             traces: Vec::new(),
@@ -187,8 +187,8 @@ pub(super) mod tests {
 
     use super::*;
 
-    pub fn filled() -> State {
-        let mut state = State::new("http://localhost:8010");
+    pub fn filled() -> TopState {
+        let mut state = TopState::new("http://localhost:8010");
         let version = json!({"version": "1.0.0", "generation": 2, "in_flight": 1, "digest": "sha256:abcdef0123456789"});
         let recent = json!({"rate": 12.5, "error_rate": 0.25, "p50_ms": 1.5, "p99_ms": 9.0});
         let services = json!([{"name": "user\u{1b}[2J", "state": "serving", "serving": version, "recent": recent,
@@ -222,7 +222,7 @@ pub(super) mod tests {
 
     #[test]
     fn responses_of_another_shape_are_tolerated() {
-        let mut state = State::new("");
+        let mut state = TopState::new("");
         state.update(&json!({"x": 1}), &json!([1, null, {}]));
         assert_eq!(state.traces.len(), 3);
         state.apply(Action::Up);

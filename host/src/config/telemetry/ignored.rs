@@ -35,7 +35,7 @@ fn without_effect(environment: &Environment) -> Vec<String> {
     let names: Vec<_> = name.into_iter().chain(attributes).collect();
     let why = "the manifest sets names and versions of services, and the host generates instance ids";
     let of_services = (!names.is_empty()).then(|| format!("ignored: {}; {why}", names.join(", ")));
-    let other = FIXED.iter().filter_map(|(name, only, why)| {
+    let other = UNSUPPORTED.iter().filter_map(|(name, only, why)| {
         let value = environment.get(name).filter(|value| !value.eq_ignore_ascii_case(only))?;
         Some(format!("ignored: {name}={value}; {why}"))
     });
@@ -44,7 +44,7 @@ fn without_effect(environment: &Environment) -> Vec<String> {
 
 /// Variables of the specification that the host does not support: the value that corresponds to its behaviour, and a
 /// description of that behaviour.
-const FIXED: [(&str, &str, &str); 4] = [
+const UNSUPPORTED: [(&str, &str, &str); 4] = [
     ("OTEL_CONFIG_FILE", "", "settings come from the environment and the manifest"),
     ("OTEL_EXPORTER_OTLP_METRICS_TEMPORALITY_PREFERENCE", "cumulative", "metrics are cumulative"),
     (

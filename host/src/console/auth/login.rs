@@ -21,7 +21,7 @@ const MAX_FORM: usize = 16 * 1024;
 
 /// The path to redirect to after the login.
 #[derive(Deserialize)]
-struct Target {
+struct LoginParams {
     #[serde(default)]
     next: String,
 }
@@ -42,10 +42,10 @@ pub(in crate::console) fn routes() -> Router<Arc<Console>> {
         .layer(DefaultBodyLimit::max(MAX_FORM))
 }
 
-async fn form(State(console): State<Arc<Console>>, Query(target): Query<Target>) -> Response {
+async fn form(State(console): State<Arc<Console>>, Query(params): Query<LoginParams>) -> Response {
     match &console.auth.token {
-        Some(_) => web::page(StatusCode::OK, pages::login(false, local_path(&target.next))),
-        None => responses::see_other(local_path(&target.next)),
+        Some(_) => web::page(StatusCode::OK, pages::login(false, local_path(&params.next))),
+        None => responses::see_other(local_path(&params.next)),
     }
 }
 

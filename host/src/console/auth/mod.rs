@@ -27,7 +27,7 @@ use super::responses;
 use super::state::Console;
 
 /// Accepts or rejects a request.
-pub(super) async fn guard(State(console): State<Arc<Console>>, request: Request, next: Next) -> Response {
+pub(super) async fn authenticate(State(console): State<Arc<Console>>, request: Request, next: Next) -> Response {
     match console.auth.authorize(request.method(), request.uri(), request.headers()) {
         Ok(()) => next.run(request).await,
         // The login form looks like the other pages.

@@ -177,11 +177,11 @@ pub(super) fn parse_id(text: &str) -> Result<u128, String> {
     }
     let is_hex = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_hexdigit());
     let id = u128::from_str_radix(text, 16).ok().filter(|_| is_hex);
-    id.ok_or_else(|| format!("strconv.ParseUint: parsing {:?}: invalid syntax", bad_half(text)))
+    id.ok_or_else(|| format!("strconv.ParseUint: parsing {:?}: invalid syntax", invalid_half(text)))
 }
 
 /// Jaeger parses an id in two halves and reports the first invalid one.
-fn bad_half(text: &str) -> &str {
+fn invalid_half(text: &str) -> &str {
     let Some((high, low)) = text.len().checked_sub(16).and_then(|at| text.split_at_checked(at)) else { return text };
     let is_bad = !high.is_empty() && !high.bytes().all(|byte| byte.is_ascii_hexdigit());
     if is_bad { high } else { low }

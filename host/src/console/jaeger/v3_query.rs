@@ -23,14 +23,14 @@ const LIMIT: usize = 100;
 
 const SERVICE: [&str; 2] = ["query.serviceName", "query.service_name"];
 const OPERATION: [&str; 2] = ["query.operationName", "query.operation_name"];
-const AFTER: [&str; 2] = ["query.startTimeMin", "query.start_time_min"];
-const BEFORE: [&str; 2] = ["query.startTimeMax", "query.start_time_max"];
-const LEAST: [&str; 2] = ["query.durationMin", "query.duration_min"];
-const MOST: [&str; 2] = ["query.durationMax", "query.duration_max"];
-const DEPTH: [&str; 3] = ["query.searchDepth", "query.search_depth", "query.num_traces"];
+const START_TIME_MIN: [&str; 2] = ["query.startTimeMin", "query.start_time_min"];
+const START_TIME_MAX: [&str; 2] = ["query.startTimeMax", "query.start_time_max"];
+const DURATION_MIN: [&str; 2] = ["query.durationMin", "query.duration_min"];
+const DURATION_MAX: [&str; 2] = ["query.durationMax", "query.duration_max"];
+const SEARCH_DEPTH: [&str; 3] = ["query.searchDepth", "query.search_depth", "query.num_traces"];
 const RAW_SEARCH: [&str; 2] = ["query.rawTraces", "query.raw_traces"];
 const RAW_TRACE: [&str; 2] = ["rawTraces", "raw_traces"];
-const TIMES: [&str; 4] = ["startTime", "start_time", "endTime", "end_time"];
+const TIME_RANGE: [&str; 4] = ["startTime", "start_time", "endTime", "end_time"];
 
 /// `GET /api/v3/services`.
 pub(super) async fn services(State(console): State<Arc<Console>>) -> Response {
@@ -100,17 +100,17 @@ pub(super) async fn trace(
 
 fn read_trace(id: &str, parameters: &Parameters) -> Result<(u128, Adjusted), String> {
     let id = parse_id(id).map_err(|error| malformed("trace_id", &error))?;
-    for name in TIMES {
+    for name in TIME_RANGE {
         time(parameters, &[name])?;
     }
     Ok((id, raw(parameters, &RAW_TRACE)?))
 }
 
 fn read_search(parameters: &Parameters) -> Result<(TraceQuery, Adjusted), String> {
-    let (Some(after), Some(before)) = (time(parameters, &AFTER)?, time(parameters, &BEFORE)?) else {
-        return Err(format!("{} and {} are required", AFTER[1], BEFORE[1]));
+    let (Some(after), Some(before)) = (time(parameters, &START_TIME_MIN)?, time(parameters, &START_TIME_MAX)?) else {
+        return Err(format!("{} and {} are required", START_TIME_MIN[1], START_TIME_MAX[1]));
     };
-    let limit = match parameters.any(&DEPTH) {
+    let limit = match parameters.any(&SEARCH_DEPTH) {
         None => LIMIT,
         Some((name, text)) => text
             .parse::<usize>()
@@ -125,8 +125,8 @@ fn read_search(parameters: &Parameters) -> Result<(TraceQuery, Adjusted), String
         tags: tags(parameters)?,
         after: Some(after),
         before: Some(before),
-        min_duration: bound(parameters, &LEAST)?,
-        max_duration: bound(parameters, &MOST)?,
+        min_duration: bound(parameters, &DURATION_MIN)?,
+        max_duration: bound(parameters, &DURATION_MAX)?,
         time_scope: TimeScope::Span,
         limit,
         ..TraceQuery::default()

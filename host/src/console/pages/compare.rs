@@ -15,7 +15,7 @@ use super::{chart, text, traces, units};
 /// The largest number of paths shown.
 const MAX_ROWS: usize = 1000;
 /// The deepest indentation.
-const DEPTH: usize = 24;
+const MAX_DEPTH: usize = 24;
 
 /// A path in either trace.
 struct PathRow {
@@ -135,7 +135,7 @@ fn line(row: &PathRow, longest: Duration) -> Markup {
     html! {
         tr class=(class) {
             th scope="row" {
-                svg width=(row.depth.min(DEPTH) * 14) height="1" aria-hidden="true" {}
+                svg width=(row.depth.min(MAX_DEPTH) * 14) height="1" aria-hidden="true" {}
                 span.service { (text(&row.service)) } " " span.operation { (text(&row.name)) }
                 @if a.spans == 0 { span.only { "only B" } }
                 @if b.spans == 0 { span.only { "only A" } }

@@ -11,8 +11,8 @@ use super::units;
 const WIDTH: f64 = 1000.0;
 const HEIGHT: f64 = 150.0;
 /// The margins for the axis labels: durations at the left, times at the bottom.
-const LEFT: f64 = 64.0;
-const FOOT: f64 = 18.0;
+const MARGIN_LEFT: f64 = 64.0;
+const MARGIN_BOTTOM: f64 = 18.0;
 
 /// The ranges of the axes.
 struct Scale {
@@ -35,12 +35,12 @@ impl Scale {
 
     fn x(&self, time: SystemTime) -> f64 {
         let since = time.duration_since(self.from).unwrap_or_default().as_secs_f64();
-        round(LEFT + 10.0 + since / self.span * (WIDTH - LEFT - 24.0))
+        round(MARGIN_LEFT + 10.0 + since / self.span * (WIDTH - MARGIN_LEFT - 24.0))
     }
 
     fn y(&self, seconds: f64) -> f64 {
         let share = (seconds.max(self.least) / self.least).ln() / (self.most / self.least).ln();
-        round((HEIGHT - FOOT) * (1.0 - share) + 4.0 * (2.0 * share - 1.0))
+        round((HEIGHT - MARGIN_BOTTOM) * (1.0 - share) + 4.0 * (2.0 * share - 1.0))
     }
 
     /// The grid lines: at most six round durations within the range: powers of ten, and values between them if there are few.
@@ -60,12 +60,12 @@ pub(super) fn scatter(rows: &[TraceRow]) -> Markup {
     html! {
         svg.scatter viewBox={"0 0 " (WIDTH) " " (HEIGHT)} role="group" aria-label="Durations over time" {
             @for mark in scale.marks() {
-                line.grid x1=(LEFT) x2=(WIDTH) y1=(scale.y(mark)) y2=(scale.y(mark)) {}
-                text.label x=(LEFT - 8.0) y=(scale.y(mark) + 4.0) text-anchor="end" {
+                line.grid x1=(MARGIN_LEFT) x2=(WIDTH) y1=(scale.y(mark)) y2=(scale.y(mark)) {}
+                text.label x=(MARGIN_LEFT - 8.0) y=(scale.y(mark) + 4.0) text-anchor="end" {
                     (units::duration(Duration::from_secs_f64(mark)))
                 }
             }
-            line.axis x1=(LEFT) x2=(WIDTH) y1=(HEIGHT - FOOT) y2=(HEIGHT - FOOT) {}
+            line.axis x1=(MARGIN_LEFT) x2=(WIDTH) y1=(HEIGHT - MARGIN_BOTTOM) y2=(HEIGHT - MARGIN_BOTTOM) {}
             (time_label(&scale, 0.0, "start"))
             (time_label(&scale, 0.5, "middle"))
             (time_label(&scale, 1.0, "end"))
@@ -85,7 +85,7 @@ fn time_label(scale: &Scale, share: f64, anchor: &str) -> Markup {
     let time = scale.from + Duration::from_secs_f64(scale.span * share);
     let clock = units::clock(time);
     html! {
-        text.label x=(round(LEFT + 10.0 + share * (WIDTH - LEFT - 24.0))) y=(HEIGHT - 3.0) text-anchor=(anchor)
+        text.label x=(round(MARGIN_LEFT + 10.0 + share * (WIDTH - MARGIN_LEFT - 24.0))) y=(HEIGHT - 3.0) text-anchor=(anchor)
             data-time=(units::timestamp(time)) { (clock.get(..8).unwrap_or(&clock)) }
     }
 }

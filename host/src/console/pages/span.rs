@@ -78,11 +78,11 @@ fn facts(trace: &Trace, node: &Node) -> Markup {
             dt { "duration" } dd { (units::duration(span.duration)) }
             dt { "self time" } dd { (units::duration(node.self_time)) }
             @if !on_path.is_zero() { dt { "on the critical path" } dd { (units::duration(on_path)) } }
-            @if let Some(generation) = trace.served(node, "spandrel.component.generation") {
+            @if let Some(generation) = trace.server_attribute(node, "spandrel.component.generation") {
                 dt { "served by" }
                 dd {
                     "generation " b { (generation) }
-                    @if let Some(of) = trace.served(node, "spandrel.component.digest") { " " (digest(&of.to_string())) }
+                    @if let Some(of) = trace.server_attribute(node, "spandrel.component.digest") { " " (digest(&of.to_string())) }
                 }
             }
             dt { "span id" } dd { code { (text(&span.id)) } }

@@ -293,7 +293,7 @@ fn by_service(trace: &Trace, colours: &Colours) -> Markup {
 fn shares(trace: &Trace) -> std::collections::BTreeMap<(String, Option<String>), Share> {
     let mut shares = std::collections::BTreeMap::new();
     for node in &trace.nodes {
-        let generation = trace.served(node, "spandrel.component.generation").map(Value::to_string);
+        let generation = trace.server_attribute(node, "spandrel.component.generation").map(Value::to_string);
         let share: &mut Share = shares.entry((node.span.service.clone(), generation)).or_default();
         share.spans += 1;
         share.errors += usize::from(node.span.error.is_some());
@@ -306,7 +306,7 @@ fn shares(trace: &Trace) -> std::collections::BTreeMap<(String, Option<String>),
             share.memory = share.memory.max(u64::try_from(*bytes).unwrap_or_default());
         }
         let shown = |value: Option<&Value>| value.map(Value::to_string);
-        share.digest = share.digest.take().or_else(|| shown(trace.served(node, "spandrel.component.digest")));
+        share.digest = share.digest.take().or_else(|| shown(trace.server_attribute(node, "spandrel.component.digest")));
         share.version = share.version.take().or_else(|| shown(find(&node.span.resource, "service.version")));
     }
     shares

@@ -7,7 +7,7 @@ use super::model::TraceRow;
 use super::{text, units};
 
 /// How many services are named per row; the others are counted.
-const NAMED: usize = 4;
+const MAX_NAMED_SERVICES: usize = 4;
 
 /// The list, latest first.
 pub(super) fn list(rows: &[TraceRow]) -> Markup {
@@ -49,10 +49,10 @@ fn line(row: &TraceRow, colours: &Colours, longest: f64) -> Markup {
                 }
             }
             td.services {
-                @for (name, count) in row.services.iter().take(NAMED) {
+                @for (name, count) in row.services.iter().take(MAX_NAMED_SERVICES) {
                     span.chip.(colours.class(name)) { (text(name)) " " b { (count) } }
                 }
-                @if row.services.len() > NAMED { span.more { "+" (row.services.len() - NAMED) } }
+                @if row.services.len() > MAX_NAMED_SERVICES { span.more { "+" (row.services.len() - MAX_NAMED_SERVICES) } }
             }
             td.number { (units::grouped(row.spans as u64)) }
             td.number.errors { @if row.errors > 0 { span.bad { (row.errors) } } @else { span.none { "–" } } }

@@ -89,7 +89,7 @@ impl Trace {
     }
 
     /// An attribute of the server span that a node belongs to.
-    pub fn served<'a>(&'a self, node: &'a Node, key: &str) -> Option<&'a super::model::Value> {
+    pub fn server_attribute<'a>(&'a self, node: &'a Node, key: &str) -> Option<&'a super::model::Value> {
         let attributes: &[Attribute] = &self.server_of(node)?.attributes;
         find(attributes, key)
     }

@@ -8,7 +8,7 @@ use crate::console::pages::search::{Form, LIMITS, LOOKBACKS};
 use crate::trace::TraceQuery;
 
 /// The largest number of operation names that the form offers.
-pub(super) const OPERATIONS: usize = 500;
+pub(super) const MAX_OPERATIONS: usize = 500;
 /// The default lookback of a search, and the default number of traces.
 const LOOKBACK: &str = "1h";
 const LIMIT: usize = 20;

@@ -33,7 +33,7 @@ const LATEST: usize = 20;
 /// How many of the latest traces are searched for them.
 const SEARCHED: usize = 4 * LATEST;
 /// How many traces are offered for comparison.
-const SIMILAR: usize = 10;
+const MAX_SIMILAR: usize = 10;
 
 /// The routes for browsers.
 pub(super) fn routes() -> Router<Arc<Console>> {
@@ -126,7 +126,7 @@ async fn search(State(console): State<Arc<Console>>, Query(params): Query<Params
         };
         operations.sort_by(|one, other| one.name.cmp(&other.name));
         operations.dedup_by(|one, other| one.name == other.name);
-        operations.truncate(form::OPERATIONS);
+        operations.truncate(form::MAX_OPERATIONS);
         let found = query.map(|query| store.search(&query)).unwrap_or_default();
         (services, operations, found, store.stats())
     };
@@ -151,7 +151,7 @@ async fn trace(State(console): State<Arc<Console>>, Path(id): Path<String>) -> R
         let similar = root.map(|root| TraceQuery {
             service: Some(root.service.to_string()),
             operation: Some(root.name),
-            limit: SIMILAR + 1,
+            limit: MAX_SIMILAR + 1,
             ..TraceQuery::default()
         });
         let mut similar = similar.map(|query| store.search(&query)).unwrap_or_default();

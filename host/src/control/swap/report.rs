@@ -130,7 +130,7 @@ impl ServiceReport {
     }
 }
 
-pub(super) fn of(service: &Service, swap_state: &SwapState, is_compiling: bool) -> ServiceReport {
+pub(super) fn service_report(service: &Service, swap_state: &SwapState, is_compiling: bool) -> ServiceReport {
     let serving = service.serving();
     let stable = &serving.stable;
     let (swaps, last_error, swap_history) = swap_state.history();

@@ -146,7 +146,7 @@ impl Swapper {
 
     /// The report of a service for `spandrel status` and the admin API.
     pub fn report(&self, service: &Service) -> ServiceReport {
-        report::of(service, &self.state(service), self.builder.compiling().has(&service.name))
+        report::service_report(service, &self.state(service), self.builder.compiling().has(&service.name))
     }
 
     /// Removes the state of a removed service and cancels its swap.
