@@ -198,7 +198,7 @@ async fn an_invalid_manifest_changes_nothing_and_says_why() {
     let cases = [
         (text.replace("listen = \"127.0.0.1", "lissten = \"127.0.0.1"), "did you mean `listen`"),
         (text.replace("[[service]]", "[[service]"), "services.toml"),
-        (only().service("three", &bad, three).manifest(), "no WebAssembly file"),
+        (only().service("three", &bad, three).manifest(), "not a WebAssembly file"),
         (only().service("three", &missing, three).manifest(), "missing.wasm"),
         (only().service("three", &artifacts::component("oddities"), three).manifest(), "three cannot listen"),
         (only().port("one", three).manifest(), "one cannot listen"),
@@ -425,7 +425,7 @@ async fn a_component_that_is_sent_during_a_reload_goes_on_with_the_new_manifest(
     calling.site.write(&calling.manifest(false).keys("one", "probe = \"/nap/6000\""));
     calling.site.admin().wait_until("one", |status| status["state"] == "swapping").await;
     // One that is bad ends the reload's swap, too: the manifest was not applied, and the log must not say that it was.
-    calling.site.admin().swap("one", b"no component".to_vec()).await.assert_problem(422, "no WebAssembly file");
+    calling.site.admin().swap("one", b"no component".to_vec()).await.assert_problem(422, "not a WebAssembly file");
     let line = host.wait_for_line(&["applied in part", "one"]).await;
     assert!(!host.log().contains("manifest applied"), "{line}");
     assert_eq!(calling.outcome().await, "answer");
@@ -541,7 +541,7 @@ async fn a_service_whose_component_is_missing_waits_for_it() {
     assert_eq!(site.admin().status("one").await["generation"], 1, "the rest of the manifest waits, too");
     // A file that is no component is not what it waits for, either.
     site.replace("two.wasm", b"no component");
-    host.wait_for_line(&["not applied", "no WebAssembly file"]).await;
+    host.wait_for_line(&["not applied", "not a WebAssembly file"]).await;
     site.replace("two.wasm", &variant("oddities", 0));
     host.wait_for_line(&["manifest applied"]).await;
     assert_healthy(site.address("two")).await;

@@ -74,7 +74,7 @@ fn a_file_that_is_no_wasm_is_named() {
     let site = Site::new();
     let path = site.path("bad.wasm");
     std::fs::write(&path, "#!/bin/sh\necho hello\n").expect("a file can be written");
-    assert_refused(&site, &site.manifest(&path), &["bad.wasm", "no WebAssembly file"]);
+    assert_refused(&site, &site.manifest(&path), &["bad.wasm", "not a WebAssembly file"]);
 }
 
 #[test]
@@ -211,7 +211,7 @@ fn everything_that_is_wrong_with_a_manifest_is_said_at_once() {
         site.address
     );
     let words =
-        ["toml:3:1: unknown key `trace`", "toml:5:8: `A` is", "toml:9:10: `memory`", "toml:10:15: with `concurrency`"];
+        ["toml:3:1: unknown key `trace`", "toml:5:8: `A` is", "toml:9:10: `memory`", "toml:10:15: `concurrency`"];
     assert_refused(&site, &site.write(&text), &words);
 }
 

@@ -73,8 +73,8 @@ async fn what_is_no_good_version_is_refused_and_the_old_one_keeps_serving() {
     let other = std::fs::read(artifacts::component("oddities")).expect("the fixture");
     let bad: [(&str, Vec<u8>, &str); 5] = [
         ("truncated", whole[..whole.len() / 2].to_vec(), "not valid"),
-        ("text", b"hello".to_vec(), "no WebAssembly file"),
-        ("empty", Vec::new(), "no WebAssembly file"),
+        ("text", b"hello".to_vec(), "not a WebAssembly file"),
+        ("empty", Vec::new(), "not a WebAssembly file"),
         ("a core module", wat::parse_str("(module)").expect("a module"), "core WebAssembly module"),
         ("other routes", other, "drops"),
     ];
@@ -263,7 +263,7 @@ async fn percentiles_are_within_ten_percent() {
 #[tokio::test(flavor = "multi_thread")]
 async fn an_old_error_is_not_told_any_more_after_a_promotion() {
     let shop = shop().await;
-    swap(&shop, "inventory-service", b"no component".to_vec()).await.assert_problem(422, "no WebAssembly file");
+    swap(&shop, "inventory-service", b"no component".to_vec()).await.assert_problem(422, "not a WebAssembly file");
     assert!(status(&shop, "inventory-service").await["last_error"].is_string());
     let path = "/inventory-service/component?canary=50%25";
     assert_eq!(shop.admin().send("PUT", path, inventory(1)).await.status, 200);

@@ -238,7 +238,7 @@ async fn a_bad_file_is_refused_with_a_reason_and_a_good_one_after_it_is_taken() 
     std::fs::write(&file, variant("inventory-service", 0)).expect("written");
     let shop = watched(&file).start().await;
     let bad: [(Vec<u8>, &str); 4] = [
-        (b"#!/bin/sh".to_vec(), "no WebAssembly file"),
+        (b"#!/bin/sh".to_vec(), "not a WebAssembly file"),
         (whole[..whole.len() / 2].to_vec(), "not valid"),
         (wat::parse_str("(module)").expect("a module"), "core WebAssembly module"),
         (variant("oddities", 0), "GET /inventory/{product_id}"),

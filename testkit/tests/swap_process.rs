@@ -143,7 +143,7 @@ async fn what_cannot_be_done_is_one_message_and_exit_status_2() {
     assert_fails(&site.run(&["status"]), &["no host answers at http://127.0.0.1:", "spandrel run"]);
     let _host = site.serve();
     std::fs::write(site.path("no.wasm"), "no component").expect("written");
-    assert_fails(&swap(&site, "no.wasm", &[]), &["422", "no WebAssembly file"]);
+    assert_fails(&swap(&site, "no.wasm", &[]), &["422", "not a WebAssembly file"]);
     assert_fails(&swap(&site, "missing.wasm", &[]), &["missing.wasm cannot be read"]);
     assert_fails(&swap(&site, "1.wasm", &["--canary", "lots"]), &["`lots` is not a valid share for a canary"]);
     assert_fails(&swap(&site, "1.wasm", &["--canary", "200%"]), &["200% would serve all requests", "less than 100%"]);
