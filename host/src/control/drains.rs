@@ -125,3 +125,38 @@ impl Drains {
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const LONG: Duration = Duration::from_secs(60);
+
+    #[tokio::test]
+    async fn a_drain_that_begins_during_the_wait_is_waited_for() {
+        let (drains, ended) = (Arc::new(Drains::default()), Arc::new(AtomicBool::new(false)));
+        let (later, has_ended) = (drains.clone(), ended.clone());
+        drains.spawn(async move {
+            later.spawn(async move {
+                for _ in 0..100 {
+                    tokio::task::yield_now().await;
+                }
+                has_ended.store(true, Ordering::Relaxed);
+            });
+        });
+        assert!(!drains.wait(LONG).await, "nothing was cancelled");
+        assert!(ended.load(Ordering::Relaxed));
+    }
+
+    #[tokio::test]
+    async fn drains_that_outlast_the_limit_are_cancelled_and_still_end() {
+        let (drains, ended) = (Drains::default(), Arc::new(AtomicBool::new(false)));
+        let (deadline, has_ended) = (drains.deadline(LONG), ended.clone());
+        drains.spawn(async move {
+            deadline.await;
+            has_ended.store(true, Ordering::Relaxed);
+        });
+        assert!(drains.wait(Duration::ZERO).await, "it was cancelled");
+        assert!(ended.load(Ordering::Relaxed));
+    }
+}
