@@ -14,10 +14,9 @@ use opentelemetry::trace::TracerProvider;
 use opentelemetry_sdk::Resource as SdkResource;
 use opentelemetry_sdk::logs::{self, BatchLogProcessor, SdkLoggerProvider};
 use opentelemetry_sdk::trace::{self as spans, BatchSpanProcessor, SdkTracer, SdkTracerProvider};
-use tokio::sync::watch;
 
 use self::local::LocalTraces;
-use self::outlet::{Outlet, Phase};
+use self::outlet::{Outlet, Phase, Progress};
 use super::counters::{Counters, SignalKind};
 use super::otlp::{SCHEMA, TransportError, Tries, log_exporter, span_exporter};
 use super::pipeline::Pipeline;
@@ -27,11 +26,14 @@ use super::settings::{Exporter, RootSampler, Settings, Signal};
 /// The SDK's threads look at their queues this often at most, whatever the settings say: they would do nothing else.
 const SHORTEST_DELAY: Duration = Duration::from_millis(20);
 
+/// How long it may take to count what was lost at the end.
+const SETTLED: Duration = Duration::from_millis(100);
+
 /// The providers. What they still hold is given up when this is dropped.
 pub struct SdkProviders {
     spans: Option<SdkTracerProvider>,
     logs: Option<SdkLoggerProvider>,
-    phase: watch::Sender<Phase>,
+    progress: Progress,
 }
 
 impl SdkProviders {
@@ -42,14 +44,16 @@ impl SdkProviders {
     /// Where OTLP cannot be spoken as the settings say.
     pub fn start(pipeline: &Pipeline, resource: &Arc<Resource>) -> Result<SdkProviders, TransportError> {
         let (settings, counters) = (pipeline.settings(), pipeline.counters());
-        let phase = watch::Sender::new(Phase::Runs);
+        let progress = Progress::default();
         let local = LocalTraces::new(pipeline, resource);
         let own = of_sdk(resource);
-        let spans =
-            pipeline.is_enabled().then(|| tracer_provider(settings, &local, &own, (&phase, counters))).transpose()?;
+        let spans = pipeline
+            .is_enabled()
+            .then(|| tracer_provider(settings, &local, &own, (&progress, counters)))
+            .transpose()?;
         let logs =
-            (!settings.disabled).then(|| logger_provider(settings, &local, own, (&phase, counters))).transpose()?;
-        Ok(SdkProviders { spans, logs, phase })
+            (!settings.disabled).then(|| logger_provider(settings, &local, own, (&progress, counters))).transpose()?;
+        Ok(SdkProviders { spans, logs, progress })
     }
 
     /// What makes spans, if anybody reads them.
@@ -66,7 +70,7 @@ impl SdkProviders {
 
     /// Sends what waits, within `limit`. What does not get out is lost.
     pub async fn shutdown(&self, limit: Duration) {
-        self.phase.send_replace(Phase::Stops);
+        self.progress.reach(Phase::Stops);
         let (spans, logs) = (self.spans.clone(), self.logs.clone());
         let ended = tokio::task::spawn_blocking(move || {
             std::thread::scope(|scope| {
@@ -75,13 +79,15 @@ impl SdkProviders {
             });
         });
         let _ = tokio::time::timeout(limit, ended).await;
-        self.phase.send_replace(Phase::Gone);
+        self.progress.reach(Phase::Gone);
+        // What is lost now is counted before the last metrics leave.
+        let _ = tokio::time::timeout(SETTLED, self.progress.settled()).await;
     }
 }
 
 impl Drop for SdkProviders {
     fn drop(&mut self) {
-        self.phase.send_replace(Phase::Gone);
+        self.progress.reach(Phase::Gone);
     }
 }
 
@@ -97,7 +103,7 @@ fn tracer_provider(
     settings: &Settings,
     local: &LocalTraces,
     resource: &SdkResource,
-    (phase, counters): (&watch::Sender<Phase>, &Arc<Counters>),
+    counted: (&Progress, &Arc<Counters>),
 ) -> Result<SdkTracerProvider, TransportError> {
     let mut builder = SdkTracerProvider::builder()
         .with_resource(resource.clone())
@@ -107,8 +113,7 @@ fn tracer_provider(
         .with_span_processor(local.clone());
     if is_sent(&settings.traces) {
         let make = |tries| span_exporter(&settings.traces.otlp, tries);
-        let outlet =
-            Outlet::new(SignalKind::Traces, (make(Tries::Several)?, make(Tries::One)?), phase.subscribe(), counters);
+        let outlet = Outlet::new(SignalKind::Traces, (make(Tries::Several)?, make(Tries::One)?), counted);
         let config = spans::BatchConfigBuilder::default()
             .with_max_queue_size(settings.batch.queue_size)
             .with_max_export_batch_size(settings.batch.export_size)
@@ -123,13 +128,12 @@ fn logger_provider(
     settings: &Settings,
     local: &LocalTraces,
     resource: SdkResource,
-    (phase, counters): (&watch::Sender<Phase>, &Arc<Counters>),
+    counted: (&Progress, &Arc<Counters>),
 ) -> Result<SdkLoggerProvider, TransportError> {
     let mut builder = SdkLoggerProvider::builder().with_resource(resource).with_log_processor(local.clone());
     if is_sent(&settings.logs) {
         let make = |tries| log_exporter(&settings.logs.otlp, tries);
-        let outlet =
-            Outlet::new(SignalKind::Logs, (make(Tries::Several)?, make(Tries::One)?), phase.subscribe(), counters);
+        let outlet = Outlet::new(SignalKind::Logs, (make(Tries::Several)?, make(Tries::One)?), counted);
         let config = logs::BatchConfigBuilder::default()
             .with_max_queue_size(settings.log_batch.queue_size)
             .with_max_export_batch_size(settings.log_batch.export_size)

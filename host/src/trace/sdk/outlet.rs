@@ -33,10 +33,50 @@ pub(super) enum Phase {
     Gone,
 }
 
+/// How far the host has come, and how many exports are under way. Clones are the same.
+#[derive(Clone)]
+pub(super) struct Progress {
+    phase: Arc<watch::Sender<Phase>>,
+    under_way: Arc<watch::Sender<usize>>,
+}
+
+impl Default for Progress {
+    fn default() -> Progress {
+        Progress { phase: Arc::new(watch::Sender::new(Phase::Runs)), under_way: Arc::new(watch::Sender::new(0)) }
+    }
+}
+
+impl Progress {
+    /// Says how far the host has come.
+    pub fn reach(&self, phase: Phase) {
+        self.phase.send_replace(phase);
+    }
+
+    /// Waits until every export that is under way has ended, or is counted as lost.
+    pub async fn settled(&self) {
+        // The sender is held here.
+        let _ = self.under_way.subscribe().wait_for(|exports| *exports == 0).await;
+    }
+
+    fn begin(&self) -> UnderWay {
+        self.under_way.send_modify(|exports| *exports += 1);
+        UnderWay(self.under_way.clone())
+    }
+}
+
+/// An export that is under way.
+struct UnderWay(Arc<watch::Sender<usize>>);
+
+impl Drop for UnderWay {
+    fn drop(&mut self) {
+        self.0.send_modify(|exports| *exports -= 1);
+    }
+}
+
 /// Where one signal leaves.
 pub(super) struct Outlet<E> {
     ways: Arc<Ways<E>>,
-    phase: watch::Receiver<Phase>,
+    progress: Progress,
     runtime: Handle,
     signal: SignalKind,
     counters: Arc<Counters>,
@@ -61,24 +101,27 @@ impl<E> Outlet<E> {
     pub fn new(
         signal: SignalKind,
         (steady, last): (E, E),
-        phase: watch::Receiver<Phase>,
-        counters: &Arc<Counters>,
+        (progress, counters): (&Progress, &Arc<Counters>),
     ) -> Outlet<E> {
-        let (ways, counters) = (Arc::new(Ways { steady, last }), counters.clone());
-        Outlet { ways, phase, runtime: Handle::current(), signal, counters }
+        let (ways, progress, counters) = (Arc::new(Ways { steady, last }), progress.clone(), counters.clone());
+        Outlet { ways, progress, runtime: Handle::current(), signal, counters }
+    }
+
+    fn phase(&self) -> watch::Receiver<Phase> {
+        self.progress.phase.subscribe()
     }
 
     /// Waits for an export, unless the host is gone, and with it the runtime perhaps. What is lost is counted; the
     /// collector's trouble is told where requests' telemetry is sent, and here for those who look for it.
     async fn settle(&self, items: usize, export: JoinHandle<OTelSdkResult>) -> OTelSdkResult {
-        let mut phase = self.phase.clone();
+        let (mut phase, _under_way) = (self.phase(), self.progress.begin());
         let ended = tokio::select! {
             biased;
             ended = export => ended.unwrap_or(Err(OTelSdkError::AlreadyShutdown)),
             () = reached(&mut phase, Phase::Gone) => Err(OTelSdkError::AlreadyShutdown),
         };
         if let Err(reason) = &ended {
-            let is_over = *self.phase.borrow() > Phase::Runs;
+            let is_over = *phase.borrow() > Phase::Runs;
             let kind = if is_over { DropReason::Shutdown } else { DropReason::ExportFailed };
             self.counters.dropped(self.signal, kind, items as u64);
             tracing::debug!(items, %reason, signal = ?self.signal, "telemetry of the host itself is lost");
@@ -119,7 +162,7 @@ where
 
 impl<E: SpanExporter + 'static> SpanExporter for Outlet<E> {
     async fn export(&self, batch: Vec<SpanData>) -> OTelSdkResult {
-        let (ways, phase, items) = (self.ways.clone(), self.phase.clone(), batch.len());
+        let (ways, phase, items) = (self.ways.clone(), self.phase(), batch.len());
         let sent = self.runtime.spawn(async move {
             export(phase, || ways.steady.export(batch.clone()), || ways.last.export(batch.clone())).await
         });
@@ -136,7 +179,7 @@ impl<E: SpanExporter + 'static> SpanExporter for Outlet<E> {
 
 impl<E: LogExporter + 'static> LogExporter for Outlet<E> {
     async fn export(&self, batch: LogBatch<'_>) -> OTelSdkResult {
-        let (ways, phase) = (self.ways.clone(), self.phase.clone());
+        let (ways, phase) = (self.ways.clone(), self.phase());
         let records: Vec<_> = batch.iter().map(|(record, scope)| (record.clone(), scope.clone())).collect();
         let items = records.len();
         let sent = self
@@ -191,10 +234,11 @@ mod tests {
 
     /// Exports one span and one log record, and says what was counted as lost of each.
     fn lost(is_there: bool, phase: Phase) -> [Vec<(&'static str, u64)>; 2] {
-        let (counters, phase) = (Arc::<Counters>::default(), watch::Sender::new(phase));
+        let (counters, progress) = (Arc::<Counters>::default(), Progress::default());
+        progress.reach(phase);
         let ways = || (Collector(is_there), Collector(is_there));
-        let spans = Outlet::new(SignalKind::Traces, ways(), phase.subscribe(), &counters);
-        let logs = Outlet::new(SignalKind::Logs, ways(), phase.subscribe(), &counters);
+        let spans = Outlet::new(SignalKind::Traces, ways(), (&progress, &counters));
+        let logs = Outlet::new(SignalKind::Logs, ways(), (&progress, &counters));
         let spans = SdkTracerProvider::builder().with_simple_exporter(spans).build();
         drop(spans.tracer("host").start("swap"));
         let logs = SdkLoggerProvider::builder().with_simple_exporter(logs).build();
@@ -202,6 +246,30 @@ mod tests {
         logger.emit(logger.create_log_record());
         let some = |counts: Vec<(&'static str, u64)>| counts.into_iter().filter(|(_, count)| *count > 0).collect();
         [some(counters.dropped_spans()), some(counters.dropped_log_records())]
+    }
+
+    /// A collector that takes its time.
+    #[derive(Debug)]
+    struct Silent;
+
+    impl SpanExporter for Silent {
+        async fn export(&self, _: Vec<SpanData>) -> OTelSdkResult {
+            std::future::pending().await
+        }
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn what_is_under_way_when_the_host_is_gone_is_counted_before_it_is_settled() {
+        let (counters, progress) = (Arc::<Counters>::default(), Progress::default());
+        let outlet = Outlet::new(SignalKind::Traces, (Silent, Silent), (&progress, &counters));
+        let spans = SdkTracerProvider::builder().with_simple_exporter(outlet).build();
+        let export = std::thread::spawn(move || drop(spans.tracer("host").start("swap")));
+        let mut exports = progress.under_way.subscribe();
+        exports.wait_for(|exports| *exports == 1).await.unwrap();
+        progress.reach(Phase::Gone);
+        progress.settled().await;
+        assert!(counters.dropped_spans().contains(&("shutdown", 1)));
+        export.join().unwrap();
     }
 
     #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
