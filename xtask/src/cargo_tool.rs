@@ -38,7 +38,12 @@ impl CargoTool {
     }
 
     fn install(&self, root: &PathBuf) -> Result<()> {
-        eprintln!("installing {} {} into {}, once; this takes minutes", self.package, self.version, root.display());
+        eprintln!(
+            "installing {} {} into {}; this happens once and takes minutes",
+            self.package,
+            self.version,
+            root.display()
+        );
         let mut cargo = process::cargo();
         cargo.env_remove("CARGO_TARGET_DIR");
         cargo.args(["install", self.package, "--version", self.version, "--locked", "--root"]);

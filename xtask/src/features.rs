@@ -30,9 +30,9 @@ pub(crate) fn check() -> Result<()> {
     let differences = [host()?, components()?].concat();
     differences.iter().for_each(|difference| println!("{difference}"));
     if !differences.is_empty() {
-        bail!("{} dependencies have other features in one selection of packages than in another", differences.len());
+        bail!("the features of {} dependencies differ between selections of packages", differences.len());
     }
-    println!("each selection of packages comes to the same features");
+    println!("all selections of packages have the same features");
     Ok(())
 }
 
@@ -115,7 +115,7 @@ mod tests {
     }
 
     #[test]
-    fn a_tree_is_read_without_its_marks() {
+    fn the_output_of_cargo_tree_is_parsed() {
         let features = read(
             "serde v1.0.1|default,std\nserde v1.0.1|default,std (*)\nm v0.1.0 (proc-macro)|\n\n[dev-dependencies]\n",
         );
@@ -125,7 +125,7 @@ mod tests {
     }
 
     #[test]
-    fn other_features_in_another_selection_are_found() {
+    fn different_features_in_two_selections_are_found() {
         let selections = [selection("a", "x v1.0.0|std\ny v1.0.0|"), selection("b", "x v1.0.0|default,std\nz v1.0.0|")];
         let found = differences(&selections);
         assert_eq!(found, ["x v1.0.0: [std] with `-p a`, [default,std] with `-p b`"]);

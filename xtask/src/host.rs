@@ -31,7 +31,7 @@ pub(crate) fn run(arguments: &[String]) -> Result<()> {
 /// `cargo xtask bench`: builds, then replaces this process with the benchmark.
 pub(crate) fn bench(arguments: &[String]) -> Result<()> {
     components::build_all()?;
-    polyglot::build_where_tools_can_be_had()?;
+    polyglot::build_if_tools_are_available()?;
     // Both in one cargo call, so that they are linked in parallel.
     let packages = ["build", "--release", "--package", PACKAGE, "--package", BENCH];
     process::run(process::cargo().args(packages).current_dir(workspace::root()))?;

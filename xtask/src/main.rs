@@ -1,4 +1,4 @@
-//! The project's commands, `cargo xtask <command>`: each does everything it needs from a fresh checkout.
+//! The project's commands, `cargo xtask <command>`. Each works in a fresh checkout without preparation.
 //!
 //! This file parses the command line; each command is implemented in the module of its name.
 
@@ -20,20 +20,20 @@ use std::process::ExitCode;
 use anyhow::{Result, bail};
 
 const HELP: &str = "\
-The project's own commands. Each does everything it needs from a fresh checkout.
+The commands of the project. Each works in a fresh checkout without preparation.
 
 Usage: cargo xtask <command> [arguments]
 
   run [-- ARGUMENTS]   build components and host (release) and start `spandrel run` in the foreground;
-                       arguments after -- go to it, such as -- --manifest other.toml
+                       arguments after -- are passed to it, such as -- --manifest other.toml
   build, polyglot      build components and host (release), or the components of examples/polyglot
-  bench [ARGUMENTS]    measure the host against its peers: ratios from one run; bench --help lists scenarios and options
-  test [STEP...]       the whole test suite, or only the steps named; test --list prints them
-  stack [OPTIONS]      OpenSearch, Jaeger, Collector and Prometheus without Docker, until Ctrl-C; options:
+  bench [ARGUMENTS]    measure the host against its peers; bench --help lists scenarios and options
+  test [STEP...]       run the whole test suite, or only the named steps; test --list prints them
+  stack [OPTIONS]      run OpenSearch, Jaeger, Collector and Prometheus without Docker until Ctrl-C; options:
                        --fetch-only, --check (the configuration files), --free-ports, --folder DIR
   tidy                 check the project rules that rustc and clippy do not check
-  toolchain            make sure the wasm32-wasip2 target is there, which the others do by themselves
-  help                 this text
+  toolchain            install the wasm32-wasip2 target, which the other commands do automatically
+  help                 print this text
 ";
 
 fn main() -> ExitCode {
@@ -74,6 +74,6 @@ fn run(arguments: &[String]) -> Result<()> {
 fn no_arguments(rest: &[String]) -> Result<()> {
     match rest.first() {
         None => Ok(()),
-        Some(first) => bail!("`{first}` is one argument too many; `cargo xtask help` shows what each command takes"),
+        Some(first) => bail!("unexpected argument `{first}`; `cargo xtask help` lists the arguments of each command"),
     }
 }

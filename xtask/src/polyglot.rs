@@ -24,18 +24,18 @@ pub(crate) fn run() -> Result<()> {
 
 /// A step of the suite. Only an example and optional tests need these tools, so if a registry cannot be reached, the
 /// step prints that and succeeds.
-pub(crate) fn build_where_tools_can_be_had() -> Result<()> {
+pub(crate) fn build_if_tools_are_available() -> Result<()> {
     if let Err(error) = build() {
-        println!("the polyglot example: SKIPPED, as {error:#}");
+        println!("the polyglot example: SKIPPED: {error:#}");
     }
-    fetch_wasmtime_where_it_can_be_had();
+    fetch_wasmtime_if_available();
     Ok(())
 }
 
 /// Fetches `wasmtime serve`. Tests skip the comparison without it, so a failure is only printed.
-fn fetch_wasmtime_where_it_can_be_had() {
+fn fetch_wasmtime_if_available() {
     if let Err(error) = fetch_wasmtime() {
-        println!("wasmtime serve: SKIPPED, as {error:#}");
+        println!("wasmtime serve: SKIPPED: {error:#}");
     }
 }
 
@@ -151,7 +151,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_component_is_built_from_all_files_of_its_folder() {
+    fn a_component_depends_on_all_files_of_its_folder() {
         let content = String::from_utf8(content(&example().join("product-service")).unwrap()).unwrap();
         for part in ["catalogue.py", "PREFERRED_CATEGORIES", "wit/deps/http.wit", "interface handler"] {
             assert!(content.contains(part), "{part}");

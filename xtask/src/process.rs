@@ -41,8 +41,8 @@ pub(crate) fn output(command: &mut Command) -> Result<String> {
     let line = command_line(command);
     let output = command.stdin(Stdio::null()).output().with_context(|| format!("cannot start `{line}`"))?;
     if !output.status.success() {
-        let said = String::from_utf8_lossy(&output.stderr);
-        bail!("`{line}` failed ({}): {}", output.status, said.trim());
+        let stderr = String::from_utf8_lossy(&output.stderr);
+        bail!("`{line}` failed ({}): {}", output.status, stderr.trim());
     }
     Ok(String::from_utf8_lossy(&output.stdout).into_owned())
 }
@@ -68,14 +68,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_failure_names_the_command_line_and_what_was_said() {
+    fn an_error_contains_the_exit_status_and_the_standard_error() {
         let error = output(Command::new("sh").args(["-c", "echo sorry >&2; exit 3"])).unwrap_err();
         let text = format!("{error:#}");
         assert!(text.contains("exit 3") && text.contains("sorry"), "{text}");
     }
 
     #[test]
-    fn a_program_that_is_not_there_is_named() {
+    fn the_error_for_a_missing_program_names_it() {
         let error = run(&mut Command::new("no-such-program-here")).unwrap_err();
         assert!(format!("{error:#}").contains("cannot start `no-such-program-here`"));
     }

@@ -19,20 +19,20 @@ struct Step {
 const STEPS: [Step; 10] = [
     Step { name: "tidy", title: "project rules", check: tidy::run },
     Step { name: "fmt", title: "formatting", check: fmt },
-    Step { name: "features", title: "features, the same for every selection of packages", check: features::check },
-    Step { name: "components", title: "components, with plain cargo", check: build_components },
+    Step { name: "features", title: "features are the same for every selection of packages", check: features::check },
+    Step { name: "components", title: "components with plain cargo", check: build_components },
     Step {
         name: "polyglot",
-        title: "components in Python and JavaScript, and wasmtime serve to compare with",
-        check: polyglot::build_where_tools_can_be_had,
+        title: "components in Python and JavaScript, and wasmtime serve as a reference",
+        check: polyglot::build_if_tools_are_available,
     },
-    Step { name: "clippy", title: "clippy, warnings are errors", check: clippy },
+    Step { name: "clippy", title: "clippy (warnings are errors)", check: clippy },
     Step { name: "tests", title: "unit and integration tests", check: test_run::run },
-    Step { name: "doc", title: "documentation, warnings are errors", check: doc },
+    Step { name: "doc", title: "documentation (warnings are errors)", check: doc },
     Step { name: "deny", title: "dependencies: licences, bans, sources, advisories", check: deny },
     Step {
         name: "cargo-component",
-        title: "components, with cargo component",
+        title: "components with cargo component",
         check: components::build_shop_with_cargo_component,
     },
 ];
@@ -47,7 +47,8 @@ pub(crate) fn run(arguments: &[String]) -> Result<()> {
     let start = Instant::now();
     for (number, step) in steps.iter().enumerate() {
         println!("\n== {}/{} {} ({})", number + 1, steps.len(), step.title, process::duration(start.elapsed()));
-        (step.check)().with_context(|| format!("{} failed; again: cargo xtask test {}", step.title, step.name))?;
+        (step.check)()
+            .with_context(|| format!("{} failed; run it again with `cargo xtask test {}`", step.title, step.name))?;
     }
     println!("\n== all {} steps passed in {}", steps.len(), process::duration(start.elapsed()));
     Ok(())
@@ -55,7 +56,7 @@ pub(crate) fn run(arguments: &[String]) -> Result<()> {
 
 fn choose(names: &[String]) -> Result<Vec<&'static Step>> {
     if let Some(unknown) = names.iter().find(|name| STEPS.iter().all(|step| step.name != *name)) {
-        bail!("no step `{unknown}`; there are {}", STEPS.map(|step| step.name).join(", "));
+        bail!("no step `{unknown}`; the steps are {}", STEPS.map(|step| step.name).join(", "));
     }
     Ok(STEPS.iter().filter(|step| names.is_empty() || names.iter().any(|name| name == step.name)).collect())
 }
@@ -86,7 +87,7 @@ fn deny() -> Result<()> {
     match run_deny(&["--log-level", "error", "fetch", "db"]) {
         Ok(()) => run_deny(&["check", "advisories"]),
         Err(_) => {
-            println!("advisories: SKIPPED, as the advisory database cannot be fetched from here");
+            println!("advisories: SKIPPED: the advisory database cannot be fetched");
             Ok(())
         }
     }
@@ -112,17 +113,17 @@ mod tests {
     }
 
     #[test]
-    fn without_names_every_step_runs() {
+    fn without_names_all_steps_run() {
         assert_eq!(names(&[]).unwrap().len(), STEPS.len());
     }
 
     #[test]
-    fn named_steps_run_in_the_suites_order() {
+    fn named_steps_run_in_the_order_of_the_suite() {
         assert_eq!(names(&["clippy", "fmt"]).unwrap(), ["fmt", "clippy"]);
     }
 
     #[test]
-    fn an_unknown_step_is_answered_with_the_known_ones() {
+    fn an_unknown_step_is_rejected_with_a_list_of_the_steps() {
         let error = names(&["clipy"]).unwrap_err().to_string();
         assert!(error.contains("`clipy`") && error.contains("clippy"), "{error}");
     }

@@ -11,22 +11,23 @@ use anyhow::{Context, Result, bail};
 
 use crate::{process, workspace};
 
-/// Marks the JSON message of a test binary: of all messages only profiles, which are followed by the features, end so.
+/// Marks the JSON message of a test binary. Only the profile in such a message, which precedes the features, ends like
+/// this.
 const BUILT_FOR_TESTS: &str = "\"test\":true},\"features\"";
 
 /// How long to wait for the last output.
-const REST: Duration = Duration::from_secs(5);
+const LAST_OUTPUT_LIMIT: Duration = Duration::from_secs(5);
 
 /// Builds all tests, then runs them up to the first test binary that fails.
 pub(crate) fn run() -> Result<()> {
     let total = build()?;
-    let (reader, writer) = io::pipe().context("no pipe for what the tests print")?;
+    let (reader, writer) = io::pipe().context("cannot create a pipe for the output of the tests")?;
     let mut cargo = cargo_test();
     if io::stdout().is_terminal() {
         cargo.env("CARGO_TERM_COLOR", "always");
     }
     let line = process::command_line(&cargo);
-    cargo.stdout(writer.try_clone().context("no second end for the pipe")?).stderr(writer);
+    cargo.stdout(writer.try_clone().context("cannot duplicate the pipe")?).stderr(writer);
     let mut child = cargo.spawn().with_context(|| format!("cannot start `{line}`"))?;
     // The pipe reaches its end when no process holds its write end, including this one.
     drop(cargo);
@@ -35,10 +36,10 @@ pub(crate) fn run() -> Result<()> {
         let mut progress = Progress::new(total);
         done.send(progress.pass_on(reader).map(|()| progress))
     });
-    let status = child.wait().with_context(|| format!("`{line}` is lost"))?;
-    match finished.recv_timeout(REST) {
+    let status = child.wait().with_context(|| format!("cannot wait for `{line}`"))?;
+    match finished.recv_timeout(LAST_OUTPUT_LIMIT) {
         Ok(progress) => println!("\n{}", progress?.summary()),
-        Err(_) => println!("\n-- a test has left a process behind, which may print more"),
+        Err(_) => println!("\n-- a test has left a process running, whose further output is not shown"),
     }
     if !status.success() {
         bail!("`{line}` failed ({status})");
@@ -81,7 +82,7 @@ impl Progress {
     fn pass_on(&mut self, from: PipeReader) -> Result<()> {
         let mut from = BufReader::new(from);
         let mut line = Vec::new();
-        while from.by_ref().read_until(b'\n', &mut line).context("what the tests print cannot be read")? > 0 {
+        while from.by_ref().read_until(b'\n', &mut line).context("cannot read the output of the tests")? > 0 {
             let heading = self.heading(&plain(&line), self.start.elapsed());
             let mut out = io::stdout().lock();
             out.write_all(heading.unwrap_or_default().as_bytes())?;

@@ -101,10 +101,10 @@ fn check_all(components: &[Component]) -> Result<()> {
 fn check(component: &Component, folder: &Path) -> Result<()> {
     let file = folder.join(component.file());
     let name = &component.name;
-    let bytes = fs::read(&file).with_context(|| format!("{name} left no component: cannot read {}", file.display()))?;
+    let bytes = fs::read(&file).with_context(|| format!("{name} was not built: cannot read {}", file.display()))?;
     if !is_component(&bytes) {
         let manifest = component.folder.join("Cargo.toml");
-        bail!("{} is no component; is `crate-type` in {} right?", file.display(), manifest.display());
+        bail!("{} is not a component; check `crate-type` in {}", file.display(), manifest.display());
     }
     Ok(())
 }
@@ -118,19 +118,19 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_core_module_is_no_component() {
+    fn a_core_module_is_not_a_component() {
         assert!(is_component(b"\0asm\x0d\0\x01\0rest"));
         assert!(!is_component(b"\0asm\x01\0\0\0rest"));
         assert!(!is_component(b""));
     }
 
     #[test]
-    fn the_shop_is_three_services() {
+    fn the_shop_has_three_services() {
         assert_eq!(shop().unwrap(), ["inventory-service", "product-service", "user-service"]);
     }
 
     #[test]
-    fn a_component_is_found_where_cargo_puts_it() {
+    fn the_file_name_of_a_component_is_that_of_cargo() {
         let component = Component { folder: PathBuf::new(), name: "user-service".to_owned() };
         assert_eq!(component.file(), "user_service.wasm");
     }

@@ -10,7 +10,7 @@ use super::{Component, SHOP, check, list, select};
 use crate::{process, toolchain, workspace};
 
 /// A variant of the shop: the folder of its components in `target/portable`, and the features of the guest library.
-const WAYS: [(&str, &str); 2] = [
+const VARIANTS: [(&str, &str); 2] = [
     // Everything that `wasmtime serve` offers. Configuration comes from the environment.
     ("plain", "guest/wasi-http,guest/wasi-keyvalue-draft"),
     // Everything that a Spandrel host offers.
@@ -20,7 +20,7 @@ const WAYS: [(&str, &str); 2] = [
 /// Builds the shop in each variant.
 pub(crate) fn build() -> Result<()> {
     let shop = list(SHOP)?;
-    WAYS.iter().try_for_each(|(name, features)| build_one(&shop, name, features))
+    VARIANTS.iter().try_for_each(|(name, features)| build_one(&shop, name, features))
 }
 
 /// Cargo writes a component to the same path for all features. So this builds in a separate folder, without leftovers

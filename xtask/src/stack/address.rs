@@ -31,10 +31,11 @@ impl Addresses {
     pub(super) fn choose(free: bool) -> Result<Addresses> {
         // All sockets are kept open until all ports are chosen, or one port could be chosen twice.
         let mut held = Vec::new();
-        let mut port = |usual: u16| -> Result<u16> {
-            let wanted = if free { 0 } else { usual };
-            let listener = TcpListener::bind((LOOPBACK, wanted))
-                .with_context(|| format!("port {usual} is taken: stop what listens there, or use --free-ports"))?;
+        let mut port = |default: u16| -> Result<u16> {
+            let wanted = if free { 0 } else { default };
+            let listener = TcpListener::bind((LOOPBACK, wanted)).with_context(|| {
+                format!("port {default} is in use: stop the program that listens there, or use --free-ports")
+            })?;
             let port = listener.local_addr()?.port();
             held.push(listener);
             Ok(port)

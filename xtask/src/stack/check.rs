@@ -12,11 +12,11 @@ pub(super) fn run(programs: &Programs) -> Result<()> {
     let root = workspace::root();
     let mut compose = Command::new(programs::compose()?);
     compose.args(["--profile", "*", "--file"]).arg(root.join("docker-compose.yml")).args(["config", "--quiet"]);
-    said("docker-compose.yml", &mut compose)?;
+    check("docker-compose.yml", &mut compose)?;
     for (program, file) in
         [(&programs.collector, "otel-collector-config.yaml"), (&programs.jaeger, "jaeger-config.yaml")]
     {
-        said(file, Command::new(program).arg("validate").arg("--config").arg(root.join(file)))?;
+        check(file, Command::new(program).arg("validate").arg("--config").arg(root.join(file)))?;
     }
     if let Some(bin) = &programs.prometheus {
         let promtool = |arguments: [&str; 3]| {
@@ -24,14 +24,14 @@ pub(super) fn run(programs: &Programs) -> Result<()> {
             command.args(arguments).current_dir(root.join("deploy/prometheus"));
             command
         };
-        said("prometheus.yml", &mut promtool(["check", "config", "prometheus.yml"]))?;
-        said("alerts.yml", &mut promtool(["test", "rules", "alerts.test.yml"]))?;
+        check("prometheus.yml", &mut promtool(["check", "config", "prometheus.yml"]))?;
+        check("alerts.yml", &mut promtool(["test", "rules", "alerts.test.yml"]))?;
     }
     Ok(())
 }
 
-fn said(what: &str, command: &mut Command) -> Result<()> {
-    process::output(command).with_context(|| format!("{what} is not right"))?;
-    println!("{what} is right");
+fn check(what: &str, command: &mut Command) -> Result<()> {
+    process::output(command).with_context(|| format!("{what} is not valid"))?;
+    println!("{what} is valid");
     Ok(())
 }

@@ -55,7 +55,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_version_is_read_off_the_release_file() {
+    fn the_version_is_read_from_the_release_file() {
         assert_eq!(major("IMPLEMENTOR=\"X\"\nJAVA_VERSION=\"25.0.1\"\n"), Some(25));
         assert_eq!(major("JAVA_VERSION=\"21\""), Some(21));
         assert_eq!(major("JAVA_RUNTIME_VERSION=\"17\""), None);

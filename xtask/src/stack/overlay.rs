@@ -134,7 +134,7 @@ fn prometheus_config(addresses: &Addresses, folder: &Path) -> Result<PathBuf> {
         ("[alerts.yml]", format!("[\"{rules}\"]")),
     ]
     .iter()
-    .fold(text, |text, (theirs, ours)| text.replace(theirs, ours));
+    .fold(text, |text, (original, replacement)| text.replace(original, replacement));
     let path = folder.join("prometheus.yml");
     fs::write(&path, replaced).with_context(|| format!("cannot write {}", path.display()))?;
     Ok(path)

@@ -48,7 +48,7 @@ impl Programs {
         println!("opensearch  {} -cp {}", self.java.display(), self.opensearch);
         match &self.prometheus {
             Some(folder) => println!("prometheus  {}", folder.join("prometheus").display()),
-            None => println!("prometheus  (none: not on the PATH, and this is no Debian)"),
+            None => println!("prometheus  (none: not on the PATH, and this is not Debian)"),
         }
     }
 }
@@ -82,7 +82,7 @@ fn recipe(name: &str) -> PathBuf {
 
 fn collector(go: &Path, folder: &Path) -> Result<PathBuf> {
     let manifest = recipe("collector").join("builder.yaml");
-    once("the Collector (some minutes)", folder, std::slice::from_ref(&manifest), || {
+    build_once("the Collector (some minutes)", folder, std::slice::from_ref(&manifest), || {
         let config = format!("--config={}", manifest.display());
         process::run(Command::new(go).args(["run", BUILDER, &config]).current_dir(folder))
     })?;
@@ -93,7 +93,7 @@ fn collector(go: &Path, folder: &Path) -> Result<PathBuf> {
 fn go_tool(go: &Path, package: &str, name: &str, folder: &Path) -> Result<PathBuf> {
     let module = recipe(name);
     let program = folder.join(name);
-    once(&format!("{name} (some minutes)"), folder, &[module.join("go.mod"), module.join("go.sum")], || {
+    build_once(&format!("{name} (some minutes)"), folder, &[module.join("go.mod"), module.join("go.sum")], || {
         let mut build = Command::new(go);
         build.args(["build", "-trimpath", "-ldflags=-s -w", "-o"]).arg(&program).arg(package);
         process::run(build.current_dir(&module))
@@ -104,8 +104,8 @@ fn go_tool(go: &Path, package: &str, name: &str, folder: &Path) -> Result<PathBu
 fn opensearch(jdk: &Path, folder: &Path) -> Result<String> {
     let project = recipe("opensearch");
     let sources = ["pom.xml", "src/main/java/spandrel/OpenSearchNode.java", "src/main/resources/log4j2.properties"];
-    once("OpenSearch", folder, &sources.map(|file| project.join(file)), || {
-        let maven = workspace::on_path("mvn").context("there is no `mvn` on the PATH: OpenSearch comes through it")?;
+    build_once("OpenSearch", folder, &sources.map(|file| project.join(file)), || {
+        let maven = workspace::on_path("mvn").context("there is no `mvn` on the PATH: Maven installs OpenSearch")?;
         let mut build = Command::new(maven);
         build.args(["-q", "-B", "package"]).arg(format!("-Doutput={}", folder.display()));
         process::run(build.env("JAVA_HOME", jdk).current_dir(&project))
@@ -121,7 +121,7 @@ fn prometheus(folder: &Path) -> Result<Option<PathBuf>> {
     let (Some(apt), Some(dpkg)) = (workspace::on_path("apt-get"), workspace::on_path("dpkg-deb")) else {
         return Ok(None);
     };
-    once("Prometheus", folder, &[], || {
+    build_once("Prometheus", folder, &[], || {
         process::run(Command::new(apt).args(["-q", "download", "prometheus"]).current_dir(folder))?;
         let mut entries = fs::read_dir(folder)?.flatten().map(|entry| entry.path());
         let Some(package) = entries.find(|path| path.extension().is_some_and(|end| end == "deb")) else {
@@ -132,22 +132,22 @@ fn prometheus(folder: &Path) -> Result<Option<PathBuf>> {
     Ok(Some(folder.join("usr/bin")))
 }
 
-/// Runs `make` in an empty folder unless the folder was already built by the same recipe.
-fn once(what: &str, folder: &Path, recipe: &[PathBuf], make: impl FnOnce() -> Result<()>) -> Result<()> {
+/// Runs `build` in an empty folder, unless the folder was already built by the same recipe.
+fn build_once(what: &str, folder: &Path, recipe: &[PathBuf], build: impl FnOnce() -> Result<()>) -> Result<()> {
     let mut wanted = Vec::new();
     for file in recipe {
         wanted.extend(fs::read(file).with_context(|| format!("cannot read {}", file.display()))?);
     }
     let stamp = folder.join("made-by");
-    if fs::read(&stamp).is_ok_and(|made_by| made_by == wanted) {
+    if fs::read(&stamp).is_ok_and(|recipe| recipe == wanted) {
         return Ok(());
     }
-    eprintln!("getting {what}, once");
+    eprintln!("installing {what}; this happens once");
     if folder.exists() {
         fs::remove_dir_all(folder).with_context(|| format!("cannot empty {}", folder.display()))?;
     }
     fs::create_dir_all(folder)?;
-    make().with_context(|| format!("cannot get {what}"))?;
+    build().with_context(|| format!("cannot install {what}"))?;
     // Written last, so that an interrupted build starts over.
     fs::write(stamp, wanted)?;
     Ok(())

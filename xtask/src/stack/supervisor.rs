@@ -14,11 +14,11 @@ use super::address::LOOPBACK;
 
 const PAUSE: Duration = Duration::from_millis(100);
 /// The delay before a program that ended is restarted.
-const AGAIN: Duration = Duration::from_secs(1);
+const RESTART_DELAY: Duration = Duration::from_secs(1);
 /// The longest time until a program is ready.
-const START: Duration = Duration::from_secs(180);
+const START_LIMIT: Duration = Duration::from_secs(180);
 /// The longest time until a program ends: Jaeger needs up to 10 s.
-const END: Duration = Duration::from_secs(20);
+const STOP_LIMIT: Duration = Duration::from_secs(20);
 
 /// One program of the stack.
 pub(super) struct Member {
@@ -59,9 +59,9 @@ impl Supervisor {
         while !stop() {
             for (member, child) in self.members.iter_mut().zip(&mut self.running) {
                 let Ok(Some(status)) = child.try_wait() else { continue };
-                eprintln!("{} ended ({status}); starting it again", member.name);
+                eprintln!("{} ended ({status}); restarting it", member.name);
                 // Jaeger exits while OpenSearch does not answer, so it is not restarted at once.
-                std::thread::sleep(AGAIN);
+                std::thread::sleep(RESTART_DELAY);
                 // If the restart fails, the next iteration tries again: the old child remains ended.
                 match spawn(member, &self.folder) {
                     Ok(again) => *child = again,
@@ -86,7 +86,7 @@ impl Supervisor {
         let (Some(member), Some(child)) = (self.members.get(index), self.running.get_mut(index)) else {
             return Ok(false);
         };
-        let deadline = Instant::now() + START;
+        let deadline = Instant::now() + START_LIMIT;
         let log = self.folder.join(format!("{}.log", member.name));
         while !answers(member.ready) {
             if stop() {
@@ -96,7 +96,7 @@ impl Supervisor {
                 bail!("{} ended ({status}); see {}", member.name, log.display());
             }
             if Instant::now() >= deadline {
-                bail!("{} does not answer after {} s; see {}", member.name, START.as_secs(), log.display());
+                bail!("{} has not become ready within {} s; see {}", member.name, START_LIMIT.as_secs(), log.display());
             }
             std::thread::sleep(PAUSE);
         }
@@ -128,7 +128,7 @@ fn end(child: &mut Child) {
         return;
     }
     Command::new("kill").args(["-TERM", &child.id().to_string()]).status().ok();
-    let deadline = Instant::now() + END;
+    let deadline = Instant::now() + STOP_LIMIT;
     while Instant::now() < deadline {
         if matches!(child.try_wait(), Ok(Some(_))) {
             return;
@@ -157,14 +157,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_process_is_ended_by_its_own_id() {
+    fn a_process_is_stopped_by_its_id() {
         let mut child = Command::new("sleep").arg("600").spawn().unwrap();
         end(&mut child);
         assert!(!child.try_wait().unwrap().unwrap().success());
     }
 
     #[test]
-    fn nobody_answers_on_a_port_without_listener() {
+    fn a_port_without_a_listener_does_not_answer() {
         let port = std::net::TcpListener::bind((LOOPBACK, 0)).unwrap().local_addr().unwrap().port();
         assert!(!answers((port, "/")));
     }

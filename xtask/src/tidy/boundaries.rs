@@ -4,10 +4,10 @@ use super::finding::Finding;
 use super::source::{Source, names};
 
 const WASMTIME: [&str; 4] = ["wasmtime", "wasmtime_wasi", "wasmtime_wasi_http", "wasmtime_environ"];
-const WASMTIME_ROOMS: [&str; 2] = ["host/src/component/", "host/src/hostfn/"];
+const WASMTIME_ALLOWED: [&str; 2] = ["host/src/component/", "host/src/hostfn/"];
 
 const OTLP: [&str; 2] = ["opentelemetry_proto", "opentelemetry_otlp"];
-const OTLP_ROOMS: [&str; 2] = ["host/src/trace/otlp/", "host/src/trace/receive/"];
+const OTLP_ALLOWED: [&str; 2] = ["host/src/trace/otlp/", "host/src/trace/receive/"];
 
 const TRACE: [&str; 2] = ["host/src/trace/", "host/src/trace.rs"];
 
@@ -21,41 +21,41 @@ const ENVIRONMENT: [&str; 8] = [
     "env::args",
     "env::current_dir",
 ];
-const ENVIRONMENT_ROOMS: [&str; 2] = ["host/src/config/", "host/src/config.rs"];
+const ENVIRONMENT_ALLOWED: [&str; 2] = ["host/src/config/", "host/src/config.rs"];
 
 const PRINTS: [&str; 6] = ["println!", "eprintln!", "print!", "eprint!", "dbg!", "process::exit"];
-const PRINT_ROOMS: [&str; 1] = ["host/src/main.rs"];
+const PRINTS_ALLOWED: [&str; 1] = ["host/src/main.rs"];
 
 const AMBIENT: [&str; 2] = ["Span::current", "Context::current"];
-const AMBIENT_FREE: [&str; 3] = ["host/src/hostfn/", "host/src/trace/", "host/src/serve/"];
+const AMBIENT_FORBIDDEN: [&str; 3] = ["host/src/hostfn/", "host/src/trace/", "host/src/serve/"];
 
 /// Wasmtime is used in a few places only, so that the engine can be replaced and its types stay local.
-pub(crate) fn wasmtime_stays_in_its_rooms(source: &Source) -> Vec<Finding> {
-    confine(source, &WASMTIME, &WASMTIME_ROOMS)
+pub(crate) fn wasmtime_is_used_only_where_allowed(source: &Source) -> Vec<Finding> {
+    confine(source, &WASMTIME, &WASMTIME_ALLOWED)
 }
 
 /// Only the exporter and the receiver use OTLP; everything else uses spans.
-pub(crate) fn otlp_stays_in_its_room(source: &Source) -> Vec<Finding> {
-    confine(source, &OTLP, &OTLP_ROOMS)
+pub(crate) fn otlp_is_used_only_where_allowed(source: &Source) -> Vec<Finding> {
+    confine(source, &OTLP, &OTLP_ALLOWED)
 }
 
 /// The environment is read once, at start, and passed on as values.
 pub(crate) fn only_config_reads_the_environment(source: &Source) -> Vec<Finding> {
-    confine(source, &ENVIRONMENT, &ENVIRONMENT_ROOMS)
+    confine(source, &ENVIRONMENT, &ENVIRONMENT_ALLOWED)
 }
 
 /// A library that prints or exits cannot be tested or embedded.
 pub(crate) fn only_main_prints_or_exits(source: &Source) -> Vec<Finding> {
-    confine(source, &PRINTS, &PRINT_ROOMS)
+    confine(source, &PRINTS, &PRINTS_ALLOWED)
 }
 
 /// The parent of a span is always passed explicitly, never looked up.
 pub(crate) fn nothing_reads_an_ambient_span(source: &Source) -> Vec<Finding> {
-    if !is_in(source, &AMBIENT_FREE) {
+    if !is_in(source, &AMBIENT_FORBIDDEN) {
         return Vec::new();
     }
-    let message = |word: &str| format!("`{word}` is ambient; take the parent as an argument");
-    lines_naming(source, &AMBIENT).map(|(line, word)| source.finding(line, message(word))).collect()
+    let message = |word: &str| format!("`{word}` reads an ambient span; take the parent as an argument");
+    lines_with(source, &AMBIENT).map(|(line, word)| source.finding(line, message(word))).collect()
 }
 
 /// `trace/` can be read, tested and replaced independently.
@@ -64,8 +64,8 @@ pub(crate) fn trace_imports_no_other_module(source: &Source) -> Vec<Finding> {
         return Vec::new();
     }
     let depth = depth_below_trace(&source.path);
-    let leaves = |line: &str| names_other_module(line) || super_chain(line) > depth;
-    let found = source.code().filter(|(_, line)| leaves(line));
+    let is_import = |line: &str| names_other_module(line) || super_chain(line) > depth;
+    let found = source.code().filter(|(_, line)| is_import(line));
     found.map(|(line, _)| source.finding(line, "trace/ imports no other module of the host")).collect()
 }
 
@@ -89,19 +89,19 @@ fn depth_below_trace(path: &str) -> usize {
 }
 
 /// Finds names in host code outside the folders that may use them.
-fn confine(source: &Source, words: &[&'static str], rooms: &[&str]) -> Vec<Finding> {
-    if !source.path.starts_with("host/src/") || is_in(source, rooms) {
+fn confine(source: &Source, words: &[&'static str], allowed: &[&str]) -> Vec<Finding> {
+    if !source.path.starts_with("host/src/") || is_in(source, allowed) {
         return Vec::new();
     }
-    let message = |word: &str| format!("`{word}` is named only in {}", rooms.join(", "));
-    lines_naming(source, words).map(|(line, word)| source.finding(line, message(word))).collect()
+    let message = |word: &str| format!("`{word}` is allowed only in {}", allowed.join(", "));
+    lines_with(source, words).map(|(line, word)| source.finding(line, message(word))).collect()
 }
 
-fn is_in(source: &Source, rooms: &[&str]) -> bool {
-    rooms.iter().any(|room| source.path.starts_with(room))
+fn is_in(source: &Source, folders: &[&str]) -> bool {
+    folders.iter().any(|folder| source.path.starts_with(folder))
 }
 
-fn lines_naming<'a>(source: &'a Source, words: &'a [&'static str]) -> impl Iterator<Item = (usize, &'static str)> + 'a {
+fn lines_with<'a>(source: &'a Source, words: &'a [&'static str]) -> impl Iterator<Item = (usize, &'static str)> + 'a {
     source.code().filter_map(|(number, line)| {
         let word = words.iter().find(|word| names(line, word))?;
         Some((number, *word))
@@ -117,30 +117,30 @@ mod tests {
     }
 
     #[test]
-    fn wasmtime_is_found_outside_its_rooms() {
+    fn wasmtime_outside_the_allowed_folders_is_found() {
         let text = "//! On wasmtime.\nuse wasmtime::Engine;\nlet wasmtime_version = \"wasmtime\";\n";
-        assert_eq!(lines(wasmtime_stays_in_its_rooms, "host/src/services/catalog.rs", text), [2]);
-        assert!(lines(wasmtime_stays_in_its_rooms, "host/src/component/pool.rs", text).is_empty());
-        assert!(lines(wasmtime_stays_in_its_rooms, "bench/src/main.rs", text).is_empty());
+        assert_eq!(lines(wasmtime_is_used_only_where_allowed, "host/src/services/catalog.rs", text), [2]);
+        assert!(lines(wasmtime_is_used_only_where_allowed, "host/src/component/pool.rs", text).is_empty());
+        assert!(lines(wasmtime_is_used_only_where_allowed, "bench/src/main.rs", text).is_empty());
     }
 
     #[test]
-    fn otlp_is_found_outside_the_exporter_and_the_receiver() {
+    fn otlp_outside_the_exporter_and_the_receiver_is_found() {
         let text = "use opentelemetry_proto::tonic;\n";
-        assert_eq!(lines(otlp_stays_in_its_room, "host/src/trace/store.rs", text), [1]);
-        assert!(lines(otlp_stays_in_its_room, "host/src/trace/otlp/batch.rs", text).is_empty());
-        assert!(lines(otlp_stays_in_its_room, "host/src/trace/receive/decode.rs", text).is_empty());
+        assert_eq!(lines(otlp_is_used_only_where_allowed, "host/src/trace/store.rs", text), [1]);
+        assert!(lines(otlp_is_used_only_where_allowed, "host/src/trace/otlp/batch.rs", text).is_empty());
+        assert!(lines(otlp_is_used_only_where_allowed, "host/src/trace/receive/decode.rs", text).is_empty());
     }
 
     #[test]
-    fn trace_may_name_itself_and_nobody_else() {
+    fn trace_may_import_only_itself() {
         let text = "use crate::trace::span::Span;\nuse crate::config::Limits;\npub(in crate::trace) struct Batch;\n";
         assert_eq!(lines(trace_imports_no_other_module, "host/src/trace/store.rs", text), [2]);
         assert!(lines(trace_imports_no_other_module, "host/src/serve/dispatch.rs", text).is_empty());
     }
 
     #[test]
-    fn super_leads_out_of_trace_too() {
+    fn super_out_of_trace_is_found() {
         let text = "use super::super::config::Limits;\n";
         assert_eq!(lines(trace_imports_no_other_module, "host/src/trace/store.rs", text), [1]);
         assert!(lines(trace_imports_no_other_module, "host/src/trace/otlp/batch.rs", text).is_empty());
@@ -148,7 +148,7 @@ mod tests {
     }
 
     #[test]
-    fn the_environment_is_read_in_config_alone() {
+    fn reading_the_environment_outside_config_is_found() {
         let text =
             "let a = std::env::var(\"A\");\nlet b = env!(\"B\");\n#[cfg(test)]\nmod tests {\n    env::var(\"C\");\n}\n";
         assert_eq!(lines(only_config_reads_the_environment, "host/src/serve/listener.rs", text), [1]);
@@ -156,14 +156,14 @@ mod tests {
     }
 
     #[test]
-    fn printing_and_exiting_are_mains() {
+    fn printing_and_exiting_outside_main_is_found() {
         let text = "println!(\"a\");\nstd::process::exit(1);\nwriteln!(out, \"a\");\n";
         assert_eq!(lines(only_main_prints_or_exits, "host/src/control/watch.rs", text), [1, 2]);
         assert!(lines(only_main_prints_or_exits, "host/src/main.rs", text).is_empty());
     }
 
     #[test]
-    fn an_ambient_span_is_found_where_requests_are_traced() {
+    fn an_ambient_span_in_tracing_code_is_found() {
         let text = "let parent = Span::current();\n";
         assert_eq!(lines(nothing_reads_an_ambient_span, "host/src/hostfn/tracing.rs", text), [1]);
         assert!(lines(nothing_reads_an_ambient_span, "host/src/control/watch.rs", text).is_empty());

@@ -6,14 +6,14 @@ use super::finding::Finding;
 const BASES: [&str; 7] = ["", "host/src/", "guest/src/", "routes/src/", "testkit/src/", "bench/src/", "xtask/src/"];
 
 /// File name extensions of paths. Other words in code type, such as `text/plain`, are not paths.
-const ENDINGS: [&str; 12] =
+const EXTENSIONS: [&str; 12] =
     ["/", ".rs", ".md", ".toml", ".wit", ".yaml", ".yml", ".sh", ".proto", ".lock", ".html", "/.ci/run"];
 
 /// Files that a build or a run creates.
-const MADE: [&str; 2] = ["target/", "data/"];
+const GENERATED: [&str; 2] = ["target/", "data/"];
 
 /// Finds paths, in backticks or as link targets, that do not exist.
-pub(crate) fn names_only_what_exists(document: &str, text: &str, exists: &dyn Fn(&str) -> bool) -> Vec<Finding> {
+pub(crate) fn refers_only_to_existing_files(document: &str, text: &str, exists: &dyn Fn(&str) -> bool) -> Vec<Finding> {
     let mut findings = Vec::new();
     for (number, line) in prose(text) {
         let missing = paths(line).filter(|path| !BASES.iter().any(|base| exists(&format!("{base}{path}"))));
@@ -44,14 +44,16 @@ fn paths(line: &str) -> impl Iterator<Item = &str> {
 
 fn looks_like_a_path(word: &str) -> bool {
     let plain = word.chars().all(|c| c.is_ascii_alphanumeric() || "._-/".contains(c));
-    plain && is_local(word) && ENDINGS.iter().any(|ending| word.len() > ending.len() && word.ends_with(ending))
+    plain
+        && is_local(word)
+        && EXTENSIONS.iter().any(|extension| word.len() > extension.len() && word.ends_with(extension))
 }
 
 fn is_local(word: &str) -> bool {
     !word.is_empty()
         && !word.starts_with(['/', '.', '#'])
         && !word.contains(':')
-        && !MADE.iter().any(|made| word.starts_with(made))
+        && !GENERATED.iter().any(|folder| word.starts_with(folder))
 }
 
 #[cfg(test)]
@@ -60,34 +62,34 @@ mod tests {
 
     fn missing(text: &str) -> Vec<(usize, String)> {
         let exists = |path: &str| ["host/src/trace/", "host/src/main.rs", "LICENSE", "docs/a.md"].contains(&path);
-        let findings = names_only_what_exists("README.md", text, &exists);
+        let findings = refers_only_to_existing_files("README.md", text, &exists);
         findings.into_iter().map(|finding| (finding.line, finding.message)).collect()
     }
 
     #[test]
-    fn a_file_that_is_gone_is_found_with_its_line() {
+    fn a_reference_to_a_missing_file_is_found_with_its_line() {
         assert_eq!(missing("one\nsee `host/src/gone.rs`\n"), [(2, "`host/src/gone.rs` does not exist".to_owned())]);
     }
 
     #[test]
-    fn names_in_the_code_map_start_from_the_sources() {
+    fn paths_may_be_relative_to_the_source_folders() {
         assert!(missing("| `main.rs` | `trace/` |").is_empty());
         assert_eq!(missing("| `gone/` |").len(), 1);
     }
 
     #[test]
-    fn links_are_followed_but_not_out_of_the_checkout() {
+    fn links_within_the_checkout_are_checked() {
         assert!(missing("[a](docs/a.md#part) [b](https://example.com/x.md) [c](#here) [LICENSE](LICENSE)").is_empty());
         assert_eq!(missing("[a](docs/b.md)").len(), 1);
     }
 
     #[test]
-    fn media_types_commands_and_build_output_are_no_paths() {
+    fn media_types_commands_and_build_output_are_not_paths() {
         assert!(missing("`text/plain` `cargo xtask run` `GET /users/{id}` `target/x.rs` `/healthz/`").is_empty());
     }
 
     #[test]
-    fn examples_in_fenced_blocks_are_free() {
+    fn fenced_code_blocks_are_not_checked() {
         assert!(missing("```\n`gone.rs`\n```\n").is_empty());
     }
 }

@@ -25,7 +25,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_finding_reads_like_a_compilers() {
+    fn a_finding_has_the_format_of_compiler_messages() {
         let finding = Finding { path: "host/src/a.rs".into(), line: 3, message: "no".into() };
         assert_eq!(finding.to_string(), "host/src/a.rs:3: no");
         assert_eq!(Finding { line: 0, ..finding }.to_string(), "host/src/a.rs: no");

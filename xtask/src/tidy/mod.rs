@@ -4,7 +4,7 @@
 //! reasons for the rules.
 
 mod boundaries;
-mod circles;
+mod cycles;
 mod documents;
 mod finding;
 mod form;
@@ -22,19 +22,19 @@ use source::Source;
 type Rule = fn(&Source) -> Vec<Finding>;
 
 const RULES: [Rule; 14] = [
-    boundaries::wasmtime_stays_in_its_rooms,
-    boundaries::otlp_stays_in_its_room,
+    boundaries::wasmtime_is_used_only_where_allowed,
+    boundaries::otlp_is_used_only_where_allowed,
     boundaries::trace_imports_no_other_module,
     boundaries::only_config_reads_the_environment,
     boundaries::only_main_prints_or_exits,
     boundaries::nothing_reads_an_ambient_span,
     form::opens_with_a_contract,
-    form::is_short_or_says_why_not,
+    form::is_short_or_explains_why_not,
     form::main_is_thin,
-    form::leaves_nothing_for_later,
+    form::has_no_unfinished_work,
     form::ignores_no_test,
     form::sleeps_in_no_test,
-    form::has_a_telling_name,
+    form::has_a_descriptive_name,
     form::has_no_tabs_or_trailing_space,
 ];
 
@@ -52,16 +52,16 @@ pub(crate) fn run() -> Result<()> {
     for source in &sources {
         findings.extend(RULES.iter().flat_map(|rule| rule(source)));
     }
-    findings.extend(circles::modules_form_no_circle(&sources));
+    findings.extend(cycles::modules_have_no_import_cycles(&sources));
     for name in DOCUMENTS {
         let Ok(text) = fs::read_to_string(root.join(name)) else { continue };
-        findings.extend(documents::names_only_what_exists(name, &text, &|path| root.join(path).exists()));
+        findings.extend(documents::refers_only_to_existing_files(name, &text, &|path| root.join(path).exists()));
     }
     findings.iter().for_each(|finding| println!("{finding}"));
     if !findings.is_empty() {
         bail!("{} violations of project rules in {count} files", findings.len());
     }
-    println!("{count} files keep {} rules", RULES.len() + 2);
+    println!("{count} files comply with {} rules", RULES.len() + 2);
     Ok(())
 }
 

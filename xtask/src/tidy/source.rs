@@ -168,7 +168,7 @@ mod tests {
     }
 
     #[test]
-    fn comments_and_strings_are_no_code() {
+    fn comments_and_strings_are_not_code() {
         assert_eq!(code("a // b\nc").replace(' ', ""), "a\nc");
         assert_eq!(code("a /* b /* c */ d */ e").replace(' ', ""), "ae");
         assert_eq!(code("f(\"x \\\" y\", z)").replace(' ', ""), "f(,z)");
@@ -177,26 +177,26 @@ mod tests {
     }
 
     #[test]
-    fn quotes_in_characters_open_no_string() {
+    fn quotes_in_character_literals_do_not_start_a_string() {
         assert_eq!(code("'\"' a '\\'' b '\\\\' c '\\u{1f}' d").replace(' ', ""), "abcd");
         assert_eq!(code("fn f<'a>(x: &'a str) {}"), "fn f<'a>(x: &'a str) {}");
     }
 
     #[test]
-    fn what_comments_say_is_kept_apart() {
+    fn comments_are_separated_from_code() {
         let (_, comments) = split("let a = \"// no\"; // yes");
         assert_eq!(comments.trim(), "yes");
     }
 
     #[test]
-    fn lines_stay_where_they_are() {
+    fn line_numbers_are_preserved() {
         let text = "a\n/* b\nc */\n\"d\ne\"\nf";
         assert_eq!(code(text).lines().count(), text.lines().count());
         assert_eq!(code(text).lines().last(), Some("f"));
     }
 
     #[test]
-    fn a_word_inside_a_longer_one_is_not_named() {
+    fn a_word_inside_a_longer_one_is_not_found() {
         assert!(names("use wasmtime::Engine;", "wasmtime"));
         assert!(!names("let my_wasmtime = 1;", "wasmtime"));
         assert!(!names("wasmtime_wasi::x", "wasmtime"));
@@ -205,7 +205,7 @@ mod tests {
     }
 
     #[test]
-    fn the_tests_of_a_file_begin_at_their_module() {
+    fn the_test_module_of_a_file_is_test_code() {
         let source = Source::new("host/src/a.rs", "one\n#[cfg(test)]\nmod tests {\n    two\n}\n");
         assert_eq!(source.code().map(|(_, line)| line).collect::<Vec<_>>(), ["one"]);
         assert!(source.test_code().any(|(number, line)| number == 4 && line.contains("two")));
@@ -213,7 +213,7 @@ mod tests {
     }
 
     #[test]
-    fn files_under_tests_are_tests_throughout() {
+    fn files_in_a_tests_folder_are_test_code() {
         let source = Source::new("host/tests/a.rs", "one");
         assert_eq!(source.code().count(), 0);
         assert_eq!(source.test_code().count(), 1);

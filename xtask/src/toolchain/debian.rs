@@ -126,8 +126,8 @@ fn is_installed(package: &str) -> bool {
 
 /// A program and the package that contains it, such as `lld-22`.
 fn lld_program() -> Result<String> {
-    let program = fs::read_link(LLD_LINK).with_context(|| format!("{LLD_LINK} is no link to an lld"))?;
-    let name = program.file_name().and_then(OsStr::to_str).with_context(|| format!("{LLD_LINK} leads nowhere"))?;
+    let program = fs::read_link(LLD_LINK).with_context(|| format!("{LLD_LINK} is not a link to lld"))?;
+    let name = program.file_name().and_then(OsStr::to_str).with_context(|| format!("{LLD_LINK} has no target"))?;
     Ok(name.to_owned())
 }
 
@@ -182,10 +182,10 @@ fn install_target(privilege: Privilege, scratch: &Path, target: &str, version: &
             .with_context(|| format!("cannot copy {}", source.display()))?;
     }
     fs::write(staged.join(STAMP), version)?;
-    let (place, arriving) = (target_dir(target), target_dir(&format!(".{target}-arriving")));
-    process::run(privileged(privilege, "rm").arg("-rf").arg(&arriving).arg(&place))?;
-    process::run(privileged(privilege, "cp").arg("-r").arg(&staged).arg(&arriving))?;
-    process::run(privileged(privilege, "mv").arg("-T").arg(&arriving).arg(&place))
+    let (place, incoming) = (target_dir(target), target_dir(&format!(".{target}-incoming")));
+    process::run(privileged(privilege, "rm").arg("-rf").arg(&incoming).arg(&place))?;
+    process::run(privileged(privilege, "cp").arg("-r").arg(&staged).arg(&incoming))?;
+    process::run(privileged(privilege, "mv").arg("-T").arg(&incoming).arg(&place))
 }
 
 fn target_dir(target: &str) -> PathBuf {

@@ -54,13 +54,13 @@ pub(crate) fn decide(rustup: Rustup, distribution: Distribution) -> Plan {
 }
 
 const AS_ROOT: &str = "On this Debian, run `cargo xtask toolchain` once as root: it builds the target from packages.";
-const ELSEWHERE: &str = "Where rustup cannot be used, install the target for your rustc from your distribution.";
+const ELSEWHERE: &str = "If rustup cannot be used, install the target for your rustc from your distribution.";
 
 fn explain(rustup: Rustup, otherwise: &str) -> String {
     let cure = match rustup {
         Rustup::Absent => "Install rustup (https://rustup.rs) and run `rustup target add wasm32-wasip2 wasm32-wasip1`.",
         Rustup::MayInstall | Rustup::MustNotInstall => {
-            "Run `rustup target add wasm32-wasip2 wasm32-wasip1`, which is not done by itself while RUSTUP_AUTO_INSTALL is 0."
+            "Run `rustup target add wasm32-wasip2 wasm32-wasip1`, which is not done automatically while RUSTUP_AUTO_INSTALL is 0."
         }
     };
     format!("this Rust toolchain cannot build components: it has no wasm32-wasip2 target.\n  {cure}\n  {otherwise}")
@@ -71,27 +71,27 @@ mod tests {
     use super::*;
 
     #[test]
-    fn rustup_adds_the_target_where_it_may() {
+    fn rustup_adds_the_target_if_it_may() {
         assert_eq!(decide(Rustup::MayInstall, Distribution::Foreign), Plan::AddWithRustup);
         assert_eq!(decide(Rustup::MayInstall, Distribution::Ready), Plan::AddWithRustup);
     }
 
     #[test]
-    fn a_rustup_that_must_not_install_leaves_it_to_the_distribution() {
+    fn the_distribution_is_used_if_rustup_must_not_install() {
         let root = Distribution::Buildable(Privilege::Root);
         assert_eq!(decide(Rustup::MustNotInstall, root), Plan::BuildFromDistribution(Privilege::Root));
         assert_eq!(decide(Rustup::MustNotInstall, Distribution::Ready), Plan::UseDistribution);
     }
 
     #[test]
-    fn without_rustup_the_distribution_serves() {
+    fn the_distribution_is_used_without_rustup() {
         let sudo = Distribution::Buildable(Privilege::Sudo);
         assert_eq!(decide(Rustup::Absent, sudo), Plan::BuildFromDistribution(Privilege::Sudo));
         assert_eq!(decide(Rustup::Absent, Distribution::Ready), Plan::UseDistribution);
     }
 
     #[test]
-    fn where_nothing_is_possible_the_message_says_what_to_do() {
+    fn the_message_explains_what_to_do_if_nothing_is_possible() {
         let Plan::Explain(text) = decide(Rustup::MustNotInstall, Distribution::NeedsRoot) else { panic!() };
         assert!(text.contains("rustup target add") && text.contains("as root"), "{text}");
         let Plan::Explain(text) = decide(Rustup::Absent, Distribution::Foreign) else { panic!() };

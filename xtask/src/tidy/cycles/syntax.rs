@@ -1,4 +1,4 @@
-//! What a file says about modules: those that it declares, its imports, and the paths in its code.
+//! Reads from a file the modules that it declares, its imports, and the paths in its code.
 //!
 //! This scans tokens instead of parsing Rust: it recognises `mod`, `use`, paths, attributes and brackets, which
 //! suffices to find dependencies. Code under `#[cfg(test)]` is skipped.
@@ -14,11 +14,11 @@ pub(super) struct Statement {
     /// The enclosing inline modules, outermost first.
     pub(super) scope: Path,
     pub(super) line: usize,
-    pub(super) what: What,
+    pub(super) kind: Kind,
 }
 
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum What {
+pub(super) enum Kind {
     /// `mod name { ... }`. A module in a file of its own is found by its file.
     InlineModule { name: String },
     /// `#[cfg(test)] mod name;`, and the file given by `#[path]`.
@@ -100,9 +100,9 @@ impl<'a> Reader<'a> {
         self.at.checked_sub(1).and_then(|index| self.tokens.get(index)).map(|(_, token)| *token)
     }
 
-    fn say(&mut self, line: usize, what: What) {
+    fn record(&mut self, line: usize, kind: Kind) {
         let scope = self.scopes.iter().map(|(name, _)| name.clone()).collect();
-        self.found.push(Statement { scope, line, what });
+        self.found.push(Statement { scope, line, kind });
     }
 
     fn step(&mut self) {
@@ -110,7 +110,7 @@ impl<'a> Reader<'a> {
         match (self.peek(0), self.peek(1), self.peek(2)) {
             (Some(Token::Mark('#')), Some(Token::Mark('[' | '!')), _) => self.attributed(),
             (Some(Token::Word("mod")), Some(Token::Word(name)), Some(Token::Mark('{'))) => {
-                self.say(line, What::InlineModule { name: name.to_owned() });
+                self.record(line, Kind::InlineModule { name: name.to_owned() });
                 self.scopes.push((name.to_owned(), self.depth));
                 self.depth += 1;
                 self.at += 3;
@@ -120,7 +120,7 @@ impl<'a> Reader<'a> {
                 self.import(line)
             }
             (Some(Token::Word(word)), Some(Token::Word(name)), _) if self.defines(word, name) => {
-                self.say(line, What::Definition { name: name.to_owned() });
+                self.record(line, Kind::Definition { name: name.to_owned() });
                 self.at += 2;
             }
             (Some(Token::Word(_)), ..) => self.mention(line),
@@ -208,7 +208,7 @@ impl<'a> Reader<'a> {
                 Token::Word("use") => is_import = true,
                 Token::Word("mod") => {
                     if let Some(Token::Word(name)) = self.peek(1) {
-                        self.say(line, What::TestModule { name: name.to_owned(), path: path.clone() });
+                        self.record(line, Kind::TestModule { name: name.to_owned(), path: path.clone() });
                     }
                 }
                 Token::Mark(';') => {
@@ -248,7 +248,7 @@ impl<'a> Reader<'a> {
         self.at += length;
         let is_field = path.len() == 1 && self.peek(0) == Some(Token::Mark(':'));
         if !continues && !is_field {
-            self.say(line, What::Mention { path });
+            self.record(line, Kind::Mention { path });
         }
     }
 
@@ -273,10 +273,10 @@ impl<'a> Reader<'a> {
         match self.peek(0) {
             Some(Token::Separator) => {
                 self.at += 1;
-                self.import_behind(line, &path, is_re_export);
+                self.import_group(line, &path, is_re_export);
                 return;
             }
-            Some(Token::Mark('{' | '*')) => return self.import_behind(line, &path, is_re_export),
+            Some(Token::Mark('{' | '*')) => return self.import_group(line, &path, is_re_export),
             _ => (),
         }
         if path.last().is_some_and(|last| last == "self") && path.len() > 1 {
@@ -287,15 +287,15 @@ impl<'a> Reader<'a> {
             alias.clone_into(&mut name);
             self.at += 2;
         }
-        self.say(line, What::Import { path, name, is_re_export });
+        self.record(line, Kind::Import { path, name, is_re_export });
     }
 
     /// `{...}` or `*`.
-    fn import_behind(&mut self, line: usize, path: &[String], is_re_export: bool) {
+    fn import_group(&mut self, line: usize, path: &[String], is_re_export: bool) {
         let opening = self.peek(0);
         self.at += 1;
         if opening == Some(Token::Mark('*')) {
-            self.say(line, What::Glob { path: path.to_vec(), is_re_export });
+            self.record(line, Kind::Glob { path: path.to_vec(), is_re_export });
             return;
         }
         while let Some(token) = self.peek(0) {

@@ -3,7 +3,11 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::super::source::Source;
-use super::syntax::{self, Path, Statement, What};
+use super::syntax::{self, Kind, Path, Statement};
+
+/// The root of a library, and of a binary.
+const LIBRARY: &str = "lib.rs";
+const BINARY: &str = "main.rs";
 
 /// A dependency: the code of one file names an item that another one defines.
 pub(super) struct Dependency<'a> {
@@ -26,7 +30,7 @@ struct Module {
     imports: BTreeMap<String, Path>,
     globs: Vec<Path>,
     /// The names that `use path::*` of this module imports: items, and re-exports by name.
-    offers: BTreeSet<String>,
+    exports: BTreeSet<String>,
 }
 
 /// A path in the code of a module.
@@ -43,18 +47,21 @@ enum Target<'a> {
     Module(&'a Module),
     /// An item that this module defines.
     Item(&'a Module),
-    /// An item of another crate, or a local one.
-    Elsewhere,
+    /// An item of another crate, or a local one: not a dependency.
+    Unknown,
 }
 
 impl Modules {
     /// The modules of the files under a crate's folder, without test modules.
     pub(super) fn read(folder: &str, sources: &[Source]) -> Self {
-        let files = sources.iter().filter_map(|source| Some((source.path.strip_prefix(folder)?, syntax::read(source))));
-        let files: Vec<File> = files.filter_map(|(path, says)| File::new(path, says)).collect();
+        let files = sources.iter().filter_map(|source| Some((source.path.strip_prefix(folder)?, source)));
+        let has_library = files.clone().any(|(path, _)| path == LIBRARY);
+        // The files of the package's binary see the library as another crate.
+        let files = files.filter(|(path, _)| !has_library || *path != BINARY);
+        let files: Vec<File> = files.map(|(path, source)| File::new(path, syntax::read(source))).collect();
         let tests: Vec<TestModule> = files.iter().flat_map(File::test_modules).collect();
         let mut crate_ = Self { modules: BTreeMap::new(), references: Vec::new() };
-        for file in files.into_iter().filter(|file| !tests.iter().any(|test| test.holds(file))) {
+        for file in files.into_iter().filter(|file| !tests.iter().any(|test| test.contains(file))) {
             crate_.add(file);
         }
         crate_
@@ -67,7 +74,7 @@ impl Modules {
             let to = match self.resolve(&reference.module, &reference.path, &mut BTreeSet::new()) {
                 Target::Item(module) => module,
                 Target::Module(module) if reference.is_glob => module,
-                Target::Module(_) | Target::Elsewhere => return None,
+                Target::Module(_) | Target::Unknown => return None,
             };
             Some(Dependency { from: &from.file, to: &to.file, line: reference.line })
         });
@@ -76,32 +83,32 @@ impl Modules {
 
     fn add(&mut self, file: File) {
         self.module(&file.module, &file.path);
-        for Statement { scope, line, what } in file.says {
+        for Statement { scope, line, kind } in file.statements {
             let at = [file.module.as_slice(), &scope].concat();
             let module = self.module(&at, &file.path);
-            let reference = match what {
-                What::InlineModule { name } => {
+            let reference = match kind {
+                Kind::InlineModule { name } => {
                     self.module(&[at.as_slice(), &[name]].concat(), &file.path);
                     None
                 }
-                What::Definition { name } => {
-                    module.offers.insert(name);
+                Kind::Definition { name } => {
+                    module.exports.insert(name);
                     None
                 }
-                What::Import { path, name, is_re_export } => {
+                Kind::Import { path, name, is_re_export } => {
                     if is_re_export {
-                        module.offers.insert(name.clone());
+                        module.exports.insert(name.clone());
                     }
                     module.imports.insert(name, path.clone());
                     // A re-exported item counts where it is used.
                     (!is_re_export).then_some((path, false))
                 }
-                What::Glob { path, is_re_export } => {
+                Kind::Glob { path, is_re_export } => {
                     module.globs.push(path.clone());
                     (!is_re_export).then_some((path, true))
                 }
-                What::Mention { path } => Some((path, false)),
-                What::TestModule { .. } => None,
+                Kind::Mention { path } => Some((path, false)),
+                Kind::TestModule { .. } => None,
             };
             self.references.extend(reference.map(|(path, is_glob)| Reference { module: at, path, line, is_glob }));
         }
@@ -117,48 +124,48 @@ impl Modules {
     fn resolve<'a>(&'a self, module: &[String], path: &[String], seen: &mut BTreeSet<(Path, String)>) -> Target<'a> {
         let (mut at, mut rest) = (module.to_vec(), path);
         let mut is_known = false;
-        while let Some((word, behind)) = rest.split_first() {
+        while let Some((word, remaining)) = rest.split_first() {
             match word.as_str() {
                 "crate" => at.clear(),
                 "super" => drop(at.pop()),
                 "self" => (),
                 _ => break,
             }
-            (rest, is_known) = (behind, true);
+            (rest, is_known) = (remaining, true);
         }
-        while let Some((name, behind)) = rest.split_first() {
-            let Some(here) = self.modules.get(&at) else { return Target::Elsewhere };
+        while let Some((name, remaining)) = rest.split_first() {
+            let Some(current) = self.modules.get(&at) else { return Target::Unknown };
             let child = [at.as_slice(), std::slice::from_ref(name)].concat();
             let is_child = self.modules.contains_key(&child);
-            let import = here.imports.get(name).filter(|_| behind.is_empty() || !is_child);
+            let import = current.imports.get(name).filter(|_| remaining.is_empty() || !is_child);
             if let Some(import) = import.filter(|_| seen.insert((at.clone(), name.clone()))) {
-                return self.resolve(&at, &[import, behind].concat(), seen);
+                return self.resolve(&at, &[import, remaining].concat(), seen);
             }
             if !is_child {
-                return match self.behind_globs(&at, here, rest, seen) {
+                return match self.resolve_through_globs(&at, current, rest, seen) {
                     Some(target) => target,
-                    // An item of the same module is no dependency; a name that is not defined here can be anything.
-                    None if is_known => Target::Item(here),
-                    None => Target::Elsewhere,
+                    // An item of the same module is not a dependency; a name that is not defined here is unknown.
+                    None if is_known => Target::Item(current),
+                    None => Target::Unknown,
                 };
             }
-            (at, rest, is_known) = (child, behind, true);
+            (at, rest, is_known) = (child, remaining, true);
         }
-        self.modules.get(&at).map_or(Target::Elsewhere, Target::Module)
+        self.modules.get(&at).map_or(Target::Unknown, Target::Module)
     }
 
     /// Resolves a path through the `use path::*` of a module that does not define its first name itself.
-    fn behind_globs<'a>(
+    fn resolve_through_globs<'a>(
         &'a self,
         at: &[String],
-        here: &'a Module,
+        current: &'a Module,
         path: &[String],
         seen: &mut BTreeSet<(Path, String)>,
     ) -> Option<Target<'a>> {
-        let name = path.first().filter(|name| !here.offers.contains(*name))?;
-        here.globs.iter().find_map(|glob| {
+        let name = path.first().filter(|name| !current.exports.contains(*name))?;
+        current.globs.iter().find_map(|glob| {
             let Target::Module(module) = self.resolve(at, glob, seen) else { return None };
-            module.offers.contains(name).then(|| self.resolve(at, &[glob.as_slice(), path].concat(), seen))
+            module.exports.contains(name).then(|| self.resolve(at, &[glob.as_slice(), path].concat(), seen))
         })
     }
 }
@@ -167,26 +174,24 @@ impl Modules {
 struct File {
     path: String,
     module: Path,
-    says: Vec<Statement>,
+    statements: Vec<Statement>,
 }
 
 impl File {
-    /// `None` for the root of a binary, which cannot be imported.
-    fn new(path: &str, says: Vec<Statement>) -> Option<Self> {
+    fn new(path: &str, statements: Vec<Statement>) -> Self {
         let module = path.strip_suffix(".rs").unwrap_or(path);
         let module = module.strip_suffix("/mod").unwrap_or(module);
-        let module = match module {
-            "main" => return None,
-            "lib" => Path::new(),
-            module => module.split('/').map(str::to_owned).collect(),
+        let module = match path {
+            LIBRARY | BINARY => Path::new(),
+            _ => module.split('/').map(str::to_owned).collect(),
         };
-        Some(Self { path: path.to_owned(), module, says })
+        Self { path: path.to_owned(), module, statements }
     }
 
     fn test_modules(&self) -> impl Iterator<Item = TestModule> {
         let folder = self.path.rfind('/').map_or("", |slash| &self.path[..=slash]);
-        self.says.iter().filter_map(move |statement| {
-            let What::TestModule { name, path } = &statement.what else { return None };
+        self.statements.iter().filter_map(move |statement| {
+            let Kind::TestModule { name, path } = &statement.kind else { return None };
             let module = [self.module.as_slice(), &statement.scope, std::slice::from_ref(name)].concat();
             Some(TestModule { module, file: path.as_ref().map(|path| format!("{folder}{path}")) })
         })
@@ -200,7 +205,7 @@ struct TestModule {
 }
 
 impl TestModule {
-    fn holds(&self, file: &File) -> bool {
+    fn contains(&self, file: &File) -> bool {
         file.module.starts_with(&self.module) || self.file.as_ref() == Some(&file.path)
     }
 }

@@ -22,36 +22,36 @@ impl<'a> Graph<'a> {
 
     /// Removes cycles until none is left, shortest first. Each is a list of files, with the line that leads to the next
     /// one.
-    pub(super) fn circles(mut self) -> Vec<Vec<(&'a str, usize)>> {
-        let mut circles = Vec::new();
-        while let Some(files) = self.shortest_circle() {
+    pub(super) fn cycles(mut self) -> Vec<Vec<(&'a str, usize)>> {
+        let mut cycles = Vec::new();
+        while let Some(files) = self.shortest_cycle() {
             let next = files.iter().cycle().skip(1);
-            circles.push(files.iter().zip(next).map(|(from, to)| (*from, self.take(from, to))).collect());
+            cycles.push(files.iter().zip(next).map(|(from, to)| (*from, self.remove(from, to))).collect());
         }
-        circles
+        cycles
     }
 
-    fn take(&mut self, from: &str, to: &str) -> usize {
+    fn remove(&mut self, from: &str, to: &str) -> usize {
         self.dependencies.get_mut(from).and_then(|targets| targets.remove(to)).unwrap_or_default()
     }
 
-    fn shortest_circle(&self) -> Option<Vec<&'a str>> {
-        let circles = self.dependencies.keys().filter_map(|start| self.way_back(start));
-        circles.min_by_key(Vec::len)
+    fn shortest_cycle(&self) -> Option<Vec<&'a str>> {
+        let cycles = self.dependencies.keys().filter_map(|start| self.shortest_cycle_through(start));
+        cycles.min_by_key(Vec::len)
     }
 
     /// The shortest path from a file back to itself, without the repeated end.
-    fn way_back(&self, start: &'a str) -> Option<Vec<&'a str>> {
+    fn shortest_cycle_through(&self, start: &'a str) -> Option<Vec<&'a str>> {
         let mut seen = BTreeSet::new();
-        let mut ways = VecDeque::from([vec![start]]);
-        while let Some(way) = ways.pop_front() {
-            let last = way[way.len() - 1];
+        let mut paths = VecDeque::from([vec![start]]);
+        while let Some(path) = paths.pop_front() {
+            let last = path[path.len() - 1];
             for next in self.dependencies.get(last).into_iter().flat_map(BTreeMap::keys) {
                 if *next == start {
-                    return Some(way);
+                    return Some(path);
                 }
                 if seen.insert(*next) {
-                    ways.push_back([way.as_slice(), &[*next]].concat());
+                    paths.push_back([path.as_slice(), &[*next]].concat());
                 }
             }
         }
