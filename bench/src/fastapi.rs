@@ -7,8 +7,8 @@ use std::process::{Command, Stdio};
 use anyhow::{Context, Result, ensure};
 
 use crate::contender::{Contender, Plan, Process, free_addresses};
+use crate::folders::{sources, target};
 use crate::load::Target;
-use crate::{sources, target};
 
 /// The three services. They are tried once, as they may not start on every machine.
 pub(crate) fn plan() -> Result<Plan> {

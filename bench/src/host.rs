@@ -9,8 +9,8 @@ use anyhow::{Result, ensure};
 use tempfile::TempDir;
 
 use crate::contender::{self, Contender, Plan, Process};
+use crate::folders::target;
 use crate::load::Target;
-use crate::target;
 
 /// The shop's services, in the order of their addresses.
 pub(crate) const SERVICES: [&str; 3] = ["inventory-service", "product-service", "user-service"];

@@ -11,6 +11,7 @@ mod console;
 mod contender;
 mod cpu;
 mod fastapi;
+mod folders;
 mod held;
 mod host;
 mod load;
@@ -23,10 +24,9 @@ mod standard;
 mod swaps;
 mod turns;
 
-use std::path::PathBuf;
 use std::process::ExitCode;
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 use clap::{Parser, ValueEnum};
 
 use self::arguments::{Arguments, Role, Scenario};
@@ -61,15 +61,4 @@ fn run(arguments: Arguments) -> Result<()> {
         }
     }
     Ok(())
-}
-
-/// The sources of this package.
-fn sources() -> PathBuf {
-    PathBuf::from(env!("CARGO_MANIFEST_DIR"))
-}
-
-/// The target folder: this program is in its `release/`.
-fn target() -> Result<PathBuf> {
-    let program = std::env::current_exe()?;
-    program.ancestors().nth(2).map(PathBuf::from).context("this program is in no target folder")
 }

@@ -16,11 +16,11 @@ use std::time::Duration;
 use anyhow::{Context, Result, ensure};
 
 use crate::contender::{Contender, Process, free_addresses};
+use crate::folders::target;
 use crate::held::{HeldRequests, SilentNeighbour};
 use crate::host;
 use crate::load::{self, Target};
 use crate::report::heading;
-use crate::target;
 
 /// How many clients ask at once. Each request takes for long enough that all of them meet.
 const CLIENTS: usize = 100;

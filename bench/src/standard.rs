@@ -12,10 +12,10 @@ use tempfile::TempDir;
 
 use crate::arguments::Effort;
 use crate::contender::{Contender, Plan, Process, free_addresses};
+use crate::folders::target;
 use crate::host;
 use crate::load::Target;
 use crate::report::{CPU, Goal, P50, THROUGHPUT, compare, heading, table};
-use crate::target;
 use crate::turns::take;
 
 /// How many requests an instance serves that is reused: what `wasmtime serve` has for components of 0.3.

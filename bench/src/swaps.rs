@@ -9,9 +9,9 @@ use std::time::Duration;
 use anyhow::{Context, Result, anyhow, ensure};
 
 use crate::arguments::Effort;
+use crate::folders::target;
 use crate::host::{SERVICES, Shop, component};
 use crate::report::{Goal, P50, P99, THROUGHPUT, compare, heading, table};
-use crate::target;
 use crate::turns::{rounds, turn, warm_up};
 
 /// The time between the end of a swap and the next one.

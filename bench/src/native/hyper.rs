@@ -1,4 +1,4 @@
-//! hyper, with one span of the stock SDK for each request or without: the least that an answer costs.
+//! hyper, with or without one span of the stock SDK for each request: the lower limit of the cost of a response.
 
 use std::convert::Infallible;
 
@@ -12,9 +12,10 @@ use hyper_util::rt::TokioIo;
 use opentelemetry_sdk::trace::SdkTracer;
 use serde::Serialize;
 
+use super::shutdown::terminated;
 use super::telemetry::{answered, server};
 
-/// What inventory-service says of product 1.
+/// The response of inventory-service for product 1.
 #[derive(Serialize)]
 struct Availability {
     product_id: u32,
@@ -26,10 +27,10 @@ struct Availability {
 }
 
 pub(super) async fn serve(listener: tokio::net::TcpListener, tracer: Option<SdkTracer>) -> Result<()> {
-    let mut terminated = std::pin::pin!(super::terminated());
+    let mut stop = std::pin::pin!(terminated());
     loop {
         let (stream, _) = tokio::select! {
-            () = &mut terminated => return Ok(()),
+            () = &mut stop => return Ok(()),
             accepted = listener.accept() => accepted?,
         };
         stream.set_nodelay(true)?;

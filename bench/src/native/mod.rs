@@ -1,8 +1,10 @@
-//! Peers in native Rust: what somebody would write who takes no WebAssembly.
+//! Peers in native Rust: the shop's services without WebAssembly, and plain hyper.
 
 mod hyper;
 mod inventory;
+mod peer;
 mod product;
+mod shutdown;
 mod telemetry;
 mod user;
 
@@ -12,34 +14,21 @@ use std::process::Command;
 use anyhow::{Context, Result};
 use clap::ValueEnum;
 
+pub(crate) use self::peer::Peer;
+use self::shutdown::terminated;
 use self::telemetry::Telemetry;
 use crate::contender::Process;
 
-/// A peer of the host.
-#[derive(Clone, Copy, Debug, ValueEnum)]
-pub(crate) enum Peer {
-    /// hyper and nothing else: as fast as HTTP gets here.
-    Hyper,
-    /// hyper with one server span of the stock SDK for each request.
-    HyperSpan,
-    /// inventory-service with axum.
-    Inventory,
-    /// product-service with axum and reqwest.
-    Product,
-    /// user-service with axum and reqwest.
-    User,
-}
-
-/// This program as a peer.
+/// The process of a peer: this program with other arguments.
 pub(crate) fn process(peer: Peer, address: SocketAddr, downstream: Option<SocketAddr>) -> Result<Process> {
-    let name = peer.to_possible_value().context("every peer has a name")?;
+    let name = peer.to_possible_value().context("the peer has no name")?;
     let mut command = Command::new(std::env::current_exe()?);
     command.args(["peer", name.get_name(), &address.to_string()]);
     command.args(downstream.map(|downstream| format!("http://{downstream}")));
     Ok(Process { command, address })
 }
 
-/// Serves until SIGTERM, then sends the last spans.
+/// Serves until SIGTERM, then exports the remaining spans.
 pub(crate) fn serve(peer: Peer, address: SocketAddr, downstream: String) -> Result<()> {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     runtime.block_on(async {
@@ -59,13 +48,4 @@ pub(crate) fn serve(peer: Peer, address: SocketAddr, downstream: String) -> Resu
         axum::serve(listener, router).with_graceful_shutdown(terminated()).await?;
         telemetry.stop().await
     })
-}
-
-/// Returns when this process should end.
-async fn terminated() {
-    let signal = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate());
-    match signal {
-        Ok(mut signal) => signal.recv().await,
-        Err(_) => std::future::pending().await,
-    };
 }

@@ -19,7 +19,7 @@ use opentelemetry_sdk::trace::{SdkTracer, SdkTracerProvider};
 use reqwest::Url;
 use serde::de::DeserializeOwned;
 
-use super::Peer;
+use super::peer::Peer;
 
 /// Where baggage says who asks.
 const USER: &str = "business.user_id";

@@ -14,7 +14,7 @@ use graph::Graph;
 use modules::Modules;
 
 /// The folders of the checked crates.
-const CRATES: [&str; 5] = ["host/src/", "guest/src/", "routes/src/", "testkit/src/", "xtask/src/"];
+const CRATES: [&str; 6] = ["host/src/", "guest/src/", "routes/src/", "testkit/src/", "xtask/src/", "bench/src/"];
 
 /// Dependency cycles, crate by crate, shortest first. No two of them share a dependency.
 pub(crate) fn modules_have_no_import_cycles(sources: &[Source]) -> Vec<Finding> {
