@@ -1,6 +1,6 @@
-"""The stock SDK as its documentation sets it up: batches over OTLP/gRPC, instrumented server and client.
+"""The stock SDK, set up as in its documentation: batches over OTLP/gRPC, instrumented server and client.
 
-Spans carry what the shop's own code puts on them: who asks, on every span, and what each operation took."""
+Spans have the attributes that the shop's own code sets: the user on every span, and the cost of each operation."""
 
 import os
 import time
@@ -20,7 +20,7 @@ PAGE = os.sysconf("SC_PAGE_SIZE")
 
 
 class Metadata(SpanProcessor):
-    """Puts who asks on every span."""
+    """Sets the user on every span."""
 
     def on_start(self, span, parent_context=None):
         user = baggage.get_baggage(USER, parent_context)
@@ -30,7 +30,7 @@ class Metadata(SpanProcessor):
 
 @contextmanager
 def known_user(user_id: int | str | None):
-    """Tells the spans and calls within who asks, and the server span around them."""
+    """Sets the user on the spans and calls within, and on the current server span."""
     if user_id is None:
         yield
         return
@@ -49,7 +49,7 @@ def memory_mb() -> float:
 
 @contextmanager
 def operation(tracer: trace.Tracer, name: str, kind: str):
-    """A span that is measured."""
+    """A span with execution time and memory usage."""
     began = time.perf_counter()
     with tracer.start_as_current_span(name) as span:
         span.set_attribute("custom.operation_type", kind)
@@ -59,7 +59,7 @@ def operation(tracer: trace.Tracer, name: str, kind: str):
 
 
 def application(service: str) -> tuple[FastAPI, trace.Tracer]:
-    """An application traced as this service. Its spans for each ASGI message are left out: nobody else has them."""
+    """A traced application. It has no spans for ASGI messages, since no other contender has them."""
     provider = TracerProvider(resource=Resource.create({"service.name": service}))
     provider.add_span_processor(Metadata())
     provider.add_span_processor(BatchSpanProcessor(OTLPSpanExporter(insecure=True)))

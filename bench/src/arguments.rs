@@ -1,4 +1,4 @@
-//! What can be asked for on the command line.
+//! The command line.
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -9,23 +9,23 @@ use clap::{Parser, Subcommand, ValueEnum};
 
 use crate::native;
 
-/// Measures the host against its peers. Without names every scenario runs.
+/// Measures the host against its peers. Without arguments, runs all scenarios.
 #[derive(Debug, Parser)]
 #[command(name = "bench", subcommand_negates_reqs = true, args_conflicts_with_subcommands = true)]
 pub(crate) struct Arguments {
-    /// What to measure.
+    /// The scenarios to run.
     scenarios: Vec<Scenario>,
     /// Seconds for which each contender is measured in each round, after a second of warm-up.
     #[arg(long, default_value_t = 2.0)]
     seconds: f64,
-    /// Rounds.
+    /// The number of rounds.
     #[arg(long, default_value_t = 5)]
     rounds: usize,
-    /// Connections that send one request after the other.
+    /// The number of connections. Each sends one request after the other.
     #[arg(long, default_value_t = 32)]
     connections: usize,
-    /// The target folder of another checkout of the host, built for release: its host and its components take part in
-    /// `inventory` and `chain`.
+    /// The target folder of another checkout, built for release. `inventory` and `chain` also measure its host and
+    /// components.
     #[arg(long, value_name = "TARGET")]
     other: Option<PathBuf>,
     #[command(subcommand)]
@@ -33,11 +33,11 @@ pub(crate) struct Arguments {
 }
 
 impl Arguments {
-    pub(crate) fn wants(&self, scenario: Scenario) -> bool {
+    pub(crate) fn includes(&self, scenario: Scenario) -> bool {
         self.scenarios.is_empty() || self.scenarios.contains(&scenario)
     }
 
-    /// The target folder of the other host that takes part.
+    /// The target folder of the other checkout.
     pub(crate) fn other(&self) -> Option<&Path> {
         self.other.as_deref()
     }
@@ -51,44 +51,44 @@ impl Arguments {
     }
 }
 
-/// What there is to measure.
+/// A scenario.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Scenario {
     /// One lean component with all spans exported, against native hyper with and without one span of the stock SDK.
     Inventory,
-    /// The chain of three services, against the same in native Rust and in Python, and with parts turned off.
+    /// The chain of three services, against the same services in native Rust and Python, and with features turned off.
     Chain,
-    /// The chain with a collector, without one, and with one that never answers: requests must not notice.
+    /// The chain with a collector, without one, and with one that never responds: requests must not become slower.
     Outage,
-    /// The chain while components are swapped, against the same without.
+    /// The chain while components are swapped, against the chain without swaps.
     Swap,
-    /// The chain while pages of the console follow it, against the same with the console left alone.
+    /// The chain while pages of the console are open, against the chain without open pages.
     Console,
-    /// Standard components with all spans exported, against `wasmtime serve`, which traces nothing.
+    /// Standard components with all spans exported, against `wasmtime serve`, which does not trace.
     Standard,
-    /// The memory that instances and services of each kind take.
+    /// The memory of instances and services, for each kind of component.
     Memory,
-    /// One span, from its start to the queue and to the collector, against the stock SDK.
+    /// The cost of a span until it is queued and until the collector has received it, against the stock SDK.
     Spans,
 }
 
-/// What this program does where it was started by itself, as a peer of the host.
+/// The role of this process if the benchmark has started it itself.
 #[derive(Debug, Subcommand)]
 pub(crate) enum Role {
     /// Serves as a peer until it is stopped.
     #[command(hide = true)]
     Peer {
-        /// Which one.
+        /// The peer.
         peer: native::Peer,
-        /// Where it listens.
+        /// The address to listen on.
         address: SocketAddr,
-        /// The service that it calls, where it calls one.
+        /// The URL of the service that the peer calls, if it calls one.
         #[arg(default_value = "http://127.0.0.1:9")]
         downstream: String,
     },
 }
 
-/// How long and how hard each contender is pushed.
+/// Duration and load of the measurements.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Effort {
     pub(crate) turn: Duration,

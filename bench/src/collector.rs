@@ -1,5 +1,5 @@
-//! A collector that counts the spans that arrive by OTLP over gRPC and keeps nothing: what it costs, it costs every
-//! contender alike.
+//! A collector that counts the spans that it receives by OTLP over gRPC and discards them, at the same cost for all
+//! contenders.
 
 use std::convert::Infallible;
 use std::net::SocketAddr;
@@ -14,14 +14,14 @@ use hyper::body::{Frame, Incoming};
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use tokio::sync::oneshot;
 
-/// Where gRPC sends spans; metrics and logs go elsewhere.
+/// The gRPC method for spans. Metrics and logs have other methods.
 const TRACES: &str = "/opentelemetry.proto.collector.trace.v1.TraceService/Export";
 
-/// A running collector. It ends when this is dropped.
+/// A running collector. It stops when this is dropped.
 pub(crate) struct Collector {
     pub(crate) address: SocketAddr,
     spans: Arc<AtomicU64>,
-    _wanted: oneshot::Sender<()>,
+    _running: oneshot::Sender<()>,
 }
 
 impl Collector {
@@ -31,24 +31,24 @@ impl Collector {
         let address = listener.local_addr()?;
         let spans = Arc::<AtomicU64>::default();
         let counted = spans.clone();
-        let (wanted, unwanted) = oneshot::channel();
+        let (running, stopped) = oneshot::channel();
         std::thread::spawn(move || {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
             runtime.block_on(async {
                 tokio::select! {
                     () = accept(listener, counted) => {}
-                    _ = unwanted => {}
+                    _ = stopped => {}
                 }
             });
         });
-        Ok(Collector { address, spans, _wanted: wanted })
+        Ok(Collector { address, spans, _running: running })
     }
 
     pub(crate) fn endpoint(&self) -> String {
         format!("http://{}", self.address)
     }
 
-    /// Spans that have arrived.
+    /// The number of received spans.
     pub(crate) fn spans(&self) -> u64 {
         self.spans.load(Ordering::SeqCst)
     }
@@ -70,7 +70,7 @@ async fn take(request: Request<Incoming>, spans: Arc<AtomicU64>) -> Result<Respo
     let is_traces = request.uri().path() == TRACES;
     let body = request.into_body().collect().await?.to_bytes();
     if is_traces {
-        // Five bytes stand before a gRPC message: whether it is compressed, and its length.
+        // The message has a prefix of five bytes: the compression flag and the length.
         spans.fetch_add(spans_in(body.get(5..).unwrap_or_default()), Ordering::SeqCst);
     }
     let trailers = HeaderMap::from_iter([(HeaderName::from_static("grpc-status"), HeaderValue::from_static("0"))]);
@@ -80,14 +80,14 @@ async fn take(request: Request<Incoming>, spans: Arc<AtomicU64>) -> Result<Respo
     Ok(response)
 }
 
-/// How many spans an `ExportTraceServiceRequest` holds: `resource_spans` (1) hold `scope_spans` (2) hold `spans` (2).
-/// Nothing in them is read, so counting costs next to nothing.
+/// The number of spans in an `ExportTraceServiceRequest`: `resource_spans` (1) contain `scope_spans` (2), which contain
+/// `spans` (2). The spans are not decoded, so that counting costs very little.
 fn spans_in(message: &[u8]) -> u64 {
     let scopes = fields(message, 1).flat_map(|resource| fields(resource, 2));
     scopes.map(|scope| fields(scope, 2).count() as u64).sum()
 }
 
-/// The length-delimited fields of this number in a protobuf message whose other fields may be of any kind.
+/// The length-delimited fields with this number in a protobuf message. Other fields may have any wire type.
 fn fields(mut message: &[u8], number: u64) -> impl Iterator<Item = &[u8]> {
     std::iter::from_fn(move || {
         loop {

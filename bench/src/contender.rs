@@ -1,6 +1,6 @@
-//! One of those who are compared: its processes, where it answers, and the collector that it exports to.
+//! A contender: its processes, its address, and the collector that it exports to.
 //!
-//! A [`Plan`] says how it is started. A [`Contender`] is one life of it: from a start to the next stop.
+//! A [`Plan`] starts a contender. A [`Contender`] represents it from a start to the next stop.
 
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::process::{Child, Command, Stdio};
@@ -12,14 +12,14 @@ use anyhow::{Context, Result, bail};
 use crate::collector::Collector;
 use crate::load::{self, Served, Target};
 
-/// How long a contender may take until it answers.
-const START: Duration = Duration::from_secs(60);
-/// How long it may take to stop and to send its last spans.
-const STOP: Duration = Duration::from_secs(15);
-/// Room for spans that wait for export, the same for all: whoever drops spans would look fast.
+/// The longest time from a start until the contender responds.
+const START_LIMIT: Duration = Duration::from_secs(60);
+/// The longest time of a stop, including the export of the remaining spans.
+const STOP_LIMIT: Duration = Duration::from_secs(15);
+/// The size of the span queue of all contenders: one that drops spans would appear faster.
 const QUEUE: &str = "65536";
 
-/// How a contender is started: anew for each of its turns.
+/// Starts a contender, for each of its turns.
 pub(crate) struct Plan {
     pub(crate) name: &'static str,
     start: Box<dyn Fn() -> Result<Contender>>,
@@ -35,27 +35,27 @@ impl Plan {
     }
 }
 
-/// A process to start, and where it is going to listen.
+/// A process to start, and the address on which it will listen.
 pub(crate) struct Process {
     pub(crate) command: Command,
     pub(crate) address: SocketAddr,
 }
 
-/// What a contender has done in its life, its warm-up included.
+/// Totals of a contender from its start to its stop, including the warm-up.
 #[derive(Clone, Copy, Debug, Default)]
-pub(crate) struct Done {
-    /// Requests that it has answered.
+pub(crate) struct Totals {
+    /// The number of responses.
     pub(crate) requests: u64,
-    /// Spans that its collector has received.
+    /// The number of spans that its collector has received.
     pub(crate) spans: u64,
 }
 
-/// A contender that runs.
+/// A running contender.
 pub(crate) struct Contender {
     target: Target,
     collector: Collector,
     children: Vec<Child>,
-    /// Requests that it has answered since its start.
+    /// The number of responses since its start.
     answered: u64,
 }
 
@@ -86,17 +86,18 @@ impl Contender {
         Ok(())
     }
 
-    /// Asks only once all processes listen: a chain that is half there gives a wrong answer, and leaves spans of it.
+    /// Waits until all processes listen, then sends a request: an incomplete chain would give a wrong response and
+    /// export spans of it.
     fn wait(&mut self, addresses: &[SocketAddr]) -> Result<()> {
-        let until = Instant::now() + START;
+        let until = Instant::now() + START_LIMIT;
         while !addresses.iter().all(listens) || load::once(&self.target)?.is_none() {
             for child in &mut self.children {
                 if let Some(status) = child.try_wait()? {
-                    bail!("ended at its start ({status})");
+                    bail!("the process ended during its start ({status})");
                 }
             }
             if Instant::now() > until {
-                bail!("does not answer at {}", self.target.address);
+                bail!("the contender does not respond at {}", self.target.address);
             }
             std::thread::sleep(Duration::from_millis(20));
         }
@@ -104,7 +105,7 @@ impl Contender {
         Ok(())
     }
 
-    /// Sends it requests over `connections` for `time`.
+    /// Sends requests over `connections` for `time`.
     pub(crate) fn serve(&mut self, connections: usize, time: Duration) -> Result<Served> {
         let served = load::run(&self.target, connections, time)?;
         self.answered += served.requests();
@@ -115,16 +116,16 @@ impl Contender {
         self.children.iter().map(Child::id).collect()
     }
 
-    /// Stops it, as a user would: its last spans are sent, and counted.
-    pub(crate) fn stop(mut self) -> Result<Done> {
+    /// Stops the contender with SIGTERM, so that it exports its remaining spans, which are counted.
+    pub(crate) fn stop(mut self) -> Result<Totals> {
         for child in &self.children {
             Command::new("kill").arg("-TERM").arg(child.id().to_string()).status().context("kill")?;
         }
-        let until = Instant::now() + STOP;
+        let until = Instant::now() + STOP_LIMIT;
         while Instant::now() < until && self.children.iter_mut().any(|child| matches!(child.try_wait(), Ok(None))) {
             std::thread::sleep(Duration::from_millis(20));
         }
-        Ok(Done { requests: self.answered, spans: self.collector.spans() })
+        Ok(Totals { requests: self.answered, spans: self.collector.spans() })
     }
 }
 
@@ -141,10 +142,10 @@ fn listens(address: &SocketAddr) -> bool {
     TcpStream::connect(address).is_ok()
 }
 
-/// Addresses that were free a moment ago, all different.
+/// Different addresses that are free at the moment.
 ///
-/// They are below the ports that a system gives to clients: the load's own connections would take one now and then
-/// before its contender does.
+/// Their ports are below the range of ephemeral ports: the load's own connections could otherwise occupy one before its
+/// contender does.
 pub(crate) fn free_addresses<const N: usize>() -> Result<[SocketAddr; N]> {
     static NEXT: AtomicU16 = AtomicU16::new(0);
     const PORTS: std::ops::Range<u16> = 20_000..32_000;

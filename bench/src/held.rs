@@ -1,4 +1,4 @@
-//! What keeps guests waiting: requests that are sent but for their end, and a neighbour that takes its time to say no.
+//! Requests that keep guests busy: incomplete requests, and requests to a server that closes connections after a delay.
 
 use std::io::{Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
@@ -6,20 +6,21 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 
-/// How long the neighbour is silent, and how long it is waited for what held requests lead to.
+/// How long the silent server keeps a connection open.
 const SILENCE: Duration = Duration::from_secs(1);
+/// The longest wait for the effect of held requests.
 const PATIENCE: Duration = Duration::from_secs(20);
 
-/// Requests whose bodies lack the last byte.
+/// Requests whose bodies are sent without the last byte.
 pub(crate) struct HeldRequests {
     connections: Vec<TcpStream>,
     last: u8,
 }
 
 impl HeldRequests {
-    /// Sends so many of them, each on a connection of its own.
+    /// Sends `count` requests, each on a connection of its own.
     pub(crate) fn send(address: SocketAddr, path: &str, body: &str, count: usize) -> Result<HeldRequests> {
-        let (last, most) = body.as_bytes().split_last().context("a body is needed")?;
+        let (last, most) = body.as_bytes().split_last().context("the body is empty")?;
         let length = body.len();
         let head = format!(
             "POST {path} HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\ncontent-length: {length}\r\n\
@@ -34,17 +35,17 @@ impl HeldRequests {
         Ok(HeldRequests { connections, last: *last })
     }
 
-    /// Waits until this is so, while the requests are held.
-    pub(crate) fn until(&self, is_so: impl Fn() -> Result<bool>) -> Result<()> {
+    /// Waits until the condition holds, while the requests are incomplete.
+    pub(crate) fn until(&self, condition: impl Fn() -> Result<bool>) -> Result<()> {
         let until = Instant::now() + PATIENCE;
-        while !is_so()? {
+        while !condition()? {
             ensure!(Instant::now() < until, "{} held requests did not get an instance each", self.connections.len());
             std::thread::sleep(Duration::from_millis(20));
         }
         Ok(())
     }
 
-    /// Sends what is left of them. Each has to be answered well.
+    /// Completes the requests. Each must be answered with 200.
     pub(crate) fn finish(mut self) -> Result<()> {
         for connection in &mut self.connections {
             connection.write_all(&[self.last])?;
@@ -58,12 +59,12 @@ impl HeldRequests {
     }
 }
 
-/// Takes connections, is silent for a while, and closes them.
-pub(crate) struct SilentNeighbour(SocketAddr);
+/// A server that accepts connections and closes each after a delay, without a response.
+pub(crate) struct SilentServer(SocketAddr);
 
-impl SilentNeighbour {
-    /// Starts one, for as long as this process lives.
-    pub(crate) fn start() -> Result<SilentNeighbour> {
+impl SilentServer {
+    /// Starts a server that runs until this process ends.
+    pub(crate) fn start() -> Result<SilentServer> {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
         let address = listener.local_addr()?;
         std::thread::spawn(move || {
@@ -74,10 +75,10 @@ impl SilentNeighbour {
                 });
             }
         });
-        Ok(SilentNeighbour(address))
+        Ok(SilentServer(address))
     }
 
-    /// Where it listens.
+    /// The address of the server.
     pub(crate) fn address(&self) -> SocketAddr {
         self.0
     }

@@ -15,20 +15,20 @@ use crate::load::Target;
 /// The shop's services, in the order of their addresses.
 pub(crate) const SERVICES: [&str; 3] = ["inventory-service", "product-service", "user-service"];
 
-/// The shop in one host, with other addresses at each start.
+/// The shop in one host, with new addresses at each start.
 pub(crate) struct Shop {
-    /// Where the manifest is, as long as a host may look at it.
+    /// The folder of the manifest, which must exist while a host runs.
     folder: TempDir,
     environment: Vec<(&'static str, String)>,
-    /// What else stands under `[console]`.
+    /// Further keys of `[console]`.
     console: &'static str,
-    /// Where its host and its components are.
+    /// The target folder of the host and the components.
     target: PathBuf,
-    /// [`ATTRIBUTES`], unless the host does not know them.
+    /// [`ATTRIBUTES`], or nothing if the host does not support them.
     attributes: &'static str,
 }
 
-/// Where the shop listens from one start to the next.
+/// The addresses of the shop between a start and the next one.
 struct Addresses {
     /// In the order of [`SERVICES`].
     services: [SocketAddr; 3],
@@ -40,14 +40,13 @@ impl Shop {
         Shop::of(&target()?)
     }
 
-    /// A shop of the host and the components in this target folder.
+    /// The shop with the host and the components in this target folder.
     fn of(target: &Path) -> Result<Shop> {
         let (folder, target) = (tempfile::tempdir()?, target.to_owned());
         Ok(Shop { folder, environment: Vec::new(), console: "", target, attributes: ATTRIBUTES })
     }
 
-    /// A shop of another checkout. A host from before [`ATTRIBUTES`] could be written refuses them, and puts the user
-    /// there by itself.
+    /// The shop of another checkout. An older host rejects [`ATTRIBUTES`], and sets the user on spans without them.
     pub(crate) fn of_other(target: &Path) -> Result<Shop> {
         let shop = Shop::of(target)?;
         let mut check = command(target, "check", &shop.folder, &shop.manifest(&Addresses::free()?)?)?;
@@ -55,31 +54,31 @@ impl Shop {
         Ok(Shop { attributes, ..shop })
     }
 
-    /// With this in the environment.
+    /// Adds an environment variable.
     pub(crate) fn env(mut self, variable: &'static str, value: impl Into<String>) -> Shop {
         self.environment.push((variable, value.into()));
         self
     }
 
-    /// With this under `[console]`.
+    /// Adds settings to `[console]`.
     pub(crate) fn console(mut self, settings: &'static str) -> Shop {
         self.console = settings;
         self
     }
 
-    /// As a contender that is asked for the whole chain.
+    /// A contender that serves the whole chain.
     pub(crate) fn chain(self, name: &'static str) -> Plan {
         Plan::new(name, move || self.start_chain().map(|(contender, _)| contender))
     }
 
-    /// As a contender that is asked for one component's answer.
+    /// A contender that serves one component.
     pub(crate) fn inventory(self, name: &'static str) -> Plan {
         Plan::new(name, move || {
             self.start(|[inventory, ..]| Target::inventory(inventory)).map(|(contender, _)| contender)
         })
     }
 
-    /// Starts it to be asked for the whole chain. Also says where its console is.
+    /// Starts the host for the whole chain. Also returns the address of its console.
     pub(crate) fn start_chain(&self) -> Result<(Contender, SocketAddr)> {
         self.start(|[.., user]| Target::chain(user))
     }
@@ -127,7 +126,7 @@ impl Shop {
     }
 }
 
-/// What of a request stands on its spans: the native contenders put the user there.
+/// Attributes from requests: the native contenders set the user on their spans, too.
 const ATTRIBUTES: &str = r#"
 [[telemetry.attributes]]
 from = ["path:user_id", "query:user_id"]
@@ -142,10 +141,10 @@ impl Addresses {
     }
 }
 
-/// A command of the host in a target folder, such as `run`, with this manifest, which is kept in `folder`.
+/// A command of the host in a target folder, such as `run`, with this manifest, which is written to `folder`.
 pub(crate) fn command(target: &Path, name: &str, folder: &TempDir, manifest: &str) -> Result<Command> {
     let binary = target.join("release/spandrel");
-    ensure!(binary.is_file(), "{} is not there; `cargo xtask bench` builds it", binary.display());
+    ensure!(binary.is_file(), "{} does not exist; `cargo xtask bench` builds it", binary.display());
     let file = folder.path().join("services.toml");
     std::fs::write(&file, manifest)?;
     let mut command = Command::new(binary);

@@ -1,4 +1,4 @@
-//! The load: some connections that each send one request after the other, for a while.
+//! The load generator: several connections, each of which sends one request after the other for a given time.
 
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
@@ -13,40 +13,40 @@ use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
 use tokio::net::TcpStream;
 
-/// Latencies are kept to three digits, up to a minute.
+/// The highest recorded latency: a minute, in nanoseconds.
 const LONGEST: u64 = 60_000_000_000;
 
-/// Where to send what.
+/// A request and its expected response.
 #[derive(Clone, Debug)]
 pub(crate) struct Target {
     pub(crate) address: SocketAddr,
     pub(crate) path: &'static str,
-    /// What stands in a right answer.
+    /// A text in the body of a correct response.
     pub(crate) expected: &'static str,
 }
 
 impl Target {
-    /// A service that says how much of a product is on the shelf.
+    /// inventory-service.
     pub(crate) fn inventory(address: SocketAddr) -> Target {
         Target { address, path: "/inventory/1", expected: "\"available_quantity\":45" }
     }
 
-    /// A standard component that says hello.
+    /// A standard component.
     pub(crate) fn hello(address: SocketAddr) -> Target {
         Target { address, path: "/hello", expected: "hello" }
     }
 
-    /// The first service of the chain. Its answer is right when the last one, asked for the third product, was heard.
+    /// The first service of the chain. A correct response contains the data of the last service for the third product.
     pub(crate) fn chain(address: SocketAddr) -> Target {
         Target { address, path: "/users/1/recommendations", expected: "\"available_quantity\":200" }
     }
 }
 
-/// What came of it.
+/// The result of a measurement.
 pub(crate) struct Served {
-    /// Nanoseconds from sending a request to having read its answer.
+    /// Nanoseconds from sending a request until its response has been read.
     pub(crate) latencies: Histogram<u64>,
-    /// How long it took.
+    /// The duration of the measurement.
     pub(crate) elapsed: Duration,
 }
 
@@ -68,8 +68,8 @@ fn histogram() -> Result<Histogram<u64>> {
     Histogram::new_with_max(LONGEST, 3).context("a histogram of latencies")
 }
 
-/// Sends requests over `connections` for `time`. Any answer but 200 with a body is an error: a contender that refuses
-/// work would look fast.
+/// Sends requests over `connections` for `time`. Any response other than 200 with a body is an error: a contender that
+/// rejects requests would appear faster.
 pub(crate) fn run(target: &Target, connections: usize, time: Duration) -> Result<Served> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(async {
@@ -97,7 +97,7 @@ async fn client(target: Target, until: Instant) -> Result<Histogram<u64>> {
         let response = sender.send_request(request).await.with_context(|| format!("GET {}", target.path))?;
         let status = response.status();
         let body = response.into_body().collect().await?.to_bytes();
-        ensure!(status == StatusCode::OK && !body.is_empty(), "GET {} gave {status}", target.path);
+        ensure!(status == StatusCode::OK && !body.is_empty(), "GET {} returned {status}", target.path);
         latencies.saturating_record(began.elapsed().as_nanos() as u64);
     }
     drop(sender);
@@ -105,15 +105,15 @@ async fn client(target: Target, until: Instant) -> Result<Histogram<u64>> {
     Ok(latencies)
 }
 
-/// Asks once; none where nobody answers. Any other answer than the one that is expected is an error.
+/// Sends one request. Returns `None` if there is no response; an unexpected response is an error.
 pub(crate) fn once(target: &Target) -> Result<Option<()>> {
-    let Some(body) = ask(target) else { return Ok(None) };
+    let Some(body) = get(target) else { return Ok(None) };
     let text = String::from_utf8_lossy(&body);
-    ensure!(text.contains(target.expected), "GET {} answered {text}", target.path);
+    ensure!(text.contains(target.expected), "GET {} returned {text}", target.path);
     Ok(Some(()))
 }
 
-fn ask(target: &Target) -> Option<Bytes> {
+fn get(target: &Target) -> Option<Bytes> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().ok()?;
     runtime.block_on(async {
         let stream = TcpStream::connect(target.address).await.ok()?;

@@ -1,9 +1,9 @@
-//! Measures the host against its peers, all on one machine in one run, so that ratios mean something where absolute
-//! figures do not.
+//! Measures the host against its peers on one machine in one run. The ratios can be compared between machines, the
+//! absolute figures cannot.
 //!
-//! Contenders take turns: every round starts each of them anew, gives it the same time under the same load and stops it,
-//! and what is reported is the median over the rounds. The load generator, the contender whose turn it is and a
-//! collector that counts what it gets share the cores.
+//! Contenders take turns: every round starts each of them, measures it for the same time under the same load, and stops
+//! it. The report contains medians over the rounds. The load generator, the contender and a collector that counts spans
+//! share the cores.
 
 mod arguments;
 mod collector;
@@ -42,13 +42,13 @@ fn main() -> ExitCode {
 }
 
 fn run(arguments: Arguments) -> Result<()> {
-    // reqwest wants one even where no TLS is spoken. A second one would be refused, and do no harm.
+    // reqwest requires a provider even without TLS. An error means that one is already installed.
     rustls::crypto::ring::default_provider().install_default().ok();
     if let Some(Role::Peer { peer, address, downstream }) = arguments.role {
         return native::serve(peer, address, downstream);
     }
     let effort = arguments.effort()?;
-    for scenario in Scenario::value_variants().iter().filter(|scenario| arguments.wants(**scenario)) {
+    for scenario in Scenario::value_variants().iter().filter(|scenario| arguments.includes(**scenario)) {
         match scenario {
             Scenario::Inventory => scenario::inventory(effort, arguments.other())?,
             Scenario::Chain => scenario::chain(effort, arguments.other())?,

@@ -1,11 +1,12 @@
-//! The memory that instances and further services take, by kind of component.
+//! The memory of instances and of further services, for each kind of component.
 //!
-//! A host with one service is asked by so many clients at once that it makes an instance for each; a host with many
-//! services of one component is asked for nothing. What is told is the growth of the resident memory for each instance
-//! and each service. Every component is compiled before that, so that no figure contains what compiling leaves behind.
+//! Many clients send concurrent requests to a host with one service, so that it creates an instance for each. Another
+//! host has many services with the same component and gets no requests. The report contains the growth of resident
+//! memory for each instance and each service. All components are compiled beforehand, so that the figures do not
+//! contain memory of the compiler.
 //!
-//! An idle instance has served a request and waits for the next one. A component that serves one request in an instance
-//! leaves none that is idle: its instances are counted while they wait for the rest of their requests.
+//! An idle instance has served a request and waits for the next one. A component with one request per instance has no
+//! idle instances: its instances are measured while they wait for the rest of their request bodies.
 
 use std::fmt::Write;
 use std::net::SocketAddr;
@@ -17,42 +18,42 @@ use anyhow::{Context, Result, ensure};
 
 use crate::contender::{Contender, Process, free_addresses};
 use crate::folders::target;
-use crate::held::{HeldRequests, SilentNeighbour};
+use crate::held::{HeldRequests, SilentServer};
 use crate::host;
 use crate::load::{self, Target};
 use crate::report::heading;
 
-/// How many clients ask at once. Each request takes for long enough that all of them meet.
+/// The number of concurrent clients. Each request takes long enough that all requests overlap.
 const CLIENTS: usize = 100;
-/// How many services there are beside the first.
+/// The number of services in addition to the first.
 const SERVICES: usize = 50;
-/// Growth over fewer instances than that says nothing of one.
+/// The fewest instances for a meaningful average.
 const FEWEST: u64 = 20;
 
-/// A kind of component, and what of it is asked for.
+/// A kind of component, and its requests.
 struct Kind {
     name: &'static str,
     component: Component,
-    /// What stands in its `[[service]]`. `NEIGHBOUR` is an address where nobody answers.
+    /// Further keys of its `[[service]]`. `SILENT_SERVER` stands for the address of the silent server.
     keys: &'static str,
-    /// A path that answers at once.
+    /// A path that responds immediately, and a text in the response.
     ready: (&'static str, &'static str),
     burst: Burst,
 }
 
-/// Where the component is.
+/// The file of a component.
 enum Component {
-    /// Built of this package.
+    /// The component of this package.
     Package(&'static str),
-    /// The file of this name, of the polyglot example: only there where its tools are.
+    /// The file with this name of the polyglot example. It exists only if the tools of the example are available.
     Polyglot(&'static str),
 }
 
-/// What makes many instances at a time.
+/// Requests that require many instances at the same time.
 enum Burst {
-    /// A path that takes a while. The instances are idle afterwards.
+    /// A path with a slow response. The instances are idle afterwards.
     Slow(&'static str),
-    /// A path that reads this body, the end of which is held back. The instances are at work.
+    /// A path that reads this body, whose end is sent later. The instances are busy meanwhile.
     HeldBack(&'static str, &'static str),
 }
 
@@ -83,8 +84,8 @@ const KINDS: [Kind; 5] = [
     Kind {
         name: "wasi:http 0.3, in Python",
         component: Component::Polyglot("product_service.wasm"),
-        keys: "[service.env]\nPRICING_SERVICE_URL = \"http://NEIGHBOUR\"\nINVENTORY_SERVICE_URL = \"http://NEIGHBOUR\"\n\
-               [service.outbound]\nallow = [\"http://NEIGHBOUR\"]\n[service.limits]\nmemory = \"256MiB\"",
+        keys: "[service.env]\nPRICING_SERVICE_URL = \"http://SILENT_SERVER\"\nINVENTORY_SERVICE_URL = \"http://SILENT_SERVER\"\n\
+               [service.outbound]\nallow = [\"http://SILENT_SERVER\"]\n[service.limits]\nmemory = \"256MiB\"",
         ready: ("/health", "healthy"),
         burst: Burst::Slow("/products/recommend"),
     },
@@ -101,15 +102,15 @@ pub(crate) fn run() -> Result<()> {
     heading("Memory of the host, resident");
     println!("| kind | one service | each further service of the component | each further instance |");
     println!("|---|---:|---:|---:|");
-    let neighbour = SilentNeighbour::start()?;
+    let server = SilentServer::start()?;
     let (mut missing, target) = (Vec::new(), target()?);
     for kind in &KINDS {
         let component = kind.component.file(&target);
         if !component.is_file() {
-            missing.push(format!("{}: SKIPPED, as {} is not there", kind.name, component.display()));
+            missing.push(format!("{}: SKIPPED: {} does not exist", kind.name, component.display()));
             continue;
         }
-        let measured = Measured { kind, component, neighbour: neighbour.address() };
+        let measured = Measured { kind, component, silent_server: server.address() };
         measured.compile()?;
         let (alone, instance) = measured.of_instances()?;
         let service = measured.of_services()?.saturating_sub(alone) / SERVICES as u64;
@@ -129,24 +130,24 @@ impl Component {
 }
 
 impl Burst {
-    /// What is to be said of its instances.
+    /// A remark on the state of the measured instances.
     fn remark(&self) -> &'static str {
         match self {
             Burst::Slow(_) => ", idle",
-            Burst::HeldBack(..) => ", at work: none is ever idle",
+            Burst::HeldBack(..) => ", busy (never idle)",
         }
     }
 }
 
-/// A kind whose component is there.
+/// A kind whose component exists.
 struct Measured<'a> {
     kind: &'a Kind,
     component: PathBuf,
-    neighbour: SocketAddr,
+    silent_server: SocketAddr,
 }
 
 impl Measured<'_> {
-    /// Compiles the component, so that hosts take it from the cache.
+    /// Compiles the component, so that the hosts read it from the cache.
     fn compile(&self) -> Result<()> {
         let [address, console] = free_addresses()?;
         let folder = tempfile::tempdir()?;
@@ -156,7 +157,7 @@ impl Measured<'_> {
         Ok(())
     }
 
-    /// The memory of a host with one service that was asked once, and the growth for each instance more, in KiB.
+    /// The memory of a host with one service after one request, and the growth for each further instance, in KiB.
     fn of_instances(&self) -> Result<(u64, u64)> {
         let [address, console] = free_addresses()?;
         let contender = self.start(&[address], console)?;
@@ -176,11 +177,11 @@ impl Measured<'_> {
         };
         contender.stop()?;
         let made = many.saturating_sub(few);
-        ensure!(made >= FEWEST, "{}: only {made} instances were made", self.kind.name);
+        ensure!(made >= FEWEST, "{}: only {made} instances were created", self.kind.name);
         Ok((alone, grown.saturating_sub(alone) / made))
     }
 
-    /// The memory of a host with so many services more, of which the first was asked once, in KiB.
+    /// The memory of a host with [`SERVICES`] further services after one request to the first, in KiB.
     fn of_services(&self) -> Result<u64> {
         let addresses: [SocketAddr; SERVICES + 2] = free_addresses()?;
         let [console, services @ ..] = &addresses;
@@ -193,14 +194,14 @@ impl Measured<'_> {
     fn start(&self, services: &[SocketAddr], console: SocketAddr) -> Result<Contender> {
         let folder = tempfile::tempdir()?;
         let command = host::command(&target()?, "run", &folder, &self.manifest(services, console)?)?;
-        let address = *services.first().context("one service at least")?;
+        let address = *services.first().context("there is no service")?;
         let (path, expected) = self.kind.ready;
         Contender::start(Target { address, path, expected }, vec![Process { command, address }])
     }
 
     fn manifest(&self, services: &[SocketAddr], console: SocketAddr) -> Result<String> {
         let mut manifest = format!("[console]\nlisten = \"{console}\"\n[state]\nbackend = \"memory\"\n");
-        let keys = self.kind.keys.replace("NEIGHBOUR", &self.neighbour.to_string());
+        let keys = self.kind.keys.replace("SILENT_SERVER", &self.silent_server.to_string());
         for (number, address) in services.iter().enumerate() {
             write!(
                 manifest,
@@ -213,13 +214,13 @@ impl Measured<'_> {
     }
 }
 
-/// Instances that exist, as the console tells.
+/// The number of instances, from the console's metrics.
 fn instances(console: SocketAddr) -> Result<u64> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let page = runtime.block_on(async { reqwest::get(format!("http://{console}/metrics")).await?.text().await })?;
     let sample = page.lines().find_map(|line| line.strip_prefix("spandrel_host_instances"));
     let value = sample.and_then(|rest| rest.rsplit(' ').next()?.parse::<f64>().ok());
-    Ok(value.context("the console tells how many instances there are")? as u64)
+    Ok(value.context("the console reports no number of instances")? as u64)
 }
 
 /// Resident memory of a contender's processes, in KiB.

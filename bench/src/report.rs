@@ -1,14 +1,14 @@
-//! What is printed: a table of the contenders, and the ratios with the goals that they have.
+//! The printed report: a table of the contenders, and ratios with their goals.
 
 use crate::turns::{Standing, Turn};
 
-/// What a ratio should be.
+/// The goal of a ratio.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Goal {
     AtLeast(f64),
     AtMost(f64),
-    /// Worth knowing, and promised to nobody.
-    Open,
+    /// No goal: the ratio is only reported.
+    None,
 }
 
 /// A figure to compare, and its name.
@@ -28,7 +28,7 @@ pub(crate) fn heading(text: &str) {
     println!("\n## {text}\n");
 }
 
-/// Prints medians, one row a contender.
+/// Prints the medians, one row for each contender.
 pub(crate) fn table(standings: &[Standing]) {
     println!("| contender | requests/s | p50 | p99 | CPU/request | spans/request |");
     println!("|---|---:|---:|---:|---:|---:|");
@@ -47,7 +47,7 @@ pub(crate) fn table(standings: &[Standing]) {
     println!();
 }
 
-/// Prints how `ours` stands to `theirs` in one figure.
+/// Prints the ratio of one figure of `ours` to that of `theirs`.
 pub(crate) fn compare(ours: &Standing, theirs: &Standing, figure: Figure, goal: Goal) {
     let [lowest, median, highest] = ours.ratio(theirs, figure.1);
     println!(
@@ -63,12 +63,12 @@ fn verdict(ratio: f64, goal: Goal) -> String {
     let (sign, bound, met) = match goal {
         Goal::AtLeast(bound) => (">=", bound, ratio >= bound),
         Goal::AtMost(bound) => ("<=", bound, ratio <= bound),
-        Goal::Open => return String::new(),
+        Goal::None => return String::new(),
     };
     format!("; goal {sign} {bound}x: {}", if met { "met" } else { "MISSED" })
 }
 
-/// Seconds as people read them.
+/// Formats seconds with a suitable unit.
 pub(crate) fn time(seconds: f64) -> String {
     match seconds {
         ..1e-3 => format!("{:.1} us", seconds * 1e6),
@@ -82,15 +82,15 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_ratio_is_held_against_its_goal() {
+    fn a_ratio_is_compared_with_its_goal() {
         assert!(verdict(1.0, Goal::AtLeast(1.0)).ends_with("met"));
         assert!(verdict(0.99, Goal::AtLeast(1.0)).ends_with("MISSED"));
         assert!(verdict(0.5, Goal::AtMost(0.5)).ends_with(": met"));
-        assert_eq!(verdict(0.5, Goal::Open), "");
+        assert_eq!(verdict(0.5, Goal::None), "");
     }
 
     #[test]
-    fn times_have_the_unit_that_fits() {
+    fn times_have_a_suitable_unit() {
         assert_eq!(time(0.000_012_34), "12.3 us");
         assert_eq!(time(0.012_34), "12.34 ms");
         assert_eq!(time(1.5), "1.50 s");

@@ -1,4 +1,4 @@
-//! What is compared with what, and which ratio should come of it.
+//! The scenarios that compare the host with its peers, and the goals of their ratios.
 
 use std::net::{SocketAddr, TcpListener};
 use std::path::Path;
@@ -15,7 +15,7 @@ use crate::report;
 use crate::report::{CPU, Goal, P50, P99, THROUGHPUT, compare, heading, table};
 use crate::turns::{Standing, take};
 
-/// The host of another checkout.
+/// The name of the host of another checkout.
 const OTHER: &str = "spandrel, the other checkout";
 
 /// One lean component against native hyper.
@@ -31,10 +31,10 @@ pub(crate) fn inventory(effort: Effort, other: Option<&Path>) -> Result<()> {
     }
     let standings = take(&plans, effort)?;
     table(&standings);
-    let [spandrel, hyper, hyper_span, other @ ..] = &standings[..] else { unreachable!("three contenders at least") };
+    let [spandrel, hyper, hyper_span, other @ ..] = &standings[..] else { unreachable!("at least three contenders") };
     compare(spandrel, hyper_span, THROUGHPUT, Goal::AtLeast(1.0));
-    compare(spandrel, hyper_span, CPU, Goal::Open);
-    compare(spandrel, hyper, THROUGHPUT, Goal::Open);
+    compare(spandrel, hyper_span, CPU, Goal::None);
+    compare(spandrel, hyper, THROUGHPUT, Goal::None);
     other.iter().for_each(|other| compare_with_other(spandrel, other));
     Ok(())
 }
@@ -44,13 +44,14 @@ fn hyper(peer: Peer) -> Result<Contender> {
     Contender::start(Target::inventory(address), vec![native::process(peer, address, None)?])
 }
 
-/// The chain of three services against the same in native Rust and in Python, and against itself with parts turned off.
+/// The chain of three services against the same services in native Rust and Python, and against the host with features
+/// turned off.
 pub(crate) fn chain(effort: Effort, other: Option<&Path>) -> Result<()> {
     heading("GET /users/1/recommendations, three services, 24 spans");
     let mut plans = vec![
         Shop::new()?.chain("spandrel"),
         Shop::new()?.env("OTEL_SDK_DISABLED", "true").chain("spandrel, OTEL_SDK_DISABLED=true"),
-        Shop::new()?.console("traces = 0").chain("spandrel, no store of recent traces"),
+        Shop::new()?.console("traces = 0").chain("spandrel, trace store off"),
         Plan::new("axum, reqwest, stock SDK: three processes", axum),
     ];
     if let Some(target) = other {
@@ -58,16 +59,16 @@ pub(crate) fn chain(effort: Effort, other: Option<&Path>) -> Result<()> {
     }
     match fastapi::plan() {
         Ok(fastapi) => plans.push(fastapi),
-        Err(reason) => println!("FastAPI: SKIPPED, as it cannot be started here: {reason:#}\n"),
+        Err(reason) => println!("FastAPI: SKIPPED: it cannot be started: {reason:#}\n"),
     }
     let standings = take(&plans, effort)?;
     table(&standings);
     let [spandrel, disabled, storeless, axum, rest @ ..] = &standings[..] else {
-        unreachable!("four contenders at least")
+        unreachable!("at least four contenders")
     };
     compare(spandrel, axum, THROUGHPUT, Goal::AtLeast(2.0));
     compare(spandrel, axum, P50, Goal::AtMost(0.5));
-    compare(spandrel, axum, CPU, Goal::Open);
+    compare(spandrel, axum, CPU, Goal::None);
     for peer in rest {
         if peer.name == OTHER {
             compare_with_other(spandrel, peer);
@@ -80,14 +81,14 @@ pub(crate) fn chain(effort: Effort, other: Option<&Path>) -> Result<()> {
     Ok(())
 }
 
-/// How this host stands to the one of another checkout.
+/// Compares this host with the one of another checkout.
 fn compare_with_other(spandrel: &Standing, other: &Standing) {
     for figure in [THROUGHPUT, P50, P99, CPU] {
-        compare(spandrel, other, figure, Goal::Open);
+        compare(spandrel, other, figure, Goal::None);
     }
 }
 
-/// The three services with axum and reqwest, a process each.
+/// The three services with axum and reqwest, one process each.
 fn axum() -> Result<Contender> {
     let [inventory, product, user] = free_addresses()?;
     let processes = vec![
@@ -98,30 +99,30 @@ fn axum() -> Result<Contender> {
     Contender::start(Target::chain(user), processes)
 }
 
-/// The chain with a collector, without one, and with one that takes connections and never answers.
+/// The chain with a collector, without one, and with one that accepts connections and never responds.
 pub(crate) fn outage(effort: Effort) -> Result<()> {
-    heading("The chain while the collector is away");
-    let [nobody]: [SocketAddr; 1] = free_addresses()?;
-    let silent = TcpListener::bind("127.0.0.1:0")?;
+    heading("The chain while the collector is unavailable");
+    let [closed]: [SocketAddr; 1] = free_addresses()?;
+    let hanging = TcpListener::bind("127.0.0.1:0")?;
     let endpoint = |address: SocketAddr| format!("http://{address}");
     let exporting =
         |address| Ok::<_, anyhow::Error>(Shop::new()?.env("OTEL_EXPORTER_OTLP_ENDPOINT", endpoint(address)));
     let plans = [
         Shop::new()?.chain("a collector"),
-        exporting(nobody)?.chain("no collector"),
-        exporting(silent.local_addr()?)?.chain("a collector that never answers"),
+        exporting(closed)?.chain("no collector"),
+        exporting(hanging.local_addr()?)?.chain("a collector that never responds"),
     ];
     let standings = take(&plans, effort)?;
     table(&standings);
     let [present, away, hangs] = &standings[..] else { unreachable!("three contenders") };
     for (standing, other) in [(away, present), (hangs, present)] {
-        against(standing, other);
+        compare_latency(standing, other);
     }
     Ok(())
 }
 
-fn against(standing: &Standing, other: &Standing) {
+fn compare_latency(standing: &Standing, other: &Standing) {
     for figure in [P99, P50, THROUGHPUT] {
-        report::compare(standing, other, figure, Goal::Open);
+        report::compare(standing, other, figure, Goal::None);
     }
 }

@@ -1,7 +1,7 @@
-//! What a span costs: the host's recorder and pipeline against the stock SDK with its batch processor and exporter.
+//! The cost of a span: the host's recorder and pipeline against the stock SDK with its batch processor and exporter.
 //!
-//! Both record the same: a server span with spans below it, six attributes each, every parent explicit. CPU time is what
-//! is counted, and the best of some rounds: whatever else the machine does only ever adds.
+//! Both record the same: a server span with child spans, six attributes each, every parent explicit. The figure is CPU
+//! time, the minimum of several rounds, since other load on the machine can only increase it.
 
 use std::time::Duration;
 
@@ -16,15 +16,15 @@ use crate::collector::Collector;
 use crate::cpu;
 use crate::report::heading;
 
-/// Spans recorded in one round. They fit the queues, so nothing is dropped.
+/// Spans recorded in one round. They fit into the queues, so that none is dropped.
 const SPANS: usize = 192_000;
 const ROUNDS: usize = 5;
 
-/// Costs of one span in nanoseconds.
+/// The cost of one span in nanoseconds.
 struct Cost {
-    /// From its start until it waits for export, on the thread of whoever records it.
+    /// From its start until it is queued, on the thread that records it.
     queued: f64,
-    /// From its start until the collector has it, everywhere in the process, the collector included.
+    /// From its start until the collector has received it, in the whole process, including the collector.
     received: f64,
 }
 
@@ -34,7 +34,7 @@ pub(crate) fn run() -> Result<()> {
     let _inside = runtime.enter();
     let collector = Collector::start()?;
     println!(
-        "| spans of a request | stock SDK: queued | ours: queued (times cheaper) | stock SDK: received | ours: received (times cheaper) | ours: unsampled |"
+        "| spans per request | SDK: queued | spandrel: queued (ratio) | SDK: received | spandrel: received (ratio) | spandrel: not sampled |"
     );
     println!("|---:|---:|---:|---:|---:|---:|");
     for spans in [1, 8, 24] {
@@ -80,8 +80,8 @@ fn attributes() -> Vec<KeyValue> {
     ]
 }
 
-/// The same for the host, which copies texts itself.
-fn lent_attributes() -> [Attribute<'static>; 6] {
+/// The same attributes for the host, which copies texts itself.
+fn borrowed_attributes() -> [Attribute<'static>; 6] {
     [
         Attribute::new("http.request.method", "GET"),
         Attribute::new("url.path", "/inventory/1"),
@@ -116,8 +116,8 @@ fn record_stock(tracer: &SdkTracer, spans: usize) {
         let server = server.with_attributes(attributes()).start_with_context(tracer, &Context::new());
         let context = Context::new().with_span(server);
         for _ in 1..spans {
-            let inner = tracer.span_builder("get_inventory").with_attributes(attributes());
-            inner.start_with_context(tracer, &context).end();
+            let child = tracer.span_builder("get_inventory").with_attributes(attributes());
+            child.start_with_context(tracer, &context).end();
         }
         context.span().end();
     }
@@ -147,17 +147,17 @@ fn record_ours(pipeline: &Pipeline, resource: &std::sync::Arc<Resource>, spans: 
     for _ in 0..SPANS / spans {
         let (incoming, kind) = (Incoming::default(), SpanKind::Server);
         let mut recorder = pipeline.record(resource, &incoming, "GET /inventory/{product_id}", kind);
-        recorder.set_guest_attributes(recorder.server(), lent_attributes());
+        recorder.set_guest_attributes(recorder.server(), borrowed_attributes());
         for _ in 1..spans {
             let span = recorder.start("get_inventory", SpanKind::Internal, recorder.server());
-            recorder.set_guest_attributes(span, lent_attributes());
+            recorder.set_guest_attributes(span, borrowed_attributes());
             recorder.end(span);
         }
         recorder.finish(None);
     }
 }
 
-/// The CPU time that `work` takes on this thread, whatever other threads do meanwhile.
+/// The CPU time of `work` on this thread, without that of other threads.
 fn on_this_thread(work: impl FnOnce()) -> Duration {
     let before = cpu::of_this_thread();
     work();

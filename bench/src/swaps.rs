@@ -1,4 +1,4 @@
-//! The chain while its components are swapped, against the same without.
+//! The chain while its components are swapped, against the chain without swaps.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -17,7 +17,7 @@ use crate::turns::{rounds, turn, warm_up};
 /// The time between the end of a swap and the next one.
 const PAUSE: Duration = Duration::from_millis(100);
 
-/// Lets quiet turns and turns with swaps alternate. A request that fails ends the run.
+/// Alternates between turns without and with swaps. A failed request ends the run.
 pub(crate) fn run(effort: Effort) -> Result<()> {
     heading("The chain while components are swapped");
     let shop = Shop::new()?;
@@ -31,17 +31,16 @@ pub(crate) fn run(effort: Effort) -> Result<()> {
         Ok((turn, contender.stop()?))
     })?;
     table(&standings);
-    let [quiet, busy] = &standings[..] else { unreachable!("two contenders") };
-    let requests: u64 = busy.turns.iter().map(|turn| turn.requests).sum();
+    let [without, with] = &standings[..] else { unreachable!("two contenders") };
+    let requests: u64 = with.turns.iter().map(|turn| turn.requests).sum();
     println!("- {swaps} swaps during {requests} requests; no request failed");
     for figure in [P99, P50, THROUGHPUT] {
-        compare(busy, quiet, figure, Goal::Open);
+        compare(with, without, figure, Goal::None);
     }
     Ok(())
 }
 
-/// A thread that swaps one service after the other, each time for a component that was never seen before, so that
-/// nothing comes from a cache.
+/// A thread that swaps one service after the other, each time to a component with a new digest, so that no cache applies.
 struct Swapper {
     stop: Arc<AtomicBool>,
     thread: JoinHandle<Result<u64>>,
@@ -54,10 +53,10 @@ impl Swapper {
         Swapper { stop, thread: std::thread::spawn(move || swap(console, &stopping)) }
     }
 
-    /// How many swaps there were.
+    /// Stops the thread and returns the number of swaps.
     fn stop(self) -> Result<u64> {
         self.stop.store(true, Ordering::SeqCst);
-        self.thread.join().map_err(|_| anyhow!("the thread that swaps panicked"))?
+        self.thread.join().map_err(|_| anyhow!("the swapping thread panicked"))?
     }
 }
 
@@ -70,7 +69,7 @@ fn swap(console: SocketAddr, stop: &AtomicBool) -> Result<u64> {
             break;
         }
         let url = format!("http://{console}/admin/v1/services/{service}/component");
-        let bytes = unseen(service)?;
+        let bytes = with_new_digest(service)?;
         let answer = runtime.block_on(async { client.put(url).body(bytes).send().await })?;
         ensure!(answer.status().is_success(), "swap of {service}: {}", runtime.block_on(answer.text())?);
         swaps += 1;
@@ -79,9 +78,8 @@ fn swap(console: SocketAddr, stop: &AtomicBool) -> Result<u64> {
     Ok(swaps)
 }
 
-/// A component of the shop that does what it always did, under a digest that nobody has seen: it has one custom section
-/// more.
-fn unseen(service: &str) -> Result<Vec<u8>> {
+/// A component of the shop with the same behaviour and a new digest, because of an additional custom section.
+fn with_new_digest(service: &str) -> Result<Vec<u8>> {
     static COUNT: AtomicU64 = AtomicU64::new(0);
     let mut bytes =
         std::fs::read(component(&target()?, service)).with_context(|| format!("read the component of {service}"))?;

@@ -1,21 +1,21 @@
-//! Rounds in which contenders take turns, so that whatever else the machine does meets all of them.
+//! Rounds in which the contenders take turns, so that other load on the machine affects all of them.
 //!
-//! Each turn is a life of its own: the contender is started, warmed up, measured and stopped, and nobody else runs
-//! meanwhile. Two processes of one program differ in speed by up to a tenth for as long as they live, most likely by how
-//! their memory happens to lie. Whoever lived through all rounds would keep its luck, and no median would show it.
+//! In each turn one contender is started, warmed up, measured and stopped, and no other one runs. Two processes of the
+//! same program can differ in speed by up to a tenth for their whole life, most likely because of their memory layout.
+//! If a process lived through all rounds, the median would not remove this difference.
 
 use std::time::Duration;
 
 use anyhow::{Context, Result};
 
 use crate::arguments::Effort;
-use crate::contender::{Contender, Done, Plan};
+use crate::contender::{Contender, Plan, Totals};
 use crate::cpu;
 
-/// The time after a start in which caches fill and pools grow.
+/// The time after a start to fill caches and pools.
 const WARM_UP: Duration = Duration::from_secs(1);
 
-/// What was measured of one contender in one round.
+/// The figures of one contender in one round.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Turn {
     pub(crate) requests: u64,
@@ -30,11 +30,11 @@ pub(crate) struct Turn {
 pub(crate) struct Standing {
     pub(crate) name: &'static str,
     pub(crate) turns: Vec<Turn>,
-    /// What it did in all its lives together.
-    done: Done,
+    /// The totals of all turns.
+    totals: Totals,
 }
 
-/// Lets the contenders take turns.
+/// Measures the contenders in turns.
 pub(crate) fn take(plans: &[Plan], effort: Effort) -> Result<Vec<Standing>> {
     let contenders: Vec<_> = plans.iter().map(|plan| (plan.name, plan)).collect();
     rounds(&contenders, effort.rounds, |plan| {
@@ -45,22 +45,22 @@ pub(crate) fn take(plans: &[Plan], effort: Effort) -> Result<Vec<Standing>> {
     })
 }
 
-/// Calls `live` for each of the contenders in each round: that is a turn, from its start to its end.
+/// Calls `take_turn` for each contender in each round: a turn, from start to stop.
 pub(crate) fn rounds<T: Copy>(
     contenders: &[(&'static str, T)],
     rounds: usize,
-    mut live: impl FnMut(T) -> Result<(Turn, Done)>,
+    mut take_turn: impl FnMut(T) -> Result<(Turn, Totals)>,
 ) -> Result<Vec<Standing>> {
     let mut standings: Vec<Standing> = contenders.iter().map(|(name, _)| Standing::new(name)).collect();
     for round in 0..rounds {
         let mut order: Vec<_> = contenders.iter().zip(&mut standings).collect();
-        // Otherwise each would always come after the same other one.
+        // Otherwise each contender would always follow the same other one.
         if round % 2 == 1 {
             order.reverse();
         }
         for ((name, contender), standing) in order {
-            let (turn, done) = live(*contender).context(*name)?;
-            standing.add(turn, done);
+            let (turn, totals) = take_turn(*contender).context(*name)?;
+            standing.add(turn, totals);
         }
         eprint!(".");
     }
@@ -68,12 +68,12 @@ pub(crate) fn rounds<T: Copy>(
     Ok(standings)
 }
 
-/// Prepares a contender that was just started.
+/// Sends requests to a contender that was just started.
 pub(crate) fn warm_up(contender: &mut Contender, effort: Effort) -> Result<()> {
     contender.serve(effort.connections, WARM_UP).map(drop)
 }
 
-/// Measures a contender for as long as a turn takes.
+/// Measures a contender for one turn.
 pub(crate) fn turn(contender: &mut Contender, effort: Effort) -> Result<Turn> {
     let processes = contender.processes();
     let before = cpu::of(&processes);
@@ -90,18 +90,18 @@ pub(crate) fn turn(contender: &mut Contender, effort: Effort) -> Result<Turn> {
 
 impl Standing {
     fn new(name: &'static str) -> Standing {
-        Standing { name, turns: Vec::new(), done: Done::default() }
+        Standing { name, turns: Vec::new(), totals: Totals::default() }
     }
 
-    fn add(&mut self, turn: Turn, done: Done) {
+    fn add(&mut self, turn: Turn, totals: Totals) {
         self.turns.push(turn);
-        self.done.requests += done.requests;
-        self.done.spans += done.spans;
+        self.totals.requests += totals.requests;
+        self.totals.spans += totals.spans;
     }
 
-    /// Spans that the collectors got for each request, the warm-ups included.
+    /// The number of spans received for each request, including the warm-ups.
     pub(crate) fn spans_per_request(&self) -> f64 {
-        self.done.spans as f64 / self.done.requests as f64
+        self.totals.spans as f64 / self.totals.requests as f64
     }
 
     /// The median of one figure over the rounds.
@@ -109,7 +109,7 @@ impl Standing {
         median(self.turns.iter().map(figure).collect())
     }
 
-    /// How this contender's figure stands to another's, round by round: the lowest, the median and the highest ratio.
+    /// The ratio of a figure to that of another contender, computed for each round: minimum, median and maximum.
     pub(crate) fn ratio(&self, other: &Standing, figure: impl Fn(&Turn) -> f64) -> [f64; 3] {
         let ratios: Vec<f64> =
             self.turns.iter().zip(&other.turns).map(|(mine, its)| figure(mine) / figure(its)).collect();
@@ -134,14 +134,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_median_is_the_middle_one_or_between_the_two_in_the_middle() {
+    fn the_median_is_the_middle_value_or_the_mean_of_the_two_middle_values() {
         assert_eq!(median(vec![3.0, 1.0, 2.0]), 2.0);
         assert_eq!(median(vec![4.0, 1.0, 2.0, 3.0]), 2.5);
         assert!(median(Vec::new()).is_nan());
     }
 
     #[test]
-    fn ratios_are_taken_round_by_round() {
+    fn ratios_are_computed_for_each_round() {
         let standing = |rates: [f64; 3]| Standing { turns: rates.map(turn).to_vec(), ..Standing::new("") };
         let ratio = standing([2.0, 20.0, 9.0]).ratio(&standing([1.0, 10.0, 3.0]), |turn| turn.per_second);
         assert_eq!(ratio, [2.0, 2.0, 3.0]);
@@ -152,7 +152,7 @@ mod tests {
         let mut order = String::new();
         let standings = rounds(&[("first", 'a'), ("second", 'b'), ("third", 'c')], 3, |contender| {
             order.push(contender);
-            Ok((turn(f64::from(u32::from(contender))), Done::default()))
+            Ok((turn(f64::from(u32::from(contender))), Totals::default()))
         });
         assert_eq!(order, "abccbaabc");
         for (standing, (name, rate)) in
@@ -164,14 +164,14 @@ mod tests {
     }
 
     #[test]
-    fn spans_of_a_request_are_those_of_all_rounds() {
-        let mut lives = [Done { requests: 1, spans: 2 }, Done { requests: 3, spans: 10 }].into_iter();
-        let standings = rounds(&[("one", ())], 2, |()| Ok((turn(1.0), lives.next().unwrap()))).unwrap();
+    fn spans_per_request_include_all_rounds() {
+        let mut turns_done = [Totals { requests: 1, spans: 2 }, Totals { requests: 3, spans: 10 }].into_iter();
+        let standings = rounds(&[("one", ())], 2, |()| Ok((turn(1.0), turns_done.next().unwrap()))).unwrap();
         assert_eq!(standings[0].spans_per_request(), 3.0);
     }
 
     #[test]
-    fn an_error_says_whose_turn_it_was() {
+    fn an_error_names_the_contender() {
         let failed = rounds(&[("one", ())], 1, |()| anyhow::bail!("no answer"));
         assert_eq!(format!("{:#}", failed.err().unwrap()), "one: no answer");
     }

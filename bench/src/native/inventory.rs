@@ -15,7 +15,7 @@ use serde::{Deserialize, Serialize};
 
 use super::telemetry::{Operation, answered, server, within};
 
-/// What inventory-service says of a product.
+/// The response of inventory-service.
 #[derive(Debug, Deserialize, Serialize)]
 pub(super) struct Availability {
     pub(super) product_id: u32,
@@ -29,7 +29,7 @@ pub(super) struct Availability {
 #[derive(Clone)]
 struct Shelves {
     tracer: SdkTracer,
-    /// What is reserved of each product.
+    /// The reserved quantity of each product.
     reserved: Arc<Mutex<HashMap<u32, u32>>>,
 }
 

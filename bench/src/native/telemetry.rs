@@ -1,6 +1,6 @@
-//! The stock SDK as its documentation sets it up: a batch processor, OTLP over gRPC, W3C trace context and baggage.
+//! The stock SDK, set up as in its documentation: a batch processor, OTLP over gRPC, W3C trace context and baggage.
 //!
-//! Spans carry what the shop's own code puts on them, and nothing that only the host adds. No metrics are recorded.
+//! Spans have the attributes that the shop's own code sets, and none that only the host adds. There are no metrics.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -21,7 +21,7 @@ use serde::de::DeserializeOwned;
 
 use super::peer::Peer;
 
-/// Where baggage says who asks.
+/// The baggage member, and attribute, of the user.
 const USER: &str = "business.user_id";
 
 /// The SDK, set up for one service.
@@ -39,15 +39,15 @@ impl Telemetry {
         Ok(Telemetry { provider, tracer })
     }
 
-    /// Sends the last spans. Blocks for as long as that takes, so it leaves the workers alone.
+    /// Exports the remaining spans. The SDK blocks meanwhile, so this uses a blocking thread.
     pub(super) async fn stop(self) -> Result<()> {
         tokio::task::spawn_blocking(move || self.provider.shutdown()).await??;
         Ok(())
     }
 }
 
-/// A request's server span, under the caller's span where it sent one. Who asks is known from the request or from the
-/// caller's baggage, and travels on from here.
+/// The server span of a request, a child of the caller's span if the request has one. The user comes from the request or
+/// from the caller's baggage, and is propagated.
 pub(super) fn server(
     tracer: &SdkTracer,
     headers: &HeaderMap,
@@ -78,13 +78,13 @@ pub(super) fn server(
     caller.with_span(span.start_with_context(tracer, &caller))
 }
 
-/// What stands on every span of a request: who asks.
+/// The attributes of all spans of a request: the user.
 fn metadata(context: &Context) -> impl Iterator<Item = KeyValue> {
     let user = context.baggage().get(USER).map(|user| user.as_str().to_owned());
     user.into_iter().flat_map(|user| [KeyValue::new("user.id", user.clone()), KeyValue::new(USER, user)])
 }
 
-/// Ends a server span with the status of its answer.
+/// Ends a server span with the status of the response.
 pub(super) fn answered(server: &Context, status: u16) {
     server.span().set_attribute(KeyValue::new("http.response.status_code", i64::from(status)));
     server.span().end();
@@ -109,15 +109,15 @@ pub(super) fn within<T>(
     done
 }
 
-/// A span that is measured, as the shop measures its operations.
+/// An operation: a span with execution time and memory usage, as in the shop.
 pub(super) struct Operation {
     pub(super) context: Context,
-    began: Instant,
+    start: Instant,
 }
 
 impl Operation {
     pub(super) fn start(tracer: &SdkTracer, name: &'static str, kind: &'static str, parent: &Context) -> Operation {
-        let operation = Operation { context: internal(tracer, name, parent), began: Instant::now() };
+        let operation = Operation { context: internal(tracer, name, parent), start: Instant::now() };
         operation.set("custom.operation_type", kind);
         operation
     }
@@ -127,13 +127,13 @@ impl Operation {
     }
 
     pub(super) fn end(self) {
-        self.set("performance.execution_time_ms", self.began.elapsed().as_secs_f64() * 1e3);
+        self.set("performance.execution_time_ms", self.start.elapsed().as_secs_f64() * 1e3);
         self.set("system.memory_usage_mb", memory_mb());
         self.context.span().end();
     }
 }
 
-/// The memory of this process, looked up once a second as the host does: it costs a system call.
+/// The memory of this process, read once a second, as in the host.
 fn memory_mb() -> f64 {
     static PAGES: OnceLock<Arc<AtomicU64>> = OnceLock::new();
     const PAGE_BYTES: f64 = 4096.0;
@@ -153,14 +153,14 @@ fn memory_mb() -> f64 {
     pages.load(Ordering::Relaxed) as f64 * PAGE_BYTES / f64::from(1 << 20)
 }
 
-/// Asks another service, in a client span whose context goes along.
+/// Sends a request to another service, with a client span whose context is propagated.
 pub(super) async fn get<T: DeserializeOwned>(
     tracer: &SdkTracer,
     client: &reqwest::Client,
     url: String,
     parent: &Context,
 ) -> Option<T> {
-    let url: Url = url.parse().expect("the URL of a service");
+    let url: Url = url.parse().expect("the URL of a service is valid");
     let mut attributes = vec![
         KeyValue::new("http.request.method", "GET"),
         KeyValue::new("server.address", url.host_str().unwrap_or_default().to_owned()),
@@ -170,10 +170,10 @@ pub(super) async fn get<T: DeserializeOwned>(
     attributes.extend(metadata(parent));
     let span = tracer.span_builder("GET").with_kind(SpanKind::Client).with_attributes(attributes);
     let context = parent.with_span(span.start_with_context(tracer, parent));
-    let mut carried = HashMap::new();
-    TraceContextPropagator::new().inject_context(&context, &mut carried as &mut dyn Injector);
-    BaggagePropagator::new().inject_context(&context, &mut carried as &mut dyn Injector);
-    let headers = carried
+    let mut injected = HashMap::new();
+    TraceContextPropagator::new().inject_context(&context, &mut injected as &mut dyn Injector);
+    BaggagePropagator::new().inject_context(&context, &mut injected as &mut dyn Injector);
+    let headers = injected
         .iter()
         .filter_map(|(name, value)| Some((HeaderName::try_from(name).ok()?, HeaderValue::try_from(value).ok()?)));
     let answer = client.get(url).headers(headers.collect()).send().await;
