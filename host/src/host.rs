@@ -22,7 +22,7 @@ use crate::outbound::Network;
 use crate::serve::dispatch::Dispatcher;
 use crate::serve::listener::{self, BoundPort, ListenError, Listener};
 use crate::services::{Catalog, GenerationBuilder};
-use crate::state::{ROOM, StateError, StateStore};
+use crate::state::{DEFAULT_QUOTA, StateError, StateStore};
 use crate::telemetry::{HostTelemetry, LogExport, Operation};
 use crate::trace::{KeyValue, Pipeline, PipelineError, Printers, Propagators, Resource, TraceStore};
 
@@ -51,8 +51,14 @@ pub async fn check(config: &Config) -> Result<Vec<(ServiceConfig, Arc<Prepared>)
     let engine = Engine::new(config.cache_dir.as_deref())?;
     let propagators = Propagators::new(&config.telemetry.propagators);
     let metrics = Metrics::new(Vec::new());
-    let builder =
-        GenerationBuilder::new(engine, StateStore::memory(ROOM), Network::new()?, propagators, metrics, Vec::new());
+    let builder = GenerationBuilder::new(
+        engine,
+        StateStore::memory(DEFAULT_QUOTA),
+        Network::new()?,
+        propagators,
+        metrics,
+        Vec::new(),
+    );
     let mut errors = Vec::new();
     for service in &config.services {
         errors.extend(builder.look_at(service).await.err());

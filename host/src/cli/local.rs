@@ -16,7 +16,7 @@ use crate::metrics::Metrics;
 use crate::outbound::Network;
 use crate::printable::{printable, printable_lines};
 use crate::services::GenerationBuilder;
-use crate::state::{ROOM, StateStore};
+use crate::state::{DEFAULT_QUOTA, StateStore};
 use crate::trace::{Exporter, Propagators};
 
 /// The telemetry settings on one line.
@@ -126,7 +126,7 @@ pub async fn inspect(arguments: InspectArguments) -> Result<String, CommandError
     let bytes = read(&arguments.file).await?;
     let builder = GenerationBuilder::new(
         Engine::new(None)?,
-        StateStore::memory(ROOM),
+        StateStore::memory(DEFAULT_QUOTA),
         Network::new().map_err(crate::host::StartError::from)?,
         Propagators::default(),
         Metrics::new(Vec::new()),

@@ -23,7 +23,7 @@ use super::types::{
     ShutdownConfig, StateConfig, SwapConfig,
 };
 use crate::http::redaction::Redaction;
-use crate::state::ROOM;
+use crate::state::DEFAULT_QUOTA;
 use crate::trace::TailPolicy;
 
 /// The default listen address of the console, if the manifest has the table `[console]`.
@@ -164,7 +164,7 @@ fn connections(section: &Section<'_>) -> Result<Connections> {
 fn state(section: &Section<'_>) -> Result<StateConfig> {
     section.allow_keys(&["backend", "path", "per_service"]);
     let (backend, path, per_service) = (section.text("backend"), section.path("path"), section.size("per_service"));
-    let per_service = per_service?.map_or(ROOM, |bytes| usize::try_from(bytes).unwrap_or(usize::MAX));
+    let per_service = per_service?.map_or(DEFAULT_QUOTA, |bytes| usize::try_from(bytes).unwrap_or(usize::MAX));
     if per_service == 0 {
         let problem = "`per_service` must not be zero".to_owned();
         section.error("per_service", problem, "use a larger value, or remove the key");

@@ -1,8 +1,8 @@
-//! Which request of an instance a host function is called for.
+//! Finds the request that a host function is called for.
 //!
-//! An instance that serves one request at a time has that one. In an instance of 0.3 that serves several at once each
-//! request is a task of the component model, and Wasmtime knows the tasks that lead to a call of the host: the oldest of
-//! them is the request's. So nothing is guessed from what ran last.
+//! An instance that serves one request at a time has only that one. In a 0.3 instance that serves several requests,
+//! each request is a task of the component model, and Wasmtime reports the tasks that lead to a host call: the oldest
+//! of them is the task of the request.
 
 use std::future::poll_fn;
 use std::pin::pin;
@@ -21,24 +21,24 @@ use wasmtime_wasi_http::{WasiHttp, WasiHttpCtxView, WasiHttpView as _};
 use super::guest_request::Destination;
 use crate::component::StoreData;
 
-/// The most bytes of one blocking write, as `wasi:io` says.
-const BLOCKING_WRITE: usize = 4096;
+/// The most bytes of one blocking write, as specified by `wasi:io`.
+const MAX_BLOCKING_WRITE: usize = 4096;
 
-/// Makes the request whose task calls the one that host functions work on.
+/// Makes the request whose task is calling the current one.
 fn enter(store: &mut StoreContextMut<'_, StoreData>) {
     let Some(requests) = store.data().http.requests().cloned() else { return };
     let task = store.async_call_stack().ok().and_then(Iterator::last);
-    let request = requests.of(task);
-    store.data_mut().http.enter(request);
+    let request = requests.for_task(task);
+    store.data_mut().http.set_current(request);
 }
 
 fn leave(data: &mut StoreData) {
     if data.http.requests().is_some() {
-        data.http.enter(None);
+        data.http.set_current(None);
     }
 }
 
-/// Runs a host function for the request whose task calls it.
+/// Runs a host function with the request of the calling task as the current one.
 pub(super) fn with_caller<R>(
     mut access: Access<'_, StoreData, HasSelf<StoreData>>,
     function: impl FnOnce(&mut StoreData) -> R,
@@ -46,7 +46,7 @@ pub(super) fn with_caller<R>(
     with_caller_in_store(access.as_context_mut(), function)
 }
 
-/// The same for a function that is given the store.
+/// The same for a host function that gets the store.
 pub(super) fn with_caller_in_store<R>(
     mut store: StoreContextMut<'_, StoreData>,
     function: impl FnOnce(&mut StoreData) -> R,
@@ -57,7 +57,7 @@ pub(super) fn with_caller_in_store<R>(
     result
 }
 
-/// `wasi:http/client` as its crate has it, for the request whose task calls it.
+/// `wasi:http/client` of `wasmtime-wasi-http`, with the request of the calling task as the current one.
 pub(crate) struct Client;
 
 impl HasData for Client {
@@ -69,11 +69,11 @@ impl client::HostWithStore<StoreData> for Client {
         store: &Accessor<StoreData, Self>,
         request: Resource<Request>,
     ) -> Result<Resource<Response>, TrappableError<ErrorCode>> {
-        send(store, request, Destination::Outbound).await
+        send(store, request, Destination::Url).await
     }
 }
 
-/// Sends a request of 0.3 for the request whose task calls.
+/// Sends a 0.3 request for the request of the calling task.
 pub(super) async fn send<D: HasData>(
     store: &Accessor<StoreData, D>,
     request: Resource<Request>,
@@ -81,7 +81,7 @@ pub(super) async fn send<D: HasData>(
 ) -> Result<Resource<Response>, TrappableError<ErrorCode>> {
     let inner = store.with_getter::<WasiHttp>(StoreData::http);
     let mut send = pin!(<WasiHttp as client::HostWithStore<StoreData>>::send(&inner, request));
-    // The request is handed to the hooks at the first poll.
+    // `wasmtime-wasi-http` calls the hooks in the first poll.
     let first = poll_fn(|context| {
         store.with(|mut access| {
             enter(&mut access.as_context_mut());
@@ -89,7 +89,7 @@ pub(super) async fn send<D: HasData>(
         });
         let polled = send.as_mut().poll(context);
         store.with(|mut access| {
-            access.data_mut().http.outgoing.destination = Destination::Outbound;
+            access.data_mut().http.outgoing.destination = Destination::Url;
             leave(access.data_mut());
         });
         Poll::Ready(polled)
@@ -100,9 +100,9 @@ pub(super) async fn send<D: HasData>(
     }
 }
 
-/// Puts in the place of the writing functions of `wasi:io/streams` such as know which request writes, so that standard
-/// output and standard error become log records of the right one.
-pub(crate) fn shadow_functions(linker: &mut Linker<StoreData>) -> wasmtime::Result<()> {
+/// Replaces the write functions of `wasi:io/streams` by functions that set the current request, so that standard output
+/// and standard error become log records of the right request.
+pub(crate) fn shadow_output_functions(linker: &mut Linker<StoreData>) -> wasmtime::Result<()> {
     linker.allow_shadowing(true);
     let mut streams = linker.instance("wasi:io/streams@0.2.12")?;
     streams.func_wrap(
@@ -120,10 +120,10 @@ pub(crate) fn shadow_functions(linker: &mut Linker<StoreData>) -> wasmtime::Resu
         |mut store: StoreContextMut<'_, StoreData>, (stream, bytes): (Resource<DynOutputStream>, Vec<u8>)| {
             Box::new(async move {
                 wasmtime::ensure!(
-                    bytes.len() <= BLOCKING_WRITE,
-                    "more than {BLOCKING_WRITE} bytes in one blocking write"
+                    bytes.len() <= MAX_BLOCKING_WRITE,
+                    "more than {MAX_BLOCKING_WRITE} bytes in one blocking write"
                 );
-                // Nothing else runs in this instance meanwhile.
+                // No other task of the instance runs during this call.
                 enter(&mut store);
                 let table = &mut store.data_mut().table;
                 let written = match table.get_mut(&stream) {

@@ -22,10 +22,10 @@ use crate::http::method::span_name;
 use crate::outbound::{Call, CallError, LocalCalls, Outbound};
 use crate::trace::{Recorder, SpanKind, SpanRef};
 
-/// What a call takes in the host's memory besides its body, in bytes: its span, its task, perhaps a connection.
-const CALL: usize = 16 * 1024;
+/// Host memory per call in addition to its body, in bytes: its span, its task and possibly a connection.
+const CALL_OVERHEAD: usize = 16 * 1024;
 
-type Answer = Result<Response<Bytes>, CallError>;
+type CallResult = Result<Response<Bytes>, CallError>;
 
 impl Host for StoreData {
     async fn fetch(
@@ -69,57 +69,57 @@ impl StoreData {
         request: Limited,
         parent: Option<Resource<GuestSpan>>,
     ) -> Result<wit::Response, Error> {
-        let mut answers = self.send_all(vec![request], parent).await;
-        answers.pop().unwrap_or(Err(Error::Denied))
+        let mut results = self.send_all(vec![request], parent).await;
+        results.pop().unwrap_or(Err(Error::Denied))
     }
 
-    /// Starts every span, sends every call at once, and ends each span at the time its own answer came.
+    /// Starts all client spans, sends all calls concurrently, and ends each span when its own call has ended.
     async fn send_all(
         &mut self,
         requests: Vec<Limited>,
         parent: Option<Resource<GuestSpan>>,
     ) -> Vec<Result<wit::Response, Error>> {
         let count = requests.len();
-        // Outside a request (while it names its routes, say) a component may call nobody.
+        // Outside a request, for example in `routes`, a component may make no calls.
         let Some(parent) = self.parent(parent.as_ref()) else {
             return (0..count).map(|_| Err(Error::Denied)).collect();
         };
         let Some(locals) = self.request.as_ref().map(|request| request.locals.clone()) else { return Vec::new() };
-        let limits: Vec<_> = requests.iter().map(|limited| limited.timeout_ms).collect();
-        let start = |limited: Limited| self.start(limited.request, parent);
-        let (started, calls): (_, Vec<_>) = requests.into_iter().map(start).unzip();
-        // Here they are found when the request is given up meanwhile.
-        self.calls = started;
+        let timeouts: Vec<_> = requests.iter().map(|limited| limited.timeout_ms).collect();
+        let start_call = |limited: Limited| self.start_call(limited.request, parent);
+        let (pending, calls): (_, Vec<_>) = requests.into_iter().map(start_call).unzip();
+        // If the request is cancelled meanwhile, `end_pending_calls` finds the calls here.
+        self.calls = pending;
         let context = self.context().clone();
-        let limits = limits.into_iter().map(|limit| limit.map(|limit| Duration::from_millis(limit.into())));
+        let timeouts = timeouts.into_iter().map(|timeout| timeout.map(|timeout| Duration::from_millis(timeout.into())));
         let account = &self.account;
-        let sent = calls.into_iter().zip(limits);
-        let sent = sent.map(|(call, limit)| send(&context.outbound, call, locals.clone(), limit, account));
+        let calls = calls.into_iter().zip(timeouts);
+        let calls = calls.map(|(call, timeout)| send(&context.outbound, call, locals.clone(), timeout, account));
         let mut call_time = Duration::ZERO;
-        let answers = measured(&mut call_time, join_all(sent)).await;
+        let results = measured(&mut call_time, join_all(calls)).await;
         if let Some(request) = &mut self.request {
             request.call_time += call_time;
         }
-        let started = std::mem::take(&mut self.calls);
-        // What was reservation for the answers is the guest's own from here on.
-        let answers: Vec<_> = answers.into_iter().map(|(answer, ended, _)| (answer, ended)).collect();
-        started.iter().zip(answers).map(|(started, (answer, ended))| self.end(started, answer, ended)).collect()
+        let pending = std::mem::take(&mut self.calls);
+        // From here on the response bodies are in the guest's memory.
+        let results: Vec<_> = results.into_iter().map(|(result, ended, _)| (result, ended)).collect();
+        pending.iter().zip(results).map(|(pending, (result, ended))| self.end_call(pending, result, ended)).collect()
     }
 
-    fn start(&mut self, request: Outgoing, parent: SpanRef) -> (ClientCall, Result<Call, CallError>) {
+    fn start_call(&mut self, request: Outgoing, parent: SpanRef) -> (ClientCall, Result<Call, CallError>) {
         let Outgoing { method, url, headers, body } = request;
         let method = Method::from(method);
         let target = parse_url(&url);
         let began = Instant::now();
         let context = self.context().clone();
         let Some(active) = &mut self.request else {
-            let call = Err(CallError::InvalidUrl("there is no request to call for".to_owned()));
+            let call = Err(CallError::InvalidUrl("no request is being served".to_owned()));
             return (ClientCall { span: SpanRef::NONE, method, origin: None, began }, call);
         };
         let recorder = &mut active.recorder;
         let span = recorder.start(span_name(&method), SpanKind::Client, parent);
         if recorder.is_recording() {
-            describe(recorder, span, &method, &target);
+            set_target_attributes(recorder, span, &method, &target);
             if let Ok((uri, _)) = &target {
                 recorder.set(span, "url.full", &*context.redaction.url(&url, uri));
             }
@@ -134,24 +134,24 @@ impl StoreData {
         (ClientCall { span, method, origin, began }, call)
     }
 
-    fn end(&mut self, started: &ClientCall, answer: Answer, ended: Instant) -> Result<wit::Response, Error> {
-        let status = answer.as_ref().ok().map(|response| response.status().as_u16());
-        self.count_call(started, status, answer.as_ref().err().map(CallError::error_type), ended);
+    fn end_call(&mut self, pending: &ClientCall, result: CallResult, ended: Instant) -> Result<wit::Response, Error> {
+        let status = result.as_ref().ok().map(|response| response.status().as_u16());
+        self.count_call(pending, status, result.as_ref().err().map(CallError::error_type), ended);
         if let Some(request) = &mut self.request {
             let recorder = &mut request.recorder;
             if let Some(status) = status {
-                recorder.set(started.span, "http.response.status_code", i64::from(status));
+                recorder.set(pending.span, "http.response.status_code", i64::from(status));
             }
-            match &answer {
+            match &result {
                 Ok(response) if response.status().is_client_error() || response.status().is_server_error() => {
-                    recorder.fail(started.span, response.status().as_str(), String::new());
+                    recorder.fail(pending.span, response.status().as_str(), String::new());
                 }
                 Ok(_) => {}
-                Err(error) => recorder.fail(started.span, error.error_type(), error.to_string()),
+                Err(error) => recorder.fail(pending.span, error.error_type(), error.to_string()),
             }
-            recorder.end_at(started.span, ended);
+            recorder.end_at(pending.span, ended);
         }
-        answer.map(to_guest).map_err(Into::into)
+        result.map(to_wit_response).map_err(Into::into)
     }
 }
 
@@ -159,34 +159,39 @@ async fn send(
     outbound: &Outbound,
     call: Result<Call, CallError>,
     locals: Arc<dyn LocalCalls>,
-    limit: Option<Duration>,
+    timeout: Option<Duration>,
     account: &Arc<MemoryAccount>,
-) -> (Answer, Instant, MemoryReservation) {
+) -> (CallResult, Instant, MemoryReservation) {
     let mut reservation = account.empty_reservation();
     let send = async {
         let call = call?;
-        let sent = usize::try_from(call.body.size_hint().lower()).unwrap_or(usize::MAX);
-        if !reservation.try_grow(sent.saturating_add(CALL)) {
+        let size = usize::try_from(call.body.size_hint().lower()).unwrap_or(usize::MAX);
+        if !reservation.try_grow(size.saturating_add(CALL_OVERHEAD)) {
             return Err(CallError::NoRoom);
         }
         outbound.send_whole(call, locals, |bytes| reservation.try_grow(bytes)).await
     };
-    let answer = match limit {
-        Some(limit) => tokio::time::timeout(limit, send).await.unwrap_or(Err(CallError::TimedOut)),
+    let result = match timeout {
+        Some(timeout) => tokio::time::timeout(timeout, send).await.unwrap_or(Err(CallError::TimedOut)),
         None => send.await,
     };
-    (answer, Instant::now(), reservation)
+    (result, Instant::now(), reservation)
 }
 
 fn parse_url(url: &str) -> Result<(Uri, Origin), CallError> {
-    let uri: Uri = url.parse().map_err(|error| CallError::InvalidUrl(format!("this is no URL: {error}")))?;
+    let uri: Uri = url.parse().map_err(|error| CallError::InvalidUrl(format!("this is not a URL: {error}")))?;
     let origin = Origin::of(&uri);
-    let origin = origin.ok_or_else(|| CallError::InvalidUrl("this is no absolute http or https URL".to_owned()))?;
+    let origin = origin.ok_or_else(|| CallError::InvalidUrl("this is not an absolute http or https URL".to_owned()))?;
     Ok((uri, origin))
 }
 
-/// What the HTTP semantic conventions require of a client span.
-fn describe(recorder: &mut Recorder, span: SpanRef, method: &Method, target: &Result<(Uri, Origin), CallError>) {
+/// Sets the attributes that the HTTP semantic conventions require on a client span.
+fn set_target_attributes(
+    recorder: &mut Recorder,
+    span: SpanRef,
+    method: &Method,
+    target: &Result<(Uri, Origin), CallError>,
+) {
     recorder.set(span, "http.request.method", span_name(method));
     if let Ok((_, origin)) = target {
         recorder.set(span, "server.address", origin.address());
@@ -194,7 +199,7 @@ fn describe(recorder: &mut Recorder, span: SpanRef, method: &Method, target: &Re
     }
 }
 
-fn to_guest(response: Response<Bytes>) -> wit::Response {
+fn to_wit_response(response: Response<Bytes>) -> wit::Response {
     let (parts, body) = response.into_parts();
     wit::Response { status: parts.status.as_u16(), headers: to_wit(&parts.headers), body: body.into() }
 }

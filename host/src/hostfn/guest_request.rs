@@ -1,4 +1,4 @@
-//! The requests that an instance serves: what goes with each, and which of them is whose task's.
+//! The requests that a standard instance serves, and the request of each task.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -10,40 +10,40 @@ use crate::component::{GuestExecution, GuestOutput};
 use crate::outbound::LocalCalls;
 use crate::trace::SharedRecorder;
 
-/// What goes with a request while a standard guest serves it.
+/// The state of a request while a standard guest serves it.
 #[derive(Clone)]
 pub(crate) struct HttpGuestRequest {
     /// The request's spans.
     pub recorder: SharedRecorder,
-    /// The services of this host that the guest may call without a socket.
+    /// The services of this host, which the guest calls without a socket.
     pub locals: Arc<dyn LocalCalls>,
-    /// What the request costs.
+    /// The guest's cost and failure.
     pub execution: Arc<GuestExecution>,
-    /// What it prints, where the instance serves others as well.
+    /// The request's own output streams, if the instance serves several requests.
     pub printed: Option<(GuestOutput, GuestOutput)>,
 }
 
-/// Where a request of a guest goes.
+/// Where an outgoing request is sent.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Destination {
-    /// Where its URL says, if the manifest allows it.
-    Outbound,
+    /// To its URL, if the manifest allows it.
+    Url,
     /// To the service that `next` names in the manifest.
     Next,
 }
 
-/// The requests that an instance is serving at once, by their tasks. Clones are the same.
+/// The requests that an instance serves concurrently, by task. Clones are handles to the same map.
 #[derive(Clone, Default)]
 pub(crate) struct ConcurrentRequests(Arc<Mutex<BTreeMap<GuestTaskId, HttpGuestRequest>>>);
 
 impl ConcurrentRequests {
-    /// Adds one. A task that is gone may have had the same id.
+    /// Adds a request. It may replace one with the same id, whose task has ended.
     pub fn add(&self, task: GuestTaskId, request: HttpGuestRequest) {
-        let before = self.lock().insert(task, request);
-        drop(before);
+        let replaced = self.lock().insert(task, request);
+        drop(replaced);
     }
 
-    /// Forgets the one of this run, and gives it.
+    /// Removes and returns the request with this execution.
     pub fn remove(&self, execution: &Arc<GuestExecution>) -> Option<HttpGuestRequest> {
         let mut requests = self.lock();
         let task =
@@ -51,13 +51,13 @@ impl ConcurrentRequests {
         requests.remove(&task)
     }
 
-    /// All of them.
+    /// All requests.
     pub fn all(&self) -> Vec<HttpGuestRequest> {
         self.lock().values().cloned().collect()
     }
 
-    /// Divides CPU time of the instance equally among the requests whose response was not sent yet. Only if none is left, it
-    /// is divided among the others, which may still work after their response.
+    /// Divides CPU time of the instance equally among the requests whose response was not sent yet. If there are none,
+    /// it is divided among all requests, which may still work after their response.
     pub fn add_busy(&self, time: Duration) {
         let requests = self.lock();
         let executions = || requests.values().map(|request| &request.execution);
@@ -69,13 +69,13 @@ impl ConcurrentRequests {
             .for_each(|execution| execution.add_busy(share));
     }
 
-    /// Says how much linear memory the instance has.
+    /// Sets the size of the instance's linear memory.
     pub fn set_memory(&self, bytes: u64) {
         self.lock().values().for_each(|request| request.execution.set_memory(bytes));
     }
 
-    /// The one of a task, or the only one there is where no task leads to the call.
-    pub fn of(&self, task: Option<GuestTaskId>) -> Option<HttpGuestRequest> {
+    /// The request of a task. If no task leads to the call, the only request, if there is exactly one.
+    pub fn for_task(&self, task: Option<GuestTaskId>) -> Option<HttpGuestRequest> {
         let requests = self.lock();
         match task {
             Some(task) => requests.get(&task).cloned(),

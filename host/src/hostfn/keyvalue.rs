@@ -1,6 +1,6 @@
-//! `wasi:keyvalue`: buckets of the calling service in the host's state store.
+//! `wasi:keyvalue`: the service's buckets in the host's state store.
 //!
-//! Any identifier opens a bucket of that name which belongs to the service alone.
+//! Any identifier opens a bucket of that name, which belongs to the service alone.
 
 use std::sync::Arc;
 
@@ -9,7 +9,7 @@ use wasmtime::component::Resource;
 use crate::component::StoreData;
 use crate::component::bindings::wasi::keyvalue0_2_0_draft2::{atomics, store};
 use crate::component::resources::{Bucket, CasSnapshot};
-use crate::state::{BucketId, MAX_BUCKET, StateError, StateStore, Swap};
+use crate::state::{BucketId, CasOutcome, MAX_BUCKET, StateError, StateStore};
 
 impl From<StateError> for store::Error {
     fn from(error: StateError) -> store::Error {
@@ -18,16 +18,16 @@ impl From<StateError> for store::Error {
 }
 
 fn memory_limit_reached() -> store::Error {
-    store::Error::Other("the service's memory limit has no room for it".to_owned())
+    store::Error::Other("the operation exceeds the service's memory limit".to_owned())
 }
 
 impl StoreData {
-    /// A handle of its own, because the state may not be borrowed while the store is waited for.
+    /// A clone of the store, because `self` may not be borrowed across an await.
     pub(super) fn store(&self) -> StateStore {
         self.context().state.clone()
     }
 
-    /// Keeps what a guest saw at a key, where its memory has room for it.
+    /// Creates a compare-and-swap snapshot, if the memory limit allows it.
     fn snapshot(
         &mut self,
         bucket: Arc<BucketId>,
@@ -120,8 +120,8 @@ impl atomics::Host for StoreData {
     ) -> wasmtime::Result<Result<(), atomics::CasError>> {
         let CasSnapshot { bucket, key, observed, _reservation: reservation } = self.table.delete(cas)?;
         match self.store().compare_and_swap(&bucket, &key, observed, value).await {
-            Ok(Swap::Stored) => Ok(Ok(())),
-            Ok(Swap::Lost(observed)) => {
+            Ok(CasOutcome::Stored) => Ok(Ok(())),
+            Ok(CasOutcome::Conflict(observed)) => {
                 drop(reservation);
                 match self.snapshot(bucket, key, observed)? {
                     Ok(fresh) => Ok(Err(atomics::CasError::CasFailed(fresh))),

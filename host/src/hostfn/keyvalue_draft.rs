@@ -1,8 +1,8 @@
 //! `wasi:keyvalue` for standard components: the earlier draft, and the batches of both drafts.
 //!
-//! Both drafts see the same buckets. The earlier one counts: its cursor is the number of keys already list_position. A handle to a
-//! bucket remembers the key at which its last page ended, so that a listing goes on from there; any other cursor is counted
-//! from the first key, and may miss keys or tell some twice where keys come and go meanwhile.
+//! Both drafts access the same buckets. The cursor of the earlier draft is the number of keys listed so far. A bucket
+//! handle keeps the last key of its last page, so that listing continues from there. Any other cursor is counted from
+//! the first key, and may skip or repeat keys that are added or deleted meanwhile.
 
 use std::sync::Arc;
 
@@ -16,10 +16,10 @@ use crate::component::standard_bindings::wasi::keyvalue0_2_0_draft as draft;
 use crate::component::standard_bindings::wasi::keyvalue0_2_0_draft2::batch;
 use crate::state::{BucketId, StateError, StateStore};
 
-/// The most keys of one batch.
-const BATCH: usize = 10_000;
-/// The most bytes that one batch answers with.
-const BATCH_BYTES: usize = 64 << 20;
+/// The most keys in one batch.
+const MAX_BATCH_KEYS: usize = 10_000;
+/// The most bytes of values that one batch returns.
+const MAX_BATCH_BYTES: usize = 64 << 20;
 
 type Value = Option<(String, Vec<u8>)>;
 type Pairs = Vec<(String, Vec<u8>)>;
@@ -30,40 +30,42 @@ impl From<StateError> for draft::store::Error {
     }
 }
 
-/// Why a batch was not carried out.
+/// Why a batch failed.
 enum BatchError {
     State(StateError),
     TooLarge,
-    NoRoom,
+    MemoryLimit,
 }
 
 impl From<BatchError> for String {
     fn from(error: BatchError) -> String {
         match error {
             BatchError::State(error) => error.to_string(),
-            BatchError::TooLarge => format!("a batch has at most {BATCH} keys and answers with {BATCH_BYTES} bytes"),
-            BatchError::NoRoom => "the service's memory limit has no room for it".to_owned(),
+            BatchError::TooLarge => {
+                format!("a batch is limited to {MAX_BATCH_KEYS} keys and {MAX_BATCH_BYTES} bytes of values")
+            }
+            BatchError::MemoryLimit => "the operation exceeds the service's memory limit".to_owned(),
         }
     }
 }
 
-/// Values are reservation on the instance's account from when they are read until the guest has them.
+/// The values stay reserved on the instance's account until they are copied to the guest.
 async fn get_many(
     store: StateStore,
     account: Arc<MemoryAccount>,
     bucket: Arc<BucketId>,
     keys: Vec<String>,
 ) -> Result<Vec<Value>, BatchError> {
-    check(keys.len())?;
+    check_key_count(keys.len())?;
     let (mut values, mut size, mut reservation) = (Vec::with_capacity(keys.len()), 0, account.empty_reservation());
-    hold(&mut reservation, keys.iter().map(String::len))?;
+    grow_reservation(&mut reservation, keys.iter().map(String::len))?;
     for key in keys {
         let value = store.get(&bucket, &key).await.map_err(BatchError::State)?;
         size += value.as_ref().map_or(0, Vec::len);
-        if size > BATCH_BYTES {
+        if size > MAX_BATCH_BYTES {
             return Err(BatchError::TooLarge);
         }
-        hold(&mut reservation, value.iter().map(Vec::len))?;
+        grow_reservation(&mut reservation, value.iter().map(Vec::len))?;
         values.push(value.map(|value| (key, value)));
     }
     Ok(values)
@@ -75,9 +77,9 @@ async fn set_many(
     bucket: Arc<BucketId>,
     pairs: Pairs,
 ) -> Result<(), BatchError> {
-    check(pairs.len())?;
+    check_key_count(pairs.len())?;
     let mut reservation = account.empty_reservation();
-    hold(&mut reservation, pairs.iter().map(|(key, value)| key.len() + value.len()))?;
+    grow_reservation(&mut reservation, pairs.iter().map(|(key, value)| key.len() + value.len()))?;
     for (key, value) in pairs {
         store.set(&bucket, &key, value).await.map_err(BatchError::State)?;
     }
@@ -90,16 +92,16 @@ async fn delete_many(
     bucket: Arc<BucketId>,
     keys: Vec<String>,
 ) -> Result<(), BatchError> {
-    check(keys.len())?;
+    check_key_count(keys.len())?;
     let mut reservation = account.empty_reservation();
-    hold(&mut reservation, keys.iter().map(String::len))?;
+    grow_reservation(&mut reservation, keys.iter().map(String::len))?;
     for key in keys {
         store.delete(&bucket, &key).await.map_err(BatchError::State)?;
     }
     Ok(())
 }
 
-/// The page that begins after `skip` keys, found from a place that is known to be before it, and where it ended.
+/// The keys after the first `skip` keys, and the position after them. `from` is a known position before the page.
 async fn page(
     store: StateStore,
     bucket: Arc<BucketId>,
@@ -120,21 +122,21 @@ async fn page(
     }
 }
 
-/// Holds what the host has in its memory of a batch, if there is room.
-fn hold(reservation: &mut MemoryReservation, sizes: impl Iterator<Item = usize>) -> Result<(), BatchError> {
+/// Reserves host memory for a batch.
+fn grow_reservation(reservation: &mut MemoryReservation, sizes: impl Iterator<Item = usize>) -> Result<(), BatchError> {
     let bytes = sizes.fold(0, |sum: usize, size| sum.saturating_add(size.saturating_add(RESERVATION_OVERHEAD)));
-    if reservation.try_grow(bytes) { Ok(()) } else { Err(BatchError::NoRoom) }
+    if reservation.try_grow(bytes) { Ok(()) } else { Err(BatchError::MemoryLimit) }
 }
 
-fn check(count: usize) -> Result<(), BatchError> {
-    if count > BATCH { Err(BatchError::TooLarge) } else { Ok(()) }
+fn check_key_count(count: usize) -> Result<(), BatchError> {
+    if count > MAX_BATCH_KEYS { Err(BatchError::TooLarge) } else { Ok(()) }
 }
 
-fn other(error: BatchError) -> Error {
+fn to_error(error: BatchError) -> Error {
     Error::Other(error.into())
 }
 
-fn other_draft(error: BatchError) -> draft::store::Error {
+fn to_draft_error(error: BatchError) -> draft::store::Error {
     draft::store::Error::Other(error.into())
 }
 
@@ -222,7 +224,7 @@ impl draft::atomics::Host for StoreData {
             return Ok(Err(StateError::NotANumber(key).into()));
         };
         let sum = self.store().increment(&bucket, &key, delta).await;
-        // A number below zero was written by somebody who counts with a sign.
+        // A negative number was written through an interface with signed numbers.
         let sum = sum.and_then(|sum| u64::try_from(sum).map_err(|_| StateError::NotANumber(key)));
         Ok(sum.map_err(Into::into))
     }
@@ -235,7 +237,7 @@ impl draft::batch::Host for StoreData {
         keys: Vec<String>,
     ) -> wasmtime::Result<Result<Vec<Value>, draft::store::Error>> {
         let bucket = self.bucket(&bucket)?;
-        Ok(get_many(self.store(), self.account.clone(), bucket, keys).await.map_err(other_draft))
+        Ok(get_many(self.store(), self.account.clone(), bucket, keys).await.map_err(to_draft_error))
     }
 
     async fn set_many(
@@ -244,7 +246,7 @@ impl draft::batch::Host for StoreData {
         pairs: Pairs,
     ) -> wasmtime::Result<Result<(), draft::store::Error>> {
         let bucket = self.bucket(&bucket)?;
-        Ok(set_many(self.store(), self.account.clone(), bucket, pairs).await.map_err(other_draft))
+        Ok(set_many(self.store(), self.account.clone(), bucket, pairs).await.map_err(to_draft_error))
     }
 
     async fn delete_many(
@@ -253,7 +255,7 @@ impl draft::batch::Host for StoreData {
         keys: Vec<String>,
     ) -> wasmtime::Result<Result<(), draft::store::Error>> {
         let bucket = self.bucket(&bucket)?;
-        Ok(delete_many(self.store(), self.account.clone(), bucket, keys).await.map_err(other_draft))
+        Ok(delete_many(self.store(), self.account.clone(), bucket, keys).await.map_err(to_draft_error))
     }
 }
 
@@ -264,12 +266,12 @@ impl batch::Host for StoreData {
         keys: Vec<String>,
     ) -> wasmtime::Result<Result<Vec<Value>, Error>> {
         let bucket = self.bucket(&bucket)?;
-        Ok(get_many(self.store(), self.account.clone(), bucket, keys).await.map_err(other))
+        Ok(get_many(self.store(), self.account.clone(), bucket, keys).await.map_err(to_error))
     }
 
     async fn set_many(&mut self, bucket: Resource<Bucket>, pairs: Pairs) -> wasmtime::Result<Result<(), Error>> {
         let bucket = self.bucket(&bucket)?;
-        Ok(set_many(self.store(), self.account.clone(), bucket, pairs).await.map_err(other))
+        Ok(set_many(self.store(), self.account.clone(), bucket, pairs).await.map_err(to_error))
     }
 
     async fn delete_many(
@@ -278,6 +280,6 @@ impl batch::Host for StoreData {
         keys: Vec<String>,
     ) -> wasmtime::Result<Result<(), Error>> {
         let bucket = self.bucket(&bucket)?;
-        Ok(delete_many(self.store(), self.account.clone(), bucket, keys).await.map_err(other))
+        Ok(delete_many(self.store(), self.account.clone(), bucket, keys).await.map_err(to_error))
     }
 }

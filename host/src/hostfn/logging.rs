@@ -1,4 +1,4 @@
-//! `wasi:logging`: log records of the request that the instance is serving.
+//! `wasi:logging`: log records of the request that the instance serves.
 
 use wasmtime::StoreContextMut;
 use wasmtime::component::{Access, HasSelf, Linker};
@@ -8,7 +8,7 @@ use crate::component::StoreData;
 use crate::component::standard_bindings::wasi::logging::logging::{Host, HostWithStore, Level};
 use crate::trace::{Attribute, Severity};
 
-/// The attribute that holds the context, a text that groups similar messages.
+/// The attribute for the context, a string that groups related messages.
 const CONTEXT: &str = "log.context";
 
 impl From<Level> for Severity {
@@ -51,7 +51,7 @@ impl HostWithStore<StoreData> for HasSelf<StoreData> {
 
 impl StoreData {
     fn log(&self, level: Level, context: String, message: String) {
-        // Outside a request there is no trace that the record could belong to.
+        // Outside a request there is no trace for the record.
         let Some(request) = self.http.request() else { return };
         request.recorder.with(|recorder| {
             let context = (!context.is_empty()).then(|| Attribute::new(CONTEXT, context.as_str()));

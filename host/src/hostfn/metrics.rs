@@ -1,7 +1,7 @@
-//! `spandrel:service/metrics`: counters and histograms of a service's own.
+//! `spandrel:service/metrics`: counters and histograms that a service defines.
 //!
-//! A handle is the instrument's number among those of the service. It needs no entry in the table of resources, and
-//! dropping it changes nothing: instruments outlive instances.
+//! A handle is the index of an instrument of the service. It has no entry in the resource table, and dropping it has no
+//! effect, because instruments outlive instances.
 
 use wasmtime::component::Resource;
 
@@ -25,7 +25,7 @@ impl HostCounter for StoreData {
     }
 
     fn add(&mut self, counter: Resource<GuestCounter>, value: u64, labels: Vec<Label>) -> wasmtime::Result<()> {
-        self.context().metrics.guest_add(counter.rep(), value, &lent(&labels));
+        self.context().metrics.guest_add(counter.rep(), value, &borrowed(&labels));
         Ok(())
     }
 
@@ -48,7 +48,7 @@ impl HostHistogram for StoreData {
     }
 
     fn record(&mut self, histogram: Resource<GuestHistogram>, value: f64, labels: Vec<Label>) -> wasmtime::Result<()> {
-        self.context().metrics.guest_record(histogram.rep(), value, &lent(&labels));
+        self.context().metrics.guest_record(histogram.rep(), value, &borrowed(&labels));
         Ok(())
     }
 
@@ -57,7 +57,7 @@ impl HostHistogram for StoreData {
     }
 }
 
-fn lent(labels: &[Label]) -> Vec<(&str, &str)> {
+fn borrowed(labels: &[Label]) -> Vec<(&str, &str)> {
     labels.iter().map(|label| (label.key.as_str(), label.value.as_str())).collect()
 }
 

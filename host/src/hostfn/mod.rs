@@ -1,7 +1,7 @@
-//! What components may ask of the host: one WIT interface per file, each a thin layer over the module that does the work.
+//! Host functions: one WIT interface per file, each a thin layer over the module that does the work.
 //!
-//! Every function here works on the [`StoreData`](crate::component::StoreData) of the instance that calls it. There is no
-//! ambient request and no ambient span: both are in that state, put there when the request began.
+//! Each function works on the [`StoreData`](crate::component::StoreData) of the calling instance. There is no ambient
+//! request and no ambient span: both are in that state, set when the request began.
 
 pub(crate) mod caller;
 mod client;

@@ -1,8 +1,9 @@
-//! The `wasi:http` handler that a middleware component imports: it leads to the service that `next` names in the manifest.
+//! The `wasi:http` handler that a middleware component imports: it forwards requests to the service that `next` names
+//! in the manifest.
 //!
-//! The call is one between services of the same host, with a client span, the callee's server span, and one more hop. A
-//! component of 0.3 hands on what request it likes. One of 0.2 has no way to make a request, and hands on the one that it was
-//! given, with what it has not read of its body.
+//! A forwarded request is a call between services of one host, with a client span, the callee's server span and one
+//! more hop. A 0.3 component can forward any request. A 0.2 component cannot create requests, so it forwards the one
+//! that it received, with the part of the body that it has not read.
 
 use http_body_util::BodyExt as _;
 use wasmtime::StoreContextMut;
@@ -45,7 +46,8 @@ pub(crate) fn add_p2_to_linker(linker: &mut Linker<StoreData>) -> wasmtime::Resu
     )
 }
 
-/// Hands the instance's request on. The answer goes out as soon as its head is here; its body passes the guest by.
+/// Forwards the current request. The response is returned as soon as its head is available; its body bypasses the
+/// guest.
 async fn forward(
     mut store: StoreContextMut<'_, StoreData>,
     request: Resource<HostIncomingRequest>,
@@ -62,7 +64,7 @@ async fn forward(
     let request = http::Request::from_parts(head, body.map_err(|error| request_body_error(&error)).boxed_unsync());
     data.http.outgoing.destination = Destination::Next;
     let sent = data.http.outgoing.send_request(request, None, Box::new(async { Ok(()) }));
-    data.http.outgoing.destination = Destination::Outbound;
+    data.http.outgoing.destination = Destination::Url;
     match Box::into_pin(sent).await {
         Ok((response, _)) => answer(Ok(response)),
         Err(error) => answer(Err(p2::ErrorCode::InternalError(Some(error.to_string())))),

@@ -1,11 +1,11 @@
-//! `wasi:http` outgoing: requests of standard components to other services, each with a client span of its own.
+//! `wasi:http` outgoing: requests of standard components to other services, each with a client span.
 //!
-//! Such a request runs beside the guest, which may have its answer late or never. Its span ends when the response body
-//! has ended or was given up, or when the request failed.
+//! A call runs concurrently with the guest, which may read the response late or never. Its span ends when the response
+//! body has ended or was dropped, or when the call failed.
 //!
-//! The parent of the client span is the request's server span, unless the guest says otherwise: where it sends a trace
-//! context of the same trace (its own SDK made a span for the call), that span is the parent, and the callee sees the
-//! client span. A context of another trace is the guest's own affair and goes out as it is.
+//! The parent of the client span is the request's server span, unless the guest sets a trace context of the same trace
+//! (because its own SDK created a span for the call): then that span is the parent, and the callee gets the context of
+//! the client span. A context of another trace is sent unchanged.
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -29,23 +29,23 @@ use crate::metrics::Called;
 use crate::outbound::{Call, CallError, LocalCalls};
 use crate::trace::{GuestPoint, InstanceMetrics, SharedRecorder, SpanKind, SpanRef};
 
-/// The most bytes of a body that a guest hands over at once, and how many such pieces of one body wait to be taken. A guest
-/// whose whole response fits need not wait for the client.
-const CHUNK: usize = 64 * 1024;
-const CHUNKS: usize = 8;
+/// The largest chunk of a body that a guest writes at once, and the most chunks of one body that are queued. A guest
+/// whose response fits into the queue does not wait for the client.
+const CHUNK_SIZE: usize = 64 * 1024;
+const MAX_QUEUED_CHUNKS: usize = 8;
 
-/// The `wasi:http` half of a store's data.
+/// The part of a store's data for `wasi:http`.
 pub(crate) struct HttpState {
     pub context: WasiHttpCtx,
     pub outgoing: Outgoing,
-    /// What the guest's own SDK has counted, and the room that it takes.
+    /// The metrics of the guest's own SDK, and the host memory reserved for them.
     metrics: InstanceMetrics,
     metrics_reservation: Option<MemoryReservation>,
-    /// Where the instance prints.
+    /// The output streams of the instance.
     output: (GuestOutput, GuestOutput),
-    /// The requests that the instance serves at once, if it does.
+    /// The requests of an instance that serves several concurrently.
     requests: Option<ConcurrentRequests>,
-    /// The request being served, for a middleware of 0.2 to hand on.
+    /// The current request, for a 0.2 middleware to forward.
     incoming: Option<Request<Body>>,
 }
 
@@ -53,30 +53,30 @@ pub(crate) struct HttpState {
 pub(crate) struct Outgoing {
     service: Arc<ServiceContext>,
     request: Option<HttpGuestRequest>,
-    /// The destination of the request that is sent now.
+    /// The destination of the request that is being sent.
     pub destination: Destination,
 }
 
 impl HttpState {
-    /// The state of an instance that serves no request yet.
+    /// The state of an instance without a request.
     pub fn new(service: Arc<ServiceContext>, output: (GuestOutput, GuestOutput)) -> HttpState {
-        let outgoing = Outgoing { service, request: None, destination: Destination::Outbound };
+        let outgoing = Outgoing { service, request: None, destination: Destination::Url };
         let (context, metrics) = (WasiHttpCtx::new(), InstanceMetrics::default());
         HttpState { context, outgoing, metrics, output, requests: None, incoming: None, metrics_reservation: None }
     }
 
-    /// Makes the instance one that serves `requests` at once, or none any more.
+    /// Sets the requests of an instance that serves several concurrently.
     pub fn set_concurrent(&mut self, requests: Option<ConcurrentRequests>) {
         self.requests = requests;
     }
 
-    /// The requests that the instance serves at once, if it does.
+    /// The requests of an instance that serves several concurrently.
     pub fn requests(&self) -> Option<&ConcurrentRequests> {
         self.requests.as_ref()
     }
 
-    /// Makes one of the requests that the instance serves at once the one that host functions work on.
-    pub fn enter(&mut self, request: Option<HttpGuestRequest>) {
+    /// Makes one of several concurrent requests the current one, and redirects the output streams to it.
+    pub fn set_current(&mut self, request: Option<HttpGuestRequest>) {
         let (stdout, stderr) = &self.output;
         let printed = request.as_ref().and_then(|request| request.printed.as_ref());
         stdout.redirect_to(printed.map(|(stdout, _)| stdout));
@@ -84,19 +84,19 @@ impl HttpState {
         self.outgoing.request = request;
     }
 
-    /// Turns what the guest's own SDK says into what is new in it. What it has said is reservation on the account for as long as the
-    /// instance lives.
+    /// Converts cumulative points of the guest's SDK into the changes since the last export. The previous values stay
+    /// reserved on the account as long as the instance exists.
     pub fn new_metric_points(&mut self, points: Vec<GuestPoint>, account: &Arc<MemoryAccount>) -> Vec<GuestPoint> {
         let reservation = self.metrics_reservation.get_or_insert_with(|| account.empty_reservation());
         self.metrics.news(points, |bytes| reservation.try_grow(bytes))
     }
 
-    /// What is reservation for the guest's metrics, in bytes: it stays with an idle instance.
+    /// Bytes reserved for the guest's metrics, which an idle instance keeps.
     pub fn reserved_for_metrics(&self) -> u64 {
         self.metrics_reservation.as_ref().map_or(0, MemoryReservation::bytes)
     }
 
-    /// Says how much linear memory the instance has to whoever it serves.
+    /// Sets the size of the instance's linear memory on every request that it serves.
     pub fn set_memory(&self, bytes: u64) {
         match &self.requests {
             Some(requests) => requests.set_memory(bytes),
@@ -104,53 +104,53 @@ impl HttpState {
         }
     }
 
-    /// Makes `request` the one that host functions work on.
-    pub fn begin(&mut self, request: HttpGuestRequest) {
+    /// Makes `request` the current one.
+    pub fn set_request(&mut self, request: HttpGuestRequest) {
         self.outgoing.request = Some(request);
     }
 
-    /// Forgets the request.
-    pub fn end(&mut self) {
+    /// Removes the current request.
+    pub fn clear_request(&mut self) {
         self.outgoing.request = None;
         self.incoming = None;
     }
 
-    /// Keeps the request being served, to be handed on.
-    pub fn keep_incoming(&mut self, request: Request<Body>) {
+    /// Keeps the current request, to be forwarded.
+    pub fn store_incoming(&mut self, request: Request<Body>) {
         self.incoming = Some(request);
     }
 
-    /// Gives the request being served to whoever hands it on.
+    /// Takes the current request, to forward it.
     pub fn take_incoming(&mut self) -> Option<Request<Body>> {
         self.incoming.take()
     }
 
-    /// The request being served.
+    /// The current request.
     pub fn request(&self) -> Option<&HttpGuestRequest> {
         self.outgoing.request.as_ref()
     }
 }
 
-/// Drives whatever else a response needs. Here that is done by the body itself.
+/// The future that performs the I/O of a response. Unused here, because the body does that itself.
 type Driver = Box<dyn Future<Output = Result<(), Error>> + Send>;
-type Sent = Result<(Response<WasiBody>, Driver), Error>;
+type SendResult = Result<(Response<WasiBody>, Driver), Error>;
 
 impl WasiHttpHooks for Outgoing {
-    /// The network's client knows the host from the URI.
+    /// The network client derives the host from the URI.
     fn set_host_header(&mut self) -> bool {
         false
     }
 
     fn p2_outgoing_body_buffer_chunks(&mut self) -> usize {
-        CHUNKS
+        MAX_QUEUED_CHUNKS
     }
 
     fn p2_outgoing_body_chunk_size(&mut self) -> usize {
-        CHUNK
+        CHUNK_SIZE
     }
 
     fn p3_outgoing_body_chunk_size(&mut self) -> usize {
-        CHUNK
+        CHUNK_SIZE
     }
 
     fn send_request(
@@ -158,16 +158,16 @@ impl WasiHttpHooks for Outgoing {
         request: Request<WasiBody>,
         options: Option<RequestOptions>,
         _: Driver,
-    ) -> Box<dyn Future<Output = Sent> + Send> {
-        // Outside a request (while it is instantiated, say) a component may call nobody.
+    ) -> Box<dyn Future<Output = SendResult> + Send> {
+        // Outside a request, for example during instantiation, a component may make no calls.
         let Some(active) = self.request.clone() else { return Box::new(async { Err(Error::HttpRequestDenied) }) };
-        let (mut open, call) = start(&self.service, &active, self.destination, request);
+        let (mut pending, call) = start(&self.service, &active, self.destination, request);
         let (service, options) = (self.service.clone(), options.unwrap_or_default());
         Box::new(async move {
-            // In a task of its own: a service of this host may not run within the store of the guest that calls it.
+            // In a task of its own: a local service must not run inside a poll of the store of the guest that calls it.
             let sent = spawn(async move { send(&service, call, active.locals, options).await }).await;
-            let (head, body) = open.answered(sent)?.into_parts();
-            let body = AnswerBody { body, open, pause: Pause::new(options.between_bytes_timeout) };
+            let (head, body) = pending.record_response(sent)?.into_parts();
+            let body = CallResponseBody { body, pending, idle_timer: IdleTimer::new(options.between_bytes_timeout) };
             let driver: Driver = Box::new(async { Ok(()) });
             Ok((Response::from_parts(head, body.boxed_unsync()), driver))
         })
@@ -187,26 +187,30 @@ async fn send(
     }
 }
 
-/// Starts the span of a call and makes ready what is sent.
+/// Starts the client span of a call and prepares its request.
 fn start(
     service: &Arc<ServiceContext>,
     active: &HttpGuestRequest,
     destination: Destination,
     request: Request<WasiBody>,
-) -> (OpenCall, Result<Call, CallError>) {
+) -> (PendingCall, Result<Call, CallError>) {
     let (head, body) = request.into_parts();
     let (method, uri, mut headers) = (head.method, head.uri, head.headers);
     let next = service.next.as_ref().filter(|_| destination == Destination::Next);
-    // What a client calls the host is no name of a service: `next` is known by the name that the manifest gives it.
+    // The authority in a forwarded request is the client's name for the host, so `next` uses the service name instead.
     let origin = match next {
         Some(name) => Some(Origin { scheme: Scheme::Http, host: name.to_string(), port: 80 }),
         None => Origin::of(&uri),
     };
     let guest = service.outbound.propagators().extract(&headers).parent;
     let (span, context, baggage) = active.recorder.with(|recorder| {
-        let own = guest.filter(|guest| recorder.is_enabled() && guest.is_valid());
-        let is_same_trace = own.as_ref().is_some_and(|own| own.trace_id == recorder.trace_id());
-        let parent = own.as_ref().filter(|_| is_same_trace).map_or(recorder.server_span_id(), |own| own.span_id);
+        let guest_context = guest.filter(|guest| recorder.is_enabled() && guest.is_valid());
+        let is_same_trace =
+            guest_context.as_ref().is_some_and(|guest_context| guest_context.trace_id == recorder.trace_id());
+        let parent = guest_context
+            .as_ref()
+            .filter(|_| is_same_trace)
+            .map_or(recorder.server_span_id(), |guest_context| guest_context.span_id);
         let span = recorder.start_under_id(span_name(&method), SpanKind::Client, parent);
         if recorder.is_recording() {
             recorder.set(span, "http.request.method", span_name(&method));
@@ -216,21 +220,22 @@ fn start(
                 recorder.set(span, "server.port", i64::from(origin.port));
             }
         }
-        let context = own.filter(|_| !is_same_trace).unwrap_or_else(|| recorder.context_of(span));
+        let context = guest_context.filter(|_| !is_same_trace).unwrap_or_else(|| recorder.context_of(span));
         (span, context, recorder.baggage().clone())
     });
     headers.remove(http::header::HOST);
-    let call = origin.clone().ok_or_else(|| CallError::InvalidUrl("this is no absolute http or https URL".to_owned()));
+    let call =
+        origin.clone().ok_or_else(|| CallError::InvalidUrl("this is not an absolute http or https URL".to_owned()));
     let call = call.map(|origin| {
-        let (method, body, service) = (method.clone(), Body::stream(SentBody(body)), next.cloned());
+        let (method, body, service) = (method.clone(), Body::stream(CallRequestBody(body)), next.cloned());
         Call { method, uri, origin, service, headers, body, context, baggage }
     });
     let (service, recorder, began) = (service.clone(), active.recorder.clone(), Instant::now());
-    (OpenCall { service, recorder, span, method, origin, destination, began, status: None, has_ended: false }, call)
+    (PendingCall { service, recorder, span, method, origin, destination, began, status: None, has_ended: false }, call)
 }
 
-/// A call that is under way. One that is dropped was given up by the guest.
-struct OpenCall {
+/// A call in progress. If it is dropped before the response, the guest has cancelled it.
+struct PendingCall {
     service: Arc<ServiceContext>,
     recorder: SharedRecorder,
     span: SpanRef,
@@ -242,9 +247,9 @@ struct OpenCall {
     has_ended: bool,
 }
 
-impl OpenCall {
-    /// Puts the answer's status on the span, or ends the span where there is no answer.
-    fn answered(&mut self, sent: Result<Response<Body>, CallError>) -> Result<Response<Body>, Error> {
+impl PendingCall {
+    /// Sets the response status on the span, or ends the span if the call failed.
+    fn record_response(&mut self, sent: Result<Response<Body>, CallError>) -> Result<Response<Body>, Error> {
         match sent {
             Ok(response) => {
                 let status = response.status();
@@ -259,12 +264,12 @@ impl OpenCall {
             }
             Err(error) => {
                 self.end(Some((error.error_type(), error.to_string())));
-                Err(to_guest(error))
+                Err(call_error(error))
             }
         }
     }
 
-    /// Ends the span and counts the call.
+    /// Ends the span and records the call's metrics.
     fn end(&mut self, error: Option<(&'static str, String)>) {
         if std::mem::replace(&mut self.has_ended, true) {
             return;
@@ -294,43 +299,43 @@ impl OpenCall {
     }
 }
 
-impl Drop for OpenCall {
+impl Drop for PendingCall {
     fn drop(&mut self) {
         let error = match self.status {
-            // A body that the guest does not want to its end is no error.
+            // A guest may drop a response body early; that is not an error.
             Some(_) => None,
-            None => Some(("cancelled", String::from("the guest gave the call up"))),
+            None => Some(("cancelled", String::from("the guest cancelled the call"))),
         };
         self.end(error);
     }
 }
 
-/// The longest pause between two pieces of a body, where the guest set one.
-struct Pause {
+/// The timeout between two frames of a body, if the guest set one.
+struct IdleTimer {
     limit: Option<Duration>,
     timer: Option<Pin<Box<tokio::time::Sleep>>>,
 }
 
-impl Pause {
-    fn new(limit: Option<Duration>) -> Pause {
-        Pause { limit, timer: None }
+impl IdleTimer {
+    fn new(limit: Option<Duration>) -> IdleTimer {
+        IdleTimer { limit, timer: None }
     }
 
-    fn poll_over(&mut self, context: &mut Context<'_>) -> Poll<()> {
+    fn poll_expired(&mut self, context: &mut Context<'_>) -> Poll<()> {
         let Some(limit) = self.limit else { return Poll::Pending };
         let timer = self.timer.get_or_insert_with(|| Box::pin(tokio::time::sleep(limit)));
         timer.as_mut().poll(context)
     }
 }
 
-/// The body of an answer, which ends the call's span.
-struct AnswerBody {
+/// The response body of a call. Its end ends the call's span.
+struct CallResponseBody {
     body: Body,
-    open: OpenCall,
-    pause: Pause,
+    pending: PendingCall,
+    idle_timer: IdleTimer,
 }
 
-impl http_body::Body for AnswerBody {
+impl http_body::Body for CallResponseBody {
     type Data = Bytes;
     type Error = Error;
 
@@ -338,20 +343,20 @@ impl http_body::Body for AnswerBody {
         let frame = match Pin::new(&mut self.body).poll_frame(context) {
             Poll::Ready(frame) => frame,
             Poll::Pending => {
-                ready!(self.pause.poll_over(context));
-                self.open.end(Some(("timeout", String::from("the body paused for too long"))));
+                ready!(self.idle_timer.poll_expired(context));
+                self.pending.end(Some(("timeout", String::from("the response body was idle for too long"))));
                 return Poll::Ready(Some(Err(Error::ConnectionReadTimeout)));
             }
         };
-        self.pause.timer = None;
+        self.idle_timer.timer = None;
         Poll::Ready(match frame {
             Some(Ok(frame)) => Some(Ok(frame)),
             Some(Err(error)) => {
-                self.open.end(Some((error.error_type(), error.to_string())));
-                Some(Err(broken(&error)))
+                self.pending.end(Some((error.error_type(), error.to_string())));
+                Some(Err(response_body_error(&error)))
             }
             None => {
-                self.open.end(None);
+                self.pending.end(None);
                 None
             }
         })
@@ -366,8 +371,8 @@ impl http_body::Body for AnswerBody {
     }
 }
 
-/// What a guest is told of an answer's body that broke off.
-fn broken(error: &BodyError) -> Error {
+/// The error code that a guest gets for a response body that failed.
+fn response_body_error(error: &BodyError) -> Error {
     match error {
         BodyError::TooLarge(limit) => Error::HttpResponseBodySize(Some(*limit)),
         BodyError::Paused(_) => Error::ConnectionReadTimeout,
@@ -376,9 +381,9 @@ fn broken(error: &BodyError) -> Error {
 }
 
 /// A body that the guest sends.
-struct SentBody(WasiBody);
+struct CallRequestBody(WasiBody);
 
-impl http_body::Body for SentBody {
+impl http_body::Body for CallRequestBody {
     type Data = Bytes;
     type Error = BodyError;
 
@@ -399,8 +404,8 @@ impl http_body::Body for SentBody {
     }
 }
 
-/// What a guest is told of a call without an answer.
-fn to_guest(error: CallError) -> Error {
+/// The error code that a guest gets for a call without a response.
+fn call_error(error: CallError) -> Error {
     match error {
         CallError::Denied(_) | CallError::NotPublic(..) => Error::HttpRequestDenied,
         CallError::InvalidUrl(_) => Error::HttpRequestUriInvalid,

@@ -1,7 +1,7 @@
-//! `spandrel:service/tracing`: spans and log records of the request that the instance is serving.
+//! `spandrel:service/tracing`: spans and log records of the request that the instance serves.
 //!
-//! A guest's handle holds the span's position in the request's recorder and which of the instance's requests it
-//! belongs to, so that a handle kept from an earlier request means nothing in a later one.
+//! A handle contains the index of the span in the request's recorder and the number of the request, so that a handle
+//! kept from an earlier request is ignored.
 
 use wasmtime::component::Resource;
 
@@ -11,11 +11,11 @@ use crate::component::resources::GuestSpan;
 use crate::component::{ServiceContext, StoreData};
 use crate::trace::{self, Attribute, SpanKind, SpanRef, Value};
 
-/// The attribute that makes a guest span an operation: the host measures it, counts it, and adds what it cost.
+/// The attribute that marks a guest span as an operation, for which the host records duration, count and cost.
 const OPERATION_TYPE: &str = "custom.operation_type";
 
-/// What a guest gave, lent to whoever writes it down.
-fn lent(attributes: &[wit::Attribute]) -> impl Iterator<Item = Attribute<'_>> {
+/// Borrows the attributes of a guest.
+fn borrowed(attributes: &[wit::Attribute]) -> impl Iterator<Item = Attribute<'_>> {
     attributes.iter().map(|wit::Attribute { key, value }| {
         let value = match value {
             wit::Value::Text(text) => Value::Text(text),
@@ -53,7 +53,7 @@ impl From<wit::SpanKind> for SpanKind {
 }
 
 impl StoreData {
-    /// The span behind a handle, or the server span where there is none or where the handle is stale.
+    /// The span of a handle; the server span if there is no handle or it is stale.
     pub(super) fn parent(&self, handle: Option<&Resource<GuestSpan>>) -> Option<SpanRef> {
         let recorder = &self.request.as_ref()?.recorder;
         Some(handle.and_then(|handle| self.span(handle)).unwrap_or_else(|| recorder.server()))
@@ -88,10 +88,10 @@ impl StoreData {
         }
     }
 
-    /// Changes a span of the request at hand.
-    fn change(&mut self, span: &Resource<GuestSpan>, change: impl FnOnce(&mut trace::Recorder, SpanRef)) {
+    /// Updates a span of the current request.
+    fn update_span(&mut self, span: &Resource<GuestSpan>, update: impl FnOnce(&mut trace::Recorder, SpanRef)) {
         if let (Some(span), Some(request)) = (self.span(span), &mut self.request) {
-            change(&mut request.recorder, span);
+            update(&mut request.recorder, span);
         }
     }
 
@@ -109,7 +109,7 @@ impl Host for StoreData {
     fn set_request_attributes(&mut self, attributes: Vec<wit::Attribute>) -> wasmtime::Result<()> {
         if let Some(request) = &mut self.request {
             let server = request.recorder.server();
-            request.recorder.set_guest_attributes(server, lent(&attributes));
+            request.recorder.set_guest_attributes(server, borrowed(&attributes));
         }
         Ok(())
     }
@@ -117,7 +117,7 @@ impl Host for StoreData {
     fn add_request_event(&mut self, name: String, attributes: Vec<wit::Attribute>) -> wasmtime::Result<()> {
         if let Some(request) = &mut self.request {
             let server = request.recorder.server();
-            request.recorder.event(server, name, lent(&attributes));
+            request.recorder.event(server, name, borrowed(&attributes));
         }
         Ok(())
     }
@@ -139,7 +139,7 @@ impl Host for StoreData {
     ) -> wasmtime::Result<()> {
         let parent = self.parent(span.as_ref());
         if let (Some(parent), Some(request)) = (parent, &mut self.request) {
-            request.recorder.log(parent, severity.into(), body, lent(&attributes));
+            request.recorder.log(parent, severity.into(), body, borrowed(&attributes));
         }
         Ok(())
     }
@@ -154,7 +154,7 @@ impl HostSpan for StoreData {
         parent: Option<Resource<GuestSpan>>,
         attributes: Vec<wit::Attribute>,
     ) -> wasmtime::Result<Resource<GuestSpan>> {
-        Ok(self.start_span((name, SpanKind::Internal), parent.as_ref(), lent(&attributes)))
+        Ok(self.start_span((name, SpanKind::Internal), parent.as_ref(), borrowed(&attributes)))
     }
 
     fn start_encoded(
@@ -177,12 +177,12 @@ impl HostSpan for StoreData {
     }
 
     fn rename(&mut self, span: Resource<GuestSpan>, name: String) -> wasmtime::Result<()> {
-        self.change(&span, |recorder, span| recorder.rename(span, name));
+        self.update_span(&span, |recorder, span| recorder.rename(span, name));
         Ok(())
     }
 
     fn set_attributes(&mut self, span: Resource<GuestSpan>, attributes: Vec<wit::Attribute>) -> wasmtime::Result<()> {
-        self.set_all(&span, lent(&attributes));
+        self.set_all(&span, borrowed(&attributes));
         Ok(())
     }
 
@@ -197,12 +197,12 @@ impl HostSpan for StoreData {
         name: String,
         attributes: Vec<wit::Attribute>,
     ) -> wasmtime::Result<()> {
-        self.change(&span, |recorder, span| recorder.event(span, name, lent(&attributes)));
+        self.update_span(&span, |recorder, span| recorder.event(span, name, borrowed(&attributes)));
         Ok(())
     }
 
     fn set_error(&mut self, span: Resource<GuestSpan>, kind: String, message: String) -> wasmtime::Result<()> {
-        self.change(&span, |recorder, span| {
+        self.update_span(&span, |recorder, span| {
             if !recorder.is_ok(span) {
                 recorder.fail(span, &kind, message);
             }
@@ -211,7 +211,7 @@ impl HostSpan for StoreData {
     }
 
     fn set_ok(&mut self, span: Resource<GuestSpan>) -> wasmtime::Result<()> {
-        self.change(&span, trace::Recorder::set_ok);
+        self.update_span(&span, trace::Recorder::set_ok);
         Ok(())
     }
 
@@ -225,7 +225,7 @@ impl HostSpan for StoreData {
     }
 }
 
-/// Ends a span; an operation also gets its own cost and is counted.
+/// Ends a span. An operation also gets its cost as attributes and is counted.
 fn end(recorder: &mut trace::Recorder, span: SpanRef, context: &ServiceContext) {
     recorder.end(span);
     let Some(operation) = recorder.text_attribute(span, OPERATION_TYPE).map(str::to_owned) else { return };

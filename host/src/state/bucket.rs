@@ -1,26 +1,27 @@
-//! Buckets, what is asked of them, and how large their parts may be.
+//! Buckets, the results of operations on them, and the limits of their parts.
 
 use std::sync::Arc;
 
-/// The longest key that is stored, in bytes.
+/// The longest key in bytes.
 pub const MAX_KEY: usize = 1024;
-/// The largest value that is stored, in bytes.
+/// The largest value in bytes.
 pub const MAX_VALUE: usize = 4 * 1024 * 1024;
-/// The longest name of a bucket, in bytes.
+/// The longest bucket name in bytes.
 pub const MAX_BUCKET: usize = 256;
-/// How many keys one page of a listing holds.
-pub const PAGE: usize = 1000;
+/// The number of keys in one page of a listing.
+pub const PAGE_SIZE: usize = 1000;
 
-/// What is put down for a pair besides its names and its value, and in memory for a bucket besides its name.
-pub(super) const OVERHEAD: usize = 128;
+/// The bytes that count towards the quota for each pair in addition to names and value, and in memory for each bucket
+/// in addition to its name.
+pub(super) const PAIR_OVERHEAD: usize = 128;
 
-/// How a compare-and-swap ended.
+/// The outcome of a compare-and-swap.
 #[derive(Debug, PartialEq, Eq)]
-pub enum Swap {
+pub enum CasOutcome {
     /// The value was stored.
     Stored,
-    /// The key no longer held what was expected; this is what it holds.
-    Lost(Option<Vec<u8>>),
+    /// The key had another value than expected, which is this one.
+    Conflict(Option<Vec<u8>>),
 }
 
 /// A bucket of one service.
@@ -37,6 +38,6 @@ pub struct BucketId {
 pub struct KeyPage {
     /// The keys, in byte order.
     pub keys: Vec<String>,
-    /// The last key of this page where another page follows.
+    /// The last key of this page, if another page follows.
     pub cursor: Option<String>,
 }

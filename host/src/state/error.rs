@@ -14,26 +14,26 @@ pub enum StateError {
     Open {
         /// The file.
         path: PathBuf,
-        /// What the database said.
+        /// The error of the database.
         reason: String,
     },
-    /// The database failed while it was in use, for example for want of disk space.
+    /// The database failed while it was in use, for example because the disk is full.
     #[error("the state store failed: {0}")]
     Backend(String),
-    /// A key or a value over its limit.
+    /// A key, value or bucket name exceeds its limit.
     #[error("{what} of {size} bytes is over the limit of {limit} bytes")]
     TooLarge {
         /// "a key", "a value" or "a bucket's name".
         what: &'static str,
         /// Its size in bytes.
         size: usize,
-        /// The most that is stored.
+        /// The limit in bytes.
         limit: usize,
     },
-    /// The service keeps as much as it may. The limit in bytes.
-    #[error("the service keeps more than {0} bytes already")]
-    Full(usize),
-    /// `increment` met a value that is no number, or the sum does not fit 64 bits.
-    #[error("the value at `{0}` is no 64-bit number that the increment fits")]
+    /// The change would exceed the service's quota, given in bytes.
+    #[error("the service's data would exceed its limit of {0} bytes")]
+    QuotaExceeded(usize),
+    /// `increment` found a value that is not a number, or the sum does not fit 64 bits.
+    #[error("the value at `{0}` is not a 64-bit number, or the sum does not fit 64 bits")]
     NotANumber(String),
 }

@@ -1,8 +1,8 @@
-//! Where services keep what must outlive a request: the store behind `wasi:keyvalue`.
+//! The state store: persistent data of services, behind `wasi:keyvalue`.
 //!
-//! A store belongs to the host, never to a component version, so its contents outlive swaps and traps. Each
-//! service sees only buckets of its own. Operations are atomic one by one; `compare_and_swap` and
-//! `increment` are what concurrent requests build on. The `redb` backend commits to disk before it answers.
+//! The store belongs to the host and not to a component version, so its contents outlive swaps and traps. Each service
+//! sees only its own buckets. Every operation is atomic; concurrent requests coordinate through `compare_and_swap` and
+//! `increment`. The `redb` backend commits to disk before an operation returns.
 
 mod bucket;
 mod error;
@@ -13,32 +13,32 @@ mod redb_tables;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-pub use self::bucket::{BucketId, KeyPage, MAX_BUCKET, MAX_KEY, MAX_VALUE, PAGE, Swap};
+pub use self::bucket::{BucketId, CasOutcome, KeyPage, MAX_BUCKET, MAX_KEY, MAX_VALUE, PAGE_SIZE};
 pub use self::error::StateError;
 pub use self::memory::MemoryStore;
 pub use self::redb::RedbStore;
 
-/// The most that one service keeps where the manifest does not say, in bytes.
-pub const ROOM: usize = 256 << 20;
+/// The default quota of one service in bytes.
+pub const DEFAULT_QUOTA: usize = 256 << 20;
 
-/// The store of one host, shared by all its services.
+/// The store of a host, shared by all its services.
 #[derive(Clone)]
 pub enum StateStore {
-    /// Gone when the host ends.
+    /// In memory; lost when the host ends.
     Memory(Arc<MemoryStore>),
-    /// A file.
+    /// In a file.
     Redb(Arc<RedbStore>),
 }
 
 impl StateStore {
-    /// A store that lives as long as the process, where each service keeps up to `room` bytes.
-    pub fn memory(room: usize) -> StateStore {
-        StateStore::Memory(Arc::new(MemoryStore::new(room)))
+    /// A store in memory. Each service may use `quota` bytes.
+    pub fn memory(quota: usize) -> StateStore {
+        StateStore::Memory(Arc::new(MemoryStore::new(quota)))
     }
 
-    /// Opens or creates the file at `path`, and the folder that holds it. Each service keeps up to `room` bytes.
-    pub fn redb(path: PathBuf, room: usize) -> Result<StateStore, StateError> {
-        RedbStore::open(path, room).map(|store| StateStore::Redb(Arc::new(store)))
+    /// Opens or creates the file at `path` and its folder. Each service may use `quota` bytes.
+    pub fn redb(path: PathBuf, quota: usize) -> Result<StateStore, StateError> {
+        RedbStore::open(path, quota).map(|store| StateStore::Redb(Arc::new(store)))
     }
 
     /// The value at `key`.
@@ -65,13 +65,13 @@ impl StateStore {
         self.update(bucket, key, move |_| Ok((Some(value), ()))).await
     }
 
-    /// Forgets `key`.
+    /// Deletes `key`.
     pub async fn delete(&self, bucket: &BucketId, key: &str) -> Result<(), StateError> {
         check_key(key)?;
         self.update(bucket, key, |_| Ok((None, ()))).await
     }
 
-    /// The keys after `cursor`, at most [`PAGE`] of them.
+    /// The keys after `cursor`, at most [`PAGE_SIZE`] of them.
     pub async fn keys(&self, bucket: &BucketId, cursor: Option<&str>) -> Result<KeyPage, StateError> {
         match self {
             StateStore::Memory(store) => Ok(store.keys(bucket, cursor)),
@@ -79,23 +79,23 @@ impl StateStore {
         }
     }
 
-    /// Stores `value` where `key` still holds `expected`.
+    /// Stores `value` at `key` if its value is still `expected`.
     pub async fn compare_and_swap(
         &self,
         bucket: &BucketId,
         key: &str,
         expected: Option<Vec<u8>>,
         value: Vec<u8>,
-    ) -> Result<Swap, StateError> {
+    ) -> Result<CasOutcome, StateError> {
         check_sizes(key, &value)?;
         self.update(bucket, key, move |current| match current {
-            now if now == expected.as_deref() => Ok((Some(value), Swap::Stored)),
-            now => Ok((now.map(<[u8]>::to_vec), Swap::Lost(now.map(<[u8]>::to_vec)))),
+            now if now == expected.as_deref() => Ok((Some(value), CasOutcome::Stored)),
+            now => Ok((now.map(<[u8]>::to_vec), CasOutcome::Conflict(now.map(<[u8]>::to_vec)))),
         })
         .await
     }
 
-    /// Adds `delta` to the decimal number at `key`, taking 0 where there is none, and returns the sum.
+    /// Adds `delta` to the decimal number at `key`, or to 0 if there is none, and returns the sum.
     pub async fn increment(&self, bucket: &BucketId, key: &str, delta: i64) -> Result<i64, StateError> {
         check_key(key)?;
         let name = key.to_owned();
@@ -108,7 +108,7 @@ impl StateStore {
         .await
     }
 
-    /// Replaces the value at `key` by what `change` makes of it, as one step.
+    /// Replaces the value at `key` by the result of `change`, atomically.
     async fn update<T: Send + 'static>(
         &self,
         bucket: &BucketId,
@@ -121,7 +121,7 @@ impl StateStore {
         }
     }
 
-    /// Whether operations can succeed: false from a failure of the disk until the file could be opened again.
+    /// Whether operations can succeed: false after a failure of the disk, until the file was reopened.
     pub fn is_healthy(&self) -> bool {
         match self {
             StateStore::Memory(_) => true,
@@ -129,7 +129,7 @@ impl StateStore {
         }
     }
 
-    /// How often the disk has failed since the start.
+    /// The number of disk failures since the start.
     pub fn failures(&self) -> u64 {
         match self {
             StateStore::Memory(_) => 0,
@@ -163,7 +163,7 @@ mod tests {
         let (a, b) = (bucket("a"), bucket("b"));
         store.set(&a, "k", b"1".to_vec()).await.unwrap();
         assert_eq!(store.get(&a, "k").await.unwrap().as_deref(), Some(&b"1"[..]));
-        assert_eq!(store.get(&b, "k").await.unwrap(), None, "another service sees none of it");
+        assert_eq!(store.get(&b, "k").await.unwrap(), None, "another service does not see it");
         assert!(store.exists(&a, "k").await.unwrap() && !store.exists(&b, "k").await.unwrap());
 
         assert_eq!(store.increment(&a, "k", 41).await.unwrap(), 42);
@@ -173,10 +173,10 @@ mod tests {
         assert_eq!(store.get(&a, "text").await.unwrap().as_deref(), Some(&b"x"[..]));
 
         let lost = store.compare_and_swap(&a, "k", Some(b"1".to_vec()), b"2".to_vec()).await.unwrap();
-        assert_eq!(lost, Swap::Lost(Some(b"42".to_vec())));
+        assert_eq!(lost, CasOutcome::Conflict(Some(b"42".to_vec())));
         let stored = store.compare_and_swap(&a, "k", Some(b"42".to_vec()), b"2".to_vec()).await.unwrap();
-        assert_eq!(stored, Swap::Stored);
-        assert_eq!(store.compare_and_swap(&a, "n", None, b"9".to_vec()).await.unwrap(), Swap::Stored);
+        assert_eq!(stored, CasOutcome::Stored);
+        assert_eq!(store.compare_and_swap(&a, "n", None, b"9".to_vec()).await.unwrap(), CasOutcome::Stored);
 
         let page = store.keys(&a, None).await.unwrap();
         assert_eq!(page, KeyPage { keys: ["k", "n", "new", "text"].map(str::to_owned).into(), cursor: None });
@@ -196,23 +196,23 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn the_memory_store_keeps_its_promises() {
-        check_store(StateStore::memory(ROOM)).await;
+    async fn the_memory_store_implements_all_operations() {
+        check_store(StateStore::memory(DEFAULT_QUOTA)).await;
     }
 
     #[tokio::test]
-    async fn the_redb_store_keeps_its_promises_and_its_contents() {
+    async fn the_redb_store_implements_all_operations_and_is_durable() {
         let folder = std::env::temp_dir().join(format!("spandrel-state-{}", std::process::id()));
         let path = folder.join("state.redb");
-        check_store(StateStore::redb(path.clone(), ROOM).unwrap()).await;
-        let reopened = StateStore::redb(path, ROOM).unwrap();
+        check_store(StateStore::redb(path.clone(), DEFAULT_QUOTA).unwrap()).await;
+        let reopened = StateStore::redb(path, DEFAULT_QUOTA).unwrap();
         assert_eq!(reopened.get(&bucket("a"), "n").await.unwrap().as_deref(), Some(&b"9"[..]));
         std::fs::remove_dir_all(folder).unwrap();
     }
 
     #[tokio::test]
     async fn concurrent_increments_are_never_lost() {
-        let store = StateStore::memory(ROOM);
+        let store = StateStore::memory(DEFAULT_QUOTA);
         let tasks: Vec<_> = (0..64)
             .map(|_| {
                 let store = store.clone();

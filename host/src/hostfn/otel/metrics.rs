@@ -1,4 +1,4 @@
-//! `wasi:otel/metrics` as the host adds it up.
+//! `wasi:otel/metrics`: metrics that a guest's own SDK exports.
 
 use opentelemetry::KeyValue;
 use wasmtime::component::{Access, HasSelf};
@@ -13,18 +13,19 @@ use crate::trace::{
     AttributeLimits, Exponential, GuestMeasured as Measured, GuestPoint, Histogram, Number, SeriesKey, Totals,
 };
 
-/// The most points that one export may hold.
-const POINTS: usize = 10_000;
-/// The most bytes of the attributes of a point. A point with more is left out.
-const ATTRIBUTES: usize = 4 << 10;
+/// The most points in one export.
+const MAX_POINTS: usize = 10_000;
+/// The most bytes of the attributes of a point. A point that exceeds it is dropped.
+const MAX_ATTRIBUTE_BYTES: usize = 4 << 10;
 
-/// The most bytes of them that are read: those of a point with more would come to more than that as text.
-const READ: usize = 8 * ATTRIBUTES;
+/// The most bytes of attributes that are read. Attributes that exceed it would also exceed [`MAX_ATTRIBUTE_BYTES`] as
+/// text.
+const MAX_ATTRIBUTE_BYTES_READ: usize = 8 * MAX_ATTRIBUTE_BYTES;
 
 impl wit::Host for StoreData {}
 
 impl wit::HostWithStore<StoreData> for HasSelf<StoreData> {
-    /// The Resource is the service's, whatever the guest says of it.
+    /// The Resource of the export is ignored; the metrics have the Resource of the service.
     fn export(
         access: Access<'_, StoreData, Self>,
         metrics: wit::ResourceMetrics,
@@ -35,46 +36,46 @@ impl wit::HostWithStore<StoreData> for HasSelf<StoreData> {
 
 impl StoreData {
     fn add_metrics(&mut self, metrics: wit::ResourceMetrics) -> Result<(), String> {
-        let (mut points, mut refused) = (Vec::new(), None);
+        let (mut points, mut error) = (Vec::new(), None);
         for scope in metrics.scope_metrics {
             for metric in scope.metrics {
-                refused = read(&scope.scope.name, metric, &mut points).err().or(refused);
+                error = read(&scope.scope.name, metric, &mut points).err().or(error);
             }
         }
-        if points.len() > POINTS {
-            return Err(format!("an export holds at most {POINTS} points"));
+        if points.len() > MAX_POINTS {
+            return Err(format!("an export is limited to {MAX_POINTS} points"));
         }
         if let Some(request) = self.http.request() {
             let recorder = request.recorder.clone();
-            let news = self.http.new_metric_points(points, &self.account);
-            recorder.with(|recorder| recorder.add_guest_metrics(news));
+            let points = self.http.new_metric_points(points, &self.account);
+            recorder.with(|recorder| recorder.add_guest_metrics(points));
         }
-        // The rest of the export counts all the same.
-        refused.map_or(Ok(()), |refused: InstrumentError| Err(refused.to_string()))
+        // The valid part of the export was recorded.
+        error.map_or(Ok(()), |error: InstrumentError| Err(error.to_string()))
     }
 }
 
 fn read(scope: &str, metric: wit::Metric, points: &mut Vec<GuestPoint>) -> Result<(), InstrumentError> {
     use wit::MetricData;
     let wit::Metric { name, description, unit, data } = metric;
-    // Each point gets a copy of these.
-    let (scope, description) = (start(scope), start(&description));
-    let mut checked = Ok(());
+    // These are copied into each point.
+    let (scope, description) = (truncated(scope), truncated(&description));
+    let mut validity = Ok(());
     let mut add = |attributes, measured, is_delta| {
-        if checked.is_ok() {
-            checked = check_measured(&name, &unit, &measured);
+        if validity.is_ok() {
+            validity = check_measured(&name, &unit, &measured);
         }
-        // One point too many is enough to refuse the export.
-        if points.len() > POINTS || checked.is_err() {
+        // The export is refused once there are more than [`MAX_POINTS`].
+        if points.len() > MAX_POINTS || validity.is_err() {
             return;
         }
         let Some(attributes) = GuestAttributes::for_metric(attributes) else { return };
-        let sorted = attributes.sorted_text();
-        if sorted.len() > ATTRIBUTES {
+        let sorted_text = attributes.sorted_text();
+        if sorted_text.len() > MAX_ATTRIBUTE_BYTES {
             return;
         }
         let (scope, name, unit) = (scope.to_owned(), name.to_owned(), unit.to_owned());
-        let key = SeriesKey { scope, name, unit, attributes: sorted };
+        let key = SeriesKey { scope, name, unit, attributes: sorted_text };
         let (description, attributes) = (description.to_owned(), attributes.into_key_values());
         points.push(GuestPoint { key, description, attributes, measured, is_delta });
     };
@@ -119,15 +120,15 @@ fn read(scope: &str, metric: wit::Metric, points: &mut Vec<GuestPoint>) -> Resul
             }
         }
     }
-    checked
+    validity
 }
 
-/// As much of a text as is kept.
-fn start(text: &str) -> &str {
+/// The start of a text, as much of it as is kept.
+fn truncated(text: &str) -> &str {
     text.get(..text.floor_char_boundary(TEXT_LENGTH)).unwrap_or_default()
 }
 
-/// A counter of an SDK that saves memory forgets what it has said.
+/// With `LowMemory`, an SDK forgets what it has exported.
 fn is_delta(temporality: wit::Temporality) -> bool {
     match temporality {
         wit::Temporality::Cumulative => false,
@@ -153,14 +154,15 @@ fn totals(
 }
 
 impl GuestAttributes {
-    /// The labels of a measurement, within the bounds of metric labels; none if they are longer than a point's may be.
+    /// The attributes that may be metric labels, within the limits for labels; `None` if they exceed
+    /// [`MAX_ATTRIBUTE_BYTES_READ`].
     fn for_metric(mut pairs: Vec<types::KeyValue>) -> Option<GuestAttributes> {
         pairs.retain(|pair| is_label(&pair.key));
         pairs.truncate(LABELS);
         let limits = AttributeLimits { count: LABELS, value_length: Some(TEXT_LENGTH) };
-        let mut bytes = READ;
+        let mut bytes = MAX_ATTRIBUTE_BYTES_READ;
         let mut attributes = GuestAttributes::parse(pairs, limits, &mut bytes);
-        attributes.cut(TEXT_LENGTH);
+        attributes.truncate(TEXT_LENGTH);
         attributes.is_complete().then_some(attributes)
     }
 
@@ -183,7 +185,7 @@ mod tests {
     }
 
     #[test]
-    fn names_of_the_host_are_refused_as_they_are_for_lean_components() {
+    fn metric_names_of_the_host_are_refused() {
         let mut points = Vec::new();
         for name in ["http.server.request.duration", "spandrel.instances", "process.memory", "otel.x", "up", "1st", ""]
         {

@@ -1,8 +1,8 @@
-//! `wasi:otel`: spans, log records and metrics that a guest's own SDK made.
+//! `wasi:otel`: spans, log records and metrics of a guest's own SDK.
 //!
-//! They leave under the service's Resource and within the limits that hold for guests. Spans stand in the request's trace:
-//! one whose parent the guest did not name, or named in a trace of its own, stands under the server span. A span is
-//! recorded when the guest ends it, and is kept whatever happens to the guest after that.
+//! They are exported with the service's Resource and within the limits for guests. Spans are added to the request's
+//! trace. A span without a parent, or with an unknown parent in another trace, becomes a child of the server span. A
+//! span is recorded when the guest ends it, even if the guest fails afterwards.
 
 mod metrics;
 mod value;
@@ -20,15 +20,15 @@ use crate::trace::{
     AttributeLimits, EndedSpan, EndedSpanEvent, EndedSpanLink, Recorder, Severity, SpanId, SpanKind, Status, TraceId,
 };
 
-/// Of the attributes of what is over a limit, none are read.
-const UNREAD: AttributeLimits = AttributeLimits { count: 0, value_length: None };
-/// The most bytes of `tracestate` that travel in a header.
-const TRACE_STATE: usize = 512;
+/// The limits for the attributes of events and links that exceed their own limit: none are read.
+const NO_ATTRIBUTES: AttributeLimits = AttributeLimits { count: 0, value_length: None };
+/// The longest `tracestate` in bytes.
+const MAX_TRACE_STATE: usize = 512;
 
 impl types::Host for StoreData {}
 
 impl tracing::Host for StoreData {
-    /// What began is of no use without its name, which comes with the end.
+    /// A span is recorded when it ends, because only then its name is known.
     fn on_start(&mut self, _: tracing::SpanContext) -> wasmtime::Result<()> {
         Ok(())
     }
@@ -87,7 +87,7 @@ fn record(recorder: &mut Recorder, span: tracing::SpanData) {
     let context = &span.span_context;
     let Some(span_id) = span_id(&context.span_id).filter(|_| recorder.is_recording()) else { return };
     let is_same_trace = trace_id(&context.trace_id) == Some(recorder.trace_id());
-    // In a trace of its own, the guest's parent may be another of its spans, which stands here as well.
+    // In another trace, the parent may be a span of the guest that was recorded here.
     let parent = self::span_id(&span.parent_span_id).filter(|parent| is_same_trace || recorder.contains_span(*parent));
     let limits = recorder.guest_limits();
     let mut bytes = limits.bytes;
@@ -95,34 +95,38 @@ fn record(recorder: &mut Recorder, span: tracing::SpanData) {
     add_scope(&mut attributes, Some(span.instrumentation_scope));
     let mut events = Vec::with_capacity(span.events.len());
     for event in span.events {
-        let limits = if events.len() < limits.events { limits.event } else { UNREAD };
-        events.push((event.name, time(event.time), GuestAttributes::parse(event.attributes, limits, &mut bytes)));
+        let limits = if events.len() < limits.events { limits.event } else { NO_ATTRIBUTES };
+        events.push((
+            event.name,
+            system_time(event.time),
+            GuestAttributes::parse(event.attributes, limits, &mut bytes),
+        ));
     }
     let mut links = Vec::with_capacity(span.links.len());
     for (trace_id, span_id, state, attributes) in span.links.into_iter().filter_map(link) {
-        let limits = if links.len() < limits.links { limits.event } else { UNREAD };
+        let limits = if links.len() < limits.links { limits.event } else { NO_ATTRIBUTES };
         links.push((trace_id, span_id, state, GuestAttributes::parse(attributes, limits, &mut bytes)));
     }
     recorder.add_ended(EndedSpan {
         span_id,
         parent: parent.unwrap_or(recorder.server_span_id()),
         name: span.name,
-        kind: kind(span.span_kind),
-        start: time(span.start_time),
-        end: time(span.end_time),
-        attributes: attributes.lend(),
+        kind: span_kind(span.span_kind),
+        start: system_time(span.start_time),
+        end: system_time(span.end_time),
+        attributes: attributes.borrowed(),
         dropped_attributes: span.dropped_attributes,
         events: events.iter().map(|(name, time, attributes)| EndedSpanEvent {
             name: name.clone(),
             time: *time,
-            attributes: attributes.lend(),
+            attributes: attributes.borrowed(),
         }),
         dropped_events: span.dropped_events,
         links: links.iter().map(|(trace_id, span_id, state, attributes)| EndedSpanLink {
             trace_id: *trace_id,
             span_id: *span_id,
             state: state.clone(),
-            attributes: attributes.lend(),
+            attributes: attributes.borrowed(),
         }),
         dropped_links: span.dropped_links,
         status: match span.status {
@@ -133,22 +137,22 @@ fn record(recorder: &mut Recorder, span: tracing::SpanData) {
     });
 }
 
-/// Another span, unless what names it is no name of one.
+/// A link to another span; `None` if its context is invalid.
 fn link(link: tracing::Link) -> Option<(TraceId, SpanId, String, Vec<types::KeyValue>)> {
     let context = link.span_context;
     let (trace_id, span_id) = (trace_id(&context.trace_id)?, span_id(&context.span_id)?);
     let members = context.trace_state.iter().map(|(key, value)| format!("{key}={value}"));
     let state = members.collect::<Vec<_>>().join(",");
-    let state = if trace_state(&state) { state } else { String::new() };
+    let state = if is_valid_trace_state(&state) { state } else { String::new() };
     Some((trace_id, span_id, state, link.attributes))
 }
 
-/// Whether a text can be the `tracestate` of a link: printable, and not longer than what travels in a header.
-fn trace_state(text: &str) -> bool {
-    text.len() <= TRACE_STATE && text.bytes().all(|byte| matches!(byte, 0x20..=0x7e))
+/// Whether a text can be the `tracestate` of a link: printable, and no longer than [`MAX_TRACE_STATE`].
+fn is_valid_trace_state(text: &str) -> bool {
+    text.len() <= MAX_TRACE_STATE && text.bytes().all(|byte| matches!(byte, 0x20..=0x7e))
 }
 
-/// The scope stands on what it is of: the host's own records and those of its guests leave in one scope.
+/// Records the scope as attributes, because all records of a request are exported in one scope.
 fn add_scope(attributes: &mut GuestAttributes, scope: Option<types::InstrumentationScope>) {
     let Some(scope) = scope.filter(|scope| !scope.name.is_empty()) else { return };
     attributes.add("otel.scope.name", scope.name);
@@ -157,7 +161,7 @@ fn add_scope(attributes: &mut GuestAttributes, scope: Option<types::Instrumentat
     }
 }
 
-fn kind(kind: tracing::SpanKind) -> SpanKind {
+fn span_kind(kind: tracing::SpanKind) -> SpanKind {
     match kind {
         tracing::SpanKind::Client => SpanKind::Client,
         tracing::SpanKind::Server => SpanKind::Server,
@@ -167,7 +171,7 @@ fn kind(kind: tracing::SpanKind) -> SpanKind {
     }
 }
 
-/// Ids may lack their leading zeros: one SDK formats them as numbers.
+/// Ids may lack leading zeros, because one SDK formats them as numbers.
 fn span_id(text: &str) -> Option<SpanId> {
     let id = is_hex(text, 16).then(|| u64::from_str_radix(text, 16).ok())?.map(SpanId::from)?;
     (id != SpanId::INVALID).then_some(id)
@@ -178,12 +182,12 @@ fn trace_id(text: &str) -> Option<TraceId> {
     (id != TraceId::INVALID).then_some(id)
 }
 
-fn is_hex(text: &str, most: usize) -> bool {
-    text.len() <= most && text.bytes().all(|digit| digit.is_ascii_hexdigit())
+fn is_hex(text: &str, max_digits: usize) -> bool {
+    text.len() <= max_digits && text.bytes().all(|digit| digit.is_ascii_hexdigit())
 }
 
-/// A time that no clock can show is the beginning of time.
-fn time(time: Datetime) -> SystemTime {
+/// A time that `SystemTime` cannot represent becomes the Unix epoch.
+fn system_time(time: Datetime) -> SystemTime {
     UNIX_EPOCH.checked_add(Duration::new(time.seconds, time.nanoseconds.min(999_999_999))).unwrap_or(UNIX_EPOCH)
 }
 
@@ -199,7 +203,7 @@ impl logs::HostWithStore<StoreData> for HasSelf<StoreData> {
 impl StoreData {
     fn emit(&self, record: logs::LogRecord) {
         let Some(request) = self.http.request() else { return };
-        let time = record.timestamp.or(record.observed_timestamp).map_or_else(SystemTime::now, time);
+        let time = record.timestamp.or(record.observed_timestamp).map_or_else(SystemTime::now, system_time);
         let severity = severity(record.severity_number, record.severity_text.as_deref());
         let body = record.body.map(|body| GuestValue::parse(body).into_text()).unwrap_or_default();
         let mut limits = request.recorder.with(|recorder| recorder.guest_limits());
@@ -212,12 +216,12 @@ impl StoreData {
         let span = record.span_id.as_deref().and_then(span_id);
         request.recorder.with(|recorder| {
             let span = span.unwrap_or(recorder.server_span_id());
-            recorder.log_under_id(span, severity, body, attributes.lend(), time);
+            recorder.log_under_id(span, severity, body, attributes.borrowed(), time);
         });
     }
 }
 
-/// `SeverityNumber` in steps of four, or else the text.
+/// The severity by `SeverityNumber`, in steps of four, otherwise by the text.
 fn severity(number: Option<u8>, text: Option<&str>) -> Severity {
     match (number, text.map(str::to_ascii_uppercase).as_deref()) {
         (Some(1..=4), _) | (_, Some("TRACE")) => Severity::Trace,
@@ -235,7 +239,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn ids_are_read_without_their_leading_zeros_too() {
+    fn ids_are_parsed_without_their_leading_zeros() {
         assert_eq!(span_id("00f067aa0ba902b7"), span_id("f067aa0ba902b7"));
         assert_eq!(trace_id("0af7651916cd43dd8448eb211c80319c"), trace_id("af7651916cd43dd8448eb211c80319c"));
         for none in ["", "0", "0000000000000000", "x", "+1", "0123456789abcdef0"] {
@@ -244,14 +248,14 @@ mod tests {
     }
 
     #[test]
-    fn a_severity_is_read_off_its_number_or_its_text() {
+    fn a_severity_is_derived_from_its_number_or_its_text() {
         assert_eq!(severity(Some(18), None), Severity::Error);
         assert_eq!(severity(None, Some("warn")), Severity::Warn);
         assert_eq!(severity(None, None), Severity::Info);
     }
 
     #[test]
-    fn a_time_that_no_clock_can_show_is_no_reason_to_fail() {
-        assert_eq!(time(Datetime { seconds: u64::MAX, nanoseconds: u32::MAX }), UNIX_EPOCH);
+    fn a_time_out_of_range_becomes_the_unix_epoch() {
+        assert_eq!(system_time(Datetime { seconds: u64::MAX, nanoseconds: u32::MAX }), UNIX_EPOCH);
     }
 }

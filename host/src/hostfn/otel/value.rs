@@ -1,4 +1,4 @@
-//! Values of `wasi:otel`, which come as JSON text, as the host records them.
+//! Converts values of `wasi:otel`, which are JSON text.
 
 use std::collections::BTreeSet;
 
@@ -7,10 +7,10 @@ use serde_json::Value as Json;
 use crate::component::standard_bindings::wasi::otel::types::KeyValue;
 use crate::trace::{Attribute, AttributeLimits, Value, cut_position};
 
-/// The longest JSON that is read, in bytes: what was read takes several times the room of the text.
-const LONGEST: usize = 64 << 10;
+/// The longest JSON text that is parsed, in bytes, because a parsed value takes several times the memory of its text.
+const MAX_JSON: usize = 64 << 10;
 
-/// A value that a guest gave.
+/// An attribute value of a guest.
 #[derive(Debug, PartialEq)]
 pub(super) enum GuestValue {
     Text(String),
@@ -20,18 +20,18 @@ pub(super) enum GuestValue {
     Texts(Vec<String>),
 }
 
-/// Attributes that a guest gave.
+/// The attributes of a guest.
 pub(super) struct GuestAttributes(Vec<(String, GuestValue)>);
 
 impl GuestValue {
-    /// Reads JSON. What is none, or is too long, is taken as the text that it is: no SDK's slip may lose data.
+    /// Parses JSON. Text that is invalid or too long becomes a string, so that no data is lost.
     pub fn parse(text: String) -> GuestValue {
-        if text.len() > LONGEST {
+        if text.len() > MAX_JSON {
             return GuestValue::Text(text);
         }
         match serde_json::from_str(&text) {
             Ok(Json::String(text)) => GuestValue::Text(text),
-            Ok(Json::Bool(truth)) => GuestValue::Boolean(truth),
+            Ok(Json::Bool(boolean)) => GuestValue::Boolean(boolean),
             Ok(Json::Number(number)) => match number.as_i64() {
                 Some(number) => GuestValue::Int(number),
                 None => number.as_f64().map_or(GuestValue::Text(text), GuestValue::Double),
@@ -43,73 +43,73 @@ impl GuestValue {
         }
     }
 
-    /// The value as text, for where only text can stand.
+    /// The value as text, where only text is allowed.
     pub fn into_text(self) -> String {
         match self {
             GuestValue::Text(text) => text,
             GuestValue::Int(number) => number.to_string(),
             GuestValue::Double(number) => number.to_string(),
-            GuestValue::Boolean(truth) => truth.to_string(),
+            GuestValue::Boolean(boolean) => boolean.to_string(),
             GuestValue::Texts(texts) => Json::from(texts).to_string(),
         }
     }
 
-    /// The value as the metrics SDK has it.
+    /// The value as the type of the metrics SDK.
     pub fn into_opentelemetry(self) -> opentelemetry::Value {
         match self {
             GuestValue::Text(text) => text.into(),
             GuestValue::Int(number) => number.into(),
             GuestValue::Double(number) => number.into(),
-            GuestValue::Boolean(truth) => truth.into(),
+            GuestValue::Boolean(boolean) => boolean.into(),
             GuestValue::Texts(texts) => {
                 opentelemetry::Value::Array(opentelemetry::Array::String(texts.into_iter().map(Into::into).collect()))
             }
         }
     }
 
-    /// Cuts texts after so many characters.
-    fn truncate(&mut self, longest: usize) {
+    /// Truncates texts to `max_length` characters.
+    fn truncate(&mut self, max_length: usize) {
         let texts = match self {
             GuestValue::Text(text) => std::slice::from_mut(text),
             GuestValue::Texts(texts) => texts.as_mut_slice(),
             GuestValue::Int(_) | GuestValue::Double(_) | GuestValue::Boolean(_) => return,
         };
         for text in texts {
-            if let Some(end) = cut_position(text, longest) {
+            if let Some(end) = cut_position(text, max_length) {
                 text.truncate(end);
                 text.shrink_to_fit();
             }
         }
     }
 
-    /// The bytes of its texts, and as much for each text of a list as the recorder counts.
+    /// The bytes of its texts, with the same overhead per list item as in the recorder.
     fn size(&self) -> usize {
-        const AROUND: usize = 20;
+        const LIST_ITEM_OVERHEAD: usize = 20;
         match self {
             GuestValue::Text(text) => text.len(),
-            GuestValue::Texts(texts) => texts.iter().map(|text| AROUND + text.len()).sum(),
+            GuestValue::Texts(texts) => texts.iter().map(|text| LIST_ITEM_OVERHEAD + text.len()).sum(),
             GuestValue::Int(_) | GuestValue::Double(_) | GuestValue::Boolean(_) => 0,
         }
     }
 
-    fn lend(&self) -> Value<'_> {
+    fn borrowed(&self) -> Value<'_> {
         match self {
             GuestValue::Text(text) => Value::Text(text),
             GuestValue::Int(number) => Value::Int(*number),
             GuestValue::Double(number) => Value::Double(*number),
-            GuestValue::Boolean(truth) => Value::Boolean(*truth),
+            GuestValue::Boolean(boolean) => Value::Boolean(*boolean),
             GuestValue::Texts(texts) => Value::Texts(texts.iter().map(String::as_str).collect()),
         }
     }
 }
 
 impl GuestAttributes {
-    /// Reads attributes as far as they would be recorded: so many keys, and `bytes` of keys and values, which is reduced by
-    /// what was read. Those beyond stay without key and value, so that they take no room; the recorder drops and counts
-    /// attributes without a key.
+    /// Parses attributes within the recorder's limits: the number of keys, and `bytes` of keys and values, which is reduced
+    /// by what was parsed. Attributes beyond the limits become empty, so that they use no memory; the recorder drops and
+    /// counts attributes without a key.
     pub fn parse(pairs: Vec<KeyValue>, limits: AttributeLimits, bytes: &mut usize) -> GuestAttributes {
-        let mut known = BTreeSet::new();
-        let mut is_within = |key| known.contains(key) || (known.len() < limits.count && known.insert(key));
+        let mut keys = BTreeSet::new();
+        let mut is_within = |key| keys.contains(key) || (keys.len() < limits.count && keys.insert(key));
         let within: Vec<bool> = pairs.iter().map(|pair| is_within(pair.key.as_str())).collect();
         let read = pairs.into_iter().zip(within).map(|(pair, is_within)| {
             let read = is_within.then(|| GuestAttributes::parse_one(pair, limits, bytes));
@@ -118,37 +118,37 @@ impl GuestAttributes {
         GuestAttributes(read.collect())
     }
 
-    /// Reads one, if it is within `bytes`.
+    /// Parses one attribute if it is within `bytes`.
     fn parse_one(pair: KeyValue, limits: AttributeLimits, bytes: &mut usize) -> Option<(String, GuestValue)> {
         let KeyValue { key, value } = pair;
         let mut value = GuestValue::parse(value);
-        if let Some(longest) = limits.value_length {
-            value.truncate(longest);
+        if let Some(max_length) = limits.value_length {
+            value.truncate(max_length);
         }
         *bytes = bytes.checked_sub(key.len() + value.size())?;
         Some((key, value))
     }
 
-    /// Whether all of them were read.
+    /// Whether all attributes were parsed.
     pub fn is_complete(&self) -> bool {
         self.0.iter().all(|(key, _)| !key.is_empty())
     }
 
-    /// Adds one that the host knows.
+    /// Adds an attribute that the host provides.
     pub fn add(&mut self, key: &str, value: String) {
         self.0.push((key.to_owned(), GuestValue::Text(value)));
     }
 
-    /// Keeps so many bytes of each text.
-    pub fn cut(&mut self, length: usize) {
+    /// Truncates each text to `max_length` bytes.
+    pub fn truncate(&mut self, max_length: usize) {
         for (_, value) in &mut self.0 {
             if let GuestValue::Text(text) = value {
-                text.truncate(text.floor_char_boundary(length));
+                text.truncate(text.floor_char_boundary(max_length));
             }
         }
     }
 
-    /// Keys and values in the order of the keys: the same text for the same attributes.
+    /// Keys and values ordered by key. Equal sets of attributes have equal texts.
     pub fn sorted_text(&self) -> String {
         let mut pairs: Vec<_> = self.0.iter().map(|(key, value)| (key, format!("{value:?}"))).collect();
         pairs.sort();
@@ -162,9 +162,9 @@ impl GuestAttributes {
         self.0.into_iter()
     }
 
-    /// The attributes, lent to whoever writes them down.
-    pub fn lend(&self) -> impl Iterator<Item = Attribute<'_>> {
-        self.0.iter().map(|(key, value)| Attribute { key, value: value.lend() })
+    /// Borrows the attributes.
+    pub fn borrowed(&self) -> impl Iterator<Item = Attribute<'_>> {
+        self.0.iter().map(|(key, value)| Attribute { key, value: value.borrowed() })
     }
 }
 

@@ -54,7 +54,7 @@ pub(in crate::component) fn linker(engine: &wasmtime::Engine, world: HttpWorld) 
         wasmtime_wasi::p3::add_to_linker(&mut linker)?;
         p3::bindings::http::types::add_to_linker::<_, WasiHttp>(&mut linker, StoreData::http)?;
         p3::bindings::http::client::add_to_linker::<_, caller::Client>(&mut linker, StoreData::http)?;
-        caller::shadow_functions(&mut linker)?;
+        caller::shadow_output_functions(&mut linker)?;
         next::add_p3_to_linker(&mut linker)?;
     } else {
         next::add_p2_to_linker(&mut linker)?;

@@ -163,7 +163,7 @@ impl StandardInstance {
         let (recorder, execution) = (active.recorder.clone(), active.execution.clone());
         self.store.set_epoch_deadline(1);
         self.store.data().account.take_growth_denied();
-        self.store.data_mut().http.begin(active);
+        self.store.data_mut().http.set_request(active);
         let request = self.incoming(request);
         let ended = execution.measured(self.handler.call(&mut self.store, request, answer)).await;
         self.served += 1;
@@ -188,7 +188,7 @@ impl StandardInstance {
         }
         let (head, body) = request.into_parts();
         let (body, forwarded) = GuestRequestBody::shared(body);
-        data.http.keep_incoming(Request::from_parts(head.clone(), forwarded));
+        data.http.store_incoming(Request::from_parts(head.clone(), forwarded));
         Request::from_parts(head, body)
     }
 
@@ -204,7 +204,7 @@ impl StandardInstance {
     fn end(&mut self) {
         let printed = OutputLines::take(&self.stdout, &self.stderr);
         self.log(printed);
-        self.store.data_mut().http.end();
+        self.store.data_mut().http.clear_request();
     }
 
     fn log(&mut self, printed: OutputLines) {
