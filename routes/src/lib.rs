@@ -1,10 +1,10 @@
-//! From a method and a path to one of a service's routes, for the host and for the native test host of the guest library
-//! alike. Pure: it knows no service and does no I/O.
+//! Matches a method and a path to a route of a service, for the host and for the guest library. It has no state and
+//! does no I/O.
 //!
-//! A template consists of literal segments, `{name}` parameters and, as its last segment, possibly a `{*name}` wildcard,
-//! which takes the rest of the path. Where several templates match, the one with the literal at the first segment in which
-//! they differ wins, so `/products/recommend` beats `/products/{id}`. The order of declaration does not matter. A parameter
-//! and a wildcard at the same place are refused.
+//! A template consists of literal segments, `{name}` parameters and, optionally as its last segment, a `{*name}`
+//! wildcard, which matches the rest of the path. If several templates match, the one with a literal in the first
+//! segment in which they differ takes precedence, so `/products/recommend` takes precedence over `/products/{id}`. The
+//! order of declaration does not matter. A parameter and a wildcard in the same position are rejected.
 
 mod table;
 mod template;

@@ -1,22 +1,22 @@
-//! The templates: their syntax, and what to write in place of the syntax of other routers.
+//! Path templates: their syntax, and hints for the syntax of other routers.
 
 use std::collections::BTreeSet;
 
 use percent_encoding::percent_decode_str;
 use thiserror::Error;
 
-/// Why a list of routes is of no use.
+/// Why a list of routes is invalid.
 #[derive(Clone, Debug, Error, PartialEq, Eq)]
 pub enum RouteError {
     /// A template that does not start with a slash.
     #[error("route `{0}` does not start with `/`")]
     NotAbsolute(String),
-    /// A segment with a brace in the wrong place, or a parameter without a name.
+    /// A segment with a misplaced brace, or a parameter without a name.
     #[error("route `{template}` has the segment `{segment}`: a parameter is a whole segment, as in `{{product_id}}`")]
-    BadSegment {
+    InvalidSegment {
         /// The whole template.
         template: String,
-        /// The segment at fault.
+        /// The invalid segment.
         segment: String,
     },
     /// A segment in the syntax of another router.
@@ -24,9 +24,9 @@ pub enum RouteError {
     ForeignSyntax {
         /// The whole template.
         template: String,
-        /// The segment at fault.
+        /// The invalid segment.
         segment: String,
-        /// The right spelling.
+        /// The equivalent in this syntax.
         instead: String,
     },
     /// A wildcard before the end of a template.
@@ -37,24 +37,24 @@ pub enum RouteError {
         /// The wildcard.
         segment: String,
     },
-    /// Two parameters of one name.
+    /// Two parameters with the same name.
     #[error("route `{template}` has two parameters called `{name}`: give each a name of its own")]
     DuplicateParameter {
         /// The whole template.
         template: String,
-        /// The name that occurs twice.
+        /// The duplicate name.
         name: String,
     },
-    /// A template with a query or a fragment, or with an optional part.
+    /// A template with a query, a fragment or an optional part.
     #[error("route `{0}` contains a `?`: declare one route for each form of the path, and read the query with `query`")]
     Query(String),
-    /// Two endpoints that would match the same requests.
+    /// Two endpoints that match the same requests.
     #[error("routes `{0}` and `{1}` match the same requests")]
     Ambiguous(String, String),
-    /// Two endpoints of which neither is more specific than the other.
+    /// Two endpoints with a parameter and a wildcard in the same position.
     #[error("routes `{0}` and `{1}` have a parameter and a wildcard at the same place: make one of the two a literal")]
     WildcardBesideParameter(String, String),
-    /// No endpoint at all.
+    /// No endpoint.
     #[error("the component offers no routes")]
     Empty,
 }
@@ -62,16 +62,16 @@ pub enum RouteError {
 /// One segment of a template.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Segment {
-    /// This text, percent-decoded.
+    /// Matches this text, which is percent-decoded.
     Literal(String),
-    /// Any text that is not empty, under this name.
+    /// A parameter with this name: matches any text that is not empty.
     Parameter(String),
-    /// The rest of the path, where it is not empty, under this name.
+    /// A wildcard with this name: matches the rest of the path if it is not empty.
     Wildcard(String),
 }
 
 impl Segment {
-    /// The name under which a service finds the text.
+    /// The name of the parameter or wildcard.
     pub(crate) fn name(&self) -> Option<&str> {
         match self {
             Segment::Literal(_) => None,
@@ -80,7 +80,7 @@ impl Segment {
     }
 }
 
-/// Takes a template apart.
+/// Parses a template.
 pub(crate) fn parse(template: &str) -> Result<Vec<Segment>, RouteError> {
     let Some(rest) = template.strip_prefix('/') else {
         return Err(RouteError::NotAbsolute(template.to_owned()));
@@ -104,42 +104,42 @@ pub(crate) fn parse(template: &str) -> Result<Vec<Segment>, RouteError> {
 }
 
 fn parse_segment(template: &str, segment: &str) -> Result<Segment, RouteError> {
-    if let Some(instead) = right_spelling(segment) {
+    if let Some(instead) = equivalent_syntax(segment) {
         let (template, segment) = (template.to_owned(), segment.to_owned());
         return Err(RouteError::ForeignSyntax { template, segment, instead });
     }
-    let bad = || RouteError::BadSegment { template: template.to_owned(), segment: segment.to_owned() };
+    let invalid = || RouteError::InvalidSegment { template: template.to_owned(), segment: segment.to_owned() };
     match segment.strip_prefix('{').and_then(|rest| rest.strip_suffix('}')) {
         Some(inner) => match inner.strip_prefix('*') {
             Some(name) if is_name(name) => Ok(Segment::Wildcard(name.to_owned())),
             None if is_name(inner) => Ok(Segment::Parameter(inner.to_owned())),
-            _ => Err(bad()),
+            _ => Err(invalid()),
         },
-        None if segment.contains(['{', '}']) => Err(bad()),
+        None if segment.contains(['{', '}']) => Err(invalid()),
         None => Ok(Segment::Literal(decode(segment))),
     }
 }
 
-/// What to write in place of a segment that means a parameter elsewhere.
-fn right_spelling(segment: &str) -> Option<String> {
-    let parameter = |name: &str| format!("`{{{}}}`", name_in(name, "id"));
-    let wildcard = |name: &str| format!("`{{*{}}}`", name_in(name, "path"));
-    let within = |open, close| segment.strip_prefix(open).and_then(|rest: &str| rest.strip_suffix(close));
+/// The equivalent of a segment in the syntax of another router.
+fn equivalent_syntax(segment: &str) -> Option<String> {
+    let parameter = |name: &str| format!("`{{{}}}`", parameter_name(name, "id"));
+    let wildcard = |name: &str| format!("`{{*{}}}`", parameter_name(name, "path"));
+    let inside = |open, close| segment.strip_prefix(open).and_then(|rest: &str| rest.strip_suffix(close));
     if let Some(name) = segment.strip_prefix(':') {
         return Some(if name.ends_with(['*', '+']) { wildcard(name) } else { parameter(name) });
     }
     if let Some(name) = segment.strip_prefix('*') {
         return Some(wildcard(name));
     }
-    if let Some(inner) = within('<', '>') {
+    if let Some(inner) = inside('<', '>') {
         // Flask and Rocket: `<int:id>`, `<path:rest>`, `<rest..>`.
         let (kind, name) = inner.split_once(':').unwrap_or(("", inner));
         return Some(if kind == "path" || name.ends_with("..") { wildcard(name) } else { parameter(name) });
     }
-    if let Some(inner) = within('[', ']') {
+    if let Some(inner) = inside('[', ']') {
         return Some(if inner.starts_with("...") { wildcard(inner) } else { parameter(inner) });
     }
-    let inner = within('{', '}')?;
+    let inner = inside('{', '}')?;
     if let Some((name, rule)) = inner.split_once(':') {
         let rest = matches!(rule, "path" | ".*" | ".+" | "*");
         let typed = || format!("{} and let `param` check its type", parameter(name));
@@ -148,22 +148,22 @@ fn right_spelling(segment: &str) -> Option<String> {
     (inner.ends_with("...") || inner.ends_with(['+', '*']) && inner.len() > 1).then(|| wildcard(inner))
 }
 
-/// The name in a foreign parameter, or another where it has none.
-fn name_in<'a>(text: &'a str, otherwise: &'a str) -> &'a str {
-    let name = text.trim_matches(|character: char| !is_of_name(character));
-    let end = name.find(|character| !is_of_name(character)).unwrap_or(name.len());
-    if end == 0 { otherwise } else { &name[..end] }
+/// The name in a parameter of another router, or `default` if it has none.
+fn parameter_name<'a>(text: &'a str, default: &'a str) -> &'a str {
+    let name = text.trim_matches(|character: char| !is_name_character(character));
+    let end = name.find(|character| !is_name_character(character)).unwrap_or(name.len());
+    if end == 0 { default } else { &name[..end] }
 }
 
 fn is_name(text: &str) -> bool {
     !text.is_empty() && !text.contains(['{', '}', '*'])
 }
 
-fn is_of_name(character: char) -> bool {
+fn is_name_character(character: char) -> bool {
     character.is_alphanumeric() || matches!(character, '_' | '-')
 }
 
-/// Bytes that are no UTF-8 become replacement characters: the path is text to a component.
+/// Percent-decodes text. Invalid UTF-8 becomes replacement characters, because parameters are strings.
 pub(crate) fn decode(part: &str) -> String {
     percent_decode_str(part).decode_utf8_lossy().into_owned()
 }
@@ -177,7 +177,7 @@ mod tests {
     }
 
     #[test]
-    fn a_bad_template_is_named() {
+    fn an_invalid_template_is_named_in_the_error() {
         assert_eq!(error("users"), "route `users` does not start with `/`");
         for (template, segment) in [("/users/x{id}", "`x{id}`"), ("/users/{}", "`{}`"), ("/{*}", "`{*}`")] {
             assert!(error(template).contains(segment), "{template}");
@@ -187,7 +187,7 @@ mod tests {
     }
 
     #[test]
-    fn the_syntax_of_other_routers_is_refused_with_the_right_spelling() {
+    fn the_syntax_of_other_routers_is_rejected_with_the_equivalent() {
         for (template, instead) in [
             ("/users/:id", "write `{id}`"),
             ("/users/:id/posts", "write `{id}`"),

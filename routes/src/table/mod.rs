@@ -1,4 +1,4 @@
-//! The table of a service's routes.
+//! The route table of a service.
 
 use std::borrow::Cow;
 use std::collections::BTreeSet;
@@ -8,38 +8,38 @@ use http::Method;
 
 use crate::template::{RouteError, Segment, decode, parse};
 
-/// One endpoint as a component declares it.
+/// An endpoint of a component.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Route {
-    /// The HTTP method that the endpoint answers.
+    /// The HTTP method.
     pub method: Method,
-    /// The template, as in `/inventory/{product_id}`. It is the value of `http.route`.
+    /// The path template, as in `/inventory/{product_id}`; the value of `http.route`.
     pub template: Arc<str>,
 }
 
 impl Route {
-    /// The name of the server span: `{method} {route}`, as the HTTP semantic conventions ask.
+    /// The name of the server span: `{method} {route}`, as defined by the HTTP semantic conventions.
     pub fn span_name(&self) -> String {
         format!("{} {}", self.method, self.template)
     }
 }
 
-/// The position of a route in the list that the component gave.
+/// The index of a route in the component's list.
 pub type RouteIndex = u32;
 
-/// What a request's method and path lead to.
+/// The result of matching a request.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Match {
-    /// This route, with its parameters in the order in which they stand in the path, percent-decoded.
+    /// A route matches. Its parameters are percent-decoded and in the order of the path.
     Found {
-        /// Which route.
+        /// The index of the route.
         index: RouteIndex,
         /// The decoded parameters.
         params: Vec<String>,
     },
-    /// Routes exist for this path, but for other methods: these.
+    /// Routes match the path, but only for these methods.
     WrongMethod(BTreeSet<String>),
-    /// Nothing here.
+    /// No route matches the path.
     NotFound,
 }
 
@@ -48,7 +48,7 @@ pub enum Match {
 pub struct RouteTable {
     entries: Vec<Entry>,
     routes: Vec<Route>,
-    /// A matcher for each method: a path that one method does not have may be another's less specific one.
+    /// A matcher for each method, because a path may match a less specific route of another method.
     matchers: Vec<(Method, matchit::Router<RouteIndex>)>,
 }
 
@@ -58,19 +58,19 @@ struct Entry {
     segments: Vec<Segment>,
 }
 
-/// What two routes have in common.
+/// The paths that two routes both match.
 enum Overlap {
-    /// All paths.
-    Whole,
-    /// The paths that a parameter of the one and a wildcard of the other, at the same place, both take.
+    /// Both match the same paths.
+    SamePaths,
+    /// One has a parameter and the other a wildcard in the same position.
     Wildcard,
 }
 
 impl RouteTable {
-    /// Checks the templates and arranges them for matching.
+    /// Validates the templates and creates the matchers.
     ///
     /// # Errors
-    /// Where a template is malformed, or two of them match the same requests.
+    /// If there is no route, a template is malformed, or two of them match the same requests.
     pub fn new(routes: Vec<Route>) -> Result<RouteTable, RouteError> {
         if routes.is_empty() {
             return Err(RouteError::Empty);
@@ -78,14 +78,14 @@ impl RouteTable {
         RouteTable::declared(routes)
     }
 
-    /// The same for routes that only name what is served: there may be none, and `**` at the end of a template takes the
-    /// rest of a path, if only nothing.
+    /// The same for routes from a manifest, which only name spans: the list may be empty, and `**` at the end of a
+    /// template matches the rest of a path, including an empty rest.
     ///
     /// # Errors
-    /// Where a template is malformed, or two of them match the same requests.
+    /// If a template is malformed, or two of them match the same requests.
     pub fn declared(routes: Vec<Route>) -> Result<RouteTable, RouteError> {
         let entry = |route: &Route| {
-            let segments = match before_rest(&route.template) {
+            let segments = match prefix_of_rest(&route.template) {
                 Some(before) => parse(&format!("{before}{{*rest}}"))?,
                 None => parse(&route.template)?,
             };
@@ -100,10 +100,10 @@ impl RouteTable {
         Ok(table)
     }
 
-    /// Where nothing is left of a path, the route that takes the rest has it, unless another one has.
+    /// Adds the paths with an empty rest to routes that end with `**`, unless another route matches them.
     fn insert_empty_rests(&mut self) {
         for (index, route) in (0..).zip(&self.routes) {
-            let Some(before) = before_rest(&route.template) else { continue };
+            let Some(before) = prefix_of_rest(&route.template) else { continue };
             let Some((_, matcher)) = self.matchers.iter_mut().find(|(method, _)| *method == route.method) else {
                 continue;
             };
@@ -111,7 +111,7 @@ impl RouteTable {
             let shortest = pattern(&segments);
             let with_slash = format!("{}/", shortest.trim_end_matches('/'));
             for pattern in [shortest, with_slash] {
-                // One that is there belongs to a route that says more.
+                // An existing entry belongs to a more specific route.
                 let _ = matcher.insert(pattern, index);
             }
         }
@@ -119,89 +119,90 @@ impl RouteTable {
 
     fn insert(&mut self, position: usize) -> Result<(), RouteError> {
         let (Some(route), Some(entry)) = (self.routes.get(position), self.entries.get(position)) else { return Ok(()) };
-        let slot = match self.matchers.iter().position(|(method, _)| *method == route.method) {
-            Some(slot) => slot,
+        let matcher_index = match self.matchers.iter().position(|(method, _)| *method == route.method) {
+            Some(matcher_index) => matcher_index,
             None => {
                 self.matchers.push((route.method.clone(), matchit::Router::new()));
                 self.matchers.len() - 1
             }
         };
-        let Some((_, matcher)) = self.matchers.get_mut(slot) else { return Ok(()) };
+        let Some((_, matcher)) = self.matchers.get_mut(matcher_index) else { return Ok(()) };
         let inserted = matcher.insert(pattern(&entry.segments), position as RouteIndex);
         inserted.map_err(|_| self.conflict(position))
     }
 
-    /// The error for a route that the matcher refused because of an earlier one.
+    /// The error for a route that conflicts with an earlier one.
     fn conflict(&self, position: usize) -> RouteError {
-        let name = |at: usize| self.entries.get(at).map(|entry| entry.span_name.to_string()).unwrap_or_default();
-        let mut earlier = (0..position).filter_map(|at| Some((at, self.overlap(at, position)?)));
+        let name = |index: usize| self.entries.get(index).map(|entry| entry.span_name.to_string()).unwrap_or_default();
+        let mut earlier = (0..position).filter_map(|index| Some((index, self.overlap(index, position)?)));
         match earlier.next() {
-            Some((at, Overlap::Wildcard)) => RouteError::WildcardBesideParameter(name(at), name(position)),
-            Some((at, Overlap::Whole)) => RouteError::Ambiguous(name(at), name(position)),
+            Some((index, Overlap::Wildcard)) => RouteError::WildcardBesideParameter(name(index), name(position)),
+            Some((index, Overlap::SamePaths)) => RouteError::Ambiguous(name(index), name(position)),
             None => RouteError::Ambiguous(name(position), name(position)),
         }
     }
 
-    /// How two routes compete for the same paths with the same right.
-    fn overlap(&self, one: usize, other: usize) -> Option<Overlap> {
-        let ((method, one), (other_method, other)) = (self.shape(one)?, self.shape(other)?);
-        if method != other_method {
+    /// How two routes conflict, if they match the same paths with equal precedence.
+    fn overlap(&self, first: usize, second: usize) -> Option<Overlap> {
+        let ((method, first), (second_method, second)) = (self.shape(first)?, self.shape(second)?);
+        if method != second_method {
             return None;
         }
-        match one.iter().zip(&other).find(|(one, other)| one != other) {
+        match first.iter().zip(&second).find(|(first, second)| first != second) {
             Some((Segment::Parameter(_), Segment::Wildcard(_)) | (Segment::Wildcard(_), Segment::Parameter(_))) => {
                 Some(Overlap::Wildcard)
             }
-            None if one.len() == other.len() => Some(Overlap::Whole),
+            None if first.len() == second.len() => Some(Overlap::SamePaths),
             _ => None,
         }
     }
 
-    /// Paths that can be tried with a plain GET request: those of the GET routes, with 1 for every parameter.
+    /// Paths for a GET request to each GET route, with the value 1 for every parameter.
     pub fn examples(&self) -> Vec<String> {
-        let plain = self.routes.iter().filter(|route| route.method == Method::GET && !route.template.ends_with("**"));
-        plain.map(|route| example(&route.template)).collect()
+        let get_routes =
+            self.routes.iter().filter(|route| route.method == Method::GET && !route.template.ends_with("**"));
+        get_routes.map(|route| example(&route.template)).collect()
     }
 
-    /// The routes in the order in which the component gave them.
+    /// The routes in the order of the component's list.
     pub fn routes(&self) -> &[Route] {
         &self.routes
     }
 
-    /// One route, by the index that a match holds.
+    /// The route with this index.
     pub fn get(&self, index: RouteIndex) -> Option<&Route> {
         self.routes.get(index as usize)
     }
 
-    /// The server span's name for a route, made once.
+    /// The name of the server span for a route.
     pub fn span_name(&self, index: RouteIndex) -> Option<&Arc<str>> {
         self.entries.get(index as usize).map(|entry| &entry.span_name)
     }
 
-    /// The names of the parameters of a route, in path order.
+    /// The names of a route's parameters, in path order.
     pub fn parameter_names(&self, index: RouteIndex) -> impl Iterator<Item = &str> {
         self.segments(index).iter().filter_map(Segment::name)
     }
 
-    /// The methods of all routes, and OPTIONS, which the host answers for the service as a whole.
+    /// The methods of all routes, and OPTIONS, which the host itself answers.
     pub fn methods(&self) -> BTreeSet<String> {
         let gets = self.routes.iter().any(|route| route.method == Method::GET);
         let implied = gets.then_some(Method::HEAD).into_iter().chain([Method::OPTIONS]);
         self.routes.iter().map(|route| route.method.clone()).chain(implied).map(|method| method.to_string()).collect()
     }
 
-    /// Finds the route for a request. `HEAD` falls back to the route for `GET`.
+    /// Finds the route for a request. `HEAD` uses the route for `GET` if it has none of its own.
     pub fn find(&self, method: &Method, path: &str) -> Match {
         let normal = normalize(path);
-        let at = |method: &Method| self.at(method, &normal);
-        let index = at(method).or_else(|| if method == Method::HEAD { at(&Method::GET) } else { None });
+        let lookup = |method: &Method| self.lookup(method, &normal);
+        let index = lookup(method).or_else(|| if method == Method::HEAD { lookup(&Method::GET) } else { None });
         match index {
             Some(index) => Match::Found { index, params: self.params(index, path) },
             None => self.without_route(&normal),
         }
     }
 
-    fn at(&self, method: &Method, path: &str) -> Option<RouteIndex> {
+    fn lookup(&self, method: &Method, path: &str) -> Option<RouteIndex> {
         let (_, matcher) = self.matchers.iter().find(|(served, _)| served == method)?;
         matcher.at(path).ok().map(|found| *found.value)
     }
@@ -234,26 +235,27 @@ impl RouteTable {
         params
     }
 
-    /// The routes of `self` that `newer` no longer has: what a swap would take away from callers. A table without routes
-    /// says nothing of what is served, and so nothing is taken away.
+    /// The routes of `self` that `newer` does not have. A table without routes does not restrict what is served, so it
+    /// drops none.
     pub fn dropped_by(&self, newer: &RouteTable) -> Vec<String> {
         if newer.routes.is_empty() {
             return Vec::new();
         }
         let kept: BTreeSet<_> = (0..newer.routes.len()).filter_map(|position| newer.shape(position)).collect();
-        let dropped = (0..self.routes.len()).filter(|at| self.shape(*at).is_none_or(|shape| !kept.contains(&shape)));
-        dropped.filter_map(|at| self.entries.get(at)).map(|entry| entry.span_name.to_string()).collect()
+        let dropped =
+            (0..self.routes.len()).filter(|index| self.shape(*index).is_none_or(|shape| !kept.contains(&shape)));
+        dropped.filter_map(|index| self.entries.get(index)).map(|entry| entry.span_name.to_string()).collect()
     }
 
-    /// A route with its parameters' names left out: what tells two routes apart from outside.
+    /// A route without the names of its parameters, to compare routes.
     fn shape(&self, position: usize) -> Option<(&str, Vec<Segment>)> {
         let method = self.routes.get(position)?.method.as_str();
-        let nameless = |segment: &Segment| match segment {
+        let without_name = |segment: &Segment| match segment {
             Segment::Literal(text) => Segment::Literal(text.clone()),
             Segment::Parameter(_) => Segment::Parameter(String::new()),
             Segment::Wildcard(_) => Segment::Wildcard(String::new()),
         };
-        Some((method, self.entries.get(position)?.segments.iter().map(nameless).collect()))
+        Some((method, self.entries.get(position)?.segments.iter().map(without_name).collect()))
     }
 
     fn segments(&self, index: RouteIndex) -> &[Segment] {
@@ -267,19 +269,19 @@ impl std::fmt::Debug for RouteTable {
     }
 }
 
-/// What stands before the `**` of a template that ends with it.
-fn before_rest(template: &str) -> Option<&str> {
+/// The part of a template before its final `**`.
+fn prefix_of_rest(template: &str) -> Option<&str> {
     template.strip_suffix("**").filter(|before| before.ends_with('/'))
 }
 
-/// A template as the matcher takes it.
+/// A template in the syntax of the matcher.
 fn pattern(segments: &[Segment]) -> String {
     let mut pattern = String::new();
     for segment in segments {
         pattern.push('/');
         match segment {
-            Segment::Literal(text) => pattern.push_str(&opaque(text).replace('{', "{{").replace('}', "}}")),
-            // The names do not matter here, and must not conflict between routes.
+            Segment::Literal(text) => pattern.push_str(&escape_slashes(text).replace('{', "{{").replace('}', "}}")),
+            // Parameter names are irrelevant for matching, and must be equal in all routes.
             Segment::Parameter(_) => pattern.push_str("{x}"),
             Segment::Wildcard(_) => pattern.push_str("{*x}"),
         }
@@ -287,22 +289,22 @@ fn pattern(segments: &[Segment]) -> String {
     pattern
 }
 
-/// A path in the form in which templates are matched: each segment percent-decoded, and still one segment.
+/// Percent-decodes each segment of a path, without creating new segments.
 fn normalize(path: &str) -> Cow<'_, str> {
     if !path.contains('%') {
         return Cow::Borrowed(path);
     }
-    let segments: Vec<_> = path.split('/').map(|segment| opaque(&decode(segment))).collect();
+    let segments: Vec<_> = path.split('/').map(|segment| escape_slashes(&decode(segment))).collect();
     Cow::Owned(segments.join("/"))
 }
 
-/// A decoded segment without the slashes that `%2F` gave it. What takes their place cannot be told from bytes that are
-/// no UTF-8, which no template contains either.
-fn opaque(segment: &str) -> String {
+/// Replaces the slashes that `%2F` was decoded to. The replacement character also stands for invalid UTF-8, which no
+/// template contains.
+fn escape_slashes(segment: &str) -> String {
     segment.replace('/', "\u{fffd}")
 }
 
-/// A path that a template matches: every parameter is 1.
+/// A path that a template matches, with the value 1 for every parameter.
 fn example(template: &str) -> String {
     let segments = template.split('/').map(|segment| if segment.starts_with('{') { "1" } else { segment });
     segments.collect::<Vec<_>>().join("/")

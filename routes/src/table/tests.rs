@@ -1,4 +1,4 @@
-//! What the table finds.
+//! Tests of route matching and of conflicts.
 
 use super::*;
 
@@ -78,7 +78,7 @@ fn a_wildcard_takes_the_rest_of_the_path() {
 }
 
 #[test]
-fn a_literal_wins_at_the_first_difference_and_a_dead_end_leads_back() {
+fn a_literal_takes_precedence_and_matching_backtracks() {
     let table = table(&[
         ("GET", "/{a}/list"),
         ("GET", "/{a}/{b}"),
@@ -98,7 +98,7 @@ fn a_literal_wins_at_the_first_difference_and_a_dead_end_leads_back() {
 }
 
 #[test]
-fn a_method_goes_to_a_less_specific_route_where_the_more_specific_one_is_another_methods() {
+fn a_method_matches_a_less_specific_route_if_the_more_specific_one_has_another_method() {
     let table = table(&[("POST", "/products/recommend"), ("GET", "/products/{id}"), ("HEAD", "/products/{id}")]);
     check(&table, "GET /products/recommend", "1 recommend");
     check(&table, "HEAD /products/recommend", "2 recommend");
@@ -107,7 +107,7 @@ fn a_method_goes_to_a_less_specific_route_where_the_more_specific_one_is_another
 }
 
 #[test]
-fn two_routes_for_the_same_requests_are_refused() {
+fn two_routes_for_the_same_requests_are_rejected() {
     let routes =
         ["/a", "/users/{id}", "/users/{name}"].map(|template| Route { method: Method::GET, template: template.into() });
     let error = RouteTable::new(routes.to_vec()).unwrap_err();
@@ -120,14 +120,14 @@ fn two_routes_for_the_same_requests_are_refused() {
 }
 
 #[test]
-fn dropped_routes_are_found_whatever_their_parameters_are_called() {
+fn dropped_routes_are_found_regardless_of_parameter_names() {
     let old = table(&[("GET", "/a/{id}"), ("GET", "/b"), ("POST", "/b"), ("GET", "/f/{*path}")]);
     let new = table(&[("GET", "/a/{other}"), ("GET", "/b"), ("GET", "/c"), ("GET", "/f/{path}")]);
     assert_eq!(old.dropped_by(&new), ["POST /b", "GET /f/{*path}"]);
 }
 
 #[test]
-fn declared_routes_may_take_the_rest_of_a_path_if_only_nothing() {
+fn the_rest_wildcard_of_declared_routes_may_be_empty() {
     let routes = ["GET /**", "GET /links/{code}", "GET /links", "GET /files/**"].map(|route| {
         let (method, template) = route.split_once(' ').unwrap();
         Route { method: method.parse().unwrap(), template: template.into() }
@@ -142,7 +142,7 @@ fn declared_routes_may_take_the_rest_of_a_path_if_only_nothing() {
 }
 
 #[test]
-fn a_table_without_routes_takes_nothing_away() {
+fn a_table_without_routes_drops_no_routes() {
     let empty = RouteTable::declared(Vec::new()).unwrap();
     assert_eq!(empty.find(&Method::GET, "/"), Match::NotFound);
     let table = RouteTable::new(vec![Route { method: Method::GET, template: "/".into() }]).unwrap();
