@@ -1,6 +1,6 @@
-// Prices: what a product costs a client of some score. A component of wasi:http 0.2, written as any service worker.
+// Prices of products for a client with a score. A component of wasi:http 0.2, written like a service worker.
 
-import { discount, reduced } from "./prices.js";
+import { discount, discounted } from "./prices.js";
 
 const SERVICE = "pricing-service";
 
@@ -10,29 +10,29 @@ async function serve(request) {
   const { pathname } = new URL(request.url);
   switch (`${request.method} ${pathname}`) {
     case "GET /health":
-      return answer(200, { status: "healthy", service: SERVICE });
+      return jsonResponse(200, { status: "healthy", service: SERVICE });
     case "POST /prices":
       return prices(request);
     default:
-      return problem(404, "Not Found", `there is no ${request.method} ${pathname}`);
+      return problem(404, "Not Found", `no route matches ${request.method} ${pathname}`);
   }
 }
 
-/** `{user_score, products: [{id, price}]}` in, `{discount, prices: [{id, price}]}` out. */
+/** Request: `{user_score, products: [{id, price}]}`. Response: `{discount, prices: [{id, price}]}`. */
 async function prices(request) {
-  const asked = await request.json().catch(() => null);
-  if (!Number.isFinite(asked?.user_score) || !Array.isArray(asked.products)) {
-    return problem(422, "Unprocessable Content", "user_score and products are wanted");
+  const body = await request.json().catch(() => null);
+  if (!Number.isFinite(body?.user_score) || !Array.isArray(body.products)) {
+    return problem(422, "Unprocessable Content", "user_score and products are required");
   }
-  const spared = discount(asked.user_score);
-  const prices = asked.products.map(({ id, price }) => ({ id, price: reduced(price, spared) }));
-  return answer(200, { discount: spared, prices });
+  const rate = discount(body.user_score);
+  const prices = body.products.map(({ id, price }) => ({ id, price: discounted(price, rate) }));
+  return jsonResponse(200, { discount: rate, prices });
 }
 
-function answer(status, value, type = "application/json") {
+function jsonResponse(status, value, type = "application/json") {
   return new Response(JSON.stringify(value), { status, headers: { "content-type": type } });
 }
 
 function problem(status, title, detail) {
-  return answer(status, { status, title, detail }, "application/problem+json");
+  return jsonResponse(status, { status, title, detail }, "application/problem+json");
 }

@@ -1,4 +1,4 @@
-"""What the shop sells, and whom it favours. Plain functions: they can be tested without a component."""
+"""The products of the shop, and the scores of clients. Pure functions, which can be tested without a component."""
 
 PRODUCTS = [
     {"id": 1, "name": "Laptop Pro", "category": "electronics", "price": 1299.99},
@@ -12,10 +12,10 @@ PREFERRED_CATEGORIES = ["electronics"]
 
 
 def of_category(category):
-    """The products of one category; all of them where none is asked for."""
+    """The products of a category, or all products."""
     return [product for product in PRODUCTS if not category or product["category"] == category]
 
 
 def user_score(is_known):
-    """The score of a client: whose preferences are known gets points for each category preferred."""
+    """The score of a client: known users get points for each preferred category."""
     return BASE_SCORE + (POINTS_PER_CATEGORY * len(PREFERRED_CATEGORIES) if is_known else 0)

@@ -1,6 +1,6 @@
-"""The two services that this one asks: pricing-service and inventory-service.
+"""Calls to pricing-service and inventory-service.
 
-A neighbour that fails spoils no answer: the product is listed at the price of the catalogue, or without its stock.
+If a call fails, the product is listed with the price of the catalogue, or without its stock.
 """
 
 import asyncio
@@ -20,43 +20,43 @@ from bodies import no_trailers, read, write
 STOCK_FIELDS = ("available_quantity", "warehouse_location", "estimated_shipping_days")
 
 
-class Failed(Exception):
-    """A neighbour that did not answer as it should."""
+class CallFailed(Exception):
+    """A call without a usable response."""
 
 
-async def priced(products, score):
-    """The products at what they cost a client of this score."""
-    asked = {"user_score": score, "products": [{"id": p["id"], "price": p["price"]} for p in products]}
+async def with_prices(products, score):
+    """The products with the prices for a client with this score."""
+    body = {"user_score": score, "products": [{"id": p["id"], "price": p["price"]} for p in products]}
     try:
-        told = await ask(address("PRICING_SERVICE_URL", "http://localhost:8103") + "/prices", asked)
-    except Failed as error:
+        response = await fetch_json(base_url("PRICING_SERVICE_URL", "http://localhost:8103") + "/prices", body)
+    except CallFailed as error:
         print(f"pricing-service: {error}", file=sys.stderr)
         return products
-    prices = {price["id"]: price["price"] for price in told["prices"]}
+    prices = {price["id"]: price["price"] for price in response["prices"]}
     return [{**product, "price": prices.get(product["id"], product["price"])} for product in products]
 
 
-async def stocked(products):
-    """The products with what inventory-service has of them. All calls are made at once."""
-    return await asyncio.gather(*map(with_stock, products))
+async def with_stock(products):
+    """The products with their stock. All calls are made concurrently."""
+    return await asyncio.gather(*map(with_stock_of, products))
 
 
-async def with_stock(product):
-    base = address("INVENTORY_SERVICE_URL", "http://localhost:8102")
+async def with_stock_of(product):
+    base = base_url("INVENTORY_SERVICE_URL", "http://localhost:8102")
     try:
-        stock = await ask(f"{base}/inventory/{product['id']}")
-    except Failed as error:
+        stock = await fetch_json(f"{base}/inventory/{product['id']}")
+    except CallFailed as error:
         print(f"inventory-service, product {product['id']}: {error}", file=sys.stderr)
         return product
     return {**product, **{field: stock[field] for field in STOCK_FIELDS}}
 
 
-def address(variable, default):
+def base_url(variable, default):
     return os.environ.get(variable, default).rstrip("/")
 
 
-async def ask(url, value=None):
-    """GETs a JSON value, or POSTs `value` and gives back what the answer holds."""
+async def fetch_json(url, value=None):
+    """Sends GET, or POST with `value` as JSON, and returns the JSON value in the response."""
     parts = urlsplit(url)
     fields, reader = Fields(), None
     if value is not None:
@@ -71,9 +71,9 @@ async def ask(url, value=None):
     try:
         response = await client.send(request)
     except Err as error:
-        raise Failed(error.value) from error
+        raise CallFailed(error.value) from error
     status = response.get_status_code()
     body = await read(response)
     if status != 200:
-        raise Failed(f"status {status}")
+        raise CallFailed(f"status {status}")
     return json.loads(body)
