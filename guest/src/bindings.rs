@@ -1,4 +1,4 @@
-//! What `wit-bindgen` makes of the WIT world of lean components.
+//! The bindings that `wit-bindgen` generates from the WIT world of lean components.
 
 wit_bindgen::generate!({
     path: "../wit",

@@ -21,31 +21,31 @@ impl From<host::ConfigError> for Error {
     }
 }
 
-/// The value of `key`, or `None` where the manifest does not set it.
+/// The value of `key`, or `None` if the manifest does not set it.
 ///
 /// # Errors
-/// [`Error::Unreadable`] where the host cannot read its configuration.
+/// [`Error::Unreadable`] if the host cannot read its configuration.
 pub fn get(key: &str) -> Result<Option<String>, Error> {
     Ok(host::config_get(key)?)
 }
 
-/// The value of `key`, which must be set.
+/// The value of `key`, which is required.
 ///
 /// # Errors
-/// [`Error::Missing`] where the manifest does not set it, [`Error::Unreadable`] as for [`get`].
+/// [`Error::Missing`] if the manifest does not set it, [`Error::Unreadable`] as for [`get`].
 pub fn require(key: &str) -> Result<String, Error> {
     get(key)?.ok_or_else(|| Error::Missing(key.to_owned()))
 }
 
-/// Whether the feature flag `name` is on, that is, whether the key `flag.<name>` holds exactly `true`.
+/// Whether the feature flag `name` is on, that is, whether the value of the key `flag.<name>` is exactly `true`.
 ///
-/// A flag that is not set, or cannot be read, is off. The result is recorded on the current span as the
-/// boolean attribute `feature_flag.<name>`.
+/// A flag that is not set or cannot be read is off. The result is recorded on the current span as the boolean attribute
+/// `feature_flag.<name>`.
 pub fn flag(name: &str) -> bool {
     let on = match get(&format!("flag.{name}")) {
         Ok(value) => value.as_deref() == Some("true"),
         Err(error) => {
-            tracing::warn!(%error, "feature flag {name} is taken as off");
+            tracing::warn!(%error, "feature flag {name} counts as off");
             false
         }
     };

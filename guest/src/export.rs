@@ -1,5 +1,5 @@
-//! How [`serve!`](crate::serve) makes a component of a service: for each kind of target, one definition of `__export!`. The
-//! features are those of this crate, whatever crate uses the macro.
+//! The exports of a component: [`serve!`](crate::serve) calls `__export!`, which has one definition for each kind of
+//! target. The `cfg` conditions refer to the features of this crate, not of the crate that calls the macro.
 
 /// Exports the world `spandrel:service/service`.
 #[cfg(all(target_arch = "wasm32", not(feature = "wasi-http")))]
@@ -49,7 +49,7 @@ macro_rules! __export {
     };
 }
 
-/// Native code exports nothing.
+/// Native builds export nothing.
 #[cfg(not(target_arch = "wasm32"))]
 #[doc(hidden)]
 #[macro_export]

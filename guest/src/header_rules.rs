@@ -1,51 +1,51 @@
-//! The header fields that a service may give a message, by the rules of a Spandrel host: what belongs to a connection stays
-//! behind, and what HTTP does not allow is refused by name.
+//! The rules of a Spandrel host for header fields of a service: hop-by-hop fields are removed, and invalid fields are
+//! rejected by name.
 
 use http::header::CONNECTION;
 use http::{HeaderMap, HeaderName, HeaderValue};
 
 use crate::host::Header;
 
-/// The most fields of a message.
-const FIELDS: usize = 1024;
-/// How much of a name that is none is shown, in bytes.
-const SHOWN: usize = 64;
+/// The most header fields of a message.
+const MAX_FIELDS: usize = 1024;
+/// The most bytes of an invalid name in an error message.
+const MAX_SHOWN_NAME: usize = 64;
 
-/// Fields of RFC 9110, 7.6.1, and the length, which is known without them.
+/// The hop-by-hop fields (RFC 9110, section 7.6.1), and the content length, which is computed from the body.
 const HOP_BY_HOP: [&str; 8] =
     ["connection", "proxy-connection", "keep-alive", "te", "trailer", "transfer-encoding", "upgrade", "content-length"];
 
-/// Whether a field belongs to a connection.
+/// Whether a field is a hop-by-hop field.
 pub fn is_hop_by_hop(name: &str) -> bool {
     HOP_BY_HOP.contains(&name)
 }
 
-/// The fields of a message that a service made, without those that belong to a connection.
+/// Validates the header fields of a service and removes hop-by-hop fields.
 ///
 /// # Errors
-/// A text that names the field where HTTP does not allow it.
+/// A message with the name of the invalid field.
 pub fn check<'a>(fields: impl ExactSizeIterator<Item = &'a Header>) -> Result<HeaderMap, String> {
-    if fields.len() > FIELDS {
-        return Err(format!("there are more than {FIELDS} header fields"));
+    if fields.len() > MAX_FIELDS {
+        return Err(format!("there are more than {MAX_FIELDS} header fields"));
     }
     let mut headers = HeaderMap::with_capacity(fields.len());
     for Header { name, value } in fields {
-        let shown = || name.get(..name.floor_char_boundary(SHOWN)).unwrap_or_default().escape_debug();
+        let shown = || name.get(..name.floor_char_boundary(MAX_SHOWN_NAME)).unwrap_or_default().escape_debug();
         let parsed = HeaderName::from_bytes(name.as_bytes());
-        let parsed = parsed.map_err(|_| format!("`{}` is no name of a header field", shown()))?;
+        let parsed = parsed.map_err(|_| format!("`{}` is not a header field name", shown()))?;
         let value = HeaderValue::from_bytes(value);
         let value = value.map_err(|_| format!("the header field `{parsed}` has a value that HTTP does not allow"))?;
         headers.append(parsed, value);
     }
-    for name in nominated(&headers) {
+    for name in connection_options(&headers) {
         headers.remove(name);
     }
     HOP_BY_HOP.iter().for_each(|name| drop(headers.remove(*name)));
     Ok(headers)
 }
 
-/// The fields that `Connection` names: they are for the next hop alone.
-fn nominated(headers: &HeaderMap) -> Vec<HeaderName> {
+/// The fields that `Connection` lists, which are hop-by-hop too.
+fn connection_options(headers: &HeaderMap) -> Vec<HeaderName> {
     let options = headers.get_all(CONNECTION).iter().filter_map(|value| value.to_str().ok());
     let names = options.flat_map(|options| options.split(',')).filter_map(|option| option.trim().parse().ok());
     names.filter(|name: &HeaderName| *name != http::header::HOST).collect()
@@ -60,7 +60,7 @@ mod tests {
     }
 
     #[test]
-    fn what_belongs_to_a_connection_stays_behind() {
+    fn hop_by_hop_fields_are_removed() {
         let given = [
             header("x-kept", "1"),
             header("x-kept", "2"),
@@ -75,12 +75,12 @@ mod tests {
     }
 
     #[test]
-    fn what_http_does_not_allow_is_named() {
+    fn an_invalid_field_is_named() {
         let refused = |given: Header| check([given].iter()).unwrap_err();
-        assert_eq!(refused(header("a b", "1")), "`a b` is no name of a header field");
+        assert_eq!(refused(header("a b", "1")), "`a b` is not a header field name");
         let value = refused(header("x-one", "line\nbreak"));
         assert_eq!(value, "the header field `x-one` has a value that HTTP does not allow");
-        let many: Vec<_> = (0..=FIELDS).map(|_| header("x", "1")).collect();
+        let many: Vec<_> = (0..=MAX_FIELDS).map(|_| header("x", "1")).collect();
         assert_eq!(check(many.iter()).unwrap_err(), "there are more than 1024 header fields");
     }
 }

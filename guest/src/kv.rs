@@ -1,17 +1,17 @@
-//! Values that outlive a request: `wasi:keyvalue`.
+//! Persistent key-value data: `wasi:keyvalue`.
 
 use crate::host::{self, Cas, CasError, StoreError};
 
-/// Why an operation of the store failed.
+/// Why an operation on the store failed.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// The host does not know a bucket of that name.
+    /// The host has no bucket with this identifier.
     #[error("the host has no such bucket")]
     NoSuchStore,
-    /// This service may not use that bucket.
+    /// The service may not access the bucket.
     #[error("this service may not use that bucket")]
     AccessDenied,
-    /// Anything else, such as a failed disk.
+    /// Another failure, such as a disk error.
     #[error("the store failed: {0}")]
     Other(String),
 }
@@ -26,14 +26,14 @@ impl From<StoreError> for Error {
     }
 }
 
-/// A collection of keys and their values. A bucket is opened anew in each request.
+/// A bucket: keys and their values. Open it in each request.
 #[derive(Debug)]
 pub struct Bucket(host::Bucket);
 
-/// Opens the bucket with this identifier. `default` is the one that every host has.
+/// Opens the bucket with this identifier. Every host has `default`.
 ///
 /// # Errors
-/// Where the host does not know the bucket or does not let this service use it.
+/// If the bucket does not exist or the service may not access it.
 pub fn open(identifier: &str) -> Result<Bucket, Error> {
     Ok(Bucket(host::open(identifier)?))
 }
@@ -42,7 +42,7 @@ impl Bucket {
     /// The bytes stored at `key`.
     ///
     /// # Errors
-    /// Where the store fails.
+    /// If the store fails.
     pub fn get(&self, key: &str) -> Result<Option<Vec<u8>>, Error> {
         Ok(self.0.get(key)?)
     }
@@ -50,7 +50,7 @@ impl Bucket {
     /// Stores `value` at `key`, replacing any value there.
     ///
     /// # Errors
-    /// Where the store fails.
+    /// If the store fails.
     pub fn set(&self, key: &str, value: &[u8]) -> Result<(), Error> {
         Ok(self.0.set(key, value)?)
     }
@@ -58,7 +58,7 @@ impl Bucket {
     /// Removes `key` and its value.
     ///
     /// # Errors
-    /// Where the store fails.
+    /// If the store fails.
     pub fn delete(&self, key: &str) -> Result<(), Error> {
         Ok(self.0.delete(key)?)
     }

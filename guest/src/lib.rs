@@ -1,6 +1,6 @@
-//! What services of a Spandrel host are written with.
+//! The library for writing services of a Spandrel host.
 //!
-//! A service is a list of routes and the functions behind them:
+//! A service is a router with endpoints, and their handlers:
 //!
 //! ```
 //! use guest::{Json, Problem, Request, Router};
@@ -20,16 +20,16 @@
 //! ```
 //!
 //! Spans come from `#[tracing::instrument]`, attributes from `Span::record`, log records and span events from
-//! `tracing::info!` and its like. There is nothing to set up: the host owns the trace, and a service only adds to it.
+//! `tracing::info!` and similar macros. No setup is needed: the host owns the trace, and a service only adds to it.
 //!
-//! Compiled for `wasm32`, this crate talks to the host through the WIT world `spandrel:service/service`. With the feature
-//! `wasi-http` it makes a component of `wasi:http` instead, for other hosts. Compiled natively it talks to an in-memory
-//! host, so that handlers can be tested with `cargo test`; see [`testing`].
+//! For `wasm32`, the crate calls the host through the WIT world `spandrel:service/service`; with the feature
+//! `wasi-http` it builds a `wasi:http` component for other hosts instead. In native builds it calls an in-memory host,
+//! so that handlers can be tested with `cargo test`; see [`testing`].
 //!
-//! An instance of a service answers many requests, one at a time. The library keeps nothing of one request for the
-//! next, and a service should do the same: what must last belongs in [`kv`].
+//! An instance of a service serves many requests, one at a time. The library keeps no state between requests, and a
+//! service should not either: persistent data belongs in [`kv`].
 
-/// Public for [`serve!`] alone.
+/// Public only for [`serve!`].
 #[cfg(all(target_arch = "wasm32", not(feature = "wasi-http")))]
 #[doc(hidden)]
 #[allow(unsafe_code, missing_docs, clippy::all)]
@@ -80,14 +80,14 @@ pub use service::Service;
 pub use spans::fail_span;
 pub use validation::{Readings, all};
 
-/// Makes a component of the crate: `serve!(routes)`, where `routes` is a `fn() -> Router`.
+/// Exports the crate as a component: `serve!(routes)`, where `routes` is a `fn() -> Router`.
 ///
-/// The service bears the package's name. The macro also defines `pub fn service()`, which native tests hand to
+/// The service has the name of the package. The macro also defines `pub fn service()`, which native tests pass to
 /// [`testing::Host`].
 #[macro_export]
 macro_rules! serve {
     ($routes:path) => {
-        /// The service that this component serves.
+        /// The service of this component.
         pub fn service() -> &'static $crate::Service {
             static SERVICE: ::std::sync::OnceLock<$crate::Service> = ::std::sync::OnceLock::new();
             SERVICE.get_or_init(|| $crate::Service::new(env!("CARGO_PKG_NAME"), $routes()))

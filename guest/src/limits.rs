@@ -1,7 +1,6 @@
-//! How large bodies may be where no Spandrel host sets limits: as large as such a host lets them be without a word in its
-//! manifest.
+//! Limits for body sizes under other hosts. They are the default limits of a Spandrel host.
 
-/// The most bytes of a request's body.
+/// The most bytes of a request body.
 pub const REQUEST_BODY: usize = 1 << 20;
-/// The most bytes of a response's body: of the service's own, and of those that it gets from others.
+/// The most bytes of a response body: of the service's own responses, and of those from other services.
 pub const RESPONSE_BODY: usize = 8 << 20;

@@ -1,4 +1,4 @@
-//! Bodies of the content type `multipart/form-data` (RFC 7578), which browsers send for forms with files.
+//! Bodies with the content type `multipart/form-data` (RFC 7578): HTML forms with files.
 
 use std::convert::Infallible;
 
@@ -10,31 +10,31 @@ use multer::Multipart;
 use crate::Problem;
 use crate::problem::Invalid;
 
-/// One field or file of a form.
+/// A field or file of a form.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Part {
-    /// The name of the form's field.
+    /// The name of the form field.
     pub name: Option<String>,
-    /// The name that the file has on the client's machine, as the client says. It is no path to use as it is.
+    /// The file name that the client gave. It is untrusted; do not use it as a path.
     pub file_name: Option<String>,
-    /// The content type, as the client says.
+    /// The content type that the client gave.
     pub content_type: Option<String>,
-    /// The bytes.
+    /// The content.
     pub body: Vec<u8>,
 }
 
 impl Part {
-    /// The body as text, where it is UTF-8.
+    /// The content as text, if it is UTF-8.
     pub fn text(&self) -> Option<&str> {
         std::str::from_utf8(&self.body).ok()
     }
 }
 
-/// Takes a body apart.
+/// Parses a body.
 pub fn parts(content_type: &str, body: &[u8]) -> Result<Vec<Part>, Problem> {
     let body = Bytes::copy_from_slice(body);
-    // The whole body is here, so nothing that reads it ever waits.
-    read(content_type, body).now_or_never().unwrap_or_else(|| Err(malformed("it has no end")))
+    // The whole body is in memory, so the parser never waits.
+    read(content_type, body).now_or_never().unwrap_or_else(|| Err(malformed("it is incomplete")))
 }
 
 async fn read(content_type: &str, body: Bytes) -> Result<Vec<Part>, Problem> {

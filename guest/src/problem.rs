@@ -1,4 +1,4 @@
-//! Errors as clients see them: `application/problem+json` (RFC 9457) with `status`, `title` and `detail`.
+//! Error responses: `application/problem+json` (RFC 9457) with `status`, `title` and `detail`.
 
 use std::borrow::Cow;
 use std::error::Error;
@@ -9,66 +9,67 @@ use serde::Serialize;
 use crate::spans::{Exception, Failure};
 use crate::{IntoResponse, Response, client, config, kv};
 
-/// An answer that says what went wrong.
+/// An error response.
 ///
-/// A problem with a status of 500 or more is a failure of the service: while it travels up the call stack, each span
-/// that it leaves is marked as failed, with the status as `error.type` and the reason as the message. One that is
-/// dropped on the way (because a fallback was found) marks only the spans that it had left by then.
+/// A problem with a status code of 500 or more is a failure of the service: while it is returned up the call stack,
+/// each span that ends is marked as failed, with the status code as `error.type` and the reason as the status
+/// description. If the problem is dropped on the way (because a fallback was found), only the spans that ended before
+/// are marked.
 #[derive(Debug)]
 pub struct Problem {
     status: u16,
     reason: Reason,
-    /// Kept for its drop: it ends the marking of spans.
+    /// Marks spans as failed until it is dropped.
     _failure: Option<Failure>,
 }
 
-/// Why there is no better answer.
+/// The reason of a problem.
 #[derive(Debug)]
 enum Reason {
-    /// For the client to read.
+    /// Shown to the client.
     Detail(String),
-    /// Parts of the request do not have the form they must have. There is at least one.
+    /// The invalid parts of the request, at least one.
     Invalid(Vec<Invalid>),
-    /// For the trace and the log only.
+    /// Recorded in the trace and the log only.
     Cause(String),
 }
 
-/// One part of a request that does not have the form it must have.
+/// A part of a request that is invalid.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Invalid {
-    /// Where it stands: `path`, `query`, `header`, `cookie` or `body`.
+    /// Its location: `path`, `query`, `header`, `cookie` or `body`.
     #[serde(rename = "in")]
-    place: &'static str,
-    /// Its name there; none for a body as a whole.
+    location: &'static str,
+    /// Its name; `None` for the whole body.
     #[serde(skip_serializing_if = "Option::is_none")]
     name: Option<String>,
     /// What is wrong with it.
     detail: String,
-    /// The same as a sentence of its own.
+    /// The detail with location and name.
     #[serde(skip)]
-    sentence: String,
+    message: String,
 }
 
 impl Invalid {
-    pub(crate) fn parameter(place: &'static str, name: &str, detail: String) -> Self {
-        let sentence = format!("{place} parameter `{name}`: {detail}");
-        Self { place, name: Some(name.to_owned()), detail, sentence }
+    pub(crate) fn parameter(location: &'static str, name: &str, detail: String) -> Self {
+        let message = format!("{location} parameter `{name}`: {detail}");
+        Self { location, name: Some(name.to_owned()), detail, message }
     }
 
-    pub(crate) fn missing(place: &'static str, name: &str) -> Self {
-        let sentence = format!("{place} parameter `{name}` is missing");
-        Self { place, name: Some(name.to_owned()), detail: "is missing".to_owned(), sentence }
+    pub(crate) fn missing(location: &'static str, name: &str) -> Self {
+        let message = format!("{location} parameter `{name}` is missing");
+        Self { location, name: Some(name.to_owned()), detail: "is missing".to_owned(), message }
     }
 
     pub(crate) fn body(detail: String) -> Self {
-        Self { place: "body", name: None, sentence: format!("request body: {detail}"), detail }
+        Self { location: "body", name: None, message: format!("request body: {detail}"), detail }
     }
 
-    /// A field of the body, such as `lines[0].quantity`, and what is wrong with it.
+    /// A field of the body, such as `lines[0].quantity`, and why it is invalid.
     pub fn field(name: impl Into<String>, detail: impl Into<String>) -> Self {
         let (name, detail) = (name.into(), detail.into());
-        let sentence = format!("field `{name}`: {detail}");
-        Self { place: "body", name: Some(name), detail, sentence }
+        let message = format!("field `{name}`: {detail}");
+        Self { location: "body", name: Some(name), detail, message }
     }
 }
 
@@ -79,36 +80,36 @@ impl From<Invalid> for Problem {
 }
 
 impl Problem {
-    /// A problem with this HTTP status and the words that tell a client what to do about it.
+    /// A problem with this status code and a detail for the client.
     pub fn new(status: u16, detail: impl Into<String>) -> Self {
         let detail = detail.into();
         let failure = (status >= 500).then(|| Failure::new(status, &detail));
         Self { status, reason: Reason::Detail(detail), _failure: failure }
     }
 
-    /// 400: the request makes sense but cannot be granted.
+    /// 400: the request is valid but cannot be fulfilled.
     pub fn bad_request(detail: impl Into<String>) -> Self {
         Self::new(400, detail)
     }
 
-    /// 404: there is nothing of that name.
+    /// 404: the resource does not exist.
     pub fn not_found(detail: impl Into<String>) -> Self {
         Self::new(404, detail)
     }
 
-    /// 422: a parameter or the body does not have the form it must have.
+    /// 422: a parameter or the body is invalid.
     pub fn unprocessable(detail: impl Into<String>) -> Self {
         Self::new(422, detail)
     }
 
-    /// 422: these parts of the request do not have the form they must have. The answer lists them all in `errors`.
+    /// 422: these parts of the request are invalid. The response lists them in `errors`.
     ///
-    /// Parameters that are read together with [`all`](crate::all) make one by themselves.
+    /// [`all`](crate::all) collects the invalid parameters of a request.
     pub fn invalid(errors: impl IntoIterator<Item = Invalid>) -> Self {
         Self { status: 422, reason: Reason::Invalid(errors.into_iter().collect()), _failure: None }
     }
 
-    /// The parts that are invalid, where that is what the problem is about.
+    /// The invalid parts, if they are the reason of the problem.
     pub(crate) fn into_invalid(self) -> Result<Vec<Invalid>, Self> {
         match self.reason {
             Reason::Invalid(errors) => Ok(errors),
@@ -116,10 +117,10 @@ impl Problem {
         }
     }
 
-    /// 500: the service failed, for a reason that is none of the client's business.
+    /// 500: an internal error.
     ///
     /// The error is recorded as an exception on the current span, and in the log. Clients see only the title of the
-    /// status. Any error will do, and so will a text.
+    /// status code. Accepts any error type, and strings.
     pub fn internal<E: Into<Box<dyn Error + Send + Sync>>>(error: E) -> Self {
         let error = error.into();
         let exception = Exception::of::<E>(&*error);
@@ -127,7 +128,7 @@ impl Problem {
         Self { status: 500, reason: Reason::Cause(exception.message().to_owned()), _failure: Some(failure) }
     }
 
-    /// A call to another service gave nothing to work with: 503 where nothing answered in time, else 502.
+    /// A call to another service failed: 503 if it was unreachable or timed out, otherwise 502.
     pub fn upstream(service: &str, error: &client::Error) -> Self {
         let status = match error {
             client::Error::Unreachable(_) | client::Error::TimedOut => 503,
@@ -136,16 +137,16 @@ impl Problem {
         Self::new(status, format!("{service}: {error}"))
     }
 
-    /// The HTTP status.
+    /// The status code.
     pub fn status(&self) -> u16 {
         self.status
     }
 
-    /// What a client is told beside the title; nothing where the reason is an internal error.
+    /// The detail for the client; `None` for an internal error.
     pub fn detail(&self) -> Option<Cow<'_, str>> {
         match &self.reason {
             Reason::Detail(detail) => Some(Cow::Borrowed(detail)),
-            Reason::Invalid(errors) => Some(Cow::Owned(sentences(errors))),
+            Reason::Invalid(errors) => Some(Cow::Owned(messages(errors))),
             Reason::Cause(_) => None,
         }
     }
@@ -156,7 +157,7 @@ impl Display for Problem {
         write!(formatter, "{} {}: ", self.status, title(self.status))?;
         match &self.reason {
             Reason::Detail(text) | Reason::Cause(text) => formatter.write_str(text),
-            Reason::Invalid(errors) => formatter.write_str(&sentences(errors)),
+            Reason::Invalid(errors) => formatter.write_str(&messages(errors)),
         }
     }
 }
@@ -185,9 +186,9 @@ struct Body<'a> {
     errors: &'a [Invalid],
 }
 
-fn sentences(errors: &[Invalid]) -> String {
-    let sentences: Vec<_> = errors.iter().map(|error| error.sentence.as_str()).collect();
-    sentences.join("; ")
+fn messages(errors: &[Invalid]) -> String {
+    let messages: Vec<_> = errors.iter().map(|error| error.message.as_str()).collect();
+    messages.join("; ")
 }
 
 impl IntoResponse for Problem {
@@ -197,13 +198,13 @@ impl IntoResponse for Problem {
             _ => &[],
         };
         let body = Body { status: self.status, title: title(self.status), detail: self.detail(), errors };
-        // Texts and a number always serialise; an empty body would still carry the status.
+        // Strings and a number always serialize; if they did not, an empty body would still have the status code.
         let body = serde_json::to_vec(&body).unwrap_or_default();
         Response::new(self.status).with_header("content-type", "application/problem+json").with_body(body)
     }
 }
 
-/// The reason phrase of a status, or that of its class for those a service seldom answers.
+/// The reason phrase of a status code, or of its class for rare ones.
 fn title(status: u16) -> &'static str {
     match status {
         400 => "Bad Request",

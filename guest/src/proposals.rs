@@ -1,5 +1,5 @@
-//! What `wit-bindgen` makes of the proposals that a host of `wasi:http` components may have. A component imports the
-//! functions that it calls, and no others.
+//! The bindings that `wit-bindgen` generates from the WASI proposals that a host of `wasi:http` components may
+//! implement. A component imports only the functions that it calls.
 
 wit_bindgen::generate!({
     path: ["../wit", "../wit/standard"],

@@ -1,4 +1,4 @@
-//! A request as a handler sees it: typed parameters, headers, cookies and body.
+//! The request of a handler: typed parameters, headers, cookies and body.
 
 use std::borrow::Cow;
 use std::fmt::Display;
@@ -8,10 +8,10 @@ use serde::de::DeserializeOwned;
 
 use crate::multipart::{self, Part};
 use crate::problem::Invalid;
-use crate::response::text_of;
+use crate::response::header_text;
 use crate::{Cookie, Problem, host};
 
-/// One request. The host has already parsed, limited and routed it.
+/// A request. The host has already parsed and routed it and checked its size.
 #[derive(Debug)]
 pub struct Request<'a> {
     service: &'static str,
@@ -25,15 +25,15 @@ impl<'a> Request<'a> {
         Self { service, names, incoming }
     }
 
-    /// The name of the service that answers.
+    /// The name of the service.
     pub fn service(&self) -> &'static str {
         self.service
     }
 
-    /// The path parameter that the route's template calls `{name}`.
+    /// The path parameter `{name}` of the route's template.
     ///
     /// # Errors
-    /// A 422 that names the parameter where its text is no `T`; a 500 where the template has no such parameter.
+    /// 422 with the name of the parameter if its text does not parse as `T`; 500 if the template has no such parameter.
     pub fn param<T>(&self, name: &str) -> Result<T, Problem>
     where
         T: FromStr<Err: Display>,
@@ -42,13 +42,13 @@ impl<'a> Request<'a> {
         let text = position
             .and_then(|position| self.incoming.params.get(position))
             .ok_or_else(|| Problem::internal(format!("the route has no parameter `{name}`")))?;
-        parsed("path", name, text)
+        parse("path", name, text)
     }
 
-    /// The query parameter `name`, which must be there.
+    /// The query parameter `name`, which is required.
     ///
     /// # Errors
-    /// A 422 that names the parameter where it is missing or its text is no `T`.
+    /// 422 with the name of the parameter if it is missing or its text does not parse as `T`.
     pub fn query<T>(&self, name: &str) -> Result<T, Problem>
     where
         T: FromStr<Err: Display>,
@@ -56,15 +56,15 @@ impl<'a> Request<'a> {
         self.optional_query(name)?.ok_or_else(|| Invalid::missing("query", name).into())
     }
 
-    /// The query parameter `name`, where it is there. Of several the first counts.
+    /// The query parameter `name`, if present; the first one if it occurs several times.
     ///
     /// # Errors
-    /// A 422 that names the parameter where its text is no `T`.
+    /// 422 with the name of the parameter if its text does not parse as `T`.
     pub fn optional_query<T>(&self, name: &str) -> Result<Option<T>, Problem>
     where
         T: FromStr<Err: Display>,
     {
-        self.query_text(name).map(|text| parsed("query", name, &text)).transpose()
+        self.query_text(name).map(|text| parse("query", name, &text)).transpose()
     }
 
     /// The query string as the client sent it, without the `?`.
@@ -72,57 +72,57 @@ impl<'a> Request<'a> {
         self.incoming.query.as_deref()
     }
 
-    /// The first header field of this lower-case name, where its value is text.
+    /// The value of the first header field with this lower-case name, if it is UTF-8.
     pub fn header(&self, name: &str) -> Option<&'a str> {
-        text_of(&self.incoming.headers, name)
+        header_text(&self.incoming.headers, name)
     }
 
-    /// The body's bytes.
+    /// The body.
     pub fn body(&self) -> &'a [u8] {
         &self.incoming.body
     }
 
-    /// Reads the body as JSON.
+    /// Deserializes the body from JSON.
     ///
     /// # Errors
-    /// A 422 that says where the body is not JSON or not of the shape of `T`.
+    /// 422 with the position in the body if it is not JSON or does not match `T`.
     pub fn json<T: DeserializeOwned>(&self) -> Result<T, Problem> {
         serde_json::from_slice(self.body()).map_err(|error| Invalid::body(error.to_string()).into())
     }
 
-    /// Reads the body as an HTML form (`application/x-www-form-urlencoded`).
+    /// Deserializes the body from an HTML form (`application/x-www-form-urlencoded`).
     ///
     /// # Errors
-    /// A 415 where the body is of another content type; a 422 where it is not of the shape of `T`.
+    /// 415 if the body has another content type; 422 if it does not match `T`.
     pub fn form<T: DeserializeOwned>(&self) -> Result<T, Problem> {
-        self.expect_type("application/x-www-form-urlencoded")?;
+        self.require_content_type("application/x-www-form-urlencoded")?;
         serde_urlencoded::from_bytes(self.body()).map_err(|error| Invalid::body(error.to_string()).into())
     }
 
-    /// Reads the body as an HTML form with files (`multipart/form-data`): its parts, in their order.
+    /// The parts of an HTML form with files (`multipart/form-data`), in their order.
     ///
     /// # Errors
-    /// A 415 where the body is of another content type; a 422 where it is malformed.
+    /// 415 if the body has another content type; 422 if it is malformed.
     pub fn multipart(&self) -> Result<Vec<Part>, Problem> {
-        let content_type = self.expect_type("multipart/form-data")?;
+        let content_type = self.require_content_type("multipart/form-data")?;
         multipart::parts(content_type, self.body())
     }
 
-    /// The cookies that the client sent, in their order. What is malformed is left out.
+    /// The cookies of the request, in their order. Malformed cookies are skipped.
     pub fn cookies(&self) -> impl Iterator<Item = Cookie<'a>> {
         let fields = self.incoming.headers.iter().filter(|header| header.name == "cookie");
         let texts = fields.filter_map(|header| std::str::from_utf8(&header.value).ok());
         texts.flat_map(Cookie::split_parse).filter_map(Result::ok)
     }
 
-    /// The value of the first cookie of this name.
+    /// The value of the first cookie with this name.
     pub fn cookie(&self, name: &str) -> Option<String> {
         let cookie = self.cookies().find(|cookie| cookie.name() == name)?;
         Some(cookie.value_trimmed().to_owned())
     }
 
-    /// The content type, where it is `expected`, whatever its parameters are.
-    fn expect_type(&self, expected: &str) -> Result<&'a str, Problem> {
+    /// Returns the content type if it is `expected`, with any parameters.
+    fn require_content_type(&self, expected: &str) -> Result<&'a str, Problem> {
         let content_type = self.header("content-type").unwrap_or_default();
         let (kind, _) = content_type.split_once(';').unwrap_or((content_type, ""));
         if kind.trim().eq_ignore_ascii_case(expected) {
@@ -138,9 +138,9 @@ impl<'a> Request<'a> {
     }
 }
 
-fn parsed<T>(place: &'static str, name: &str, text: &str) -> Result<T, Problem>
+fn parse<T>(location: &'static str, name: &str, text: &str) -> Result<T, Problem>
 where
     T: FromStr<Err: Display>,
 {
-    text.parse().map_err(|error: T::Err| Invalid::parameter(place, name, error.to_string()).into())
+    text.parse().map_err(|error: T::Err| Invalid::parameter(location, name, error.to_string()).into())
 }

@@ -4,17 +4,17 @@ use serde::de::DeserializeOwned;
 
 use crate::{Cookie, client, host};
 
-/// An HTTP response: what a handler answers, and what [`client`] gets from another service.
+/// An HTTP response: of a handler, or from another service (see [`client`]).
 #[derive(Debug, Clone)]
 pub struct Response(host::Response);
 
 impl Response {
-    /// An empty response with this status.
+    /// An empty response with this status code.
     pub fn new(status: u16) -> Self {
         Self(host::Response { status, headers: Vec::new(), body: Vec::new() })
     }
 
-    /// Adds a header field. Names are written in lower case.
+    /// Adds a header field. The name is converted to lower case.
     #[must_use]
     pub fn with_header(mut self, name: &str, value: impl Into<Vec<u8>>) -> Self {
         self.0.headers.push(host::Header { name: name.to_ascii_lowercase(), value: value.into() });
@@ -42,45 +42,45 @@ impl Response {
         self
     }
 
-    /// The HTTP status.
+    /// The status code.
     pub fn status(&self) -> u16 {
         self.0.status
     }
 
-    /// Whether the status is one of 200 to 299.
+    /// Whether the status code is in 200 to 299.
     pub fn is_success(&self) -> bool {
         (200..300).contains(&self.0.status)
     }
 
-    /// The first header field of this lower-case name, where its value is text.
+    /// The value of the first header field with this lower-case name, if it is UTF-8.
     pub fn header(&self, name: &str) -> Option<&str> {
-        text_of(&self.0.headers, name)
+        header_text(&self.0.headers, name)
     }
 
-    /// All header fields, in their order. A name may occur more than once.
+    /// All header fields, in their order. A name may occur several times.
     pub fn headers(&self) -> impl Iterator<Item = (&str, &[u8])> {
         self.0.headers.iter().map(|header| (header.name.as_str(), header.value.as_slice()))
     }
 
-    /// The body's bytes.
+    /// The body.
     pub fn body(&self) -> &[u8] {
         &self.0.body
     }
 
-    /// The body's bytes, taken out of the response.
+    /// The body, consuming the response.
     pub fn into_body(self) -> Vec<u8> {
         self.0.body
     }
 
-    /// Reads the body as JSON.
+    /// Deserializes the body from JSON.
     ///
     /// # Errors
-    /// [`client::Error::Body`] where it is not JSON or not of the shape of `T`.
+    /// [`client::Error::Body`] if it is not JSON or does not match `T`.
     pub fn json<T: DeserializeOwned>(&self) -> Result<T, client::Error> {
         serde_json::from_slice(&self.0.body).map_err(|error| client::Error::Body(error.to_string()))
     }
 
-    /// This response where its status is one of 200 to 299.
+    /// Returns the response if its status code is in 200 to 299.
     ///
     /// # Errors
     /// [`client::Error::Status`] otherwise.
@@ -99,14 +99,14 @@ impl From<host::Response> for Response {
     }
 }
 
-pub(crate) fn text_of<'a>(headers: &'a [host::Header], name: &str) -> Option<&'a str> {
+pub(crate) fn header_text<'a>(headers: &'a [host::Header], name: &str) -> Option<&'a str> {
     let header = headers.iter().find(|header| header.name == name)?;
     std::str::from_utf8(&header.value).ok()
 }
 
-/// What a handler may return.
+/// A type that a handler may return.
 ///
-/// Handlers are synchronous. An `async fn` gives a future, which is no response, and does not compile:
+/// Handlers are synchronous. An `async fn` returns a future, which is not a response, and does not compile:
 ///
 /// ```compile_fail
 /// # use guest::{Json, Request, Router};
@@ -132,7 +132,7 @@ impl IntoResponse for Response {
     }
 }
 
-/// The same response with another status.
+/// The response with another status code.
 impl<T: IntoResponse> IntoResponse for (u16, T) {
     fn into_response(self) -> Response {
         let mut response = self.1.into_response();

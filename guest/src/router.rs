@@ -1,4 +1,4 @@
-//! The endpoints of a service and the functions behind them.
+//! The endpoints of a service and their handlers.
 
 use std::fmt;
 
@@ -10,16 +10,17 @@ type Handler = Box<dyn Fn(&Request<'_>) -> Response + Send + Sync>;
 struct Endpoint {
     method: Method,
     template: &'static str,
-    /// The names of the template's parameters, in the order they stand in the path.
+    /// The names of the template's parameters, in the order of the path.
     names: Vec<&'static str>,
     handler: Handler,
 }
 
-/// A list of endpoints. The host matches requests against it; this side only looks up the handler by its position.
+/// A list of endpoints. The host matches requests against it and passes the index of the matched endpoint.
 ///
-/// A template consists of literal segments, `{name}` parameters, and possibly a `{*name}` wildcard at its end, which takes
-/// the rest of the path. Of two templates that match, the one with the literal at the first difference wins. The host
-/// answers HEAD where there is GET, 405 where there are other methods for the path, and 404 where there is none.
+/// A template consists of literal segments, `{name}` parameters and optionally a `{*name}` wildcard at its end, which
+/// matches the rest of the path. If two templates match, the one with a literal at the first difference is used. The
+/// host answers HEAD if there is an endpoint for GET, 405 if the path has endpoints for other methods only, and 404 if
+/// it has none.
 ///
 /// ```
 /// # use guest::{Problem, Request, Response, Router};
@@ -58,19 +59,19 @@ impl Router {
     }
 
     methods! {
-        /// Answers GET at a path template such as `/inventory/{product_id}`.
+        /// Adds an endpoint for GET with a path template such as `/inventory/{product_id}`.
         get => Get,
-        /// Answers HEAD at a path template.
+        /// Adds an endpoint for HEAD with a path template.
         head => Head,
-        /// Answers POST at a path template.
+        /// Adds an endpoint for POST with a path template.
         post => Post,
-        /// Answers PUT at a path template.
+        /// Adds an endpoint for PUT with a path template.
         put => Put,
-        /// Answers PATCH at a path template.
+        /// Adds an endpoint for PATCH with a path template.
         patch => Patch,
-        /// Answers DELETE at a path template.
+        /// Adds an endpoint for DELETE with a path template.
         delete => Delete,
-        /// Answers OPTIONS at a path template.
+        /// Adds an endpoint for OPTIONS with a path template.
         options => Options,
     }
 
@@ -95,7 +96,7 @@ impl Router {
             .collect()
     }
 
-    pub(crate) fn answer(&self, service: &'static str, incoming: &host::Request) -> Option<Response> {
+    pub(crate) fn dispatch(&self, service: &'static str, incoming: &host::Request) -> Option<Response> {
         let endpoint = self.endpoints.get(usize::try_from(incoming.route).ok()?)?;
         Some((endpoint.handler)(&Request::new(service, &endpoint.names, incoming)))
     }
@@ -103,11 +104,14 @@ impl Router {
 
 impl fmt::Debug for Router {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter.debug_list().entries(self.endpoints.iter().map(|at| (at.method, at.template))).finish()
+        formatter
+            .debug_list()
+            .entries(self.endpoints.iter().map(|endpoint| (endpoint.method, endpoint.template)))
+            .finish()
     }
 }
 
-/// The names in `{name}` and `{*name}`. Templates that are malformed are the host's to refuse.
+/// The names in `{name}` and `{*name}`. The host rejects malformed templates.
 fn parameter_names(template: &'static str) -> Vec<&'static str> {
     let name = |segment: &'static str| Some(segment.strip_prefix('{')?.strip_suffix('}')?.trim_start_matches('*'));
     template.split('/').filter_map(name).collect()
@@ -125,7 +129,7 @@ mod tests {
     }
 
     #[test]
-    fn routes_are_offered_in_the_order_they_were_added() {
+    fn routes_are_listed_in_the_order_in_which_they_were_added() {
         let router = Router::new().get("/a", crate::healthy).post("/b/{c}", crate::healthy);
         let routes: Vec<_> = router.routes().into_iter().map(|route| (route.method, route.path)).collect();
         assert_eq!(routes, [(Method::Get, "/a".to_owned()), (Method::Post, "/b/{c}".to_owned())]);

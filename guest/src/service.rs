@@ -1,10 +1,10 @@
-//! A service: its name, its routes, and the life of one request inside the guest.
+//! A service: its name, its routes, and the handling of one request.
 
 use std::io::Write;
 
 use crate::{IntoResponse, Problem, Router, host, spans};
 
-/// What [`serve!`](crate::serve) makes of a crate.
+/// A service, as created by [`serve!`](crate::serve).
 #[derive(Debug)]
 pub struct Service {
     name: &'static str,
@@ -12,26 +12,27 @@ pub struct Service {
 }
 
 impl Service {
-    /// A service of this name with these endpoints.
+    /// A service with this name and these endpoints.
     pub fn new(name: &'static str, router: Router) -> Self {
         Self { name, router }
     }
 
-    /// The endpoints, for the host.
+    /// The routes, for the host.
     #[doc(hidden)]
     pub fn routes(&self) -> Vec<host::Route> {
         self.router.routes()
     }
 
-    /// Answers one request. The tracing subscriber starts with an empty state.
+    /// Handles one request. The tracing subscriber starts with an empty state.
     #[doc(hidden)]
     pub fn handle(&self, incoming: host::Request) -> host::Response {
         spans::begin_request();
-        let answer = self.router.answer(self.name, &incoming);
+        let response = self.router.dispatch(self.name, &incoming);
         spans::end_request();
-        // Output without a newline at its end belongs to this request too.
+        // Flushes output that does not end with a newline, so that it is attributed to this request.
         let _ = std::io::stdout().flush();
-        let unknown = || Problem::internal(format!("{} has no route {}", self.name, incoming.route)).into_response();
-        answer.unwrap_or_else(unknown).into_host()
+        let missing_route =
+            || Problem::internal(format!("{} has no route {}", self.name, incoming.route)).into_response();
+        response.unwrap_or_else(missing_route).into_host()
     }
 }

@@ -1,9 +1,9 @@
-//! Reading several parts of a request at once, so that a client learns of everything that is wrong with it.
+//! Collects the errors of several parameters, so that a client gets all of them in one response.
 
 use crate::Problem;
 use crate::problem::Invalid;
 
-/// Takes the values of several readings, or one problem that lists what is invalid in any of them.
+/// Returns the values of several parameters, or one problem that lists all invalid ones.
 ///
 /// ```
 /// # use guest::{Problem, Request, Response};
@@ -15,14 +15,14 @@ use crate::problem::Invalid;
 /// ```
 ///
 /// # Errors
-/// A 422 whose `errors` lists every part that is invalid. A problem of another kind comes before those.
+/// 422 whose `errors` lists every invalid part. A problem with another status code takes precedence.
 pub fn all<R: Readings>(readings: R) -> Result<R::Values, Problem> {
     readings.all()
 }
 
-/// A tuple of up to eight readings, such as those of [`Request::param`](crate::Request::param), for [`all`].
+/// A tuple of up to eight results, such as those of [`Request::param`](crate::Request::param), for [`all`].
 pub trait Readings {
-    /// The values, in the same order.
+    /// The tuple of values, in the same order.
     type Values;
 
     /// See [`all`].
@@ -32,17 +32,17 @@ pub trait Readings {
     fn all(self) -> Result<Self::Values, Problem>;
 }
 
-/// What went wrong so far.
+/// The errors so far.
 #[derive(Default)]
-struct Findings {
+struct Collected {
     invalid: Vec<Invalid>,
     other: Option<Problem>,
 }
 
-impl Findings {
-    fn value<T>(&mut self, reading: Result<T, Problem>) -> Option<T> {
-        let problem = match reading {
-            Ok(value) => return Some(value),
+impl Collected {
+    fn take<T>(&mut self, result: Result<T, Problem>) -> Option<T> {
+        let problem = match result {
+            Ok(take) => return Some(take),
             Err(problem) => problem,
         };
         match problem.into_invalid() {
@@ -64,13 +64,13 @@ macro_rules! tuples {
 
             #[allow(non_snake_case, reason = "each reading has the name of its type")]
             fn all(self) -> Result<Self::Values, Problem> {
-                let mut findings = Findings::default();
+                let mut collected = Collected::default();
                 let ($($name,)+) = self;
-                // All are looked at before any is missed.
-                $(let $name = findings.value($name);)+
+                // All results are examined before any error is returned.
+                $(let $name = collected.take($name);)+
                 match ($($name,)+) {
                     ($(Some($name),)+) => Ok(($($name,)+)),
-                    _ => Err(findings.into_problem()),
+                    _ => Err(collected.into_problem()),
                 }
             }
         }

@@ -1,4 +1,4 @@
-//! What the compiler tells whoever writes a handler that is none.
+//! The compiler's messages for invalid handlers.
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 #[test]
-fn an_async_handler_is_told_that_handlers_are_synchronous() {
+fn the_error_for_an_async_handler_says_that_handlers_are_synchronous() {
     let errors = compile(
         "use guest::{Json, Request, Router};
         async fn hello(_: &Request<'_>) -> Json<u8> { Json(1) }
@@ -20,7 +20,7 @@ fn an_async_handler_is_told_that_handlers_are_synchronous() {
 }
 
 #[test]
-fn a_handler_that_returns_something_else_is_told_what_to_implement() {
+fn the_error_for_a_wrong_return_type_names_the_trait() {
     let errors = compile(
         "use guest::{Request, Router};
         fn hello(_: &Request) -> u8 { 1 }
@@ -30,7 +30,7 @@ fn a_handler_that_returns_something_else_is_told_what_to_implement() {
 }
 
 #[test]
-fn a_handler_that_is_one_compiles() {
+fn a_valid_handler_compiles() {
     let errors = compile(
         "use guest::{Json, Request, Router};
         fn hello(_: &Request) -> Json<u8> { Json(1) }
@@ -39,7 +39,7 @@ fn a_handler_that_is_one_compiles() {
     assert_eq!(errors, "");
 }
 
-/// Compiles a crate against the library that this test is linked with, and gives back the errors.
+/// Compiles a crate against the library that this test is linked with, and returns the errors.
 fn compile(code: &str) -> String {
     let dependencies = std::env::current_exe().unwrap().parent().unwrap().to_owned();
     let folder = tempfile::tempdir().unwrap();
@@ -61,7 +61,7 @@ fn compile(code: &str) -> String {
     String::from_utf8_lossy(&output.stderr).into_owned()
 }
 
-/// Of several builds of the library, with other features of its dependencies, the one that was built last.
+/// The newest of several builds of the library, which have different features of dependencies.
 fn newest_library(folder: &Path) -> PathBuf {
     let is_library = |path: &PathBuf| {
         let name = path.file_name().unwrap_or_default().to_string_lossy();

@@ -1,4 +1,4 @@
-//! What services are promised about requests, answers and calls, tried on the native test host.
+//! Tests of requests, responses and calls on the native test host.
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
@@ -24,7 +24,7 @@ fn routes() -> Router {
         .post("/json", json_body)
         .get("/cookies", cookies)
         .get("/calls", calls)
-        .get("/at-once", at_once)
+        .get("/at-once", concurrent_calls)
         .get("/measured/{weight}", measured)
 }
 
@@ -83,7 +83,7 @@ fn calls(_: &Request) -> Json<Vec<Value>> {
     Json(vec![get(), outcome(client::Request::post("http://shop/orders").send()), get(), get()])
 }
 
-fn at_once(_: &Request) -> Json<Vec<Value>> {
+fn concurrent_calls(_: &Request) -> Json<Vec<Value>> {
     let requests = [
         client::Request::get("http://shop/fast").timeout(Duration::from_millis(50)),
         client::Request::get("http://shop/slow"),
@@ -166,7 +166,7 @@ fn a_field_of_the_body_is_named_in_the_problem() {
 }
 
 #[test]
-fn files_are_taken_out_of_a_multipart_body() {
+fn a_multipart_body_is_split_into_its_parts() {
     let content_type = [("content-type", "multipart/form-data; boundary=XX")];
     let text = "--XX\r\nContent-Disposition: form-data; name=\"title\"\r\n\r\nSummer\r\n\
                 --XX\r\nContent-Disposition: form-data; name=\"photo\"; filename=\"a.txt\"\r\nContent-Type: text/plain\r\n\r\n\
@@ -192,25 +192,25 @@ fn cookies_are_read_and_set() {
 }
 
 #[test]
-fn announced_answers_are_matched_by_method_and_come_one_after_the_other() {
+fn mock_responses_are_matched_by_method_and_returned_in_order() {
     let host = host()
-        .with_answers("http://shop/orders", [Response::new(503), Response::new(200)])
-        .with_answers((Method::Post, "http://shop/orders"), client::Error::TimedOut);
-    assert_eq!(body(&host.get("/calls")), json!([503, "there was no answer in time", 200, 200]));
+        .with_responses("http://shop/orders", [Response::new(503), Response::new(200)])
+        .with_responses((Method::Post, "http://shop/orders"), client::Error::TimedOut);
+    assert_eq!(body(&host.get("/calls")), json!([503, "the request timed out", 200, 200]));
 }
 
 #[test]
-fn an_announced_answer_has_any_body_and_headers() {
+fn a_mock_response_has_any_body_and_headers() {
     let picture = Response::new(200).with_header("content-type", "image/png").with_body(*b"\x89PNG");
-    let host = host().with_answers("http://shop/picture", picture);
+    let host = host().with_responses("http://shop/picture", picture);
     drop(host.get("/calls"));
     let answer = client::get("http://shop/picture").unwrap();
     assert_eq!((answer.header("content-type"), answer.body()), (Some("image/png"), b"\x89PNG".as_slice()));
 }
 
 #[test]
-fn calls_at_once_keep_their_own_timeouts_and_a_denied_one_names_its_origin() {
-    let host = host().with_answers("http://shop/fast", Response::new(200));
+fn concurrent_calls_have_their_own_timeouts_and_a_denied_one_names_its_origin() {
+    let host = host().with_responses("http://shop/fast", Response::new(200));
     let answers = body(&host.get("/at-once"));
     let denied = |origin: &str| format!("the manifest does not allow calls to {origin}");
     assert_eq!(answers, json!([200, denied("http://shop"), denied("http://elsewhere:8080")]));
@@ -226,7 +226,7 @@ fn a_service_that_the_real_host_would_refuse_fails_its_tests() {
 }
 
 #[test]
-fn a_service_measures_what_it_likes() {
+fn a_service_records_its_own_metrics() {
     let host = host();
     for weight in ["0.5", "7", "2"] {
         host.get(&format!("/measured/{weight}"));

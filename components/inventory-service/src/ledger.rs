@@ -1,5 +1,5 @@
-//! How many pieces of each item are reserved. The number stands in decimal in the bucket `default` under
-//! `reserved/{product_id}`; as long as nothing does, it is the number from the opening of the shop.
+//! The number of reserved pieces of each item, stored as a decimal number in the bucket `default` under
+//! `reserved/{product_id}`. A missing entry means the initial number of the item.
 
 use guest::kv;
 
@@ -8,25 +8,25 @@ use crate::stock::{self, Item, Quantity, Reservation, StockError};
 /// Why the ledger could not be read or written.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// The rules of the shop forbid it.
+    /// The reservation is not possible.
     #[error(transparent)]
     Refused(#[from] StockError),
     /// The store failed.
     #[error(transparent)]
     Store(#[from] kv::Error),
-    /// Somebody else wrote to the ledger.
+    /// The value of this key is not a number.
     #[error("the ledger holds no number at `{0}`")]
     Unreadable(String),
 }
 
-/// How many pieces of `item` are reserved now.
+/// The number of reserved pieces of `item`.
 pub fn reserved(item: &Item) -> Result<u64, Error> {
     let key = key(item);
     let stored = kv::open("default")?.get(&key)?;
     number(item, &key, stored.as_deref())
 }
 
-/// Reserves pieces of `item`. However many requests do so at once, no piece is reserved twice.
+/// Reserves pieces of `item`. Concurrent requests never reserve a piece twice.
 pub fn reserve(item: &Item, quantity: Quantity) -> Result<Reservation, Error> {
     let key = key(item);
     kv::open("default")?.update(&key, |stored| {
@@ -40,7 +40,7 @@ fn key(item: &Item) -> String {
 }
 
 fn number(item: &Item, key: &str, stored: Option<&[u8]>) -> Result<u64, Error> {
-    let Some(stored) = stored else { return Ok(item.reserved_at_first) };
+    let Some(stored) = stored else { return Ok(item.initially_reserved) };
     let text = std::str::from_utf8(stored).ok();
     text.and_then(|text| text.parse().ok()).ok_or_else(|| Error::Unreadable(key.to_owned()))
 }

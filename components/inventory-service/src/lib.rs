@@ -1,4 +1,4 @@
-//! Inventory: how much of each product is on the shelf, and what is reserved of it.
+//! Inventory: the stock of each product, and how much of it is reserved.
 
 mod ledger;
 pub mod stock;
@@ -70,7 +70,7 @@ impl From<StockError> for Problem {
     fn from(error: StockError) -> Self {
         match error {
             StockError::UnknownProduct => Problem::not_found(error.to_string()),
-            StockError::Short { .. } => Problem::bad_request(error.to_string()),
+            StockError::Insufficient { .. } => Problem::bad_request(error.to_string()),
         }
     }
 }
@@ -78,7 +78,7 @@ impl From<StockError> for Problem {
 impl From<ledger::Error> for Problem {
     fn from(error: ledger::Error) -> Self {
         match error {
-            ledger::Error::Refused(refusal) => refusal.into(),
+            ledger::Error::Refused(error) => error.into(),
             other => Problem::internal(other),
         }
     }

@@ -1,16 +1,16 @@
-//! What is on the shelves. Plain rules: no HTTP, no storage, no wasm.
+//! The stock of the shop. Pure functions: no HTTP, no storage, no WebAssembly.
 
 use std::str::FromStr;
 
 use serde::Serialize;
 use tracing::{Span, field};
 
-/// The number of a product. Any integer is one; few are in stock.
+/// The id of a product: any integer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ProductId(i64);
 
 impl ProductId {
-    /// The number.
+    /// The integer.
     pub fn get(self) -> i64 {
         self.0
     }
@@ -24,12 +24,12 @@ impl FromStr for ProductId {
     }
 }
 
-/// What is said of a product id like `abc`.
+/// The error for a product id such as `abc`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("must be an integer")]
 pub struct NotAnInteger;
 
-/// How many pieces to reserve: at least one.
+/// The number of pieces to reserve: at least one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Quantity(u64);
 
@@ -41,62 +41,62 @@ impl Quantity {
 }
 
 impl FromStr for Quantity {
-    type Err = NoQuantity;
+    type Err = InvalidQuantity;
 
-    fn from_str(text: &str) -> Result<Self, NoQuantity> {
+    fn from_str(text: &str) -> Result<Self, InvalidQuantity> {
         match text.parse() {
             Ok(pieces) if pieces >= 1 => Ok(Self(pieces)),
-            _ => Err(NoQuantity),
+            _ => Err(InvalidQuantity),
         }
     }
 }
 
-/// What is said of a quantity like `0`, `-3` or `many`.
+/// The error for a quantity such as `0`, `-3` or `many`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("must be an integer of at least 1")]
-pub struct NoQuantity;
+pub struct InvalidQuantity;
 
-/// Why a product cannot be had.
+/// Why a product is not available.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum StockError {
-    /// The shop has never had it.
+    /// The shop does not have this product.
     #[error("Product not found in inventory")]
     UnknownProduct,
-    /// Fewer pieces are left than were asked for.
+    /// Fewer pieces are available than requested.
     #[error("Insufficient inventory. Available: {available}")]
-    Short {
-        /// How many pieces are left.
+    Insufficient {
+        /// The number of available pieces.
         available: u64,
     },
 }
 
-/// One product on its shelf.
+/// A product in stock.
 #[derive(Debug)]
 pub struct Item {
-    /// The product's number.
+    /// The product's id.
     pub product: i64,
-    /// All pieces, the reserved ones included.
+    /// The number of pieces, including reserved ones.
     pub total: u64,
-    /// How many pieces are reserved when the shop opens.
-    pub reserved_at_first: u64,
+    /// The number of pieces that are reserved initially.
+    pub initially_reserved: u64,
     /// Warehouse and shelf, as in `A-1`.
     pub location: &'static str,
 }
 
 impl Item {
-    /// The warehouse in its location: the letters before the dash.
+    /// The warehouse in the location: the part before the dash.
     pub fn warehouse(&self) -> &'static str {
         self.location.split('-').next().unwrap_or(self.location)
     }
 }
 
 const ITEMS: [Item; 3] = [
-    Item { product: 1, total: 50, reserved_at_first: 5, location: "A-1" },
-    Item { product: 2, total: 120, reserved_at_first: 10, location: "B-2" },
-    Item { product: 3, total: 200, reserved_at_first: 0, location: "C-1" },
+    Item { product: 1, total: 50, initially_reserved: 5, location: "A-1" },
+    Item { product: 2, total: 120, initially_reserved: 10, location: "B-2" },
+    Item { product: 3, total: 200, initially_reserved: 0, location: "C-1" },
 ];
 
-/// The shelf of a product.
+/// The stock item of a product.
 ///
 /// # Errors
 /// [`StockError::UnknownProduct`]
@@ -104,7 +104,7 @@ pub fn item(product: ProductId) -> Result<&'static Item, StockError> {
     ITEMS.iter().find(|item| item.product == product.0).ok_or(StockError::UnknownProduct)
 }
 
-/// What a client is told about a product.
+/// The response to a lookup.
 #[derive(Debug, Serialize, PartialEq, Eq)]
 pub struct Availability {
     product_id: i64,
@@ -115,7 +115,7 @@ pub struct Availability {
     estimated_shipping_days: u8,
 }
 
-/// What a client is told about an item of which `reserved` pieces are spoken for.
+/// The availability of an item of which `reserved` pieces are reserved.
 pub fn availability(item: &Item, reserved: u64) -> Availability {
     Availability {
         product_id: item.product,
@@ -127,17 +127,17 @@ pub fn availability(item: &Item, reserved: u64) -> Availability {
     }
 }
 
-/// How full a warehouse is, 80 to 100 per cent. The demo's warehouses have no sensors: the figure is made from the
-/// location's letters, so it looks measured and never changes.
+/// The utilization of a warehouse, 80 to 100 per cent. The demo has no sensors, so the figure is derived from the
+/// location and is constant.
 #[tracing::instrument(skip_all, fields(warehouse.location = location, warehouse.capacity_percent = field::Empty))]
 fn check_warehouse_capacity(location: &str) -> u8 {
-    let spread = location.bytes().fold(0_u32, |sum, byte| sum.wrapping_mul(31).wrapping_add(u32::from(byte)));
-    let percent = 80 + (spread % 21) as u8;
+    let hash = location.bytes().fold(0_u32, |sum, byte| sum.wrapping_mul(31).wrapping_add(u32::from(byte)));
+    let percent = 80 + (hash % 21) as u8;
     Span::current().record("warehouse.capacity_percent", percent);
     percent
 }
 
-/// How many days a parcel takes from a warehouse, known by its letter.
+/// The delivery time in days from a warehouse, which is given by the first letter of the location.
 #[tracing::instrument(skip_all, fields(warehouse.location = location, shipping.estimated_days = field::Empty))]
 fn calculate_shipping_time(location: &str) -> u8 {
     let days = match location.as_bytes().first() {
@@ -150,7 +150,7 @@ fn calculate_shipping_time(location: &str) -> u8 {
     days
 }
 
-/// What a client is told when a reservation succeeded.
+/// The response to a successful reservation.
 #[derive(Debug, Serialize, PartialEq, Eq)]
 pub struct Reservation {
     success: bool,
@@ -158,14 +158,14 @@ pub struct Reservation {
     remaining_available: u64,
 }
 
-/// Reserves pieces of an item of which `reserved` are spoken for already. Returns how many are spoken for then.
+/// Reserves pieces of an item of which `reserved` are reserved already. Returns the new number of reserved pieces.
 ///
 /// # Errors
-/// [`StockError::Short`]
+/// [`StockError::Insufficient`]
 pub fn reserve(item: &Item, reserved: u64, quantity: Quantity) -> Result<(u64, Reservation), StockError> {
     let available = item.total.saturating_sub(reserved);
     let Some(remaining_available) = available.checked_sub(quantity.0) else {
-        return Err(StockError::Short { available });
+        return Err(StockError::Insufficient { available });
     };
     let reservation = Reservation { success: true, reserved_quantity: quantity.0, remaining_available };
     Ok((reserved + quantity.0, reservation))
@@ -180,21 +180,21 @@ mod tests {
     }
 
     #[test]
-    fn what_is_reserved_is_not_available() {
+    fn reserved_pieces_are_not_available() {
         let laptop = item(ProductId(1)).unwrap();
-        let availability = availability(laptop, laptop.reserved_at_first);
+        let availability = availability(laptop, laptop.initially_reserved);
         assert_eq!((availability.available_quantity, availability.total_quantity), (45, 50));
         assert_eq!((availability.warehouse_location, availability.estimated_shipping_days), ("A-1", 1));
     }
 
     #[test]
-    fn a_product_the_shop_never_had_is_unknown() {
+    fn an_unknown_product_is_an_error() {
         assert_eq!(item(ProductId(4)).unwrap_err(), StockError::UnknownProduct);
         assert_eq!(StockError::UnknownProduct.to_string(), "Product not found in inventory");
     }
 
     #[test]
-    fn the_last_piece_can_be_reserved_and_not_one_more() {
+    fn all_available_pieces_can_be_reserved_and_no_more() {
         let laptop = item(ProductId(1)).unwrap();
         let (reserved, reservation) = reserve(laptop, 5, quantity("45")).unwrap();
         assert_eq!((reserved, reservation.remaining_available), (50, 0));
@@ -205,7 +205,7 @@ mod tests {
     #[test]
     fn a_quantity_is_a_whole_number_of_at_least_one() {
         for text in ["0", "-3", "many", "1.5", ""] {
-            assert_eq!(text.parse::<Quantity>(), Err(NoQuantity), "{text}");
+            assert_eq!(text.parse::<Quantity>(), Err(InvalidQuantity), "{text}");
         }
         assert_eq!(quantity("18446744073709551615").get(), u64::MAX);
     }

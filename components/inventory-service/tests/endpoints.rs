@@ -1,4 +1,4 @@
-//! The endpoints of inventory-service, answered natively.
+//! Tests of the endpoints of inventory-service on the native test host.
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
@@ -18,7 +18,7 @@ fn health_names_the_service() {
 }
 
 #[test]
-fn a_lookup_says_what_is_left_and_where_it_lies() {
+fn a_lookup_returns_quantity_and_location() {
     let answer = Host::new(service()).get("/inventory/1");
     let expected = json!({
         "product_id": 1,
@@ -32,7 +32,7 @@ fn a_lookup_says_what_is_left_and_where_it_lies() {
 }
 
 #[test]
-fn a_lookup_is_one_span_with_two_below_it() {
+fn a_lookup_is_one_span_with_two_children() {
     let host = Host::new(service());
     host.get("/inventory/2");
     let expected = [
@@ -55,7 +55,7 @@ fn a_lookup_is_one_span_with_two_below_it() {
 }
 
 #[test]
-fn an_unknown_product_is_404_and_no_error_of_the_span() {
+fn an_unknown_product_is_404_and_does_not_fail_the_span() {
     let host = Host::new(service());
     let answer = host.get("/inventory/99");
     assert_eq!((answer.status(), &body(&answer)["detail"]), (404, &json!("Product not found in inventory")));
@@ -64,14 +64,14 @@ fn an_unknown_product_is_404_and_no_error_of_the_span() {
 }
 
 #[test]
-fn a_product_id_that_is_no_integer_is_422() {
+fn a_product_id_that_is_not_an_integer_is_422() {
     let answer = Host::new(service()).get("/inventory/abc");
     assert_eq!(answer.status(), 422);
     assert_eq!(body(&answer)["detail"], "path parameter `product_id`: must be an integer");
 }
 
 #[test]
-fn a_reservation_is_kept_and_lowers_what_is_available() {
+fn a_reservation_is_stored_and_reduces_the_available_quantity() {
     let host = Host::new(service());
     let answer = host.post("/inventory/1/reserve?quantity=3");
     let expected = json!({ "success": true, "reserved_quantity": 3, "remaining_available": 42 });
@@ -84,7 +84,7 @@ fn a_reservation_is_kept_and_lowers_what_is_available() {
 }
 
 #[test]
-fn more_than_there_is_cannot_be_reserved() {
+fn more_than_the_available_quantity_cannot_be_reserved() {
     let host = Host::new(service());
     let answer = host.post("/inventory/1/reserve?quantity=46");
     assert_eq!((answer.status(), &body(&answer)["detail"]), (400, &json!("Insufficient inventory. Available: 45")));
@@ -106,7 +106,7 @@ fn a_quantity_that_is_missing_or_below_one_is_422() {
 }
 
 #[test]
-fn a_reservation_is_told_everything_that_is_wrong_with_it() {
+fn an_invalid_reservation_lists_all_errors() {
     let answer = body(&Host::new(service()).post("/inventory/abc/reserve?quantity=0"));
     let detail =
         "path parameter `product_id`: must be an integer; query parameter `quantity`: must be an integer of at least 1";
@@ -121,7 +121,7 @@ fn reserving_an_unknown_product_is_404() {
 }
 
 #[test]
-fn a_ledger_that_holds_no_number_is_a_failure_and_is_left_alone() {
+fn an_unreadable_ledger_entry_is_a_failure_and_is_not_changed() {
     let host = Host::new(service()).with_value("default", "reserved/1", b"lots");
     assert_eq!(host.get("/inventory/1").status(), 500);
     assert_eq!(host.post("/inventory/1/reserve?quantity=1").status(), 500);

@@ -1,17 +1,17 @@
-//! What the shop sells.
+//! The products of the shop.
 
 use serde::Serialize;
 
-/// One product at its price in the shop's currency.
+/// A product.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Product {
-    /// The product's number.
+    /// The product's id.
     pub id: u32,
-    /// What it is called.
+    /// The product's name.
     pub name: &'static str,
-    /// The shelf it would stand on in a shop with doors.
+    /// The product's category.
     pub category: &'static str,
-    /// Its price, to the cent.
+    /// The price in the shop's currency, rounded to cents.
     pub price: f64,
 }
 

@@ -1,4 +1,4 @@
-//! What inventory-service knows of a product.
+//! Calls to inventory-service.
 
 use guest::client::{self, Request};
 use guest::{Response, config};
@@ -6,32 +6,33 @@ use serde::{Deserialize, Serialize};
 
 use crate::catalogue::Product;
 
-/// The part of inventory-service's answer that clients of this service get to see.
+/// The part of inventory-service's response that is passed to clients.
 #[derive(Debug, Serialize, Deserialize)]
-pub struct Shelf {
+pub struct StockInfo {
     available_quantity: u64,
     warehouse_location: String,
     estimated_shipping_days: u32,
 }
 
-/// Asks for all products at once. Where a call fails, the reason is logged and the product has no shelf.
+/// Gets the stock of all products concurrently. If a call fails, the error is logged and the product has no stock
+/// information.
 ///
 /// # Errors
-/// Where the configuration does not say where inventory-service is.
-pub fn shelves(products: &[Product]) -> Result<Vec<Option<Shelf>>, config::Error> {
+/// If the configuration does not contain the URL of inventory-service.
+pub fn fetch_stock(products: &[Product]) -> Result<Vec<Option<StockInfo>>, config::Error> {
     let base = config::require("inventory_url")?;
     let base = base.trim_end_matches('/');
     let requests: Vec<_> =
         products.iter().map(|product| Request::get(format!("{base}/inventory/{}", product.id))).collect();
-    let answers = client::send_all(&requests);
-    Ok(products.iter().zip(answers).map(|(product, answer)| shelf(product, answer)).collect())
+    let responses = client::send_all(&requests);
+    Ok(products.iter().zip(responses).map(|(product, response)| parse_stock(product, response)).collect())
 }
 
-fn shelf(product: &Product, answer: Result<Response, client::Error>) -> Option<Shelf> {
-    match answer.and_then(Response::success).and_then(|answer| answer.json()) {
-        Ok(shelf) => Some(shelf),
+fn parse_stock(product: &Product, response: Result<Response, client::Error>) -> Option<StockInfo> {
+    match response.and_then(Response::success).and_then(|response| response.json()) {
+        Ok(stock) => Some(stock),
         Err(error) => {
-            tracing::warn!(product.id = product.id, %error, "inventory-service gave no answer to use");
+            tracing::warn!(product.id = product.id, %error, "no stock from inventory-service");
             None
         }
     }

@@ -1,4 +1,4 @@
-//! Products: the catalogue, and which of it to recommend to whom.
+//! Products: the catalogue, and recommendations from it.
 
 pub mod catalogue;
 mod inventory;
@@ -8,7 +8,7 @@ use std::time::Instant;
 
 use catalogue::Product;
 use guest::{Json, Problem, Request, Router};
-use inventory::Shelf;
+use inventory::StockInfo;
 use jiff::Timestamp;
 use serde::Serialize;
 use tracing::{Span, field};
@@ -30,20 +30,20 @@ struct Recommendations {
     metadata: Metadata,
 }
 
-/// A product, and what inventory-service says of it, where it was asked and answered.
+/// A product, with its stock if it was requested and available.
 #[derive(Debug, Serialize)]
 struct Recommended {
     #[serde(flatten)]
     product: Product,
     #[serde(flatten)]
-    shelf: Option<Shelf>,
+    stock: Option<StockInfo>,
 }
 
 #[derive(Debug, Serialize)]
 struct Metadata {
     operation_duration_ms: f64,
     session_id: Option<String>,
-    /// RFC 3339 in UTC, to the millisecond.
+    /// RFC 3339 in UTC, with milliseconds.
     timestamp: String,
     service: &'static str,
 }
@@ -59,16 +59,16 @@ fn list_products(_: &Request) -> Json<&'static [Product]> {
 ))]
 fn recommend_products(request: &Request) -> Result<Json<Recommendations>, Problem> {
     let started = Instant::now();
-    let category = named(request, "category")?;
+    let category = optional_text(request, "category")?;
     if let Some(category) = &category {
         Span::current().record("request.category", category);
     }
-    let (products, user_score) = choose(category.as_deref(), named(request, "user_id")?.is_some());
+    let (products, user_score) = select_products(category.as_deref(), optional_text(request, "user_id")?.is_some());
     Span::current().record("recommendation.user_score", user_score);
     let products = if guest::flag("inventory_enrichment") {
         enrich_with_inventory(products)?
     } else {
-        products.into_iter().map(|product| Recommended { product, shelf: None }).collect()
+        products.into_iter().map(|product| Recommended { product, stock: None }).collect()
     };
     Ok(Json(Recommendations {
         user_score,
@@ -83,9 +83,9 @@ fn recommend_products(request: &Request) -> Result<Json<Recommendations>, Proble
     }))
 }
 
-/// The products of a category, or all, priced for this client. Without the flag `recommendation_engine` nobody is
-/// scored and everybody pays what the catalogue says.
-fn choose(category: Option<&str>, user_is_known: bool) -> (Vec<Product>, u32) {
+/// Selects the products of a category, or all, and prices them for this client. Without the flag
+/// `recommendation_engine`, the score is the base score and the prices are those of the catalogue.
+fn select_products(category: Option<&str>, user_is_known: bool) -> (Vec<Product>, u32) {
     if !guest::flag("recommendation_engine") {
         return (recommendation::filter_products_by_category(category), recommendation::BASE_SCORE);
     }
@@ -105,24 +105,24 @@ fn calculate_user_score(user_is_known: bool) -> u32 {
     score
 }
 
-/// Asks inventory-service about all products at once. A product whose call fails stays, without its shelf.
+/// Adds the stock of all products, with concurrent calls to inventory-service. A product whose call fails has no stock.
 #[tracing::instrument(skip_all, fields(
     custom.operation_type = "data_enrichment",
     enrichment.successful_calls = field::Empty,
     enrichment.failed_calls = field::Empty,
 ))]
 fn enrich_with_inventory(products: Vec<Product>) -> Result<Vec<Recommended>, Problem> {
-    let shelves = inventory::shelves(&products)?;
-    let found = shelves.iter().flatten().count();
+    let stock = inventory::fetch_stock(&products)?;
+    let found = stock.iter().flatten().count();
     tracing::record_all!(
         Span::current(),
         enrichment.successful_calls = found,
-        enrichment.failed_calls = shelves.len() - found,
+        enrichment.failed_calls = stock.len() - found,
     );
-    Ok(products.into_iter().zip(shelves).map(|(product, shelf)| Recommended { product, shelf }).collect())
+    Ok(products.into_iter().zip(stock).map(|(product, stock)| Recommended { product, stock }).collect())
 }
 
-/// A query parameter that counts as absent where it is empty, as in `?category=`.
-fn named(request: &Request, name: &str) -> Result<Option<String>, Problem> {
+/// A query parameter that counts as missing if it is empty, as in `?category=`.
+fn optional_text(request: &Request, name: &str) -> Result<Option<String>, Problem> {
     Ok(request.optional_query(name)?.filter(|text: &String| !text.is_empty()))
 }

@@ -1,18 +1,18 @@
-//! Which products to recommend, and at what price. Plain rules: no HTTP, no wasm.
+//! Selection and pricing of recommended products. Pure functions: no HTTP, no WebAssembly.
 
 use tracing::{Span, field};
 
 use crate::catalogue::{self, Product};
 
-/// The score of a client of whom nothing is known.
+/// The score of an unknown client.
 pub const BASE_SCORE: u32 = 100;
 const SCORE_PER_PREFERRED_CATEGORY: u32 = 10;
 const PREFERRED_CATEGORIES: [&str; 1] = ["electronics"];
-/// Above this score products are cheaper.
+/// Clients with a higher score get a discount.
 const DISCOUNT_ABOVE: u32 = 120;
-const DISCOUNTED: f64 = 0.9;
+const DISCOUNT_FACTOR: f64 = 0.9;
 
-/// How much the shop values a client. One whose preferences are known gets points for each preferred category.
+/// The score of a client: the base score, and points for each preferred category if the preferences are known.
 pub fn user_score(personal: bool) -> u32 {
     let preferred = if personal { PREFERRED_CATEGORIES.as_slice() } else { &[] };
     preferred.iter().fold(BASE_SCORE, |score, _| score + SCORE_PER_PREFERRED_CATEGORY)
@@ -26,29 +26,29 @@ pub fn user_score(personal: bool) -> u32 {
 ))]
 pub fn filter_products_by_category(category: Option<&str>) -> Vec<Product> {
     let all = catalogue::products();
-    let fits = |product: &&Product| category.is_none_or(|category| product.category == category);
-    let fitting: Vec<_> = all.iter().filter(fits).cloned().collect();
+    let matches = |product: &&Product| category.is_none_or(|category| product.category == category);
+    let matching: Vec<_> = all.iter().filter(matches).cloned().collect();
     tracing::record_all!(
         Span::current(),
         request.category = category,
         products.count_before = all.len(),
-        products.count_after = fitting.len(),
+        products.count_after = matching.len(),
     );
-    fitting
+    matching
 }
 
-/// Takes a tenth off every price for a client with a high score. The catalogue stays as it is.
+/// Reduces every price by a tenth for a client with a high score. The catalogue is not changed.
 #[tracing::instrument(skip_all, fields(recommendation.user_score = user_score))]
 pub fn apply_pricing_logic(mut products: Vec<Product>, user_score: u32) -> Vec<Product> {
     if user_score > DISCOUNT_ABOVE {
         for product in &mut products {
-            product.price = to_the_cent(product.price * DISCOUNTED);
+            product.price = round_to_cents(product.price * DISCOUNT_FACTOR);
         }
     }
     products
 }
 
-fn to_the_cent(price: f64) -> f64 {
+fn round_to_cents(price: f64) -> f64 {
     (price * 100.0).round() / 100.0
 }
 

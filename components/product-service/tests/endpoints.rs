@@ -1,4 +1,4 @@
-//! The endpoints of product-service, answered natively.
+//! Tests of the endpoints of product-service on the native test host.
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
@@ -11,7 +11,7 @@ fn body(response: &Response) -> Value {
     response.json().unwrap()
 }
 
-fn shelf(quantity: u32) -> Value {
+fn stock(quantity: u32) -> Value {
     json!({
         "product_id": 1,
         "available_quantity": quantity,
@@ -22,22 +22,22 @@ fn shelf(quantity: u32) -> Value {
     })
 }
 
-/// A host with all flags on and an inventory-service that knows all products.
+/// A host with all flags on, and stock for all products.
 fn shop() -> Host {
     Host::new(service())
         .with_config("inventory_url", "http://inventory")
         .with_config("flag.recommendation_engine", "true")
         .with_config("flag.inventory_enrichment", "true")
         .with_config("flag.personalization_enabled", "true")
-        .with_answer("http://inventory/inventory/1", 200, &shelf(45))
-        .with_answer("http://inventory/inventory/2", 200, &shelf(110))
-        .with_answer("http://inventory/inventory/3", 200, &shelf(200))
+        .with_json_response("http://inventory/inventory/1", 200, &stock(45))
+        .with_json_response("http://inventory/inventory/2", 200, &stock(110))
+        .with_json_response("http://inventory/inventory/3", 200, &stock(200))
 }
 
 #[test]
 fn health_names_the_service() {
-    let answer = shop().get("/health");
-    assert_eq!(body(&answer), json!({ "status": "healthy", "service": "product-service" }));
+    let response = shop().get("/health");
+    assert_eq!(body(&response), json!({ "status": "healthy", "service": "product-service" }));
 }
 
 #[test]
@@ -51,11 +51,11 @@ fn the_catalogue_has_three_products() {
 }
 
 #[test]
-fn a_recommendation_lists_products_with_what_the_inventory_says() {
+fn a_recommendation_lists_products_with_their_stock() {
     let target = "/products/recommend?user_id=1001&category=electronics";
-    let answer = shop().send(Method::Get, target, &[("x-session-id", "s-7")], b"");
-    let mut answer = body(&answer);
-    let metadata = answer["metadata"].take();
+    let response = shop().send(Method::Get, target, &[("x-session-id", "s-7")], b"");
+    let mut response = body(&response);
+    let metadata = response["metadata"].take();
     let expected = json!({
         "products": [
             { "id": 1, "name": "Laptop Pro", "category": "electronics", "price": 1299.99,
@@ -67,7 +67,7 @@ fn a_recommendation_lists_products_with_what_the_inventory_says() {
         "total_count": 2,
         "metadata": null,
     });
-    assert_eq!(answer, expected);
+    assert_eq!(response, expected);
     assert_eq!((&metadata["session_id"], &metadata["service"]), (&json!("s-7"), &json!("product-service")));
     assert!(metadata["operation_duration_ms"].as_f64().unwrap() >= 0.0);
     let timestamp = metadata["timestamp"].as_str().unwrap();
@@ -76,16 +76,16 @@ fn a_recommendation_lists_products_with_what_the_inventory_says() {
 }
 
 #[test]
-fn without_session_and_user_the_score_is_that_of_a_stranger() {
+fn without_session_and_user_the_score_is_the_base_score() {
     for target in ["/products/recommend", "/products/recommend?user_id=&category="] {
-        let answer = body(&shop().get(target));
-        assert_eq!((&answer["user_score"], &answer["total_count"]), (&json!(100), &json!(3)));
-        assert_eq!(answer["metadata"]["session_id"], Value::Null);
+        let response = body(&shop().get(target));
+        assert_eq!((&response["user_score"], &response["total_count"]), (&json!(100), &json!(3)));
+        assert_eq!(response["metadata"]["session_id"], Value::Null);
     }
 }
 
 #[test]
-fn a_recommendation_is_one_span_with_four_below_it_and_the_calls_below_the_last() {
+fn a_recommendation_is_one_span_with_four_children_and_the_calls_below_the_last() {
     let host = shop();
     host.get("/products/recommend?user_id=1");
     let expected = [
@@ -102,7 +102,7 @@ fn a_recommendation_is_one_span_with_four_below_it_and_the_calls_below_the_last(
 }
 
 #[test]
-fn spans_carry_operation_flags_and_figures() {
+fn spans_have_operation_flags_and_figures() {
     let host = shop();
     host.get("/products/recommend?user_id=1&category=books");
     let attributes = |name| serde_json::to_value(host.span(name).unwrap().attributes).unwrap();
@@ -131,32 +131,32 @@ fn spans_carry_operation_flags_and_figures() {
 }
 
 #[test]
-fn a_product_whose_inventory_call_fails_is_listed_without_a_shelf() {
+fn a_product_whose_inventory_call_fails_is_listed_without_stock() {
     let host = Host::new(service())
         .with_config("inventory_url", "http://inventory/")
         .with_config("flag.inventory_enrichment", "true")
         .with_failure("http://inventory/inventory/1", client::Error::TimedOut)
-        .with_answer("http://inventory/inventory/2", 404, &json!({ "detail": "Product not found in inventory" }))
-        .with_answer("http://inventory/inventory/3", 200, &shelf(200));
-    let answer = body(&host.get("/products/recommend"));
-    let listed = |index: usize| answer["products"][index].get("available_quantity").and_then(Value::as_u64);
+        .with_json_response("http://inventory/inventory/2", 404, &json!({ "detail": "Product not found in inventory" }))
+        .with_json_response("http://inventory/inventory/3", 200, &stock(200));
+    let response = body(&host.get("/products/recommend"));
+    let listed = |index: usize| response["products"][index].get("available_quantity").and_then(Value::as_u64);
     assert_eq!([listed(0), listed(1), listed(2)], [None, None, Some(200)]);
-    assert_eq!(answer["products"][0].as_object().unwrap().len(), 4);
+    assert_eq!(response["products"][0].as_object().unwrap().len(), 4);
     let span = host.span("enrich_with_inventory").unwrap();
     assert_eq!((&span.attributes["enrichment.failed_calls"], span.events.len()), (&json!(2), 2));
-    assert_eq!(host.logs()[0].attributes["error"], "there was no answer in time");
+    assert_eq!(host.logs()[0].attributes["error"], "the request timed out");
 }
 
 #[test]
-fn flags_that_are_off_leave_out_scoring_and_enrichment() {
+fn flags_that_are_off_disable_scoring_and_enrichment() {
     let host = Host::new(service());
-    let answer = body(&host.get("/products/recommend?user_id=1"));
-    assert_eq!((&answer["user_score"], &answer["total_count"]), (&json!(100), &json!(3)));
+    let response = body(&host.get("/products/recommend?user_id=1"));
+    assert_eq!((&response["user_score"], &response["total_count"]), (&json!(100), &json!(3)));
     assert_eq!(host.tree(), ["SERVER > recommend_products", "recommend_products > filter_products_by_category"]);
 }
 
 #[test]
-fn without_personalization_a_known_user_scores_like_a_stranger() {
+fn without_personalization_a_known_user_has_the_base_score() {
     let host = shop().with_config("flag.personalization_enabled", "false");
     assert_eq!(body(&host.get("/products/recommend?user_id=1"))["user_score"], 100);
 }
@@ -164,9 +164,9 @@ fn without_personalization_a_known_user_scores_like_a_stranger() {
 #[test]
 fn a_missing_inventory_url_is_a_failure_that_the_trace_explains() {
     let host = Host::new(service()).with_config("flag.inventory_enrichment", "true");
-    let answer = host.get("/products/recommend");
-    assert_eq!(answer.status(), 500);
-    assert_eq!(body(&answer), json!({ "status": 500, "title": "Internal Server Error" }));
+    let response = host.get("/products/recommend");
+    assert_eq!(response.status(), 500);
+    assert_eq!(body(&response), json!({ "status": 500, "title": "Internal Server Error" }));
     let (kind, message) = host.span("recommend_products").unwrap().error.unwrap();
     let reason = "the configuration key `inventory_url` is not set";
     assert_eq!((kind.as_str(), message.as_str()), ("500", reason));

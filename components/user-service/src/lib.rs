@@ -1,4 +1,4 @@
-//! Users: who the customers are, what to offer them, and the way into the shop.
+//! Users: the customers, their recommendations, and a gateway to product-service.
 
 mod products;
 pub mod shopping;
@@ -35,11 +35,11 @@ struct Dependencies {
     database: &'static str,
 }
 
-/// Healthy where product-service is. The users are part of the program, so the database is always there.
+/// Healthy if product-service is. The users are constants, so the database is always available.
 fn health(request: &Request) -> (u16, Json<Health>) {
-    let (status, word) = if products::is_healthy() { (200, "healthy") } else { (503, "unhealthy") };
-    let dependencies = Dependencies { product_service: word, database: "healthy" };
-    (status, Json(Health { status: word, service: request.service(), dependencies }))
+    let (status, health) = if products::is_healthy() { (200, "healthy") } else { (503, "unhealthy") };
+    let dependencies = Dependencies { product_service: health, database: "healthy" };
+    (status, Json(Health { status: health, service: request.service(), dependencies }))
 }
 
 fn list_users(_: &Request) -> Json<&'static [User]> {
@@ -53,14 +53,14 @@ fn get_user(request: &Request) -> Result<Json<&'static User>, Problem> {
 #[derive(Debug, Serialize)]
 struct Recommendations {
     user: &'static User,
-    /// What product-service answered, as it stands.
+    /// The response of product-service, unchanged.
     products: Box<RawValue>,
 }
 
 #[tracing::instrument(skip_all, fields(custom.operation_type = "user_recommendations"))]
 fn get_user_recommendations(request: &Request) -> Result<Json<Recommendations>, Problem> {
     let user = user(request)?;
-    let products = products::recommended_to(user, request)?.json().map_err(products::unusable)?;
+    let products = products::recommended_to(user, request)?.json().map_err(products::upstream_problem)?;
     Ok(Json(Recommendations { user, products }))
 }
 
@@ -77,21 +77,22 @@ struct ShoppingAnalysis {
 fn get_shopping_analysis(request: &Request) -> Result<Json<ShoppingAnalysis>, Problem> {
     let user = user(request)?;
     let preferences = shopping::check_user_preferences(user);
-    let answer: products::Recommended = products::recommended_to(user, request)?.json().map_err(products::unusable)?;
-    let stock: Vec<Stock> = answer.stock().map_err(products::unusable)?;
-    let analysis = shopping::analyse(&stock, answer.user_score);
-    Ok(Json(ShoppingAnalysis { user, preferences, recommendations: answer.products, analysis }))
+    let response: products::RecommendationResponse =
+        products::recommended_to(user, request)?.json().map_err(products::upstream_problem)?;
+    let stock: Vec<Stock> = response.stock().map_err(products::upstream_problem)?;
+    let analysis = shopping::analyse(&stock, response.user_score);
+    Ok(Json(ShoppingAnalysis { user, preferences, recommendations: response.products, analysis }))
 }
 
-/// Hands the question on to product-service and its answer back, so that clients need to know one address only.
+/// Forwards the request to product-service and its response to the client.
 fn recommend(request: &Request) -> Result<Response, Problem> {
-    let answer = products::recommend(request.raw_query(), request)?;
-    let response = Response::new(answer.status());
-    let response = match answer.header("content-type") {
+    let upstream = products::recommend(request.raw_query(), request)?;
+    let response = Response::new(upstream.status());
+    let response = match upstream.header("content-type") {
         Some(content_type) => response.with_header("content-type", content_type),
         None => response,
     };
-    Ok(response.with_body(answer.into_body()))
+    Ok(response.with_body(upstream.into_body()))
 }
 
 fn user(request: &Request) -> Result<&'static User, Problem> {

@@ -1,4 +1,4 @@
-//! How well the shop can serve a user right now. Plain rules: no HTTP, no wasm.
+//! The analysis of recommendations and their stock. Pure functions: no HTTP, no WebAssembly.
 
 use serde::{Deserialize, Serialize};
 use tracing::{Span, field};
@@ -7,23 +7,23 @@ use crate::users::User;
 
 const SCORE_PER_AVAILABLE_PRODUCT: u64 = 10;
 
-/// What a user likes.
+/// The preferences of a user.
 #[derive(Debug, Serialize, PartialEq, Eq)]
 pub struct Preferences {
     preferred_categories: [&'static str; 1],
     budget_range: &'static str,
 }
 
-/// What a recommended product's stock is; nothing where the inventory did not answer.
+/// The stock of a recommended product; the quantity is `None` if inventory-service failed.
 #[derive(Debug, Deserialize)]
 pub struct Stock {
-    /// The product's number.
+    /// The product's id.
     pub id: i64,
-    /// How many pieces can be had.
+    /// The number of available pieces.
     pub available_quantity: Option<u64>,
 }
 
-/// What a user is told of one product's stock.
+/// The availability of one product, as part of the response.
 #[derive(Debug, Serialize, PartialEq, Eq)]
 pub struct InventoryStatus {
     product_id: i64,
@@ -31,7 +31,7 @@ pub struct InventoryStatus {
     quantity: u64,
 }
 
-/// What comes of looking at stock and score together.
+/// The result of an analysis.
 #[derive(Debug, Serialize, PartialEq, Eq)]
 pub struct Analysis {
     inventory_status: Vec<InventoryStatus>,
@@ -39,7 +39,7 @@ pub struct Analysis {
     analysis_summary: Summary,
 }
 
-/// The analysis in four numbers.
+/// The summary of an analysis.
 #[derive(Debug, Serialize, PartialEq, Eq)]
 pub struct Summary {
     total_recommendations: usize,
@@ -48,7 +48,7 @@ pub struct Summary {
     final_shopping_score: u64,
 }
 
-/// What this user likes. All users of the demo like the same.
+/// The preferences of a user, which are the same for all users of the demo.
 #[tracing::instrument(skip_all, fields(preferences.categories = field::Empty))]
 pub fn check_user_preferences(_user: &User) -> Preferences {
     let preferences = Preferences { preferred_categories: ["electronics"], budget_range: "high" };
@@ -56,7 +56,7 @@ pub fn check_user_preferences(_user: &User) -> Preferences {
     preferences
 }
 
-/// Looks at the stock of what was recommended, and at what the user scored.
+/// Analyses the stock of the recommended products and the score of the user.
 pub fn analyse(stock: &[Stock], user_score: u64) -> Analysis {
     let inventory_status = validate_inventory_availability(stock);
     let available_products = inventory_status.iter().filter(|status| status.available).count();
@@ -70,7 +70,7 @@ pub fn analyse(stock: &[Stock], user_score: u64) -> Analysis {
     Analysis { inventory_status, shopping_score, analysis_summary }
 }
 
-/// A product of whose stock nothing is known counts as sold out.
+/// A product without a known quantity counts as sold out.
 #[tracing::instrument(skip_all, fields(products.count_before = stock.len(), products.count_after = field::Empty))]
 fn validate_inventory_availability(stock: &[Stock]) -> Vec<InventoryStatus> {
     let status = |product: &Stock| {
@@ -99,14 +99,14 @@ mod tests {
     }
 
     #[test]
-    fn the_score_is_ten_for_each_available_product_and_the_users_own() {
+    fn the_score_is_ten_for_each_available_product_plus_the_user_score() {
         let analysis = analyse(&stock(&[Some(45), Some(110), Some(200)]), 110);
         assert_eq!(analysis.shopping_score, 140);
         assert_eq!(analysis.analysis_summary.final_shopping_score, 140);
     }
 
     #[test]
-    fn what_is_sold_out_or_unknown_is_not_available() {
+    fn products_that_are_sold_out_or_unknown_are_not_available() {
         let analysis = analyse(&stock(&[Some(0), None, Some(1)]), 100);
         let available: Vec<_> = analysis.inventory_status.iter().map(|status| status.available).collect();
         assert_eq!(available, [false, false, true]);
@@ -116,7 +116,7 @@ mod tests {
     }
 
     #[test]
-    fn with_nothing_recommended_the_score_is_the_users_own() {
+    fn without_recommendations_the_score_is_the_user_score() {
         assert_eq!(analyse(&[], 100).shopping_score, 100);
     }
 }

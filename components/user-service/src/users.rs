@@ -4,7 +4,7 @@ use std::str::FromStr;
 
 use serde::Serialize;
 
-/// The number of a user. Any integer is one; few are customers.
+/// The id of a user: any integer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct UserId(i64);
 
@@ -16,19 +16,19 @@ impl FromStr for UserId {
     }
 }
 
-/// What is said of a user id like `abc`.
+/// The error for a user id such as `abc`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("must be an integer")]
 pub struct NotAnInteger;
 
-/// One customer.
+/// A customer.
 #[derive(Debug, Serialize, PartialEq, Eq)]
 pub struct User {
-    /// The user's number.
+    /// The user's id.
     pub id: i64,
     /// First and last name.
     pub name: &'static str,
-    /// Where mail reaches them.
+    /// The email address.
     pub email: &'static str,
 }
 
@@ -42,7 +42,7 @@ pub fn all() -> &'static [User] {
     &USERS
 }
 
-/// The customer of this number.
+/// The customer with this id.
 pub fn find(id: UserId) -> Option<&'static User> {
     USERS.iter().find(|user| user.id == id.0)
 }

@@ -1,4 +1,4 @@
-//! The endpoints of user-service, answered natively.
+//! Tests of the endpoints of user-service on the native test host.
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
@@ -35,33 +35,33 @@ fn john() -> Value {
 }
 
 #[test]
-fn health_asks_product_service_for_five_seconds_at_most() {
-    let host = host().with_answer("http://products/health", 200, &json!({ "status": "healthy" }));
-    let answer = host.get("/health");
+fn health_calls_product_service_with_a_timeout_of_five_seconds() {
+    let host = host().with_json_response("http://products/health", 200, &json!({ "status": "healthy" }));
+    let response = host.get("/health");
     let expected = json!({
         "status": "healthy",
         "service": "user-service",
         "dependencies": { "product_service": "healthy", "database": "healthy" },
     });
-    assert_eq!((answer.status(), body(&answer)), (200, expected));
+    assert_eq!((response.status(), body(&response)), (200, expected));
     assert_eq!(host.calls()[0].timeout_ms, Some(5_000));
 }
 
 #[test]
-fn health_is_503_where_product_service_does_not_answer_or_is_not_well() {
+fn health_is_503_if_product_service_is_unreachable_or_unhealthy() {
     let url = "http://products/health";
     for host in [
         host().with_failure(url, client::Error::TimedOut),
-        host().with_answer(url, 500, &json!({})),
+        host().with_json_response(url, 500, &json!({})),
         Host::new(service()),
     ] {
-        let answer = host.get("/health");
+        let response = host.get("/health");
         let expected = json!({
             "status": "unhealthy",
             "service": "user-service",
             "dependencies": { "product_service": "unhealthy", "database": "healthy" },
         });
-        assert_eq!((answer.status(), body(&answer)), (503, expected));
+        assert_eq!((response.status(), body(&response)), (503, expected));
     }
 }
 
@@ -73,7 +73,7 @@ fn there_are_two_users() {
 }
 
 #[test]
-fn an_unknown_user_is_404_and_one_that_is_no_integer_is_422_everywhere() {
+fn an_unknown_user_is_404_and_an_invalid_id_is_422_everywhere() {
     for path in ["", "/recommendations", "/shopping-analysis"] {
         let unknown = host().get(&format!("/users/99{path}"));
         assert_eq!((unknown.status(), &body(&unknown)["detail"]), (404, &json!("User not found")));
@@ -84,10 +84,10 @@ fn an_unknown_user_is_404_and_one_that_is_no_integer_is_422_everywhere() {
 }
 
 #[test]
-fn recommendations_are_what_product_service_answered() {
-    let host = host().with_answer(RECOMMEND, 200, &recommended());
-    let answer = host.get("/users/1/recommendations");
-    assert_eq!((answer.status(), body(&answer)), (200, json!({ "user": john(), "products": recommended() })));
+fn recommendations_are_the_response_of_product_service() {
+    let host = host().with_json_response(RECOMMEND, 200, &recommended());
+    let response = host.get("/users/1/recommendations");
+    assert_eq!((response.status(), body(&response)), (200, json!({ "user": john(), "products": recommended() })));
     let call = format!("get_user_recommendations > GET {RECOMMEND}");
     assert_eq!(host.tree(), ["SERVER > get_user_recommendations", &call]);
     let span = host.span("get_user_recommendations").unwrap();
@@ -95,9 +95,9 @@ fn recommendations_are_what_product_service_answered() {
 }
 
 #[test]
-fn an_analysis_weighs_stock_and_score() {
-    let host = host().with_answer(RECOMMEND, 200, &recommended());
-    let answer = host.get("/users/1/shopping-analysis");
+fn an_analysis_combines_stock_and_score() {
+    let host = host().with_json_response(RECOMMEND, 200, &recommended());
+    let response = host.get("/users/1/shopping-analysis");
     let expected = json!({
         "user": john(),
         "preferences": { "preferred_categories": ["electronics"], "budget_range": "high" },
@@ -115,7 +115,7 @@ fn an_analysis_weighs_stock_and_score() {
             "final_shopping_score": 130,
         },
     });
-    assert_eq!((answer.status(), body(&answer)), (200, expected));
+    assert_eq!((response.status(), body(&response)), (200, expected));
     let expected = [
         "SERVER > get_shopping_analysis".to_owned(),
         "get_shopping_analysis > check_user_preferences".to_owned(),
@@ -132,12 +132,12 @@ fn an_analysis_weighs_stock_and_score() {
 fn the_gateway_passes_query_headers_status_and_body() {
     let url = "http://products/products/recommend?user_id=1001&category=electronics";
     let refusal = json!({ "status": 418 });
-    let host = host().with_answer(url, 418, &refusal);
+    let host = host().with_json_response(url, 418, &refusal);
     let headers = [("x-client-id", "web"), ("x-session-id", "s-7"), ("authorization", "secret")];
     let target = "/products/recommend?user_id=1001&category=electronics";
-    let answer = host.send(Method::Get, target, &headers, b"");
-    assert_eq!((answer.status(), body(&answer)), (418, refusal));
-    assert_eq!(answer.header("content-type"), Some("application/json"));
+    let response = host.send(Method::Get, target, &headers, b"");
+    assert_eq!((response.status(), body(&response)), (418, refusal));
+    assert_eq!(response.header("content-type"), Some("application/json"));
     let passed = [("x-client-id", "web"), ("x-session-id", "s-7")];
     assert_eq!(host.calls()[0].headers, passed.map(|(name, value)| (name.to_owned(), value.to_owned())));
 }
@@ -147,16 +147,16 @@ fn a_failing_product_service_is_a_problem_that_names_it() {
     let denied = client::Error::Denied("http://products".to_owned());
     let cases = [
         (denied, 502, "product-service: the manifest does not allow calls to http://products"),
-        (client::Error::TooLarge, 502, "product-service: the answer is too large"),
-        (client::Error::TimedOut, 503, "product-service: there was no answer in time"),
-        (client::Error::Unreachable("refused".to_owned()), 503, "product-service: nothing answers there: "),
+        (client::Error::TooLarge, 502, "product-service: the response is too large"),
+        (client::Error::TimedOut, 503, "product-service: the request timed out"),
+        (client::Error::Unreachable("refused".to_owned()), 503, "product-service: unreachable: "),
     ];
     for (error, status, detail) in cases {
         let host = host().with_failure(RECOMMEND, error);
         for target in ["/users/1/recommendations", "/users/1/shopping-analysis", "/products/recommend?user_id=1"] {
-            let answer = host.get(target);
-            let answered = body(&answer);
-            assert_eq!(answer.status(), status, "{target}");
+            let response = host.get(target);
+            let answered = body(&response);
+            assert_eq!(response.status(), status, "{target}");
             assert!(answered["detail"].as_str().unwrap().starts_with(detail), "{target}: {answered}");
         }
         assert!(host.span("get_user_recommendations").unwrap().error.is_some());
@@ -164,9 +164,9 @@ fn a_failing_product_service_is_a_problem_that_names_it() {
 }
 
 #[test]
-fn an_answer_that_cannot_be_used_is_502() {
-    for (status, answer) in [(500, recommended()), (404, recommended()), (200, json!([]))] {
-        let host = host().with_answer(RECOMMEND, status, &answer);
+fn an_unusable_response_is_502() {
+    for (status, response) in [(500, recommended()), (404, recommended()), (200, json!([]))] {
+        let host = host().with_json_response(RECOMMEND, status, &response);
         assert_eq!(host.get("/users/1/shopping-analysis").status(), 502);
     }
 }

@@ -13,20 +13,20 @@ pub enum Error {
     /// The URL is not an absolute `http` or `https` URL.
     #[error("invalid URL: {0}")]
     InvalidUrl(String),
-    /// The connection failed or broke off.
-    #[error("nothing answers there: {0}")]
+    /// The connection failed or was closed early.
+    #[error("unreachable: {0}")]
     Unreachable(String),
     /// The request timed out.
-    #[error("there was no answer in time")]
+    #[error("the request timed out")]
     TimedOut,
     /// The response body exceeds the service's limit.
-    #[error("the answer is too large")]
+    #[error("the response is too large")]
     TooLarge,
     /// The response's status is not in 200 to 299; from [`Response::success`](crate::Response::success).
-    #[error("the answer's status is {0}")]
+    #[error("the response has the status {0}")]
     Status(u16),
     /// The body does not deserialize; from [`Response::json`](crate::Response::json).
-    #[error("the answer cannot be read: {0}")]
+    #[error("the response body is invalid: {0}")]
     Body(String),
 }
 

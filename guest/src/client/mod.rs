@@ -37,7 +37,7 @@ impl Request {
         Self::new(Method::Post, url)
     }
 
-    /// Adds a header field. Names are written in lower case.
+    /// Adds a header field. The name is converted to lower case.
     #[must_use]
     pub fn header(mut self, name: &str, value: impl Into<Vec<u8>>) -> Self {
         self.headers.push(Header { name: name.to_ascii_lowercase(), value: value.into() });
@@ -54,7 +54,7 @@ impl Request {
     /// Sets the body to `value` as JSON, with its content type.
     ///
     /// # Errors
-    /// Where `value` cannot be serialized, such as a map whose keys are not strings.
+    /// If `value` cannot be serialized, such as a map whose keys are not strings.
     pub fn json(self, value: &impl Serialize) -> Result<Self, serde_json::Error> {
         Ok(self.header("content-type", "application/json").body(serde_json::to_vec(value)?))
     }
@@ -70,15 +70,15 @@ impl Request {
     /// Sends the request and waits for the response, whatever its status.
     ///
     /// # Errors
-    /// Where there is no response.
+    /// If there is no response.
     pub fn send(&self) -> Result<Response, Error> {
         let headers: Vec<&Header> = self.headers.iter().collect();
         let outgoing = self.outgoing(&headers);
-        let answer = spans::with_current(|span| match self.timeout {
+        let result = spans::with_current(|span| match self.timeout {
             Some(timeout) => host::fetch_within(outgoing, span, milliseconds(timeout)),
             None => host::fetch(outgoing, span),
         });
-        answer.map(Response::from).map_err(|error| Error::of(error, &self.url))
+        result.map(Response::from).map_err(|error| Error::of(error, &self.url))
     }
 
     fn limited<'a>(&'a self, headers: &'a [&'a Header]) -> host::Limited<'a> {
@@ -93,7 +93,7 @@ impl Request {
 /// Sends a GET request and waits for the response, whatever its status.
 ///
 /// # Errors
-/// Where there is no response.
+/// If there is no response.
 pub fn get(url: impl Into<String>) -> Result<Response, Error> {
     Request::get(url).send()
 }
@@ -103,11 +103,11 @@ pub fn get(url: impl Into<String>) -> Result<Response, Error> {
 pub fn send_all(requests: &[Request]) -> Vec<Result<Response, Error>> {
     let headers: Vec<Vec<&Header>> = requests.iter().map(|request| request.headers.iter().collect()).collect();
     let limited: Vec<_> = requests.iter().zip(&headers).map(|(request, headers)| request.limited(headers)).collect();
-    let answers = spans::with_current(|span| host::fetch_all_within(&limited, span));
-    let answer = |(request, answer): (&Request, Result<host::Response, FetchError>)| {
-        answer.map(Response::from).map_err(|error| Error::of(error, &request.url))
+    let results = spans::with_current(|span| host::fetch_all_within(&limited, span));
+    let result = |(request, result): (&Request, Result<host::Response, FetchError>)| {
+        result.map(Response::from).map_err(|error| Error::of(error, &request.url))
     };
-    requests.iter().zip(answers).map(answer).collect()
+    requests.iter().zip(results).map(result).collect()
 }
 
 fn milliseconds(duration: Duration) -> u32 {

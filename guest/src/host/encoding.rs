@@ -1,50 +1,50 @@
-//! The encoding of attributes that are sent to the host: the repeated field `attributes` of OTLP's message `Span`. A list of
-//! records would cost the host an allocation for each key and each text.
+//! Encodes attributes for the host as the repeated field `attributes` of the OTLP message `Span`. As a list of records,
+//! they would cost the host an allocation for each key and each text.
 
 use std::cell::Cell;
 
 use super::{Attribute, Value};
 
-/// The field `attributes` of `Span`.
-const ATTRIBUTES: u8 = 9;
+/// The number of the field `attributes` in `Span`.
+const ATTRIBUTES_FIELD: u8 = 9;
 /// Wire types of the protobuf encoding.
 const VARINT: u8 = 0;
 const FIXED64: u8 = 1;
-const DELIMITED: u8 = 2;
+const LENGTH_DELIMITED: u8 = 2;
 
 thread_local! {
-    /// The buffer of an earlier call.
-    static SPARE: Cell<Vec<u8>> = Cell::default();
+    /// The buffer of an earlier call, reused.
+    static BUFFER: Cell<Vec<u8>> = Cell::default();
 }
 
-/// Lends the encoded attributes to `send`.
+/// Passes the encoded attributes to `send`.
 pub fn encoded<'a, T>(attributes: impl IntoIterator<Item = Attribute<'a>>, send: impl FnOnce(&[u8]) -> T) -> T {
-    let mut bytes = SPARE.take();
+    let mut bytes = BUFFER.take();
     attributes.into_iter().for_each(|attribute| write(&mut bytes, &attribute));
     let result = send(&bytes);
     bytes.clear();
-    SPARE.set(bytes);
+    BUFFER.set(bytes);
     result
 }
 
-/// `KeyValue`: the key (1) and an `AnyValue` (2), in which each kind of value has a field of its own.
+/// `KeyValue`: the key (1) and an `AnyValue` (2), which has one field per type of value.
 fn write(bytes: &mut Vec<u8>, Attribute { key, value }: &Attribute<'_>) {
     let any = size_of_value(value);
-    head(bytes, ATTRIBUTES, size_of_delimited(key.len()) + size_of_delimited(any));
+    length_delimited(bytes, ATTRIBUTES_FIELD, size_of_delimited(key.len()) + size_of_delimited(any));
     text(bytes, 1, key);
-    head(bytes, 2, any);
+    length_delimited(bytes, 2, any);
     match value {
         Value::Text(content) => text(bytes, 1, content),
-        Value::Boolean(truth) => number(bytes, 2, u64::from(*truth)),
+        Value::Boolean(boolean) => number(bytes, 2, u64::from(*boolean)),
         Value::Int(integer) => number(bytes, 3, integer.cast_unsigned()),
         Value::Double(double) => {
             bytes.push(4 << 3 | FIXED64);
             bytes.extend_from_slice(&double.to_le_bytes());
         }
         Value::Texts(texts) => {
-            head(bytes, 5, size_of_list(texts));
+            length_delimited(bytes, 5, size_of_list(texts));
             for content in *texts {
-                head(bytes, 1, size_of_delimited(content.len()));
+                length_delimited(bytes, 1, size_of_delimited(content.len()));
                 text(bytes, 1, content);
             }
         }
@@ -65,7 +65,7 @@ fn size_of_list(texts: &[&str]) -> usize {
     texts.iter().map(|content| size_of_delimited(size_of_delimited(content.len()))).sum()
 }
 
-/// Of a field with its tag, which is one byte here, and its length.
+/// The size of a field with its tag, which is one byte here, and its length.
 fn size_of_delimited(length: usize) -> usize {
     1 + size_of_varint(length as u64) + length
 }
@@ -75,12 +75,12 @@ fn size_of_varint(value: u64) -> usize {
 }
 
 fn text(bytes: &mut Vec<u8>, field: u8, content: &str) {
-    head(bytes, field, content.len());
+    length_delimited(bytes, field, content.len());
     bytes.extend_from_slice(content.as_bytes());
 }
 
-fn head(bytes: &mut Vec<u8>, field: u8, length: usize) {
-    bytes.push(field << 3 | DELIMITED);
+fn length_delimited(bytes: &mut Vec<u8>, field: u8, length: usize) {
+    bytes.push(field << 3 | LENGTH_DELIMITED);
     varint(bytes, length as u64);
 }
 
@@ -103,7 +103,7 @@ mod tests {
 
     #[track_caller]
     fn check(value: Value<'_>, expected: &[u8]) {
-        // Nested calls must not mix: the sender may set attributes itself.
+        // Nested calls must not share the buffer, because `send` may set attributes.
         encoded([Attribute { key: "k", value }], |bytes| {
             encoded([], |none| assert!(none.is_empty()));
             assert_eq!(bytes, expected);
@@ -111,7 +111,7 @@ mod tests {
     }
 
     #[test]
-    fn each_kind_of_value_is_written_as_protobuf_has_it() {
+    fn each_kind_of_value_is_encoded_as_protobuf() {
         check(Value::Text("ab"), b"\x4a\x09\x0a\x01k\x12\x04\x0a\x02ab");
         check(Value::Text(""), b"\x4a\x07\x0a\x01k\x12\x02\x0a\x00");
         check(Value::Boolean(true), b"\x4a\x07\x0a\x01k\x12\x02\x10\x01");
@@ -122,7 +122,7 @@ mod tests {
     }
 
     #[test]
-    fn long_texts_have_long_lengths() {
+    fn a_long_text_has_a_length_of_several_bytes() {
         let long = "x".repeat(200);
         encoded([Attribute { key: "k", value: Value::Text(&long) }], |bytes| {
             assert!(bytes.starts_with(b"\x4a\xd1\x01\x0a\x01k\x12\xcb\x01\x0a\xc8\x01x"));

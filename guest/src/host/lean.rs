@@ -1,4 +1,4 @@
-//! The host behind the WIT world: the generated bindings under shorter names, and spans whose attributes are sent encoded.
+//! The host interface of lean components: re-exports of the generated bindings, and spans with encoded attributes.
 
 use super::encoding::encoded;
 use crate::bindings::spandrel::service::{client, tracing};

@@ -1,11 +1,11 @@
-//! A log record as one line of text: severity, body, attributes.
+//! Formats a log record as one line of text: severity, body, attributes.
 
 use std::fmt::Write;
 
 use super::{Attribute, Severity, Value};
 
-/// The line, without a newline. Control characters are escaped, so that a record never looks like two.
-pub fn of(severity: Severity, body: &str, attributes: &[Attribute<'_>]) -> String {
+/// Formats a record, without a newline. Control characters are escaped, so that each record is one line.
+pub fn format_record(severity: Severity, body: &str, attributes: &[Attribute<'_>]) -> String {
     let mut line = String::from(severity_text(severity));
     line.push(' ');
     body.chars().for_each(|character| push(&mut line, character));
@@ -14,7 +14,7 @@ pub fn of(severity: Severity, body: &str, attributes: &[Attribute<'_>]) -> Strin
             Value::Text(text) => write!(line, " {key}={text:?}"),
             Value::Int(number) => write!(line, " {key}={number}"),
             Value::Double(number) => write!(line, " {key}={number}"),
-            Value::Boolean(truth) => write!(line, " {key}={truth}"),
+            Value::Boolean(boolean) => write!(line, " {key}={boolean}"),
             Value::Texts(texts) => write!(line, " {key}={texts:?}"),
         };
     }
@@ -44,13 +44,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_record_is_one_line_whatever_is_in_it() {
+    fn a_record_is_one_line_for_any_content() {
         let attributes = [
             Attribute { key: "product.id", value: Value::Int(7) },
             Attribute { key: "reason", value: Value::Text("two\nlines") },
             Attribute { key: "found", value: Value::Boolean(false) },
         ];
-        let line = of(Severity::Warn, "no\nanswer", &attributes);
+        let line = format_record(Severity::Warn, "no\nanswer", &attributes);
         assert_eq!(line, r#"WARN no\nanswer product.id=7 reason="two\nlines" found=false"#);
     }
 }

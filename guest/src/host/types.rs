@@ -1,4 +1,4 @@
-//! What `wit-bindgen` makes of the types of the WIT world, for the hosts that are no WIT world.
+//! The types that `wit-bindgen` generates for lean components, for the other implementations of the host interface.
 
 #![allow(dead_code, reason = "no host makes every value, but callers handle all of them")]
 

@@ -1,28 +1,28 @@
-//! The fields of a span that say something about the span itself, with the names and meanings of `tracing-opentelemetry`.
+//! The fields that change a span instead of becoming attributes, as in `tracing-opentelemetry`.
 
 use crate::host::SpanKind;
 
-/// The status code that a service gives a span.
+/// The status code that a service sets on a span.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum StatusCode {
-    /// The service says that all went well.
+    /// `OK`.
     Ok,
-    /// The service says that it failed.
+    /// `ERROR`.
     Error,
 }
 
-/// What the fields of a span say about it.
+/// The directives among the fields of a span.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct Directives<'a> {
-    /// `otel.name`: the span's name, in place of the function's.
+    /// `otel.name`: the name of the span, instead of the function's name.
     pub name: Option<&'a str>,
-    /// `otel.kind`, in either case. It counts only when the span starts.
+    /// `otel.kind`, case-insensitive. Only read when the span starts.
     pub kind: Option<SpanKind>,
-    /// `otel.status_code`: `OK` or `ERROR`, in either case.
+    /// `otel.status_code`: `OK` or `ERROR`, case-insensitive.
     pub status: Option<StatusCode>,
-    /// `otel.status_description`, or `otel.status_message` as it was called before: why the span failed.
+    /// `otel.status_description`, or its earlier name `otel.status_message`: why the span failed.
     pub message: Option<&'a str>,
-    /// `error.type`: the span failed, and with which kind of error.
+    /// `error.type`: the span failed with this kind of error.
     pub error_type: Option<&'a str>,
 }
 
@@ -31,14 +31,14 @@ pub fn is_directive(name: &str) -> bool {
     name == "error.type" || is_hidden(name)
 }
 
-/// Whether a field of this name is no attribute beside its meaning as a directive.
+/// Whether a field with this name is a directive only, and no attribute.
 pub fn is_hidden(name: &str) -> bool {
     let Some(name) = name.strip_prefix("otel.") else { return false };
     matches!(name, "name" | "kind" | "status_code" | "status_message" | "status_description")
 }
 
 impl<'a> Directives<'a> {
-    /// Takes the value of one field. Values without a meaning are ignored.
+    /// Reads one field. Invalid values are ignored.
     pub fn read(&mut self, name: &str, value: &'a str) {
         match name {
             "otel.name" => self.name = Some(value),
@@ -50,7 +50,7 @@ impl<'a> Directives<'a> {
         }
     }
 
-    /// Whether they say that the span failed.
+    /// Whether the directives mark the span as failed.
     pub fn fails(&self) -> bool {
         self.status == Some(StatusCode::Error) || self.message.is_some() || self.error_type.is_some()
     }

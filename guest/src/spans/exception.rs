@@ -1,4 +1,5 @@
-//! Errors on spans: the event `exception` of OpenTelemetry's semantic conventions, and a log record beside it.
+//! Exceptions: the span event `exception` of OpenTelemetry's semantic conventions, and a log record with the same
+//! attributes.
 
 use std::error::Error;
 
@@ -11,27 +12,27 @@ const MESSAGE: &str = "exception.message";
 const TYPE: &str = "exception.type";
 const STACKTRACE: &str = "exception.stacktrace";
 
-/// An error that is about to be recorded.
+/// An error to be recorded.
 #[derive(Debug)]
 pub struct Exception {
     kind: Option<&'static str>,
     message: String,
-    /// The error and, a line each, what caused it; none where nothing did.
+    /// The error and the chain of its sources, one per line; `None` if it has no source.
     causes: Option<String>,
 }
 
 impl Exception {
-    /// What is known of an error whose type is `E` (which `error` itself, as a trait object, no longer tells).
+    /// An exception for an error of the type `E`, which `error`, as a trait object, does not identify.
     pub fn of<E>(error: &(dyn Error + 'static)) -> Self {
         Self { kind: type_name::<E>(), message: error.to_string(), causes: causes(error) }
     }
 
-    /// The error's text.
+    /// The text of the error.
     pub fn message(&self) -> &str {
         &self.message
     }
 
-    /// Records it on the current span, or on the request's server span where there is none, and in the log.
+    /// Records the exception in the log and on the current span, or on the request's server span if there is none.
     pub fn record(&self) {
         let attribute = |key, text| Attribute { key, value: Value::Text(text) };
         let mut attributes = vec![attribute(MESSAGE, self.message.as_str())];
@@ -50,13 +51,13 @@ impl Exception {
     }
 }
 
-/// An attribute of an event that consists of an error, as the exception has it.
+/// Renames the field `error` of an event to `exception.message`.
 pub fn renamed(attribute: Attribute<'_>) -> Attribute<'_> {
     let key = if attribute.key == "error" { MESSAGE } else { attribute.key };
     Attribute { key, ..attribute }
 }
 
-/// The name of the type `E`, where it tells anything about the error: a text or a trait object does not.
+/// The name of the type `E`; `None` for strings and trait objects, which do not identify the error.
 fn type_name<E>() -> Option<&'static str> {
     let name = std::any::type_name::<E>();
     let plain = ["&str", "alloc::string::String"].contains(&name) || name.contains("dyn core::error::Error");

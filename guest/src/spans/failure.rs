@@ -1,25 +1,25 @@
-//! How a failed request marks its spans.
+//! Marks spans of a failed request.
 //!
-//! A [`Failure`] is part of a problem. As long as it exists, the problem is being returned from the handler: each span that
-//! was open when the problem was created, and that ends meanwhile, is marked as failed.
+//! A [`Failure`] is part of a problem. As long as it exists, the problem is being returned from the handler: each span
+//! that was open when the problem was created, and ends meanwhile, is marked as failed.
 
+use super::active_failure::ActiveFailure;
 use super::exception::Exception;
-use super::failing::Failing;
 use super::open::OPEN;
 
-/// Marks the spans that end as long as it exists.
+/// Marks the spans that end while it exists.
 #[derive(Debug)]
 pub struct Failure {
     number: u64,
 }
 
 impl Failure {
-    /// A failure that is answered with this status, without an exception event.
+    /// A failure with this status code, without an exception event.
     pub fn new(status: u16, message: &str) -> Self {
         Self::begin(status, message, false)
     }
 
-    /// A failure that is answered with this status because of an error, which is recorded as an exception.
+    /// A failure with this status code that is caused by an error, which is recorded as an exception.
     pub fn caused_by(status: u16, exception: &Exception) -> Self {
         exception.record();
         Self::begin(status, exception.message(), true)
@@ -29,7 +29,7 @@ impl Failure {
         OPEN.with_borrow_mut(|open| {
             open.failures += 1;
             let number = open.failures;
-            open.failing = Some(Failing {
+            open.active_failure = Some(ActiveFailure {
                 number,
                 last_span: open.started(),
                 kind: status.to_string(),
@@ -44,8 +44,8 @@ impl Failure {
 impl Drop for Failure {
     fn drop(&mut self) {
         OPEN.with_borrow_mut(|open| {
-            if open.failing.as_ref().is_some_and(|failing| failing.number == self.number) {
-                open.failing = None;
+            if open.active_failure.as_ref().is_some_and(|active_failure| active_failure.number == self.number) {
+                open.active_failure = None;
             }
         });
     }

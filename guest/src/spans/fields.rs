@@ -12,21 +12,21 @@ use super::directives::{Directives, is_directive, is_hidden};
 use crate::host::{Attribute, Value};
 
 thread_local! {
-    /// The buffers of an earlier call, reused so that most spans allocate nothing.
-    static SPARE: Cell<Fields> = Cell::default();
+    /// The buffers of an earlier call, reused to avoid allocations.
+    static BUFFER: Cell<Fields> = Cell::default();
 }
 
-/// `tracing` lends its values for a moment only. Texts are therefore copied, one after the other, into one buffer.
+/// `tracing` passes values by reference only, so texts are copied into one buffer.
 #[derive(Default)]
 pub struct Fields {
     texts: String,
-    entries: Vec<(&'static str, Gathered)>,
+    entries: Vec<(&'static str, CollectedValue)>,
     message: Option<Range<usize>>,
-    /// Whether any of the entries is one of [`Directives`]. Most spans have none and skip the search.
+    /// Whether any of the entries is one of [`Directives`].
     directives: bool,
 }
 
-enum Gathered {
+enum CollectedValue {
     Text(Range<usize>),
     Int(i64),
     Double(f64),
@@ -34,16 +34,17 @@ enum Gathered {
 }
 
 impl Fields {
-    /// Gathers fields and then uses them. Calls may be nested: the `Debug` of a value may use `tracing` itself.
-    pub fn gather<T>(record: impl FnOnce(&mut Fields), then: impl FnOnce(&Fields) -> T) -> T {
-        let mut fields = SPARE.take();
+    /// Collects fields and passes them to `then`. Calls may be nested, because the `Debug` of a value may use
+    /// `tracing`.
+    pub fn collect<T>(record: impl FnOnce(&mut Fields), then: impl FnOnce(&Fields) -> T) -> T {
+        let mut fields = BUFFER.take();
         record(&mut fields);
         let result = then(&fields);
         fields.texts.clear();
         fields.entries.clear();
         fields.message = None;
         fields.directives = false;
-        SPARE.set(fields);
+        BUFFER.set(fields);
         result
     }
 
@@ -52,12 +53,12 @@ impl Fields {
         Some(&self.texts[self.message.clone()?])
     }
 
-    /// Everything but the message.
+    /// All fields except the message.
     pub fn attributes(&self) -> impl Iterator<Item = Attribute<'_>> {
         self.entries.iter().map(|(key, value)| Attribute { key, value: self.value(value) })
     }
 
-    /// The attributes of a span: everything but the message and the directives that are not attributes too.
+    /// The attributes of a span: all fields except the message and pure directives.
     pub fn span_attributes(&self) -> impl Iterator<Item = Attribute<'_>> {
         self.attributes().filter(|attribute| !self.directives || !is_hidden(attribute.key))
     }
@@ -85,16 +86,16 @@ impl Fields {
         }
     }
 
-    fn value(&self, gathered: &Gathered) -> Value<'_> {
-        match gathered {
-            Gathered::Text(range) => Value::Text(&self.texts[range.clone()]),
-            Gathered::Int(number) => Value::Int(*number),
-            Gathered::Double(number) => Value::Double(*number),
-            Gathered::Boolean(truth) => Value::Boolean(*truth),
+    fn value(&self, collected: &CollectedValue) -> Value<'_> {
+        match collected {
+            CollectedValue::Text(range) => Value::Text(&self.texts[range.clone()]),
+            CollectedValue::Int(number) => Value::Int(*number),
+            CollectedValue::Double(number) => Value::Double(*number),
+            CollectedValue::Boolean(truth) => Value::Boolean(*truth),
         }
     }
 
-    fn add(&mut self, field: &Field, value: Gathered) {
+    fn add(&mut self, field: &Field, value: CollectedValue) {
         self.directives |= is_directive(field.name());
         self.entries.push((field.name(), value));
     }
@@ -106,17 +107,17 @@ impl Fields {
         if field.name() == "message" {
             self.message = Some(range);
         } else {
-            self.add(field, Gathered::Text(range));
+            self.add(field, CollectedValue::Text(range));
         }
     }
 }
 
 impl Visit for Fields {
     fn record_i64(&mut self, field: &Field, value: i64) {
-        self.add(field, Gathered::Int(value));
+        self.add(field, CollectedValue::Int(value));
     }
 
-    /// OpenTelemetry has signed integers only; larger values become text.
+    /// OpenTelemetry has only signed integers; larger values become text.
     fn record_u64(&mut self, field: &Field, value: u64) {
         match i64::try_from(value) {
             Ok(value) => self.record_i64(field, value),
@@ -125,11 +126,11 @@ impl Visit for Fields {
     }
 
     fn record_f64(&mut self, field: &Field, value: f64) {
-        self.add(field, Gathered::Double(value));
+        self.add(field, CollectedValue::Double(value));
     }
 
     fn record_bool(&mut self, field: &Field, value: bool) {
-        self.add(field, Gathered::Boolean(value));
+        self.add(field, CollectedValue::Boolean(value));
     }
 
     fn record_str(&mut self, field: &Field, value: &str) {
@@ -142,7 +143,7 @@ impl Visit for Fields {
 
     fn record_debug(&mut self, field: &Field, value: &dyn Debug) {
         self.add_text(field, |texts| {
-            // A `Debug` that fails leaves what it wrote so far.
+            // A `Debug` that fails leaves the text that it wrote before.
             let _ = write!(texts, "{value:?}");
         });
     }

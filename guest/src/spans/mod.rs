@@ -1,19 +1,19 @@
-//! The `tracing` subscriber, which turns `tracing` spans into spans of the host.
+//! The `tracing` subscriber, which converts `tracing` spans into spans of the host.
 //!
 //! A host span starts when the `tracing` span is created and ends when its last handle is dropped. Its parent is the
-//! explicit parent, else the span entered last in this request, else the request's server span.
-//! Fields become attributes and are sent when they are recorded, so that a trap loses none; those of [`directives::Directives`]
-//! change the span instead. Events become span events, and from level INFO up log records too. An event that consists
-//! of an error, as `#[instrument(err)]` makes one, becomes an exception and marks its span as failed. If the request
-//! is not sampled, no spans are created.
+//! explicit parent, otherwise the span of this request that was entered last, otherwise the request's server span.
+//! Fields become attributes and are sent when they are recorded, so that a trap does not lose them; those of
+//! [`directives::Directives`] change the span instead. Events become span events and, from level INFO up, also log
+//! records. An event that contains only an error, as created by `#[instrument(err)]`, becomes an exception and marks
+//! its span as failed. If the request is not sampled, no spans are created.
 
+mod active_failure;
 mod directives;
 mod exception;
-mod failing;
 mod failure;
 mod fields;
 mod open;
-mod outcome;
+mod status;
 
 use std::sync::Once;
 
@@ -27,22 +27,22 @@ use open::{OPEN, OpenSpans};
 
 use crate::host::{self, Attribute, Severity, SpanKind, Value};
 
-/// Clears the state of the request before, and installs the subscriber at the first call.
+/// Clears the state of the previous request, and installs the subscriber on the first call.
 pub fn begin_request() {
     static INSTALL: Once = Once::new();
     INSTALL.call_once(|| {
-        // A service that has set a subscriber of its own keeps it.
+        // A subscriber that the service has set before stays in place.
         let _ = dispatcher::set_global_default(Dispatch::new(HostSpans));
     });
     OPEN.with_borrow_mut(OpenSpans::reset);
 }
 
-/// Ends the spans that the request left open, while the host still knows them.
+/// Ends the spans that the request left open.
 pub fn end_request() {
     OPEN.with_borrow_mut(OpenSpans::reset);
 }
 
-/// Calls into the host with the current span, if there is one.
+/// Passes the current span, if there is one, to a function that calls the host.
 pub fn with_current<T>(call: impl FnOnce(Option<&host::Span>) -> T) -> T {
     OPEN.with_borrow(|open| call(open.current_span()))
 }
@@ -56,10 +56,10 @@ pub fn record_on_current(key: &str, value: Value<'_>) {
     });
 }
 
-/// Marks the current span as failed, or the request's server span where the handler has no span of its own.
+/// Marks the current span as failed, or the request's server span if the handler has no span.
 ///
-/// `kind` becomes the attribute `error.type`: a name of low cardinality that one can count by, such as `card_declined`.
-/// `message` becomes the description of the span's status. A span whose `otel.status_code` is `OK` stays as it is.
+/// `kind` becomes the attribute `error.type`: a name of low cardinality, such as `card_declined`. `message` becomes the
+/// description of the span status. A span whose `otel.status_code` is `OK` is not changed.
 pub fn fail_span(kind: &str, message: &str) {
     OPEN.with_borrow_mut(|open| {
         let recording = open.recording();
@@ -73,11 +73,11 @@ pub fn fail_span(kind: &str, message: &str) {
 
 /// The subscriber. Its state is in [`OPEN`].
 ///
-/// Fields are always read before `OPEN` is borrowed: the `Debug` of a value may use `tracing` itself.
+/// Fields are always read before `OPEN` is borrowed, because the `Debug` of a value may use `tracing`.
 struct HostSpans;
 
 impl Subscriber for HostSpans {
-    /// `enabled` is evaluated each time, because sampling differs from request to request.
+    /// `sometimes`, because sampling differs between requests.
     fn register_callsite(&self, _: &'static Metadata<'static>) -> Interest {
         Interest::sometimes()
     }
@@ -95,18 +95,18 @@ impl Subscriber for HostSpans {
                     None => None,
                 };
                 let directives = fields.directives();
-                let (name, kind) = directives.as_ref().map_or((None, None), |said| (said.name, said.kind));
+                let (name, kind) = directives.as_ref().map_or((None, None), |given| (given.name, given.kind));
                 let name = name.unwrap_or(attributes.metadata().name());
                 let span =
                     host::Span::start(name, kind.unwrap_or(SpanKind::Internal), parent, fields.span_attributes());
                 let id = open.insert(span, attributes.metadata());
                 if let (Some(directives), Some(span)) = (directives, open.open_mut(&id)) {
-                    span.obey(&directives);
+                    span.apply(&directives);
                 }
                 id
             })
         };
-        Fields::gather(|fields| attributes.record(fields), start)
+        Fields::collect(|fields| attributes.record(fields), start)
     }
 
     fn record(&self, span: &Id, values: &Record<'_>) {
@@ -119,18 +119,18 @@ impl Subscriber for HostSpans {
                 }
                 if let Some(directives) = fields.directives() {
                     directives.name.into_iter().for_each(|name| span.host().rename(name));
-                    span.obey(&directives);
+                    span.apply(&directives);
                 }
             });
         };
-        Fields::gather(|fields| values.record(fields), send);
+        Fields::collect(|fields| values.record(fields), send);
     }
 
-    /// The host has no span links.
+    /// The host does not support span links here.
     fn record_follows_from(&self, _: &Id, _: &Id) {}
 
     fn event(&self, event: &Event<'_>) {
-        Fields::gather(|fields| event.record(fields), |fields| send_event(event, fields));
+        Fields::collect(|fields| event.record(fields), |fields| send_event(event, fields));
     }
 
     fn enter(&self, span: &Id) {
@@ -142,7 +142,7 @@ impl Subscriber for HostSpans {
     }
 
     fn clone_span(&self, span: &Id) -> Id {
-        OPEN.with_borrow_mut(|open| open.share(span));
+        OPEN.with_borrow_mut(|open| open.add_handle(span));
         span.clone()
     }
 
@@ -158,7 +158,7 @@ impl Subscriber for HostSpans {
     }
 }
 
-/// An event becomes one of its span and, from level INFO up, a log record.
+/// Adds a span event and, from level INFO up, a log record.
 fn send_event(event: &Event<'_>, fields: &Fields) {
     match (fields.message(), fields.text("error")) {
         (None, Some(error)) => send_error(event, fields, error),
@@ -181,12 +181,12 @@ fn send_plain(event: &Event<'_>, name: &str, attributes: &[Attribute<'_>]) {
     });
 }
 
-/// An event that consists of an error is an exception, and its span has failed. `#[instrument(err)]` makes such events;
-/// so does `error!(error = %error)`. A problem that keeps its cause needs neither: it has recorded its exception, and
-/// marks the spans that it leaves.
+/// An event that contains only an error becomes an exception and marks its span as failed. Such events come from
+/// `#[instrument(err)]` and from `error!(error = %error)`. They are ignored for a problem that has already recorded its
+/// exception.
 fn send_error(event: &Event<'_>, fields: &Fields, error: &str) {
     OPEN.with_borrow_mut(|open| {
-        if open.failing.as_ref().is_some_and(|failing| failing.has_recorded(error)) {
+        if open.active_failure.as_ref().is_some_and(|active_failure| active_failure.has_recorded(error)) {
             return;
         }
         let attributes: Vec<_> = fields.attributes().map(exception::renamed).collect();

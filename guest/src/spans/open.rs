@@ -1,17 +1,17 @@
-//! The open spans of one request: a slab of host spans, and a stack of those that were entered.
+//! The open spans of the current request: a slab of host spans, and the stack of entered spans.
 
 use std::cell::RefCell;
 
 use tracing_core::span::Id;
 use tracing_core::{Event, Metadata};
 
+use super::active_failure::ActiveFailure;
 use super::directives::{Directives, StatusCode};
-use super::failing::Failing;
-use super::outcome::Outcome;
+use super::status::SpanStatus;
 use crate::host;
 
 thread_local! {
-    /// The spans of the request at hand. A guest has one thread and answers one request at a time.
+    /// The spans of the current request. A guest has one thread and serves one request at a time.
     pub static OPEN: RefCell<OpenSpans> = RefCell::default();
 }
 
@@ -19,67 +19,67 @@ thread_local! {
 pub struct OpenSpan {
     span: host::Span,
     metadata: &'static Metadata<'static>,
-    /// How many `tracing` handles there are.
+    /// The number of `tracing` handles.
     handles: u32,
-    /// Position in the order in which the request's spans were started, from one.
+    /// The span's position in the order of starts, from one.
     order: u64,
-    /// None as long as nobody has set a status.
-    outcome: Option<Box<Outcome>>,
+    /// `None` until a status is set.
+    status: Option<Box<SpanStatus>>,
 }
 
 impl OpenSpan {
-    /// The span itself.
+    /// The span of the host.
     pub fn host(&self) -> &host::Span {
         &self.span
     }
 
-    /// Sets the status that the fields of the span ask for.
-    pub fn obey(&mut self, directives: &Directives<'_>) {
+    /// Applies the directives among the fields of the span.
+    pub fn apply(&mut self, directives: &Directives<'_>) {
         if directives.status == Some(StatusCode::Ok) {
-            self.outcome.get_or_insert_default().accept(&self.span);
+            self.status.get_or_insert_default().set_ok(&self.span);
         } else if directives.fails() {
             self.fail(directives.error_type, directives.message);
         }
     }
 
-    /// Marks the span as failed because its service says so.
+    /// Marks the span as failed, as set by the service.
     pub fn fail(&mut self, kind: Option<&str>, message: Option<&str>) {
-        self.outcome.get_or_insert_default().fail(&self.span, kind, message);
+        self.status.get_or_insert_default().fail(&self.span, kind, message);
     }
 
-    /// Marks the span as failed where its service has not said otherwise.
+    /// Marks the span as failed, unless the service has set a status.
     pub fn derive_failure(&mut self, kind: Option<&str>, message: &str) {
-        self.outcome.get_or_insert_default().derive(&self.span, kind, message);
+        self.status.get_or_insert_default().derive(&self.span, kind, message);
     }
 }
 
-/// An id is the number of the request in its upper half and the slab's position, from one, in its lower half. A
-/// handle that a service kept from an earlier request is thereby recognised and ignored.
+/// An id contains the number of the request in its upper half and the index in the slab, plus one, in its lower half,
+/// so that a handle from an earlier request is recognized and ignored.
 #[derive(Default)]
 pub struct OpenSpans {
     request: u32,
-    /// The host's answer for this request, once it was asked.
+    /// Whether the host records the request, once it was queried.
     recording: Option<bool>,
     slab: Vec<Option<OpenSpan>>,
     free: Vec<usize>,
     entered: Vec<Id>,
     started: u64,
-    /// The newest failure that has not left the handler yet, and the number of failures of this instance.
-    pub(super) failing: Option<Failing>,
+    /// The newest failure that is being returned, and the number of failures in this instance.
+    pub(super) active_failure: Option<ActiveFailure>,
     pub(super) failures: u64,
 }
 
 impl OpenSpans {
-    /// Ends all spans and clears the state. The memory is kept.
+    /// Ends all spans and clears the state. Allocations are kept.
     pub fn reset(&mut self) {
         self.request = self.request.wrapping_add(1);
         self.recording = None;
         self.entered.clear();
-        // Children end before their parents.
+        // Children are ended before their parents.
         while self.slab.pop().is_some() {}
         self.free.clear();
         self.started = 0;
-        self.failing = None;
+        self.active_failure = None;
     }
 
     pub fn recording(&mut self) -> bool {
@@ -88,7 +88,7 @@ impl OpenSpans {
 
     pub fn insert(&mut self, span: host::Span, metadata: &'static Metadata<'static>) -> Id {
         self.started += 1;
-        let open = Some(OpenSpan { span, metadata, handles: 1, order: self.started, outcome: None });
+        let open = Some(OpenSpan { span, metadata, handles: 1, order: self.started, status: None });
         let position = match self.free.pop() {
             Some(position) => {
                 self.slab[position] = open;
@@ -110,7 +110,7 @@ impl OpenSpans {
         self.span(self.entered.last()?)
     }
 
-    /// The span that an event belongs to.
+    /// The span of an event.
     pub fn span_of(&self, event: &Event<'_>) -> Option<&host::Span> {
         match event.parent() {
             Some(parent) => self.span(parent),
@@ -119,7 +119,7 @@ impl OpenSpans {
         }
     }
 
-    /// The same, mutably.
+    /// The same, mutable.
     pub fn span_of_mut(&mut self, event: &Event<'_>) -> Option<&mut OpenSpan> {
         match event.parent() {
             Some(parent) => self.open_mut(parent),
@@ -128,7 +128,7 @@ impl OpenSpans {
         }
     }
 
-    /// The span entered last, mutably.
+    /// The span that was entered last, mutable.
     pub fn current_mut(&mut self) -> Option<&mut OpenSpan> {
         let id = self.entered.last()?.clone();
         self.open_mut(&id)
@@ -143,20 +143,20 @@ impl OpenSpans {
         self.entered.push(id.clone());
     }
 
-    /// Spans are usually exited in the opposite order, but need not be.
+    /// Spans may be exited in any order.
     pub fn exit(&mut self, id: &Id) {
         if let Some(position) = self.entered.iter().rposition(|entered| entered == id) {
             self.entered.remove(position);
         }
     }
 
-    pub fn share(&mut self, id: &Id) {
+    pub fn add_handle(&mut self, id: &Id) {
         if let Some(open) = self.open_mut(id) {
             open.handles += 1;
         }
     }
 
-    /// Drops one handle; with the last one the span ends. Returns whether it did.
+    /// Drops one handle; the last one ends the span. Returns whether it did.
     pub fn release(&mut self, id: &Id) -> bool {
         match self.open_mut(id) {
             Some(open) if open.handles > 1 => {
@@ -171,7 +171,7 @@ impl OpenSpans {
         }
     }
 
-    /// How many spans the request has started so far.
+    /// The number of spans that the request has started.
     pub fn started(&self) -> u64 {
         self.started
     }
@@ -180,8 +180,10 @@ impl OpenSpans {
         let Some(position) = self.position(id) else { return };
         let Some(mut ended) = self.slab.get_mut(position).and_then(Option::take) else { return };
         self.free.push(position);
-        if let Some(failing) = self.failing.as_ref().filter(|failing| failing.leaves(ended.order)) {
-            ended.derive_failure(Some(&failing.kind), &failing.message);
+        if let Some(active_failure) =
+            self.active_failure.as_ref().filter(|active_failure| active_failure.covers(ended.order))
+        {
+            ended.derive_failure(Some(&active_failure.kind), &active_failure.message);
         }
     }
 

@@ -1,4 +1,4 @@
-//! What the subscriber tells the host.
+//! Tests of the subscriber, with the in-memory host.
 
 use serde_json::json;
 use tracing::Span;
@@ -25,7 +25,7 @@ fn service() -> &'static Service {
             .get("/renamed", renamed)
             .get("/typed", typed)
             .get("/ok", ok)
-            .get("/said", said)
+            .get("/said", given)
             .get("/bare", bare)
             .get("/calling", calling)
     };
@@ -148,7 +148,7 @@ fn ok(_: &Request) -> Result<Json<()>, Problem> {
 }
 
 #[tracing::instrument(skip_all)]
-fn said(_: &Request) -> Json<()> {
+fn given(_: &Request) -> Json<()> {
     crate::fail_span("card_declined", "the bank said no");
     Json(())
 }
@@ -169,7 +169,7 @@ fn body(response: &Response) -> serde_json::Value {
 }
 
 #[test]
-fn spans_stand_under_the_span_that_was_entered_last() {
+fn the_parent_is_the_span_that_was_entered_last() {
     let host = Host::new(service());
     host.get("/nested");
     assert_eq!(host.tree(), ["SERVER > nested", "nested > inner", "nested > inner"]);
@@ -189,12 +189,12 @@ fn fields_keep_their_types_and_may_be_recorded_later() {
     host.get("/fields");
     let attributes = serde_json::to_value(host.span("fields").unwrap().attributes).unwrap();
     assert_eq!(attributes, json!({ "fixed": 2.5, "count": "[1, 2]", "later": true }));
-    // One call each to start, record, record both, and end.
+    // One call each for the start, `record`, `record_all!` and the end.
     assert_eq!(host.span_calls(), 4);
 }
 
 #[test]
-fn a_problem_marks_the_spans_it_travels_out_of_and_no_others() {
+fn a_problem_marks_the_spans_that_return_it_and_no_others() {
     let host = Host::new(service());
     assert_eq!(host.get("/failing").status(), 500);
     let marked: Vec<_> = host.spans().into_iter().map(|span| (span.name, span.error.is_some())).collect();
@@ -205,7 +205,7 @@ fn a_problem_marks_the_spans_it_travels_out_of_and_no_others() {
 }
 
 #[test]
-fn a_problem_that_is_dealt_with_leaves_the_spans_above_unmarked() {
+fn a_handled_problem_does_not_mark_parent_spans() {
     let host = Host::new(service());
     assert_eq!(host.get("/recovering").status(), 200);
     assert!(host.span("fails").unwrap().error.is_some());
@@ -214,7 +214,7 @@ fn a_problem_that_is_dealt_with_leaves_the_spans_above_unmarked() {
 }
 
 #[test]
-fn a_client_error_marks_nothing_and_says_which_parameter_is_wrong() {
+fn a_client_error_marks_no_span_and_names_the_invalid_parameter() {
     let host = Host::new(service());
     let answer = host.get("/numbers/many");
     assert_eq!(answer.header("content-type"), Some("application/problem+json"));
@@ -297,7 +297,7 @@ fn an_internal_problem_keeps_its_cause_for_the_trace_and_tells_clients_the_title
 }
 
 #[test]
-fn otel_fields_name_a_span_and_give_it_a_kind_and_are_no_attributes() {
+fn otel_fields_set_name_and_kind_and_are_no_attributes() {
     let host = Host::new(service());
     host.get("/directed");
     let span = host.span("GET cache").unwrap();
@@ -315,7 +315,7 @@ fn otel_fields_that_are_recorded_later_rename_a_span_and_set_its_status() {
 }
 
 #[test]
-fn an_error_type_that_the_service_records_wins_over_the_status_of_the_answer() {
+fn a_recorded_error_type_takes_precedence_over_the_status_code() {
     let host = Host::new(service());
     assert_eq!(host.get("/typed").status(), 503);
     let span = host.span("typed").unwrap();
@@ -323,7 +323,7 @@ fn an_error_type_that_the_service_records_wins_over_the_status_of_the_answer() {
 }
 
 #[test]
-fn a_span_that_is_said_to_be_ok_stays_so() {
+fn the_status_ok_is_final() {
     let host = Host::new(service());
     assert_eq!(host.get("/ok").status(), 503);
     let span = host.span("ok").unwrap();
@@ -331,7 +331,7 @@ fn a_span_that_is_said_to_be_ok_stays_so() {
 }
 
 #[test]
-fn a_service_fails_a_span_in_its_own_words() {
+fn fail_span_sets_error_type_and_description() {
     let host = Host::new(service());
     assert_eq!(host.get("/said").status(), 200);
     let failed = Some(("card_declined".to_owned(), "the bank said no".to_owned()));
@@ -339,7 +339,7 @@ fn a_service_fails_a_span_in_its_own_words() {
 }
 
 #[test]
-fn without_a_span_of_the_handler_failures_and_exceptions_are_the_server_spans() {
+fn without_a_handler_span_failures_and_exceptions_are_on_the_server_span() {
     let host = Host::new(service());
     host.get("/bare");
     let server = host.server_span();
@@ -352,7 +352,7 @@ fn without_a_span_of_the_handler_failures_and_exceptions_are_the_server_spans() 
 }
 
 #[test]
-fn a_call_that_fails_leaves_the_span_of_its_caller_alone() {
+fn a_failed_call_does_not_mark_the_span_of_its_caller() {
     let host = Host::new(service());
     assert_eq!(body(&host.get("/calling")), json!(false));
     let span = host.span("calling").unwrap();

@@ -1,4 +1,4 @@
-//! One request of `wasi:http` 0.2, from its head to the end of its response. Bodies are read and written whole.
+//! Serves one request of `wasi:http` 0.2. Request and response bodies are buffered.
 
 use std::sync::OnceLock;
 
@@ -9,32 +9,32 @@ use wasip2::http::types::{
 };
 use wasip2::io::streams::{InputStream, OutputStream, StreamError};
 
-use super::front::{self, Found, Refusal, Reply};
+use super::routing::{self, Rejection, Reply, RouteMatch};
 use crate::host::{self, Header};
 use crate::limits::REQUEST_BODY;
 use crate::{Service, header_rules};
 
-/// How much is read at once, in bytes.
-const PIECE: u64 = 64 * 1024;
+/// The most bytes of one read.
+const CHUNK_SIZE: u64 = 64 * 1024;
 
-/// Answers a request with what `service` answers, or with a refusal.
-pub fn serve(service: &Service, request: &IncomingRequest, place: ResponseOutparam) {
-    send(answer(service, request).unwrap_or_else(|refusal| refusal.reply()), place);
+/// Responds to a request with the response of `service`, or with a rejection.
+pub fn serve(service: &Service, request: &IncomingRequest, outparam: ResponseOutparam) {
+    send(answer(service, request).unwrap_or_else(|rejection| rejection.reply()), outparam);
 }
 
-fn answer(service: &Service, request: &IncomingRequest) -> Result<Reply, Refusal> {
+fn answer(service: &Service, request: &IncomingRequest) -> Result<Reply, Rejection> {
     static TABLE: OnceLock<Result<RouteTable, RouteError>> = OnceLock::new();
-    let table = TABLE.get_or_init(|| front::table(service)).as_ref().map_err(|error| error.clone())?;
+    let table = TABLE.get_or_init(|| routing::table(service)).as_ref().map_err(|error| error.clone())?;
     let target = request.path_with_query().unwrap_or_else(|| "/".to_owned());
     let (path, query) = target.split_once('?').map_or((target.as_str(), None), |(path, query)| (path, Some(query)));
-    let (route, params) = match front::find(table, &method(request), path)? {
-        Found::Handler { route, params } => (route, params),
-        Found::Answer(reply) => return Ok(reply),
+    let (route, params) = match routing::find(table, &method(request), path)? {
+        RouteMatch::Handler { route, params } => (route, params),
+        RouteMatch::Response(reply) => return Ok(reply),
     };
     let body = body(request)?;
     let headers = headers(request);
     host::begin(&headers);
-    front::check(service.handle(host::Request { route, params, query: query.map(str::to_owned), headers, body }))
+    routing::check(service.handle(host::Request { route, params, query: query.map(str::to_owned), headers, body }))
 }
 
 fn method(request: &IncomingRequest) -> Method {
@@ -48,12 +48,12 @@ fn method(request: &IncomingRequest) -> Method {
         WasiMethod::Options => Method::OPTIONS,
         WasiMethod::Trace => Method::TRACE,
         WasiMethod::Patch => Method::PATCH,
-        // No route has a method that is none.
+        // No route has an invalid method.
         WasiMethod::Other(name) => Method::from_bytes(name.as_bytes()).unwrap_or(Method::CONNECT),
     }
 }
 
-/// The fields that a service gets to see. `wasi:http` keeps `Host` apart.
+/// The header fields for the service. `wasi:http` passes `Host` as the authority.
 fn headers(request: &IncomingRequest) -> Vec<Header> {
     let fields = request.headers().entries().into_iter().filter(|(name, _)| !header_rules::is_hop_by_hop(name));
     let mut headers: Vec<Header> = fields.map(|(name, value)| Header { name, value }).collect();
@@ -63,67 +63,67 @@ fn headers(request: &IncomingRequest) -> Vec<Header> {
     headers
 }
 
-fn body(request: &IncomingRequest) -> Result<Vec<u8>, Refusal> {
-    if announced_length(request).is_some_and(|length| length > REQUEST_BODY as u64) {
-        return Err(Refusal::BodyTooLarge);
+fn body(request: &IncomingRequest) -> Result<Vec<u8>, Rejection> {
+    if content_length(request).is_some_and(|length| length > REQUEST_BODY as u64) {
+        return Err(Rejection::BodyTooLarge);
     }
-    let body = request.consume().map_err(|()| Refusal::BrokenBody)?;
-    // The stream is dropped before the body that it belongs to.
-    let stream = body.stream().map_err(|()| Refusal::BrokenBody)?;
-    read_whole(&stream)
+    let body = request.consume().map_err(|()| Rejection::IncompleteBody)?;
+    // The stream must be dropped before its body.
+    let stream = body.stream().map_err(|()| Rejection::IncompleteBody)?;
+    read_to_end(&stream)
 }
 
-fn announced_length(request: &IncomingRequest) -> Option<u64> {
+fn content_length(request: &IncomingRequest) -> Option<u64> {
     let values = request.headers().get("content-length");
     std::str::from_utf8(values.first()?).ok()?.parse().ok()
 }
 
-fn read_whole(stream: &InputStream) -> Result<Vec<u8>, Refusal> {
+fn read_to_end(stream: &InputStream) -> Result<Vec<u8>, Rejection> {
     let mut read = Vec::new();
     loop {
-        match stream.blocking_read(PIECE) {
-            Ok(piece) => read.extend_from_slice(&piece),
+        match stream.blocking_read(CHUNK_SIZE) {
+            Ok(chunk) => read.extend_from_slice(&chunk),
             Err(StreamError::Closed) => return Ok(read),
-            Err(StreamError::LastOperationFailed(_)) => return Err(Refusal::BrokenBody),
+            Err(StreamError::LastOperationFailed(_)) => return Err(Rejection::IncompleteBody),
         }
         if read.len() > REQUEST_BODY {
-            return Err(Refusal::BodyTooLarge);
+            return Err(Rejection::BodyTooLarge);
         }
     }
 }
 
-/// Sends a response. A client that goes away meanwhile is the host's to notice.
-fn send(reply: Reply, place: ResponseOutparam) {
+/// Sends a response. Errors are ignored, because the host notices a client that disconnects.
+fn send(reply: Reply, outparam: ResponseOutparam) {
     let fields = Fields::new();
-    if let Some(length) = reply.announced_length() {
+    if let Some(length) = reply.content_length() {
         let _ = fields.append("content-length", length.to_string().as_bytes());
     }
     for (name, value) in &reply.headers {
-        // A field that this host keeps to itself is left out.
+        // A field that the host does not allow is omitted.
         let _ = fields.append(name.as_str(), value.as_bytes());
     }
     let response = OutgoingResponse::new(fields);
     let _ = response.set_status_code(reply.status.as_u16());
     let body = response.body();
-    ResponseOutparam::set(place, Ok(response));
+    ResponseOutparam::set(outparam, Ok(response));
     let Ok(body) = body else { return };
     if !reply.body.is_empty()
         && let Ok(stream) = body.write()
     {
-        let _ = write_whole(&stream, &reply.body);
+        let _ = write_all(&stream, &reply.body);
     }
     let _ = OutgoingBody::finish(body, None);
 }
 
-fn write_whole(stream: &OutputStream, mut rest: &[u8]) -> Result<(), StreamError> {
+fn write_all(stream: &OutputStream, mut rest: &[u8]) -> Result<(), StreamError> {
     while !rest.is_empty() {
-        let room = usize::try_from(stream.check_write()?).unwrap_or(usize::MAX).min(rest.len());
-        if room == 0 {
+        let capacity = usize::try_from(stream.check_write()?).unwrap_or(usize::MAX).min(rest.len());
+        if capacity == 0 {
             stream.subscribe().block();
         }
-        let (piece, behind) = rest.split_at(room);
-        stream.write(piece)?;
-        rest = behind;
+        let (chunk, rest_of_body) = rest.split_at(capacity);
+        stream.write(chunk)?;
+        rest = rest_of_body;
     }
     stream.blocking_flush()
 }

@@ -1,9 +1,9 @@
-//! A service as a component of `wasi:http` 0.2. What a Spandrel host does for a lean component around its handler is done
-//! here: routing, refusals, limits, and checking the response.
+//! A service as a `wasi:http` 0.2 component. This module does what a Spandrel host does for a lean component: routing,
+//! rejections, limits and response validation.
 
 #[cfg(all(target_arch = "wasm32", feature = "wasi-http"))]
 mod exchange;
-mod front;
+mod routing;
 
 #[cfg(all(target_arch = "wasm32", feature = "wasi-http"))]
 pub use exchange::serve;

@@ -12,36 +12,35 @@
 //! assert_eq!(answer.status(), 200);
 //! ```
 //!
-//! It is as strict as the real one where that matters to a service: it matches requests by the same rules, so that an
-//! unknown path is answered with 404 and a wrong method with 405, and it denies calls to URLs that the test has not
-//! announced. It keeps no time and enforces no limits.
+//! It uses the host's own route matching, so an unknown path gets 404 and a wrong method 405, and it denies calls to
+//! URLs without a mock response. It has no timeouts and no limits.
 
-mod answers;
+mod responses;
 
 use std::marker::PhantomData;
 
 use serde_json::Value;
 use spandrel_routes::{Match, Route, RouteTable};
 
-pub use self::answers::Answers;
+pub use self::responses::Responses;
 use crate::host::{self, Header, with_state};
-pub use crate::host::{Call, LogRecord, Matching, SpanKind, SpanRecord};
+pub use crate::host::{Call, CallMatcher, LogRecord, SpanKind, SpanRecord};
 use crate::{Method, Response, Service, client};
 
-/// A host with one service, for the thread that made it. A new one forgets what the one before knew.
+/// An in-memory host with one service, for the current thread. A new host resets the state of the previous one.
 #[derive(Debug)]
 pub struct Host {
     service: &'static Service,
     routes: RouteTable,
-    /// The state is the thread's, so the host stays there.
+    /// The state is thread-local, so a host must not move to another thread.
     _thread: PhantomData<*const ()>,
 }
 
 impl Host {
-    /// A host that runs `service` and knows nothing yet.
+    /// A host for `service`, with empty state.
     ///
     /// # Panics
-    /// Where the real host would refuse the service because of its routes.
+    /// If the routes of the service are invalid, in which case the real host would reject it.
     pub fn new(service: &'static Service) -> Self {
         with_state(|state| *state = host::State::default());
         Self { service, routes: table(service), _thread: PhantomData }
@@ -54,7 +53,7 @@ impl Host {
         self
     }
 
-    /// Announces what calls are answered with: one response or failure, or a sequence of them.
+    /// Sets the mock response of matching calls: a response or an error, or a sequence of them.
     ///
     /// ```
     /// # mod demo {
@@ -73,49 +72,49 @@ impl Host {
     ///     .with_answers("http://bank/payments", client::Error::TimedOut);
     /// ```
     #[must_use]
-    pub fn with_answers(self, calls: impl Into<Matching>, answers: impl Into<Answers>) -> Self {
-        with_state(|state| state.announced.add(calls.into(), answers.into().0));
+    pub fn with_responses(self, calls: impl Into<CallMatcher>, responses: impl Into<Responses>) -> Self {
+        with_state(|state| state.mock_responses.add(calls.into(), responses.into().0));
         self
     }
 
-    /// Announces that calls are answered with JSON.
+    /// Sets a JSON mock response of matching calls.
     #[must_use]
-    pub fn with_answer(self, calls: impl Into<Matching>, status: u16, body: &Value) -> Self {
+    pub fn with_json_response(self, calls: impl Into<CallMatcher>, status: u16, body: &Value) -> Self {
         let response = Response::new(status).with_header("content-type", "application/json");
-        self.with_answers(calls, response.with_body(body.to_string()))
+        self.with_responses(calls, response.with_body(body.to_string()))
     }
 
-    /// Announces how calls fail.
+    /// Makes matching calls fail with `error`.
     #[must_use]
-    pub fn with_failure(self, calls: impl Into<Matching>, error: client::Error) -> Self {
-        self.with_answers(calls, error)
+    pub fn with_failure(self, calls: impl Into<CallMatcher>, error: client::Error) -> Self {
+        self.with_responses(calls, error)
     }
 
-    /// Stores a value.
+    /// Stores a value in a bucket.
     #[must_use]
     pub fn with_value(self, bucket: &str, key: &str, value: &[u8]) -> Self {
         with_state(|state| state.buckets.insert((bucket.to_owned(), key.to_owned()), value.to_vec()));
         self
     }
 
-    /// Keeps no spans from here on, like a host that does not sample the request.
+    /// Records no spans from here on, like a host that does not sample the request.
     #[must_use]
     pub fn without_recording(self) -> Self {
         with_state(|state| state.recording = false);
         self
     }
 
-    /// Sends GET to a path, with a query where it has one.
+    /// Sends GET to a path, with an optional query.
     pub fn get(&self, target: &str) -> Response {
         self.send(Method::Get, target, &[], b"")
     }
 
-    /// Sends a POST without a body.
+    /// Sends POST without a body.
     pub fn post(&self, target: &str) -> Response {
         self.send(Method::Post, target, &[], b"")
     }
 
-    /// Sends a request. Header names are lower case, as the real host passes them.
+    /// Sends a request. Header names must be lower case, as the real host passes them.
     pub fn send(&self, method: Method, target: &str, headers: &[(&str, &str)], body: &[u8]) -> Response {
         let (path, query) = target.split_once('?').map_or((target, None), |(path, query)| (path, Some(query)));
         let (route, params) = match self.routes.find(&method.into(), path) {
@@ -139,27 +138,27 @@ impl Host {
         if method == Method::Head { response.with_body("") } else { response }
     }
 
-    /// The value stored at a key.
+    /// The value of a key in a bucket.
     pub fn value(&self, bucket: &str, key: &str) -> Option<Vec<u8>> {
         with_state(|state| state.buckets.get(&(bucket.to_owned(), key.to_owned())).cloned())
     }
 
-    /// What the service told of the request's server span. The real host adds what it knows itself.
+    /// What the service has recorded on the request's server span. The real host adds attributes of its own.
     pub fn server_span(&self) -> SpanRecord {
         with_state(|state| state.server.clone())
     }
 
-    /// Every span, in the order they were started.
+    /// All spans, in the order in which they were started.
     pub fn spans(&self) -> Vec<SpanRecord> {
         with_state(|state| state.spans.clone())
     }
 
-    /// The first span of this name.
+    /// The first span with this name.
     pub fn span(&self, name: &str) -> Option<SpanRecord> {
         self.spans().into_iter().find(|span| span.name == name)
     }
 
-    /// The spans and calls as `parent > child`, in the order they were started, spans first.
+    /// The spans and then the calls as `parent > child`, in the order in which they were started.
     pub fn tree(&self) -> Vec<String> {
         let line = |parent: Option<String>, name: &str| format!("{} > {name}", parent.as_deref().unwrap_or("SERVER"));
         let spans = self.spans().into_iter().map(|span| line(span.parent, &span.name));
@@ -170,27 +169,27 @@ impl Host {
         spans.chain(calls).collect()
     }
 
-    /// Every log record, in order.
+    /// All log records, in order.
     pub fn logs(&self) -> Vec<LogRecord> {
         with_state(|state| state.logs.clone())
     }
 
-    /// Every request that the service made, in order.
+    /// All calls to other services, in order.
     pub fn calls(&self) -> Vec<Call> {
         with_state(|state| state.calls.clone())
     }
 
-    /// What a counter of the service's own has reached under these labels.
+    /// The value of a counter of the service, for these labels.
     pub fn counter(&self, name: &str, labels: &[(&str, &str)]) -> u64 {
         with_state(|state| state.counters.get(&series(name, labels)).copied().unwrap_or_default())
     }
 
-    /// What a histogram of the service's own has recorded under these labels, in order.
+    /// The values that a histogram of the service has recorded for these labels, in order.
     pub fn histogram(&self, name: &str, labels: &[(&str, &str)]) -> Vec<f64> {
         with_state(|state| state.histograms.get(&series(name, labels)).cloned().unwrap_or_default())
     }
 
-    /// How often the service called the host to make, change or end a span.
+    /// The number of calls to the host that started, changed or ended a span.
     pub fn span_calls(&self) -> usize {
         with_state(|state| state.span_calls)
     }

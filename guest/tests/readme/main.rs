@@ -1,4 +1,4 @@
-//! The service in README.md compiles and answers as it stands there.
+//! The service in README.md compiles and responds.
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 

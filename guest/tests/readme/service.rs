@@ -1,4 +1,4 @@
-//! The service of README.md, behind this line as it stands there.
+//! The service of README.md; the code after this line is identical to it.
 
 use guest::{Json, Problem, Request, Router};
 

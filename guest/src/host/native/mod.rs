@@ -3,7 +3,7 @@
 //! All state is in one thread-local [`State`], so concurrent tests do not share it. [`crate::testing::Host`] sets it up and
 //! reads it.
 
-mod announced;
+mod mock_responses;
 mod records;
 
 use std::cell::RefCell;
@@ -11,16 +11,16 @@ use std::collections::BTreeMap;
 
 use serde_json::Value as Json;
 
-pub use self::announced::Matching;
+pub use self::mock_responses::CallMatcher;
 pub use self::records::{Call, LogRecord, SpanRecord};
 pub use super::types::*;
-use announced::Announced;
+use mock_responses::MockResponses;
 
-/// What the in-memory host was set up with and what it recorded.
+/// The configuration of the in-memory host, and what it has recorded.
 pub struct State {
     pub recording: bool,
     pub config: BTreeMap<String, String>,
-    pub announced: Announced,
+    pub mock_responses: MockResponses,
     pub buckets: BTreeMap<(String, String), Vec<u8>>,
     pub server: SpanRecord,
     pub spans: Vec<SpanRecord>,
@@ -36,9 +36,9 @@ impl Default for State {
         Self {
             recording: true,
             config: BTreeMap::new(),
-            announced: Announced::default(),
+            mock_responses: MockResponses::default(),
             buckets: BTreeMap::new(),
-            server: started("SERVER", SpanKind::Server, None),
+            server: new_span("SERVER", SpanKind::Server, None),
             spans: Vec::new(),
             logs: Vec::new(),
             calls: Vec::new(),
@@ -53,9 +53,9 @@ thread_local! {
     static STATE: RefCell<State> = RefCell::default();
 }
 
-/// Reads or changes the in-memory host of this thread.
-pub fn with_state<T>(act: impl FnOnce(&mut State) -> T) -> T {
-    STATE.with_borrow_mut(act)
+/// Accesses the in-memory host of this thread.
+pub fn with_state<T>(access: impl FnOnce(&mut State) -> T) -> T {
+    STATE.with_borrow_mut(access)
 }
 
 pub fn recording() -> bool {
@@ -77,36 +77,36 @@ impl Span {
         with_state(|state| {
             state.span_calls += 1;
             let parent = parent.map(|parent| state.spans[parent.index].name.clone());
-            state.spans.push(SpanRecord { attributes: recorded(attributes), ..started(name, kind, parent) });
+            state.spans.push(SpanRecord { attributes: attribute_map(attributes), ..new_span(name, kind, parent) });
             Self { index: state.spans.len() - 1 }
         })
     }
 
     pub fn rename(&self, name: &str) {
-        self.change(|span| span.name = name.to_owned());
+        self.update(|span| span.name = name.to_owned());
     }
 
     pub fn set_attributes<'a>(&self, attributes: impl IntoIterator<Item = Attribute<'a>>) {
-        self.change(|span| span.attributes.extend(recorded(attributes)));
+        self.update(|span| span.attributes.extend(attribute_map(attributes)));
     }
 
     pub fn add_event(&self, name: &str, attributes: &[Attribute<'_>]) {
-        self.change(|span| span.events.push((name.to_owned(), recorded(attributes.iter().cloned()))));
+        self.update(|span| span.events.push((name.to_owned(), attribute_map(attributes.iter().cloned()))));
     }
 
     pub fn set_error(&self, kind: &str, message: &str) {
-        self.change(|span| span.error = Some((kind.to_owned(), message.to_owned())));
+        self.update(|span| span.error = Some((kind.to_owned(), message.to_owned())));
     }
 
     pub fn set_ok(&self) {
-        self.change(|span| span.ok = true);
+        self.update(|span| span.ok = true);
     }
 
-    fn change(&self, change: impl FnOnce(&mut SpanRecord)) {
+    fn update(&self, update: impl FnOnce(&mut SpanRecord)) {
         with_state(|state| {
             state.span_calls += 1;
             if let Some(span) = state.spans.get_mut(self.index) {
-                change(span);
+                update(span);
             }
         });
     }
@@ -114,25 +114,25 @@ impl Span {
 
 impl Drop for Span {
     fn drop(&mut self) {
-        self.change(|span| span.ended = true);
+        self.update(|span| span.ended = true);
     }
 }
 
-fn started(name: &str, kind: SpanKind, parent: Option<String>) -> SpanRecord {
+fn new_span(name: &str, kind: SpanKind, parent: Option<String>) -> SpanRecord {
     let name = name.to_owned();
     let (attributes, events) = (BTreeMap::new(), Vec::new());
     SpanRecord { name, kind, parent, attributes, events, ok: false, error: None, ended: false }
 }
 
 pub fn add_request_event(name: &str, attributes: &[Attribute<'_>]) {
-    with_state(|state| state.server.events.push((name.to_owned(), recorded(attributes.iter().cloned()))));
+    with_state(|state| state.server.events.push((name.to_owned(), attribute_map(attributes.iter().cloned()))));
 }
 
 pub fn set_request_error(kind: &str, message: &str) {
     with_state(|state| state.server.error = Some((kind.to_owned(), message.to_owned())));
 }
 
-fn recorded<'a>(attributes: impl IntoIterator<Item = Attribute<'a>>) -> BTreeMap<String, Json> {
+fn attribute_map<'a>(attributes: impl IntoIterator<Item = Attribute<'a>>) -> BTreeMap<String, Json> {
     attributes.into_iter().map(|attribute| (attribute.key.to_owned(), json(&attribute.value))).collect()
 }
 
@@ -141,7 +141,7 @@ fn json(value: &Value<'_>) -> Json {
         Value::Text(text) => Json::from(*text),
         Value::Int(number) => Json::from(*number),
         Value::Double(number) => Json::from(*number),
-        Value::Boolean(truth) => Json::from(*truth),
+        Value::Boolean(boolean) => Json::from(*boolean),
         Value::Texts(texts) => Json::from(texts.to_vec()),
     }
 }
@@ -152,25 +152,25 @@ pub fn log(severity: Severity, body: &str, span: Option<&Span>, attributes: &[At
             severity: format!("{severity:?}").to_lowercase(),
             body: body.to_owned(),
             span: span.map(|span| state.spans[span.index].name.clone()),
-            attributes: recorded(attributes.iter().cloned()),
+            attributes: attribute_map(attributes.iter().cloned()),
         };
         state.logs.push(record);
     });
 }
 
 pub fn fetch(request: Outgoing<'_>, parent: Option<&Span>) -> Result<Response, FetchError> {
-    answer(&request, parent, None)
+    mock_response(&request, parent, None)
 }
 
 pub fn fetch_within(request: Outgoing<'_>, parent: Option<&Span>, timeout_ms: u32) -> Result<Response, FetchError> {
-    answer(&request, parent, Some(timeout_ms))
+    mock_response(&request, parent, Some(timeout_ms))
 }
 
 pub fn fetch_all_within(requests: &[Limited<'_>], parent: Option<&Span>) -> Vec<Result<Response, FetchError>> {
-    requests.iter().map(|limited| answer(&limited.request, parent, limited.timeout_ms)).collect()
+    requests.iter().map(|limited| mock_response(&limited.request, parent, limited.timeout_ms)).collect()
 }
 
-/// The name of an instrument and, in the order of their keys, the labels of a measurement.
+/// The name of an instrument, and the labels of a measurement ordered by key.
 pub type Series = (String, BTreeMap<String, String>);
 
 fn series(name: &str, labels: &[Label<'_>]) -> Series {
@@ -178,7 +178,7 @@ fn series(name: &str, labels: &[Label<'_>]) -> Series {
     (name.to_owned(), labels.collect())
 }
 
-/// Instruments are statics of the service, so a handle holds nothing of the host that it was made with.
+/// Instruments are statics that outlive a test host, so a handle contains only the name.
 #[derive(Debug)]
 pub struct Counter {
     name: String,
@@ -209,22 +209,26 @@ impl Histogram {
     }
 }
 
-fn readable(header: &Header) -> (String, String) {
+fn header_text(header: &Header) -> (String, String) {
     (header.name.clone(), String::from_utf8_lossy(&header.value).into_owned())
 }
 
-fn answer(request: &Outgoing<'_>, parent: Option<&Span>, timeout_ms: Option<u32>) -> Result<Response, FetchError> {
+fn mock_response(
+    request: &Outgoing<'_>,
+    parent: Option<&Span>,
+    timeout_ms: Option<u32>,
+) -> Result<Response, FetchError> {
     with_state(|state| {
         let call = Call {
             method: request.method,
             url: request.url.to_owned(),
-            headers: request.headers.iter().map(|header| readable(header)).collect(),
+            headers: request.headers.iter().map(|header| header_text(header)).collect(),
             body: request.body.to_vec(),
             parent: parent.map(|span| state.spans[span.index].name.clone()),
             timeout_ms,
         };
         state.calls.push(call);
-        state.announced.answer(request.method, request.url)
+        state.mock_responses.next_response(request.method, request.url)
     })
 }
 
@@ -243,20 +247,20 @@ pub fn open(identifier: &str) -> Result<Bucket, StoreError> {
 
 impl Bucket {
     pub fn get(&self, key: &str) -> Result<Option<Vec<u8>>, StoreError> {
-        Ok(with_state(|state| state.buckets.get(&self.at(key)).cloned()))
+        Ok(with_state(|state| state.buckets.get(&self.key_of(key)).cloned()))
     }
 
     pub fn set(&self, key: &str, value: &[u8]) -> Result<(), StoreError> {
-        with_state(|state| state.buckets.insert(self.at(key), value.to_vec()));
+        with_state(|state| state.buckets.insert(self.key_of(key), value.to_vec()));
         Ok(())
     }
 
     pub fn delete(&self, key: &str) -> Result<(), StoreError> {
-        with_state(|state| state.buckets.remove(&self.at(key)));
+        with_state(|state| state.buckets.remove(&self.key_of(key)));
         Ok(())
     }
 
-    fn at(&self, key: &str) -> (String, String) {
+    fn key_of(&self, key: &str) -> (String, String) {
         (self.name.clone(), key.to_owned())
     }
 }
@@ -265,7 +269,7 @@ impl Bucket {
 pub struct Cas {
     bucket: String,
     key: String,
-    seen: Option<Vec<u8>>,
+    observed: Option<Vec<u8>>,
 }
 
 #[derive(Debug)]
@@ -277,22 +281,22 @@ pub enum CasError {
 
 impl Cas {
     pub fn new(bucket: &Bucket, key: &str) -> Result<Self, StoreError> {
-        Ok(Self { bucket: bucket.name.clone(), key: key.to_owned(), seen: bucket.get(key)? })
+        Ok(Self { bucket: bucket.name.clone(), key: key.to_owned(), observed: bucket.get(key)? })
     }
 
     pub fn current(&self) -> Result<Option<Vec<u8>>, StoreError> {
-        Ok(self.seen.clone())
+        Ok(self.observed.clone())
     }
 }
 
 pub fn swap(cas: Cas, value: &[u8]) -> Result<(), CasError> {
-    let place = (cas.bucket.clone(), cas.key.clone());
+    let key_in_bucket = (cas.bucket.clone(), cas.key.clone());
     with_state(|state| {
-        let now = state.buckets.get(&place).cloned();
-        if now != cas.seen {
-            return Err(CasError::CasFailed(Cas { seen: now, ..cas }));
+        let now = state.buckets.get(&key_in_bucket).cloned();
+        if now != cas.observed {
+            return Err(CasError::CasFailed(Cas { observed: now, ..cas }));
         }
-        state.buckets.insert(place, value.to_vec());
+        state.buckets.insert(key_in_bucket, value.to_vec());
         Ok(())
     })
 }

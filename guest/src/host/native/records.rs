@@ -1,4 +1,4 @@
-//! What the in-memory host keeps for a test to look at.
+//! The records of the in-memory host, for assertions in tests.
 
 use std::collections::BTreeMap;
 
@@ -6,41 +6,41 @@ use serde_json::Value;
 
 use crate::host::types::{Method, SpanKind};
 
-/// A span as the host got it.
+/// A recorded span.
 #[derive(Debug, Clone)]
 pub struct SpanRecord {
     /// The span's name.
     pub name: String,
-    /// Its role: `Internal`, unless the field `otel.kind` says otherwise.
+    /// Its kind: `Internal`, unless the field `otel.kind` is set.
     pub kind: SpanKind,
-    /// The name of the span above it; none where that is the server span.
+    /// The name of its parent; `None` if that is the server span.
     pub parent: Option<String>,
-    /// What it carries.
+    /// Its attributes.
     pub attributes: BTreeMap<String, Value>,
-    /// Names and attributes of its events.
+    /// The names and attributes of its events.
     pub events: Vec<(String, BTreeMap<String, Value>)>,
-    /// Whether its status code is `OK`. Without the field `otel.status_code` no span has one.
+    /// Whether its status code is `OK`, set by the field `otel.status_code`.
     pub ok: bool,
-    /// `error.type` and message, where it was marked as failed.
+    /// `error.type` and status description, if it was marked as failed.
     pub error: Option<(String, String)>,
-    /// Whether the guest has ended it.
+    /// Whether it has ended.
     pub ended: bool,
 }
 
-/// A log record as the host got it.
+/// A recorded log record.
 #[derive(Debug, Clone)]
 pub struct LogRecord {
     /// `trace`, `debug`, `info`, `warn` or `error`.
     pub severity: String,
-    /// The text.
+    /// The body.
     pub body: String,
-    /// The name of its span; none where that is the server span.
+    /// The name of its span; `None` if that is the server span.
     pub span: Option<String>,
-    /// What it carries.
+    /// Its attributes.
     pub attributes: BTreeMap<String, Value>,
 }
 
-/// A request that the service made.
+/// A recorded call to another service.
 #[derive(Debug, Clone)]
 pub struct Call {
     /// Its method.
@@ -51,8 +51,8 @@ pub struct Call {
     pub headers: Vec<(String, String)>,
     /// Its body.
     pub body: Vec<u8>,
-    /// The name of the span above its client span; none where that is the server span.
+    /// The name of the parent of its client span; `None` if that is the server span.
     pub parent: Option<String>,
-    /// After how many milliseconds the service would give up; none where it leaves that to the host.
+    /// The timeout in milliseconds; `None` if the call has none of its own.
     pub timeout_ms: Option<u32>,
 }

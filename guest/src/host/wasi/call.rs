@@ -1,4 +1,4 @@
-//! One request to another service, which is advanced as far as it goes without waiting.
+//! A call to another service, advanced without blocking.
 
 use http::Uri;
 use http::uri::Authority;
@@ -15,15 +15,15 @@ use crate::header_rules;
 use crate::host::{FetchError, Header, Limited, Method, Outgoing, Response};
 use crate::limits::RESPONSE_BODY;
 
-/// How much is read at once, in bytes.
-const PIECE: u64 = 64 * 1024;
+/// The most bytes of one read.
+const CHUNK_SIZE: u64 = 64 * 1024;
 
-type Answer = Result<Response, FetchError>;
+type CallResult = Result<Response, FetchError>;
 
-/// A call under way, or its result.
+/// A pending call, or its result.
 pub struct Call<'a> {
     state: State,
-    /// What is left to send; the answer may come before that.
+    /// The rest of the request body; the response may come before all of it was sent.
     upload: Option<Upload<'a>>,
     deadline: Option<Pollable>,
 }
@@ -31,36 +31,36 @@ pub struct Call<'a> {
 enum State {
     Waiting(FutureIncomingResponse),
     Reading(Download),
-    Ended(Answer),
+    Ended(CallResult),
 }
 
-/// Whether there is more to do at once.
+/// Whether a step made progress or would block.
 #[derive(PartialEq, Eq)]
 enum Progress {
-    Made,
+    Advanced,
     Blocked,
 }
 
 impl<'a> Call<'a> {
-    /// Sends the head of a request, with `context` where the request has no trace context of its own.
+    /// Sends the head of a request. `context` is added if the request has no trace context of its own.
     pub fn start(limited: &'a Limited<'a>, context: &[Header]) -> Self {
         let nanoseconds = |timeout: u32| u64::from(timeout) * 1_000_000;
         let deadline = limited.timeout_ms.map(|timeout| subscribe_duration(nanoseconds(timeout)));
-        match begin(&limited.request, context) {
+        match start_request(&limited.request, context) {
             Ok((answer, upload)) => Self { state: State::Waiting(answer), upload, deadline },
             Err(error) => Self { state: State::Ended(Err(error)), upload: None, deadline: None },
         }
     }
 
-    /// Sends and receives what is possible without waiting.
+    /// Sends and receives as much as possible without blocking.
     pub fn advance(&mut self) {
-        while self.step() == Progress::Made {}
+        while self.step() == Progress::Advanced {}
         if !self.has_ended() && self.deadline.as_ref().is_some_and(Pollable::ready) {
             self.end(Err(FetchError::TimedOut));
         }
     }
 
-    /// What it waits for, its deadline aside; nothing once it has ended.
+    /// The pollables that the call waits for, except its deadline; empty once it has ended.
     pub fn events(&self) -> Vec<Pollable> {
         let answer = match &self.state {
             State::Waiting(answer) => Some(answer.subscribe()),
@@ -70,13 +70,13 @@ impl<'a> Call<'a> {
         answer.into_iter().chain(self.upload.as_ref().map(|upload| upload.stream.subscribe())).collect()
     }
 
-    /// When it fails, at the latest.
+    /// The deadline of the call.
     pub fn deadline(&self) -> Option<&Pollable> {
         self.deadline.as_ref()
     }
 
-    /// The answer, once there is nothing more to wait for.
-    pub fn result(self) -> Answer {
+    /// The result of a call that waits for nothing any more.
+    pub fn result(self) -> CallResult {
         match self.state {
             State::Ended(answer) => answer,
             State::Waiting(_) | State::Reading(_) => Err(FetchError::TimedOut),
@@ -87,7 +87,7 @@ impl<'a> Call<'a> {
         matches!(self.state, State::Ended(_))
     }
 
-    fn end(&mut self, answer: Answer) {
+    fn end(&mut self, answer: CallResult) {
         (self.upload, self.deadline) = (None, None);
         self.state = State::Ended(answer);
     }
@@ -96,7 +96,7 @@ impl<'a> Call<'a> {
         self.upload = self.upload.take().and_then(Upload::advance);
         match &mut self.state {
             State::Waiting(answer) => match answer.get().map(head) {
-                Some(Ok(response)) => match Download::of(response) {
+                Some(Ok(response)) => match Download::new(response) {
                     Ok(download) => self.state = State::Reading(download),
                     Err(error) => self.end(Err(error)),
                 },
@@ -109,11 +109,11 @@ impl<'a> Call<'a> {
             },
             State::Ended(_) => return Progress::Blocked,
         }
-        Progress::Made
+        Progress::Advanced
     }
 }
 
-/// The body of a request on its way. The stream is dropped before the body that it belongs to.
+/// A request body that is being sent. The stream must be dropped before its body.
 struct Upload<'a> {
     stream: OutputStream,
     body: OutgoingBody,
@@ -122,12 +122,12 @@ struct Upload<'a> {
 }
 
 impl Upload<'_> {
-    /// Sends what there is room for; none once all is sent. Why sending failed is for the answer to tell.
+    /// Sends as much as possible; `None` when all was sent. If sending fails, the response reports the error.
     fn advance(mut self) -> Option<Self> {
         loop {
-            let room = match self.stream.check_write() {
+            let capacity = match self.stream.check_write() {
                 Ok(0) => return Some(self),
-                Ok(room) => usize::try_from(room).unwrap_or(usize::MAX),
+                Ok(capacity) => usize::try_from(capacity).unwrap_or(usize::MAX),
                 Err(_) => return None,
             };
             if self.flushing {
@@ -135,9 +135,9 @@ impl Upload<'_> {
                 let _ = OutgoingBody::finish(self.body, None);
                 return None;
             }
-            let (piece, behind) = self.rest.split_at(room.min(self.rest.len()));
-            self.stream.write(piece).ok()?;
-            self.rest = behind;
+            let (chunk, rest) = self.rest.split_at(capacity.min(self.rest.len()));
+            self.stream.write(chunk).ok()?;
+            self.rest = rest;
             if self.rest.is_empty() {
                 self.stream.flush().ok()?;
                 self.flushing = true;
@@ -146,7 +146,7 @@ impl Upload<'_> {
     }
 }
 
-/// The body of a response on its way. The stream is dropped before the body that it belongs to.
+/// A response body that is being received. The stream must be dropped before its body.
 struct Download {
     stream: InputStream,
     _body: IncomingBody,
@@ -154,22 +154,22 @@ struct Download {
 }
 
 impl Download {
-    fn of(response: IncomingResponse) -> Result<Self, FetchError> {
+    fn new(response: IncomingResponse) -> Result<Self, FetchError> {
         let fields = response.headers().entries().into_iter().filter(|(name, _)| !header_rules::is_hop_by_hop(name));
         let headers = fields.map(|(name, value)| Header { name, value }).collect();
-        let broken = |()| FetchError::Unreachable("the answer has no body".to_owned());
-        let body = response.consume().map_err(broken)?;
-        let stream = body.stream().map_err(broken)?;
+        let missing_body = |()| FetchError::Unreachable("the response has no body".to_owned());
+        let body = response.consume().map_err(missing_body)?;
+        let stream = body.stream().map_err(missing_body)?;
         let response = Response { status: response.status(), headers, body: Vec::new() };
         Ok(Self { stream, _body: body, response })
     }
 
-    /// Reads what is there; the whole answer at its end.
-    fn advance(&mut self) -> Option<Answer> {
+    /// Reads as much as possible; returns the response at the end of the body.
+    fn advance(&mut self) -> Option<CallResult> {
         loop {
-            match self.stream.read(PIECE) {
-                Ok(piece) if piece.is_empty() => return None,
-                Ok(piece) => self.response.body.extend_from_slice(&piece),
+            match self.stream.read(CHUNK_SIZE) {
+                Ok(chunk) if chunk.is_empty() => return None,
+                Ok(chunk) => self.response.body.extend_from_slice(&chunk),
                 Err(StreamError::Closed) => {
                     let empty = Response { status: self.response.status, headers: Vec::new(), body: Vec::new() };
                     return Some(Ok(std::mem::replace(&mut self.response, empty)));
@@ -177,7 +177,7 @@ impl Download {
                 Err(StreamError::LastOperationFailed(error)) => {
                     let code = http_error_code(&error);
                     let unknown = || FetchError::Unreachable(error.to_debug_string());
-                    return Some(Err(code.map_or_else(unknown, failure)));
+                    return Some(Err(code.map_or_else(unknown, fetch_error)));
                 }
             }
             if self.response.body.len() > RESPONSE_BODY {
@@ -187,15 +187,15 @@ impl Download {
     }
 }
 
-type Begun<'a> = (FutureIncomingResponse, Option<Upload<'a>>);
+type StartedCall<'a> = (FutureIncomingResponse, Option<Upload<'a>>);
 
-fn begin<'a>(outgoing: &Outgoing<'a>, context: &[Header]) -> Result<Begun<'a>, FetchError> {
+fn start_request<'a>(outgoing: &Outgoing<'a>, context: &[Header]) -> Result<StartedCall<'a>, FetchError> {
     let invalid = |reason: &str| FetchError::InvalidUrl(reason.to_owned());
-    let uri: Uri = outgoing.url.parse().map_err(|error| invalid(&format!("this is no URL: {error}")))?;
-    let (scheme, authority) = origin(&uri).ok_or_else(|| invalid("this is no absolute http or https URL"))?;
+    let uri: Uri = outgoing.url.parse().map_err(|error| invalid(&format!("this is not a URL: {error}")))?;
+    let (scheme, authority) = origin(&uri).ok_or_else(|| invalid("this is not an absolute http or https URL"))?;
     let request = OutgoingRequest::new(fields(outgoing, context)?);
     let path = uri.path_and_query().map_or("/", |path| path.as_str());
-    let refused = |()| invalid("the host does not take it");
+    let refused = |()| invalid("the host rejects it");
     request.set_method(&method(outgoing.method)).map_err(refused)?;
     request.set_scheme(Some(&scheme)).map_err(refused)?;
     request.set_authority(Some(authority)).map_err(refused)?;
@@ -207,7 +207,7 @@ fn begin<'a>(outgoing: &Outgoing<'a>, context: &[Header]) -> Result<Begun<'a>, F
         let stream = body.write().map_err(refused)?;
         Some((stream, outgoing.body))
     };
-    let answer = outgoing_handler::handle(request, None).map_err(failure)?;
+    let answer = outgoing_handler::handle(request, None).map_err(fetch_error)?;
     let Some((stream, rest)) = upload else {
         let _ = OutgoingBody::finish(body, None);
         return Ok((answer, None));
@@ -215,7 +215,7 @@ fn begin<'a>(outgoing: &Outgoing<'a>, context: &[Header]) -> Result<Begun<'a>, F
     Ok((answer, Some(Upload { stream, body, rest, flushing: false })))
 }
 
-/// Scheme and authority, without user and password.
+/// The scheme, and the authority without userinfo.
 fn origin(uri: &Uri) -> Option<(Scheme, &str)> {
     let scheme = match uri.scheme_str()? {
         "http" => Scheme::Http,
@@ -230,7 +230,7 @@ fn origin(uri: &Uri) -> Option<(Scheme, &str)> {
 fn fields(outgoing: &Outgoing<'_>, context: &[Header]) -> Result<Fields, FetchError> {
     let headers = header_rules::check(outgoing.headers.iter().copied()).map_err(FetchError::InvalidUrl)?;
     let fields = Fields::new();
-    // A field that this host keeps to itself is left out.
+    // A field that the host does not allow is omitted.
     let append = |name: &str, value: &[u8]| {
         let _ = fields.append(name, value);
     };
@@ -257,16 +257,16 @@ fn method(method: Method) -> WasiMethod {
     }
 }
 
-/// The head of the answer. The outer error says that it was taken before, which nobody does.
+/// The head of the response. The outer error means that it was taken before, which does not happen here.
 fn head(answer: Result<Result<IncomingResponse, ErrorCode>, ()>) -> Result<IncomingResponse, FetchError> {
-    answer.unwrap_or(Err(ErrorCode::InternalError(None))).map_err(failure)
+    answer.unwrap_or(Err(ErrorCode::InternalError(None))).map_err(fetch_error)
 }
 
-fn failure(code: ErrorCode) -> FetchError {
+fn fetch_error(code: ErrorCode) -> FetchError {
     match code {
         ErrorCode::HttpRequestDenied => FetchError::Denied,
         ErrorCode::HttpRequestUriInvalid | ErrorCode::HttpRequestMethodInvalid | ErrorCode::HttpRequestUriTooLong => {
-            FetchError::InvalidUrl("the host does not take it".to_owned())
+            FetchError::InvalidUrl("the host rejects it".to_owned())
         }
         ErrorCode::HttpResponseTimeout
         | ErrorCode::ConnectionTimeout

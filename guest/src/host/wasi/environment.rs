@@ -1,4 +1,4 @@
-//! Configuration from the environment of the component: the variable `flag.discount` is the key `flag.discount`.
+//! Configuration from environment variables: the key `flag.discount` is the variable `flag.discount`.
 
 pub use crate::host::types::ConfigError;
 

@@ -1,5 +1,5 @@
-//! The host as any host of `wasi:http` 0.2 is. The proposals beside it are imported only by a component that is built for
-//! them: one whose imports a host lacks does not start there.
+//! The host interface of `wasi:http` 0.2 components. WASI proposals are imported only with the feature for them,
+//! because a component does not start on a host that lacks one of its imports.
 
 mod call;
 #[cfg(not(feature = "wasi-config"))]
@@ -39,7 +39,7 @@ pub use super::types::{
     SpanKind, Value,
 };
 
-/// Begins a request with these header fields.
+/// Starts a request with these header fields.
 pub fn begin(headers: &[Header]) {
     propagation::begin(headers);
     telemetry::begin();

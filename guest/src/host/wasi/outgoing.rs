@@ -1,4 +1,4 @@
-//! Requests to other services by `wasi:http/outgoing-handler`, all of them at the same time.
+//! Concurrent requests to other services through `wasi:http/outgoing-handler`.
 
 use wasip2::io::poll::{Pollable, poll};
 
@@ -16,10 +16,10 @@ pub fn fetch_within(request: Outgoing<'_>, parent: Option<&Span>, timeout_ms: u3
 
 fn fetch_one(request: Limited<'_>, parent: Option<&Span>) -> Result<Response, FetchError> {
     let mut answers = fetch_all_within(&[request], parent);
-    answers.pop().unwrap_or_else(|| Err(FetchError::Unreachable("the call has no answer".to_owned())))
+    answers.pop().unwrap_or_else(|| Err(FetchError::Unreachable("the call has no response".to_owned())))
 }
 
-/// Sends all requests; results come in their order.
+/// Sends all requests concurrently. Results come in the order of the requests.
 pub fn fetch_all_within(requests: &[Limited<'_>], parent: Option<&Span>) -> Vec<Result<Response, FetchError>> {
     let context = telemetry::context(parent);
     let mut calls: Vec<Call> = requests.iter().map(|request| Call::start(request, &context)).collect();

@@ -1,24 +1,24 @@
-//! The trace context that a request came with. Where the component has no spans of its own, it goes along with the
-//! requests to other services as it is.
+//! The trace context of the incoming request. If the component has no spans of its own, the context is sent unchanged
+//! with its calls to other services.
 
 use std::cell::RefCell;
 
 use crate::host::Header;
 
-/// The fields of W3C Trace Context and W3C Baggage.
-const FIELDS: [&str; 3] = ["traceparent", "tracestate", "baggage"];
+/// The header fields of W3C Trace Context and W3C Baggage.
+const CONTEXT_FIELDS: [&str; 3] = ["traceparent", "tracestate", "baggage"];
 
 thread_local! {
-    static INHERITED: RefCell<Vec<Header>> = RefCell::default();
+    static INCOMING: RefCell<Vec<Header>> = RefCell::default();
 }
 
-/// Takes the context out of the header fields of a request.
+/// Keeps the context from the header fields of a request.
 pub fn begin(headers: &[Header]) {
-    let fields = headers.iter().filter(|header| FIELDS.contains(&header.name.as_str()));
-    INHERITED.set(fields.cloned().collect());
+    let fields = headers.iter().filter(|header| CONTEXT_FIELDS.contains(&header.name.as_str()));
+    INCOMING.set(fields.cloned().collect());
 }
 
-/// The fields that the request came with.
-pub fn inherited() -> Vec<Header> {
-    INHERITED.with_borrow(Clone::clone)
+/// The context fields of the incoming request.
+pub fn incoming() -> Vec<Header> {
+    INCOMING.with_borrow(Clone::clone)
 }

@@ -1,18 +1,18 @@
-//! No spans and no metrics, and log records as lines on standard error: for hosts without `wasi:otel`.
+//! For hosts without `wasi:otel`: log records are lines on standard error; spans and metrics are not recorded.
 
 use super::propagation;
 use crate::host::{Attribute, Header, Label, MetricError, Severity, SpanKind, log_line};
 
 pub fn begin() {}
 
-/// Nothing is recorded, so no span is ever started.
+/// Always false, so no span is ever started.
 pub fn recording() -> bool {
     false
 }
 
-/// The context goes along as it came.
+/// The trace context of the incoming request, unchanged.
 pub fn context(_: Option<&Span>) -> Vec<Header> {
-    propagation::inherited()
+    propagation::incoming()
 }
 
 #[derive(Debug)]
@@ -39,7 +39,7 @@ pub fn add_request_event(_: &str, _: &[Attribute<'_>]) {}
 pub fn set_request_error(_: &str, _: &str) {}
 
 pub fn log(severity: Severity, body: &str, _: Option<&Span>, attributes: &[Attribute<'_>]) {
-    eprintln!("{}", log_line::of(severity, body, attributes));
+    eprintln!("{}", log_line::format_record(severity, body, attributes));
 }
 
 #[derive(Debug)]

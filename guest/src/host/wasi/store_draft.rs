@@ -1,11 +1,11 @@
-//! Storage by `wasi:keyvalue@0.2.0-draft`, which has no compare-and-swap. A read followed by a write could lose what
-//! another request wrote between them, so an update is refused.
+//! Storage through `wasi:keyvalue@0.2.0-draft`, which has no compare-and-swap. An update as a read and a write could
+//! lose concurrent writes, so it fails.
 
 use crate::proposals::wasi::keyvalue0_2_0_draft::store;
 
 pub use store::{Bucket, Error as StoreError};
 
-/// Opens a bucket. Some hosts call the one that all of them have by the empty name.
+/// Opens a bucket. On some hosts, the default bucket has an empty name.
 pub fn open(identifier: &str) -> Result<Bucket, StoreError> {
     match store::open(identifier) {
         Err(StoreError::NoSuchStore) if identifier == "default" => store::open(""),
@@ -13,7 +13,7 @@ pub fn open(identifier: &str) -> Result<Bucket, StoreError> {
     }
 }
 
-/// The value of one key at one moment.
+/// The value of a key at the time it was read.
 #[derive(Debug)]
 pub struct Cas(Option<Vec<u8>>);
 

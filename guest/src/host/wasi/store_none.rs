@@ -1,4 +1,4 @@
-//! No storage: every use is refused, and the component starts under hosts that have none.
+//! No storage: every operation fails, and the component also starts on hosts without `wasi:keyvalue`.
 
 pub use crate::host::types::StoreError;
 

@@ -1,5 +1,5 @@
-//! Counters and histograms by `wasi:otel/metrics`. Each measurement is exported as a change of its own, so that none is lost
-//! with the instance; adding them up is the host's part.
+//! Counters and histograms through `wasi:otel/metrics`. Each measurement is exported at once as a delta, so that none
+//! is lost with the instance; the host aggregates them.
 
 use super::values;
 use crate::host::{Attribute, Label, MetricError, Value};
@@ -9,10 +9,10 @@ use crate::proposals::wasi::otel::metrics::{
 };
 use crate::proposals::wasi::otel::types::{KeyValue, Resource};
 
-/// Boundaries of durations in seconds, by the HTTP semantic conventions.
-const SECONDS: [f64; 14] = [0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.25, 0.5, 0.75, 1.0, 2.5, 5.0, 7.5, 10.0];
-/// Boundaries of OpenTelemetry's SDKs.
-const OTHERS: [f64; 15] =
+/// The boundaries for durations in seconds, as in the HTTP semantic conventions.
+const SECONDS_BOUNDARIES: [f64; 14] = [0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.25, 0.5, 0.75, 1.0, 2.5, 5.0, 7.5, 10.0];
+/// The default boundaries of OpenTelemetry SDKs.
+const DEFAULT_BOUNDARIES: [f64; 15] =
     [0.0, 5.0, 10.0, 25.0, 50.0, 75.0, 100.0, 250.0, 500.0, 750.0, 1000.0, 2500.0, 5000.0, 7500.0, 10000.0];
 
 #[derive(Debug)]
@@ -27,7 +27,7 @@ impl Instrument {
         Self { name: name.to_owned(), unit: unit.to_owned(), description: description.to_owned() }
     }
 
-    /// A host that takes no metrics is none of the request's business.
+    /// Exports a metric. An error does not fail the request.
     fn export(&self, data: MetricData) {
         let metric =
             Metric { name: self.name.clone(), description: self.description.clone(), unit: self.unit.clone(), data };
@@ -68,9 +68,9 @@ pub struct Histogram {
 impl Histogram {
     pub fn create(name: &str, unit: &str, description: &str, boundaries: &[f64]) -> Result<Self, MetricError> {
         let boundaries = match boundaries {
-            [] if unit == "s" => SECONDS.to_vec(),
-            [] => OTHERS.to_vec(),
-            given => given.to_vec(),
+            [] if unit == "s" => SECONDS_BOUNDARIES.to_vec(),
+            [] => DEFAULT_BOUNDARIES.to_vec(),
+            boundaries => boundaries.to_vec(),
         };
         Ok(Self { instrument: Instrument::new(name, unit, description), boundaries })
     }

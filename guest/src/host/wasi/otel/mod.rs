@@ -1,5 +1,5 @@
-//! Spans, log records and metrics by `wasi:otel`. A span is handed over when it ends; its parent is the span that the host
-//! names as the outer one, or another span of this component.
+//! Spans, log records and metrics through `wasi:otel`. A span is exported when it ends. Its parent is the host's outer
+//! span, or another span of this component.
 
 mod metrics;
 mod values;
@@ -16,11 +16,11 @@ use crate::proposals::wasi::otel::{logs, types::KeyValue};
 pub use self::metrics::{Counter, Histogram};
 
 thread_local! {
-    /// The host's span of the request at hand.
+    /// The host's span of the current request.
     static OUTER: RefCell<Option<SpanContext>> = RefCell::default();
 }
 
-/// Asks the host for its span.
+/// Gets the host's span.
 pub fn begin() {
     let outer = outer_span_context();
     let is_valid = [&outer.trace_id, &outer.span_id].iter().all(|id| id.bytes().any(|digit| digit != b'0'));
@@ -36,9 +36,9 @@ pub fn recording() -> bool {
     outer().is_some_and(|outer| outer.trace_flags.contains(TraceFlags::SAMPLED))
 }
 
-/// The context that goes along with requests to other services: that of `parent`, or else what the request came with.
+/// The trace context for calls to other services: that of `parent`, otherwise that of the incoming request.
 pub fn context(parent: Option<&Span>) -> Vec<Header> {
-    let mut fields = propagation::inherited();
+    let mut fields = propagation::incoming();
     if let Some(parent) = parent {
         fields.retain(|field| field.name != "traceparent");
         let SpanContext { trace_id, span_id, .. } = &parent.context;
@@ -48,7 +48,7 @@ pub fn context(parent: Option<&Span>) -> Vec<Header> {
     fields
 }
 
-/// A span that has started. It ends when it is dropped.
+/// A started span. It ends when it is dropped.
 #[derive(Debug)]
 pub struct Span {
     context: SpanContext,
@@ -120,15 +120,15 @@ impl Drop for Span {
     }
 }
 
-/// A key has one value: the last.
+/// Sets an attribute, replacing an earlier value of the same key.
 fn set(attributes: &mut Vec<KeyValue>, attribute: KeyValue) {
-    match attributes.iter_mut().find(|known| known.key == attribute.key) {
-        Some(known) => known.value = attribute.value,
+    match attributes.iter_mut().find(|existing| existing.key == attribute.key) {
+        Some(existing) => existing.value = attribute.value,
         None => attributes.push(attribute),
     }
 }
 
-/// A new span in the trace of `parent`. Spans are started only where there is one.
+/// The context of a new span in the trace of `parent`. Spans are only started if there is one.
 fn child_of(parent: Option<&SpanContext>) -> SpanContext {
     SpanContext {
         trace_id: parent.map(|parent| parent.trace_id.clone()).unwrap_or_default(),
@@ -149,13 +149,13 @@ fn otel_kind(kind: SpanKind) -> OtelKind {
     }
 }
 
-/// `wasi:otel` changes no span of the host. An exception is in the log all the same.
+/// `wasi:otel` cannot change spans of the host. An exception is still logged.
 pub fn add_request_event(_: &str, _: &[Attribute<'_>]) {}
 
-/// The host knows that a request failed from the status of its response.
+/// The host derives the failure from the status code of the response.
 pub fn set_request_error(_: &str, _: &str) {}
 
-/// Emits a log record under `span`, or under the host's own.
+/// Emits a log record for `span`, or for the host's span.
 pub fn log(severity: Severity, body: &str, span: Option<&Span>, attributes: &[Attribute<'_>]) {
     let context = span.map(|span| span.context.clone()).or_else(outer);
     let (text, number) = severity_of(severity);
@@ -175,7 +175,7 @@ pub fn log(severity: Severity, body: &str, span: Option<&Span>, attributes: &[At
     });
 }
 
-/// The text and the number of a severity, as in the OpenTelemetry log data model.
+/// The text and number of a severity, as in the OpenTelemetry log data model.
 fn severity_of(severity: Severity) -> (&'static str, u8) {
     match severity {
         Severity::Trace => ("TRACE", 1),

@@ -1,4 +1,4 @@
-//! The library's values in the form of `wasi:otel`: attributes are JSON text, times are seconds and nanoseconds.
+//! Converts values to the types of `wasi:otel`: attributes are JSON text, times are seconds and nanoseconds.
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -10,12 +10,12 @@ pub fn attribute(Attribute { key, value }: Attribute<'_>) -> KeyValue {
     KeyValue { key: key.to_owned(), value: json(&value) }
 }
 
-/// A text as JSON.
+/// A string as JSON text.
 pub fn text(text: &str) -> String {
     json(&Value::Text(text))
 }
 
-/// JSON has no `NaN` and no infinities: they become texts.
+/// Converts a value to JSON text. `NaN` and infinities become strings, because JSON does not have them.
 fn json(value: &Value<'_>) -> String {
     let json = match value {
         Value::Text(text) => serde_json::Value::from(*text),
@@ -28,13 +28,13 @@ fn json(value: &Value<'_>) -> String {
     json.to_string()
 }
 
-/// The time by the host's clock.
+/// The current wall clock time.
 pub fn now() -> Datetime {
     let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     Datetime { seconds: since.as_secs(), nanoseconds: since.subsec_nanos() }
 }
 
-/// This library.
+/// The instrumentation scope: this library.
 pub fn scope() -> InstrumentationScope {
     InstrumentationScope {
         name: env!("CARGO_PKG_NAME").to_owned(),
