@@ -66,7 +66,7 @@ pub struct StandardInstance {
 
 /// The result of a request, and the state of the guest that served it.
 pub struct HttpOutcome {
-    /// The response, or reason there is none.
+    /// The response, or the reason why there is none.
     pub result: Result<Reply, Failure>,
     /// The guest's cost and failure, which change until the guest has ended.
     pub(crate) execution: Arc<GuestExecution>,
