@@ -78,7 +78,7 @@ pub use response::{IntoResponse, Response};
 pub use router::Router;
 pub use service::Service;
 pub use spans::fail_span;
-pub use validation::{Readings, all};
+pub use validation::{ResultTuple, all};
 
 /// Exports the crate as a component: `serve!(routes)`, where `routes` is a `fn() -> Router`.
 ///

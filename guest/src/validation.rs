@@ -16,12 +16,12 @@ use crate::problem::Invalid;
 ///
 /// # Errors
 /// 422 whose `errors` lists every invalid part. A problem with another status code takes precedence.
-pub fn all<R: Readings>(readings: R) -> Result<R::Values, Problem> {
-    readings.all()
+pub fn all<R: ResultTuple>(results: R) -> Result<R::Values, Problem> {
+    results.all()
 }
 
 /// A tuple of up to eight results, such as those of [`Request::param`](crate::Request::param), for [`all`].
-pub trait Readings {
+pub trait ResultTuple {
     /// The tuple of values, in the same order.
     type Values;
 
@@ -59,10 +59,10 @@ impl Collected {
 
 macro_rules! tuples {
     ($($name:ident)+) => {
-        impl<$($name),+> Readings for ($(Result<$name, Problem>,)+) {
+        impl<$($name),+> ResultTuple for ($(Result<$name, Problem>,)+) {
             type Values = ($($name,)+);
 
-            #[allow(non_snake_case, reason = "each reading has the name of its type")]
+            #[allow(non_snake_case, reason = "each result has the name of its type")]
             fn all(self) -> Result<Self::Values, Problem> {
                 let mut collected = Collected::default();
                 let ($($name,)+) = self;
