@@ -42,6 +42,38 @@ pub fn reworded(package: &str, words: &[(&str, &str)]) -> Vec<u8> {
     bytes
 }
 
+/// Core instances that are more than a slot of the host has room for.
+const TOO_MANY_INSTANCES: usize = 300;
+
+/// The same component made of so many core instances that it fits no slot of the host.
+pub fn without_slot(package: &str) -> Vec<u8> {
+    let bytes = read(package);
+    let module = core_modules(&bytes);
+    let instance = [vec![0], leb128(module), vec![0]].concat();
+    let instances = [leb128(TOO_MANY_INSTANCES), instance.repeat(TOO_MANY_INSTANCES)].concat();
+    [bytes, section(1, EMPTY_MODULE.to_vec()), section(2, instances)].concat()
+}
+
+/// The header of a core module, which is all that an empty one has.
+const EMPTY_MODULE: &[u8] = b"\0asm\x01\0\0\0";
+
+/// A section of a component or a core module.
+fn section(id: u8, content: Vec<u8>) -> Vec<u8> {
+    [vec![id], leb128(content.len()), content].concat()
+}
+
+/// How many core modules a component contains, and so the index of the next one.
+fn core_modules(component: &[u8]) -> usize {
+    let (mut rest, mut count) = (&component[EMPTY_MODULE.len()..], 0);
+    while let Some((id, sized)) = rest.split_first() {
+        let end = sized.iter().position(|byte| byte & 0x80 == 0).expect("a size") + 1;
+        let size = sized[..end].iter().rev().fold(0, |size, byte| (size << 7) | usize::from(byte & 0x7f));
+        count += usize::from(*id == 1);
+        rest = &sized[end + size..];
+    }
+    count
+}
+
 fn read(package: &str) -> Vec<u8> {
     std::fs::read(artifacts::component(package)).expect("the component can be read")
 }

@@ -17,7 +17,9 @@ use super::engine::{Engine, Engines, Runtime};
 use super::error::ComponentError;
 use super::guest::lean::LeanInstance;
 use super::guest::standard::StandardInstance;
-use super::guest::{Guest as _, Linked, StartFailure, lean, standard};
+use super::guest::{Linked, StartFailure, lean, standard};
+use super::idle::IdleInstances;
+use super::instantiate::instantiate;
 use super::symbolizer::Symbolizer;
 use crate::config::Isolation;
 use crate::http::routes::{Route, RouteTable};
@@ -106,11 +108,10 @@ impl Engine {
         check_concurrency(&compiled, context)?;
         check_next(&compiled, context)?;
         let routes = match &compiled.linked {
-            Linked::Lean(pre) => RouteTable::new(lean_routes(pre, &compiled.symbolizer, context).await?)?,
+            Linked::Lean(pre) => RouteTable::new(lean_routes(pre, &compiled, context, &self.idle).await?)?,
             Linked::Standard(pre) => {
-                let instance =
-                    StandardInstance::instantiate((pre, &compiled.symbolizer), context, Arc::default()).await;
-                instance.map_err(|failure| does_not_start(failure, context))?;
+                let instance = instantiate((pre, &*compiled), context, &Arc::default(), &self.idle).await;
+                instance.map(drop::<StandardInstance>).map_err(|failure| does_not_start(failure, context))?;
                 RouteTable::declared(context.routes.clone())?
             }
         };
@@ -123,7 +124,8 @@ impl Engine {
         let (size, imports) = (bytes.len(), contract.imports);
         let linked = self.link(bytes, kind, (&imports, contract.exports))?;
         let symbolizer = Arc::new(Symbolizer::of(bytes));
-        Ok(Compiled { digest, size, kind, linked, symbolizer, imports })
+        let capacity = self.capacity(linked.engine());
+        Ok(Compiled { digest, size, kind, linked, capacity, symbolizer, imports })
     }
 
     fn link(
@@ -206,11 +208,12 @@ fn does_not_start(failure: StartFailure, context: &ServiceContext) -> ComponentE
 
 async fn lean_routes(
     pre: &lean::LeanPre,
-    symbolizer: &Arc<Symbolizer>,
+    compiled: &Compiled,
     context: &Arc<ServiceContext>,
+    idle: &IdleInstances,
 ) -> Result<Vec<Route>, ComponentError> {
     let routes = async {
-        let instance = LeanInstance::instantiate((pre, symbolizer), context, Arc::default()).await;
+        let instance = instantiate::<LeanInstance>((pre, compiled), context, &Arc::default(), idle).await;
         let mut instance = instance.map_err(|failure| does_not_start(failure, context))?;
         instance.routes().await.map_err(|exception| ComponentError::RoutesFailed(exception.message))
     };

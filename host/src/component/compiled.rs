@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 
+use super::capacity::Capacity;
 use super::contract::Kind;
 use super::digest::Digest;
 use super::guest::Linked;
@@ -14,6 +15,7 @@ pub(super) struct Compiled {
     pub size: usize,
     pub kind: Kind,
     pub linked: Linked,
+    pub capacity: Capacity,
     pub symbolizer: Arc<Symbolizer>,
     pub imports: Vec<String>,
 }

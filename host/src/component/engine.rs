@@ -9,6 +9,7 @@ use wasmtime::component::Linker;
 use wasmtime::{Cache, CacheConfig, Config, InstanceAllocationStrategy, PoolingAllocationConfig, WasmBacktraceDetails};
 
 use super::background::BackgroundWork;
+use super::capacity::{Capacity, OnDemandLimit};
 use super::compiled::CompiledComponents;
 use super::contract::HttpWorld;
 use super::epoch::EpochTicker;
@@ -21,6 +22,8 @@ use super::store_data::{StoreData, TABLE_ELEMENTS};
 /// Each slot reserves 4 GiB of address space, of which a process has 128 TiB.
 const SEQUENTIAL_INSTANCES: u32 = 3072;
 const CONCURRENT_INSTANCES: u32 = 1024;
+/// Stacks in addition to one for each instance: Wasmtime takes a stack before it finds that no slot is free.
+const SPARE_STACKS: u32 = 256;
 /// The `nice` value of the compiler threads.
 const COMPILER_NICENESS: i32 = 10;
 /// The most core instances of one component. One with a WASI adapter has four, a Python interpreter with its libraries
@@ -54,6 +57,7 @@ pub struct Engine {
     pub(super) compiler_threads: Arc<rayon::ThreadPool>,
     pub(super) compiled: CompiledComponents,
     pub(super) idle: IdleInstances,
+    on_demand: OnDemandLimit,
     pub(super) background: BackgroundWork,
 }
 
@@ -126,6 +130,7 @@ impl Engine {
             compiler_threads: Arc::new(compiler_threads()?),
             compiled: CompiledComponents::default(),
             idle: IdleInstances::with_sweeper(),
+            on_demand: OnDemandLimit::default(),
             background: BackgroundWork::default(),
         })
     }
@@ -135,10 +140,20 @@ impl Engine {
         &self.background
     }
 
-    /// The number of instances in slots, of all components and generations.
+    /// The number of instances, of all components and generations.
     pub fn instances(&self) -> u64 {
-        let engines = [&self.sequential.pooled.engine, &self.concurrent.pooled.engine].into_iter();
-        engines.filter_map(|engine| Some(engine.pooling_allocator_metrics()?.component_instances())).sum()
+        let metrics = self.pooled().into_iter().filter_map(wasmtime::Engine::pooling_allocator_metrics);
+        metrics.map(|metrics| metrics.component_instances()).sum::<u64>() + self.on_demand.instances()
+    }
+
+    /// What limits the number of instances of components that this engine compiled.
+    pub(super) fn capacity(&self, engine: &wasmtime::Engine) -> Capacity {
+        let is_pooled = self.pooled().into_iter().any(|pooled| wasmtime::Engine::same(pooled, engine));
+        if is_pooled { Capacity::Slots(engine.clone()) } else { Capacity::OnDemand(self.on_demand.clone()) }
+    }
+
+    fn pooled(&self) -> [&wasmtime::Engine; 2] {
+        [&self.sequential.pooled.engine, &self.concurrent.pooled.engine]
     }
 }
 
@@ -215,7 +230,7 @@ fn pooling(instances: u32) -> PoolingAllocationConfig {
         .total_tables(instances * 2)
         .max_tables_per_component(TABLES_PER_COMPONENT)
         .max_tables_per_module(TABLES_PER_MODULE)
-        .total_stacks(instances)
+        .total_stacks(instances + SPARE_STACKS)
         .max_component_instance_size(4 << 20)
         .max_core_instance_size(4 << 20)
         .max_memory_size(4 << 30)

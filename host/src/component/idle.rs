@@ -1,12 +1,14 @@
-//! Idle instances, and the eviction that frees their slots.
+//! Idle instances, and the eviction that frees their capacity.
 //!
 //! The instance that was returned last is reused first, because its memory is still in the CPU caches. Instances that
-//! were idle for a minute are dropped, so that a burst does not occupy slots forever. If the host has no free slot, the
-//! instance that has been idle for longest, in any pool, is evicted.
+//! were idle for a minute are dropped, so that a burst does not occupy slots forever. If the host has no capacity left,
+//! the instance that has been idle for longest, in any pool, is evicted.
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::{Duration, Instant};
+
+use super::capacity::Capacity;
 
 /// The most idle instances of one pool.
 const MAX_IDLE: usize = 256;
@@ -92,8 +94,8 @@ impl<I: Send> Evict for Idle<I> {
 #[derive(Clone, Default)]
 pub(super) struct IdleInstances(Arc<Mutex<Vec<RegisteredPool>>>);
 
-/// A pool's idle instances, and the engine whose slots they occupy.
-type RegisteredPool = (wasmtime::Engine, Weak<dyn Evict>);
+/// A pool's idle instances, and the capacity that they use.
+type RegisteredPool = (Capacity, Weak<dyn Evict>);
 
 impl IdleInstances {
     /// Starts a thread that evicts expired instances as long as any clone of this exists.
@@ -116,17 +118,24 @@ impl IdleInstances {
     }
 
     /// Registers a pool's idle instances.
-    pub fn add<I: Send + 'static>(&self, engine: &wasmtime::Engine, idle: &Arc<Idle<I>>) {
+    pub fn add<I: Send + 'static>(&self, capacity: &Capacity, idle: &Arc<Idle<I>>) {
         let idle: Arc<dyn Evict> = idle.clone();
-        self.lock().push((engine.clone(), Arc::downgrade(&idle)));
+        self.lock().push((capacity.clone(), Arc::downgrade(&idle)));
     }
 
-    /// Evicts the instance of this engine that has been idle for longest, in any pool. Returns whether there was one.
-    pub fn reclaim(&self, engine: &wasmtime::Engine) -> bool {
+    /// Evicts the instance that has been idle for longest, in any pool that uses this capacity. Returns whether there
+    /// was one.
+    pub fn reclaim(&self, capacity: &Capacity) -> bool {
         let pools = self.pools();
-        let pools = pools.iter().filter(|(of, _)| wasmtime::Engine::same(of, engine));
-        let oldest = pools.filter_map(|(_, pool)| Some((pool.oldest()?, pool))).min_by_key(|(since, _)| *since);
-        oldest.is_some_and(|(since, pool)| pool.evict(since, 1) > 0)
+        let pools: Vec<_> = pools.iter().filter(|(used, _)| used.is_same(capacity)).map(|(_, pool)| pool).collect();
+        loop {
+            let oldest = pools.iter().filter_map(|pool| Some((pool.oldest()?, pool))).min_by_key(|(since, _)| *since);
+            let Some((since, pool)) = oldest else { return false };
+            // Another task may have taken this instance meanwhile. Others may still be idle.
+            if pool.evict(since, 1) > 0 {
+                return true;
+            }
+        }
     }
 
     fn sweep(&self, now: Instant) {
@@ -136,10 +145,10 @@ impl IdleInstances {
         }
     }
 
-    fn pools(&self) -> Vec<(wasmtime::Engine, Arc<dyn Evict>)> {
+    fn pools(&self) -> Vec<(Capacity, Arc<dyn Evict>)> {
         let mut pools = self.lock();
         pools.retain(|(_, pool)| pool.strong_count() > 0);
-        pools.iter().filter_map(|(engine, pool)| Some((engine.clone(), pool.upgrade()?))).collect()
+        pools.iter().filter_map(|(capacity, pool)| Some((capacity.clone(), pool.upgrade()?))).collect()
     }
 
     fn lock(&self) -> MutexGuard<'_, Vec<RegisteredPool>> {
@@ -150,6 +159,10 @@ impl IdleInstances {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn slots() -> Capacity {
+        Capacity::Slots(wasmtime::Engine::default())
+    }
 
     #[test]
     fn the_instance_returned_last_is_reused_first() {
@@ -170,7 +183,7 @@ mod tests {
     #[test]
     fn instances_that_were_idle_for_long_are_dropped() {
         let (host, idle) = (IdleInstances::default(), Arc::new(Idle::default()));
-        host.add(&wasmtime::Engine::default(), &idle);
+        host.add(&slots(), &idle);
         idle.put(1);
         let (soon, late) = (Instant::now(), Instant::now() + IDLE_TIMEOUT + SWEEP_INTERVAL);
         host.sweep(soon);
@@ -181,7 +194,7 @@ mod tests {
 
     #[test]
     fn the_instance_that_has_been_idle_for_longest_is_evicted_first() {
-        let (host, engine) = (IdleInstances::default(), wasmtime::Engine::default());
+        let (host, engine) = (IdleInstances::default(), slots());
         let (one, other) = (Arc::new(Idle::default()), Arc::new(Idle::default()));
         host.add(&engine, &one);
         host.add(&engine, &other);
@@ -194,10 +207,23 @@ mod tests {
     }
 
     #[test]
+    fn simultaneous_requests_evict_one_idle_instance_each() {
+        const IDLE: usize = 4_000;
+        let (host, engine, idle) = (IdleInstances::default(), slots(), Arc::new(Idle::default()));
+        host.add(&engine, &idle);
+        idle.lock().instances.extend((0..IDLE).map(|number| (Instant::now(), number)));
+        let reclaim = || (0..IDLE / 4).filter(|_| host.reclaim(&engine)).count();
+        let sum: usize = std::thread::scope(|scope| {
+            let threads: Vec<_> = (0..4).map(|_| scope.spawn(reclaim)).collect();
+            threads.into_iter().map(|thread| thread.join().unwrap()).sum()
+        });
+        assert_eq!((sum, idle.len()), (IDLE, 0));
+    }
+
+    #[test]
     fn idle_instances_of_other_services_do_not_starve_a_service() {
         const SLOTS: usize = 36;
-        let (host, engine, foreign) =
-            (IdleInstances::default(), wasmtime::Engine::default(), wasmtime::Engine::default());
+        let (host, engine, foreign) = (IdleInstances::default(), slots(), slots());
         let slots = Arc::new(tokio::sync::Semaphore::new(SLOTS));
         let pools: Vec<Arc<Idle<_>>> = (0..12).map(|_| Arc::default()).collect();
         pools.iter().for_each(|idle| host.add(&engine, idle));

@@ -22,6 +22,7 @@ use super::guest::{Guest, Linked, StartFailure};
 use super::guest_output::OutputLines;
 use super::idle::{Idle, IdleInstances};
 use super::instance_counts::InstanceCounts;
+use super::instantiate::instantiate;
 use super::invocation::{Invocation, InvocationOutcome};
 use crate::config::Isolation;
 use crate::metrics::PoolStats;
@@ -143,7 +144,7 @@ impl<G: Guest> Instances<G> {
         (isolation, requests): (Isolation, u32),
     ) -> Instances<G> {
         let idle = Arc::default();
-        engine.idle.add(G::engine(&pre), &idle);
+        engine.idle.add(&prepared.compiled.capacity, &idle);
         Instances {
             pre,
             prepared: prepared.clone(),
@@ -186,23 +187,17 @@ impl<G: Guest> Instances<G> {
         made
     }
 
-    /// Creates an instance. If no slot is free, it evicts an idle instance of any service first.
+    /// Creates an instance. If no capacity is left, it evicts an idle instance of any service first.
     async fn instantiate(&self) -> Result<G, MissingInstance> {
-        let symbolizer = &self.prepared.compiled.symbolizer;
-        loop {
-            let made = G::instantiate((&self.pre, symbolizer), &self.context, self.counts.clone()).await;
-            match made {
-                Ok(instance) => {
-                    self.context.metrics.instantiated();
-                    return Ok(instance);
-                }
-                Err(StartFailure { error, .. })
-                    if error.is::<wasmtime::PoolConcurrencyLimitError>()
-                        && self.idle_instances.reclaim(G::engine(&self.pre)) => {}
-                Err(StartFailure { error, output }) => {
-                    let failure = Failure::Saturated(error.root_cause().to_string());
-                    return Err(MissingInstance { failure, output });
-                }
+        let made_from = (&self.pre, &*self.prepared.compiled);
+        match instantiate(made_from, &self.context, &self.counts, &self.idle_instances).await {
+            Ok(instance) => {
+                self.context.metrics.instantiated();
+                Ok(instance)
+            }
+            Err(StartFailure { error, output }) => {
+                let failure = Failure::Saturated(error.root_cause().to_string());
+                Err(MissingInstance { failure, output })
             }
         }
     }

@@ -9,6 +9,7 @@ use wasmtime_wasi::{WasiCtx, WasiCtxView, WasiView};
 use wasmtime_wasi_http::{WasiHttpCtxView, WasiHttpView};
 
 use super::account::MemoryAccount;
+use super::capacity::Permit;
 use super::client_call::ClientCall;
 use super::context::ServiceContext;
 use super::exhaustion::MemoryUse;
@@ -31,6 +32,7 @@ pub struct StoreData {
     pub(crate) table: ResourceTable,
     context: Arc<ServiceContext>,
     counts: Arc<InstanceCounts>,
+    _permit: Permit,
     pub(crate) account: Arc<MemoryAccount>,
     /// The number of the current request, so that a handle from an earlier request is recognized as stale.
     pub(crate) sequence: u16,
@@ -43,19 +45,19 @@ pub struct StoreData {
 }
 
 impl StoreData {
-    /// The data of a new instance, which counts as live in `counts` until it is dropped.
+    /// The data of a new instance, which counts as live in `counts`, and keeps `permit`, until it is dropped.
     pub(super) fn new(
         wasi: WasiCtx,
         output: (GuestOutput, GuestOutput),
         context: Arc<ServiceContext>,
-        counts: Arc<InstanceCounts>,
+        (counts, permit): (Arc<InstanceCounts>, Permit),
     ) -> StoreData {
         counts.live.fetch_add(1, Ordering::Relaxed);
         let account = MemoryAccount::new(context.limits.memory);
         let (mut table, calls) = (ResourceTable::new(), Vec::new());
         table.set_max_capacity(MAX_RESOURCES);
         let http = HttpState::new(context.clone(), output);
-        StoreData { wasi, table, context, counts, account, sequence: 0, request: None, calls, http }
+        StoreData { wasi, table, context, counts, _permit: permit, account, sequence: 0, request: None, calls, http }
     }
 
     /// The linear memory of the instance in bytes, over all of its memories.

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::component::capacity::Permit;
 use crate::component::context::ServiceContext;
 use crate::component::guest_output::{GuestOutput, OutputLines};
 use crate::component::instance_counts::InstanceCounts;
@@ -48,15 +49,13 @@ pub trait Guest: Sized + Send + 'static {
     /// The linked component that it is created from.
     type Pre: Clone + Send + Sync;
 
-    /// Instantiates a component under the limits of `context`. The instance is counted in `counts` as long as it lives.
+    /// Instantiates a component under the limits of `context`. As long as the instance lives, it is counted and
+    /// keeps its permit.
     fn instantiate(
         made_from: (&Self::Pre, &Arc<Symbolizer>),
         context: &Arc<ServiceContext>,
-        counts: Arc<InstanceCounts>,
+        counted: (Arc<InstanceCounts>, Permit),
     ) -> impl Future<Output = Result<Self, StartFailure>> + Send;
-
-    /// The engine of the component.
-    fn engine(pre: &Self::Pre) -> &wasmtime::Engine;
 
     /// Whether the last call ended normally. An unhealthy instance must not serve again.
     fn is_healthy(&self) -> bool;

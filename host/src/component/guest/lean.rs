@@ -15,6 +15,7 @@ use super::instance::start;
 use super::store::new_store;
 use super::{Guest, StartFailure};
 use crate::component::bindings::{Service, ServicePre, spandrel::service::http as wit};
+use crate::component::capacity::Permit;
 use crate::component::context::ServiceContext;
 use crate::component::cost::{Cost, measured};
 use crate::component::failure::{Exception, Failure};
@@ -66,18 +67,14 @@ impl Guest for LeanInstance {
     async fn instantiate(
         (pre, symbolizer): (&LeanPre, &Arc<Symbolizer>),
         context: &Arc<ServiceContext>,
-        counts: Arc<InstanceCounts>,
+        counted: (Arc<InstanceCounts>, Permit),
     ) -> Result<LeanInstance, StartFailure> {
         let (stdout, stderr) = (GuestOutput::default(), GuestOutput::default());
-        let mut store = new_store(pre.engine(), (&stdout, &stderr), context, counts)?;
+        let mut store = new_store(pre.engine(), (&stdout, &stderr), context, counted)?;
         let limit = context.limits.request_timeout;
         let guest = start(pre.instantiate_async(&mut store), limit, (&stdout, &stderr)).await?;
         let symbolizer = symbolizer.clone();
         Ok(LeanInstance { store, guest, symbolizer, stdout, stderr, busy: Duration::ZERO, served: 0, healthy: true })
-    }
-
-    fn engine(pre: &LeanPre) -> &wasmtime::Engine {
-        pre.engine()
     }
 
     fn is_healthy(&self) -> bool {

@@ -17,3 +17,13 @@ pub(super) enum Linked {
     /// Exports a `wasi:http` handler.
     Standard(StandardPre),
 }
+
+impl Linked {
+    /// The engine that compiled it.
+    pub fn engine(&self) -> &wasmtime::Engine {
+        match self {
+            Linked::Lean(pre) => pre.engine(),
+            Linked::Standard(pre) => pre.engine(),
+        }
+    }
+}

@@ -5,20 +5,22 @@ use std::sync::Arc;
 use wasmtime::{Store, UpdateDeadline};
 use wasmtime_wasi::{FsPerms, WasiCtx};
 
+use crate::component::capacity::Permit;
 use crate::component::context::ServiceContext;
 use crate::component::guest_output::GuestOutput;
 use crate::component::instance_counts::InstanceCounts;
 use crate::component::store_data::StoreData;
 use crate::config::Access;
 
-/// Creates the store of an instance that prints to `stdout` and `stderr` and is counted in `counts`.
+/// Creates the store of an instance that prints to `stdout` and `stderr` and, as long as it lives, is
+/// counted and keeps its permit.
 ///
 /// Fails if a folder under `[[service.files]]` cannot be opened.
 pub(super) fn new_store(
     engine: &wasmtime::Engine,
     (stdout, stderr): (&GuestOutput, &GuestOutput),
     context: &Arc<ServiceContext>,
-    counts: Arc<InstanceCounts>,
+    counted: (Arc<InstanceCounts>, Permit),
 ) -> wasmtime::Result<Store<StoreData>> {
     let mut wasi = WasiCtx::builder();
     wasi.stdout(stdout.clone()).stderr(stderr.clone()).allow_tcp(false).allow_udp(false);
@@ -33,7 +35,7 @@ pub(super) fn new_store(
         wasi.preopened_dir(&folder.host, &folder.guest, permissions)?;
     }
     let mut store =
-        Store::new(engine, StoreData::new(wasi.build(), (stdout.clone(), stderr.clone()), context.clone(), counts));
+        Store::new(engine, StoreData::new(wasi.build(), (stdout.clone(), stderr.clone()), context.clone(), counted));
     store.limiter(|data| data);
     // The arguments of a host call are copied to host memory, so they have the same limit.
     store.set_hostcall_fuel(usize::try_from(context.limits.memory).unwrap_or(usize::MAX));

@@ -37,6 +37,7 @@ use super::instance::start;
 use super::store::new_store;
 use super::{Guest, StartFailure};
 use crate::component::background::BackgroundWork;
+use crate::component::capacity::Permit;
 use crate::component::context::ServiceContext;
 use crate::component::failure::{Exception, Failure};
 use crate::component::guest_output::{GuestOutput, OutputLines};
@@ -81,17 +82,13 @@ impl Guest for StandardInstance {
     async fn instantiate(
         (pre, symbolizer): (&StandardPre, &Arc<Symbolizer>),
         context: &Arc<ServiceContext>,
-        counts: Arc<InstanceCounts>,
+        counted: (Arc<InstanceCounts>, Permit),
     ) -> Result<StandardInstance, StartFailure> {
         let (stdout, stderr) = (GuestOutput::default(), GuestOutput::default());
-        let mut store = new_store(pre.engine(), (&stdout, &stderr), context, counts)?;
+        let mut store = new_store(pre.engine(), (&stdout, &stderr), context, counted)?;
         let limit = context.limits.request_timeout;
         let handler = start(Handler::instantiate(pre, &mut store), limit, (&stdout, &stderr)).await?;
         Ok(StandardInstance { store, handler, symbolizer: symbolizer.clone(), stdout, stderr, served: 0 })
-    }
-
-    fn engine(pre: &StandardPre) -> &wasmtime::Engine {
-        pre.engine()
     }
 
     /// An instance whose call failed is dropped and never returned to its pool.
