@@ -134,7 +134,7 @@ impl Burst {
     fn remark(&self) -> &'static str {
         match self {
             Burst::Slow(_) => ", idle",
-            Burst::HeldBack(..) => ", busy (never idle)",
+            Burst::HeldBack(..) => ", serving: instances are not reused",
         }
     }
 }
