@@ -32,7 +32,7 @@ pub use site::Site;
 pub use span::{Event, Kind, Outcome, Span};
 pub use trace_id::TraceId;
 pub use tree::SpanTree;
-pub use variant::{padded, reworded, variant, with_section, without_slot};
+pub use variant::{laborious, padded, reversioned, reworded, variant, with_section, without_slot};
 
 /// The longest time that a test waits for something that should happen immediately.
 pub const PATIENCE: std::time::Duration = std::time::Duration::from_secs(20);

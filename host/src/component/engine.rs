@@ -16,6 +16,7 @@ use super::epoch::EpochTicker;
 use super::guest::{lean, standard};
 use super::idle::IdleInstances;
 use super::store_data::{StoreData, TABLE_ELEMENTS};
+use crate::metrics::CodeCacheStats;
 
 /// The slots of each pooled engine: the most instances at a time, across all services and generations.
 ///
@@ -58,6 +59,7 @@ pub struct Engine {
     pub(super) compiled: CompiledComponents,
     pub(super) idle: IdleInstances,
     on_demand: OnDemandLimit,
+    cache: Option<Cache>,
     pub(super) background: BackgroundWork,
 }
 
@@ -126,11 +128,12 @@ impl Engine {
         let cache = cache.and_then(usable_cache);
         Ok(Engine {
             sequential: Arc::new(Engines::new(cache.clone()).map_err(unsupported)?),
-            concurrent: Arc::new(Engines::new(cache).map_err(unsupported)?),
+            concurrent: Arc::new(Engines::new(cache.clone()).map_err(unsupported)?),
             compiler_threads: Arc::new(compiler_threads()?),
             compiled: CompiledComponents::default(),
             idle: IdleInstances::with_sweeper(),
             on_demand: OnDemandLimit::default(),
+            cache,
             background: BackgroundWork::default(),
         })
     }
@@ -144,6 +147,12 @@ impl Engine {
     pub fn instances(&self) -> u64 {
         let metrics = self.pooled().into_iter().filter_map(wasmtime::Engine::pooling_allocator_metrics);
         metrics.map(|metrics| metrics.component_instances()).sum::<u64>() + self.on_demand.instances()
+    }
+
+    /// A function that reads the lookups in the cache of compiled code, if there is a cache.
+    pub fn code_cache(&self) -> Option<impl Fn() -> CodeCacheStats + Send + Sync + use<>> {
+        let cache = self.cache.clone()?;
+        Some(move || CodeCacheStats { hits: cache.cache_hits() as u64, misses: cache.cache_misses() as u64 })
     }
 
     /// What limits the number of instances of components that this engine compiled.

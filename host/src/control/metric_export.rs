@@ -18,6 +18,9 @@ impl Control {
         self.builder.metrics().observe_guests(move || pipeline.guest_metrics());
         let engine = self.builder.engine().clone();
         self.builder.metrics().observe_instances(move || engine.instances());
+        if let Some(cache) = self.builder.engine().code_cache() {
+            self.builder.metrics().observe_code_cache(cache);
+        }
         let state = self.builder.state().clone();
         self.builder.metrics().observe_state_failures(move || state.failures());
     }

@@ -28,16 +28,27 @@ pub struct PipelineStats {
     pub dropped_logs: Vec<(&'static str, u64)>,
 }
 
+/// Lookups of compiled code in the cache since the start.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct CodeCacheStats {
+    /// The cache had it.
+    pub hits: u64,
+    /// The cache did not have it, and the host compiled the component.
+    pub misses: u64,
+}
+
 /// An export takes a millisecond within one machine, and at most its timeout, ten seconds by default.
 const EXPORT_BUCKETS: [f64; 11] = [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.5, 1.0, 5.0, 10.0];
 
 type ReadPipeline = dyn Fn() -> PipelineStats + Send + Sync;
+type ReadCodeCache = dyn Fn() -> CodeCacheStats + Send + Sync;
 type ReadNumber = dyn Fn() -> u64 + Send + Sync;
 
 #[derive(Default)]
 struct Observed {
     pipeline: ArcSwapOption<Arc<ReadPipeline>>,
     instances: ArcSwapOption<Arc<ReadNumber>>,
+    code_cache: ArcSwapOption<Arc<ReadCodeCache>>,
     state_failures: ArcSwapOption<Arc<ReadNumber>>,
 }
 
@@ -63,6 +74,7 @@ impl HostMetrics {
         observe_queue(&meter, &observed);
         observe_fates(&meter, &observed);
         observe_instances(&meter, &observed);
+        observe_code_cache(&meter, &observed);
         observe_state_failures(&meter, &observed);
         HostMetrics { swaps: service::swaps(&meter), exports: exports(&meter), observed, reader }
     }
@@ -89,6 +101,10 @@ impl HostMetrics {
 
     pub(super) fn observe_instances(&self, read: Arc<ReadNumber>) {
         self.observed.instances.store(Some(Arc::new(read)));
+    }
+
+    pub(super) fn observe_code_cache(&self, read: Arc<ReadCodeCache>) {
+        self.observed.code_cache.store(Some(Arc::new(read)));
     }
 
     pub(super) fn collect(&self) -> Option<ResourceMetrics> {
@@ -163,6 +179,22 @@ fn observe_instances(meter: &Meter, observed: &Arc<Observed>) {
         .with_callback(move |gauge| {
             if let Some(read) = seen.instances.load().as_ref() {
                 gauge.observe(read(), &[]);
+            }
+        })
+        .build();
+}
+
+fn observe_code_cache(meter: &Meter, observed: &Arc<Observed>) {
+    let seen = Arc::clone(observed);
+    meter
+        .u64_observable_counter("spandrel.code_cache.lookups")
+        .with_unit("{lookup}")
+        .with_description("Lookups of compiled components in the cache folder.")
+        .with_callback(move |counter| {
+            if let Some(read) = seen.code_cache.load().as_ref() {
+                let CodeCacheStats { hits, misses } = read();
+                counter.observe(hits, &[KeyValue::new("outcome", "hit")]);
+                counter.observe(misses, &[KeyValue::new("outcome", "miss")]);
             }
         })
         .build();

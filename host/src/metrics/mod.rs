@@ -34,7 +34,7 @@ use opentelemetry_sdk::metrics::data::ResourceMetrics;
 pub use self::{
     client::Called,
     guest::{InstrumentError, Label, Requested as RequestedInstrument, check_measured, is_label},
-    host::PipelineStats,
+    host::{CodeCacheStats, PipelineStats},
     prometheus::Exposition,
     served::{ActiveRequestGuard, Served},
     service::{PoolStats, ServiceMetrics},
@@ -140,6 +140,11 @@ impl Metrics {
     /// Reads the number of all instances of the host with `read`, once per collection.
     pub fn observe_instances(&self, read: impl Fn() -> u64 + Send + Sync + 'static) {
         self.inner.host.observe_instances(Arc::new(read));
+    }
+
+    /// Reads the lookups in the cache of compiled code with `read`, once per collection.
+    pub fn observe_code_cache(&self, read: impl Fn() -> CodeCacheStats + Send + Sync + 'static) {
+        self.inner.host.observe_code_cache(Arc::new(read));
     }
 
     /// Reads with `read`, once per collection, how often the state store has failed since the start.
