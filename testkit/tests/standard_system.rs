@@ -52,18 +52,23 @@ async fn clocks_and_random_numbers_work() {
 async fn there_are_no_files_but_those_of_service_files() {
     let folder = tempfile::tempdir().unwrap();
     std::fs::write(folder.path().join("greeting.txt"), "from a file").unwrap();
+    std::os::unix::fs::symlink("/etc/passwd", folder.path().join("way-out")).unwrap();
+    std::os::unix::fs::symlink("/etc", folder.path().join("out")).unwrap();
     let keys = format!("[[service.files]]\nhost = \"{}\"\nguest = \"/data\"", folder.path().display());
     let shop = with(&keys).start().await;
     for service in BOTH {
         let answer = shop.get(service, "/file?path=/data/greeting.txt").await;
         assert_eq!((answer.status.as_u16(), answer.text().as_str()), (200, "from a file"), "{service}");
-        for path in ["/etc/passwd", "/data/../../../etc/passwd", "greeting.txt"] {
+        for path in ["/etc/passwd", "/data/../../../etc/passwd", "greeting.txt", "/data/way-out", "/data/out/passwd"] {
             assert_eq!(shop.get(service, &format!("/file?path={path}")).await.status, 403, "{service}: {path}");
         }
-        let written = shop.get(service, "/file?path=/data/new.txt&write=x").await;
-        assert_eq!(written.status, 403, "{service}: {}", written.text());
+        for path in ["/data/new.txt", "/data/greeting.txt", "/data/way-out"] {
+            let written = shop.get(service, &format!("/file?path={path}&write=x")).await;
+            assert_eq!(written.status, 403, "{service}: {path}: {}", written.text());
+        }
     }
     assert!(!folder.path().join("new.txt").exists());
+    assert_eq!(std::fs::read_to_string(folder.path().join("greeting.txt")).unwrap(), "from a file");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -85,9 +90,15 @@ async fn sockets_are_not_permitted() {
     let port = listener.local_addr().unwrap().port();
     let shop = Shop::standard().start().await;
     for service in BOTH {
-        let answer = shop.get(service, &format!("/socket?port={port}")).await;
-        assert_eq!((answer.status.as_u16(), answer.text().as_str()), (403, "access-denied\n"), "{service}");
-        assert_eq!(shop.get(service, "/lookup?name=localhost").await.status, 403, "{service}");
+        let free = testkit::process::free_address().port();
+        for (used, port) in [("connect", port), ("listen", free), ("listen", 0), ("datagram", free), ("datagram", 0)] {
+            let answer = shop.get(service, &format!("/socket?use={used}&port={port}")).await;
+            let seen = (answer.status.as_u16(), answer.text());
+            assert_eq!(seen, (403, "access-denied\n".to_owned()), "{service}: {used} {port}");
+        }
+        for name in ["localhost", "127.0.0.1", "no-such-host.invalid"] {
+            assert_eq!(shop.get(service, &format!("/lookup?name={name}")).await.status, 403, "{service}: {name}");
+        }
     }
     listener.set_nonblocking(true).unwrap();
     assert!(listener.accept().is_err(), "somebody connected");
