@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use tempfile::TempDir;
 use testkit::{Answer, Client, PATIENCE, STANDARD, Shop, ShopBuilder, artifacts, variant, with_section, without_slot};
@@ -201,5 +201,33 @@ async fn requests_beyond_the_limit_on_instances_on_demand_are_rejected() {
         tree.line(&format!("{service} GET SERVER")).assert_attribute("error.type", "no_instance");
         assert!(instances(&shop).await <= ON_DEMAND as f64);
         assert_served(&at_once(&shop, other, "/sleep?ms=100", 50).await, other);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn idle_instances_of_all_kinds_are_dropped_after_a_while() {
+    let (shop, _files) = without_slots();
+    let mut shop = shop.service("lean", &artifacts::component("oddities"), 9_200);
+    for (number, (package, _)) in STANDARD.iter().enumerate() {
+        let name = name(number);
+        shop = shop.service(&name, &artifacts::component(package), 9_201 + number as u16);
+        shop = shop.keys(&name, "isolation = \"instance\"");
+    }
+    let shop = shop.start().await;
+    let slots = [name(0), name(1)];
+    let standard = slots.iter().map(String::as_str).chain(STANDARD.map(|(package, _)| package));
+    let services = standard.map(|service| (service, "/sleep?ms=300")).chain([("lean", "/nap/300")]);
+    for (service, path) in services.clone() {
+        assert_served(&at_once(&shop, service, path, 20).await, service);
+        assert!(idle(&shop, service).await > 1.0, "{service}");
+    }
+    // They are idle for a minute, and looked for every few seconds.
+    let deadline = Instant::now() + 6 * PATIENCE;
+    while instances(&shop).await > 0.0 {
+        assert!(Instant::now() < deadline, "{} instances are left", instances(&shop).await);
+        tokio::time::sleep(Duration::from_millis(200)).await;
+    }
+    for (service, path) in services {
+        assert_eq!(shop.get(service, path).await.status, 200, "{service} still serves");
     }
 }
