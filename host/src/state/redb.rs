@@ -430,22 +430,22 @@ mod tests {
     #[tokio::test(flavor = "multi_thread")]
     async fn sizes_that_do_not_match_the_contents_are_corrected_when_the_file_is_opened() {
         let disk = Disk::default();
-        with_room(&disk, 10_000).set(&bucket(), "k", vec![0; 1_000]).await.unwrap();
+        with_quota(&disk, 10_000).set(&bucket(), "k", vec![0; 1_000]).await.unwrap();
         // As a host does that counts nothing.
         let database = Database::builder().create_with_backend(disk.clone()).unwrap();
         let write = database.begin_write().unwrap();
-        write.open_table(TABLE).unwrap().insert(("a", "default", "k"), &[0; 9_000][..]).unwrap();
-        write.open_table(TABLE).unwrap().insert(("b", "default", "k"), &[0; 10][..]).unwrap();
+        write.open_table(PAIRS).unwrap().insert(("a", "default", "k"), &[0; 9_000][..]).unwrap();
+        write.open_table(PAIRS).unwrap().insert(("b", "default", "k"), &[0; 10][..]).unwrap();
         write.open_table(SIZES).unwrap().insert("gone", 9_999).unwrap();
         write.commit().unwrap();
         drop(database);
-        let store = with_room(&disk, 10_000);
-        assert!(matches!(store.set(&bucket(), "n", vec![0; 1_000]).await, Err(StateError::Full(_))));
+        let store = with_quota(&disk, 10_000);
+        assert!(matches!(store.set(&bucket(), "n", vec![0; 1_000]).await, Err(StateError::QuotaExceeded(_))));
         let gone = BucketId { service: "gone".into(), bucket: "default".into() };
         store.set(&gone, "k", vec![0; 9_000]).await.unwrap();
         store.delete(&bucket(), "k").await.unwrap();
         store.set(&bucket(), "n", vec![0; 9_000]).await.unwrap();
         drop(store);
-        assert_eq!((taken(&disk, "a"), taken(&disk, "b")), (9_000 + 9 + 128, 10 + 9 + 128));
+        assert_eq!((used(&disk, "a"), used(&disk, "b")), (9_000 + 9 + 128, 10 + 9 + 128));
     }
 }
