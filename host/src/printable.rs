@@ -17,8 +17,8 @@ pub(crate) fn printable_lines(text: &str) -> Cow<'_, str> {
     replace(text, |letter| matches!(letter, '\n' | '\t'))
 }
 
-/// A line of JSON in which nothing controls a terminal: writers of JSON leave DEL and the C1 control characters
-/// (U+007F to U+009F) as they are. `json` may have its line feed already.
+/// A JSON line with all control characters escaped. JSON writers do not escape DEL and the C1 control characters (U+007F
+/// to U+009F). `json` may end with a line feed.
 pub(crate) fn json_line(json: &str) -> String {
     let mut line = String::with_capacity(json.len() + 1);
     for letter in json.strip_suffix('\n').unwrap_or(json).chars() {
@@ -81,7 +81,7 @@ mod tests {
     }
 
     #[test]
-    fn a_line_of_json_means_the_same_without_control_characters() {
+    fn a_json_line_has_escaped_control_characters_and_the_same_value() {
         let every: String = ('\0'..='\u{100}').collect();
         let json = serde_json::json!({ "text": every }).to_string();
         for given in [json.clone(), format!("{json}\n")] {

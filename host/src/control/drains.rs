@@ -110,7 +110,7 @@ impl Drains {
         self.has_cancelled.load(Ordering::Relaxed)
     }
 
-    /// Waits for all drains, those included that begin meanwhile.
+    /// Waits for all drains, including those that start meanwhile.
     async fn all_ended(&self) {
         loop {
             let mut tasks = std::mem::take(&mut *lock(&self.tasks));

@@ -92,8 +92,8 @@ impl Progress {
         });
     }
 
-    /// Waits in the background until no request uses the old generations, then frees their instances. The drain ends
-    /// before the host does, since the trace leaves only as a whole.
+    /// Waits in the background until no request uses the old generations, then frees their instances. The shutdown of
+    /// the host waits for this drain, because the trace is exported when all its spans have ended.
     pub fn drain(self, retired: Vec<Arc<Generation>>, limit: Duration, drains: &Drains) {
         let drained = retired.into_iter().map(|generation| (drains.deadline(limit), generation)).collect::<Vec<_>>();
         drains.spawn(async move {

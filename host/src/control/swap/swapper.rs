@@ -34,7 +34,7 @@ pub struct Swapper {
     telemetry: HostTelemetry,
     settings: SwapConfig,
     states: Mutex<BTreeMap<ServiceName, Arc<SwapState>>>,
-    /// The drains of replaced generations, among those of the whole host.
+    /// The drains of the host, to which those of replaced generations are added.
     drains: Arc<Drains>,
     stopped: AtomicBool,
 }
@@ -162,7 +162,7 @@ impl Swapper {
         self.states.lock().unwrap_or_else(PoisonError::into_inner).values().for_each(|state| state.close());
     }
 
-    /// Waits until the swaps that [`Swapper::stop`] cancelled have ended.
+    /// Waits until the swaps cancelled by [`Swapper::stop`] have ended.
     pub async fn stopped(&self) {
         let states: Vec<_> = self.states.lock().unwrap_or_else(PoisonError::into_inner).values().cloned().collect();
         for state in states {
