@@ -254,7 +254,7 @@ impl Control {
     }
 }
 
-const NOT_APPLIED: &str = "the changed manifest was not applied; everything stays as it was";
+const NOT_APPLIED: &str = "the changed manifest was not applied; the previous one stays in effect";
 
 /// Warns if a setting has changed that is applied only at the next start.
 fn warn_of_restart_settings(old: &Config, new: &Config) {
