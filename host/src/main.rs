@@ -54,7 +54,7 @@ async fn run(arguments: RunArguments, environment: Environment) -> Result<(), Co
     log.print(&cli::banner(&host, &telemetry, arguments.log_format));
     cli::link_first_trace(&host, &log, arguments.log_format);
     while signals.next().await == SignalAction::Reload {
-        tracing::info!("reading the manifest again");
+        tracing::info!("reloading the manifest");
         host.reload();
     }
     tracing::info!("stopping: draining the requests in flight");
