@@ -5,7 +5,9 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use tempfile::TempDir;
-use testkit::{Answer, Client, PATIENCE, STANDARD, Shop, ShopBuilder, artifacts, variant, with_section, without_slot};
+use testkit::{
+    Answer, Client, PATIENCE, STANDARD, Shop, ShopBuilder, artifacts, poll, variant, with_section, without_slot,
+};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
@@ -225,7 +227,7 @@ async fn idle_instances_of_all_kinds_are_dropped_after_a_while() {
     let deadline = Instant::now() + 6 * PATIENCE;
     while instances(&shop).await > 0.0 {
         assert!(Instant::now() < deadline, "{} instances are left", instances(&shop).await);
-        tokio::time::sleep(Duration::from_millis(200)).await;
+        poll::until(Duration::from_millis(500), || None::<()>).await;
     }
     for (service, path) in services {
         assert_eq!(shop.get(service, path).await.status, 200, "{service} still serves");
