@@ -37,8 +37,7 @@ pub(super) async fn start<T>(
     limit: Duration,
     output: (&GuestOutput, &GuestOutput),
 ) -> Result<T, StartFailure> {
-    // Boxed: the futures of requests are nested deeply enough.
-    let started = tokio::time::timeout(limit, Box::pin(instantiation)).await;
+    let started = tokio::time::timeout(limit, instantiation).await;
     let started =
         started.unwrap_or_else(|_| Err(wasmtime::format_err!("the component did not start within {limit:?}")));
     started.map_err(|error| StartFailure { error, output: OutputLines::take(output.0, output.1) })
