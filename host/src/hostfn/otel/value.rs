@@ -183,7 +183,7 @@ mod tests {
     }
 
     #[test]
-    fn attributes_beyond_the_limit_are_not_read() {
+    fn attributes_beyond_the_limit_are_not_parsed() {
         let given = pairs(&[("a", "1"), ("a", "2"), ("b", "3"), ("c", "[\"x\"]"), ("b", "4"), ("d", "true")]);
         let mut bytes = 100;
         let read = GuestAttributes::parse(given, LIMITS, &mut bytes);
@@ -196,8 +196,8 @@ mod tests {
     }
 
     #[test]
-    fn no_more_is_read_than_may_be_recorded() {
-        // Each takes many times its length once it is read.
+    fn no_more_is_parsed_than_may_be_recorded() {
+        // A parsed list takes many times the memory of its text.
         let list = format!("[{}\"\"]", "\"\",".repeat(20_000));
         let keys: Vec<_> = (0..100).map(|number| format!("k{number}")).collect();
         let mut given: Vec<_> = keys.iter().map(|key| (key.as_str(), list.as_str())).collect();
@@ -211,7 +211,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_cut_off_a_text_takes_no_room() {
+    fn truncated_texts_count_with_their_remaining_length() {
         let short = AttributeLimits { value_length: Some(3), ..LIMITS };
         let mut bytes = 60;
         let long = format!("\"{}\"", "é".repeat(1000));
