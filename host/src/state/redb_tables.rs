@@ -37,8 +37,8 @@ pub(super) fn update_size(
     Ok(true)
 }
 
-/// Counts the pairs in the file and corrects the stored sizes if they differ, because the file may have been written by a
-/// version that counts differently or not at all.
+/// Counts the pairs in the file and corrects the stored sizes if they differ, because the file may have been written by
+/// a version that counts differently or not at all.
 pub(super) fn count_existing(write: &WriteTransaction) -> Result<(), redb::Error> {
     let mut counted = BTreeMap::<String, u64>::new();
     for entry in write.open_table(PAIRS)?.iter()? {

@@ -141,8 +141,8 @@ impl LeanInstance {
         self.store.set_epoch_deadline(1);
     }
 
-    /// Removes the current request and returns its recorder, with the guest's output, and its cost. `cut` is the
-    /// `error.type` of its pending calls.
+    /// Removes the current request and returns its recorder, with the guest's output, and its cost. `call_error_type`
+    /// is the `error.type` of its pending calls.
     fn end(&mut self, printed: OutputLines, call_error_type: &'static str) -> Option<(Recorder, Cost)> {
         let memory = self.memory();
         self.store.data_mut().end_pending_calls(call_error_type);

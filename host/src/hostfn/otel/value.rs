@@ -104,9 +104,9 @@ impl GuestValue {
 }
 
 impl GuestAttributes {
-    /// Parses attributes within the recorder's limits: the number of keys, and `bytes` of keys and values, which is reduced
-    /// by what was parsed. Attributes beyond the limits become empty, so that they use no memory; the recorder drops and
-    /// counts attributes without a key.
+    /// Parses attributes within the recorder's limits: the number of keys, and `bytes` of keys and values, which is
+    /// reduced by what was parsed. Attributes beyond the limits become empty, so that they use no memory; the recorder
+    /// drops and counts attributes without a key.
     pub fn parse(pairs: Vec<KeyValue>, limits: AttributeLimits, bytes: &mut usize) -> GuestAttributes {
         let mut keys = BTreeSet::new();
         let mut is_within = |key| keys.contains(key) || (keys.len() < limits.count && keys.insert(key));

@@ -242,8 +242,8 @@ impl SharedInstance {
         is_free
     }
 
-    /// Cancels a request. One that the instance has not started is only removed from the queue, and returned; otherwise the
-    /// instance is retired, because a guest cannot be told to stop.
+    /// Cancels a request. One that the instance has not started is only removed from the queue, and returned; otherwise
+    /// the instance is retired, because a guest cannot be told to stop.
     fn cancel(&self, execution: &Arc<GuestExecution>) -> Option<Job> {
         let job = {
             let mut load = self.lock();
