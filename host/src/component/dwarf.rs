@@ -12,6 +12,9 @@ use gimli::{
     Abbreviation, AttributeValue, EndianSlice, EntriesRaw, LittleEndian, Reader, Section, SectionId, UnitHeader,
 };
 
+use super::dwarf_budget::ReadError;
+pub(super) use super::dwarf_budget::{BudgetExhausted, ReadBudget};
+
 type Slice<'a> = EndianSlice<'a, LittleEndian>;
 type Value<'a> = AttributeValue<Slice<'a>>;
 /// The sections with debug information.
@@ -51,34 +54,6 @@ pub struct Location {
     pub file: String,
     /// The line, from 1; 0 if unknown.
     pub line: u32,
-}
-
-/// The steps that may still be spent on reading. A step takes a few nanoseconds.
-#[derive(Debug)]
-pub(super) struct ReadBudget(pub u64);
-
-/// The budget was spent before the locations were found.
-#[derive(Debug, PartialEq, Eq)]
-pub(super) struct BudgetExhausted;
-
-impl ReadBudget {
-    fn spend(&mut self, steps: u64) -> Result<(), ReadError> {
-        self.0 = self.0.checked_sub(steps).ok_or(ReadError::BudgetExhausted)?;
-        Ok(())
-    }
-}
-
-/// Why reading a unit ended early.
-enum ReadError {
-    /// The unit is malformed. Other units may be valid.
-    Malformed,
-    BudgetExhausted,
-}
-
-impl From<gimli::Error> for ReadError {
-    fn from(_: gimli::Error) -> ReadError {
-        ReadError::Malformed
-    }
 }
 
 /// The locations of instruction addresses: for each address, the innermost inlined function first and the function that

@@ -20,6 +20,7 @@ mod contract;
 mod cost;
 mod digest;
 mod dwarf;
+mod dwarf_budget;
 mod engine;
 mod epoch;
 mod error;
