@@ -1,4 +1,4 @@
-//! Bodies: a request lasts until its response has left, and neither a slow sender nor a slow reader holds what others need.
+//! Bodies: a request lasts until its response has been sent, and slow clients do not block other requests.
 
 use std::time::Duration;
 
@@ -12,7 +12,7 @@ use testkit::raw::Connection;
 use testkit::{Shop, Span};
 use tokio::net::TcpStream;
 
-/// More than the sockets between a host and a reader hold.
+/// More than the socket buffers between a host and a client can hold.
 const LARGE: usize = 8_000_000;
 
 fn get(path: &str) -> String {
@@ -33,7 +33,7 @@ async fn wait_for_active(shop: &Shop, count: f64) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_server_span_says_how_many_bytes_of_the_body_left() {
+async fn the_server_span_has_the_size_of_the_sent_body() {
     let shop = Shop::oddities().start().await;
     for (method, bytes, sent) in [("GET", 0, 0), ("GET", 100, 100), ("GET", LARGE, LARGE), ("HEAD", 100, 0)] {
         let answer = shop.request(method, "oddities", &format!("/huge/{bytes}")).send().await;
@@ -44,7 +44,7 @@ async fn the_server_span_says_how_many_bytes_of_the_body_left() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_request_is_active_until_its_body_has_left_and_cancelled_where_its_client_leaves_before() {
+async fn a_request_is_active_until_its_body_is_sent_and_cancelled_if_its_client_disconnects() {
     let shop = Shop::oddities().start().await;
     let mut connection = Connection::open(shop.address("oddities")).await;
     connection.send(get(&format!("/huge/{LARGE}"))).await;
@@ -60,7 +60,7 @@ async fn a_request_is_active_until_its_body_has_left_and_cancelled_where_its_cli
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_reader_that_takes_nothing_is_given_up_after_idle_timeout() {
+async fn a_client_that_does_not_read_is_disconnected_after_idle_timeout() {
     let shop = Shop::oddities().limits("oddities", "idle_timeout = \"1s\"").with_console().start().await;
     let mut connection = Connection::open(shop.address("oddities")).await;
     connection.send(get(&format!("/huge/{LARGE}"))).await;
@@ -77,7 +77,7 @@ async fn a_reader_that_takes_nothing_is_given_up_after_idle_timeout() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_reader_that_takes_nothing_over_http_2_is_given_up_too_and_its_connection_goes_on() {
+async fn an_http_2_stream_that_is_not_read_is_reset_after_idle_timeout_and_its_connection_continues() {
     let shop = Shop::oddities().limits("oddities", "idle_timeout = \"1s\"").start().await;
     let address = shop.address("oddities");
     let stream = TokioIo::new(TcpStream::connect(address).await.unwrap());
@@ -95,7 +95,7 @@ async fn a_reader_that_takes_nothing_over_http_2_is_given_up_too_and_its_connect
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_upload_that_pauses_for_longer_than_idle_timeout_is_refused() {
+async fn an_upload_that_pauses_for_longer_than_idle_timeout_is_rejected() {
     let shop = Shop::oddities().limits("oddities", "idle_timeout = \"500ms\"").start().await;
     for framing in ["content-length: 5", "transfer-encoding: chunked"] {
         let mut connection = Connection::open(shop.address("oddities")).await;
@@ -107,7 +107,7 @@ async fn an_upload_that_pauses_for_longer_than_idle_timeout_is_refused() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_upload_that_is_announced_too_large_is_refused_before_it_arrives() {
+async fn an_upload_with_too_large_a_content_length_is_rejected_before_it_arrives() {
     let shop = Shop::oddities().limits("oddities", "request_body = \"1KiB\"").start().await;
     let mut connection = Connection::open(shop.address("oddities")).await;
     connection.send("POST /echo/a/b HTTP/1.1\r\nhost: x\r\ncontent-length: 2000\r\n\r\n").await;
@@ -115,7 +115,7 @@ async fn an_upload_that_is_announced_too_large_is_refused_before_it_arrives() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn uploads_that_are_on_their_way_hold_no_place_of_a_request_that_can_be_served() {
+async fn uploads_in_progress_do_not_count_toward_the_concurrency_limit() {
     let shop = Shop::oddities().limits("oddities", "concurrency = 1").start().await;
     let mut uploads = Vec::new();
     for _ in 0..3 {
@@ -133,7 +133,7 @@ async fn uploads_that_are_on_their_way_hold_no_place_of_a_request_that_can_be_se
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_host_that_stops_waits_for_a_body_that_is_leaving() {
+async fn shutdown_waits_for_a_response_body_that_is_being_sent() {
     let shop = Shop::oddities().start().await;
     let mut connection = Connection::open(shop.address("oddities")).await;
     connection.send(get(&format!("/huge/{LARGE}"))).await;
@@ -148,7 +148,7 @@ async fn a_host_that_stops_waits_for_a_body_that_is_leaving() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_client_that_reads_in_pieces_slower_than_idle_timeout_in_all_gets_the_whole_body() {
+async fn a_client_that_reads_slowly_but_without_long_pauses_gets_the_whole_body() {
     let shop = Shop::oddities().limits("oddities", "idle_timeout = \"1s\"").start().await;
     let address = shop.address("oddities");
     let stream = TokioIo::new(TcpStream::connect(address).await.unwrap());

@@ -1,4 +1,4 @@
-//! The console as people see it, in a real browser. Where there is none, the tests say so and pass.
+//! The console in a real browser. Without a browser, the tests print a message and pass.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -20,11 +20,11 @@ fn page(shop: &Shop, path: &str) -> String {
     format!("http://localhost:{}{path}", shop.console().port())
 }
 
-/// Marks a page, so that it can be told later that it was not loaded anew.
+/// Marks a page, to detect later whether it was reloaded.
 const MARK: &str = "window.marked = true";
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_request_appears_on_the_page_and_its_spans_can_be_read() {
+async fn a_request_appears_on_the_page_with_its_spans() {
     let Some((shop, browser)) = start(Shop::builder()).await else { return };
     browser.open(&page(&shop, "/")).await;
     assert!(browser.text("#recent").await.contains("curl http://localhost:"), "an empty page shows what to send");
@@ -56,7 +56,7 @@ async fn a_request_appears_on_the_page_and_its_spans_can_be_read() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_swap_and_a_rollback_show_on_the_page() {
+async fn a_swap_and_a_rollback_appear_on_the_page() {
     let Some((shop, browser)) = start(Shop::builder()).await else { return };
     let generation = "#service-inventory-service [data-generation]";
     browser.open(&page(&shop, "/")).await;
@@ -79,7 +79,7 @@ async fn a_swap_and_a_rollback_show_on_the_page() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn two_versions_stand_side_by_side_and_one_is_promoted_from_the_page() {
+async fn a_canary_appears_beside_the_serving_version_and_can_be_promoted_on_the_page() {
     let Some((shop, browser)) = start(Shop::builder()).await else { return };
     let path = "/inventory-service/component?canary=50%25";
     let started = shop.admin().send("PUT", path, variant("inventory-service", 1)).await;
@@ -93,7 +93,7 @@ async fn two_versions_stand_side_by_side_and_one_is_promoted_from_the_page() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_hostile_span_name_stays_text() {
+async fn a_span_name_with_markup_is_shown_as_text() {
     const NAME: &str = "<img src=x onerror=x()>.";
     let Some(browser) = Browser::start().await else { return };
     let component = reworded("inventory-service", &[("check_warehouse_capacity", NAME)]);
@@ -109,7 +109,7 @@ async fn a_hostile_span_name_stays_text() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_holder_of_the_token_signs_in() {
+async fn a_user_with_the_token_can_log_in() {
     let Some((shop, browser)) = start(Shop::builder().env("SPANDREL_ADMIN_TOKEN", TOKEN)).await else { return };
     browser.open(&page(&shop, "/traces")).await;
     browser.fill("#token", "wrong").await;
@@ -123,7 +123,7 @@ async fn the_holder_of_the_token_signs_in() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_page_is_used_by_keyboard() {
+async fn the_page_can_be_used_with_the_keyboard() {
     let Some((shop, browser)) = start(Shop::builder()).await else { return };
     let answer = shop.get("user-service", RECOMMENDATIONS).await;
     browser.open(&page(&shop, "/traces")).await;
@@ -144,7 +144,7 @@ async fn the_page_is_used_by_keyboard() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_trace_can_be_read_without_the_script_and_on_a_narrow_screen() {
+async fn a_trace_can_be_read_without_javascript_and_on_a_narrow_screen() {
     let Some((shop, browser)) = start(Shop::builder()).await else { return };
     let answer = shop.get("user-service", RECOMMENDATIONS).await;
     browser.block("*/console.js").await;
@@ -159,9 +159,9 @@ async fn a_trace_can_be_read_without_the_script_and_on_a_narrow_screen() {
     assert!(row.as_str().is_some_and(|row| row.contains("business.user_id")), "{row}");
 }
 
-/// Rules of WCAG 2.2 AA, by axe-core.
+/// Checks the rules of WCAG 2.2 AA with axe-core.
 #[tokio::test(flavor = "multi_thread")]
-async fn axe_finds_nothing_serious() {
+async fn the_pages_have_no_serious_accessibility_violations() {
     let Some(axe) = axe() else { return println!("skipped: axe-core cannot be had") };
     let axe = std::fs::read_to_string(axe).expect("axe-core can be read");
     let Some((shop, browser)) = start(Shop::builder()).await else { return };
@@ -186,7 +186,7 @@ async fn axe_finds_nothing_serious() {
             browser.script(&axe).await;
             let found = browser.script_async("axe.run().then(arguments[0])").await;
             let serious = found["violations"].as_array().into_iter().flatten().filter(is_serious);
-            let serious: Vec<_> = serious.map(told).collect();
+            let serious: Vec<_> = serious.map(summary).collect();
             assert!(serious.is_empty(), "{path}, dark {dark}: {serious:#?}");
         }
     }
@@ -196,13 +196,13 @@ fn is_serious(violation: &&Value) -> bool {
     violation["impact"] == "serious" || violation["impact"] == "critical"
 }
 
-fn told(violation: &Value) -> Value {
+fn summary(violation: &Value) -> Value {
     let nodes: Vec<_> = violation["nodes"].as_array().into_iter().flatten().take(3).collect();
     let nodes: Vec<_> = nodes.iter().map(|node| json!([node["html"], node["failureSummary"]])).collect();
     json!({"rule": violation["id"], "help": violation["help"], "nodes": nodes})
 }
 
-/// The script of axe-core, installed once by npm beside the build.
+/// The script of axe-core, which npm installs once into the target folder.
 fn axe() -> Option<PathBuf> {
     let folder = artifacts::cache().with_file_name("axe");
     let script = folder.join("node_modules/axe-core/axe.min.js");
@@ -215,7 +215,7 @@ fn axe() -> Option<PathBuf> {
     script.is_file().then_some(script)
 }
 
-/// Makes the pictures of the README where that is asked for: `SPANDREL_PICTURES=1 cargo test -p testkit --test browser`.
+/// Creates the pictures of the README on request: `SPANDREL_PICTURES=1 cargo test -p testkit --test browser`.
 #[tokio::test(flavor = "multi_thread")]
 async fn pictures_for_the_readme() {
     if std::env::var_os("SPANDREL_PICTURES").is_none() {

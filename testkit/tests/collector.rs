@@ -1,4 +1,4 @@
-//! The collector itself: what the other tests rely on, tried with an exporter that shares nothing with the host.
+//! The recording collector, tested with an exporter that shares no code with the host.
 
 use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceRequest;
 use opentelemetry_proto::tonic::collector::trace::v1::trace_service_client::TraceServiceClient;
@@ -12,7 +12,7 @@ fn export() -> ExportTraceServiceRequest {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn it_records_what_it_accepts_and_not_what_it_refuses() {
+async fn the_collector_records_accepted_exports_and_no_rejected_ones() {
     let collector = Collector::start();
     let mut client = TraceServiceClient::connect(collector.endpoint()).await.expect("it listens");
     collector.behave(Behaviour::Refuse { retry_after: Some(std::time::Duration::from_secs(3)) });
@@ -27,7 +27,7 @@ async fn it_records_what_it_accepts_and_not_what_it_refuses() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn stopped_it_hangs_up_and_it_comes_back_on_the_same_port() {
+async fn a_stopped_collector_closes_its_connections_and_restarts_on_the_same_port() {
     let mut collector = Collector::start();
     let endpoint = collector.endpoint();
     let mut client = TraceServiceClient::connect(endpoint.clone()).await.expect("it listens");

@@ -1,4 +1,4 @@
-//! The console's paths and methods, and who is let in.
+//! The console's paths, methods and authentication.
 
 use std::net::SocketAddr;
 
@@ -7,7 +7,7 @@ use testkit::{Answer, Client, Site, Spandrel};
 const METHODS: [&str; 7] = ["GET", "HEAD", "POST", "PUT", "DELETE", "PATCH", "OPTIONS"];
 const READ: &[&str] = &["GET", "HEAD"];
 
-/// Every path of the console that is not a page, and the methods that it answers.
+/// All paths of the console except pages, and their methods.
 const PATHS: [(&str, &[&str]); 21] = [
     ("/healthz", READ),
     ("/readyz", READ),
@@ -56,7 +56,7 @@ fn allowed(answer: &Answer) -> Vec<String> {
 }
 
 #[tokio::test]
-async fn every_path_answers_its_methods_and_names_them_to_others() {
+async fn every_path_serves_its_methods_and_lists_them_for_other_methods() {
     let (site, _host) = serve("", None);
     for (path, methods) in PATHS {
         for method in METHODS {
@@ -74,7 +74,7 @@ async fn every_path_answers_its_methods_and_names_them_to_others() {
 }
 
 #[tokio::test]
-async fn head_answers_like_get_without_the_body() {
+async fn head_has_the_response_of_get_without_the_body() {
     let (site, _host) = serve("", None);
     for path in ["/healthz", "/metrics", "/admin/v1/services", "/api/services", "/api/v3/services"] {
         let [get, head] = [send(site.console(), "GET", path, &[]).await, send(site.console(), "HEAD", path, &[]).await];
@@ -84,7 +84,7 @@ async fn head_answers_like_get_without_the_body() {
 }
 
 #[tokio::test]
-async fn what_is_not_there_is_404_as_a_problem_whatever_the_method() {
+async fn unknown_paths_are_404_problems_for_all_methods() {
     let (site, _host) = serve("", None);
     for path in [
         "/nothing",
@@ -115,7 +115,7 @@ async fn what_is_not_there_is_404_as_a_problem_whatever_the_method() {
 }
 
 #[tokio::test]
-async fn only_names_of_this_machine_are_answered_without_a_token() {
+async fn without_a_token_only_local_host_names_are_accepted() {
     let (site, _host) = serve("", None);
     for (host, status) in [
         ("localhost", 200),
@@ -135,7 +135,7 @@ async fn only_names_of_this_machine_are_answered_without_a_token() {
 }
 
 #[tokio::test]
-async fn a_browser_logs_in_with_the_token_and_changes_things_from_the_consoles_own_pages() {
+async fn a_browser_can_log_in_and_submit_the_consoles_own_forms() {
     let (site, _host) = serve("", Some("s3cret"));
     let console = site.console();
     let asked = send(console, "GET", "/admin/v1/services?a=b", &[("accept", "text/html,*/*")]).await;
@@ -173,7 +173,7 @@ async fn a_browser_logs_in_with_the_token_and_changes_things_from_the_consoles_o
 }
 
 #[tokio::test]
-async fn a_build_of_the_jaeger_ui_is_served_from_its_folder_and_nothing_beside_it() {
+async fn the_jaeger_ui_is_served_from_its_folder_without_access_to_files_outside() {
     let folder = tempfile::tempdir().expect("a folder");
     let ui = folder.path().join("ui");
     std::fs::create_dir_all(ui.join("static")).expect("a folder");

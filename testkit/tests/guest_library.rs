@@ -1,4 +1,4 @@
-//! What services that are written with the library tell the host of themselves.
+//! Telemetry of services that use the guest library.
 
 use std::time::Duration;
 
@@ -7,7 +7,7 @@ use testkit::origin::{Manner, Origin};
 use testkit::{Client, Outcome, Shop};
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_service_fails_the_server_span_in_its_own_words() {
+async fn a_service_can_set_error_type_and_message_of_the_server_span() {
     let shop = Shop::oddities().start().await;
     let fine = shop.get("oddities", "/fail?failure=own").await;
     let failed = shop.get("oddities", "/fail?failure=own-5xx").await;
@@ -22,7 +22,7 @@ async fn a_service_fails_the_server_span_in_its_own_words() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_instrumented_err_is_an_exception_of_its_span_alone() {
+async fn an_instrumented_err_is_an_exception_event_on_its_span_only() {
     let shop = Shop::oddities().start().await;
     let answer = shop.get("oddities", "/fail?failure=err").await;
     assert_eq!(answer.status, 200);
@@ -36,7 +36,7 @@ async fn an_instrumented_err_is_an_exception_of_its_span_alone() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_cause_of_an_internal_problem_is_in_the_trace_and_not_in_the_answer() {
+async fn the_cause_of_an_internal_problem_is_in_the_trace_and_not_in_the_response() {
     let shop = Shop::oddities().start().await;
     let answer = shop.get("oddities", "/fail?failure=internal").await;
     assert_eq!((answer.status.as_u16(), &answer.json()["title"]), (500, &json!("Internal Server Error")));
@@ -50,7 +50,7 @@ async fn the_cause_of_an_internal_problem_is_in_the_trace_and_not_in_the_answer(
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn fields_of_a_span_set_its_status() {
+async fn span_fields_set_the_status() {
     let shop = Shop::oddities().start().await;
     let of = |failure: &str| format!("/fail?failure={failure}");
     let typed = shop.get("oddities", &of("type")).await;
@@ -66,7 +66,7 @@ async fn fields_of_a_span_set_its_status() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn fields_of_a_span_name_it_and_give_it_a_kind() {
+async fn span_fields_set_name_and_kind() {
     let shop = Shop::oddities().start().await;
     let answer = shop.get("oddities", "/produce").await;
     let tree = shop.whole_trace(&answer.trace).await;
@@ -76,7 +76,7 @@ async fn fields_of_a_span_name_it_and_give_it_a_kind() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_call_that_fails_marks_its_client_span_and_leaves_its_caller_alone() {
+async fn a_failed_call_is_an_error_on_the_client_span_and_not_on_the_callers_span() {
     let shop = Shop::oddities().start().await;
     let answer = shop.get("oddities", "/call?url=http://elsewhere.example:8080/x").await;
     assert_eq!(answer.json()["message"], "the manifest does not allow calls to http://elsewhere.example:8080");
@@ -92,7 +92,7 @@ oddities GET /call SERVER
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn of_several_calls_at_once_each_has_its_own_time_limit() {
+async fn concurrent_calls_have_separate_timeouts() {
     let origin = Origin::start(Manner { delay: Duration::from_millis(300), ..Manner::default() }).await;
     let allow = format!("allow = [\"{}\"]", origin.url());
     let shop = Shop::oddities().outbound("oddities", &allow).start().await;
@@ -101,7 +101,7 @@ async fn of_several_calls_at_once_each_has_its_own_time_limit() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_services_own_metrics_are_exported_and_on_the_page() {
+async fn metrics_of_a_service_are_exported_and_on_the_metrics_page() {
     let shop = Shop::oddities().with_console().start().await;
     for path in ["/measure/small/0.5", "/measure/large/7", "/measure/small/1.5"] {
         assert_eq!(shop.get("oddities", path).await.status, 200);
@@ -125,7 +125,7 @@ async fn a_services_own_metrics_are_exported_and_on_the_page() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_wildcard_route_takes_the_rest_of_the_path_and_names_its_span() {
+async fn a_wildcard_route_matches_the_rest_of_the_path_and_names_the_span() {
     let shop = Shop::oddities().start().await;
     let answer = shop.get("oddities", "/rest/a/b%20c//d").await;
     answer.assert_json(200, &json!("a/b c//d"));

@@ -1,4 +1,4 @@
-//! What the host tells of its own doings: traces of start, reload, watch, swap and shutdown, and its log as log records.
+//! Telemetry of the host itself: traces of start, reload, watch, swap and shutdown, and its log as log records.
 
 use std::time::{Duration, Instant};
 
@@ -6,7 +6,7 @@ use serde_json::json;
 use testkit::collector::LogRecord;
 use testkit::{Collector, PATIENCE, ShopBuilder, Site, Span, artifacts, variant};
 
-/// A host that sends what it has to tell soon, with one service whose component is a file of its own.
+/// A host with short export intervals, and one service whose component is a separate file.
 fn site(collector: &Collector, protocol: &str) -> (Site, ShopBuilder) {
     let endpoint = if protocol == "grpc" { collector.endpoint() } else { collector.http_endpoint() };
     let site = Site::new(&["one", "two"])
@@ -22,7 +22,7 @@ fn site(collector: &Collector, protocol: &str) -> (Site, ShopBuilder) {
     (site, builder)
 }
 
-/// The root span of what the host did last under this name.
+/// The root span of the latest operation with this name.
 async fn root(collector: &Collector, name: &str) -> Span {
     let is_root = |span: &Span| span.service == "spandrel" && span.name == name && span.parent.is_none();
     collector.wait_for_span(name, is_root).await
@@ -52,7 +52,7 @@ async fn start_reload_watch_swap_and_shutdown_are_traces_with_their_log_lines() 
         assert_eq!(step(&collector, &start, "compile").await.attribute("spandrel.service"), "one");
         step(&collector, &start, "listen").await;
 
-        // Once this is through, the host has seen the files as they are.
+        // After this the host has polled the current files.
         assert_eq!(site.admin().swap("one", variant("oddities", 1)).await.status, 200);
         let swap = root(&collector, "swap").await;
         for name in ["compile", "verify", "warm", "probe", "publish", "drain"] {
@@ -88,7 +88,7 @@ async fn start_reload_watch_swap_and_shutdown_are_traces_with_their_log_lines() 
             step(&collector, &shutdown, name).await;
         }
         line(&collector, "stopping: draining the requests in flight").await;
-        // Each line once, and none that is not on the terminal.
+        // Each line is exported once, and each exported line is on the terminal.
         for record in collector.logs().iter().filter(|record| record.service == "spandrel") {
             let body = record.body.as_str().expect("a text");
             let of_body = |other: &&LogRecord| other.body == record.body;
@@ -99,7 +99,7 @@ async fn start_reload_watch_swap_and_shutdown_are_traces_with_their_log_lines() 
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_start_that_fails_is_a_trace_with_its_reason() {
+async fn a_failed_start_is_a_trace_with_the_reason() {
     let collector = Collector::start();
     let (site, _) = site(&collector, "grpc");
     site.replace("one.wasm", b"no component");
@@ -111,7 +111,7 @@ async fn a_start_that_fails_is_a_trace_with_its_reason() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_manifest_that_is_refused_is_a_trace_with_its_reason() {
+async fn a_rejected_manifest_is_a_trace_with_the_reason() {
     let collector = Collector::start();
     let (site, _) = site(&collector, "grpc");
     let host = site.serve();
@@ -125,7 +125,7 @@ async fn a_manifest_that_is_refused_is_a_trace_with_its_reason() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_is_turned_off_is_not_sent() {
+async fn signals_that_are_turned_off_are_not_exported() {
     for (name, value, spans, logs) in [
         ("OTEL_LOGS_EXPORTER", "none", true, false),
         ("OTEL_TRACES_EXPORTER", "none", false, true),
@@ -144,19 +144,19 @@ async fn what_is_turned_off_is_not_sent() {
     }
 }
 
-/// The lines of a log that warn.
+/// The warnings in a log.
 fn warnings(log: &str) -> Vec<&str> {
     log.lines().filter(|line| line.contains("WARN") || line.contains("ERROR")).collect()
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn without_a_collector_the_host_says_nothing_more_and_ends_as_soon() {
+async fn without_a_collector_the_host_logs_no_further_warning_and_stops_without_delay() {
     let mut collector = Collector::start();
     collector.stop();
     for protocol in ["grpc", "http/protobuf"] {
         let (site, _) = site(&collector, protocol);
         let host = site.env("RUST_LOG", "info,opentelemetry=trace").env("OTEL_METRICS_EXPORTER", "none").serve();
-        // By now the start is told in vain, or is being told.
+        // The export of the start has failed by now, or is in progress.
         host.wait_for_line(&["console:"]).await;
         host.signal("TERM");
         let began = Instant::now();

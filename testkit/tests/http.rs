@@ -1,4 +1,4 @@
-//! The protocol: what any HTTP client may expect of a server.
+//! The HTTP protocol, independent of services.
 
 use http::Version;
 use serde_json::json;
@@ -6,7 +6,7 @@ use testkit::raw::Connection;
 use testkit::{Client, PATIENCE, Shop, Span};
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_connection_is_kept_for_the_next_request() {
+async fn a_connection_is_kept_alive_for_the_next_request() {
     let shop = Shop::oddities().start().await;
     let mut connection = Connection::open(shop.address("oddities")).await;
     for _ in 0..3 {
@@ -31,7 +31,7 @@ async fn an_error_of_a_guest_does_not_end_the_connection() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn pipelined_requests_are_answered_in_their_order() {
+async fn pipelined_requests_are_answered_in_order() {
     let shop = Shop::oddities().start().await;
     let mut connection = Connection::open(shop.address("oddities")).await;
     let requests: String = (0..5).map(|id| format!("GET /echo/n/{id} HTTP/1.1\r\nhost: x\r\n\r\n")).collect();
@@ -43,7 +43,7 @@ async fn pipelined_requests_are_answered_in_their_order() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn http_2_is_spoken_to_whoever_begins_with_it() {
+async fn http_2_with_prior_knowledge_is_served() {
     let shop = Shop::oddities().start().await;
     let client = Client::h2c();
     let requests =
@@ -64,14 +64,14 @@ async fn http_2_is_spoken_to_whoever_begins_with_it() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn over_http_2_a_guest_sees_the_host_all_the_same() {
+async fn over_http_2_a_guest_sees_the_authority_as_host() {
     let shop = Shop::oddities().start().await;
     let answer = Client::h2c().request("GET", shop.address("oddities"), "/echo/a/b").send().await;
     assert_eq!(answer.json()["headers"]["host"], shop.address("oddities").to_string(), "{}", answer.text());
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn head_is_get_without_the_body() {
+async fn head_has_the_response_of_get_without_the_body() {
     let shop = Shop::oddities().start().await;
     let mut connection = Connection::open(shop.address("oddities")).await;
     connection.send("HEAD /health HTTP/1.1\r\nhost: x\r\n\r\nGET /health HTTP/1.1\r\nhost: x\r\n\r\n").await;
@@ -88,7 +88,7 @@ async fn head_is_get_without_the_body() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_body_that_is_malformed_is_refused_and_one_that_breaks_off_is_a_client_that_left() {
+async fn a_malformed_body_is_rejected_and_a_truncated_one_counts_as_cancelled() {
     let shop = Shop::oddities().start().await;
     let head = "POST /echo/a/b HTTP/1.1\r\nhost: x\r\ntransfer-encoding: chunked\r\n\r\n5\r\nhel";
     let mut malformed = Connection::open(shop.address("oddities")).await;
@@ -119,7 +119,7 @@ async fn chunked_bodies_arrive_whole() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_client_that_expects_to_be_told_to_continue_is_told() {
+async fn expect_100_continue_is_answered() {
     let shop = Shop::oddities().start().await;
     let mut connection = Connection::open(shop.address("oddities")).await;
     connection.send("POST /echo/a/b HTTP/1.1\r\nhost: x\r\ncontent-length: 5\r\nexpect: 100-continue\r\n\r\n").await;
@@ -131,7 +131,7 @@ async fn a_client_that_expects_to_be_told_to_continue_is_told() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_http_1_0_client_is_answered() {
+async fn http_1_0_requests_are_served() {
     let shop = Shop::oddities().start().await;
     let mut connection = Connection::open(shop.address("oddities")).await;
     connection.send("GET /health HTTP/1.0\r\n\r\n").await;
@@ -156,7 +156,7 @@ async fn a_guest_sees_path_query_headers_and_body_as_they_were_sent() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn other_methods_have_their_routes() {
+async fn routes_may_use_other_methods() {
     let shop = Shop::oddities().start().await;
     for method in ["PUT", "DELETE"] {
         let answer = shop.request(method, "oddities", "/items/7").send().await;
@@ -168,7 +168,7 @@ async fn other_methods_have_their_routes() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn large_bodies_go_both_ways() {
+async fn large_bodies_are_received_and_sent() {
     let shop = Shop::oddities().start().await;
     let answer = shop.request("POST", "oddities", "/echo/a/b").body(vec![b'x'; 1 << 20]).send().await;
     assert_eq!(answer.json()["length"], 1 << 20);
@@ -177,7 +177,7 @@ async fn large_bodies_go_both_ways() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn answers_without_content_have_none() {
+async fn responses_without_content_have_no_body() {
     let shop = Shop::oddities().start().await;
     let mut connection = Connection::open(shop.address("oddities")).await;
     connection.send("GET /status/204 HTTP/1.1\r\nhost: x\r\n\r\nGET /health HTTP/1.1\r\nhost: x\r\n\r\n").await;
@@ -187,7 +187,7 @@ async fn answers_without_content_have_none() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_request_names_one_host() {
+async fn a_request_must_have_exactly_one_host() {
     let shop = Shop::oddities().start().await;
     for hosts in
         ["", "host: a\r\nhost: b\r\n", "host: a\r\nhost: a\r\n", "host: me@a\r\n", "host: a b\r\n", "host: a:x\r\n"]
@@ -209,7 +209,7 @@ async fn a_request_names_one_host() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_absolute_target_says_whom_the_request_asks() {
+async fn the_host_of_an_absolute_target_replaces_the_host_field() {
     let shop = Shop::oddities().start().await;
     let mut connection = Connection::open(shop.address("oddities")).await;
     connection.send("GET http://shop.example:81/echo/a/b?q=1 HTTP/1.1\r\nhost: other\r\n\r\n").await;
@@ -223,7 +223,7 @@ async fn an_absolute_target_says_whom_the_request_asks() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn options_for_the_server_tell_its_methods() {
+async fn options_for_the_server_lists_all_methods() {
     let shop = Shop::oddities().start().await;
     let mut connection = Connection::open(shop.address("oddities")).await;
     connection.send("OPTIONS * HTTP/1.1\r\nhost: a\r\n\r\n").await;
@@ -237,7 +237,7 @@ async fn options_for_the_server_tell_its_methods() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_coding_that_is_not_understood_is_not_taken_for_a_body() {
+async fn an_unknown_transfer_coding_is_rejected() {
     let shop = Shop::oddities().start().await;
     for coding in ["gzip, chunked", "x-unknown, chunked"] {
         let mut connection = Connection::open(shop.address("oddities")).await;
@@ -249,7 +249,7 @@ async fn a_coding_that_is_not_understood_is_not_taken_for_a_body() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn fields_for_the_next_hop_go_no_further_in_either_direction() {
+async fn connection_fields_are_removed_from_requests_and_responses() {
     let shop = Shop::oddities().start().await;
     let mut connection = Connection::open(shop.address("oddities")).await;
     let fields = "x-test: 1\r\ncontent-type: text/plain\r\nconnection: keep-alive, X-Test\r\n";
@@ -263,7 +263,7 @@ async fn fields_for_the_next_hop_go_no_further_in_either_direction() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_answer_without_content_has_none_over_http_2_either() {
+async fn responses_without_content_have_no_body_over_http_2() {
     let shop = Shop::oddities().start().await;
     let client = Client::h2c();
     for (method, path, status, length) in [
@@ -280,7 +280,7 @@ async fn an_answer_without_content_has_none_over_http_2_either() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_proxy_that_is_trusted_tells_who_the_client_is() {
+async fn forwarded_fields_of_a_trusted_proxy_are_used() {
     let shop = Shop::oddities().keys("oddities", "trusted_proxies = [\"127.0.0.0/8\"]").start().await;
     let forwarded = "for=6.6.6.6, for=\"[2001:db8::1]:4711\";proto=https;host=\"shop.example\", for=127.0.0.2";
     let answer = shop.request("GET", "oddities", "/health").header("forwarded", forwarded).send().await;
@@ -307,7 +307,7 @@ async fn a_proxy_that_is_trusted_tells_who_the_client_is() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn strangers_do_not_say_who_they_are() {
+async fn forwarded_fields_of_other_peers_are_ignored() {
     let shop = Shop::oddities().keys("oddities", "trusted_proxies = [\"10.0.0.0/8\", \"192.0.2.1\"]").start().await;
     let answer = shop.request("GET", "oddities", "/health").header("x-forwarded-for", "1.1.1.1");
     let answer = answer.header("x-forwarded-proto", "https").send().await;
@@ -318,13 +318,13 @@ async fn strangers_do_not_say_who_they_are() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_connection_that_is_idle_is_kept_for_as_long_as_the_manifest_says() {
+async fn an_idle_connection_is_kept_for_keep_alive() {
     let shop = Shop::oddities().head("[limits]\nhead_timeout = \"300ms\"\nkeep_alive = \"2s\"").start().await;
     let mut connection = Connection::open(shop.address("oddities")).await;
     for _ in 0..2 {
         connection.send("GET /health HTTP/1.1\r\nhost: x\r\n\r\n").await;
         assert!(connection.response().await.0.starts_with("http/1.1 200"));
-        // Longer than a head may take, and shorter than the connection is kept.
+        // Longer than `head_timeout`, and shorter than `keep_alive`.
         let idle = std::time::Duration::from_millis(700);
         tokio::time::sleep_until(tokio::time::Instant::now() + idle).await;
     }

@@ -1,14 +1,14 @@
-//! The console answers as Jaeger does: the same requests over the same spans, against answers of the real one.
+//! Jaeger's query API of the console: requests over the same spans, compared with recorded responses of Jaeger.
 
 use std::net::SocketAddr;
 
 use serde_json::Value;
 use testkit::{Client, Site, Spandrel, jaeger, process};
 
-/// What Jaeger 2.13 answered, with its store in memory.
+/// Responses of Jaeger 2.13, with its store in memory.
 const ANSWERS: &str = include_str!("jaeger/answers.json");
 
-/// A host without services whose console takes spans.
+/// A host without services whose console receives spans.
 fn serve() -> (Site, Spandrel, SocketAddr) {
     let (site, otlp) = (Site::new(&[]), process::free_address());
     let console = format!("[console]\nlisten = \"{}\"\notlp = \"{otlp}\"\n", site.console());
@@ -19,7 +19,7 @@ fn serve() -> (Site, Spandrel, SocketAddr) {
 }
 
 #[tokio::test]
-async fn every_request_is_answered_as_jaeger_answers_it() {
+async fn every_request_has_the_response_of_jaeger() {
     let (site, _host, otlp) = serve();
     jaeger::send_spans(otlp).await;
     let answers: Vec<Value> = serde_json::from_str(ANSWERS).expect("JSON");
@@ -33,7 +33,7 @@ async fn every_request_is_answered_as_jaeger_answers_it() {
 }
 
 #[tokio::test]
-async fn parameters_are_taken_in_the_newer_form_too() {
+async fn the_newer_names_of_parameters_are_accepted() {
     let (site, _host, otlp) = serve();
     jaeger::send_spans(otlp).await;
     let times = |min, max| format!("{min}=2026-01-31T11%3A59%3A59Z&{max}=2026-01-31T12%3A00%3A10.5%2B00%3A00");
@@ -49,7 +49,7 @@ async fn parameters_are_taken_in_the_newer_form_too() {
 }
 
 #[tokio::test]
-async fn an_empty_store_answers_with_nothing_and_without_errors() {
+async fn an_empty_store_has_empty_responses_without_errors() {
     let (site, _host, _) = serve();
     for path in ["/api/services", "/api/traces?service=a", "/api/dependencies", "/api/v3/services"] {
         assert_eq!(jaeger::ask(site.console(), path).await["status"], 200, "{path}");
@@ -57,7 +57,7 @@ async fn an_empty_store_answers_with_nothing_and_without_errors() {
 }
 
 #[tokio::test]
-async fn spans_are_taken_as_json_and_packed_and_refused_as_otlp_says() {
+async fn otlp_json_and_gzip_are_accepted_and_invalid_requests_rejected_as_otlp_specifies() {
     use std::io::Write;
     let (site, _host, otlp) = serve();
     let mut packed = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
@@ -94,7 +94,7 @@ async fn spans_are_taken_as_json_and_packed_and_refused_as_otlp_says() {
 }
 
 #[tokio::test]
-async fn spans_are_taken_over_grpc_on_the_same_port_and_spans_without_ids_are_told_of() {
+async fn otlp_grpc_is_accepted_on_the_same_port_and_spans_without_ids_are_a_partial_success() {
     use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceRequest;
     use opentelemetry_proto::tonic::collector::trace::v1::trace_service_client::TraceServiceClient;
     let (site, _host, otlp) = serve();
@@ -107,7 +107,7 @@ async fn spans_are_taken_over_grpc_on_the_same_port_and_spans_without_ids_are_to
 }
 
 #[tokio::test]
-async fn pages_of_this_machine_may_send_spans_and_others_may_not() {
+async fn cors_allows_pages_of_this_machine_to_send_spans_and_no_others() {
     let (_site, _host, otlp) = serve();
     for (origin, allowed) in [
         ("http://localhost:3000", true),
@@ -125,7 +125,7 @@ async fn pages_of_this_machine_may_send_spans_and_others_may_not() {
 }
 
 #[tokio::test]
-async fn a_store_of_no_bytes_takes_nothing() {
+async fn a_store_of_size_zero_rejects_spans() {
     let (site, otlp) = (Site::new(&[]), process::free_address());
     let console = format!("[console]\nlisten = \"{}\"\notlp = \"{otlp}\"\ntraces = \"0\"\n", site.console());
     site.replace("services.toml", console.as_bytes());

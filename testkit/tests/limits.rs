@@ -1,4 +1,4 @@
-//! What bad things get: traps, endless loops, greed, floods and broken clients.
+//! Limits: traps, endless loops, excessive memory, floods of requests and broken clients.
 
 use std::time::{Duration, Instant};
 
@@ -7,7 +7,7 @@ use testkit::origin::{Manner, Origin};
 use testkit::raw::Connection;
 use testkit::{ODDITIES_PORT, Outcome, PATIENCE, Shop};
 
-/// A host whose oddities may call `origin` and themselves.
+/// A host whose misbehaving component may call `origin` and itself.
 async fn calling(origin: &Origin) -> testkit::ShopBuilder {
     let allow = format!("allow = [\"http://localhost:{ODDITIES_PORT}\", \"{}\"]", origin.url());
     Shop::oddities().outbound("oddities", &allow)
@@ -40,7 +40,7 @@ async fn a_panic_is_a_500_and_an_exception_event_with_message_and_backtrace() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_trap_throws_the_instance_away_and_nobody_else_notices() {
+async fn a_trap_discards_the_instance_and_affects_no_other_request() {
     let shop = Shop::oddities().start().await;
     let count = async || shop.get("oddities", "/count").await.json().as_u64().unwrap_or_default();
     let (first, second) = (count().await, count().await);
@@ -57,7 +57,7 @@ async fn a_trap_throws_the_instance_away_and_nobody_else_notices() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_guest_whose_calls_are_nested_too_deeply_is_told_which() {
+async fn a_stack_overflow_is_reported_with_the_recursive_function() {
     let shop = Shop::oddities().start().await;
     let answer = shop.get("oddities", "/overflow").await;
     let tree = shop.whole_trace(&answer.trace).await;
@@ -70,7 +70,7 @@ async fn a_guest_whose_calls_are_nested_too_deeply_is_told_which() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_guest_without_memory_is_told_its_limit_in_one_log_record() {
+async fn an_out_of_memory_error_is_one_log_record_with_the_limit() {
     let shop = Shop::oddities().limits("oddities", "memory = \"16MiB\"").start().await;
     let answer = shop.get("oddities", "/grow").await;
     answer.assert_problem(500, "");
@@ -86,7 +86,7 @@ async fn a_guest_without_memory_is_told_its_limit_in_one_log_record() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn spans_that_are_open_at_a_trap_end_as_errors_under_their_parents() {
+async fn spans_that_are_open_at_a_trap_end_with_the_status_error() {
     let shop = Shop::oddities().start().await;
     let answer = shop.get("oddities", "/leak-and-panic").await;
     answer.assert_problem(500, "");
@@ -101,7 +101,7 @@ async fn spans_that_are_open_at_a_trap_end_as_errors_under_their_parents() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn spans_that_a_guest_forgot_end_with_the_request() {
+async fn spans_that_a_guest_left_open_end_with_the_request() {
     let shop = Shop::oddities().start().await;
     let answer = shop.get("oddities", "/leak").await;
     assert_eq!(answer.status, 200);
@@ -116,7 +116,7 @@ async fn spans_that_a_guest_forgot_end_with_the_request() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn with_isolation_by_request_no_instance_serves_twice() {
+async fn with_isolation_request_no_instance_serves_two_requests() {
     let shop = Shop::oddities().keys("oddities", "isolation = \"request\"").start().await;
     for _ in 0..5 {
         assert_eq!(shop.get("oddities", "/count").await.json(), 1);
@@ -124,7 +124,7 @@ async fn with_isolation_by_request_no_instance_serves_twice() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_guest_that_spins_gets_a_504() {
+async fn a_guest_in_an_endless_loop_results_in_a_504() {
     let shop = Shop::oddities().limits("oddities", "request_timeout = \"1s\"").start().await;
     let began = Instant::now();
     let answer = shop.get("oddities", "/spin").await;
@@ -138,7 +138,7 @@ async fn a_guest_that_spins_gets_a_504() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_guest_that_sleeps_too_long_gets_a_504() {
+async fn a_guest_that_sleeps_too_long_results_in_a_504() {
     let shop = Shop::oddities().limits("oddities", "request_timeout = \"1s\"").start().await;
     let answer = shop.get("oddities", "/nap/10").await;
     assert_eq!(answer.text(), "awake");
@@ -147,7 +147,7 @@ async fn a_guest_that_sleeps_too_long_gets_a_504() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_guest_that_waits_too_long_for_a_call_gets_a_504() {
+async fn a_guest_that_waits_too_long_for_a_call_results_in_a_504() {
     let origin = Origin::start(hanging()).await;
     let shop = calling(&origin).await.limits("oddities", "request_timeout = \"1s\"").start().await;
     let answer = shop.get("oddities", &format!("/call?url={}/", origin.url())).await;
@@ -160,7 +160,7 @@ async fn a_guest_that_waits_too_long_for_a_call_gets_a_504() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn spinning_guests_freeze_nobody() {
+async fn guests_in_endless_loops_do_not_block_other_services() {
     let component = testkit::artifacts::component("oddities");
     let shop = Shop::oddities().limits("oddities", "request_timeout = \"3s\"").service("calm", &component, 8007);
     let shop = std::sync::Arc::new(shop.with_console().start().await);
@@ -184,7 +184,7 @@ async fn spinning_guests_freeze_nobody() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_guest_gets_no_more_memory_than_its_limit() {
+async fn a_guest_cannot_exceed_its_memory_limit() {
     let shop = Shop::oddities().limits("oddities", "memory = \"16MiB\"").start().await;
     let got: u32 = shop.get("oddities", "/allocate/64").await.text().parse().expect("a number");
     assert!((4..16).contains(&got), "{got} MiB");
@@ -194,7 +194,7 @@ async fn a_guest_gets_no_more_memory_than_its_limit() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_hosts_memory_stays_bounded_whatever_guests_allocate() {
+async fn the_hosts_memory_is_bounded_when_guests_allocate() {
     let shop = Shop::oddities().limits("oddities", "memory = \"32MiB\"").start().await;
     shop.get("oddities", "/allocate/1000").await;
     let before = resident_mebibytes();
@@ -205,7 +205,7 @@ async fn the_hosts_memory_stays_bounded_whatever_guests_allocate() {
     assert!(grown < 200, "the process grew by {grown} MiB");
 }
 
-/// Of this process, the host in it included.
+/// Resident memory of this process, which contains the host.
 fn resident_mebibytes() -> u64 {
     let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
     let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap_or_default();
@@ -213,7 +213,7 @@ fn resident_mebibytes() -> u64 {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn calls_in_a_circle_end_with_508() {
+async fn calls_in_a_loop_end_with_508() {
     let shop = Shop::oddities().start().await;
     let answer = shop.get("oddities", "/circle").await;
     answer.assert_problem(508, "");
@@ -253,7 +253,7 @@ async fn requests_over_the_limit_of_concurrency_get_503_and_retry_after() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_length_over_the_limit_gets_413_before_the_body_is_sent() {
+async fn a_content_length_over_the_limit_gets_413_before_the_body_is_sent() {
     let shop = Shop::oddities().limits("oddities", "request_body = \"1KiB\"").start().await;
     for expect in ["", "expect: 100-continue\r\n"] {
         let mut connection = Connection::open(shop.address("oddities")).await;
@@ -269,7 +269,7 @@ async fn a_length_over_the_limit_gets_413_before_the_body_is_sent() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn silent_connections_stop_neither_their_port_nor_others_nor_the_console() {
+async fn silent_connections_do_not_block_their_port_other_ports_or_the_console() {
     let component = testkit::artifacts::component("oddities");
     let head = "[limits]\nconnections = 50\nhead_timeout = \"2s\"";
     let shop = Shop::oddities().head(head).service("calm", &component, 8007).with_console().start().await;
@@ -288,7 +288,7 @@ async fn silent_connections_stop_neither_their_port_nor_others_nor_the_console()
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn header_fields_beyond_measure_are_an_answer_that_is_none() {
+async fn too_many_header_fields_make_a_response_invalid() {
     let shop = Shop::oddities().start().await;
     assert_eq!(shop.get("oddities", "/fields/90").await.headers.get_all("x-field").iter().count(), 90);
     for count in [1_025, 24_577, 32_769, 100_000] {
@@ -298,13 +298,13 @@ async fn header_fields_beyond_measure_are_an_answer_that_is_none() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_the_host_holds_for_a_guest_counts_against_its_memory() {
+async fn memory_that_the_host_holds_for_a_guest_is_limited() {
     let shop = Shop::oddities().limits("oddities", "memory = \"32MiB\"").start().await;
     let left: u32 = shop.get("oddities", "/leave/1000/1000000").await.text().parse().expect("a number");
     assert!((5..34).contains(&left), "{left} MB");
     let again: u32 = shop.get("oddities", "/leave/1000/1000000").await.text().parse().expect("a number");
     assert!((5..34).contains(&again), "what one request left is gone with it: {again} MB");
-    // So many answers as the host may hold are perhaps more than the guest has room for.
+    // The guest's memory may not suffice for as many responses as the host may hold.
     let many = shop.get("oddities", "/many/64/1000000").await;
     assert!(many.status == 500 || many.json().as_u64() < Some(34), "{}", many.text());
     for _ in 0..3 {
@@ -363,7 +363,7 @@ async fn a_head_that_does_not_arrive_in_time_ends_the_connection() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_is_no_http_is_refused() {
+async fn invalid_http_is_rejected() {
     let shop = Shop::oddities().start().await;
     for garbage in
         ["\x16\x03\x01\x02\x00\x01\x00\x01\r\n\r\n", "HELLO\r\n\r\n", "GET / HTTP/9.9\r\n\r\n", "GET  /\r\n\r\n"]
@@ -377,7 +377,7 @@ async fn what_is_no_http_is_refused() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn two_lengths_are_no_way_to_smuggle_a_request() {
+async fn conflicting_lengths_cannot_smuggle_a_request() {
     let shop = Shop::oddities().start().await;
     let heads = [
         "content-length: 5\r\ncontent-length: 6\r\n",
@@ -394,7 +394,7 @@ async fn two_lengths_are_no_way_to_smuggle_a_request() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_body_that_breaks_off_disturbs_nobody() {
+async fn a_truncated_request_body_affects_no_other_request() {
     let shop = Shop::oddities().start().await;
     let mut connection = Connection::open(shop.address("oddities")).await;
     connection.send("POST /echo/a/b HTTP/1.1\r\nhost: x\r\ncontent-length: 10\r\n\r\nabc").await;
@@ -403,7 +403,7 @@ async fn a_body_that_breaks_off_disturbs_nobody() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_answer_that_is_no_http_or_too_large_is_a_500() {
+async fn an_invalid_or_too_large_response_is_a_500() {
     let shop = Shop::oddities().limits("oddities", "response_body = \"1KiB\"").start().await;
     assert_eq!(shop.get("oddities", "/huge/1024").await.body.len(), 1024);
     for path in ["/huge/1025", "/bad-header", "/status/9999", "/status/99"] {
@@ -431,7 +431,7 @@ async fn paths_without_a_route_get_404_and_other_methods_405_with_allow() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn without_a_collector_requests_go_on_and_drops_are_counted() {
+async fn without_a_collector_requests_are_served_and_dropped_spans_are_counted() {
     let nowhere = format!("http://{}", testkit::process::free_address());
     let shop = Shop::oddities().env("OTEL_EXPORTER_OTLP_ENDPOINT", &nowhere).env("OTEL_BSP_MAX_QUEUE_SIZE", "64");
     let shop = shop.env("OTEL_BSP_MAX_EXPORT_BATCH_SIZE", "16").with_console().start().await;
@@ -449,14 +449,14 @@ async fn without_a_collector_requests_go_on_and_drops_are_counted() {
     assert!(dropped >= 1.0, "no drops in /metrics");
 }
 
-/// The sum of all samples whose name starts like this.
+/// The sum of all samples whose name has this prefix.
 fn sum_of(page: &str, name: &str) -> f64 {
     let samples = page.lines().filter(|line| line.starts_with(name));
     samples.filter_map(|line| line.rsplit(' ').next()?.parse::<f64>().ok()).sum()
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn calls_at_once_within_calls_at_once_all_come_back() {
+async fn nested_concurrent_calls_all_return() {
     let shop = Shop::oddities().start().await;
     let answer = shop.get("oddities", "/fan/3/4").await;
     assert_eq!(answer.json(), 1 + 4 + 16 + 64, "{}", answer.text());
@@ -466,7 +466,7 @@ async fn calls_at_once_within_calls_at_once_all_come_back() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_client_that_goes_away_does_not_keep_a_guest_running() {
+async fn a_guest_is_stopped_when_its_client_disconnects() {
     let shop = Shop::oddities().limits("oddities", "request_timeout = \"1s\"").limits("oddities", "concurrency = 1");
     let shop = shop.start().await;
     let mut connection = Connection::open(shop.address("oddities")).await;

@@ -1,4 +1,4 @@
-//! A changed manifest while the host runs: what is added starts, what is gone drains, what is wrong changes nothing.
+//! Changes of the manifest of a running host: added services start, removed ones drain, invalid manifests change nothing.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -9,14 +9,14 @@ use serde_json::json;
 use testkit::origin::{Manner, Origin};
 use testkit::{Client, Collector, PATIENCE, ShopBuilder, Site, Spandrel, artifacts, poll, variant};
 
-/// A manifest with these services of the component that misbehaves.
+/// A manifest with these services, all with the misbehaving component.
 fn manifest(site: &Site, services: &[&str]) -> ShopBuilder {
     let component = artifacts::component("oddities");
     let empty = ShopBuilder::empty().console_port(site.console().port());
     services.iter().fold(empty, |builder, name| builder.service(name, &component, site.address(name).port()))
 }
 
-/// A host that runs with these services of a site that has addresses for `one`, `two` and `three`.
+/// A running host with these services. The site has addresses for `one`, `two` and `three`.
 fn start(services: &[&str]) -> (Site, ShopBuilder, Spandrel) {
     let site = Site::new(&["one", "two", "three"]);
     let builder = manifest(&site, services);
@@ -26,7 +26,7 @@ fn start(services: &[&str]) -> (Site, ShopBuilder, Spandrel) {
 }
 
 async fn get(address: SocketAddr, path: &str) -> Result<(u16, String), String> {
-    // A client of its own: nothing is kept open.
+    // A separate client, so that no connection is kept open.
     let answer = Client::default().request("GET", address, path).try_send().await?;
     Ok((answer.status.as_u16(), answer.text()))
 }
@@ -44,7 +44,7 @@ async fn wait_until_closed(address: SocketAddr) {
     assert!(closed.is_some(), "{address} still accepts");
 }
 
-/// Requests without a pause, until it is stopped; then it says how many were answered. None may fail.
+/// Sends requests without a pause until it is stopped. None may fail.
 struct Load {
     stop: Arc<AtomicBool>,
     served: Arc<AtomicUsize>,
@@ -78,7 +78,7 @@ impl Load {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_service_that_is_added_starts_and_one_that_is_taken_out_stops() {
+async fn an_added_service_starts_and_a_removed_one_stops() {
     let (site, _, host) = start(&["one"]);
     site.write(&manifest(&site, &["one", "two"]));
     host.wait_for_line(&["manifest applied"]).await;
@@ -94,7 +94,7 @@ async fn a_service_that_is_added_starts_and_one_that_is_taken_out_stops() {
     let page = Client::default().request("GET", site.console(), "/metrics").send().await.text();
     assert!(!page.contains("service_name=\"one\"") && page.contains("service_name=\"two\""), "{page}");
 
-    // One that comes back starts over.
+    // A service that is added again starts with generation 1.
     site.write(&manifest(&site, &["one", "two"]));
     site.admin().wait_until("one", |status| status["state"] == "serving").await;
     assert_healthy(site.address("one")).await;
@@ -102,7 +102,7 @@ async fn a_service_that_is_added_starts_and_one_that_is_taken_out_stops() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_manifest_that_changes_while_the_host_starts_is_not_missed() {
+async fn a_change_of_the_manifest_during_the_start_is_applied() {
     let site = Site::new(&["one", "two"]);
     // Compiling for the first time takes long enough to change the manifest after it was read.
     let cache = site.path("cache").display().to_string();
@@ -127,7 +127,7 @@ async fn the_component_of_a_service_that_was_added_is_watched() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_service_that_is_taken_out_finishes_what_it_began() {
+async fn a_removed_service_finishes_its_requests() {
     let origin = Origin::start(Manner { delay: std::time::Duration::MAX, ..Manner::default() }).await;
     let site = Site::new(&["one", "two"]);
     site.write(&manifest(&site, &["one", "two"]).outbound("one", &format!("allow = [\"{}\"]", origin.url())));
@@ -156,7 +156,7 @@ async fn a_changed_service_is_reconfigured_without_losing_a_request() {
         load.wait_until_served(5).await;
     }
     load.stop().await;
-    // Nothing but a comment: no new generation.
+    // A changed comment causes no new generation.
     site.write(&builder.limits("one", "# seven seconds\nrequest_timeout = \"7s\""));
     let applied = poll::until(PATIENCE, || (host.log().matches("manifest applied").count() == 4).then_some(())).await;
     assert!(applied.is_some(), "{}", host.log());
@@ -168,7 +168,7 @@ async fn a_changed_port_moves_a_service_without_losing_a_request() {
     let (site, _, host) = start(&["one"]);
     let load = Load::on(site.address("one"));
     load.wait_until_served(5).await;
-    // The new port answers before the old one is closed, and clients that go there from then on lose nothing.
+    // The new port is open before the old one is closed, so that clients that switch to it lose no request.
     let occupied = std::net::TcpListener::bind(site.address("two")).expect("the port is free");
     site.write(&manifest(&site, &["one"]).port("one", site.address("two").port()));
     let line = host.wait_for_line(&["not applied", "cannot listen"]).await;
@@ -184,7 +184,7 @@ async fn a_changed_port_moves_a_service_without_losing_a_request() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_invalid_manifest_changes_nothing_and_says_why() {
+async fn an_invalid_manifest_changes_nothing_and_the_reason_is_logged() {
     let (site, builder, host) = start(&["one", "two"]);
     let before = site.admin().send("GET", "", Vec::new()).await.json();
     let bad = site.path("bad.wasm");
@@ -193,7 +193,7 @@ async fn an_invalid_manifest_changes_nothing_and_says_why() {
     let three = site.address("three").port();
     let text = builder.manifest();
     let taken = std::net::TcpListener::bind(site.address("three")).expect("the port is free");
-    // Each would also take `two` out, which must not happen.
+    // Each of these manifests also removes `two`, which must not happen.
     let only = || manifest(&site, &["one"]);
     let cases = [
         (text.replace("listen = \"127.0.0.1", "lissten = \"127.0.0.1"), "did you mean `listen`"),
@@ -226,14 +226,14 @@ async fn an_invalid_manifest_changes_nothing_and_says_why() {
     drop(taken);
     let page = Client::default().request("GET", site.console(), "/metrics").send().await.text();
     assert!(!page.contains("service_name=\"three\""), "{page}");
-    // And the next good one is applied as if nothing had been.
+    // The next valid manifest is applied.
     site.write(&manifest(&site, &["two", "three"]));
     wait_until_closed(site.address("one")).await;
     assert_healthy(site.address("three")).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_configuration_that_was_refused_is_tried_again_with_the_next_manifest() {
+async fn a_rejected_configuration_is_retried_with_the_next_manifest() {
     let site = Site::new(&["one"]);
     let file = site.path("one.wasm");
     std::fs::write(&file, variant("inventory-service", 0)).expect("written");
@@ -255,7 +255,7 @@ async fn a_configuration_that_was_refused_is_tried_again_with_the_next_manifest(
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_new_component_is_tried_with_the_configuration_that_waits_for_it() {
+async fn a_rejected_configuration_is_retried_with_the_next_component() {
     let site = Site::new(&["one"]);
     let file = site.path("one.wasm");
     std::fs::write(&file, variant("oddities", 0)).expect("written");
@@ -263,14 +263,14 @@ async fn a_new_component_is_tried_with_the_configuration_that_waits_for_it() {
     let builder = || empty().service("one", &file, site.address("one").port());
     site.write(&builder());
     let host = site.serve();
-    // The manifest first, whose probe fails by what the component says; then the component that says another thing.
+    // First the manifest, whose probe fails with the old component, then a component that passes the probe.
     site.write(&builder().keys("one", "probe = \"/status/500\"").limits("one", "concurrency = 7"));
     site.admin().wait_for_generation("one", 2).await;
     site.write(&builder().keys("one", "probe = \"/panic/x\"").limits("one", "concurrency = 8"));
     host.wait_for_line(&["swap refused", "GET /panic/x"]).await;
     let seen = host.log().len();
     site.replace("one.wasm", &variant("oddities", 1));
-    // With the old configuration it would have been accepted.
+    // The old configuration would have accepted it.
     let again = || host.log().get(seen..)?.contains("GET /panic/x").then_some(());
     poll::until(PATIENCE, again).await.expect("the component is tried with the manifest's configuration");
     assert_eq!(site.admin().status("one").await["generation"], 2);
@@ -299,8 +299,8 @@ async fn a_new_version_number_shows_in_traces_and_metrics() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_a_request_meets_twice_is_of_one_version_and_says_so() {
-    let (collector, origin) = (Collector::start(), Origin::start(held()).await);
+async fn a_request_sees_one_version_of_each_service() {
+    let (collector, origin) = (Collector::start(), Origin::start(held_response()).await);
     let site = Site::new(&["one"]).env("OTEL_SDK_DISABLED", "false");
     let site = site.env("OTEL_EXPORTER_OTLP_ENDPOINT", &collector.endpoint()).env("OTEL_BSP_SCHEDULE_DELAY", "20");
     let own = format!("http://{}", site.address("one"));
@@ -324,7 +324,7 @@ async fn what_a_request_meets_twice_is_of_one_version_and_says_so() {
     assert_eq!(span.resource["service.version"], "1.0.0");
 }
 
-/// A service `one` of a file of its own, which may call `origin` where that is allowed.
+/// A service `one` with a separate component file, which may call `origin` if the manifest allows it.
 struct Calling {
     site: Site,
     origin: Origin,
@@ -345,7 +345,7 @@ impl Calling {
         if allowed { builder.outbound("one", &format!("allow = [\"{}\"]", self.origin.url())) } else { builder }
     }
 
-    /// What a call to the origin comes to.
+    /// The outcome of a call to the origin.
     async fn outcome(&self) -> String {
         let path = format!("/call?url={}/", self.origin.url());
         let (status, body) = get(self.site.address("one"), &path).await.expect("an answer");
@@ -360,7 +360,7 @@ impl Calling {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_new_component_after_a_rollback_takes_what_the_manifest_says() {
+async fn a_new_component_after_a_rollback_uses_the_configuration_of_the_manifest() {
     let calling = Calling::new("one.wasm").await;
     calling.site.write(&calling.manifest(false));
     let _host = calling.site.serve();
@@ -372,7 +372,7 @@ async fn a_new_component_after_a_rollback_takes_what_the_manifest_says() {
     calling.swap_file(1);
     calling.site.admin().wait_for_generation("one", 3).await;
     assert_eq!(calling.outcome().await, "answer");
-    // So does one that is sent.
+    // So does a component that is sent to the admin API.
     assert_eq!(calling.site.admin().act("one", "rollback").await.status, 200);
     assert_eq!(calling.outcome().await, "denied");
     assert_eq!(calling.site.admin().swap("one", variant("oddities", 2)).await.status, 200);
@@ -380,8 +380,8 @@ async fn a_new_component_after_a_rollback_takes_what_the_manifest_says() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_manifest_and_a_component_that_change_together_come_together() {
-    // Before and after the manifest in the order of their names, and in the order in which they are written.
+async fn a_manifest_and_a_component_that_change_together_are_applied_together() {
+    // File names that sort before and after the manifest, in both orders of writing.
     for (file, component_first) in [("a.wasm", true), ("a.wasm", false), ("z.wasm", true), ("z.wasm", false)] {
         let calling = Calling::new(file).await;
         calling.site.write(&calling.manifest(true));
@@ -396,7 +396,7 @@ async fn a_manifest_and_a_component_that_change_together_come_together() {
         }
         host.wait_for_line(&["manifest applied"]).await;
         assert_eq!(calling.outcome().await, "denied", "{file}, component first: {component_first}");
-        // Another manifest later, everything that came before it was looked at.
+        // After another change of the manifest, all earlier changes have been handled.
         calling.site.write(&calling.manifest(false).limits("one", "concurrency = 7"));
         let status = calling.site.admin().wait_until("one", |status| status["swaps"].as_u64() >= Some(2)).await;
         assert_eq!(status["generation"], 3, "the new component never ran under the old configuration: {status}");
@@ -404,7 +404,7 @@ async fn a_manifest_and_a_component_that_change_together_come_together() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_component_that_is_sent_right_after_the_manifest_was_written_runs_under_it() {
+async fn a_component_sent_after_a_change_of_the_manifest_uses_the_new_manifest() {
     let calling = Calling::new("one.wasm").await;
     calling.site.write(&calling.manifest(true));
     let _host = calling.site.serve();
@@ -418,18 +418,18 @@ async fn a_component_that_is_sent_right_after_the_manifest_was_written_runs_unde
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_component_that_is_sent_during_a_reload_goes_on_with_the_new_manifest() {
+async fn a_component_sent_during_a_reload_uses_the_new_manifest() {
     let calling = Calling::new("one.wasm").await;
     calling.site.write(&calling.manifest(true));
     let host = calling.site.serve();
     calling.site.write(&calling.manifest(false).keys("one", "probe = \"/nap/6000\""));
     calling.site.admin().wait_until("one", |status| status["state"] == "swapping").await;
-    // One that is bad ends the reload's swap, too: the manifest was not applied, and the log must not say that it was.
+    // An invalid component also cancels the swap of the reload. The log must not report the manifest as applied.
     calling.site.admin().swap("one", b"no component".to_vec()).await.assert_problem(422, "not a WebAssembly file");
     let line = host.wait_for_line(&["applied in part", "one"]).await;
     assert!(!host.log().contains("manifest applied"), "{line}");
     assert_eq!(calling.outcome().await, "answer");
-    // A good one takes what the manifest says, whatever became of it before.
+    // A valid component uses the configuration of the manifest.
     let swapped = calling.site.admin().swap("one", variant("oddities", 1)).await;
     assert_eq!(swapped.status, 200, "{}", swapped.text());
     assert_eq!(calling.outcome().await, "denied");
@@ -443,7 +443,7 @@ async fn may_call(address: SocketAddr, origin: &Origin) -> bool {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn two_services_exchange_their_ports_without_losing_a_request() {
+async fn two_services_can_exchange_ports_without_losing_a_request() {
     let origin = Origin::start(Manner::default()).await;
     let site = Site::new(&["one", "two"]);
     let allow = format!("allow = [\"{}\"]", origin.url());
@@ -474,8 +474,8 @@ async fn two_services_exchange_their_ports_without_losing_a_request() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_service_that_gets_another_name_keeps_its_port_and_loses_no_request() {
-    let origin = Origin::start(held()).await;
+async fn a_renamed_service_keeps_its_port_and_loses_no_request() {
+    let origin = Origin::start(held_response()).await;
     let site = Site::new(&["one", "two", "three"]);
     let allow = format!("allow = [\"{}\"]", origin.url());
     site.write(&manifest(&site, &["one", "two"]).outbound("one", &allow));
@@ -484,7 +484,7 @@ async fn a_service_that_gets_another_name_keeps_its_port_and_loses_no_request() 
     let load = Load::on(address);
     let slow = tokio::spawn(async move { get(address, &path).await });
     origin.wait_until_asked(1).await;
-    // `two` goes, `three` comes to its own port, and `one` is called `four` from now on.
+    // `two` is removed, `three` is added on its own port, and `one` is renamed to `four`.
     let renamed = manifest(&site, &["three"]).service("four", &artifacts::component("oddities"), address.port());
     site.write(&renamed);
     host.wait_for_line(&["manifest applied"]).await;
@@ -501,8 +501,8 @@ async fn a_service_that_gets_another_name_keeps_its_port_and_loses_no_request() 
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_a_removed_or_moved_service_began_is_finished_when_the_host_stops() {
-    let origin = Origin::start(held()).await;
+async fn shutdown_waits_for_requests_of_removed_and_moved_services() {
+    let origin = Origin::start(held_response()).await;
     let site = Site::new(&["one", "two", "three"]);
     let allow = format!("allow = [\"{}\"]", origin.url());
     site.write(&manifest(&site, &["one", "two"]).outbound("one", &allow).outbound("two", &allow));
@@ -539,7 +539,7 @@ async fn a_service_whose_component_is_missing_waits_for_it() {
     assert_eq!((&status["state"], &status["generation"]), (&json!("waiting"), &json!(0)), "{status}");
     assert!(status["last_error"].as_str().expect("a reason").contains("two.wasm"), "{status}");
     assert_eq!(site.admin().status("one").await["generation"], 1, "the rest of the manifest waits, too");
-    // A file that is no component is not what it waits for, either.
+    // A file that is not a component is rejected, and the service still waits.
     site.replace("two.wasm", b"no component");
     host.wait_for_line(&["not applied", "not a WebAssembly file"]).await;
     site.replace("two.wasm", &variant("oddities", 0));
@@ -550,8 +550,8 @@ async fn a_service_whose_component_is_missing_waits_for_it() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_hangup_has_the_manifest_read_where_nobody_watches_it() {
-    let origin = Origin::start(held()).await;
+async fn sighup_reads_the_manifest_when_files_are_not_watched() {
+    let origin = Origin::start(held_response()).await;
     let site = Site::new(&["one", "two"]);
     let unwatched = |services: &[&str]| manifest(&site, services).head("[swap]\nwatch = false");
     let allow = format!("allow = [\"{}\"]", origin.url());
@@ -565,7 +565,7 @@ async fn a_hangup_has_the_manifest_read_where_nobody_watches_it() {
     host.signal("HUP");
     host.wait_for_line(&["manifest applied"]).await;
     assert_healthy(site.address("two")).await;
-    // One that is wrong changes nothing.
+    // An invalid manifest changes nothing.
     site.replace("services.toml", b"[[service]");
     host.signal("HUP");
     host.wait_for_line(&["not applied"]).await;
@@ -574,7 +574,7 @@ async fn a_hangup_has_the_manifest_read_where_nobody_watches_it() {
     assert_eq!(slow.await.expect("no panic").expect("an answer").0, 200, "the request in flight was lost");
 }
 
-/// An origin that answers when it is told to.
-fn held() -> Manner {
+/// An origin that responds when the test releases it.
+fn held_response() -> Manner {
     Manner { delay: Duration::MAX, ..Manner::default() }
 }

@@ -1,4 +1,4 @@
-//! What a manifest says and could not be done is done when what it missed has come, without anybody asking again.
+//! The host retries a manifest that could not be applied when the missing part becomes available.
 
 use testkit::{ShopBuilder, Site, artifacts, variant};
 
@@ -9,7 +9,7 @@ fn manifest(site: &Site, services: &[&str]) -> ShopBuilder {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_manifest_that_waits_for_a_folder_is_applied_when_it_comes() {
+async fn a_manifest_with_a_missing_folder_is_applied_when_the_folder_exists() {
     let site = Site::new(&["one", "two"]);
     site.write(&manifest(&site, &["one"]));
     let host = site.serve();
@@ -30,7 +30,7 @@ async fn a_manifest_that_waits_for_a_folder_is_applied_when_it_comes() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_manifest_that_waits_for_a_port_is_applied_when_it_is_free() {
+async fn a_manifest_with_a_port_in_use_is_applied_when_the_port_is_free() {
     let site = Site::new(&["one", "two"]);
     site.write(&manifest(&site, &["one"]));
     let host = site.serve();
@@ -43,7 +43,7 @@ async fn a_manifest_that_waits_for_a_port_is_applied_when_it_is_free() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_the_manifest_said_during_a_canary_is_done_at_its_end_to_the_version_that_was_chosen() {
+async fn a_change_of_the_manifest_during_a_canary_is_applied_to_the_chosen_version_afterwards() {
     for (action, chosen) in [("promote", 2), ("abort", 1)] {
         let site = Site::new(&["one"]);
         std::fs::write(site.path("one.wasm"), variant("oddities", 0)).expect("written");

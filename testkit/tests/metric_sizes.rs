@@ -1,4 +1,4 @@
-//! Metrics of a guest that knows no measure, and a collector that takes no request of more than 4 MiB.
+//! Very large metrics of a guest, and a collector that rejects requests of more than 4 MiB.
 
 use std::collections::BTreeSet;
 
@@ -6,12 +6,12 @@ use testkit::collector::{Metric, Protocol, Signal};
 use testkit::{Shop, artifacts};
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_guest_that_knows_no_measure_takes_no_metrics_of_others_away() {
+async fn large_metrics_of_a_guest_do_not_affect_metrics_of_other_services() {
     for http in [false, true] {
         let inventory = artifacts::component("inventory-service");
         let builder = Shop::oddities().service("inventory-service", &inventory, 8002);
         let shop = if http { builder.over_http().start().await } else { builder.start().await };
-        // Megabytes in one label and in the name of an operation, and thousands of series of kilobytes each.
+        // Megabytes in one label and in the name of an operation, and thousands of series with kilobytes each.
         for path in ["/label/3000000", "/series/3000/2000"] {
             assert_eq!(shop.get("oddities", path).await.status, 200, "{path}");
         }

@@ -1,4 +1,4 @@
-//! The way out of a service: what may be called, what travels along, and what comes back.
+//! Outgoing requests of services: allowed origins, propagated context, and results.
 
 use std::time::{Duration, Instant};
 
@@ -14,7 +14,7 @@ fn allowing(origins: &[&str]) -> ShopBuilder {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_origin_that_is_not_allowed_is_denied_and_nothing_is_sent() {
+async fn a_call_to_an_origin_that_is_not_allowed_is_denied_without_a_connection() {
     let origin = Origin::start(Manner::default()).await;
     let shop = Shop::oddities().start().await;
     let answer = shop.get("oddities", &format!("/call?url={}/", origin.url())).await;
@@ -28,7 +28,7 @@ async fn an_origin_that_is_not_allowed_is_denied_and_nothing_is_sent() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_origin_is_scheme_host_and_port_and_nothing_that_only_looks_like_it() {
+async fn an_allowed_origin_must_match_in_scheme_host_and_port() {
     let origin = Origin::start(Manner::default()).await;
     let other = Origin::start(Manner::default()).await;
     let shop = allowing(&[&origin.url()]).start().await;
@@ -51,7 +51,7 @@ async fn an_origin_is_scheme_host_and_port_and_nothing_that_only_looks_like_it()
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_redirect_is_answered_to_the_guest_and_not_followed() {
+async fn redirects_are_returned_to_the_guest_and_not_followed() {
     let other = Origin::start(Manner::default()).await;
     let manner = Manner { status: 302, location: Some(format!("{}/", other.url())), ..Manner::default() };
     let origin = Origin::start(manner).await;
@@ -62,7 +62,7 @@ async fn a_redirect_is_answered_to_the_guest_and_not_followed() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_the_guest_sends_arrives_and_the_answer_comes_back() {
+async fn request_and_response_of_a_call_are_passed_on() {
     let origin = Origin::start(Manner { status: 201, body: Bytes::from_static(b"done"), ..Manner::default() }).await;
     let shop = allowing(&[&origin.url()]).start().await;
     let path = format!("/call?url={}/things%3Fa%3D1", origin.url());
@@ -77,7 +77,7 @@ async fn what_the_guest_sends_arrives_and_the_answer_comes_back() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn each_way_to_get_no_answer_has_its_name() {
+async fn each_kind_of_failed_call_has_its_own_error() {
     let slow = Origin::start(Manner { delay: Duration::MAX, ..Manner::default() }).await;
     let large = Origin::start(Manner { body: Bytes::from(vec![b'x'; 5000]), ..Manner::default() }).await;
     let nowhere = format!("http://{}", testkit::process::free_address());
@@ -101,7 +101,7 @@ async fn each_way_to_get_no_answer_has_its_name() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_timeout_of_the_guests_own_is_kept_for_local_calls_too() {
+async fn a_timeout_set_by_the_guest_applies_to_local_calls() {
     let shop = Shop::oddities().start().await;
     let url = format!("http://localhost:{ODDITIES_PORT}/nap/5000");
     let began = Instant::now();
@@ -111,7 +111,7 @@ async fn a_timeout_of_the_guests_own_is_kept_for_local_calls_too() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn credentials_in_a_url_stay_out_of_spans() {
+async fn credentials_in_urls_are_redacted_on_spans() {
     let origin = Origin::start(Manner::default()).await;
     let shop = allowing(&[&origin.url()]).start().await;
     let url = origin.url().replace("http://", "http://me:secret%40");
@@ -129,7 +129,7 @@ async fn credentials_in_a_url_stay_out_of_spans() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn calls_that_are_cut_short_are_in_the_time_that_calls_took() {
+async fn cancelled_calls_are_in_the_client_duration_metric() {
     let silent = Origin::start(Manner { delay: Duration::MAX, ..Manner::default() }).await;
     let shop = allowing(&[&silent.url()]).limits("oddities", "request_timeout = \"2s\"").start().await;
     let path = format!("/call?url={}/", silent.url());
@@ -149,7 +149,7 @@ async fn calls_that_are_cut_short_are_in_the_time_that_calls_took() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn hops_are_counted_over_the_network_and_only_the_host_itself_is_believed() {
+async fn hops_are_counted_over_the_network_and_hop_fields_of_others_are_ignored() {
     let origin = Origin::start(Manner::default()).await;
     let shop = allowing(&[&origin.url()]).start().await;
     for forged in ["99", "1000-0000000000000000", "nonsense"] {
@@ -161,7 +161,7 @@ async fn hops_are_counted_over_the_network_and_only_the_host_itself_is_believed(
     let (hops, own) = told(0).split_once('-').map(|(hops, own)| (hops.to_owned(), own.to_owned())).expect("two parts");
     assert_eq!(hops, "1", "a stranger's hops do not count");
     assert!((1..3).all(|index| told(index) == told(0)));
-    // What comes back with a call of the host's own is believed.
+    // A hop field that the host itself has signed is accepted.
     let request = shop.request("GET", "oddities", &format!("/call?url={}/", origin.url()));
     assert_eq!(request.header("spandrel-hops", &told(0)).send().await.status, 200);
     assert_eq!(told(3), format!("2-{own}"));
@@ -178,7 +178,7 @@ async fn a_local_service_that_is_not_allowed_is_denied() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_local_call_answers_with_the_hosts_own_problems() {
+async fn a_local_call_returns_the_hosts_problem_details() {
     let shop = Shop::oddities().start().await;
     for (path, status) in [("/nothing", 404), ("/trap", 500), ("/items/1", 405)] {
         let answer = shop.get("oddities", &format!("/call?url=http://localhost:{ODDITIES_PORT}{path}")).await;
@@ -187,7 +187,7 @@ async fn a_local_call_answers_with_the_hosts_own_problems() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn baggage_stays_at_home_where_the_manifest_says_so() {
+async fn no_baggage_is_sent_to_origins_in_no_baggage() {
     let origin = Origin::start(Manner::default()).await;
     let lines = format!("allow = [\"{0}\"]\nno_baggage = [\"{0}\"]", origin.url());
     let shop = Shop::oddities().outbound("oddities", &lines).start().await;
@@ -200,7 +200,7 @@ async fn baggage_stays_at_home_where_the_manifest_says_so() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_wildcard_leads_neither_into_the_hosts_network_nor_to_its_services() {
+async fn a_wildcard_allows_neither_private_addresses_nor_services_of_this_host() {
     let origin = Origin::start(Manner::default()).await;
     let guests = [("oddities", "call"), ("standard-p2", "fetch"), ("standard-p3", "fetch")];
     let shop = Shop::standard().service("oddities", &artifacts::component("oddities"), ODDITIES_PORT);
@@ -220,7 +220,7 @@ async fn a_wildcard_leads_neither_into_the_hosts_network_nor_to_its_services() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn secrets_in_urls_stand_on_no_span() {
+async fn secrets_in_urls_are_redacted_on_all_spans() {
     let origin = Origin::start(Manner::default()).await;
     let guests = [("oddities", "call"), ("standard-p2", "fetch"), ("standard-p3", "fetch")];
     let shop = Shop::standard().service("oddities", &artifacts::component("oddities"), ODDITIES_PORT);

@@ -1,4 +1,4 @@
-//! The console's pages as HTTP answers: what they allow a browser, whom they obey, and what they tell by events.
+//! The HTTP responses of the console's pages: security headers, forms, error pages and events.
 
 use testkit::raw::Connection;
 use testkit::{Answer, Client, Request, Shop, variant};
@@ -18,7 +18,7 @@ async fn get(shop: &Shop, path: &str) -> Answer {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn pages_allow_nothing_inline_and_nothing_from_elsewhere() {
+async fn the_content_security_policy_forbids_inline_and_external_content() {
     let shop = start().await;
     let traced = shop.get("user-service", "/users/1/recommendations").await;
     let trace = format!("/traces/{}", traced.trace.as_str());
@@ -39,7 +39,7 @@ async fn pages_allow_nothing_inline_and_nothing_from_elsewhere() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_is_not_there_and_what_is_wrong_is_told_on_a_page() {
+async fn not_found_and_invalid_requests_have_error_pages() {
     let shop = start().await;
     for (path, status, words) in [
         ("/traces/0123", 404, "Trace not found"),
@@ -56,7 +56,7 @@ async fn what_is_not_there_and_what_is_wrong_is_told_on_a_page() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_form_is_obeyed_only_where_it_comes_from_the_console() {
+async fn forms_are_accepted_only_from_the_console() {
     let shop = start().await;
     assert_eq!(shop.admin().swap(INVENTORY, variant(INVENTORY, 1)).await.status, 200);
     let rollback = || request(&shop, "POST", &format!("/services/{INVENTORY}/rollback"));
@@ -75,7 +75,7 @@ async fn a_form_is_obeyed_only_where_it_comes_from_the_console() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_swap_that_was_refused_is_remembered_with_its_reason() {
+async fn a_rejected_swap_is_listed_with_its_reason() {
     let shop = start().await;
     assert_eq!(shop.admin().swap(INVENTORY, b"no component".to_vec()).await.status, 422);
     let status = shop.admin().status(INVENTORY).await;
@@ -86,7 +86,7 @@ async fn a_swap_that_was_refused_is_remembered_with_its_reason() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_page_that_follows_is_told_of_requests_and_does_not_hold_up_the_end() {
+async fn events_report_requests_and_do_not_delay_shutdown() {
     let shop = start().await;
     let mut events = Connection::open(shop.console()).await;
     events.send("GET /events HTTP/1.1\r\nhost: localhost\r\n\r\n").await;

@@ -1,11 +1,11 @@
 //! The example `examples/polyglot`: one request, four services, three languages, one trace.
 //!
-//! Where its components were not built, these tests say so and check nothing.
+//! If its components were not built, these tests print a message and pass.
 
 use serde_json::{Value, json};
 use testkit::{Shop, ShopBuilder, artifacts};
 
-/// The manifest of the example, with the components where the build left them; none where they are not there.
+/// The manifest of the example with the built components; `None` if they were not built.
 fn example() -> Option<ShopBuilder> {
     let (products, prices) = (artifacts::polyglot("product_service")?, artifacts::polyglot("pricing_service")?);
     let environment = "[service.env]\nPRICING_SERVICE_URL = \"http://localhost:8103\"\n\
@@ -53,19 +53,19 @@ async fn one_request_is_one_trace_over_three_languages() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn product_service_answers_in_python_as_it_does_in_rust() {
+async fn product_service_has_the_same_responses_in_python_and_rust() {
     let Some(builder) = example() else { return };
     let (python, rust) = (builder.start().await, Shop::start().await);
     for path in ["/products", "/products/recommend", "/products/recommend?category=books&user_id=1", "/health"] {
         let (one, other) = (python.get("product-service", path).await, rust.get("product-service", path).await);
         assert_eq!(one.status, other.status, "{path}");
         assert_eq!(one.header("content-type"), other.header("content-type"), "{path}");
-        assert_eq!(timeless(one.json()), timeless(other.json()), "{path}");
+        assert_eq!(without_times(one.json()), without_times(other.json()), "{path}");
     }
 }
 
-/// An answer without what is never the same twice.
-fn timeless(mut answer: Value) -> Value {
+/// A response without the parts that differ between runs.
+fn without_times(mut answer: Value) -> Value {
     if let Some(metadata) = answer.get_mut("metadata") {
         metadata["operation_duration_ms"] = json!(0);
         metadata["timestamp"] = json!("");
@@ -74,7 +74,7 @@ fn timeless(mut answer: Value) -> Value {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_neighbour_that_fails_spoils_no_answer() {
+async fn a_failing_dependency_does_not_fail_the_response() {
     let Some(builder) = example() else { return };
     let shop = builder.without("pricing-service").outbound("product-service", "allow = []").start().await;
     let answer = shop.get("product-service", "/products/recommend").await;

@@ -1,7 +1,7 @@
-//! The shop built as components of `wasi:http`: the same answers as the lean build, here and under `wasmtime serve`, and the
-//! same trace where the host has `wasi:otel`.
+//! The shop built as components of `wasi:http`: the same responses as the lean build, in this host and under
+//! `wasmtime serve`, and the same trace if the host provides `wasi:otel`.
 //!
-//! Where `wasmtime` was not fetched, the tests that need it say so and check nothing.
+//! If `wasmtime` is not installed, the tests that need it print a message and pass.
 
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
@@ -10,7 +10,7 @@ use std::path::PathBuf;
 use serde_json::{Value, json};
 use testkit::{Answer, Client, Reference, Shop, ShopBuilder, artifacts};
 
-/// The routes that name the spans of each service, as its own list has them.
+/// The routes of each service, for the names of its spans.
 const ROUTES: [(&str, &str); 3] = [
     ("product-service", r#""GET /health", "GET /products", "GET /products/recommend""#),
     (
@@ -21,7 +21,7 @@ const ROUTES: [(&str, &str); 3] = [
     ("inventory-service", r#""GET /health", "GET /inventory/{product_id}", "POST /inventory/{product_id}/reserve""#),
 ];
 
-/// Requests that every build of a service answers alike, wherever it runs.
+/// Requests to which every build of a service must respond in the same way, under every host.
 const PROBES: [(&str, &[&str]); 3] = [
     (
         "inventory-service",
@@ -68,7 +68,7 @@ const PROBES: [(&str, &[&str]); 3] = [
     ),
 ];
 
-/// The shop in a build for hosts that have the proposals.
+/// The shop, built for hosts that provide the proposals.
 fn with_proposals() -> ShopBuilder {
     ROUTES.iter().fold(Shop::builder(), |shop, (service, routes)| {
         let shop = shop.component(service, &artifacts::portable("proposals", service));
@@ -81,10 +81,10 @@ async fn ask(address: SocketAddr, probe: &str) -> Answer {
     Client::default().request(method, address, path).header("x-session-id", "s-7").send().await
 }
 
-/// Everything that a client can tell apart, but times, the connection, and the trace that this host names.
-fn seen(answer: &Answer) -> (u16, BTreeSet<(String, String)>, Value) {
-    let body = serde_json::from_slice(&answer.body).map_or_else(|_| json!(answer.text()), constant);
-    // A body that holds them has more or fewer bytes.
+/// The parts of a response to compare: not times, connection fields, or the trace id.
+fn comparable(answer: &Answer) -> (u16, BTreeSet<(String, String)>, Value) {
+    let body = serde_json::from_slice(&answer.body).map_or_else(|_| json!(answer.text()), without_variable_parts);
+    // The length of the body depends on these parts.
     let is_problem = answer.header("content-type") == "application/problem+json";
     let is_constant = !is_problem && !body.to_string().contains("operation_duration_ms");
     let counts = |name: &str| match name {
@@ -97,47 +97,47 @@ fn seen(answer: &Answer) -> (u16, BTreeSet<(String, String)>, Value) {
     (answer.status.as_u16(), fields.collect(), body)
 }
 
-/// A body without what is never the same twice, and without the id of the trace.
-fn constant(mut value: Value) -> Value {
+/// A body without the parts that differ between runs, and without the trace id.
+fn without_variable_parts(mut value: Value) -> Value {
     match &mut value {
         Value::Object(fields) => {
             fields.remove("trace_id");
             for (key, field) in fields {
                 let is_time = ["operation_duration_ms", "timestamp"].contains(&key.as_str());
-                *field = if is_time { Value::Null } else { constant(field.take()) };
+                *field = if is_time { Value::Null } else { without_variable_parts(field.take()) };
             }
         }
-        Value::Array(items) => items.iter_mut().for_each(|item| *item = constant(item.take())),
+        Value::Array(items) => items.iter_mut().for_each(|item| *item = without_variable_parts(item.take())),
         _ => {}
     }
     value
 }
 
-async fn assert_alike(service: &str, lean: SocketAddr, portable: SocketAddr) {
+async fn assert_same_responses(service: &str, lean: SocketAddr, portable: SocketAddr) {
     let probes = PROBES.iter().find(|(name, _)| *name == service).map(|(_, probes)| *probes);
     for probe in probes.expect("there are probes for the service") {
         let (expected, answer) = (ask(lean, probe).await, ask(portable, probe).await);
-        assert_eq!(seen(&answer), seen(&expected), "{service}: {probe}");
+        assert_eq!(comparable(&answer), comparable(&expected), "{service}: {probe}");
     }
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn portable_services_answer_as_lean_ones() {
+async fn portable_services_have_the_responses_of_lean_ones() {
     let (lean, portable) = (Shop::start().await, with_proposals().start().await);
     for (service, _) in PROBES {
-        assert_alike(service, lean.address(service), portable.address(service)).await;
+        assert_same_responses(service, lean.address(service), portable.address(service)).await;
     }
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_component_without_proposals_answers_here_as_a_lean_one() {
+async fn a_component_without_proposals_has_the_responses_of_a_lean_one() {
     let service = "inventory-service";
     let portable = ShopBuilder::empty().service(service, &artifacts::portable("plain", service), 8002).start().await;
-    assert_alike(service, Shop::start().await.address(service), portable.address(service)).await;
+    assert_same_responses(service, Shop::start().await.address(service), portable.address(service)).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn portable_services_answer_under_wasmtime_serve_as_lean_ones_here() {
+async fn portable_services_under_wasmtime_serve_have_the_responses_of_lean_ones() {
     let lean = Shop::start().await;
     let Some(inventory) = reference("inventory-service", &[]).await else { return };
     let url = |name: &str, at: &Reference| format!("{name}=http://{}", at.address());
@@ -151,20 +151,20 @@ async fn portable_services_answer_under_wasmtime_serve_as_lean_ones_here() {
     for (service, portable) in
         [("inventory-service", &inventory), ("product-service", &products), ("user-service", &users)]
     {
-        assert_alike(service, lean.address(service), portable.address()).await;
+        assert_same_responses(service, lean.address(service), portable.address()).await;
     }
     let large = |address| async move {
         let request = Client::default().request("POST", address, "/inventory/1/reserve?quantity=1");
         request.body(vec![b'x'; (1 << 20) + 1]).send().await
     };
     let (expected, answer) = (large(lean.address("inventory-service")).await, large(inventory.address()).await);
-    assert_eq!(seen(&answer), seen(&expected));
-    // Its draft of wasi:keyvalue has no compare-and-swap, and nothing is stored rather than something lost.
+    assert_eq!(comparable(&answer), comparable(&expected));
+    // Its draft of wasi:keyvalue has no compare-and-swap, so the update fails instead of risking a lost write.
     let refused = ask(inventory.address(), "POST /inventory/1/reserve?quantity=1").await;
     assert_eq!((refused.status.as_u16(), refused.json()["title"].as_str()), (500, Some("Internal Server Error")));
 }
 
-/// A service of the plain build under `wasmtime serve`, with these variables in its environment.
+/// A service of the plain build under `wasmtime serve`, with these environment variables.
 async fn reference(service: &str, environment: &[&str]) -> Option<Reference> {
     let component: PathBuf = artifacts::portable("plain", service);
     let mut options = vec!["-S".to_owned(), "keyvalue".to_owned()];
@@ -173,7 +173,7 @@ async fn reference(service: &str, environment: &[&str]) -> Option<Reference> {
     tokio::task::spawn_blocking(serve).await.expect("the reference starts")
 }
 
-/// Attributes that guests set, and what the host knows of their routes.
+/// The compared attributes: those that guests set, and the route.
 const SHOWN: [&str; 9] = [
     "http.route",
     "error.type",
@@ -194,7 +194,7 @@ async fn traced(builder: ShopBuilder, service: &str, path: &str) -> String {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn spans_of_portable_services_stand_where_those_of_lean_ones_do() {
+async fn portable_services_have_the_span_tree_of_lean_ones() {
     let path = "/users/1/shopping-analysis";
     let (lean, portable) =
         (traced(Shop::builder(), "user-service", path), traced(with_proposals(), "user-service", path));
@@ -205,7 +205,7 @@ async fn spans_of_portable_services_stand_where_those_of_lean_ones_do() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn spans_of_a_request_that_fails_are_errors_in_a_portable_service_too() {
+async fn spans_of_a_failed_request_are_errors_in_a_portable_service() {
     let nowhere = format!("http://{}", testkit::process::free_address());
     let broken = |shop: ShopBuilder| shop.without("product-service").env("PRODUCT_SERVICE_URL", &nowhere);
     let path = "/users/1/recommendations";
@@ -215,7 +215,7 @@ async fn spans_of_a_request_that_fails_are_errors_in_a_portable_service_too() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_portable_service_calls_the_others_at_the_same_time() {
+async fn a_portable_service_calls_other_services_concurrently() {
     let shop = with_proposals().start().await;
     let answer = shop.get("product-service", "/products/recommend").await;
     let tree = shop.whole_trace(&answer.trace).await;
@@ -226,7 +226,7 @@ async fn a_portable_service_calls_the_others_at_the_same_time() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_portable_service_calls_nobody_but_whom_it_may_call() {
+async fn a_portable_service_can_call_only_allowed_origins() {
     let shop = with_proposals().outbound("product-service", "allow = []").start().await;
     let answer = shop.get("product-service", "/products/recommend?category=books").await;
     let book = json!({"id": 3, "name": "Programming Book", "category": "books", "price": 49.99});
@@ -240,7 +240,7 @@ async fn a_portable_service_calls_nobody_but_whom_it_may_call() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_portable_service_keeps_what_it_stores_and_counts() {
+async fn a_portable_service_stores_values_and_exports_metrics() {
     let shop = with_proposals().start().await;
     let reserve = || async { shop.post("inventory-service", "/inventory/1/reserve?quantity=2").await };
     for remaining in [43, 41] {

@@ -1,4 +1,4 @@
-//! What of a request travels on with its trace, and to whom.
+//! Propagation of trace context, baggage and request attributes to services and other origins.
 
 use std::path::Path;
 
@@ -8,7 +8,7 @@ use testkit::artifacts;
 use testkit::origin::{Manner, Origin};
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_shop_of_the_tests_takes_from_requests_what_the_demo_does() {
+async fn the_test_shop_has_the_request_attributes_of_the_demo() {
     let demos = ["services.toml", "examples/polyglot/services.toml"];
     let environment = spandrel::config::Environment::default();
     let read = |text: &str| spandrel::config::Config::parse(text, Path::new("services.toml"), &environment);
@@ -21,7 +21,7 @@ async fn the_shop_of_the_tests_takes_from_requests_what_the_demo_does() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn without_rules_nothing_of_a_request_becomes_baggage_or_an_attribute() {
+async fn without_rules_requests_add_no_baggage_or_attributes() {
     let origin = Origin::start(Manner::default()).await;
     let allow = format!("allow = [\"{}\"]", origin.url());
     let shop = Shop::oddities().attributes("").outbound("oddities", &allow).start().await;
@@ -36,7 +36,7 @@ async fn without_rules_nothing_of_a_request_becomes_baggage_or_an_attribute() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_rule_of_ones_own_stands_on_every_span_and_travels_where_it_says_so() {
+async fn a_custom_rule_sets_attributes_on_every_span_and_baggage_if_configured() {
     let rules = "[[telemetry.attributes]]\nfrom = \"header:x-tenant\"\nas = [\"app.tenant\"]\nbaggage = true\n\
                  [[telemetry.attributes]]\nfrom = \"path:user_id\"\nas = [\"app.user\"]\n";
     let shop = Shop::builder().attributes(rules).start().await;
@@ -53,8 +53,8 @@ async fn a_rule_of_ones_own_stands_on_every_span_and_travels_where_it_says_so() 
     }
 }
 
-/// What each of both kinds of guest sends to an origin of its own, whose URL stands for `URL` in the lines of
-/// `[service.outbound]`.
+/// The header fields that a lean and a standard guest each send to an origin. `URL` in the lines of
+/// `[service.outbound]` stands for the URL of the origin.
 async fn sent(lines: &str) -> Vec<HeaderMap> {
     let origin = Origin::start(Manner::default()).await;
     let outbound = lines.replace("URL", &origin.url());
@@ -71,7 +71,7 @@ async fn sent(lines: &str) -> Vec<HeaderMap> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn others_are_sent_what_the_manifest_says() {
+async fn the_manifest_determines_what_other_origins_are_sent() {
     for (lines, context, baggage) in [
         ("allow = [\"URL\"]", true, false),
         ("allow = [\"URL\"]\nbaggage = true\ntrace_context = false", false, true),

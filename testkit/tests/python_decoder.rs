@@ -1,7 +1,7 @@
-//! What the host exports, as read by an OTLP receiver in another language that shares no code with it.
+//! Exports of the host, decoded by an OTLP receiver in Python, which shares no code with the host.
 //!
-//! The receiver runs in a virtual environment under the user's cache folder. Where there is no Python, or its packages
-//! cannot be had, the tests say so and pass.
+//! The receiver runs in a virtual environment in the user's cache folder. Without Python or its packages, the tests
+//! print a message and pass.
 
 use std::collections::BTreeSet;
 use std::io::{BufRead, BufReader};
@@ -20,7 +20,7 @@ struct Receiver {
 }
 
 impl Receiver {
-    /// Starts one, or tells why there can be none.
+    /// Starts a receiver, or returns why it cannot run.
     fn start() -> Result<Receiver, String> {
         let python = python()?;
         let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("python/receiver.py");
@@ -67,7 +67,7 @@ impl Drop for Receiver {
     }
 }
 
-/// The interpreter of the virtual environment, made at the first call.
+/// The interpreter of the virtual environment, which the first call creates.
 fn python() -> Result<PathBuf, String> {
     static PYTHON: OnceLock<Result<PathBuf, String>> = OnceLock::new();
     PYTHON.get_or_init(prepare).clone()
@@ -95,7 +95,7 @@ fn succeeds(command: &mut Command) -> Result<(), String> {
     }
 }
 
-async fn another_language_reads_what_is_sent_over(protocol: &str, setting: &str) {
+async fn python_decodes_exports_over(protocol: &str, setting: &str) {
     let receiver = match tokio::task::spawn_blocking(Receiver::start).await.expect("no panic") {
         Ok(receiver) => receiver,
         Err(reason) => return eprintln!("skipped: no OTLP receiver in Python: {reason}"),
@@ -134,11 +134,11 @@ async fn another_language_reads_what_is_sent_over(protocol: &str, setting: &str)
             .iter()
             .any(|metric| metric["exemplars"].as_array().is_some_and(|all| all.contains(&json!(trace.as_str()))))
     );
-    what_failed_is_read_too(&receiver, protocol, setting).await;
+    python_decodes_failures(&receiver, protocol, setting).await;
 }
 
-/// An exception is an event of its span and a log record; the span says that it failed and why.
-async fn what_failed_is_read_too(receiver: &Receiver, protocol: &str, setting: &str) {
+/// An exception is an event of its span and a log record. The span has the status `ERROR` with a message.
+async fn python_decodes_failures(receiver: &Receiver, protocol: &str, setting: &str) {
     let oddities = Shop::oddities()
         .env("OTEL_EXPORTER_OTLP_ENDPOINT", &receiver.endpoint(protocol))
         .env("OTEL_EXPORTER_OTLP_PROTOCOL", setting)
@@ -160,11 +160,11 @@ async fn what_failed_is_read_too(receiver: &Receiver, protocol: &str, setting: &
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn python_reads_what_is_sent_over_grpc() {
-    another_language_reads_what_is_sent_over("grpc", "grpc").await;
+async fn python_decodes_otlp_over_grpc() {
+    python_decodes_exports_over("grpc", "grpc").await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn python_reads_what_is_sent_over_http() {
-    another_language_reads_what_is_sent_over("http", "http/protobuf").await;
+async fn python_decodes_otlp_over_http() {
+    python_decodes_exports_over("http", "http/protobuf").await;
 }

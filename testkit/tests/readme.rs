@@ -1,4 +1,4 @@
-//! What the README shows of the terminal is what the host prints. By the real binary.
+//! The terminal output in the README is what the host's binary prints.
 
 use std::net::SocketAddr;
 
@@ -7,7 +7,7 @@ use testkit::{Client, ODDITIES_PORT, PATIENCE, SERVICES, Site, TraceId, artifact
 
 const README: &str = include_str!("../../README.md");
 
-/// The requests whose traces the README shows, in that order.
+/// The requests whose traces the README shows, in order.
 const REQUESTS: [(&str, &str, &str); 4] = [
     ("GET", "user-service", "/users/1/recommendations"),
     ("GET", "inventory-service", "/inventory"),
@@ -15,7 +15,7 @@ const REQUESTS: [(&str, &str, &str); 4] = [
     ("GET", "oddities", "/panic/the%20shelf%20fell"),
 ];
 
-/// The lines of all blocks that show traces, without the comments that say what was asked.
+/// The lines of all blocks with traces, without the comments that contain the requests.
 fn shown() -> String {
     let blocks = README.split("\n```").skip(1).step_by(2).filter_map(|block| block.strip_prefix('\n'));
     let traces = blocks.filter(|block| block.lines().any(|line| line.starts_with("trace ")));
@@ -23,7 +23,7 @@ fn shown() -> String {
     lines.map(|line| format!("{line}\n")).collect()
 }
 
-/// Of what was printed, the log lines of a trace and then its tree.
+/// The log lines of a trace in the output, followed by its tree.
 fn of_trace(printed: &str, id: &TraceId) -> String {
     let logged = printed.lines().filter(|line| line.contains(&format!(" {}: ", id.as_str())));
     let head = format!("trace {} ", id.as_str());
@@ -32,28 +32,28 @@ fn of_trace(printed: &str, id: &TraceId) -> String {
     logged.chain(spans).map(|line| format!("{line}\n")).collect()
 }
 
-/// A text without what differs from run to run: times, ids and the numbers of lines in sources.
-fn normal(text: &str) -> String {
-    text.lines().map(|line| normal_line(line) + "\n").collect()
+/// A text without the parts that differ between runs: times, ids and line numbers in sources.
+fn normalized(text: &str) -> String {
+    text.lines().map(|line| normalized_line(line) + "\n").collect()
 }
 
-fn normal_line(line: &str) -> String {
+fn normalized_line(line: &str) -> String {
     let mut words: Vec<String> = Vec::new();
     for word in line.split(' ') {
         let number = words.last().is_some_and(|word| word.parse::<f64>().is_ok());
         if number && ["us", "ms", "s"].contains(&word) {
             words.pop();
-            // A duration is aligned by spaces before it.
+            // Spaces before a duration align it.
             words.truncate(words.iter().rposition(|word| !word.is_empty()).map_or(0, |last| last + 1));
             words.push("DURATION".to_owned());
             continue;
         }
-        words.push(normal_word(word));
+        words.push(normalized_word(word));
     }
     words.join(" ")
 }
 
-fn normal_word(word: &str) -> String {
+fn normalized_word(word: &str) -> String {
     let id = word.trim_end_matches(':');
     if id.len() == 32 && id.bytes().all(|byte| byte.is_ascii_hexdigit()) {
         return word.replace(id, "TRACE");
@@ -68,7 +68,7 @@ fn normal_word(word: &str) -> String {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_readme_shows_what_the_terminal_does() {
+async fn the_readme_shows_the_output_of_the_host() {
     let oddities: SocketAddr = free_address();
     let (site, builder) = Site::shop();
     let builder = builder.service("oddities", &artifacts::component("oddities"), oddities.port());
@@ -87,7 +87,7 @@ async fn the_readme_shows_what_the_terminal_does() {
     for (service, port) in SERVICES.into_iter().chain([("oddities", ODDITIES_PORT)]) {
         printed = printed.replace(&format!("localhost:{}/", address(service).port()), &format!("localhost:{port}/"));
     }
-    let difference = diff::lines(&normal(&shown()), &normal(&printed));
+    let difference = diff::lines(&normalized(&shown()), &normalized(&printed));
     assert!(
         difference.is_empty(),
         "README.md (-) shows other lines than the host (+) prints:\n{difference}\n{printed}"
@@ -95,7 +95,7 @@ async fn the_readme_shows_what_the_terminal_does() {
 }
 
 #[test]
-fn what_differs_from_run_to_run_is_left_out_of_the_comparison() {
+fn variable_parts_are_not_compared() {
     let id = "d0535d242781cca68aa0fc32e5fa3509";
     for (one, other) in [
         (format!("trace {id} (1 span)"), "trace TRACE (1 span)"),
@@ -103,6 +103,6 @@ fn what_differs_from_run_to_run_is_left_out_of_the_comparison() {
         ("  a  GET /  SERVER   3.85 ms  200".to_owned(), "  a  GET /  SERVER DURATION  200"),
         ("  a  GET /  SERVER    851 us  200".to_owned(), "  a  GET /  SERVER DURATION  200"),
     ] {
-        assert_eq!(normal_line(&one), other);
+        assert_eq!(normalized_line(&one), other);
     }
 }

@@ -1,4 +1,4 @@
-//! Heads that cannot be read: they are answered with a reason, traced and counted, and nobody else notices.
+//! Malformed request heads: they are answered with a reason, traced and counted, and affect no other request.
 
 use std::net::SocketAddr;
 
@@ -7,14 +7,14 @@ use testkit::raw::Connection;
 use testkit::{Client, Shop, Span, TraceId};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
-/// The head and the body that these bytes, and nothing more, are answered with.
+/// Sends these bytes and returns head and body of the response.
 async fn sent(address: SocketAddr, bytes: &[u8]) -> (String, String) {
     let mut connection = Connection::open(address).await;
     connection.send(bytes).await;
     connection.response().await
 }
 
-/// The trace that a response names, in its head and in its body.
+/// The trace id of a response, which must be the same in head and body.
 #[track_caller]
 fn named(head: &str, body: &str) -> TraceId {
     let field = head.lines().find_map(|line| line.strip_prefix("traceresponse: ")).unwrap_or_else(|| panic!("{head}"));
@@ -24,7 +24,7 @@ fn named(head: &str, body: &str) -> TraceId {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_head_that_cannot_be_read_gets_a_problem_a_span_and_a_count() {
+async fn a_malformed_head_gets_problem_details_a_span_and_is_counted() {
     let shop = Shop::oddities().head("[limits]\nhead_timeout = \"300ms\"").start().await;
     let long = "x".repeat(300_000);
     let many: String = (0..101).map(|number| format!("x-{number}: 1\r\n")).collect();
@@ -63,7 +63,7 @@ async fn a_head_that_cannot_be_read_gets_a_problem_a_span_and_a_count() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_malformed_head_after_a_good_one_is_answered_after_it() {
+async fn a_malformed_head_after_a_valid_one_is_answered_second() {
     let shop = Shop::oddities().start().await;
     let mut connection = Connection::open(shop.address("oddities")).await;
     connection.send(b"GET /health HTTP/1.1\r\nhost: x\r\n\r\nGET /?\xff HTTP/1.1\r\nhost: x\r\n\r\n").await;
@@ -74,7 +74,7 @@ async fn a_malformed_head_after_a_good_one_is_answered_after_it() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_guest_whose_last_answer_looks_like_a_refusal_is_heard() {
+async fn a_guest_response_that_resembles_a_rejection_is_sent_unchanged() {
     for head in ["[telemetry]\nresponse_header = false", ""] {
         let shop = Shop::oddities().head(head).start().await;
         let mut connection = Connection::open(shop.address("oddities")).await;
@@ -88,7 +88,7 @@ async fn a_guest_whose_last_answer_looks_like_a_refusal_is_heard() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_flood_of_them_is_counted_and_fills_no_queue() {
+async fn a_flood_of_malformed_heads_is_counted_and_does_not_fill_the_queue() {
     let shop = Shop::oddities().start().await;
     for _ in 0..200 {
         let (head, _) = sent(shop.address("oddities"), b"GET /\xff HTTP/1.1\r\n\r\n").await;
@@ -107,7 +107,7 @@ async fn a_flood_of_them_is_counted_and_fills_no_queue() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn header_values_need_be_no_text() {
+async fn header_values_need_not_be_utf_8() {
     let shop = Shop::oddities().start().await;
     let (head, body) =
         sent(shop.address("oddities"), b"GET /echo/a/b HTTP/1.1\r\nhost: x\r\nx-test: \xff\r\n\r\n").await;
@@ -125,7 +125,7 @@ fn http2_request(path: &[u8]) -> Vec<u8> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn over_http_2_a_malformed_target_ends_the_stream_or_the_connection_and_nothing_else() {
+async fn over_http_2_a_malformed_target_ends_only_the_stream_or_the_connection() {
     const RST_STREAM: u8 = 3;
     const GOAWAY: u8 = 7;
     let shop = Shop::oddities().start().await;

@@ -1,4 +1,4 @@
-//! What the manifest asks of responses: which web pages may read them (CORS), and that they are compressed.
+//! Response settings of the manifest: CORS and compression.
 
 use std::io::Read;
 
@@ -40,7 +40,7 @@ async fn a_preflight_is_answered_before_the_guest_and_traced() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn pages_read_the_answers_that_they_may_and_no_others() {
+async fn pages_can_read_only_allowed_responses() {
     let shop = with_cors("expose = [\"traceresponse\", \"x-total\"]").start().await;
     for (path, status) in [("/health", 200), ("/nothing", 404), ("/trap", 500)] {
         let answer = shop.request("GET", "oddities", path).header("origin", PAGE).send().await;
@@ -66,7 +66,7 @@ async fn pages_read_the_answers_that_they_may_and_no_others() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn any_page_may_read_what_is_for_all() {
+async fn all_pages_can_read_responses_if_any_origin_is_allowed() {
     let cors = "[service.cors]\norigins = [\"*\"]\nheaders = [\"*\"]";
     let shop = Shop::oddities().keys("oddities", cors).start().await;
     let answer = shop.request("GET", "oddities", "/health").header("origin", "null").send().await;
@@ -79,7 +79,7 @@ async fn any_page_may_read_what_is_for_all() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn options_that_no_page_asks_are_the_services_own() {
+async fn options_requests_that_are_not_preflights_reach_the_service() {
     let shop = with_cors("").start().await;
     let answer = shop.request("OPTIONS", "oddities", "/health").send().await;
     assert_eq!(answer.status, 405);
@@ -91,14 +91,14 @@ async fn options_that_no_page_asks_are_the_services_own() {
     assert_eq!(answer.status, 405, "without `[service.cors]` nobody answers for the service");
 }
 
-fn unpacked(answer: &Answer) -> Vec<u8> {
+fn decompressed(answer: &Answer) -> Vec<u8> {
     let mut plain = Vec::new();
     GzDecoder::new(&*answer.body).read_to_end(&mut plain).expect("gzip");
     plain
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_body_leaves_in_the_coding_that_the_client_prefers() {
+async fn a_body_is_sent_in_the_coding_that_the_client_prefers() {
     let shop = Shop::oddities().keys("oddities", "compression = true").start().await;
     for size in [2_000, 60_000, 300_000] {
         let body = "x".repeat(size);
@@ -114,7 +114,7 @@ async fn a_body_leaves_in_the_coding_that_the_client_prefers() {
             let tree = shop.trace(&answer.trace, 1).await;
             tree.roots()[0].assert_attribute("http.response.body.size", answer.body.len());
             if coding == "gzip" {
-                let sent: serde_json::Value = serde_json::from_slice(&unpacked(&answer)).expect("JSON");
+                let sent: serde_json::Value = serde_json::from_slice(&decompressed(&answer)).expect("JSON");
                 assert!(sent["body"] == body, "{size} bytes come out as they went in");
             }
         }
@@ -122,7 +122,7 @@ async fn a_body_leaves_in_the_coding_that_the_client_prefers() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_is_small_without_a_body_or_not_asked_for_stays_as_it_is() {
+async fn small_and_empty_bodies_are_not_compressed_unless_accepted() {
     let shop = Shop::oddities().keys("oddities", "compression = [\"gzip\"]").start().await;
     let asked = |method: &str, path: &str| {
         shop.request(method, "oddities", path).header("accept-encoding", "gzip, br, zstd").send()
@@ -207,10 +207,10 @@ async fn statuses_without_content_have_none_and_no_length_of_it() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_stream_is_compressed_line_by_line() {
+async fn a_streaming_body_is_compressed_and_sent_without_delay() {
     let shop = Shop::standard().keys("standard-p2", "compression = [\"gzip\"]").start().await;
     let mut connection = Connection::open(shop.address("standard-p2")).await;
-    // The whole would take an hour.
+    // The whole body would take an hour.
     let target = "/drip?lines=36000&pause=50";
     connection.send(format!("GET {target} HTTP/1.1\r\nhost: x\r\naccept-encoding: gzip\r\n\r\n")).await;
     let head = connection.read_until("\r\n\r\n").await.to_ascii_lowercase();
@@ -220,5 +220,5 @@ async fn a_stream_is_compressed_line_by_line() {
     }
     let whole = shop.request("GET", "standard-p2", "/drip?lines=3&pause=1").header("accept-encoding", "gzip");
     let answer = whole.send().await;
-    assert!(String::from_utf8_lossy(&unpacked(&answer)).ends_with("line 2\n"), "{:?}", unpacked(&answer));
+    assert!(String::from_utf8_lossy(&decompressed(&answer)).ends_with("line 2\n"), "{:?}", decompressed(&answer));
 }

@@ -1,4 +1,4 @@
-//! What the shop answers, endpoint by endpoint.
+//! The responses of the shop, endpoint by endpoint.
 
 use serde_json::{Value, json};
 use testkit::Shop;
@@ -11,7 +11,7 @@ fn ids(products: &Value) -> Vec<i64> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn every_service_tells_its_health() {
+async fn every_service_reports_its_health() {
     let shop = Shop::start().await;
     for service in ["product-service", "inventory-service"] {
         let answer = shop.get(service, "/health").await;
@@ -56,7 +56,7 @@ async fn products_are_listed() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn recommendations_are_products_with_what_the_inventory_knows() {
+async fn recommendations_contain_products_with_inventory_data() {
     let shop = Shop::start().await;
     let request = shop.request("GET", "product-service", "/products/recommend?category=electronics&user_id=1001");
     let answer = request.header("x-session-id", "s-7").send().await;
@@ -79,7 +79,7 @@ async fn recommendations_are_products_with_what_the_inventory_knows() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn without_a_user_the_score_is_a_hundred_and_without_a_category_all_products_come() {
+async fn without_a_user_the_score_is_100_and_without_a_category_all_products_are_listed() {
     let shop = Shop::start().await;
     let body = shop.get("product-service", "/products/recommend").await.json();
     assert_eq!(ids(&body["products"]), [1, 2, 3]);
@@ -91,7 +91,7 @@ async fn without_a_user_the_score_is_a_hundred_and_without_a_category_all_produc
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_product_whose_inventory_does_not_answer_is_listed_without_it() {
+async fn a_product_whose_inventory_call_fails_is_listed_without_inventory_data() {
     let nowhere = format!("http://{}", testkit::process::free_address());
     let shop = Shop::builder().without("inventory-service").env("INVENTORY_SERVICE_URL", &nowhere).start().await;
     let answer = shop.get("product-service", "/products/recommend?category=books").await;
@@ -106,7 +106,7 @@ async fn a_product_whose_inventory_does_not_answer_is_listed_without_it() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn user_recommendations_hold_what_the_product_service_answered() {
+async fn user_recommendations_contain_the_response_of_the_product_service() {
     let shop = Shop::start().await;
     let body = shop.get("user-service", "/users/1/recommendations").await.json();
     assert_eq!(body["user"], JOHN());
@@ -116,7 +116,7 @@ async fn user_recommendations_hold_what_the_product_service_answered() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_shopping_analysis_sums_up_what_a_user_could_buy() {
+async fn a_shopping_analysis_summarizes_available_products() {
     let shop = Shop::start().await;
     let answer = shop.get("user-service", "/users/1/shopping-analysis").await;
     assert_eq!(answer.status, 200, "{}", answer.text());
@@ -151,7 +151,7 @@ async fn the_user_service_is_a_gateway_to_recommendations() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_gateway_passes_every_query_on_as_it_came() {
+async fn the_gateway_passes_queries_on_unchanged() {
     let shop = Shop::start().await;
     let body = shop.get("user-service", "/products/recommend?category=b%6Foks").await.json();
     assert_eq!(ids(&body["products"]), [3]);
@@ -160,7 +160,7 @@ async fn the_gateway_passes_every_query_on_as_it_came() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_inventory_tells_what_is_on_the_shelf() {
+async fn the_inventory_reports_stock() {
     let shop = Shop::start().await;
     for (id, available, total, shelf, days) in [(1, 45, 50, "A-1", 1), (2, 110, 120, "B-2", 2), (3, 200, 200, "C-1", 3)]
     {
@@ -180,7 +180,7 @@ async fn the_inventory_tells_what_is_on_the_shelf() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_reservation_takes_from_the_shelf() {
+async fn a_reservation_reduces_the_available_quantity() {
     let shop = Shop::start().await;
     let reserve = async |query: &str| shop.post("inventory-service", &format!("/inventory/1/reserve{query}")).await;
     let expected = json!({"success": true, "reserved_quantity": 5, "remaining_available": 40});

@@ -1,4 +1,4 @@
-//! SIGTERM: finish what is in flight, send what is recorded, and go. By the real binary.
+//! Shutdown of the host's binary: requests in flight are finished, recorded telemetry is exported.
 
 use std::net::{SocketAddr, TcpListener};
 use std::path::PathBuf;
@@ -23,7 +23,7 @@ impl Running {
         Running::start_with(manner, &[]).await
     }
 
-    /// The same with more in the environment, which wins.
+    /// The same with further environment variables, which take precedence.
     async fn start_with(manner: Manner, more: &[(&str, &str)]) -> Running {
         Running::start_on(manner, more, "[console]\nlisten = \"off\"").await
     }
@@ -34,14 +34,14 @@ impl Running {
         let folder = tempfile::tempdir().expect("a temporary folder");
         let manifest = write_manifest_with(&folder, address, &origin.url(), head);
         let endpoint = collector.endpoint();
-        // Only the flush at the end can bring spans: the schedule would take an hour.
+        // Only the flush at shutdown can export spans: the schedule is an hour.
         let environment = [("OTEL_EXPORTER_OTLP_ENDPOINT", endpoint.as_str()), ("OTEL_BSP_SCHEDULE_DELAY", "3600000")];
         let mut spandrel = Spandrel::serve(&manifest, &[environment.as_slice(), more].concat());
         spandrel.wait_until_listening(address);
         Running { spandrel, address, collector, origin, _folder: folder }
     }
 
-    /// Sends a request that the origin must answer first, and waits until the origin has it.
+    /// Sends a request that depends on the origin, and waits until the origin has received it.
     async fn in_flight(&self) -> tokio::task::JoinHandle<Result<testkit::Answer, String>> {
         let path = format!("/call?url={}/", self.origin.url());
         let request = tokio::spawn(Client::default().request("GET", self.address, &path).try_send());
@@ -49,7 +49,7 @@ impl Running {
         request
     }
 
-    /// One request, which leaves one span.
+    /// Sends one request, which records one span.
     async fn request(&self) {
         let answer = Client::default().request("GET", self.address, "/health").send().await;
         assert_eq!(answer.status, 200);
@@ -80,7 +80,7 @@ fn write_manifest_with(folder: &TempDir, address: SocketAddr, origin: &str, head
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_signal_finishes_the_request_in_flight_sends_its_spans_and_exits_with_0() {
+async fn sigterm_finishes_requests_in_flight_exports_their_spans_and_exits_with_0() {
     for signal in ["TERM", "INT", "QUIT"] {
         let running = Running::start(Manner { delay: Duration::from_secs(2), ..Manner::default() }).await;
         let request = running.in_flight().await;
@@ -96,7 +96,7 @@ async fn a_signal_finishes_the_request_in_flight_sends_its_spans_and_exits_with_
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_second_signal_ends_at_once() {
+async fn a_second_signal_ends_the_host_at_once() {
     let running = Running::start(Manner { delay: Duration::MAX, ..Manner::default() }).await;
     let request = running.in_flight().await;
     running.spandrel.signal("TERM");
@@ -114,7 +114,7 @@ async fn a_signal_while_the_host_starts_ends_it_at_once() {
     for signal in ["TERM", "INT", "QUIT"] {
         let (folder, address) = (tempfile::tempdir().expect("a temporary folder"), free_address());
         let manifest = write_manifest(&folder, address, "http://localhost:1");
-        // Nothing is compiled yet, which takes a while.
+        // Nothing has been compiled yet, so that the start takes a while.
         let cache = folder.path().join("cache");
         let environment = [("SPANDREL_CACHE_DIR", cache.to_str().expect("a path")), ("OTEL_SDK_DISABLED", "true")];
         let spandrel = Spandrel::serve(&manifest, &environment);
@@ -131,7 +131,7 @@ async fn a_signal_while_the_host_starts_ends_it_at_once() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_host_says_that_it_is_not_ready_before_it_stops_accepting() {
+async fn readyz_turns_503_before_the_host_stops_accepting() {
     let console = free_address();
     let head = format!("[console]\nlisten = \"{console}\"\n[shutdown]\ndelay = \"3s\"");
     let running = Running::start_on(Manner { delay: Duration::MAX, ..Manner::default() }, &[], &head).await;
@@ -150,7 +150,7 @@ async fn the_host_says_that_it_is_not_ready_before_it_stops_accepting() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn requests_that_do_not_end_are_cut_off_after_the_drain() {
+async fn requests_that_do_not_end_are_cancelled_after_the_drain() {
     let head = "[console]\nlisten = \"off\"\n[shutdown]\ndrain = \"1s\"";
     let running = Running::start_on(Manner { delay: Duration::MAX, ..Manner::default() }, &[], head).await;
     let request = running.in_flight().await;
@@ -164,7 +164,7 @@ async fn requests_that_do_not_end_are_cut_off_after_the_drain() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_swap_whose_drain_the_end_of_the_host_cuts_short_leaves_as_a_whole_trace() {
+async fn a_swap_whose_drain_shutdown_cuts_short_is_exported_as_a_whole_trace() {
     for is_cut in [false, true] {
         let console = free_address();
         let head = format!("[console]\nlisten = \"{console}\"\n[shutdown]\ndrain = \"2s\"\n[swap]\ndrain = \"1h\"");
@@ -189,12 +189,12 @@ async fn a_swap_whose_drain_the_end_of_the_host_cuts_short_leaves_as_a_whole_tra
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_idle_http2_client_that_answers_nothing_does_not_hold_the_host_up() {
+async fn an_idle_http2_client_that_does_not_respond_does_not_delay_shutdown() {
     const SETTINGS: [u8; 9] = [0, 0, 0, 4, 0, 0, 0, 0, 0];
     let running = Running::start(Manner::default()).await;
     let mut silent = testkit::raw::Connection::open(running.address).await;
     silent.send([&b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"[..], &SETTINGS].concat()).await;
-    // The host's own settings and its answer to these have come: the connection is one of HTTP/2, and idle.
+    // After the host's SETTINGS and its acknowledgement, the HTTP/2 connection is established and idle.
     silent.read_until("\0\0\0\x04\x01\0\0\0\0").await;
     let began = Instant::now();
     running.spandrel.signal("TERM");
@@ -206,7 +206,7 @@ async fn an_idle_http2_client_that_answers_nothing_does_not_hold_the_host_up() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn idle_connections_do_not_hold_the_host_up() {
+async fn idle_connections_do_not_delay_shutdown() {
     let running = Running::start(Manner::default()).await;
     let mut idle = testkit::raw::Connection::open(running.address).await;
     idle.send("GET /health HTTP/1.1\r\nhost: x\r\n\r\n").await;
@@ -221,7 +221,7 @@ async fn idle_connections_do_not_hold_the_host_up() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_collector_that_is_away_does_not_hold_the_host_up() {
+async fn an_unavailable_collector_does_not_delay_shutdown() {
     let mut running = Running::start(Manner::default()).await;
     running.request().await;
     running.collector.stop();
@@ -230,16 +230,16 @@ async fn a_collector_that_is_away_does_not_hold_the_host_up() {
     assert_eq!(ended.code, Some(0), "{ended:#?}");
 }
 
-/// Takes connections, as the system does for every listener, and never answers.
+/// A listener whose connections the system accepts, and that never responds.
 fn silent_collector() -> (TcpListener, String) {
     let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
     let address = listener.local_addr().expect("a bound listener has an address");
     (listener, format!("http://{address}"))
 }
 
-/// The last that the collector was told of a metric: its series with this reason, or its only one.
+/// The latest value of a metric in the collector: of its series with this reason, or of its only series.
 #[track_caller]
-fn last_told(collector: &Collector, name: &str, reason: Option<&str>) -> f64 {
+fn last_value(collector: &Collector, name: &str, reason: Option<&str>) -> f64 {
     let last = collector.metrics().into_iter().rev().find(|metric| metric.name == name);
     let last = last.unwrap_or_else(|| panic!("no metric `{name}` came"));
     let mut points = last.points.iter();
@@ -248,7 +248,7 @@ fn last_told(collector: &Collector, name: &str, reason: Option<&str>) -> f64 {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_collector_that_never_answers_does_not_hold_the_host_up() {
+async fn a_collector_that_never_responds_does_not_delay_shutdown() {
     for protocol in ["grpc", "http/protobuf"] {
         let (_silent, endpoint) = silent_collector();
         let environment = [
@@ -270,8 +270,8 @@ async fn a_collector_that_never_answers_does_not_hold_the_host_up() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_last_metrics_tell_of_the_spans_that_arrived_at_the_end() {
-    // Without the spans of the host's own start.
+async fn the_last_metrics_include_the_spans_exported_at_shutdown() {
+    // Not including the spans of the host's start.
     let sampler = [("OTEL_TRACES_SAMPLER", "parentbased_always_off")];
     let running = Running::start_with(Manner::default(), &sampler).await;
     running.request().await;
@@ -280,12 +280,12 @@ async fn the_last_metrics_tell_of_the_spans_that_arrived_at_the_end() {
     assert_eq!(ended.code, Some(0), "{ended:#?}");
     let of_requests = running.collector.spans().into_iter().filter(|span| span.service == "oddities");
     assert_eq!(of_requests.count(), 1);
-    assert_eq!(last_told(&running.collector, "spandrel.trace.spans.exported", None), 1.0);
+    assert_eq!(last_value(&running.collector, "spandrel.trace.spans.exported", None), 1.0);
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_last_metrics_tell_of_the_spans_that_were_lost_at_the_end() {
-    // With and without the spans of the host's own start and stop.
+async fn the_last_metrics_include_the_spans_lost_at_shutdown() {
+    // Without and with the spans of the host's own start and stop.
     for (sampler, lost) in [("parentbased_always_off", 1.0..=1.0), ("parentbased_always_on", 2.0..=100.0)] {
         let (_silent, endpoint) = silent_collector();
         let environment = [("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", endpoint.as_str()), ("OTEL_TRACES_SAMPLER", sampler)];
@@ -294,13 +294,13 @@ async fn the_last_metrics_tell_of_the_spans_that_were_lost_at_the_end() {
         running.spandrel.signal("TERM");
         let ended = running.spandrel.wait(PATIENCE);
         assert_eq!(ended.code, Some(0), "{ended:#?}");
-        let told = last_told(&running.collector, "spandrel.trace.spans.dropped", Some("shutdown"));
-        assert!(lost.contains(&told), "{sampler}: {told}");
+        let value = last_value(&running.collector, "spandrel.trace.spans.dropped", Some("shutdown"));
+        assert!(lost.contains(&value), "{sampler}: {value}");
     }
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn standard_output_names_services_and_urls_and_tells_json_where_asked() {
+async fn standard_output_lists_services_and_urls_as_text_or_json() {
     let address = free_address();
     let folder = tempfile::tempdir().expect("a temporary folder");
     let manifest = write_manifest(&folder, address, "http://localhost:1").display().to_string();
@@ -340,7 +340,7 @@ async fn the_console_exporter_prints_a_finished_trace_as_a_tree() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn traces_on_the_terminal_need_no_collector_and_stay_out_of_a_json_log() {
+async fn traces_on_the_terminal_need_no_collector_and_are_separate_from_a_json_log() {
     let (folder, address) = (tempfile::tempdir().expect("a temporary folder"), free_address());
     let manifest = write_manifest(&folder, address, "http://localhost:1").display().to_string();
     let environment =
@@ -361,8 +361,8 @@ async fn traces_on_the_terminal_need_no_collector_and_stay_out_of_a_json_log() {
     assert!(ended.stderr.contains("GET /health"), "{}", ended.stderr);
 }
 
-/// A host that prints traces which nobody reads, after far more of them than the pipe and the printer hold.
-async fn flooded_and_unread() -> (Spandrel, TempDir) {
+/// A host whose printed traces are not read, after more traces than the pipe and the printer can hold.
+async fn host_with_unread_output() -> (Spandrel, TempDir) {
     let (folder, address) = (tempfile::tempdir().expect("a temporary folder"), free_address());
     let manifest = write_manifest(&folder, address, "http://localhost:1");
     let mut spandrel = Spandrel::serve_unread(&manifest, &[("OTEL_TRACES_EXPORTER", "console")]);
@@ -375,12 +375,12 @@ async fn flooded_and_unread() -> (Spandrel, TempDir) {
     (spandrel, folder)
 }
 
-/// Each takes some hundred bytes of a pipe, which holds 64 KiB; the printer holds 1,024 more.
+/// Each trace takes some hundred bytes of the pipe, which holds 64 KiB. The printer queues 1,024 more.
 const UNREAD: usize = 4000;
 
 #[tokio::test(flavor = "multi_thread")]
-async fn output_that_nobody_reads_holds_no_request_up_and_the_log_says_what_was_left_out() {
-    let (mut spandrel, _folder) = flooded_and_unread().await;
+async fn unread_output_does_not_delay_requests_and_the_log_reports_what_was_left_out() {
+    let (mut spandrel, _folder) = host_with_unread_output().await;
     spandrel.read();
     spandrel.wait_for_line(&["traces are finished faster than they are printed"]).await;
     spandrel.signal("TERM");
@@ -388,8 +388,8 @@ async fn output_that_nobody_reads_holds_no_request_up_and_the_log_says_what_was_
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn output_that_nobody_reads_does_not_keep_the_host_from_stopping() {
-    let (spandrel, _folder) = flooded_and_unread().await;
+async fn unread_output_does_not_delay_shutdown() {
+    let (spandrel, _folder) = host_with_unread_output().await;
     spandrel.signal("TERM");
     let ended = spandrel.wait(PATIENCE);
     let printed = ended.stdout.matches("GET /health").count();

@@ -1,4 +1,4 @@
-//! Guests of 0.3 that go on after their response: they count, they are waited for, and what they record arrives.
+//! 0.3 guests that work after their response: they count toward limits, drains wait for them, and their spans arrive.
 
 use std::time::Duration;
 
@@ -11,24 +11,24 @@ fn limited(limits: &str) -> ShopBuilder {
     Shop::standard().limits(SERVICE, limits)
 }
 
-fn says<'a>(text: &'a str) -> impl Fn(&LogRecord) -> bool + 'a {
+fn has_body<'a>(text: &'a str) -> impl Fn(&LogRecord) -> bool + 'a {
     move |record| record.body.as_str().is_some_and(|body| body.contains(text))
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_guest_that_goes_on_after_its_response_takes_a_place_until_it_has_ended() {
+async fn work_after_the_response_counts_toward_concurrency_until_it_ends() {
     let shop = limited("concurrency = 1\nrequest_timeout = \"1s\"").with_console().start().await;
     assert_eq!(shop.get(SERVICE, "/after?ms=60000").await.text(), "answered\n");
     let answer = shop.get(SERVICE, "/hello").await;
     assert_eq!(answer.status, 503, "{}", answer.text());
     assert_eq!(shop.admin().status(SERVICE).await["in_flight"], 1);
-    // The guest is stopped a second after its response.
+    // The guest ends one second after its response.
     shop.admin().wait_until(SERVICE, |status| status["in_flight"] == 0).await;
     assert_eq!(shop.get(SERVICE, "/hello").await.status, 200);
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_hosts_end_waits_for_what_a_guest_does_after_its_response() {
+async fn shutdown_waits_for_work_after_the_response() {
     let shop = Shop::standard().start().await;
     let answer = shop.get(SERVICE, "/after?ms=500&url=http://localhost:8022/hello").await;
     assert_eq!(answer.text(), "answered\n");
@@ -38,7 +38,7 @@ async fn the_hosts_end_waits_for_what_a_guest_does_after_its_response() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_guest_that_outlasts_the_hosts_drain_is_stopped_and_its_spans_leave() {
+async fn a_guest_that_outlasts_the_drain_is_stopped_and_its_spans_are_exported() {
     let shop = limited("request_timeout = \"60s\"").head("[shutdown]\ndrain = \"300ms\"").start().await;
     for path in ["/after?ms=60000", "/spin-after-response"] {
         assert_eq!(shop.get(SERVICE, path).await.text(), "answered\n", "{path}");
@@ -46,15 +46,16 @@ async fn a_guest_that_outlasts_the_hosts_drain_is_stopped_and_its_spans_leave() 
     let answer = shop.get(SERVICE, "/after?ms=60000").await;
     let collector = tokio::time::timeout(Duration::from_secs(10), shop.shut_down()).await.expect("an end");
     assert_eq!(collector.trace(&answer.trace).spans().len(), 1);
-    let record = collector.wait_for_log("the guest that was stopped", says("the guest was stopped: the host")).await;
+    let record =
+        collector.wait_for_log("the guest that was stopped", has_body("the guest was stopped: the host")).await;
     assert_eq!(record.severity, "WARN");
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_guest_that_is_stopped_after_its_response_is_told_of_in_its_trace() {
+async fn a_guest_that_is_stopped_after_its_response_has_a_log_record_in_its_trace() {
     let shop = limited("request_timeout = \"300ms\"").start().await;
     let answer = shop.get(SERVICE, "/spin-after-response").await;
-    let record = shop.collector().wait_for_log("the guest that was stopped", says("the guest was stopped: ")).await;
+    let record = shop.collector().wait_for_log("the guest that was stopped", has_body("the guest was stopped: ")).await;
     assert_eq!((record.trace_id, record.severity.as_str()), (answer.trace.to_string(), "WARN"));
     let tree = shop.trace(&answer.trace, 1).await;
     let server = tree.line("standard-p3 GET SERVER");
@@ -64,7 +65,7 @@ async fn a_guest_that_is_stopped_after_its_response_is_told_of_in_its_trace() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_trap_after_the_response_is_an_exception_on_the_span_and_no_error() {
+async fn a_trap_after_the_response_is_an_exception_event_without_the_status_error() {
     let shop = Shop::standard().start().await;
     let answer = shop.get(SERVICE, "/trap-after-response").await;
     assert_eq!(answer.text(), "answered\n");
@@ -77,7 +78,7 @@ async fn a_trap_after_the_response_is_an_exception_on_the_span_and_no_error() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_swap_drains_until_the_old_versions_guests_have_ended() {
+async fn the_drain_of_a_swap_waits_for_work_after_the_response() {
     let shop = limited("request_timeout = \"60s\"").with_console().head("[swap]\ndrain = \"200ms\"").start().await;
     let answer = shop.get(SERVICE, "/after?ms=60000").await;
     assert_eq!(answer.text(), "answered\n");

@@ -1,4 +1,4 @@
-//! Standard components: bodies that stream in both directions, their trailers, and their ends.
+//! Standard components: streaming bodies in both directions, trailers, and incomplete bodies.
 
 use testkit::raw::Connection;
 use testkit::{Client, PATIENCE, Shop, ShopBuilder};
@@ -7,14 +7,14 @@ const BOTH: [&str; 2] = ["standard-p2", "standard-p3"];
 /// Chunked coding's last chunk.
 const LAST: &str = "0\r\n\r\n";
 
-fn roomy() -> ShopBuilder {
+fn with_large_limits() -> ShopBuilder {
     let limit = "request_body = \"64MiB\"\nresponse_body = \"64MiB\"";
     BOTH.iter().fold(Shop::standard(), |shop, service| shop.limits(service, limit))
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn large_bodies_go_in_and_come_out_whole() {
-    let shop = roomy().start().await;
+async fn large_bodies_are_received_and_sent_completely() {
+    let shop = with_large_limits().start().await;
     for service in BOTH {
         let large = shop.get(service, "/large?size=5000000").await;
         assert_eq!(large.body.len(), 5_000_000, "{service}");
@@ -41,18 +41,18 @@ async fn a_body_is_answered_while_it_is_still_being_sent() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_line_arrives_when_it_is_written_and_not_at_the_end() {
+async fn a_line_is_sent_as_soon_as_it_is_written() {
     let shop = Shop::standard().start().await;
     for service in BOTH {
         let mut connection = Connection::open(shop.address(service)).await;
-        // The whole would take an hour.
+        // The whole body would take an hour.
         connection.send("GET /drip?lines=36000&pause=100 HTTP/1.1\r\nhost: x\r\n\r\n").await;
         connection.read_until("line 2\n").await;
     }
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn trailers_of_a_response_arrive_unannounced() {
+async fn trailers_of_a_response_need_not_be_announced_over_http_2() {
     let shop = Shop::standard().start().await;
     for service in BOTH {
         let answer = Client::h2c().request("GET", shop.address(service), "/trailers").send().await;
@@ -63,7 +63,7 @@ async fn trailers_of_a_response_arrive_unannounced() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn trailers_that_are_known_with_the_head_arrive_over_http_1_too() {
+async fn trailers_that_are_known_with_the_head_are_sent_over_http_1() {
     let shop = Shop::standard().start().await;
     let mut connection = Connection::open(shop.address("standard-p2")).await;
     connection.send("GET /trailers HTTP/1.1\r\nhost: x\r\nte: trailers\r\nconnection: close\r\n\r\n").await;
@@ -85,7 +85,7 @@ async fn trailers_of_a_request_reach_the_guest() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_response_may_come_before_the_request_is_over() {
+async fn a_response_may_start_before_the_request_body_ends() {
     let shop = Shop::standard().start().await;
     for service in BOTH {
         let mut connection = Connection::open(shop.address(service)).await;
@@ -97,7 +97,7 @@ async fn a_response_may_come_before_the_request_is_over() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_guest_that_reads_no_body_answers_all_the_same() {
+async fn a_guest_need_not_read_the_request_body() {
     let shop = Shop::standard().start().await;
     for service in BOTH {
         let mut connection = Connection::open(shop.address(service)).await;
@@ -109,7 +109,7 @@ async fn a_guest_that_reads_no_body_answers_all_the_same() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_body_that_is_given_up_or_too_short_never_looks_whole() {
+async fn an_aborted_or_too_short_body_is_never_complete_for_the_client() {
     let shop = Shop::standard().start().await;
     for service in BOTH {
         for path in ["/unfinished", "/short", "/trap-after-head"] {
@@ -124,7 +124,7 @@ async fn a_body_that_is_given_up_or_too_short_never_looks_whole() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_client_that_goes_away_in_the_middle_holds_nothing_up() {
+async fn a_client_that_disconnects_during_a_body_frees_its_request() {
     let limit = "concurrency = 1";
     let shop = BOTH.iter().fold(Shop::standard(), |shop, service| shop.limits(service, limit)).start().await;
     for service in BOTH {
@@ -132,7 +132,7 @@ async fn a_client_that_goes_away_in_the_middle_holds_nothing_up() {
         connection.send("GET /drip?lines=36000&pause=100 HTTP/1.1\r\nhost: x\r\n\r\n").await;
         connection.read_until("line 1\n").await;
         drop(connection);
-        // The one place is free again as soon as the host has noticed.
+        // The only permit is free again as soon as the host has detected the disconnect.
         let deadline = std::time::Instant::now() + PATIENCE;
         while shop.get(service, "/hello").await.status != 200 {
             assert!(std::time::Instant::now() < deadline, "{service} still serves a client that is gone");
@@ -141,7 +141,7 @@ async fn a_client_that_goes_away_in_the_middle_holds_nothing_up() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_body_over_the_limit_is_refused_while_it_comes() {
+async fn a_body_over_the_limit_is_rejected_while_it_is_received() {
     let shop =
         BOTH.iter().fold(Shop::standard(), |shop, name| shop.limits(name, "request_body = \"1KiB\"")).start().await;
     for service in BOTH {

@@ -1,4 +1,4 @@
-//! Standard components that call others: what may be called, what travels along, and one trace over all kinds.
+//! Calls of standard components: allowed origins, propagated context, and traces across kinds of components.
 
 use testkit::origin::{Manner, Origin};
 use testkit::{ODDITIES_PORT, STANDARD, Shop, ShopBuilder, artifacts};
@@ -15,7 +15,7 @@ fn allowing(origin: &str) -> ShopBuilder {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_call_between_the_versions_is_one_trace_and_no_packet() {
+async fn a_call_between_0_2_and_0_3_is_local_and_in_one_trace() {
     let shop = Shop::standard().start().await;
     for (from, to) in [("standard-p2", "standard-p3"), ("standard-p3", "standard-p2")] {
         let answer = shop.get(from, &format!("/fetch?url={}", url(to, "/hello"))).await;
@@ -30,7 +30,7 @@ async fn a_call_between_the_versions_is_one_trace_and_no_packet() {
 async fn bodies_stream_through_a_call_in_both_directions() {
     let limits = "request_body = \"64MiB\"\nresponse_body = \"64MiB\"";
     let shop = BOTH.iter().fold(Shop::standard(), |shop, service| shop.limits(service, limits)).start().await;
-    // The guest of 0.2 sends all of its request before it reads the answer, so that an echo has to wait in between.
+    // The 0.2 guest sends its whole request before it reads the response, so that the echo must be buffered.
     for (from, path, to, size) in [
         ("standard-p2", "/fetch", "standard-p3", 10_000),
         ("standard-p3", "/fetch", "standard-p2", 3_000_000),
@@ -46,7 +46,7 @@ async fn bodies_stream_through_a_call_in_both_directions() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_origin_that_is_not_allowed_is_denied_by_the_standards_own_code() {
+async fn a_call_to_an_origin_that_is_not_allowed_fails_with_the_error_code_of_wasi_http() {
     let origin = Origin::start(Manner::default()).await;
     let shop = Shop::standard().start().await;
     for service in BOTH {
@@ -62,7 +62,7 @@ async fn an_origin_that_is_not_allowed_is_denied_by_the_standards_own_code() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_network_is_asked_with_the_context_of_the_client_span() {
+async fn network_requests_carry_the_context_of_the_client_span() {
     let origin = Origin::start(Manner::default()).await;
     let shop = allowing(&origin.url()).start().await;
     for (index, service) in BOTH.into_iter().enumerate() {
@@ -82,7 +82,7 @@ async fn the_network_is_asked_with_the_context_of_the_client_span() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn nothing_that_answers_is_an_error_code_and_an_error_on_the_span() {
+async fn an_unreachable_origin_is_an_error_code_and_an_error_on_the_span() {
     let gone = testkit::process::free_address();
     let shop = allowing(&format!("http://{gone}")).start().await;
     for service in BOTH {
@@ -95,7 +95,7 @@ async fn nothing_that_answers_is_an_error_code_and_an_error_on_the_span() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn several_requests_at_once_are_several_client_spans() {
+async fn concurrent_requests_have_separate_client_spans() {
     let shop = Shop::standard().start().await;
     let path = format!("/fetch-all?times=3&url={}", url("standard-p2", "/sleep?ms=20"));
     let answer = shop.get("standard-p3", &path).await;
@@ -106,7 +106,7 @@ async fn several_requests_at_once_are_several_client_spans() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_traceparent_of_the_guests_own_goes_out_in_its_trace() {
+async fn a_traceparent_set_by_the_guest_is_sent() {
     let origin = Origin::start(Manner::default()).await;
     let shop = allowing(&origin.url()).start().await;
     for (index, service) in BOTH.into_iter().enumerate() {

@@ -1,4 +1,4 @@
-//! Several requests in one instance of 0.3: each has its own spans, logs, limits and errors.
+//! Concurrent requests in one 0.3 instance: each has its own spans, logs, limits and errors.
 
 use std::time::Duration;
 
@@ -25,8 +25,8 @@ async fn all(shop: &Shop, paths: &[String]) -> Vec<Answer> {
     answers
 }
 
-/// The same, sent until the answers say that one instance served them together. Requests that come while there is no
-/// instance yet may each get one of their own.
+/// The same, repeated until one instance has served all requests concurrently. Requests that arrive before there is an
+/// instance may each get a separate one.
 async fn together(shop: &Shop, paths: &[String], are_together: impl Fn(&[Answer]) -> bool) -> Vec<Answer> {
     for _ in 0..8 {
         let answers = all(shop, paths).await;
@@ -38,7 +38,7 @@ async fn together(shop: &Shop, paths: &[String], are_together: impl Fn(&[Answer]
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn requests_that_call_out_at_the_same_time_keep_their_own_spans_and_logs() {
+async fn concurrent_requests_with_calls_keep_their_own_spans_and_logs() {
     let shop = builder(4).start().await;
     let work = |name: &str| format!("/work?name={name}&company=4&url=http://localhost:8022/sleep%3Fms=30");
     let names = ["one", "two", "three", "four"];
@@ -66,9 +66,9 @@ async fn requests_that_call_out_at_the_same_time_keep_their_own_spans_and_logs()
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn no_more_requests_are_in_one_instance_than_the_manifest_says() {
+async fn an_instance_serves_at_most_concurrency_per_instance_requests() {
     let shop = builder(2).start().await;
-    // One that is alone in its instance waits for company for a while, and goes on.
+    // A request that is alone in its instance waits for others for a while, then continues.
     let paths = vec!["/work?company=2&url=http://localhost:8022/hello".to_owned(); 5];
     let are_two = |answers: &[Answer]| answers.iter().any(|answer| answer.text() == "2");
     let answers = together(&shop, &paths, are_two).await;
@@ -94,7 +94,7 @@ async fn a_trap_ends_all_requests_of_the_instance_each_with_its_own_error() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_request_without_an_answer_in_time_takes_nobody_with_it() {
+async fn a_request_that_times_out_does_not_affect_the_others() {
     let shop = builder(3).limits(SERVICE, "request_timeout = \"1s\"").start().await;
     let hold = |ms: u32| format!("/hold?company=3&ms={ms}");
     let paths = [hold(300), hold(60_000), hold(300)];
@@ -107,7 +107,7 @@ async fn a_request_without_an_answer_in_time_takes_nobody_with_it() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_guest_that_spins_holds_up_its_instance_for_as_long_as_the_limit_and_no_longer() {
+async fn a_guest_in_an_endless_loop_blocks_its_instance_only_until_the_timeout() {
     let shop = builder(8).limits(SERVICE, "request_timeout = \"500ms\"").start().await;
     let (spun, other) = tokio::join!(shop.get(SERVICE, "/spin"), shop.get("standard-p3", "/hello"));
     assert_eq!((spun.status.as_u16(), other.status.as_u16()), (504, 200));
@@ -115,7 +115,7 @@ async fn a_guest_that_spins_holds_up_its_instance_for_as_long_as_the_limit_and_n
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_client_that_goes_away_takes_nobody_with_it() {
+async fn a_client_that_disconnects_does_not_affect_the_others() {
     let shop = builder(3).start().await;
     let gone = shop.request("GET", SERVICE, "/hold?company=3&ms=60000");
     let gone = tokio::spawn(tokio::time::timeout(Duration::from_millis(700), gone.try_send()));
@@ -125,7 +125,7 @@ async fn a_client_that_goes_away_takes_nobody_with_it() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_instance_that_served_several_at_once_is_used_again() {
+async fn an_instance_that_served_concurrent_requests_is_reused() {
     let shop = builder(4).start().await;
     all(&shop, &vec!["/work?company=2".to_owned(); 2]).await;
     let again = shop.get(SERVICE, "/work").await;
@@ -134,7 +134,7 @@ async fn an_instance_that_served_several_at_once_is_used_again() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn requests_that_are_answered_take_no_part_in_what_later_ones_cost() {
+async fn answered_requests_share_no_cpu_time_of_later_ones() {
     let shop = builder(4).start().await;
     let hold = tokio::spawn(shop.request("GET", SERVICE, "/hold?company=1&ms=3000").send());
     // They are the guest's until its instance has nothing left to do, or for a second.
@@ -149,7 +149,7 @@ async fn requests_that_are_answered_take_no_part_in_what_later_ones_cost() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_an_instance_prints_while_it_is_instantiated_is_logged_with_its_first_request() {
+async fn output_during_instantiation_is_logged_with_the_first_request() {
     for concurrency in [1, 4] {
         let shop = builder(concurrency).keys(SERVICE, "[service.env]\nAT_START = \"print\"").start().await;
         let first = shop.get(SERVICE, "/work?name=first").await;
@@ -169,7 +169,7 @@ async fn what_an_instance_prints_while_it_is_instantiated_is_logged_with_its_fir
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_a_component_prints_that_does_not_start_is_in_the_hosts_log() {
+async fn output_of_a_component_that_fails_to_start_is_in_the_hosts_log() {
     let site = Site::new(&[SERVICE]);
     let builder = ShopBuilder::empty().service(SERVICE, &artifacts::component(SERVICE), site.address(SERVICE).port());
     site.write(&builder.keys(SERVICE, "[service.env]\nAT_START = \"fail\""));
@@ -182,7 +182,7 @@ async fn what_a_component_prints_that_does_not_start_is_in_the_hosts_log() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn components_that_serve_one_request_at_a_time_are_refused_in_plain_words() {
+async fn concurrency_per_instance_is_rejected_for_other_components() {
     let two = "concurrency_per_instance = 2";
     let lean = Shop::oddities().keys("oddities", two).try_start().await.err().expect("refused");
     assert!(lean.contains("`concurrency_per_instance` is above 1, but a lean component serves one"), "{lean}");

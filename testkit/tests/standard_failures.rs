@@ -1,4 +1,4 @@
-//! Standard components that misbehave: nobody else notices, and the trace tells what happened.
+//! Misbehaving standard components: other requests are not affected, and the trace describes the failure.
 
 use testkit::{Shop, ShopBuilder};
 
@@ -9,7 +9,7 @@ fn limited(limit: &str) -> ShopBuilder {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_trap_is_a_500_and_an_exception_with_the_functions_by_name() {
+async fn a_trap_is_a_500_and_an_exception_with_function_names() {
     let shop = Shop::standard().start().await;
     for service in BOTH {
         let answer = shop.get(service, "/trap").await;
@@ -29,7 +29,7 @@ async fn a_trap_is_a_500_and_an_exception_with_the_functions_by_name() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_trap_after_the_head_marks_the_span_too() {
+async fn a_trap_after_the_response_head_is_an_error_on_the_span() {
     let shop = Shop::standard().start().await;
     for service in BOTH {
         let request = shop.request("GET", service, "/trap-after-head");
@@ -47,7 +47,7 @@ async fn a_trap_after_the_head_marks_the_span_too() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_guest_that_returns_no_response_is_a_500() {
     let shop = limited("request_timeout = \"2s\"").start().await;
-    // A guest of 0.2 returns without an answer. One of 0.3 waits for ever for nothing, which no clock need tell.
+    // A 0.2 guest returns without a response. A 0.3 guest waits for nothing, which the host detects without a timeout.
     let answer = shop.get("standard-p2", "/no-response").await;
     assert_eq!(answer.status, 500, "{}", answer.text());
     let answer = shop.get("standard-p3", "/no-response").await;
@@ -58,7 +58,7 @@ async fn a_guest_that_returns_no_response_is_a_500() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_error_code_in_place_of_a_response_is_a_server_error() {
+async fn an_error_code_instead_of_a_response_is_a_500() {
     let shop = Shop::standard().start().await;
     for service in BOTH {
         let answer = shop.get(service, "/refuse").await;
@@ -69,7 +69,7 @@ async fn an_error_code_in_place_of_a_response_is_a_server_error() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_guest_that_spins_gets_a_504_and_freezes_nobody() {
+async fn a_guest_in_an_endless_loop_gets_a_504_and_does_not_block_others() {
     let shop = limited("request_timeout = \"500ms\"").start().await;
     for service in BOTH {
         let (spun, other) = tokio::join!(shop.get(service, "/spin"), shop.get(service, "/hello"));
@@ -88,7 +88,7 @@ async fn a_guest_that_sleeps_past_the_limit_gets_a_504() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_guest_that_grows_meets_its_limit() {
+async fn a_guest_cannot_exceed_its_memory_limit() {
     let shop = limited("memory = \"16MiB\"").start().await;
     for service in BOTH {
         let answer = shop.get(service, "/grow").await;
@@ -98,7 +98,7 @@ async fn a_guest_that_grows_meets_its_limit() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn exit_ends_the_instance_and_not_the_host() {
+async fn exit_ends_the_instance_but_not_the_host() {
     let shop = Shop::standard().start().await;
     for service in BOTH {
         let answer = shop.get(service, "/exit").await;
@@ -108,7 +108,7 @@ async fn exit_ends_the_instance_and_not_the_host() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn work_after_the_response_comes_to_its_end() {
+async fn work_after_the_response_is_completed() {
     let shop = Shop::standard().start().await;
     let answer = shop.get("standard-p3", "/after?ms=100").await;
     assert_eq!(answer.text(), "answered\n");
@@ -118,7 +118,7 @@ async fn work_after_the_response_comes_to_its_end() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_fails_after_the_response_takes_no_answer_back() {
+async fn a_failure_after_the_response_does_not_affect_the_response() {
     let shop = limited("request_timeout = \"500ms\"").start().await;
     for path in ["/trap-after-response", "/spin-after-response"] {
         assert_eq!(shop.get("standard-p3", path).await.text(), "answered\n", "{path}");

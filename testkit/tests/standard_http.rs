@@ -1,10 +1,10 @@
-//! Standard components: what a component of `wasi:http` sees of a request, and what the client gets of its response.
+//! Standard components: the request that a `wasi:http` component sees, and the response that the client gets.
 
 use serde_json::json;
 use testkit::raw::Connection;
 use testkit::{Client, PATIENCE, Shop};
 
-/// Both versions of the interface; what holds for one holds for the other.
+/// Both versions of the interface, which must behave in the same way.
 const BOTH: [&str; 2] = ["standard-p2", "standard-p3"];
 
 #[tokio::test(flavor = "multi_thread")]
@@ -47,7 +47,7 @@ async fn http_2_reaches_standard_components_too() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn head_gets_the_head_without_the_body() {
+async fn head_has_the_response_head_without_the_body() {
     let shop = Shop::standard().start().await;
     for service in BOTH {
         let mut connection = Connection::open(shop.address(service)).await;
@@ -86,7 +86,7 @@ async fn expect_100_continue_is_answered_when_the_guest_reads_the_body() {
     }
 }
 
-/// How many requests the instances had served that answered so many in a row.
+/// For several consecutive requests, the number of requests that the serving instance had served before.
 async fn served(shop: &Shop, service: &str, times: usize) -> Vec<u64> {
     let mut served = Vec::new();
     for _ in 0..times {
@@ -95,7 +95,7 @@ async fn served(shop: &Shop, service: &str, times: usize) -> Vec<u64> {
     served
 }
 
-/// Asks until an instance answers that has served before: one is given back a moment after its response.
+/// Sends requests until a reused instance responds: an instance returns to the pool shortly after its response.
 async fn is_reused(shop: &Shop, service: &str) {
     let deadline = std::time::Instant::now() + PATIENCE;
     while served(shop, service, 1).await == [1] {
@@ -104,14 +104,14 @@ async fn is_reused(shop: &Shop, service: &str) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_fresh_instance_serves_each_request_of_0_2_and_one_serves_many_of_0_3() {
+async fn components_of_0_2_have_an_instance_per_request_and_those_of_0_3_reuse_instances() {
     let shop = Shop::standard().start().await;
     assert_eq!(served(&shop, "standard-p2", 5).await, [1; 5]);
     is_reused(&shop, "standard-p3").await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn isolation_can_be_turned_round_for_both() {
+async fn isolation_can_be_changed_for_both_versions() {
     let shop = Shop::standard()
         .keys("standard-p2", "isolation = \"instance\"")
         .keys("standard-p3", "isolation = \"request\"")
@@ -130,7 +130,7 @@ async fn an_instance_is_replaced_after_requests_per_instance() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn declared_routes_name_the_spans_and_nothing_else_does() {
+async fn declared_routes_name_the_spans() {
     let shop = Shop::standard().keys("standard-p2", "routes = [\"GET /hello\", \"/echo/**\"]").start().await;
     let named = shop.get("standard-p2", "/hello").await.trace;
     let unnamed = shop.get("standard-p2", "/random").await.trace;

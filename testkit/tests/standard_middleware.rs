@@ -1,11 +1,11 @@
-//! Components that stand before another service and hand requests on to it.
+//! Middleware components, which pass requests on to another service.
 
 use testkit::{Shop, ShopBuilder, artifacts};
 
 const BEFORE_P2: &str = "middleware-p2";
 const BEFORE_P3: &str = "middleware-p3";
 
-/// Each middleware before the component of the other version.
+/// Each middleware in front of the component of the other version.
 fn builder() -> ShopBuilder {
     Shop::standard()
         .service(BEFORE_P2, &artifacts::component(BEFORE_P2), 8025)
@@ -15,7 +15,7 @@ fn builder() -> ShopBuilder {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_middleware_of_0_3_adds_to_request_and_response_and_is_part_of_the_trace() {
+async fn a_middleware_of_0_3_changes_request_and_response_and_is_part_of_the_trace() {
     let shop = builder().start().await;
     let answer = shop.request("POST", BEFORE_P3, "/echo-head?x=y").body("a body").send().await;
     assert_eq!((answer.status.as_u16(), answer.header("x-response-passed")), (200, "yes"), "{}", answer.text());
@@ -30,7 +30,7 @@ async fn a_middleware_of_0_3_adds_to_request_and_response_and_is_part_of_the_tra
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_middleware_of_0_2_lets_requests_pass_as_they_are_or_does_not() {
+async fn a_middleware_of_0_2_passes_requests_on_unchanged_or_responds_itself() {
     let shop = builder().start().await;
     let refused = shop.get(BEFORE_P2, "/hello").await;
     assert_eq!(refused.status, 403);
@@ -42,7 +42,7 @@ async fn a_middleware_of_0_2_lets_requests_pass_as_they_are_or_does_not() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn bodies_stream_past_a_middleware_in_both_directions() {
+async fn bodies_stream_through_a_middleware_in_both_directions() {
     let limits = "request_body = \"64MiB\"\nresponse_body = \"64MiB\"";
     let services = [BEFORE_P2, BEFORE_P3, "standard-p2", "standard-p3"];
     let shop = services.iter().fold(builder(), |shop, service| shop.limits(service, limits)).start().await;
@@ -55,7 +55,7 @@ async fn bodies_stream_past_a_middleware_in_both_directions() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_comes_after_a_middleware_may_fail() {
+async fn a_service_behind_a_middleware_may_fail() {
     let shop = builder().start().await;
     for (middleware, next) in [(BEFORE_P2, "standard-p3"), (BEFORE_P3, "standard-p2")] {
         let answer = shop.get(middleware, "/trap?key=1").await;
@@ -67,7 +67,7 @@ async fn what_comes_after_a_middleware_may_fail() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn middlewares_that_lead_to_each_other_are_cut_off() {
+async fn middlewares_that_call_each_other_end_with_508() {
     let shop = Shop::standard()
         .service(BEFORE_P3, &artifacts::component(BEFORE_P3), 8026)
         .keys(BEFORE_P3, "next = \"other\"")
@@ -77,7 +77,7 @@ async fn middlewares_that_lead_to_each_other_are_cut_off() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_middleware_must_lead_somewhere_and_nothing_else_may() {
+async fn next_is_required_for_a_middleware_and_rejected_for_others() {
     for middleware in [BEFORE_P2, BEFORE_P3] {
         let alone = Shop::standard().service(middleware, &artifacts::component(middleware), 8025);
         let refused = alone.try_start().await.err().expect("refused");

@@ -1,4 +1,4 @@
-//! Standard components: the proposals beside WASI. Configuration, storage in two drafts, logging, and `wasi:otel`.
+//! Standard components: proposals outside WASI: configuration, two drafts of keyvalue, logging, and `wasi:otel`.
 
 use serde_json::{Value, json};
 use testkit::{Shop, ShopBuilder, TraceId, artifacts};
@@ -9,7 +9,7 @@ fn proposals() -> ShopBuilder {
     ShopBuilder::empty().service(SERVICE, &artifacts::component(SERVICE), 8024)
 }
 
-/// Asks for each path in turn; the statuses and values of the answers.
+/// Requests each path in turn. Returns the statuses and values of the responses.
 async fn ask(shop: &Shop, paths: &[&str]) -> Vec<(u16, Value)> {
     let mut answers = Vec::new();
     for path in paths {
@@ -20,7 +20,7 @@ async fn ask(shop: &Shop, paths: &[&str]) -> Vec<(u16, Value)> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn configuration_is_what_the_manifest_says() {
+async fn configuration_comes_from_the_manifest() {
     let shop = proposals().config(SERVICE, "greeting = \"hello\"").config(SERVICE, "limit = \"7\"").start().await;
     let answers = ask(&shop, &["/config?key=greeting", "/config?key=other", "/config-all"]).await;
     let all = json!({ "greeting": "hello", "limit": "7" });
@@ -43,14 +43,14 @@ async fn both_drafts_of_keyvalue_read_and_write() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_drafts_share_their_buckets() {
+async fn both_drafts_share_buckets() {
     let shop = proposals().start().await;
     let answers = ask(&shop, &["/draft/set?key=a&value=one&bucket=default", "/draft2/get?key=a&bucket=default"]).await;
     assert_eq!(answers[1], (200, json!("one")));
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn buckets_open_by_the_names_that_real_components_use() {
+async fn any_name_opens_a_bucket() {
     let shop = proposals().start().await;
     for draft in ["draft", "draft2"] {
         for name in ["", "default", "in_memory"] {
@@ -105,7 +105,7 @@ async fn all_keys_are_listed_page_by_page() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn compare_and_swap_tells_who_was_first() {
+async fn compare_and_swap_detects_a_concurrent_write() {
     let shop = proposals().start().await;
     let swap = |kind: &str, value: &str| format!("/draft2/{kind}?bucket=default&key=c&value={value}");
     let paths = [swap("swap", "one"), swap("swap", "two"), swap("lost-swap", "three")];
@@ -142,7 +142,7 @@ async fn the_current_span_context_is_the_server_span() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn spans_of_a_guest_stand_under_its_server_span_with_all_they_hold() {
+async fn guest_spans_are_children_of_the_server_span_with_all_their_data() {
     let shop = proposals().start().await;
     let answer = shop.get(SERVICE, "/otel/spans").await;
     let tree = shop.trace(&answer.trace, 3).await;
@@ -172,7 +172,7 @@ async fn spans_of_a_guest_stand_under_its_server_span_with_all_they_hold() {
 #[tokio::test(flavor = "multi_thread")]
 async fn ids_without_their_leading_zeros_are_padded() {
     let shop = proposals().start().await;
-    // A trace id that begins with zeros is what one trace in sixteen has.
+    // One trace id in sixteen starts with a zero.
     let trace = TraceId::from("00000000000000000123456789abcdef");
     shop.request("GET", SERVICE, "/otel/short-ids").in_trace(&trace).send().await;
     let tree = shop.trace(&trace, 2).await;
@@ -182,7 +182,7 @@ async fn ids_without_their_leading_zeros_are_padded() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn spans_that_were_handed_over_survive_a_trap() {
+async fn ended_spans_are_exported_after_a_trap() {
     let shop = proposals().start().await;
     let answer = shop.get(SERVICE, "/otel/trap").await;
     assert_eq!(answer.status, 500);
@@ -193,7 +193,7 @@ async fn spans_that_were_handed_over_survive_a_trap() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn absurd_and_countless_spans_cost_the_host_nothing() {
+async fn invalid_and_too_many_spans_are_bounded() {
     let shop = proposals().start().await;
     for path in ["/otel/absurd", "/otel/open", "/otel/foreign", "/otel/flood?spans=3000&attributes=300&length=100"] {
         let answer = shop.get(SERVICE, path).await;
@@ -226,7 +226,7 @@ async fn log_records_of_a_guest_keep_severity_attributes_and_span() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn metrics_of_a_guest_go_out_under_its_services_resource() {
+async fn guest_metrics_are_exported_under_the_services_resource() {
     let shop = proposals().start().await;
     assert_eq!(shop.get(SERVICE, "/otel/metrics").await.text(), "\"exported\"");
     for (name, unit) in [
@@ -238,7 +238,7 @@ async fn metrics_of_a_guest_go_out_under_its_services_resource() {
     ] {
         let metric = shop.collector().wait_for_metric(name, |_| true).await;
         assert_eq!((metric.service.as_str(), metric.unit.as_str()), (SERVICE, unit), "{name}");
-        // The collector does not read exponential buckets.
+        // The collector does not decode exponential buckets.
         assert_eq!(metric.points.len(), usize::from(name != "fixture.size"), "{name}");
     }
     assert_eq!(shop.get(SERVICE, "/otel/float-counter").await.text(), "\"exported\"");
@@ -247,7 +247,7 @@ async fn metrics_of_a_guest_go_out_under_its_services_resource() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn metrics_of_a_guest_stand_on_the_page_for_prometheus_too() {
+async fn guest_metrics_are_on_the_prometheus_page() {
     let shop = proposals().with_console().start().await;
     assert_eq!(shop.get(SERVICE, "/otel/metrics").await.text(), "\"exported\"");
     for (name, value) in [

@@ -1,6 +1,6 @@
-//! Standard components answer under this host as they do under `wasmtime serve` of the same release.
+//! Standard components have the same responses under this host and under `wasmtime serve` of the same release.
 //!
-//! Where `wasmtime` was not fetched, these tests say so and check nothing.
+//! If `wasmtime` is not installed, these tests print a message and pass.
 
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
@@ -8,7 +8,7 @@ use std::path::Path;
 
 use testkit::{Answer, Client, Reference, Shop, ShopBuilder, artifacts};
 
-/// A request that both are sent.
+/// A request to send to both.
 struct Probe {
     method: &'static str,
     path: &'static str,
@@ -23,7 +23,7 @@ const fn post(path: &'static str, body: &'static str) -> Probe {
     Probe { method: "POST", path, body }
 }
 
-/// What the standard components answer alike wherever they run.
+/// Requests to which the standard components must respond in the same way under both hosts.
 const PROBES: [Probe; 18] = [
     get("/hello"),
     Probe { method: "HEAD", path: "/hello", body: "" },
@@ -45,8 +45,8 @@ const PROBES: [Probe; 18] = [
     get("/no-such-path"),
 ];
 
-/// Where the host's own answer takes the place of the guest's, only the status is compared: the body is a problem here
-/// and a web page there.
+/// If the response comes from the host, only the status is compared: the body is problem details here and a web page
+/// there.
 const FAILURES: [Probe; 4] = [get("/trap"), get("/refuse"), get("/exit"), get("/no-response")];
 
 async fn answer(address: SocketAddr, probe: &Probe) -> Answer {
@@ -54,17 +54,17 @@ async fn answer(address: SocketAddr, probe: &Probe) -> Answer {
     request.body(probe.body).send().await
 }
 
-/// Everything that a client can tell apart, but the time, and the trace that this host names.
-fn seen(answer: &Answer) -> (u16, BTreeSet<(String, String)>, Vec<u8>) {
+/// The parts of a response to compare: not the time, or the trace id.
+fn comparable(answer: &Answer) -> (u16, BTreeSet<(String, String)>, Vec<u8>) {
     let fields = answer.headers.iter().filter(|(name, _)| *name != "date" && *name != "traceresponse");
     let fields = fields.map(|(name, value)| (name.to_string(), String::from_utf8_lossy(value.as_bytes()).into_owned()));
     (answer.status.as_u16(), fields.collect(), answer.body.to_vec())
 }
 
-async fn assert_alike(shop: &Shop, service: &str, reference: &Reference, probes: &[Probe]) {
+async fn assert_same_responses(shop: &Shop, service: &str, reference: &Reference, probes: &[Probe]) {
     for probe in probes {
         let (here, there) = (answer(shop.address(service), probe).await, answer(reference.address(), probe).await);
-        assert_eq!(seen(&here), seen(&there), "{service}: {} {}", probe.method, probe.path);
+        assert_eq!(comparable(&here), comparable(&there), "{service}: {} {}", probe.method, probe.path);
     }
 }
 
@@ -75,12 +75,12 @@ async fn compare(service: &str, component: &Path, probes: &[Probe]) -> Option<(S
     let environment = "[service.env]\nGREETING = \"good morning\"";
     let shop = ShopBuilder::empty().service(service, component, 8025).keys(service, environment);
     let shop = shop.limits(service, "memory = \"256MiB\"").start().await;
-    assert_alike(&shop, service, &reference, probes).await;
+    assert_same_responses(&shop, service, &reference, probes).await;
     Some((shop, reference))
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn components_of_0_2_and_0_3_answer_as_under_wasmtime_serve() {
+async fn components_of_0_2_and_0_3_have_the_responses_of_wasmtime_serve() {
     for service in ["standard-p2", "standard-p3"] {
         let component = artifacts::component(service);
         let Some((shop, reference)) = compare(service, &component, &PROBES).await else { return };
@@ -93,7 +93,7 @@ async fn components_of_0_2_and_0_3_answer_as_under_wasmtime_serve() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_component_in_python_answers_as_under_wasmtime_serve() {
+async fn a_component_in_python_has_the_responses_of_wasmtime_serve() {
     let Some(component) = artifacts::polyglot("product_service") else { return };
     let probes = [
         get("/health"),
@@ -106,7 +106,7 @@ async fn a_component_in_python_answers_as_under_wasmtime_serve() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_component_in_javascript_answers_as_under_wasmtime_serve() {
+async fn a_component_in_javascript_has_the_responses_of_wasmtime_serve() {
     let Some(component) = artifacts::polyglot("pricing_service") else { return };
     let probes = [
         get("/health"),

@@ -1,4 +1,4 @@
-//! Standard components: the rest of WASI. What the manifest does not give is not there.
+//! Standard components: the rest of WASI. A component has access only to what the manifest grants.
 
 use serde_json::json;
 use testkit::{Shop, ShopBuilder};
@@ -10,7 +10,7 @@ fn with(keys: &str) -> ShopBuilder {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_environment_is_what_the_manifest_says_and_nothing_of_the_hosts() {
+async fn the_environment_comes_from_the_manifest_and_not_from_the_host() {
     let shop = with("[service.env]\nGREETING = \"good morning\"").start().await;
     for service in BOTH {
         let answer = shop.get(service, "/environment?name=GREETING").await;
@@ -21,7 +21,7 @@ async fn the_environment_is_what_the_manifest_says_and_nothing_of_the_hosts() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_a_guest_prints_becomes_log_records_of_its_trace() {
+async fn guest_output_becomes_log_records_of_the_trace() {
     let shop = Shop::standard().start().await;
     for service in BOTH {
         let answer = shop.get(service, &format!("/print?text={service}")).await;
@@ -49,7 +49,7 @@ async fn clocks_and_random_numbers_work() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn there_are_no_files_but_those_of_service_files() {
+async fn only_folders_of_service_files_are_accessible() {
     let folder = tempfile::tempdir().unwrap();
     std::fs::write(folder.path().join("greeting.txt"), "from a file").unwrap();
     std::os::unix::fs::symlink("/etc/passwd", folder.path().join("way-out")).unwrap();
@@ -72,7 +72,7 @@ async fn there_are_no_files_but_those_of_service_files() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_folder_may_be_written_to_where_the_manifest_says_so() {
+async fn a_read_write_folder_can_be_written() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().display();
     let keys = format!("[[service.files]]\nhost = \"{path}\"\nguest = \"/data\"\naccess = \"read-write\"");

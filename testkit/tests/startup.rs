@@ -1,4 +1,4 @@
-//! A bad manifest or component: one clear message, exit status 2, nothing half started. By the real binary.
+//! Starts of the host's binary with an invalid manifest or component: one clear message, exit status 2, no open port.
 
 use std::path::{Path, PathBuf};
 
@@ -22,7 +22,7 @@ impl Site {
         self.folder.path().join(name)
     }
 
-    /// Writes a manifest with a good service and, after it, one whose component is this file.
+    /// Writes a manifest with a valid service, followed by one with this component file.
     fn manifest(&self, component: &Path) -> PathBuf {
         let (first, good) = (free_address(), artifacts::component("oddities"));
         self.write(&format!(
@@ -41,7 +41,7 @@ impl Site {
         path
     }
 
-    /// Writes a component that is given as WebAssembly text.
+    /// Writes a component from WebAssembly text.
     fn wat(&self, text: &str) -> PathBuf {
         let path = self.path("bad.wasm");
         std::fs::write(&path, wat::parse_str(text).expect("good WebAssembly text")).expect("a file can be written");
@@ -53,7 +53,7 @@ fn spandrel(command: &str, manifest: &Path) -> Ended {
     run(&[command, "--manifest", &manifest.display().to_string()], &[])
 }
 
-/// Panics unless both `run` and `check` refuse the manifest with status 2 and one message that holds these words.
+/// Asserts that `run` and `check` reject the manifest with status 2 and one message that contains these words.
 #[track_caller]
 fn assert_refused(site: &Site, manifest: &Path, words: &[&str]) {
     for command in ["check", "run"] {
@@ -70,7 +70,7 @@ fn assert_refused(site: &Site, manifest: &Path, words: &[&str]) {
 }
 
 #[test]
-fn a_file_that_is_no_wasm_is_named() {
+fn a_file_that_is_not_webassembly_is_named() {
     let site = Site::new();
     let path = site.path("bad.wasm");
     std::fs::write(&path, "#!/bin/sh\necho hello\n").expect("a file can be written");
@@ -78,7 +78,7 @@ fn a_file_that_is_no_wasm_is_named() {
 }
 
 #[test]
-fn a_core_module_is_told_apart_from_a_component() {
+fn a_core_module_is_distinguished_from_a_component() {
     let site = Site::new();
     let path = site.wat("(module (func (export \"handle\")))");
     assert_refused(&site, &site.manifest(&path), &["bad.wasm", "core WebAssembly module"]);
@@ -102,14 +102,14 @@ fn an_empty_file_is_refused() {
 }
 
 #[test]
-fn a_component_that_lacks_the_handler_is_told_what_to_export() {
+fn the_error_for_a_missing_handler_lists_the_possible_exports() {
     let site = Site::new();
     let path = site.wat("(component)");
     assert_refused(&site, &site.manifest(&path), &["bad.wasm", "spandrel:service/handler"]);
 }
 
 #[test]
-fn an_import_that_the_host_does_not_have_is_named() {
+fn an_unsupported_import_is_named() {
     let site = Site::new();
     let path = site.wat(
         "(component
@@ -121,7 +121,7 @@ fn an_import_that_the_host_does_not_have_is_named() {
 }
 
 #[test]
-fn a_handler_of_the_wrong_shape_is_refused() {
+fn a_handler_with_a_wrong_signature_is_rejected() {
     let site = Site::new();
     let path = site.wat(
         "(component
@@ -132,7 +132,7 @@ fn a_handler_of_the_wrong_shape_is_refused() {
 }
 
 #[test]
-fn a_component_that_is_not_there_comes_with_its_cure() {
+fn the_error_for_a_missing_component_has_a_remedy() {
     let site = Site::new();
     let manifest = site.manifest(&site.path("missing.wasm"));
     assert_refused(&site, &manifest, &["missing.wasm", "correct `component` in the manifest"]);
@@ -140,7 +140,7 @@ fn a_component_that_is_not_there_comes_with_its_cure() {
 }
 
 #[test]
-fn a_panic_of_a_component_that_is_asked_for_its_routes_has_its_message_and_place() {
+fn a_panic_while_reporting_routes_has_its_message_and_location() {
     let site = Site::new();
     let component = artifacts::component("oddities");
     let manifest = site.write(&format!(
@@ -154,7 +154,7 @@ fn a_panic_of_a_component_that_is_asked_for_its_routes_has_its_message_and_place
 }
 
 #[test]
-fn a_manifest_that_is_not_there_is_named() {
+fn a_missing_manifest_is_named() {
     let site = Site::new();
     assert_refused(&site, &site.path("nowhere.toml"), &["nowhere.toml"]);
 }
@@ -171,7 +171,7 @@ fn an_unknown_key_is_named_with_its_line_and_the_nearest_known_one() {
 }
 
 #[test]
-fn bad_values_are_named_with_their_place() {
+fn invalid_values_are_named_with_line_and_column() {
     let good = artifacts::component("oddities");
     let service = |rest: &str| {
         format!(
@@ -201,7 +201,7 @@ fn bad_values_are_named_with_their_place() {
 }
 
 #[test]
-fn everything_that_is_wrong_with_a_manifest_is_said_at_once() {
+fn all_errors_of_a_manifest_are_reported_together() {
     let site = Site::new();
     let good = artifacts::component("oddities");
     let text = format!(
@@ -236,7 +236,7 @@ fn every_component_that_cannot_serve_is_named_before_any_is_compiled() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_manifest_without_a_console_opens_none_and_says_so() {
+async fn a_manifest_without_a_console_opens_none_and_reports_it() {
     let site = Site::new();
     let good = artifacts::component("oddities");
     let text =
@@ -246,7 +246,7 @@ async fn a_manifest_without_a_console_opens_none_and_says_so() {
 }
 
 #[test]
-fn a_port_that_is_taken_stops_everything() {
+fn a_port_in_use_ends_the_start() {
     let site = Site::new();
     let taken = std::net::TcpListener::bind("127.0.0.1:0").expect("a free port");
     let address = taken.local_addr().expect("an address");
@@ -301,7 +301,7 @@ fn an_endpoint_that_cannot_be_used_ends_the_start() {
 }
 
 #[test]
-fn check_passes_what_run_would_serve_and_starts_nothing() {
+fn check_accepts_a_valid_manifest_without_serving() {
     let site = Site::new();
     let manifest = site.manifest(&artifacts::component("oddities"));
     let ended = spandrel("check", &manifest);
@@ -313,7 +313,7 @@ fn check_passes_what_run_would_serve_and_starts_nothing() {
 }
 
 #[test]
-fn inspect_tells_what_a_component_is() {
+fn inspect_describes_a_component() {
     let path = artifacts::component("oddities").display().to_string();
     let ended = run(&["inspect", &path], &[]);
     assert_eq!(ended.code, Some(0), "{ended:#?}");
@@ -330,7 +330,7 @@ fn inspect_tells_what_a_component_is() {
 }
 
 #[test]
-fn inspect_says_which_imports_are_missing() {
+fn inspect_lists_missing_imports() {
     let site = Site::new();
     let text = "(component (import \"acme:rockets/launch@1.0.0\" (instance (export \"launch\" (func)))))";
     let ended = run(&["inspect", &site.wat(text).display().to_string()], &[]);
@@ -338,7 +338,7 @@ fn inspect_says_which_imports_are_missing() {
 }
 
 #[test]
-fn inspect_of_no_component_exits_with_2() {
+fn inspect_of_a_file_that_is_not_a_component_exits_with_2() {
     let site = Site::new();
     let path = site.wat("(module)").display().to_string();
     let ended = run(&["inspect", &path], &[]);
@@ -347,7 +347,7 @@ fn inspect_of_no_component_exits_with_2() {
 }
 
 #[test]
-fn every_command_has_help_and_a_wrong_one_exits_with_2() {
+fn every_command_has_help_and_an_unknown_one_exits_with_2() {
     for command in ["run", "check", "inspect", "status", "swap", "rollback"] {
         let ended = run(&[command, "--help"], &[]);
         assert_eq!(ended.code, Some(0), "{command}: {ended:#?}");
@@ -357,7 +357,7 @@ fn every_command_has_help_and_a_wrong_one_exits_with_2() {
 }
 
 #[test]
-fn a_console_that_others_can_reach_needs_a_token() {
+fn a_console_on_a_public_address_needs_a_token() {
     let site = Site::new();
     let port = free_address().port();
     let good = artifacts::component("oddities");
@@ -375,7 +375,7 @@ fn a_console_that_others_can_reach_needs_a_token() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_cache_folder_that_cannot_be_written_is_done_without() {
+async fn the_host_starts_without_a_writable_cache_folder() {
     let site = Site::new();
     let manifest = site.manifest(&artifacts::component("oddities"));
     let file = site.path("file");

@@ -1,4 +1,4 @@
-//! Reservations: atomic, and as durable as the manifest says.
+//! State: reservations are atomic, and as durable as the manifest configures.
 
 use std::sync::Arc;
 
@@ -9,8 +9,9 @@ async fn available(shop: &Shop, product: u32) -> i64 {
     answer.json()["available_quantity"].as_i64().unwrap_or_default()
 }
 
-/// How many of 200 concurrent reservations of one piece of product 1 succeeded and how many were refused.
-async fn stampede(shop: Shop) -> (usize, usize, i64) {
+/// Makes 200 concurrent reservations of one piece of product 1. Returns how many succeeded, how many were rejected, and
+/// the available quantity afterwards.
+async fn reserve_concurrently(shop: Shop) -> (usize, usize, i64) {
     let shop = Arc::new(shop);
     let mut running = tokio::task::JoinSet::new();
     for _ in 0..200 {
@@ -29,14 +30,14 @@ async fn stampede(shop: Shop) -> (usize, usize, i64) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn two_hundred_reservations_at_once_never_oversell() {
-    assert_eq!(stampede(Shop::start().await).await, (45, 155, 0));
+async fn two_hundred_concurrent_reservations_never_oversell() {
+    assert_eq!(reserve_concurrently(Shop::start().await).await, (45, 155, 0));
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn two_hundred_reservations_at_once_never_oversell_on_disk() {
+async fn two_hundred_concurrent_reservations_never_oversell_on_disk() {
     let folder = tempfile::tempdir().expect("a temporary folder");
-    assert_eq!(stampede(on_disk(folder.path()).start().await).await, (45, 155, 0));
+    assert_eq!(reserve_concurrently(on_disk(folder.path()).start().await).await, (45, 155, 0));
 }
 
 fn on_disk(folder: &std::path::Path) -> testkit::ShopBuilder {
@@ -45,7 +46,7 @@ fn on_disk(folder: &std::path::Path) -> testkit::ShopBuilder {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn reservations_on_disk_outlive_a_restart() {
+async fn reservations_on_disk_survive_a_restart() {
     let folder = tempfile::tempdir().expect("a temporary folder");
     let shop = on_disk(folder.path()).start().await;
     assert_eq!(shop.post("inventory-service", "/inventory/2/reserve?quantity=10").await.status, 200);
@@ -55,7 +56,7 @@ async fn reservations_on_disk_outlive_a_restart() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn reservations_in_memory_start_over_with_the_host() {
+async fn reservations_in_memory_end_with_the_host() {
     let shop = Shop::start().await;
     assert_eq!(shop.post("inventory-service", "/inventory/2/reserve?quantity=10").await.status, 200);
     assert_eq!(available(&shop, 2).await, 100);
@@ -64,7 +65,7 @@ async fn reservations_in_memory_start_over_with_the_host() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn state_outlives_the_instances_that_wrote_it() {
+async fn state_survives_the_instances_that_wrote_it() {
     let shop = Shop::oddities().start().await;
     assert_eq!(shop.post("oddities", "/add/apples/2").await.text(), "2");
     shop.get("oddities", "/trap").await.assert_problem(500, "");
@@ -72,7 +73,7 @@ async fn state_outlives_the_instances_that_wrote_it() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn with_an_instance_for_each_request_state_is_kept_all_the_same() {
+async fn state_is_kept_with_an_instance_for_each_request() {
     let shop = Shop::builder().keys("inventory-service", "isolation = \"request\"").start().await;
     for left in [44, 43, 42] {
         let answer = shop.post("inventory-service", "/inventory/1/reserve?quantity=1").await;

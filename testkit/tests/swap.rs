@@ -1,4 +1,4 @@
-//! A new version of a component while the old one serves: the ways in, the ways back, and no bad version.
+//! Swaps: how they are started, rollbacks, canaries, the guard, and rejected versions.
 
 use std::path::Path;
 use std::time::Duration;
@@ -6,7 +6,7 @@ use std::time::Duration;
 use serde_json::Value;
 use testkit::{Answer, Client, Shop, artifacts, poll, variant};
 
-/// The inventory service's bytes with a custom section appended: the same behaviour under another digest.
+/// The inventory component with an additional custom section: the same behaviour with another digest.
 fn inventory(version: u8) -> Vec<u8> {
     variant("inventory-service", version)
 }
@@ -23,13 +23,13 @@ async fn status(shop: &Shop, service: &str) -> Value {
     shop.admin().status(service).await
 }
 
-/// The generation that answered, as the trace tells it.
+/// The generation that served a request, from its trace.
 async fn generation_of(shop: &Shop, answer: &Answer) -> i64 {
     shop.collector().generation_of("inventory-service", &answer.trace).await
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_swap_is_served_by_the_next_request_and_seen_in_its_trace() {
+async fn a_new_version_serves_the_next_request_and_is_named_in_its_trace() {
     let shop = shop().await;
     let before = shop.get("inventory-service", "/inventory/1").await;
     assert_eq!(generation_of(&shop, &before).await, 1);
@@ -52,12 +52,12 @@ async fn a_swap_is_served_by_the_next_request_and_seen_in_its_trace() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn metrics_of_a_service_go_on_over_its_swaps() {
+async fn metrics_of_a_service_continue_across_swaps() {
     let shop = shop().await;
     for version in 1..=3 {
         assert_eq!(shop.get("inventory-service", "/inventory/1").await.status, 200);
         assert_eq!(swap(&shop, "inventory-service", inventory(version)).await.status, 200);
-        // One that is refused changes nothing either.
+        // A rejected swap changes nothing either.
         assert_eq!(swap(&shop, "inventory-service", vec![version]).await.status, 422);
     }
     let counted = |metric: &testkit::collector::Metric| {
@@ -67,7 +67,7 @@ async fn metrics_of_a_service_go_on_over_its_swaps() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_is_no_good_version_is_refused_and_the_old_one_keeps_serving() {
+async fn invalid_versions_are_rejected_and_the_old_one_keeps_serving() {
     let shop = shop().await;
     let whole = inventory(1);
     let other = std::fs::read(artifacts::component("oddities")).expect("the fixture");
@@ -89,7 +89,7 @@ async fn what_is_no_good_version_is_refused_and_the_old_one_keeps_serving() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn dropped_routes_are_accepted_when_that_is_meant() {
+async fn dropped_routes_are_accepted_if_allowed_explicitly() {
     let shop = shop().await;
     let bytes = std::fs::read(artifacts::component("oddities")).expect("the fixture");
     let path = "/inventory-service/component?allow-dropped-routes=true";
@@ -104,7 +104,7 @@ async fn dropped_routes_are_accepted_when_that_is_meant() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn reservations_outlive_a_swap() {
+async fn reservations_survive_a_swap() {
     let shop = shop().await;
     let path = "/inventory/1/reserve?quantity=10";
     assert_eq!(shop.post("inventory-service", path).await.json()["remaining_available"], 35);
@@ -113,7 +113,7 @@ async fn reservations_outlive_a_swap() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn of_two_swaps_at_once_the_newer_one_stays() {
+async fn the_newer_of_two_concurrent_swaps_wins() {
     let shop = shop().await;
     let admin = shop.admin();
     let older = tokio::spawn(async move { admin.swap("inventory-service", inventory(1)).await });
@@ -154,7 +154,7 @@ async fn a_canary_serves_its_share_until_it_is_promoted_or_aborted() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_version_that_fails_is_rolled_back_by_itself() {
+async fn a_failing_version_is_rolled_back_automatically() {
     let shop = Shop::oddities().with_console().head("[swap]\nwatch = false\nguard = \"30s\"").start().await;
     for _ in 0..50 {
         shop.get("oddities", "/print/x").await;
@@ -173,7 +173,7 @@ async fn a_version_that_fails_is_rolled_back_by_itself() {
     assert!(reason.contains("generation 2 was rolled back"), "{reason}");
 }
 
-/// Oddities after a swap, when the version before has served well, and the watch over the new one.
+/// The misbehaving component after a swap, guarded against a previous version that has served without errors.
 async fn guarded(limits: &str) -> Shop {
     let shop =
         Shop::oddities().with_console().head("[swap]\nwatch = false\nguard = \"60s\"").limits("oddities", limits);
@@ -185,8 +185,8 @@ async fn guarded(limits: &str) -> Shop {
     shop
 }
 
-/// Panics unless the new version is rolled back when it is worse, which shows that the guard looked at what came before.
-async fn assert_still_serves_and_is_watched(shop: &Shop) {
+/// Asserts that the new version still serves, and is rolled back when it becomes worse: the guard is active.
+async fn assert_serves_and_is_guarded(shop: &Shop) {
     assert_eq!(status(shop, "oddities").await["generation"], 2);
     for _ in 0..400 {
         shop.get("oddities", "/panic/x").await;
@@ -195,7 +195,7 @@ async fn assert_still_serves_and_is_watched(shop: &Shop) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_the_host_refuses_does_not_roll_a_version_back() {
+async fn rejections_by_the_host_do_not_roll_a_version_back() {
     let shop = guarded("").await;
     for _ in 0..100 {
         let far = shop.request("GET", "oddities", "/print/x").header("spandrel-hops", "99");
@@ -207,11 +207,11 @@ async fn what_the_host_refuses_does_not_roll_a_version_back() {
         (&figures["requests"], &figures["refused"], &figures["error_rate"]),
         (&100.into(), &100.into(), &0.0.into())
     );
-    assert_still_serves_and_is_watched(&shop).await;
+    assert_serves_and_is_guarded(&shop).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn overload_and_circles_do_not_roll_a_version_back() {
+async fn overload_and_call_loops_do_not_roll_a_version_back() {
     let origin =
         testkit::origin::Origin::start(testkit::origin::Manner { delay: Duration::MAX, ..Default::default() }).await;
     let home = format!("http://localhost:{}", testkit::ODDITIES_PORT);
@@ -230,11 +230,11 @@ async fn overload_and_circles_do_not_roll_a_version_back() {
     }
     origin.release();
     assert_eq!(held.await.expect("no panic").status, 200);
-    assert_still_serves_and_is_watched(&shop).await;
+    assert_serves_and_is_guarded(&shop).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_version_that_hangs_until_its_clients_leave_is_rolled_back() {
+async fn a_version_that_hangs_until_its_clients_disconnect_is_rolled_back() {
     let shop = guarded("request_timeout = \"60s\"").await;
     let impatient = (0..30).map(|_| {
         let request = shop.request("GET", "oddities", "/nap/50000").patience(Duration::from_secs(1));
@@ -256,12 +256,12 @@ async fn percentiles_are_within_ten_percent() {
     }
     let figures = status(&shop, "oddities").await["serving"].clone();
     let median = figures["p50_ms"].as_f64().expect("a median");
-    // The guest slept for 90 ms and a little.
+    // The guest slept for slightly more than 90 ms.
     assert!((81.0..110.0).contains(&median), "{figures}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_old_error_is_not_told_any_more_after_a_promotion() {
+async fn a_promotion_clears_the_last_error() {
     let shop = shop().await;
     swap(&shop, "inventory-service", b"no component".to_vec()).await.assert_problem(422, "not a WebAssembly file");
     assert!(status(&shop, "inventory-service").await["last_error"].is_string());
@@ -271,14 +271,14 @@ async fn an_old_error_is_not_told_any_more_after_a_promotion() {
     assert_eq!(status(&shop, "inventory-service").await["last_error"], Value::Null);
 }
 
-/// A shop whose inventory component is a file of its own in `folder`.
+/// A shop whose inventory component is a separate file.
 async fn watched(component: &Path) -> Shop {
     let shop = testkit::ShopBuilder::empty().service("inventory-service", component, 8002);
     shop.with_console().head("[swap]\nwatch = true").start().await
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_replaced_file_a_moved_link_and_a_slow_writer_each_end_in_one_swap() {
+async fn a_replaced_file_a_changed_link_and_a_slow_writer_each_cause_one_swap() {
     let folder = tempfile::tempdir().expect("a folder");
     let at = |name: &str| folder.path().join(name);
     std::fs::write(at("v1.wasm"), inventory(1)).expect("written");
@@ -297,7 +297,7 @@ async fn a_replaced_file_a_moved_link_and_a_slow_writer_each_end_in_one_swap() {
     let bytes = inventory(4);
     let (first, rest) = bytes.split_at(bytes.len() / 3);
     std::fs::write(at("live.wasm"), first).expect("written");
-    // Long enough for the watcher to look several times at a file that has stopped growing.
+    // Long enough for several polls of a file that has stopped growing.
     let seen = poll::until(Duration::from_millis(900), || None::<()>).await;
     assert!(seen.is_none());
     std::io::Write::write_all(
@@ -311,16 +311,16 @@ async fn a_replaced_file_a_moved_link_and_a_slow_writer_each_end_in_one_swap() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_copy_that_keeps_length_and_time_is_noticed() {
+async fn a_copy_with_the_same_length_and_time_is_detected() {
     let folder = tempfile::tempdir().expect("a folder");
     let file = folder.path().join("live.wasm");
     std::fs::write(&file, inventory(1)).expect("written");
     let shop = watched(&file).await;
-    // A change of another kind first: from then on the file is known as it is.
+    // Another change first, after which the watcher knows the current file.
     std::fs::write(&file, inventory(2)).expect("written");
     shop.admin().wait_for_generation("inventory-service", 2).await;
     let modified = std::fs::metadata(&file).and_then(|file| file.modified()).expect("a time");
-    // As `cp -p` does it: the same file is written over, then its time is set.
+    // Like `cp -p`: the file is overwritten in place, then its time is set.
     std::fs::write(&file, inventory(3)).expect("written");
     let times = std::fs::FileTimes::new().set_modified(modified);
     std::fs::File::options().write(true).open(&file).and_then(|file| file.set_times(times)).expect("a time is set");
@@ -328,7 +328,7 @@ async fn a_copy_that_keeps_length_and_time_is_noticed() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn no_web_page_reaches_the_admin_api() {
+async fn requests_from_web_pages_to_the_admin_api_are_rejected() {
     let shop = shop().await;
     let ask = |name: &'static str, value: &'static str| {
         let request = Client::default().request("GET", shop.console(), "/admin/v1/services");

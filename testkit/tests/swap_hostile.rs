@@ -1,4 +1,4 @@
-//! Candidates that misbehave, and swaps in the middle of requests: the version that serves notices nothing.
+//! Misbehaving candidates, and swaps during requests: the serving version is not affected.
 
 use std::path::Path;
 
@@ -8,15 +8,15 @@ use testkit::{Admin, Kind, ODDITIES_PORT, Outcome, Shop, ShopBuilder, Span, arti
 
 const UNWATCHED: &str = "[swap]\nwatch = false";
 
-/// A host with the component that misbehaves, whose new versions are asked for `probe`. It starts with a version that
-/// nobody asks for anything.
+/// A host with the misbehaving component, whose new versions are probed with `probe`. The initial version is not
+/// probed.
 async fn probed(probe: &str) -> Shop {
     let builder = Shop::oddities().keys("oddities", &format!("probe = \"{probe}\"")).with_console().head(UNWATCHED);
     builder.limits("oddities", "request_timeout = \"1s\"\nmemory = \"32MiB\"").start().await
 }
 
-/// Swaps and panics unless it is refused with a reason that holds these words, which is told to everybody who should
-/// know: the caller, the status, the swap's trace, its log record and the metric.
+/// Asserts that a swap is rejected with a reason that contains these words, in the response, the status, the trace of
+/// the swap, its log record and the metric.
 async fn assert_refused(shop: &Shop, service: &str, bytes: Vec<u8>, words: &[&str]) {
     let before = shop.admin().status(service).await;
     let answer = shop.admin().swap(service, bytes).await;
@@ -37,7 +37,7 @@ async fn assert_refused(shop: &Shop, service: &str, bytes: Vec<u8>, words: &[&st
     wait_for_outcome(shop, service, "refused").await;
 }
 
-/// Waits until a swap of a service was counted with this outcome.
+/// Waits until the metric counts a swap of a service with this outcome.
 async fn wait_for_outcome(shop: &Shop, service: &str, outcome: &str) {
     let counted = |metric: &testkit::collector::Metric| {
         let mut points = metric.points.iter();
@@ -48,7 +48,7 @@ async fn wait_for_outcome(shop: &Shop, service: &str, outcome: &str) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_candidate_that_traps_in_its_probe_is_refused() {
+async fn a_candidate_that_traps_in_its_probe_is_rejected() {
     let shop = probed("/panic/the-shelf-fell").await;
     let words = ["GET /panic/the-shelf-fell", "trapped", "the-shelf-fell"];
     assert_refused(&shop, "oddities", variant("oddities", 1), &words).await;
@@ -59,7 +59,7 @@ async fn a_candidate_that_traps_in_its_probe_is_refused() {
     assert!(probe.event("exception").is_some(), "{probe}");
 }
 
-/// Panics unless a probe's span is an error of this type and message.
+/// Asserts that the span of a probe is an error with this type and message.
 #[track_caller]
 fn assert_probe_failed(probe: &Span, kind: &str, message: &str) {
     assert!(matches!(&probe.outcome, Outcome::Error(said) if said.contains(message)), "{probe:#?}");
@@ -67,7 +67,7 @@ fn assert_probe_failed(probe: &Span, kind: &str, message: &str) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_candidate_that_loops_in_its_probe_is_refused_and_holds_up_nobody() {
+async fn a_candidate_that_loops_in_its_probe_is_rejected_and_blocks_no_request() {
     let shop = probed("/spin").await;
     let admin = shop.admin();
     let swap = tokio::spawn(async move { admin.swap("oddities", variant("oddities", 1)).await });
@@ -84,15 +84,15 @@ async fn a_candidate_that_loops_in_its_probe_is_refused_and_holds_up_nobody() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_candidate_that_allocates_without_end_in_its_probe_is_refused() {
+async fn a_candidate_that_exceeds_its_memory_in_its_probe_is_rejected() {
     let shop = probed("/grow").await;
     assert_refused(&shop, "oddities", variant("oddities", 1), &["GET /grow", "trapped"]).await;
     assert_eq!(shop.get("oddities", "/health").await.status, 200);
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_probe_answer_that_is_wrong_is_named() {
-    // In the place of product-service, user-service finds nobody to ask and says that it is unwell.
+async fn the_status_of_a_failed_probe_is_reported() {
+    // In place of product-service, user-service cannot reach product-service and reports that it is unhealthy.
     let shop = Shop::builder().with_console().head(UNWATCHED).start().await;
     let swap = async |shop: &Shop, service: &str, bytes| {
         shop.admin().send("PUT", &format!("/{service}/component?allow-dropped-routes=true"), bytes).await
@@ -108,13 +108,13 @@ async fn a_probe_answer_that_is_wrong_is_named() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_candidate_that_is_unwell_in_the_way_of_the_one_that_serves_is_accepted() {
+async fn a_candidate_whose_probe_fails_like_the_serving_version_is_accepted() {
     let shop = probed("/status/503").await;
     assert_eq!(shop.admin().swap("oddities", variant("oddities", 1)).await.status, 200);
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn refused_candidates_leave_no_instance() {
+async fn rejected_candidates_leave_no_instances() {
     let shop = probed("/panic/again").await;
     let instances = async || shop.admin().metric("spandrel_host_instances").await;
     let before = instances().await;
@@ -125,7 +125,7 @@ async fn refused_candidates_leave_no_instance() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_a_candidate_needs_lacks_or_drops_is_named() {
+async fn missing_imports_missing_exports_and_dropped_routes_are_named() {
     let shop = Shop::builder().with_console().head(UNWATCHED).start().await;
     let wat = |text: &str| wat::parse_str(text).expect("good WebAssembly text");
     let alien = wat("(component
@@ -158,7 +158,7 @@ async fn what_a_candidate_needs_lacks_or_drops_is_named() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_there_is_no_canary_for_is_refused_and_leaves_a_trace() {
+async fn promote_and_abort_without_a_canary_are_rejected_and_traced() {
     let shop = Shop::builder().with_console().head(UNWATCHED).start().await;
     for action in ["promote", "abort"] {
         shop.admin().act("product-service", action).await.assert_problem(409, "canary");
@@ -192,14 +192,14 @@ async fn every_outcome_is_counted_and_is_a_log_record_of_its_trace() {
         assert_eq!(record.attributes["spandrel.service"], service);
         assert_eq!(record.attributes["spandrel.component.digest"], *span.attribute("spandrel.component.digest"));
     }
-    // What changes nothing is no swap, and no failure either.
+    // A swap that changes nothing is neither counted as a swap nor as a failure.
     let again = admin.swap(service, variant(service, 2)).await.json();
     assert_eq!(again["changed"], false);
     let swaps = shop.shut_down().await.spans().into_iter().filter(|span| span.name == "swap");
     assert!(swaps.map(|span| span.is_error()).all(|failed| !failed));
 }
 
-/// A component of this many bytes more than usual.
+/// A component with this many additional bytes.
 fn large(version: u8, bytes: usize) -> Vec<u8> {
     padded("inventory-service", &vec![version; bytes])
 }
@@ -224,14 +224,14 @@ async fn a_component_of_20_megabytes_is_swapped_in_over_the_network_and_from_the
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_component_over_the_limit_is_turned_away() {
+async fn a_component_over_the_size_limit_is_rejected() {
     let shop = watched(&artifacts::component("inventory-service")).start().await;
     let answer = shop.admin().swap("inventory-service", vec![0; (128 << 20) + 1]).await;
     answer.assert_problem(413, "larger than");
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_bad_file_is_refused_with_a_reason_and_a_good_one_after_it_is_taken() {
+async fn an_invalid_file_is_rejected_with_a_reason_and_a_valid_one_afterwards_is_swapped_in() {
     let folder = tempfile::tempdir().expect("a folder");
     let file = folder.path().join("live.wasm");
     let whole = variant("inventory-service", 1);
@@ -255,21 +255,21 @@ async fn a_bad_file_is_refused_with_a_reason_and_a_good_one_after_it_is_taken() 
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_swap_by_hand_right_after_the_start_stays() {
+async fn a_manual_swap_right_after_the_start_is_kept() {
     let folder = tempfile::tempdir().expect("a folder");
     let (file, other) = (folder.path().join("live.wasm"), folder.path().join("other.wasm"));
     std::fs::write(&file, variant("inventory-service", 0)).expect("written");
     std::fs::write(&other, variant("oddities", 0)).expect("written");
     let shop = watched(&file).service("oddities", &other, ODDITIES_PORT).start().await;
     assert_eq!(shop.admin().swap("inventory-service", variant("inventory-service", 1)).await.status, 200);
-    // By the time that a change of another file was seen, this file was looked at, too.
+    // When a change of another file has been detected, this file has been polled, too.
     std::fs::write(&other, variant("oddities", 1)).expect("written");
     shop.admin().wait_for_generation("oddities", 2).await;
     assert_eq!(shop.admin().status("inventory-service").await["generation"], 2);
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_file_put_back_to_what_serves_cancels_the_swap_of_what_it_held_in_between() {
+async fn restoring_the_serving_file_cancels_a_swap_in_progress() {
     let folder = tempfile::tempdir().expect("a folder");
     let file = folder.path().join("live.wasm");
     std::fs::write(&file, variant("oddities", 0)).expect("written");
@@ -279,7 +279,7 @@ async fn a_file_put_back_to_what_serves_cancels_the_swap_of_what_it_held_in_betw
     std::fs::write(&file, variant("oddities", 1)).expect("written");
     shop.admin().wait_until("oddities", |status| status["state"] == "swapping").await;
     std::fs::write(&file, variant("oddities", 0)).expect("written");
-    // Long before the probe would have run out of time.
+    // Long before the probe would have timed out.
     let status = shop.admin().wait_until("oddities", |status| status["state"] == "serving").await;
     assert_eq!((&status["generation"], &status["last_error"]), (&json!(1), &Value::Null), "{status}");
 }
@@ -294,12 +294,12 @@ async fn a_newer_version_cancels_one_that_is_being_probed() {
     let admin = shop.admin();
     let newer = tokio::spawn(async move { admin.swap("oddities", variant("oddities", 2)).await });
     older.await.expect("no panic").assert_problem(409, "a newer swap");
-    // Going back needs no probe, and nothing to go back to is still an answer at once.
+    // A rollback needs no probe. Without an earlier version it fails immediately.
     shop.admin().act("oddities", "rollback").await.assert_problem(409, "no earlier generation");
     newer.await.expect("no panic").assert_problem(409, "a newer swap");
 }
 
-/// Two services of the component that misbehaves, `front` and `back`, that may call each other and `origin`.
+/// Two services with the misbehaving component, `front` and `back`, that may call each other and `origin`.
 async fn front_and_back(origin: &Origin) -> Shop {
     let component = artifacts::component("oddities");
     let allow = format!("allow = [\"http://localhost:8006\", \"http://localhost:8007\", \"{}\"]", origin.url());
@@ -312,7 +312,7 @@ fn hanging() -> Manner {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn requests_in_flight_end_well_on_the_old_generation_while_new_ones_meet_the_new_one() {
+async fn requests_in_flight_end_on_the_old_generation_and_new_ones_use_the_new_one() {
     let origin = Origin::start(hanging()).await;
     let shop = std::sync::Arc::new(front_and_back(&origin).await);
     let slow: Vec<_> = (0..8)
@@ -345,7 +345,7 @@ fn drains(shop: &Shop) -> usize {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn within_one_request_every_local_call_meets_the_generation_that_the_first_one_met() {
+async fn all_local_calls_of_a_request_use_the_same_generation() {
     let origin = Origin::start(hanging()).await;
     let shop = std::sync::Arc::new(front_and_back(&origin).await);
     let path =

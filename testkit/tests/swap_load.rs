@@ -1,8 +1,8 @@
-//! Two hundred swaps of all three services, good and bad mixed, under as much load as the machine gives: no request
-//! fails, every answer is of exactly one version of each service, and nothing is left behind.
+//! Two hundred swaps of all three services, to valid and invalid versions, under full load: no request fails, every
+//! response comes from exactly one version of each service, and nothing leaks.
 //!
-//! Each version of a component has a mark of its own in what it answers, so that every answer tells which versions it
-//! is of: one that served already when the request came, or one that was published while it ran.
+//! Each version of a component has a mark in its responses, so that every response shows its versions: one that served
+//! when the request arrived, or one that was published while it ran.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
@@ -17,15 +17,15 @@ use testkit::{
 
 const SERVICES: [&str; 3] = ["user-service", "product-service", "inventory-service"];
 const PATH: &str = "/users/1/recommendations";
-/// One for each version of a component.
+/// The marks, one for each version of a component.
 const MARKS: [char; 5] = ['0', '1', '2', '3', '4'];
-/// Swaps of each service.
+/// The number of swaps of each service.
 const ROUNDS: usize = 67;
-/// Clients that keep their connection, and clients that open one for each request.
+/// The number of clients that keep their connection, and of those that open one for each request.
 const KEEPING: usize = 8;
 const OPENING: usize = 4;
 
-/// The version of a component that shows this mark in its answers.
+/// The version of a component with this mark in its responses.
 fn marked(service: &str, mark: char) -> Vec<u8> {
     match service {
         "user-service" => reworded(service, &[("John Doe", &format!("John Do{mark}"))]),
@@ -34,7 +34,7 @@ fn marked(service: &str, mark: char) -> Vec<u8> {
     }
 }
 
-/// The marks in an answer over the whole chain, by service. All of a service's marks are the same, or it is an error.
+/// The marks in a response of the whole chain, by service. Different marks of one service are an error.
 fn marks(body: &str) -> Result<[char; 3], String> {
     let after = |word: &str| -> Vec<char> {
         body.match_indices(word).filter_map(|(at, _)| body[at + word.len()..].chars().next()).collect()
@@ -54,10 +54,10 @@ fn marks(body: &str) -> Result<[char; 3], String> {
     }
 }
 
-/// What a service may answer with: the marks of its versions, in the order in which they were published.
+/// The marks of a service's versions, in the order of publication.
 struct History {
     marks: Mutex<Vec<char>>,
-    /// The last one that is known to serve.
+    /// The latest version that is known to serve.
     serving: AtomicUsize,
 }
 
@@ -66,12 +66,12 @@ impl History {
         History { marks: Mutex::new(vec![mark]), serving: AtomicUsize::new(0) }
     }
 
-    /// From here on the version may serve.
+    /// The version may serve from now on.
     fn begin(&self, mark: char) {
         self.marks.lock().expect("no panic").push(mark);
     }
 
-    /// From here on no earlier version may serve a request that begins.
+    /// Earlier versions may not serve new requests from now on.
     fn done(&self) {
         self.serving.store(self.marks.lock().expect("no panic").len() - 1, Ordering::SeqCst);
     }
@@ -80,17 +80,17 @@ impl History {
         self.serving.load(Ordering::SeqCst)
     }
 
-    /// Whether a request that began when version `since` served may be answered with this mark now.
+    /// Whether a request that began when version `since` served may have a response with this mark.
     fn allows(&self, since: usize, mark: char) -> bool {
         self.marks.lock().expect("no panic")[since..].contains(&mark)
     }
 }
 
-/// What all clients share.
+/// The state that all clients share.
 struct Load {
     address: SocketAddr,
     histories: [History; 3],
-    /// Swaps that have ended, one way or the other.
+    /// The number of completed swaps, published or rejected.
     swaps: AtomicUsize,
     stop: AtomicBool,
     durations: Mutex<Vec<Duration>>,
@@ -139,7 +139,7 @@ impl Load {
         Ok(())
     }
 
-    /// How many requests were answered since this was asked last, and how fast.
+    /// Prints and returns the number of responses since the last report.
     fn report(&self, phase: &str, took: Duration) -> usize {
         let mut durations = std::mem::take(&mut *self.durations.lock().expect("no panic"));
         durations.sort();
@@ -157,7 +157,7 @@ impl Load {
     }
 }
 
-/// Clients that send requests while something else goes on.
+/// Clients that send requests in the background.
 struct Clients {
     load: Arc<Load>,
     running: tokio::task::JoinSet<()>,
@@ -186,7 +186,7 @@ impl Clients {
     }
 }
 
-/// Swaps one service again and again. Returns how many swaps were good and how many were not.
+/// Swaps one service repeatedly. Returns the numbers of published and of rejected swaps.
 async fn swap(admin: Admin, load: Arc<Load>, index: usize) -> (usize, usize) {
     let (service, history) = (SERVICES[index], &load.histories[index]);
     let (mut current, mut earlier, mut good, mut bad) = (MARKS[0], Vec::new(), 0, 0);
@@ -208,7 +208,7 @@ async fn swap(admin: Admin, load: Arc<Load>, index: usize) -> (usize, usize) {
             }
             _ => {
                 let next = MARKS[(MARKS.iter().position(|mark| *mark == current).unwrap_or(0) + 1) % MARKS.len()];
-                // A few of them were never compiled before.
+                // Some of them have never been compiled before.
                 let fresh = TraceId::fresh().to_string();
                 let bytes = marked(service, next);
                 let bytes = if [8, 44].contains(&round) { with_section(bytes, fresh.as_bytes()) } else { bytes };
@@ -227,7 +227,7 @@ async fn swap(admin: Admin, load: Arc<Load>, index: usize) -> (usize, usize) {
     (good, bad)
 }
 
-/// Sends requests whose traces are recorded, until it is stopped.
+/// Sends sampled requests until it is stopped.
 async fn traced(load: Arc<Load>) -> Vec<TraceId> {
     let (client, mut traces) = (Client::default(), Vec::new());
     while !load.stop.load(Ordering::SeqCst) {
@@ -238,7 +238,7 @@ async fn traced(load: Arc<Load>) -> Vec<TraceId> {
     traces
 }
 
-/// Panics unless every trace is whole and met one generation of each service, and a generation is one component.
+/// Asserts that every trace is complete and has one generation of each service, and that a generation is one component.
 async fn assert_one_generation_each(collector: &Collector, traces: &[TraceId]) {
     if let Some(last) = traces.last() {
         collector.wait_for_trace(last, 24).await;
@@ -259,7 +259,7 @@ async fn assert_one_generation_each(collector: &Collector, traces: &[TraceId]) {
     println!("{} traces, {} generations met", traces.len(), digests.len());
 }
 
-/// What a host holds while nobody asks it for anything.
+/// The resources of an idle host.
 #[derive(Debug)]
 struct Holdings {
     instances: f64,
@@ -267,7 +267,7 @@ struct Holdings {
     memory: u64,
 }
 
-/// Waits until the host holds no more than what serves: no instance of a generation that is gone, no client's socket.
+/// Waits until the host has no instances of old generations and no client sockets.
 async fn holdings(host: &Spandrel, admin: &Admin) -> Holdings {
     let deadline = Instant::now() + 3 * PATIENCE;
     loop {
@@ -281,11 +281,11 @@ async fn holdings(host: &Spandrel, admin: &Admin) -> Holdings {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn two_hundred_swaps_under_load_lose_no_request_and_leave_nothing_behind() {
+async fn two_hundred_swaps_under_load_lose_no_request_and_leak_nothing() {
     let collector = Collector::start();
     let (site, builder) = Site::shop();
     let site = site.env("OTEL_SDK_DISABLED", "false").env("OTEL_EXPORTER_OTLP_ENDPOINT", &collector.endpoint());
-    // Only requests that come with a sampled trace are recorded: the others are there for the load.
+    // Only requests with a sampled traceparent are recorded. The others only generate load.
     let site = site.env("OTEL_TRACES_SAMPLER", "parentbased_always_off").env("OTEL_BSP_SCHEDULE_DELAY", "20");
     site.write(&builder.head("[swap]\nwatch = false"));
     for service in SERVICES {
@@ -301,7 +301,7 @@ async fn two_hundred_swaps_under_load_lose_no_request_and_leave_nothing_behind()
         failures: Mutex::default(),
     });
 
-    // Warm-up: every version is compiled and has served once.
+    // Warm-up: every version is compiled and serves once.
     for service in SERVICES {
         for mark in MARKS.iter().skip(1).chain(&MARKS[..1]) {
             let swapped = admin.swap(service, marked(service, *mark)).await;
@@ -345,13 +345,13 @@ async fn two_hundred_swaps_under_load_lose_no_request_and_leave_nothing_behind()
     }
     let after = holdings(&host, &admin).await;
     println!("before: {before:?}, after: {after:?}");
-    // Each client keeps one instance of the first two services busy at most, and three of the last; two more are warm.
+    // Each client uses at most one instance of the first two services and three of the last. Two more are warm.
     let most = (5 * (KEEPING + OPENING) + 2 * SERVICES.len()) as f64;
     assert!(after.instances <= most, "{after:?}");
-    // A few files more are connections to the console that were not closed yet.
+    // A few more open files are connections to the console that are not closed yet.
     let files = || (host.open_files() <= before.files + 4).then_some(());
     assert!(poll::until(PATIENCE, files).await.is_some(), "{} files are open, {before:?}", host.open_files());
-    // What the allocator and the engine keep for next time is there after the first swaps; then it grows no more.
+    // Memory that the allocator and the engine cache is allocated by the first swaps, and does not grow afterwards.
     println!("memory after a hundred swaps: {half}");
     assert!(after.memory < half + half / 4, "{half}, {after:?}");
     assert!(after.memory < before.memory + (128 << 20), "{before:?}, {after:?}");

@@ -1,4 +1,4 @@
-//! Swaps by the command line of a running host, and a host that is killed in the middle of one. By the real binary.
+//! Swaps with the command line, and a host that is killed during a swap. With the host's binary.
 
 use std::time::Duration;
 
@@ -9,7 +9,7 @@ use testkit::{Client, ShopBuilder, Site, Spandrel, artifacts, poll, variant};
 const TOKEN: &str = "0123456789abcdef0123456789abcdef";
 const SERVICE: &str = "inventory-service";
 
-/// The shop, watched by nobody, with versions of its inventory component as files `1.wasm` to `3.wasm`.
+/// The shop without file watching, with versions of its inventory component in the files `1.wasm` to `3.wasm`.
 fn shop() -> (Site, ShopBuilder) {
     let (site, builder) = Site::shop();
     let builder = builder.head("[swap]\nwatch = false");
@@ -41,7 +41,7 @@ fn assert_fails(ended: &Ended, words: &[&str]) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn status_swap_and_rollback_of_a_running_host() {
+async fn status_swap_and_rollback_work_on_a_running_host() {
     let (site, _) = shop();
     let _host = site.serve();
     let table = site.run(&["status"]);
@@ -67,7 +67,7 @@ async fn status_swap_and_rollback_of_a_running_host() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_last_three_generations_are_kept_and_no_more() {
+async fn only_the_last_three_generations_are_kept() {
     let (site, _) = shop();
     let _host = site.serve();
     for version in 1..=5 {
@@ -79,12 +79,12 @@ async fn the_last_three_generations_are_kept_and_no_more() {
         assert_says(&site.run(&["rollback", SERVICE]), &[&words]);
     }
     assert_fails(&site.run(&["rollback", SERVICE]), &["no earlier generation"]);
-    // A number is never given twice.
+    // Generation numbers are not reused.
     assert_says(&swap(&site, "3.wasm", &[]), &["generation 7"]);
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_canary_is_seen_side_by_side_and_ended_either_way() {
+async fn a_canary_is_shown_beside_the_serving_version_and_can_be_promoted_or_aborted() {
     let (site, _) = shop();
     let _host = site.serve();
     let client = Client::default();
@@ -96,7 +96,7 @@ async fn a_canary_is_seen_side_by_side_and_ended_either_way() {
     assert_fails(&swap(&site, "2.wasm", &[]), &["generation 2 runs as a canary"]);
     let mut served = std::collections::BTreeMap::new();
     for _ in 0..200 {
-        // The same trace meets the same version, however often it comes.
+        // The same trace id is always routed to the same version.
         let trace = testkit::TraceId::fresh();
         let before = requests(&site).await;
         for _ in 0..2 {
@@ -115,7 +115,7 @@ async fn a_canary_is_seen_side_by_side_and_ended_either_way() {
     let rows: Vec<_> = table.stdout.lines().filter(|line| line.starts_with("inventory-service  ")).collect();
     assert_eq!(rows.len(), 2, "{}", table.stdout);
     let status = site.admin().status(SERVICE).await;
-    // Both versions are told of over the same time: what came before the trial does not count.
+    // The statistics of both versions start with the canary.
     assert_eq!(status["serving"]["requests"], 400 - 2 * canary, "{status}");
     for version in ["serving", "canary"] {
         for figure in ["rate", "error_rate", "p50_ms", "p99_ms"] {
@@ -130,7 +130,7 @@ async fn a_canary_is_seen_side_by_side_and_ended_either_way() {
     assert_says(&site.run(&["rollback", SERVICE]), &["now serves generation 1"]);
 }
 
-/// How many requests the version that serves and the canary have had in the trial.
+/// The numbers of requests of the serving version and of the canary since the canary began.
 async fn requests(site: &Site) -> (u64, u64) {
     let status = site.admin().status(SERVICE).await;
     let count = |version: &str| status[version]["requests"].as_u64().expect("a count");
@@ -138,7 +138,7 @@ async fn requests(site: &Site) -> (u64, u64) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_cannot_be_done_is_one_message_and_exit_status_2() {
+async fn failed_commands_print_one_message_and_exit_with_2() {
     let (site, _) = shop();
     assert_fails(&site.run(&["status"]), &["no host answers at http://127.0.0.1:", "spandrel run"]);
     let _host = site.serve();
@@ -162,7 +162,7 @@ async fn what_cannot_be_done_is_one_message_and_exit_status_2() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn with_a_token_the_command_line_needs_it_too() {
+async fn commands_need_the_token_if_one_is_set() {
     let (site, _) = shop();
     let site = site.env("SPANDREL_ADMIN_TOKEN", TOKEN);
     let _host = site.serve();
@@ -177,9 +177,9 @@ async fn with_a_token_the_command_line_needs_it_too() {
     }
 }
 
-/// Begins a swap by replacing the file, and kills the host so much later than the swap has begun or, where `seen` is
-/// false, than the file was replaced.
-async fn kill_in_mid_swap(host: Spandrel, site: &Site, version: u8, (seen, later): (bool, Duration)) {
+/// Starts a swap by replacing the file, and kills the host `later` after the swap has begun or, if `seen` is false,
+/// after the file was replaced.
+async fn kill_during_swap(host: Spandrel, site: &Site, version: u8, (seen, later): (bool, Duration)) {
     site.replace("inventory-service.wasm", &variant(SERVICE, version));
     if seen {
         site.admin().wait_until(SERVICE, |status| status["state"] == "swapping" || status["generation"] == 2).await;
@@ -189,9 +189,9 @@ async fn kill_in_mid_swap(host: Spandrel, site: &Site, version: u8, (seen, later
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_host_that_is_killed_in_mid_swap_starts_again_with_all_its_state() {
+async fn a_host_killed_during_a_swap_restarts_with_its_state() {
     let (site, _) = Site::shop();
-    // Compiled components are kept in a folder of its own, so that the swaps have something to do when they are hit.
+    // A separate cache folder, so that the swaps have to compile.
     let cache = site.path("cache").display().to_string();
     let site = site.env("SPANDREL_CACHE_DIR", &cache);
     let client = Client::default();
@@ -202,7 +202,7 @@ async fn a_host_that_is_killed_in_mid_swap_starts_again_with_all_its_state() {
     };
     let mut left = 110;
     let mut generations = Vec::new();
-    // From before the file is noticed to after the new version serves.
+    // From before the change is detected until after the new version serves.
     let after = |milliseconds| (false, Duration::from_millis(milliseconds));
     let into = |milliseconds| (true, Duration::from_millis(milliseconds));
     let moments = [after(0), into(0), into(50), into(100), into(200), into(400), after(300), after(1500)];
@@ -212,7 +212,7 @@ async fn a_host_that_is_killed_in_mid_swap_starts_again_with_all_its_state() {
         reserve(left).await;
         let status = site.admin().status(SERVICE).await;
         assert_eq!((&status["generation"], &status["state"]), (&1.into(), &"serving".into()), "{status}");
-        kill_in_mid_swap(host, &site, round as u8 + 1, moment).await;
+        kill_during_swap(host, &site, round as u8 + 1, moment).await;
         generations.push(status["digest"].clone());
     }
     generations.dedup();
@@ -224,7 +224,7 @@ async fn a_host_that_is_killed_in_mid_swap_starts_again_with_all_its_state() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_host_that_is_told_to_stop_in_mid_swap_stops() {
+async fn a_host_can_be_stopped_during_a_swap() {
     let site = Site::new(&["oddities"]);
     let component = artifacts::component("oddities");
     let builder = ShopBuilder::empty().console_port(site.console().port());

@@ -1,4 +1,4 @@
-//! Telemetry that can be trusted: what arrives, by which protocol, and what happens when the collector does not play along.
+//! Telemetry: exported data, protocols, and failures of the collector.
 
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
@@ -8,10 +8,10 @@ use testkit::collector::{Arrival, Protocol, Signal};
 use testkit::raw::Connection;
 use testkit::{Behaviour, Client, Collector, Outcome, PATIENCE, Shop, Span, TraceId, poll};
 
-/// Leaves the host's own spans out, for tests that count exports: only requests whose callers sampled them are recorded.
+/// Excludes the host's own spans, for tests that count exports: only requests with a sampled traceparent are recorded.
 const REQUESTS_ONLY: (&str, &str) = ("OTEL_TRACES_SAMPLER", "parentbased_always_off");
 
-/// So many requests, one after the other, and their traces.
+/// Sends `count` requests one after the other, and returns their trace ids.
 async fn requests(shop: &Shop, count: usize) -> Vec<TraceId> {
     let mut traces = Vec::new();
     for _ in 0..count {
@@ -22,7 +22,7 @@ async fn requests(shop: &Shop, count: usize) -> Vec<TraceId> {
     traces
 }
 
-/// Panics unless each of these traces has its span exactly once.
+/// Asserts that the span of each of these traces was received exactly once.
 #[track_caller]
 fn assert_complete(collector: &Collector, traces: &[TraceId]) {
     for trace in traces {
@@ -31,12 +31,12 @@ fn assert_complete(collector: &Collector, traces: &[TraceId]) {
     }
 }
 
-/// Whether an export holds spans of requests.
+/// Whether an export contains spans of requests.
 fn is_of_spans(arrival: &Arrival) -> bool {
     arrival.signal == Signal::Traces && arrival.is_of_requests()
 }
 
-/// The sum of the points of a host metric whose attributes hold this pair, at its last export.
+/// Waits until at least this many spans were dropped for one reason, and returns the reason.
 async fn wait_for_drops(collector: &Collector, least: f64) -> Value {
     let fits = |metric: &testkit::collector::Metric| metric.points.iter().any(|point| point.value >= least);
     let metric = collector.wait_for_metric("spandrel.trace.spans.dropped", fits).await;
@@ -45,7 +45,7 @@ async fn wait_for_drops(collector: &Collector, least: f64) -> Value {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn all_signals_arrive_over_grpc_and_over_http() {
+async fn all_signals_are_exported_over_grpc_and_http() {
     for http in [false, true] {
         let builder = if http { Shop::oddities().over_http() } else { Shop::oddities() };
         let builder = builder.env("OTEL_EXPORTER_OTLP_HEADERS", "x-tenant=blue,authorization=Basic%20abc");
@@ -68,7 +68,7 @@ async fn all_signals_arrive_over_grpc_and_over_http() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn each_signal_may_have_an_endpoint_of_its_own() {
+async fn each_signal_can_have_its_own_endpoint() {
     let traces = Collector::start();
     let url = format!("{}/v1/traces", traces.http_endpoint());
     let shop = Shop::oddities()
@@ -84,7 +84,7 @@ async fn each_signal_may_have_an_endpoint_of_its_own() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_a_collector_refuses_for_now_is_sent_again_and_nothing_is_lost() {
+async fn retryable_errors_are_retried_and_nothing_is_lost() {
     for http in [false, true] {
         let builder = if http { Shop::oddities().over_http() } else { Shop::oddities() };
         let shop = builder.start().await;
@@ -102,7 +102,7 @@ async fn what_a_collector_refuses_for_now_is_sent_again_and_nothing_is_lost() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_time_after_which_to_try_again_is_kept() {
+async fn the_requested_retry_delay_is_respected() {
     let shop = Shop::oddities().env(REQUESTS_ONLY.0, REQUESTS_ONLY.1).start().await;
     shop.collector().behave(Behaviour::Refuse { retry_after: Some(Duration::from_secs(2)) });
     requests(&shop, 1).await;
@@ -116,7 +116,7 @@ async fn the_time_after_which_to_try_again_is_kept() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_collector_that_was_away_gets_all_that_fitted_the_queue() {
+async fn queued_spans_are_exported_when_the_collector_returns() {
     let mut shop = Shop::oddities().start().await;
     let before = requests(&shop, 5).await;
     shop.trace(&before[4], 1).await;
@@ -130,7 +130,7 @@ async fn a_collector_that_was_away_gets_all_that_fitted_the_queue() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_collector_killed_in_mid_export_gets_the_batch_again() {
+async fn a_batch_is_retried_if_the_collector_is_killed_during_the_export() {
     let mut shop = Shop::oddities().start().await;
     shop.collector().behave(Behaviour::Hang);
     let traces = requests(&shop, 5).await;
@@ -145,7 +145,7 @@ async fn a_collector_killed_in_mid_export_gets_the_batch_again() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_a_collector_refuses_for_good_is_counted_and_not_sent_again() {
+async fn permanent_errors_are_counted_and_not_retried() {
     let shop = Shop::oddities().env(REQUESTS_ONLY.0, REQUESTS_ONLY.1).start().await;
     shop.collector().behave(Behaviour::Reject);
     let traces = requests(&shop, 3).await;
@@ -161,7 +161,7 @@ async fn what_a_collector_refuses_for_good_is_counted_and_not_sent_again() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_a_partial_success_rejects_is_counted() {
+async fn spans_rejected_by_a_partial_success_are_counted() {
     let shop = Shop::oddities().start().await;
     shop.collector().behave(Behaviour::Partial { rejected: 2 });
     let traces = requests(&shop, 3).await;
@@ -172,7 +172,7 @@ async fn what_a_partial_success_rejects_is_counted() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_slow_collector_slows_no_request() {
+async fn a_slow_collector_does_not_slow_requests() {
     let shop = Shop::oddities().env("OTEL_BSP_MAX_QUEUE_SIZE", "128").start().await;
     let quick = slowest(&shop).await;
     shop.collector().behave(Behaviour::Hang);
@@ -191,7 +191,7 @@ async fn slowest(shop: &Shop) -> Duration {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_does_not_fit_the_queue_is_dropped_and_counted_by_reason() {
+async fn spans_that_do_not_fit_into_the_queue_are_dropped_and_counted() {
     let shop = Shop::oddities()
         .env("OTEL_BSP_MAX_QUEUE_SIZE", "32")
         .env("OTEL_BSP_MAX_EXPORT_BATCH_SIZE", "8")
@@ -209,7 +209,7 @@ async fn what_does_not_fit_the_queue_is_dropped_and_counted_by_reason() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_sdk_that_is_disabled_sends_nothing() {
+async fn a_disabled_sdk_exports_nothing() {
     let shop = Shop::oddities().env("OTEL_SDK_DISABLED", "true").start().await;
     requests(&shop, 5).await;
     let collector = shop.shut_down().await;
@@ -217,7 +217,7 @@ async fn an_sdk_that_is_disabled_sends_nothing() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn exporters_are_switched_off_one_by_one() {
+async fn each_exporter_can_be_turned_off() {
     let shop = Shop::oddities().env("OTEL_TRACES_EXPORTER", "none").env("OTEL_LOGS_EXPORTER", "none").start().await;
     assert_eq!(shop.get("oddities", "/log/hello").await.status, 200);
     let collector = shop.shut_down().await;
@@ -226,7 +226,7 @@ async fn exporters_are_switched_off_one_by_one() {
     assert!(!signals.contains(&Signal::Traces) && !signals.contains(&Signal::Logs), "{signals:?}");
 }
 
-/// How many of 200 new traces are recorded, and of 50 whose callers sampled them.
+/// How many of 200 new traces are recorded, and how many of 50 with a sampled traceparent.
 async fn sampled(sampler: &str, argument: &str) -> (usize, usize) {
     let shop = Shop::oddities().env("OTEL_TRACES_SAMPLER", sampler).env("OTEL_TRACES_SAMPLER_ARG", argument);
     let shop = shop.start().await;
@@ -241,7 +241,7 @@ async fn sampled(sampler: &str, argument: &str) -> (usize, usize) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn samplers_do_as_the_specification_says() {
+async fn samplers_follow_the_specification() {
     assert_eq!(sampled("always_on", "").await, (200, 50));
     assert_eq!(sampled("always_off", "").await, (0, 0));
     assert_eq!(sampled("parentbased_always_off", "").await, (0, 50));
@@ -251,7 +251,7 @@ async fn samplers_do_as_the_specification_says() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn trace_context_travels_in_the_formats_that_are_asked_for() {
+async fn trace_context_is_propagated_in_the_configured_formats() {
     let trace = "4bf92f3577b34da6a3ce929d0e0e4736";
     let (parent, b3) = ("00f067aa0ba902b7", format!("{trace}-00f067aa0ba902b7-1"));
     let jaeger = format!("{trace}:{parent}:0:1");
@@ -284,7 +284,7 @@ async fn trace_context_travels_in_the_formats_that_are_asked_for() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn resources_carry_what_the_environment_says() {
+async fn resources_have_the_attributes_of_the_environment() {
     let attributes = "deployment.environment.name=staging,team=shop%20floor";
     let shop = Shop::oddities().env("OTEL_RESOURCE_ATTRIBUTES", attributes).start().await;
     let answer = shop.get("oddities", "/health").await;
@@ -296,7 +296,7 @@ async fn resources_carry_what_the_environment_says() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn span_limits_hold_whatever_guests_send() {
+async fn span_limits_apply_to_guests() {
     let shop = Shop::oddities()
         .env("OTEL_SPAN_EVENT_COUNT_LIMIT", "5")
         .env("OTEL_SPAN_ATTRIBUTE_VALUE_LENGTH_LIMIT", "100")
@@ -316,7 +316,7 @@ async fn span_limits_hold_whatever_guests_send() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_request_may_not_make_spans_without_end() {
+async fn the_number_of_spans_of_a_request_is_limited() {
     let shop = Shop::oddities().env("OTEL_BSP_MAX_QUEUE_SIZE", "200000").start().await;
     let answer = shop.get("oddities", "/absurd/50000/0/10").await;
     let health = shop.get("oddities", "/health").await;
@@ -328,7 +328,7 @@ async fn a_request_may_not_make_spans_without_end() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn each_server_span_says_what_the_request_cost() {
+async fn each_server_span_has_the_cost_of_the_request() {
     let shop = Shop::oddities().start().await;
     let first = shop.get("oddities", "/allocate/8").await;
     let second = shop.get("oddities", "/health").await;
@@ -344,7 +344,7 @@ async fn each_server_span_says_what_the_request_cost() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_request_whose_client_went_away_is_counted_and_keeps_what_is_known_of_it() {
+async fn a_request_whose_client_disconnected_is_counted_and_traced() {
     let shop = Shop::oddities().start().await;
     let mut client = Connection::open(shop.address("oddities")).await;
     client.send("GET /flood/100000000 HTTP/1.1\r\nhost: localhost\r\n\r\n").await;
@@ -364,7 +364,7 @@ async fn a_request_whose_client_went_away_is_counted_and_keeps_what_is_known_of_
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn each_request_is_in_the_time_that_requests_waited_for_an_instance() {
+async fn each_request_is_in_the_pool_wait_metric() {
     let shop = Shop::oddities().start().await;
     for _ in 0..3 {
         shop.get("oddities", "/health").await;
@@ -385,7 +385,7 @@ async fn guest_output_becomes_log_records_with_service_and_trace() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_guest_that_floods_its_output_is_cut_off_and_answered() {
+async fn output_of_a_guest_is_limited_and_its_request_is_served() {
     let shop = Shop::oddities().start().await;
     let answer = shop.get("oddities", "/flood/20000").await;
     assert_eq!(answer.status, 200, "{}", answer.text());
@@ -395,7 +395,7 @@ async fn a_guest_that_floods_its_output_is_cut_off_and_answered() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn log_events_of_a_guest_are_records_with_the_ids_of_their_span() {
+async fn log_events_of_a_guest_are_log_records_with_trace_and_span_id() {
     let shop = Shop::oddities().start().await;
     let answer = shop.get("oddities", "/log/hello").await;
     let tree = shop.trace(&answer.trace, 2).await;
@@ -412,7 +412,7 @@ async fn log_events_of_a_guest_are_records_with_the_ids_of_their_span() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_exception_is_a_log_record_too() {
+async fn an_exception_is_also_a_log_record() {
     let shop = Shop::oddities().start().await;
     let answer = shop.get("oddities", "/panic/the%20shelf%20fell").await;
     let is_exception = |record: &testkit::collector::LogRecord| record.attributes.contains_key("exception.message");
@@ -426,7 +426,7 @@ async fn an_exception_is_a_log_record_too() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn metrics_of_the_shop_arrive_with_their_services_and_units() {
+async fn metrics_of_the_shop_have_services_and_units() {
     let shop = Shop::start().await;
     let answer = shop.get("user-service", "/users/1/recommendations").await;
     assert_eq!(answer.status, 200);
@@ -464,7 +464,7 @@ async fn metrics_of_the_shop_arrive_with_their_services_and_units() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn exemplars_of_a_duration_point_to_a_trace() {
+async fn exemplars_of_durations_refer_to_exported_traces() {
     let shop = Shop::oddities().start().await;
     let answer = shop.get("oddities", "/health").await;
     let points_there = |metric: &testkit::collector::Metric| {
@@ -498,7 +498,7 @@ async fn names_of_the_old_demo_are_on_the_prometheus_page() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn cardinality_is_bounded_whatever_clients_send() {
+async fn cardinality_is_bounded_for_any_client_input() {
     let shop = Shop::oddities().start().await;
     for number in 0..300 {
         let request = shop.request(&format!("M{number}"), "oddities", &format!("/no/{number}"));
@@ -521,7 +521,7 @@ async fn cardinality_is_bounded_whatever_clients_send() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_tail_rule_keeps_errors_and_slow_traces_whole_and_drops_the_rest() {
+async fn tail_sampling_exports_failed_and_slow_traces_and_drops_the_rest() {
     let telemetry = "[telemetry]\nkeep = [\"errors\", \"slower than 500ms\"]\nkeep_rate = 0.0";
     let shop = Shop::oddities().head(telemetry).start().await;
     let plain = requests(&shop, 10).await;
@@ -534,7 +534,7 @@ async fn a_tail_rule_keeps_errors_and_slow_traces_whole_and_drops_the_rest() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_trace_outcome_has_no_status_that_nobody_set() {
+async fn a_trace_without_a_set_status_has_none() {
     let shop = Shop::oddities().start().await;
     let answer = shop.get("oddities", "/status/302").await;
     let tree = shop.trace(&answer.trace, 1).await;
@@ -560,14 +560,14 @@ async fn everything_that_is_emitted_is_documented() {
     let unchanged = std::fs::read(testkit::artifacts::component("oddities")).expect("the component");
     oddities.admin().swap("oddities", unchanged).await;
     oddities.admin().swap("oddities", b"no component".to_vec()).await;
-    // What the fixture's own code records is its own affair; what the host adds is not.
+    // Attributes that the fixture sets need not be documented; those that the host adds must be.
     let collector = oddities.shut_down().await;
     emitted.extend(emitted_by_host(&collector));
     let undocumented: Vec<_> = emitted.iter().filter(|name| !text.contains(&format!("`{name}`"))).collect();
     assert!(undocumented.is_empty(), "docs/telemetry.md says nothing of {undocumented:#?}");
 }
 
-/// The names of everything in the collector.
+/// The names of all telemetry in the collector.
 fn emitted(collector: &Collector) -> BTreeSet<String> {
     let mut names = emitted_by_host(collector);
     names.extend(collector.spans().iter().flat_map(|span| span.attributes.keys().cloned()));
@@ -579,12 +579,12 @@ fn json_text(value: &serde_json::Value) -> Option<String> {
     value.as_str().map(str::to_owned)
 }
 
-/// Statuses are the other values of `error.type`, and documented as a whole.
+/// Whether a value of `error.type` is a status code, which are documented as a group.
 fn is_status(kind: &str) -> bool {
     kind.len() == 3 && kind.parse::<u16>().is_ok()
 }
 
-/// The names of what the host makes: Resources, server and client spans with their events, metrics.
+/// The names of telemetry that the host creates: Resources, server and client spans with events, metrics.
 fn emitted_by_host(collector: &Collector) -> BTreeSet<String> {
     let spans = collector.spans();
     let mut names = BTreeSet::new();
@@ -605,7 +605,7 @@ fn emitted_by_host(collector: &Collector) -> BTreeSet<String> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn guest_spans_of_one_request_are_told_apart_by_their_ids() {
+async fn guest_spans_of_one_request_have_different_ids() {
     let shop = Shop::oddities().start().await;
     let answer = shop.get("oddities", "/absurd/100/1/1").await;
     let tree = shop.trace(&answer.trace, 101).await;

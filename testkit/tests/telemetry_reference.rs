@@ -1,11 +1,11 @@
-//! `docs/telemetry.md` is held against the sources of the host: what they put on spans is listed, and what is listed is
-//! put there. Read as text, so that what no test makes happen counts too.
+//! Compares `docs/telemetry.md` with the sources of the host: the attributes and error types that they set. The sources
+//! are scanned as text, to include cases that no test triggers.
 
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-/// What stands before a value of `error.type` in the sources. `_` is any name.
+/// Texts that precede a value of `error.type` in the sources. `_` stands for any name.
 const BEFORE_ERROR_TYPES: [&str; 10] = [
     ".fail(_, \"",
     ".fail(\"",
@@ -18,7 +18,7 @@ const BEFORE_ERROR_TYPES: [&str; 10] = [
     ".end(printed, \"",
     ".set(server, \"error.type\", \"",
 ];
-/// What stands before the name of an attribute.
+/// Texts that precede the name of an attribute.
 const BEFORE_ATTRIBUTES: [&str; 3] = ["Attribute::new(\"", ".set(_, \"", " set(\""];
 /// Modules that record spans.
 const RECORDING: [&str; 9] =
@@ -53,7 +53,7 @@ fn sources() -> Vec<String> {
     sources
 }
 
-/// The texts in quotes behind `pattern`.
+/// The quoted texts after `pattern`.
 fn behind<'a>(source: &'a str, pattern: &str) -> Vec<&'a str> {
     let is_of_name = |character: char| character.is_alphanumeric() || "_.()\"".contains(character);
     let found: Vec<&str> = match pattern.split_once("_, ") {
@@ -66,7 +66,7 @@ fn behind<'a>(source: &'a str, pattern: &str) -> Vec<&'a str> {
     found.into_iter().filter_map(|text| text.split('"').next()).collect()
 }
 
-/// The texts in quotes within the functions of this name.
+/// The quoted texts in the functions with this name.
 fn within<'a>(source: &'a str, function: &str) -> Vec<&'a str> {
     let bodies = source.split(function).skip(1).filter_map(|text| text.split("\n    }\n").next());
     bodies.flat_map(|body| body.split('"').skip(1).step_by(2)).collect()
@@ -81,21 +81,21 @@ fn ticked(text: &str) -> impl Iterator<Item = &str> {
     text.split('`').skip(1).step_by(2)
 }
 
-/// The first cells of the rows of a table that begins behind `heading`.
+/// The first cells of the rows of the table after `heading`.
 fn first_cells<'a>(page: &'a str, heading: &str) -> Vec<&'a str> {
     let (_, rest) = page.split_once(heading).unwrap_or_else(|| panic!("no `{heading}`"));
     let rows = rest.lines().skip_while(|line| !line.starts_with('|')).take_while(|line| line.starts_with('|'));
     rows.skip(2).filter_map(|row| row.split('|').nth(1)).flat_map(ticked).collect()
 }
 
-/// Those of `listed` that no source names.
+/// The entries of `listed` that no source contains.
 fn without_source<'a>(sources: &[String], listed: &[&'a str]) -> Vec<&'a str> {
     let is_named = |name: &str| sources.iter().any(|source| source.contains(&format!("\"{name}\"")));
     listed.iter().copied().filter(|name| !is_named(name)).collect()
 }
 
 #[test]
-fn every_value_of_error_type_is_listed_and_every_one_that_is_listed_is_used() {
+fn the_page_lists_exactly_the_used_values_of_error_type() {
     let (sources, page) = (sources(), page());
     let found = sources.iter().flat_map(|source| {
         let behind = BEFORE_ERROR_TYPES.iter().flat_map(|pattern| behind(source, pattern));
@@ -111,7 +111,7 @@ fn every_value_of_error_type_is_listed_and_every_one_that_is_listed_is_used() {
 }
 
 #[test]
-fn every_attribute_of_a_span_is_listed_and_every_one_that_is_listed_is_set() {
+fn the_page_lists_the_attributes_that_are_set() {
     let (sources, page) = (sources(), page());
     let found = sources.iter().flat_map(|source| BEFORE_ATTRIBUTES.iter().flat_map(|pattern| behind(source, pattern)));
     let set: BTreeSet<&str> = found.filter(|name| name.contains('.')).collect();

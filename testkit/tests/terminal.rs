@@ -1,23 +1,23 @@
-//! What a user sees at the terminal of `spandrel run`. By the real binary.
+//! The terminal output of `spandrel run`, with the host's binary.
 
 use std::net::SocketAddr;
 
 use serde_json::Value;
 use testkit::{Answer, Client, PATIENCE, Shop, Site, Spandrel};
 
-/// A host of one service in a process of its own.
+/// A host with one service in a separate process.
 struct Running {
     spandrel: Spandrel,
     address: SocketAddr,
     site: Site,
 }
 
-/// The oddities, with these arguments after `run` and this environment.
+/// Serves the misbehaving component, with these arguments after `run` and this environment.
 fn serve(arguments: &[&str], environment: &[(&str, &str)]) -> Running {
     serve_of("oddities", Shop::oddities(), arguments, environment)
 }
 
-/// One service of a shop.
+/// Serves one service of a shop.
 fn serve_of(service: &str, shop: testkit::ShopBuilder, arguments: &[&str], environment: &[(&str, &str)]) -> Running {
     let site = Site::new(&[service]);
     let address = site.address(service);
@@ -37,7 +37,7 @@ impl Running {
         Client::default().request("GET", self.address, path).send().await
     }
 
-    /// What it has printed on standard output in all.
+    /// Stops the host and returns its whole standard output.
     fn stop(self) -> String {
         self.spandrel.signal("TERM");
         let ended = self.spandrel.wait(PATIENCE);
@@ -46,7 +46,7 @@ impl Running {
     }
 }
 
-/// The line with this text at its end; panics where there is none or another.
+/// The only line that ends with this text. Panics unless there is exactly one.
 #[track_caller]
 fn line<'a>(text: &'a str, end: &str) -> &'a str {
     let lines: Vec<_> = text.lines().filter(|line| line.ends_with(end)).collect();
@@ -57,7 +57,7 @@ fn line<'a>(text: &'a str, end: &str) -> &'a str {
 const NO_COLLECTOR: [(&str, &str); 2] = [("OTEL_TRACES_EXPORTER", "none"), ("OTEL_METRICS_EXPORTER", "none")];
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_a_service_prints_and_logs_is_on_the_terminal_with_service_trace_and_level() {
+async fn output_and_log_records_of_a_service_are_on_the_terminal_with_service_trace_and_level() {
     let running = serve(&[], &NO_COLLECTOR);
     let (printed, logged) = (running.get("/print/hello").await, running.get("/log/hello").await);
     let text = running.stop();
@@ -75,7 +75,7 @@ async fn what_a_service_prints_and_logs_is_on_the_terminal_with_service_trace_an
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_a_standard_service_prints_is_on_the_terminal_too() {
+async fn output_of_a_standard_service_is_on_the_terminal() {
     let running = serve_of("standard-p2", Shop::standard().without("standard-p3"), &[], &NO_COLLECTOR);
     let answer = running.get("/print?text=hello").await;
     assert_eq!(answer.status, 200);
@@ -86,7 +86,7 @@ async fn what_a_standard_service_prints_is_on_the_terminal_too() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn nothing_that_a_service_prints_controls_the_terminal() {
+async fn output_of_a_service_cannot_control_the_terminal() {
     let running = serve(&[], &NO_COLLECTOR);
     assert_eq!(running.get("/print/%1b%5d0;title%07%0dend").await.status, 200);
     let text = running.stop();
@@ -95,7 +95,7 @@ async fn nothing_that_a_service_prints_controls_the_terminal() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_services_print_is_off_where_that_is_asked_for() {
+async fn output_of_services_can_be_turned_off() {
     for (arguments, environment, shown) in [
         (&["--quiet"][..], ("OTEL_LOGS_EXPORTER", "console"), false),
         (&[], ("OTEL_LOGS_EXPORTER", "none"), false),
@@ -110,7 +110,7 @@ async fn what_services_print_is_off_where_that_is_asked_for() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn lines_of_services_are_json_where_the_log_is() {
+async fn lines_of_services_are_json_if_the_log_is() {
     let running = serve(&["--log-format", "json"], &NO_COLLECTOR);
     let answer = running.get("/log/hello").await;
     let text = running.stop();
@@ -124,7 +124,7 @@ async fn lines_of_services_are_json_where_the_log_is() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_service_that_prints_without_end_waits_for_no_terminal() {
+async fn a_service_that_prints_endlessly_is_not_blocked_by_the_terminal() {
     let site = Site::new(&["oddities"]);
     site.write(&Shop::oddities().port("oddities", site.address("oddities").port()));
     let mut spandrel = Spandrel::serve_unread(&site.manifest(), &[("OTEL_SDK_DISABLED", "true")]);
@@ -143,8 +143,8 @@ async fn a_service_that_prints_without_end_waits_for_no_terminal() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn without_a_collector_one_line_says_where_traces_are_and_nothing_warns() {
-    // On a machine with a collector at the usual address there is nothing to say.
+async fn without_a_collector_one_line_names_where_traces_are_and_there_is_no_warning() {
+    // With a collector at the default address the host logs nothing.
     if std::net::TcpStream::connect("localhost:4317").is_ok() {
         return;
     }
@@ -163,7 +163,7 @@ async fn without_a_collector_one_line_says_where_traces_are_and_nothing_warns() 
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_collector_that_was_named_and_is_away_is_one_warning() {
+async fn a_configured_collector_that_is_unavailable_causes_one_warning() {
     let nobody = format!("http://localhost:{}", testkit::process::free_address().port());
     let environment = [
         ("OTEL_EXPORTER_OTLP_ENDPOINT", nobody.as_str()),
@@ -183,7 +183,7 @@ async fn a_collector_that_was_named_and_is_away_is_one_warning() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn trees_show_how_requests_were_answered_where_they_went_and_what_failed() {
+async fn trees_show_statuses_urls_and_errors() {
     let running = serve(&[], &[("OTEL_TRACES_EXPORTER", "console")]);
     let own = format!("http://localhost:{}", running.address.port());
     for path in ["/health", "/nope", &format!("/call?url={own}/nope?a=b"), "/panic/boom", "/status/503"] {
@@ -207,7 +207,7 @@ async fn trees_show_how_requests_were_answered_where_they_went_and_what_failed()
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn all_attributes_are_shown_where_they_are_asked_for() {
+async fn all_attributes_are_shown_on_request() {
     let running = serve(&["--attributes"], &[("OTEL_TRACES_EXPORTER", "console")]);
     let answer = running.get("/nope").await;
     let [plain, whole] = [&["trace", answer.trace.as_str()][..], &["trace", answer.trace.as_str(), "--attributes"]]

@@ -1,9 +1,9 @@
-//! Every response says which trace it belongs to, so that whoever sees one can look its trace up.
+//! Every response contains its trace id, so that clients can find its trace.
 
 use testkit::raw::Connection;
 use testkit::{Answer, Client, Shop, TraceId};
 
-/// The trace and the span that a response names.
+/// The trace id and span id in a response.
 #[track_caller]
 fn named(answer: &Answer) -> (&str, &str) {
     let fields: Vec<_> = answer.headers.get_all("traceresponse").iter().collect();
@@ -40,7 +40,7 @@ async fn every_response_names_its_trace_and_server_span() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn over_http_2_and_for_a_head_that_is_refused_it_is_the_same() {
+async fn traceresponse_is_sent_over_http_2_and_for_rejected_heads() {
     let shop = Shop::oddities().start().await;
     let answer = Client::h2c().request("GET", shop.address("oddities"), "/health").send().await;
     assert_eq!(named(&answer).0, answer.trace.to_string());
@@ -55,7 +55,7 @@ async fn over_http_2_and_for_a_head_that_is_refused_it_is_the_same() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn problems_name_their_trace_whoever_made_them() {
+async fn problem_details_of_host_and_guests_contain_the_trace_id() {
     let shop = Shop::oddities().start().await;
     let by_the_host = shop.get("oddities", "/nothing").await;
     let by_the_guest = shop.post("oddities", "/add/key/no-number").await;
@@ -69,7 +69,7 @@ async fn problems_name_their_trace_whoever_made_them() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_manifest_turns_the_field_off() {
+async fn response_header_false_turns_traceresponse_off() {
     let shop = Shop::oddities().head("[telemetry]\nresponse_header = false").start().await;
     let answer = shop.get("oddities", "/nothing").await;
     assert!(!answer.headers.contains_key("traceresponse"), "{:?}", answer.headers);
@@ -77,7 +77,7 @@ async fn the_manifest_turns_the_field_off() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn where_the_host_takes_no_part_in_traces_it_names_none() {
+async fn without_telemetry_responses_name_no_trace() {
     let shop = Shop::oddities().env("OTEL_SDK_DISABLED", "true").start().await;
     let answer = shop.get("oddities", "/nothing").await;
     assert!(!answer.headers.contains_key("traceresponse"), "{:?}", answer.headers);

@@ -1,4 +1,4 @@
-//! One request is one trace: which spans, under which, of which service, and what stands on them.
+//! The traces of requests: spans, parents, services and attributes.
 
 use serde_json::{Value, json};
 use testkit::{Kind, Shop, Span, SpanTree, TraceId};
@@ -32,7 +32,7 @@ user-service GET /users/{user_id}/recommendations SERVER server.address=localhos
                   inventory-service calculate_shipping_time INTERNAL
 ";
 
-/// Asks for recommendations as a caller of the real shop does, and gives the whole trace.
+/// Requests recommendations with the shop's header fields, and returns the whole trace.
 async fn recommendations() -> SpanTree {
     let shop = Shop::start().await;
     let request = shop.request("GET", "user-service", "/users/1/recommendations");
@@ -50,7 +50,7 @@ async fn recommendations_are_one_trace_of_24_spans_in_three_services() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn every_span_of_a_trace_carries_the_metadata_of_its_request() {
+async fn every_span_of_a_trace_has_the_attributes_of_its_request() {
     for span in recommendations().await.spans() {
         span.assert_attribute("business.client_id", "web");
         span.assert_attribute("business.session_id", "s-1");
@@ -90,7 +90,7 @@ async fn spans_follow_the_semantic_conventions_for_http() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn children_lie_within_their_parents_in_time() {
+async fn the_times_of_children_are_within_those_of_their_parents() {
     let tree = recommendations().await;
     for span in tree.spans() {
         let Some(parent) = tree.parent(span) else { continue };
@@ -99,7 +99,7 @@ async fn children_lie_within_their_parents_in_time() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn calls_that_do_not_depend_on_each_other_go_out_at_once() {
+async fn independent_calls_are_concurrent() {
     let tree = recommendations().await;
     let calls = tree.children(tree.one("enrich_with_inventory"));
     assert_eq!(calls.len(), 3);
@@ -109,7 +109,7 @@ async fn calls_that_do_not_depend_on_each_other_go_out_at_once() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn each_service_has_one_resource_that_says_which_it_is() {
+async fn each_service_has_one_resource_with_its_identity() {
     let tree = recommendations().await;
     let mut instances = std::collections::BTreeMap::new();
     for span in tree.spans() {
@@ -247,7 +247,7 @@ async fn hundreds_of_interleaved_requests_never_mix_spans_or_metadata() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_guest_may_speak_the_contract_itself_and_what_it_encodes_wrongly_spoils_nothing_else() {
+async fn a_guest_can_use_the_wit_interface_directly_and_malformed_attributes_are_contained() {
     let shop = Shop::oddities().start().await;
     let answer = shop.get("oddities", "/contract").await;
     let tree = shop.whole_trace(&answer.trace).await;
@@ -283,7 +283,7 @@ oddities GET /contract SERVER
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_limit_of_attributes_holds_in_both_forms() {
+async fn the_attribute_limit_applies_to_both_encodings() {
     let shop = Shop::oddities().env("OTEL_SPAN_ATTRIBUTE_COUNT_LIMIT", "2").start().await;
     let answer = shop.get("oddities", "/contract").await;
     let tree = shop.whole_trace(&answer.trace).await;
@@ -320,7 +320,7 @@ async fn a_callers_trace_is_continued_with_its_tracestate_and_baggage() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_is_no_valid_traceparent_starts_a_new_trace() {
+async fn an_invalid_traceparent_starts_a_new_trace() {
     let shop = Shop::oddities().start().await;
     let id = "4bf92f3577b34da6a3ce929d0e0e4736";
     let malformed = [
@@ -359,7 +359,7 @@ async fn a_traceparent_of_a_later_version_is_continued() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_the_caller_did_not_sample_is_not_recorded() {
+async fn traces_that_the_caller_did_not_sample_are_not_recorded() {
     let shop = Shop::start().await;
     let trace = TraceId::fresh();
     let unsampled = format!("00-{trace}-00f067aa0ba902b7-00");
@@ -370,7 +370,7 @@ async fn what_the_caller_did_not_sample_is_not_recorded() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_4xx_is_no_error_of_the_server_but_one_of_the_client() {
+async fn a_4xx_is_an_error_on_the_client_span_only() {
     let shop = Shop::oddities().start().await;
     let url = format!("http://localhost:{}/status/404", testkit::ODDITIES_PORT);
     let answer = shop.get("oddities", &format!("/call?url={url}")).await;
@@ -387,7 +387,7 @@ async fn a_4xx_is_no_error_of_the_server_but_one_of_the_client() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_5xx_is_an_error_of_both() {
+async fn a_5xx_is_an_error_on_both_spans() {
     let shop = Shop::oddities().start().await;
     let url = format!("http://localhost:{}/status/503", testkit::ODDITIES_PORT);
     let answer = shop.get("oddities", &format!("/call?url={url}")).await;
@@ -399,7 +399,7 @@ async fn a_5xx_is_an_error_of_both() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_path_without_a_route_does_not_become_a_span_name() {
+async fn a_path_without_a_route_is_not_in_the_span_name() {
     let shop = Shop::start().await;
     let answer = shop.get("product-service", "/no/such/thing/12345").await;
     assert_eq!(answer.status, 404);
@@ -422,7 +422,7 @@ async fn an_unknown_method_becomes_other() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_call_within_the_host_looks_like_one_over_the_network() {
+async fn a_local_call_has_the_spans_of_a_network_call() {
     let local = recommendations().await;
     let inventory = Shop::builder().without("user-service").without("product-service").start().await;
     let url = format!("http://{}", inventory.address("inventory-service"));
@@ -433,7 +433,7 @@ async fn a_call_within_the_host_looks_like_one_over_the_network() {
     spans.extend_from_slice(inventory.whole_trace(&answer.trace).await.spans());
     let remote = SpanTree::new(spans);
     remote.assert_text(&[], &local.text(&[]));
-    // A local call has no peer on the network and a connection has; all else is the same.
+    // A local call has no network attributes. Everything else is the same.
     let network = ["network.", "client.", "user_agent."];
     let keys = |tree: &SpanTree| {
         let server = tree.named("GET /inventory/{product_id}")[0];

@@ -1,4 +1,4 @@
-//! Traces as Jaeger's query API tells them.
+//! Traces from Jaeger's query API.
 
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
@@ -9,13 +9,13 @@ use testkit::Client;
 use crate::rounds;
 use crate::running::Stack;
 
-/// Spans go through two batches and an index that is refreshed once a second.
+/// Spans pass two batch processors and an index that is refreshed once a second.
 const ARRIVAL: Duration = Duration::from_secs(60);
 
-/// One trace as Jaeger answers it.
+/// One trace in Jaeger's format.
 pub struct Trace(Value);
 
-/// The trace with this session id, when it has so many spans.
+/// Waits for the trace with this session id to have this many spans.
 pub async fn trace(stack: &Stack, session: &str, spans: usize) -> Trace {
     match arrival(stack, session, spans, ARRIVAL).await {
         Ok(trace) => trace,
@@ -26,12 +26,12 @@ pub async fn trace(stack: &Stack, session: &str, spans: usize) -> Trace {
     }
 }
 
-/// Whether so many spans of this session arrive in time.
+/// Whether this many spans of a session arrive in time.
 pub async fn arrives(stack: &Stack, session: &str, spans: usize, patience: Duration) -> bool {
     arrival(stack, session, spans, patience).await.is_ok()
 }
 
-/// The trace, or what of it came.
+/// The complete trace, or else the incomplete one, if any.
 async fn arrival(stack: &Stack, session: &str, spans: usize, patience: Duration) -> Result<Trace, Option<Trace>> {
     let (deadline, mut rounds) = (Instant::now() + patience, rounds());
     loop {
@@ -48,7 +48,7 @@ async fn find(stack: &Stack, session: &str) -> Option<Trace> {
     // {"business.session_id":"..."}
     let tags = format!("%7B%22business.session_id%22%3A%22{session}%22%7D");
     let path = format!("/api/traces?service=user-service&lookback=1h&limit=5&tags={tags}");
-    // None while it starts, which it does in the middle of one test.
+    // `None` while Jaeger is starting, as one test restarts it.
     let answer = Client::default().request("GET", stack.address("jaeger"), &path).try_send().await.ok()?;
     let found = serde_json::from_slice::<Value>(&answer.body).ok()?["data"].as_array()?.clone();
     assert!(found.len() <= 1, "{session} is in {} traces", found.len());
@@ -56,12 +56,12 @@ async fn find(stack: &Stack, session: &str) -> Option<Trace> {
 }
 
 impl Trace {
-    /// Its spans in no order.
+    /// Its spans, in no particular order.
     pub fn spans(&self) -> &[Value] {
         self.0["spans"].as_array().map_or(&[], Vec::as_slice)
     }
 
-    /// A line for each span, indented under its parent: service, name and kind. Siblings are in the order of their names.
+    /// A line for each span, indented below its parent: service, name and kind. Siblings are sorted by name.
     pub fn tree(&self) -> String {
         let mut children: HashMap<Option<&str>, Vec<&Value>> = HashMap::new();
         for span in self.spans() {
@@ -83,7 +83,7 @@ impl Trace {
         }
     }
 
-    /// Panics where Jaeger has anything to say about it.
+    /// Panics if Jaeger reports warnings.
     pub fn assert_no_warnings(&self) {
         assert!(self.0["warnings"].is_null(), "{}", self.0["warnings"]);
         for span in self.spans() {

@@ -1,4 +1,4 @@
-//! Requests that go on in the background, none of which may fail.
+//! Requests in the background, none of which may fail.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -17,13 +17,13 @@ pub struct Load {
 }
 
 impl Load {
-    /// Starts one client that asks for one thing after the other.
+    /// Starts one client that sends one request after the other.
     pub fn start(shop: &Shop) -> Load {
         let (served, over) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicBool::new(false)));
         let (count, end) = (served.clone(), over.clone());
         let (client, address) = (Client::default(), shop.address("user-service"));
         let task = tokio::spawn(async move {
-            // A steady trickle: a machine at its limit would tell of nothing but that.
+            // A low rate: an overloaded machine would only show its own limits.
             let mut pace = tokio::time::interval(Duration::from_millis(40));
             while !end.load(Ordering::Relaxed) {
                 pace.tick().await;
@@ -35,14 +35,14 @@ impl Load {
         Load { served, over, task }
     }
 
-    /// Waits until so many more were served.
+    /// Waits until this many more requests have been served.
     pub async fn wait_for_more(&self, count: usize) {
         let goal = self.served.load(Ordering::Relaxed) + count;
         let reached = poll::until(PATIENCE, || (self.served.load(Ordering::Relaxed) >= goal).then_some(())).await;
         assert!(reached.is_some(), "the host serves too little: {} of {goal}", self.served.load(Ordering::Relaxed));
     }
 
-    /// Ends it, and gives the count of what was served. Panics where a request failed.
+    /// Stops the load and returns the number of served requests. Panics if a request failed.
     pub async fn stop(self) -> usize {
         self.over.store(true, Ordering::Relaxed);
         self.task.await.expect("no request failed");

@@ -1,6 +1,6 @@
-//! The shop in front of the real Collector, Jaeger, OpenSearch and Prometheus, with the repository's own configuration.
+//! The shop with the real Collector, Jaeger, OpenSearch and Prometheus, and the repository's configuration files.
 //!
-//! One long test, as the programs take their time to start. Where they cannot be had it says that it was skipped, and why.
+//! There is one long test, since the programs start slowly. If they are not available, it prints why it is skipped.
 
 mod jaeger;
 mod load;
@@ -21,7 +21,7 @@ use shop::Shop;
 
 const INDEXED: Duration = Duration::from_secs(30);
 
-/// Siblings in the order of their names.
+/// Siblings are sorted by name.
 const RECOMMENDATIONS: &str = "\
 user-service GET /users/{user_id}/recommendations server
   user-service get_user_recommendations internal
@@ -80,7 +80,7 @@ async fn the_documented_walk_holds_with_the_real_programs() {
     }
 }
 
-/// The console and the real Jaeger, which keeps its traces in memory here: its own index is not what is compared.
+/// Compares the console with Jaeger, which stores traces in memory here, since its index is not part of the comparison.
 #[tokio::test(flavor = "multi_thread")]
 async fn the_console_and_jaeger_give_the_same_answers_over_the_same_spans() {
     if let Some(programs) = programs() {
@@ -92,7 +92,8 @@ fn programs_can_be_had() -> bool {
     programs().is_some()
 }
 
-/// Gets them, or says why not, past the test harness, which would swallow it.
+/// Installs the programs, or prints why they are not available. The message bypasses the test harness, which would hide
+/// it.
 fn programs() -> Option<String> {
     let fetched = running::fetch();
     if let Err(reason) = &fetched {
@@ -101,12 +102,12 @@ fn programs() -> Option<String> {
     fetched.ok()
 }
 
-/// The pace of polling.
+/// The polling interval.
 fn rounds() -> tokio::time::Interval {
     tokio::time::interval(Duration::from_millis(100))
 }
 
-/// The curls of docs/stack.md, and of each kind one that must not be found by the queries.
+/// Sends the requests of docs/stack.md, and for each query one request that it must not find.
 async fn walk(shop: &Shop) {
     shop.recommendations(1, "walk-1").await;
     shop.recommendations(2, "walk-2").await;
@@ -141,7 +142,7 @@ async fn jaeger_has_one_whole_trace(stack: &Stack) {
     }
 }
 
-/// Jaeger lists a service once OpenSearch has indexed it, which takes it a second after the trace is there.
+/// Jaeger lists a service when OpenSearch has indexed it, about a second after the trace.
 async fn jaeger_knows_the_three_services(stack: &Stack) {
     let deadline = Instant::now() + INDEXED;
     loop {
@@ -162,24 +163,24 @@ async fn opensearch_answers_the_documented_queries(stack: &Stack) {
         let daily = |name: &&String| opensearch::is_daily(name, &format!("jaeger-jaeger-{kind}-"));
         assert!(indices.iter().any(|name| daily(&name)), "no index of each day's {kind}s in {indices:?}");
     }
-    // shopping-analysis asks for recommendations too, so four of these came about, each with one recommend_products.
+    // shopping-analysis requests recommendations too, so there are four requests with one recommend_products each.
     let recommended = opensearch::found_by_filter(stack, &opensearch::saved_filter(), 4).await;
     for span in &recommended {
         assert_eq!(span["operationName"], "recommend_products");
         assert_eq!(span["process"]["serviceName"], "product-service");
     }
     let [of_a_user, timed, slow] = opensearch::documented_queries();
-    // The walk asked for user 1 once, and all 24 spans of that trace say so.
+    // One request was for user 1, and all 24 spans of its trace have the attribute.
     let of_user_1 = opensearch::found(stack, &of_a_user, 24).await;
     assert!(of_user_1.iter().all(|span| span["traceID"] == of_user_1[0]["traceID"]), "{of_user_1:#?}");
-    // Told apart here instead of there. Spans still come in, so both are asked until they agree.
+    // The same condition, evaluated here. Spans still arrive, so both are repeated until they agree.
     let (deadline, mut rounds) = (Instant::now() + INDEXED, rounds());
     loop {
         rounds.tick().await;
         let all = opensearch::search(stack, &json!({ "query": { "match_all": {} } })).await;
         let times = || all.iter().filter_map(|span| opensearch::tag(span, "performance.execution_time_ms"));
         let slower = times().filter(|time| time.as_f64().expect("a number") > 1.0).count();
-        // Two recommendations alone have seven each.
+        // Two recommendations have seven each.
         assert!(times().count() >= 14, "{all:#?}");
         let found = (opensearch::search(stack, &timed).await.len(), opensearch::search(stack, &slow).await.len());
         if found == (times().count(), slower) {
@@ -243,7 +244,7 @@ async fn the_host_serves_while_it_is_killed_and_spans_flow_again(stack: &Stack, 
     stack.kill(program);
     load.wait_for_more(50).await;
     let session = format!("after-the-end-of-{program}");
-    // Sent as soon as the process is back: the host, or the Collector, has yet to find that out.
+    // Sent as soon as the process is running again, before the host or the Collector has reconnected.
     let deadline = Instant::now() + Duration::from_secs(180);
     for attempt in 0.. {
         let session = format!("{session}-{attempt}");

@@ -1,4 +1,4 @@
-//! What OpenSearch finds, with the queries as docs/stack.md and the saved search have them.
+//! Results of OpenSearch for the queries in docs/stack.md and the saved search.
 
 use std::time::Instant;
 
@@ -14,7 +14,7 @@ pub async fn indices(stack: &Stack) -> Vec<String> {
     answer.text().lines().map(|line| line.trim().to_owned()).collect()
 }
 
-/// Whether a name is this prefix with a date such as 2026-01-31.
+/// Whether a name consists of this prefix and a date such as 2026-01-31.
 pub fn is_daily(name: &str, prefix: &str) -> bool {
     let digits = |part: &str, count| part.len() == count && part.bytes().all(|byte| byte.is_ascii_digit());
     name.strip_prefix(prefix).is_some_and(|date| {
@@ -44,12 +44,12 @@ pub fn saved_filter() -> String {
     filter.to_owned()
 }
 
-/// What Dashboards' filter finds: this one means the same in Lucene's syntax.
+/// The spans that Dashboards' filter finds: it has the same meaning in Lucene's syntax.
 pub async fn found_by_filter(stack: &Stack, filter: &str, count: usize) -> Vec<Value> {
     found(stack, &json!({ "query": { "query_string": { "query": filter } } }), count).await
 }
 
-/// Waits until so many spans are found, and gives them. Panics where more are.
+/// Waits until this many spans are found, and returns them. Panics if there are more.
 pub async fn found(stack: &Stack, query: &Value, count: usize) -> Vec<Value> {
     let (deadline, mut rounds) = (Instant::now() + INDEXED, rounds());
     loop {
@@ -73,7 +73,7 @@ pub async fn search(stack: &Stack, query: &Value) -> Vec<Value> {
     hits.into_iter().map(|hit| hit["_source"].clone()).collect()
 }
 
-/// The value of a nested tag as it was sent: only the index makes text of it.
+/// The value of a nested tag as it was sent: only the index converts it to text.
 pub fn tag<'a>(span: &'a Value, key: &str) -> Option<&'a Value> {
     span["tags"].as_array()?.iter().find(|tag| tag["key"] == key).map(|tag| &tag["value"])
 }

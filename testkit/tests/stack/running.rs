@@ -1,4 +1,4 @@
-//! `cargo xtask stack` as a process: started on free ports, its members killed by their ids, stopped when dropped.
+//! `cargo xtask stack` as a process, on free ports. Its programs are killed by process id. Dropping it stops it.
 
 use std::collections::HashMap;
 use std::fs;
@@ -11,7 +11,7 @@ use std::time::Duration;
 use tempfile::TempDir;
 use testkit::poll;
 
-/// Getting the programs builds two of them from source where that was never done before.
+/// The first installation builds two programs from source.
 const FIRST_TIME: Duration = Duration::from_secs(45 * 60);
 const RESTART: Duration = Duration::from_secs(60);
 
@@ -28,7 +28,7 @@ pub fn root() -> PathBuf {
     package.parent().expect("the package lies in the checkout").to_owned()
 }
 
-/// Gets the programs, or says why this machine cannot have them. Tells where they are, one on each line.
+/// Installs the programs and returns their paths, one per line, or returns why they are not available.
 pub fn fetch() -> Result<String, String> {
     let ended = xtask().args(["stack", "--fetch-only"]).output().expect("xtask can be run");
     let said = String::from_utf8_lossy(&ended.stderr).into_owned();
@@ -41,7 +41,7 @@ pub fn fetch() -> Result<String, String> {
     }
 }
 
-/// Lets the programs check the repository's configuration files.
+/// Runs the programs' checks of the repository's configuration files.
 pub fn check_configuration() {
     let ended = xtask().args(["stack", "--check"]).output().expect("xtask can be run");
     assert!(ended.status.success(), "{}", String::from_utf8_lossy(&ended.stderr));
@@ -58,7 +58,7 @@ fn xtask() -> Command {
 }
 
 impl Stack {
-    /// Starts it on free ports and waits until everything answers.
+    /// Starts the stack on free ports and waits until all programs are ready.
     pub fn start() -> Stack {
         let folder = tempfile::tempdir().expect("a temporary folder");
         let log = fs::File::create(folder.path().join("stack.log")).expect("a file");
@@ -70,7 +70,7 @@ impl Stack {
         stack.addresses = poll::until_blocking(FIRST_TIME, || {
             let ended = stack.process.try_wait().expect("a child can be asked for its status");
             assert!(ended.is_none(), "the stack ended:\n{}", stack.said());
-            // Written in one go, when everything answers.
+            // The file is written when all programs are ready.
             fs::read_to_string(stack.folder.path().join("urls")).ok().filter(|text| text.contains("prometheus"))
         })
         .map(|text| text.lines().filter_map(address).collect())
@@ -78,7 +78,7 @@ impl Stack {
         stack
     }
 
-    /// Where one of its programs listens, by the name in `urls`.
+    /// The address of a program, by its name in `urls`.
     #[track_caller]
     pub fn address(&self, name: &str) -> SocketAddr {
         *self.addresses.get(name).unwrap_or_else(|| panic!("no address `{name}`"))
@@ -89,7 +89,7 @@ impl Stack {
         self.pid(name).is_some()
     }
 
-    /// Kills a program as a crash would, and waits until another process has taken its place.
+    /// Kills a program and waits until it has been restarted.
     pub fn kill(&self, name: &str) {
         let killed = self.pid(name).unwrap_or_else(|| panic!("no `{name}` runs"));
         let sent = Command::new("kill").args(["-KILL", &killed]).status();
@@ -103,7 +103,7 @@ impl Stack {
         (!pid.is_empty()).then_some(pid)
     }
 
-    /// SIGTERM; gives the ids of the programs that ran before and must not after.
+    /// Sends SIGTERM. Returns the ids of the processes that were running and must have ended.
     pub fn stop(&mut self) -> Vec<String> {
         let names = ["opensearch", "jaeger", "collector", "prometheus"];
         let ran = names.iter().filter_map(|name| self.pid(name)).collect();
@@ -113,7 +113,7 @@ impl Stack {
         ran
     }
 
-    /// What it and its programs have logged.
+    /// The logs of the stack and its programs.
     pub fn said(&self) -> String {
         let logs = ["stack", "opensearch", "jaeger", "collector", "prometheus"];
         logs.iter().fold(String::new(), |text, name| {

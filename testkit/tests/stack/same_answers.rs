@@ -1,4 +1,4 @@
-//! The same spans sent to the real Jaeger and to the console: the same requests must give the same answers.
+//! The same spans in Jaeger and in the console: the same requests must have the same responses.
 
 use std::net::SocketAddr;
 use std::process::{Child, Command, Stdio};
@@ -9,7 +9,7 @@ use testkit::{Site, jaeger, poll, process};
 /// Jaeger opens its ports one after the other.
 const START: Duration = Duration::from_secs(60);
 
-/// A Jaeger that keeps its traces in memory.
+/// A Jaeger that stores traces in memory.
 struct Jaeger {
     process: Child,
     query: SocketAddr,
@@ -17,7 +17,7 @@ struct Jaeger {
     _folder: tempfile::TempDir,
 }
 
-/// Compares all answers. `programs` says where the programs are.
+/// Compares all responses. `programs` lists the paths of the programs.
 pub async fn compare(programs: &str) {
     let real = Jaeger::start(programs);
     let (site, otlp) = (Site::new(&[]), process::free_address());

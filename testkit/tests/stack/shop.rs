@@ -1,4 +1,4 @@
-//! The real binary with the repository's own manifest, on free ports and in a folder of its own.
+//! The host's binary with the repository's manifest, on free ports and in a separate folder.
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -40,19 +40,19 @@ impl Shop {
         Shop { host, addresses, _folder: folder }
     }
 
-    /// Where a service listens.
+    /// The address of a service.
     pub fn address(&self, service: &str) -> SocketAddr {
         let found = self.addresses.iter().find(|(name, _)| *name == service);
         found.unwrap_or_else(|| panic!("no service `{service}`")).1
     }
 
-    /// A request as `curl` sends it: without a trace.
+    /// A request without a traceparent, as `curl` sends it.
     pub fn request(&self, method: &str, service: &str, path: &str) -> Request {
-        // A client of its own: on a connection kept from a while ago the request could meet the host's idle timeout.
+        // A separate client: a connection from earlier requests may have reached the host's idle timeout.
         Client::default().request(method, self.address(service), path).untraced()
     }
 
-    /// One user's recommendations, in a session of this name.
+    /// Requests one user's recommendations, in this session.
     pub async fn recommendations(&self, user: u32, session: &str) -> Answer {
         let request = self.request("GET", "user-service", &format!("/users/{user}/recommendations"));
         let answer = request.header("x-client-id", "web").header("x-session-id", session).send().await;
@@ -60,7 +60,7 @@ impl Shop {
         answer
     }
 
-    /// Stops it, and checks that it ends in good order.
+    /// Stops the host and checks its exit status.
     pub fn stop(self) {
         self.host.signal("TERM");
         let ended = self.host.wait(Duration::from_secs(60));
@@ -68,7 +68,7 @@ impl Shop {
     }
 }
 
-/// services.toml with these addresses instead of its own; components are where the build left them.
+/// services.toml with these addresses, and with the built components.
 fn services(addresses: &[(&str, SocketAddr)]) -> String {
     let path = root().join("services.toml");
     let text = std::fs::read_to_string(path).expect("the repository has a services.toml");
