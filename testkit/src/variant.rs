@@ -45,7 +45,7 @@ pub fn reworded(package: &str, words: &[(&str, &str)]) -> Vec<u8> {
 /// More core instances than fit into a slot.
 const TOO_MANY_INSTANCES: usize = 300;
 
-/// A component's bytes with so many core instances appended that it does not fit into a slot of the host.
+/// A component's bytes with enough additional core instances that it does not fit into a slot of the host.
 pub fn without_slot(package: &str) -> Vec<u8> {
     let bytes = read(package);
     let module = core_modules(&bytes);

@@ -34,7 +34,7 @@ async fn a_request_appears_on_the_page_with_its_spans() {
 
     let link = format!("a[href='/traces/{}']", answer.trace.as_str());
     assert!(browser.text(&link).await.contains("GET /users/{user_id}/recommendations"));
-    assert_eq!(browser.script("return window.marked").await, true, "the page was updated, not loaded anew");
+    assert_eq!(browser.script("return window.marked").await, true, "the page was updated without a reload");
     browser.click(&link).await;
 
     browser.wait_for("return document.querySelectorAll('.spans > li').length === 24").await;

@@ -24,7 +24,7 @@ async fn a_manifest_with_a_missing_folder_is_applied_when_the_folder_exists() {
     assert_eq!(
         host.log().matches("not applied").count(),
         1,
-        "a try that ends as the one before is not told: {}",
+        "a retry with the same result is not logged: {}",
         host.log()
     );
 }

@@ -84,11 +84,11 @@ async fn options_requests_that_are_not_preflights_reach_the_service() {
     let answer = shop.request("OPTIONS", "oddities", "/health").send().await;
     assert_eq!(answer.status, 405);
     let answer = shop.request("OPTIONS", "oddities", "/health").header("origin", PAGE).send().await;
-    assert_eq!(answer.status, 405, "without a method that is asked for it is no preflight");
+    assert_eq!(answer.status, 405, "without `Access-Control-Request-Method` it is not a preflight");
     let without = Shop::oddities().start().await;
     let asked = without.request("OPTIONS", "oddities", "/health").header("origin", PAGE);
     let answer = asked.header("access-control-request-method", "GET").send().await;
-    assert_eq!(answer.status, 405, "without `[service.cors]` nobody answers for the service");
+    assert_eq!(answer.status, 405, "without `[service.cors]` the host does not answer preflights");
 }
 
 fn decompressed(answer: &Answer) -> Vec<u8> {
@@ -103,7 +103,7 @@ async fn a_body_is_sent_in_the_coding_that_the_client_prefers() {
     for size in [2_000, 60_000, 300_000] {
         let body = "x".repeat(size);
         let plain = shop.request("POST", "oddities", "/echo/a/b").body(body.clone()).send().await;
-        assert!(!plain.headers.contains_key("content-encoding"), "nobody asked for it");
+        assert!(!plain.headers.contains_key("content-encoding"), "the request accepts no coding");
         assert!(lists(&plain, "vary", "accept-encoding"), "{:?}", plain.headers);
         for (accepted, coding) in [("gzip", "gzip"), ("br;q=0.5, gzip;q=0.1", "br"), ("gzip, br, zstd", "zstd")] {
             let request = shop.request("POST", "oddities", "/echo/a/b").body(body.clone());

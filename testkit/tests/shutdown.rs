@@ -143,7 +143,7 @@ async fn readyz_turns_503_before_the_host_stops_accepting() {
     assert_eq!(ready().await, 503);
     running.request().await;
     running.wait_until_closed().await;
-    assert_eq!(ready().await, 503, "it is still told while requests in flight are finished");
+    assert_eq!(ready().await, 503, "readyz is still served while requests in flight are finished");
     running.origin.release();
     assert_eq!(request.await.expect("no panic").expect("an answer").status, 200);
     assert_eq!(running.spandrel.wait(PATIENCE).code, Some(0));

@@ -422,7 +422,7 @@ async fn an_exception_is_also_a_log_record() {
     assert!(record.attributes["exception.stacktrace"].as_str().is_some_and(|text| text.contains("shelf_falls_down")));
     let collector = shop.shut_down().await;
     let records = collector.logs().into_iter().filter(|record| record.trace_id == answer.trace.as_str()).count();
-    assert_eq!(records, 1, "what the panic wrote to standard error is not told again");
+    assert_eq!(records, 1, "the standard error of a panic is not a second log record");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -229,7 +229,7 @@ async fn hundreds_of_interleaved_requests_never_mix_spans_or_metadata() {
         });
     }
     let answers = running.join_all().await;
-    let shop = std::sync::Arc::into_inner(shop).expect("nobody else has the shop");
+    let shop = std::sync::Arc::into_inner(shop).expect("the shop has no other owner");
     let collector = shop.shut_down().await;
     let show: &[&str] = &[];
     let expected = RECOMMENDATIONS.replace(" server.address=localhost", "");

@@ -25,7 +25,7 @@ pub struct Stack {
 /// The root of the checkout.
 pub fn root() -> PathBuf {
     let package = Path::new(env!("CARGO_MANIFEST_DIR"));
-    package.parent().expect("the package lies in the checkout").to_owned()
+    package.parent().expect("the package is in the checkout").to_owned()
 }
 
 /// Installs the programs and returns their paths, one per line, or returns why they are not available.
