@@ -173,11 +173,12 @@ async fn a_configured_collector_that_is_unavailable_causes_one_warning() {
     ];
     let mut running = serve(&["--quiet"], &environment);
     running.get("/log/hello").await;
-    running.spandrel.wait_for_line(&["WARN", &format!("the collector at {nobody} takes no ")]).await;
+    running.spandrel.wait_for_line(&["WARN", &format!("the collector at {nobody} does not accept ")]).await;
     running.get("/log/again").await;
     assert!(running.spandrel.status().is_none());
     let text = running.stop();
-    let began = text.lines().filter(|line| line.contains(&format!("the collector at {nobody} takes no "))).count();
+    let began =
+        text.lines().filter(|line| line.contains(&format!("the collector at {nobody} does not accept "))).count();
     assert_eq!(began, 1, "{text}");
     assert!(!text.contains("manifest applied"), "nothing has changed: {text}");
 }

@@ -4,7 +4,7 @@ use std::time::Instant;
 
 use super::client_call::ClientCall;
 use super::store_data::StoreData;
-use crate::metrics::Called;
+use crate::metrics::ClientRequest;
 
 impl StoreData {
     /// Records the pending calls as failed, because their request was cancelled or timed out.
@@ -26,7 +26,7 @@ impl StoreData {
         let Some(origin) = &call.origin else { return };
         let context = self.context();
         if context.outbound.allows(origin) {
-            context.metrics.client_request(&Called {
+            context.metrics.record_client_request(&ClientRequest {
                 method: &call.method,
                 address: origin.address(),
                 port: origin.port,

@@ -178,12 +178,12 @@ impl<G: Guest> Instances<G> {
             Isolation::Request => None,
         };
         if let Some(instance) = warm {
-            self.context.metrics.pool_wait(Duration::ZERO);
+            self.context.metrics.record_pool_wait(Duration::ZERO);
             return Ok(instance);
         }
         let began = Instant::now();
         let made = self.instantiate().await;
-        self.context.metrics.pool_wait(began.elapsed());
+        self.context.metrics.record_pool_wait(began.elapsed());
         made
     }
 
@@ -192,7 +192,7 @@ impl<G: Guest> Instances<G> {
         let made_from = (&self.pre, &*self.prepared.compiled);
         match instantiate(made_from, &self.context, &self.counts, &self.idle_instances).await {
             Ok(instance) => {
-                self.context.metrics.instantiated();
+                self.context.metrics.count_instantiation();
                 Ok(instance)
             }
             Err(StartFailure { error, output }) => {
@@ -262,7 +262,7 @@ impl StandardPool {
         let (job, pending) = Job::new(invocation);
         let job = match self.join(job) {
             Ok(shared) => {
-                self.context.metrics.pool_wait(Duration::ZERO);
+                self.context.metrics.record_pool_wait(Duration::ZERO);
                 return shared.answer(pending, limit).await;
             }
             Err(job) => job,

@@ -8,7 +8,7 @@ use wasmtime::component::Resource;
 use crate::component::StoreData;
 use crate::component::bindings::spandrel::service::metrics::{Error, Host, HostCounter, HostHistogram, Label};
 use crate::component::resources::{GuestCounter, GuestHistogram};
-use crate::metrics::{InstrumentError, RequestedInstrument};
+use crate::metrics::{InstrumentDescription, InstrumentError};
 
 impl Host for StoreData {}
 
@@ -19,7 +19,7 @@ impl HostCounter for StoreData {
         unit: String,
         description: String,
     ) -> wasmtime::Result<Result<Resource<GuestCounter>, Error>> {
-        let requested = RequestedInstrument { name: &name, unit: &unit, description: &description };
+        let requested = InstrumentDescription { name: &name, unit: &unit, description: &description };
         let counter = self.context().metrics.guest_counter(&requested);
         Ok(counter.map(Resource::new_own).map_err(Error::from))
     }
@@ -42,7 +42,7 @@ impl HostHistogram for StoreData {
         description: String,
         boundaries: Vec<f64>,
     ) -> wasmtime::Result<Result<Resource<GuestHistogram>, Error>> {
-        let requested = RequestedInstrument { name: &name, unit: &unit, description: &description };
+        let requested = InstrumentDescription { name: &name, unit: &unit, description: &description };
         let histogram = self.context().metrics.guest_histogram(&requested, &boundaries);
         Ok(histogram.map(Resource::new_own).map_err(Error::from))
     }

@@ -25,7 +25,7 @@ use crate::component::{GuestOutput, ServiceContext};
 use crate::config::{Origin, Scheme};
 use crate::http::method::span_name;
 use crate::http::{Body, BodyError};
-use crate::metrics::Called;
+use crate::metrics::ClientRequest;
 use crate::outbound::{Call, CallError, LocalCalls};
 use crate::trace::{GuestPoint, InstanceMetrics, SharedRecorder, SpanKind, SpanRef};
 
@@ -88,7 +88,7 @@ impl HttpState {
     /// reserved on the account as long as the instance exists.
     pub fn new_metric_points(&mut self, points: Vec<GuestPoint>, account: &Arc<MemoryAccount>) -> Vec<GuestPoint> {
         let reservation = self.metrics_reservation.get_or_insert_with(|| account.empty_reservation());
-        self.metrics.news(points, |bytes| reservation.try_grow(bytes))
+        self.metrics.deltas(points, |bytes| reservation.try_grow(bytes))
     }
 
     /// Bytes reserved for the guest's metrics, which an idle instance keeps.
@@ -288,7 +288,7 @@ impl PendingCall {
         else {
             return;
         };
-        self.service.metrics.client_request(&Called {
+        self.service.metrics.record_client_request(&ClientRequest {
             method: &self.method,
             address: origin.address(),
             port: origin.port,

@@ -232,5 +232,5 @@ fn end(recorder: &mut trace::Recorder, span: SpanRef, context: &ServiceContext) 
     let Some(duration) = recorder.duration(span) else { return };
     recorder.set(span, "performance.execution_time_ms", duration.as_secs_f64() * 1e3);
     recorder.set(span, "system.memory_usage_mb", context.process.memory_mb());
-    context.metrics.operation(&operation, recorder.name(span), duration, recorder.has_failed(span));
+    context.metrics.record_operation(&operation, recorder.name(span), duration, recorder.has_failed(span));
 }

@@ -19,7 +19,7 @@ const SERIES_LIMIT: usize = 500;
 
 /// The outcome of a request that a service made.
 #[derive(Clone, Debug)]
-pub struct Called<'a> {
+pub struct ClientRequest<'a> {
     /// The method as sent; unknown ones are counted as `_OTHER`.
     pub method: &'a http::Method,
     /// Host of the origin that was called, as the manifest's allow list names it.
@@ -82,24 +82,20 @@ impl ClientMetrics {
         }
     }
 
-    pub(super) fn called(&self, end: &Called<'_>) {
+    pub(super) fn record(&self, request: &ClientRequest<'_>) {
         let labels = Labels {
-            method: Method::of(end.method),
-            status: end.status,
-            error_type: end.error_type,
-            origin: Some((Cow::Borrowed(end.address), end.port)),
+            method: Method::of(request.method),
+            status: request.status,
+            error_type: request.error_type,
+            origin: Some((Cow::Borrowed(request.address), request.port)),
         };
-        let seconds = end.duration.as_secs_f64();
-        self.series.with(
-            &labels,
-            |labels| self.duration.bind(&labels.conventional()),
-            |duration| duration.record(seconds),
-        );
+        let seconds = request.duration.as_secs_f64();
+        self.series.with(&labels, |labels| self.duration.bind(&labels.semconv()), |duration| duration.record(seconds));
     }
 }
 
 impl Labels<'_> {
-    fn conventional(&self) -> Vec<KeyValue> {
+    fn semconv(&self) -> Vec<KeyValue> {
         let mut attributes = vec![KeyValue::new("http.request.method", self.method.name())];
         match &self.origin {
             Some((address, port)) => attributes.extend([

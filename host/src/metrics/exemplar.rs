@@ -26,12 +26,12 @@ pub(super) struct Reservoir {
 struct Slot {
     /// The collection period in which the slot was last filled; 0 means never.
     period: AtomicU64,
-    kept: Mutex<Option<Kept>>,
+    stored: Mutex<Option<StoredExemplar>>,
 }
 
-struct Kept {
+struct StoredExemplar {
     exemplar: MetricExemplar,
-    handed_out: bool,
+    taken: bool,
 }
 
 impl Reservoir {
@@ -46,28 +46,28 @@ impl Reservoir {
         }
         slot.period.store(period, Ordering::Relaxed);
         let exemplar = MetricExemplar { value, time: SystemTime::now(), trace_id, span_id };
-        *slot.kept.lock().unwrap_or_else(PoisonError::into_inner) = Some(Kept { exemplar, handed_out: false });
+        *slot.stored.lock().unwrap_or_else(PoisonError::into_inner) = Some(StoredExemplar { exemplar, taken: false });
     }
 
     /// The latest exemplar of each bucket.
     pub(super) fn peek(&self) -> Vec<MetricExemplar> {
-        self.read(|kept| Some(kept.exemplar.clone()))
+        self.read(|stored| Some(stored.exemplar.clone()))
     }
 
     /// The exemplars that no earlier call has returned.
     pub(super) fn take(&self) -> Vec<MetricExemplar> {
-        self.read(|kept| {
-            let seen = std::mem::replace(&mut kept.handed_out, true);
-            (!seen).then(|| kept.exemplar.clone())
+        self.read(|stored| {
+            let seen = std::mem::replace(&mut stored.taken, true);
+            (!seen).then(|| stored.exemplar.clone())
         })
     }
 
-    fn read(&self, read: impl Fn(&mut Kept) -> Option<MetricExemplar>) -> Vec<MetricExemplar> {
+    fn read(&self, read: impl Fn(&mut StoredExemplar) -> Option<MetricExemplar>) -> Vec<MetricExemplar> {
         self.slots
             .iter()
             .filter_map(|slot| {
-                let mut kept = slot.kept.lock().unwrap_or_else(PoisonError::into_inner);
-                kept.as_mut().and_then(&read)
+                let mut stored = slot.stored.lock().unwrap_or_else(PoisonError::into_inner);
+                stored.as_mut().and_then(&read)
             })
             .collect()
     }
@@ -93,7 +93,7 @@ mod tests {
     }
 
     #[test]
-    fn an_exemplar_is_handed_out_once_and_can_be_seen_often() {
+    fn an_exemplar_is_taken_once_and_can_be_read_repeatedly() {
         let reservoir = Reservoir::default();
         reservoir.offer(1, 0.001, span(1));
         reservoir.offer(1, 60.0, span(2));

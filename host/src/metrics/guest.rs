@@ -1,8 +1,8 @@
 //! A service's custom instruments: counters and histograms that its component creates, and the rules for names and
 //! labels, which also apply to metrics of a guest's own SDK.
 //!
-//! Names, labels and their number come from guests, so all are bounded: [`INSTRUMENTS`] per service, [`SERIES`] per
-//! instrument (further ones share the series `otel.metric.overflow`), [`LABELS`] per measurement. An instrument lives
+//! Names, labels and their number come from guests, so all are bounded: [`MAX_INSTRUMENTS`] per service, [`MAX_SERIES`] per
+//! instrument (further ones share the series `otel.metric.overflow`), [`MAX_LABELS`] per measurement. An instrument lives
 //! as long as its service's metrics: all versions of a component share it.
 
 use std::{
@@ -23,8 +23,10 @@ use super::{
     reader::HTTP_BUCKETS,
     table::{SeriesKey, SeriesMap, Table},
 };
-use crate::trace::GuestMeasured;
-use crate::trace::guest_bounds::{BUCKETS, INSTRUMENTS, LABELS, NAME_LENGTH, OVERFLOW, SERIES, TEXT_LENGTH};
+use crate::trace::PointValue;
+use crate::trace::guest_limits::{
+    MAX_BUCKETS, MAX_INSTRUMENTS, MAX_LABELS, MAX_NAME_BYTES, MAX_SERIES, MAX_TEXT_BYTES, OVERFLOW_ATTRIBUTE,
+};
 
 /// Reserved first words of names: the host and the Prometheus page use them.
 const RESERVED: [&str; 7] = ["http", "otel", "process", "scrape", "spandrel", "target", "up"];
@@ -38,13 +40,13 @@ pub enum InstrumentError {
     #[error("{0}")]
     Invalid(String),
     /// The service has reached its limit of instruments.
-    #[error("a service may have {INSTRUMENTS} instruments of its own")]
+    #[error("a service may create at most {MAX_INSTRUMENTS} instruments")]
     TooMany,
 }
 
 /// The description of an instrument that a component creates.
 #[derive(Clone, Debug)]
-pub struct Requested<'a> {
+pub struct InstrumentDescription<'a> {
     /// The name, as OpenTelemetry writes it: `shop.orders`.
     pub name: &'a str,
     /// The unit, in UCUM; empty if there is none.
@@ -60,7 +62,7 @@ pub type Label<'a> = (&'a str, &'a str);
 pub(super) struct GuestMetrics {
     meter: Meter,
     instruments: ArcSwap<Vec<Arc<Instrument>>>,
-    growing: Mutex<()>,
+    growth_lock: Mutex<()>,
 }
 
 struct Instrument {
@@ -68,10 +70,10 @@ struct Instrument {
     unit: String,
     /// The name on the Prometheus page, which must be unique.
     family: String,
-    recorded: Recorded,
+    series: Series,
 }
 
-enum Recorded {
+enum Series {
     Counter(Counter<u64>, Table<Labels<'static>, BoundCounter<u64>>),
     Histogram(Vec<f64>, Histogram<f64>, Table<Labels<'static>, BoundHistogram<f64>>),
 }
@@ -92,16 +94,16 @@ impl SeriesKey for Labels<'_> {
     }
 
     fn overflow(&self) -> Labels<'static> {
-        Labels(vec![(Cow::Borrowed(OVERFLOW), Cow::Borrowed("true"))])
+        Labels(vec![(Cow::Borrowed(OVERFLOW_ATTRIBUTE), Cow::Borrowed("true"))])
     }
 }
 
 impl<'a> Labels<'a> {
     /// The labels of a measurement that are kept. Of duplicate keys the first value counts.
     fn of(given: &[Label<'a>]) -> Labels<'a> {
-        let usable = given.iter().filter(|(key, _)| is_label(key)).take(LABELS);
+        let usable = given.iter().filter(|(key, _)| is_label(key)).take(MAX_LABELS);
         let mut labels: Vec<_> =
-            usable.map(|(key, value)| (Cow::Borrowed(*key), Cow::Borrowed(cut(value, TEXT_LENGTH)))).collect();
+            usable.map(|(key, value)| (Cow::Borrowed(*key), Cow::Borrowed(cut(value, MAX_TEXT_BYTES)))).collect();
         labels.sort_by(|(one, _), (other, _)| one.cmp(other));
         labels.dedup_by(|(later, _), (earlier, _)| later == earlier);
         Labels(labels)
@@ -109,7 +111,7 @@ impl<'a> Labels<'a> {
 
     fn attributes(&self) -> Vec<KeyValue> {
         let attribute = |(key, value): &(Cow<'_, str>, Cow<'_, str>)| match &**key {
-            OVERFLOW => KeyValue::new(OVERFLOW, true),
+            OVERFLOW_ATTRIBUTE => KeyValue::new(OVERFLOW_ATTRIBUTE, true),
             key => KeyValue::new(key.to_owned(), value.to_string()),
         };
         self.0.iter().map(attribute).collect()
@@ -118,39 +120,43 @@ impl<'a> Labels<'a> {
 
 impl GuestMetrics {
     pub(super) fn new(meter: Meter) -> GuestMetrics {
-        GuestMetrics { meter, instruments: ArcSwap::default(), growing: Mutex::new(()) }
+        GuestMetrics { meter, instruments: ArcSwap::default(), growth_lock: Mutex::new(()) }
     }
 
     /// The counter of this name, created if it does not exist.
-    pub(super) fn counter(&self, requested: &Requested<'_>) -> Result<u32, InstrumentError> {
-        let family = check(requested, Kind::Counter)?;
+    pub(super) fn counter(&self, instrument: &InstrumentDescription<'_>) -> Result<u32, InstrumentError> {
+        let family = check(instrument, Kind::Counter)?;
         self.instrument(
-            requested,
+            instrument,
             family,
-            |recorded| matches!(recorded, Recorded::Counter(..)),
+            |series| matches!(series, Series::Counter(..)),
             |meter| {
-                let counter = meter.u64_counter(requested.name.to_owned());
-                let counter = counter.with_unit(requested.unit.to_owned()).with_description(description(requested));
-                Recorded::Counter(counter.build(), Table::new(SERIES))
+                let counter = meter.u64_counter(instrument.name.to_owned());
+                let counter = counter.with_unit(instrument.unit.to_owned()).with_description(description(instrument));
+                Series::Counter(counter.build(), Table::new(MAX_SERIES))
             },
         )
     }
 
     /// The histogram of this name, created if it does not exist. Without boundaries it gets those for durations if its
     /// unit is seconds, and the SDK's defaults otherwise.
-    pub(super) fn histogram(&self, requested: &Requested<'_>, boundaries: &[f64]) -> Result<u32, InstrumentError> {
-        let family = check(requested, Kind::Histogram)?;
-        check_boundaries(requested.name, boundaries)?;
-        let alike = |recorded: &Recorded| matches!(recorded, Recorded::Histogram(known, ..) if known == boundaries);
-        self.instrument(requested, family, alike, |meter| {
-            let histogram = meter.f64_histogram(requested.name.to_owned());
-            let histogram = histogram.with_unit(requested.unit.to_owned()).with_description(description(requested));
+    pub(super) fn histogram(
+        &self,
+        instrument: &InstrumentDescription<'_>,
+        boundaries: &[f64],
+    ) -> Result<u32, InstrumentError> {
+        let family = check(instrument, Kind::Histogram)?;
+        check_boundaries(instrument.name, boundaries)?;
+        let is_same = |series: &Series| matches!(series, Series::Histogram(known, ..) if known == boundaries);
+        self.instrument(instrument, family, is_same, |meter| {
+            let histogram = meter.f64_histogram(instrument.name.to_owned());
+            let histogram = histogram.with_unit(instrument.unit.to_owned()).with_description(description(instrument));
             let histogram = match boundaries {
-                [] if requested.unit == "s" => histogram.with_boundaries(HTTP_BUCKETS.to_vec()),
+                [] if instrument.unit == "s" => histogram.with_boundaries(HTTP_BUCKETS.to_vec()),
                 [] => histogram,
                 _ => histogram.with_boundaries(boundaries.to_vec()),
             };
-            Recorded::Histogram(boundaries.to_vec(), histogram.build(), Table::new(SERIES))
+            Series::Histogram(boundaries.to_vec(), histogram.build(), Table::new(MAX_SERIES))
         })
     }
 
@@ -158,7 +164,7 @@ impl GuestMetrics {
     pub(super) fn add(&self, instrument: u32, value: u64, labels: &[Label<'_>]) {
         let instruments = self.instruments.load();
         let Some(instrument) = instruments.get(instrument as usize) else { return };
-        if let Recorded::Counter(counter, series) = &instrument.recorded {
+        if let Series::Counter(counter, series) = &instrument.series {
             let labels = Labels::of(labels);
             series.with(&labels, |labels| counter.bind(&labels.attributes()), |series| series.add(value));
         }
@@ -168,7 +174,7 @@ impl GuestMetrics {
     pub(super) fn record(&self, instrument: u32, value: f64, labels: &[Label<'_>]) {
         let instruments = self.instruments.load();
         let Some(instrument) = instruments.get(instrument as usize).filter(|_| value.is_finite()) else { return };
-        if let Recorded::Histogram(_, histogram, series) = &instrument.recorded {
+        if let Series::Histogram(_, histogram, series) = &instrument.series {
             let labels = Labels::of(labels);
             series.with(&labels, |labels| histogram.bind(&labels.attributes()), |series| series.record(value));
         }
@@ -176,65 +182,65 @@ impl GuestMetrics {
 
     fn instrument(
         &self,
-        requested: &Requested<'_>,
+        instrument: &InstrumentDescription<'_>,
         family: String,
-        alike: impl Fn(&Recorded) -> bool,
-        make: impl FnOnce(&Meter) -> Recorded,
+        is_same: impl Fn(&Series) -> bool,
+        make: impl FnOnce(&Meter) -> Series,
     ) -> Result<u32, InstrumentError> {
-        let _one_at_a_time = self.growing.lock().unwrap_or_else(PoisonError::into_inner);
+        let _one_at_a_time = self.growth_lock.lock().unwrap_or_else(PoisonError::into_inner);
         let instruments = self.instruments.load_full();
-        let competes =
-            |known: &Arc<Instrument>| known.family == family || known.name.eq_ignore_ascii_case(requested.name);
-        if let Some(position) = instruments.iter().position(competes) {
-            let known = instruments
-                .get(position)
-                .filter(|known| known.name == requested.name && known.unit == requested.unit && alike(&known.recorded));
-            return known.map(|_| position as u32).ok_or_else(|| taken(requested.name));
+        let collides =
+            |known: &Arc<Instrument>| known.family == family || known.name.eq_ignore_ascii_case(instrument.name);
+        if let Some(position) = instruments.iter().position(collides) {
+            let known = instruments.get(position).filter(|known| {
+                known.name == instrument.name && known.unit == instrument.unit && is_same(&known.series)
+            });
+            return known.map(|_| position as u32).ok_or_else(|| name_conflict(instrument.name));
         }
-        if instruments.len() >= INSTRUMENTS {
+        if instruments.len() >= MAX_INSTRUMENTS {
             return Err(InstrumentError::TooMany);
         }
         let mut grown = Vec::clone(&instruments);
-        let (name, unit) = (requested.name.to_owned(), requested.unit.to_owned());
-        grown.push(Arc::new(Instrument { name, unit, family, recorded: make(&self.meter) }));
+        let (name, unit) = (instrument.name.to_owned(), instrument.unit.to_owned());
+        grown.push(Arc::new(Instrument { name, unit, family, series: make(&self.meter) }));
         self.instruments.store(Arc::new(grown));
         Ok(instruments.len() as u32)
     }
 }
 
-fn taken(name: &str) -> InstrumentError {
-    let reason = format!("the name `{name}` is that of another instrument, of another kind, unit or boundaries");
+fn name_conflict(name: &str) -> InstrumentError {
+    let reason = format!("the name `{name}` belongs to another instrument with a different kind, unit or boundaries");
     InstrumentError::Invalid(reason)
 }
 
 /// Whether a guest's own SDK may use this name, by the same rules as for the instruments that a component creates.
-pub fn check_measured(name: &str, unit: &str, measured: &GuestMeasured) -> Result<(), InstrumentError> {
-    check(&Requested { name, unit, description: "" }, kind_of(measured)).map(drop)
+pub fn check_guest_metric(name: &str, unit: &str, value: &PointValue) -> Result<(), InstrumentError> {
+    check(&InstrumentDescription { name, unit, description: "" }, kind_of(value)).map(drop)
 }
 
 /// The kind of a metric of a guest's own SDK in Prometheus.
-pub(super) fn kind_of(measured: &GuestMeasured) -> Kind {
-    match measured {
-        GuestMeasured::Sum { is_monotonic: true, .. } => Kind::Counter,
-        GuestMeasured::Sum { .. } | GuestMeasured::Gauge(_) => Kind::Gauge,
-        GuestMeasured::Histogram(_) | GuestMeasured::Exponential(_) => Kind::Histogram,
+pub(super) fn kind_of(value: &PointValue) -> Kind {
+    match value {
+        PointValue::Sum { is_monotonic: true, .. } => Kind::Counter,
+        PointValue::Sum { .. } | PointValue::Gauge(_) => Kind::Gauge,
+        PointValue::Histogram(_) | PointValue::ExponentialHistogram(_) => Kind::Histogram,
     }
 }
 
 /// The Prometheus name of an instrument, if it can have one.
-fn check(requested: &Requested<'_>, kind: Kind) -> Result<String, InstrumentError> {
-    let Requested { name, unit, .. } = requested;
+fn check(instrument: &InstrumentDescription<'_>, kind: Kind) -> Result<String, InstrumentError> {
+    let InstrumentDescription { name, unit, .. } = instrument;
     let is_of_name = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '.' | '-' | '/');
     let is_name = name.starts_with(|c: char| c.is_ascii_alphabetic()) && name.chars().all(is_of_name);
-    if !is_name || name.len() > NAME_LENGTH {
-        let rule = "begins with a letter and consists of letters, digits and any of `_.-/`";
+    if !is_name || name.len() > MAX_NAME_BYTES {
+        let rule = "starts with a letter and consists of letters, digits and any of `_.-/`";
         return Err(InstrumentError::Invalid(format!(
-            "`{}` is no name of a metric: one {rule}",
-            cut(name, NAME_LENGTH)
+            "`{}` is not a valid metric name: a name {rule}",
+            cut(name, MAX_NAME_BYTES)
         )));
     }
-    if !unit.chars().all(|c| c.is_ascii_graphic()) || unit.len() > NAME_LENGTH {
-        return Err(InstrumentError::Invalid(format!("`{}` is no unit", cut(unit, NAME_LENGTH))));
+    if !unit.chars().all(|c| c.is_ascii_graphic()) || unit.len() > MAX_NAME_BYTES {
+        return Err(InstrumentError::Invalid(format!("`{}` is not a valid unit", cut(unit, MAX_NAME_BYTES))));
     }
     let family = family_name(name, unit, kind);
     let first = family.split('_').next().unwrap_or_default();
@@ -249,10 +255,10 @@ fn check(requested: &Requested<'_>, kind: Kind) -> Result<String, InstrumentErro
 
 fn check_boundaries(name: &str, boundaries: &[f64]) -> Result<(), InstrumentError> {
     let ascending = boundaries.iter().zip(boundaries.iter().skip(1)).all(|(lower, upper)| lower < upper);
-    if ascending && boundaries.iter().all(|bound| bound.is_finite()) && boundaries.len() <= BUCKETS {
+    if ascending && boundaries.iter().all(|bound| bound.is_finite()) && boundaries.len() <= MAX_BUCKETS {
         return Ok(());
     }
-    let rule = format!("up to {BUCKETS} finite numbers, each greater than the one before");
+    let rule = format!("up to {MAX_BUCKETS} finite numbers, each greater than the one before");
     Err(InstrumentError::Invalid(format!("the boundaries of `{name}` must be {rule}")))
 }
 
@@ -260,11 +266,11 @@ fn check_boundaries(name: &str, boundaries: &[f64]) -> Result<(), InstrumentErro
 pub fn is_label(key: &str) -> bool {
     let name = label_name(key);
     let reserved = matches!(name.as_str(), "service_name" | "le" | "quantile" | "job" | "instance");
-    !key.is_empty() && key.len() <= NAME_LENGTH && !reserved && !name.starts_with("__") && !name.starts_with("otel_")
+    !key.is_empty() && key.len() <= MAX_NAME_BYTES && !reserved && !name.starts_with("__") && !name.starts_with("otel_")
 }
 
-fn description(requested: &Requested<'_>) -> String {
-    cut(requested.description, TEXT_LENGTH).to_owned()
+fn description(instrument: &InstrumentDescription<'_>) -> String {
+    cut(instrument.description, MAX_TEXT_BYTES).to_owned()
 }
 
 #[cfg(test)]
@@ -272,8 +278,8 @@ mod tests {
     use super::super::Metrics;
     use super::*;
 
-    fn requested(name: &str) -> Requested<'_> {
-        Requested { name, unit: "", description: "What a test counts." }
+    fn instrument(name: &str) -> InstrumentDescription<'_> {
+        InstrumentDescription { name, unit: "", description: "What a test counts." }
     }
 
     fn metrics() -> (Metrics, Arc<super::super::ServiceMetrics>) {
@@ -287,9 +293,9 @@ mod tests {
     }
 
     #[test]
-    fn what_a_guest_counts_is_on_the_page_under_its_service() {
+    fn a_counter_of_a_guest_is_on_the_page_with_its_service() {
         let (metrics, shop) = metrics();
-        let orders = shop.guest_counter(&requested("shop.orders")).unwrap();
+        let orders = shop.guest_counter(&instrument("shop.orders")).unwrap();
         shop.guest_add(orders, 2, &[("category", "books"), ("size", "s")]);
         shop.guest_add(orders, 1, &[("size", "s"), ("category", "books")]);
         let expected = r#"shop_orders_total{category="books",service_name="shop",size="s"} 3"#;
@@ -297,9 +303,9 @@ mod tests {
     }
 
     #[test]
-    fn a_histogram_has_the_boundaries_that_the_guest_asked_for() {
+    fn a_histogram_has_the_boundaries_that_the_guest_requested() {
         let (metrics, shop) = metrics();
-        let weight = Requested { unit: "kg", ..requested("parcel.weight") };
+        let weight = InstrumentDescription { unit: "kg", ..instrument("parcel.weight") };
         let weight = shop.guest_histogram(&weight, &[1.0, 5.0]).unwrap();
         for kilograms in [0.5, 3.0, f64::NAN, f64::INFINITY] {
             shop.guest_record(weight, kilograms, &[]);
@@ -316,39 +322,39 @@ mod tests {
     }
 
     #[test]
-    fn names_that_would_be_mistaken_for_others_are_refused() {
+    fn ambiguous_and_reserved_names_are_rejected() {
         let (_, shop) = metrics();
-        let long = "x".repeat(NAME_LENGTH + 1);
+        let long = "x".repeat(MAX_NAME_BYTES + 1);
         for name in ["", "1st", "a b", "größe", "http.requests", "spandrel.x", "otel_span", "up", &long] {
-            assert!(shop.guest_counter(&requested(name)).is_err(), "{name}");
+            assert!(shop.guest_counter(&instrument(name)).is_err(), "{name}");
         }
         for name in ["orders_total", "orders.count", "orders_sum"] {
-            assert!(shop.guest_histogram(&requested(name), &[]).is_err(), "{name}");
+            assert!(shop.guest_histogram(&instrument(name), &[]).is_err(), "{name}");
         }
-        let first = shop.guest_counter(&requested("shop.orders"));
-        assert_eq!(shop.guest_counter(&requested("shop.orders")), first);
-        assert!(shop.guest_counter(&requested("shop_orders")).is_err());
-        assert!(shop.guest_counter(&requested("Shop.Orders")).is_err());
-        assert!(shop.guest_counter(&Requested { unit: "s", ..requested("shop.orders") }).is_err());
-        assert!(shop.guest_histogram(&requested("shop.orders"), &[]).is_err());
+        let first = shop.guest_counter(&instrument("shop.orders"));
+        assert_eq!(shop.guest_counter(&instrument("shop.orders")), first);
+        assert!(shop.guest_counter(&instrument("shop_orders")).is_err());
+        assert!(shop.guest_counter(&instrument("Shop.Orders")).is_err());
+        assert!(shop.guest_counter(&InstrumentDescription { unit: "s", ..instrument("shop.orders") }).is_err());
+        assert!(shop.guest_histogram(&instrument("shop.orders"), &[]).is_err());
         let many: Vec<f64> = (0..200).map(f64::from).collect();
         for boundaries in [&[2.0, 1.0][..], &[f64::NAN], &[1.0, f64::INFINITY], &many] {
-            assert!(shop.guest_histogram(&requested("shop.size"), boundaries).is_err(), "{boundaries:?}");
+            assert!(shop.guest_histogram(&instrument("shop.size"), boundaries).is_err(), "{boundaries:?}");
         }
     }
 
     #[test]
     fn instruments_series_and_labels_are_bounded() {
         let (metrics, shop) = metrics();
-        let names: Vec<_> = (0..INSTRUMENTS).map(|number| format!("many.x{number}")).collect();
-        let instruments: Vec<_> = names.iter().map(|name| shop.guest_counter(&requested(name)).unwrap()).collect();
-        assert_eq!(shop.guest_counter(&requested("many.more")), Err(InstrumentError::TooMany));
+        let names: Vec<_> = (0..MAX_INSTRUMENTS).map(|number| format!("many.x{number}")).collect();
+        let instruments: Vec<_> = names.iter().map(|name| shop.guest_counter(&instrument(name)).unwrap()).collect();
+        assert_eq!(shop.guest_counter(&instrument("many.more")), Err(InstrumentError::TooMany));
         for number in 0..1_000 {
             shop.guest_add(instruments[0], 1, &[("number", &number.to_string())]);
         }
         let page = metrics.prometheus();
         let series = samples(&page, "many_x0_total");
-        assert_eq!(series.len(), SERIES + 1);
+        assert_eq!(series.len(), MAX_SERIES + 1);
         let overflow = r#"many_x0_total{otel_metric_overflow="true",service_name="shop"} 900"#;
         assert!(series.iter().any(|line| line == overflow), "{series:?}");
         shop.guest_add(u32::MAX, 1, &[]);
@@ -357,12 +363,12 @@ mod tests {
     }
 
     #[test]
-    fn labels_are_cut_and_those_of_the_host_left_out() {
-        let long = "ü".repeat(TEXT_LENGTH);
+    fn labels_are_truncated_and_those_of_the_host_dropped() {
+        let long = "ü".repeat(MAX_TEXT_BYTES);
         let keys: Vec<_> = (0..20).map(|number| format!("k{number:02}")).collect();
         let many: Vec<_> = keys.iter().map(|key| (key.as_str(), "v")).collect();
-        assert_eq!(Labels::of(&many).0.len(), LABELS);
+        assert_eq!(Labels::of(&many).0.len(), MAX_LABELS);
         let labels = Labels::of(&[("service.name", "x"), ("le", "1"), ("", "x"), ("a", &long), ("a", "second")]);
-        assert_eq!(labels.0, [(Cow::Borrowed("a"), Cow::Borrowed(&long[..TEXT_LENGTH]))]);
+        assert_eq!(labels.0, [(Cow::Borrowed("a"), Cow::Borrowed(&long[..MAX_TEXT_BYTES]))]);
     }
 }

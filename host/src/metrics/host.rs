@@ -72,14 +72,14 @@ impl HostMetrics {
         let observed = Arc::new(Observed::default());
         process.observe(&meter);
         observe_queue(&meter, &observed);
-        observe_fates(&meter, &observed);
+        observe_records(&meter, &observed);
         observe_instances(&meter, &observed);
         observe_code_cache(&meter, &observed);
         observe_state_failures(&meter, &observed);
         HostMetrics { swaps: service::swaps(&meter), exports: exports(&meter), observed, reader }
     }
 
-    pub(super) fn swapped(&self, outcome: &'static str) {
+    pub(super) fn count_swap(&self, outcome: &'static str) {
         self.swaps.add(1, &[KeyValue::new("outcome", outcome)]);
     }
 
@@ -126,44 +126,44 @@ fn observe_queue(meter: &Meter, observed: &Arc<Observed>) {
             })
             .build();
     };
-    gauge("spandrel.trace.queue.length", "Spans that wait to be exported.", |stats| stats.queue_length);
-    gauge("spandrel.trace.queue.capacity", "The most spans that the queue takes.", |stats| stats.queue_capacity);
+    gauge("spandrel.trace.queue.length", "Spans in the export queue.", |stats| stats.queue_length);
+    gauge("spandrel.trace.queue.capacity", "The capacity of the export queue.", |stats| stats.queue_capacity);
 }
 
-/// The outcomes of one kind of record.
-struct Fate {
+/// How to read the counters of one kind of record.
+struct RecordCounters {
     exported: fn(&PipelineStats) -> u64,
     dropped: fn(PipelineStats) -> Vec<(&'static str, u64)>,
 }
 
-fn observe_fates(meter: &Meter, observed: &Arc<Observed>) {
-    let spans = Fate { exported: |stats| stats.exported, dropped: |stats| stats.dropped };
-    observe_fate(meter, observed, ["spandrel.trace.spans.exported", "spandrel.trace.spans.dropped", "{span}"], spans);
-    let logs = Fate { exported: |stats| stats.exported_logs, dropped: |stats| stats.dropped_logs };
+fn observe_records(meter: &Meter, observed: &Arc<Observed>) {
+    let spans = RecordCounters { exported: |stats| stats.exported, dropped: |stats| stats.dropped };
+    observe_record(meter, observed, ["spandrel.trace.spans.exported", "spandrel.trace.spans.dropped", "{span}"], spans);
+    let logs = RecordCounters { exported: |stats| stats.exported_logs, dropped: |stats| stats.dropped_logs };
     let names = ["spandrel.log_records.exported", "spandrel.log_records.dropped", "{log_record}"];
-    observe_fate(meter, observed, names, logs);
+    observe_record(meter, observed, names, logs);
 }
 
-fn observe_fate(meter: &Meter, observed: &Arc<Observed>, names: [&'static str; 3], fate: Fate) {
+fn observe_record(meter: &Meter, observed: &Arc<Observed>, names: [&'static str; 3], counters: RecordCounters) {
     let [exported, dropped, unit] = names;
-    let seen = Arc::clone(observed);
+    let source = Arc::clone(observed);
     meter
         .u64_observable_counter(exported)
         .with_unit(unit)
-        .with_description("What the collector has accepted.")
+        .with_description("Records that the collector has accepted.")
         .with_callback(move |counter| {
-            if let Some(stats) = seen.read() {
-                counter.observe((fate.exported)(&stats), &[]);
+            if let Some(stats) = source.read() {
+                counter.observe((counters.exported)(&stats), &[]);
             }
         })
         .build();
-    let seen = Arc::clone(observed);
+    let source = Arc::clone(observed);
     meter
         .u64_observable_counter(dropped)
         .with_unit(unit)
-        .with_description("What was lost, by reason.")
+        .with_description("Records that were dropped, by reason.")
         .with_callback(move |counter| {
-            for (reason, count) in (fate.dropped)(seen.read().unwrap_or_default()) {
+            for (reason, count) in (counters.dropped)(source.read().unwrap_or_default()) {
                 counter.observe(count, &[KeyValue::new("reason", reason)]);
             }
         })
@@ -171,13 +171,13 @@ fn observe_fate(meter: &Meter, observed: &Arc<Observed>, names: [&'static str; 3
 }
 
 fn observe_instances(meter: &Meter, observed: &Arc<Observed>) {
-    let seen = Arc::clone(observed);
+    let observed = Arc::clone(observed);
     meter
         .u64_observable_gauge("spandrel.host.instances")
         .with_unit("{instance}")
-        .with_description("Instances of all components, those of generations that no longer serve included.")
+        .with_description("Instances of all components, including those of generations that no longer serve.")
         .with_callback(move |gauge| {
-            if let Some(read) = seen.instances.load().as_ref() {
+            if let Some(read) = observed.instances.load().as_ref() {
                 gauge.observe(read(), &[]);
             }
         })
@@ -201,13 +201,13 @@ fn observe_code_cache(meter: &Meter, observed: &Arc<Observed>) {
 }
 
 fn observe_state_failures(meter: &Meter, observed: &Arc<Observed>) {
-    let seen = Arc::clone(observed);
+    let observed = Arc::clone(observed);
     meter
         .u64_observable_counter("spandrel.state.failures")
         .with_unit("{failure}")
-        .with_description("Failures of the disk that services keep their values on.")
+        .with_description("Failures of the disk that stores the state of services.")
         .with_callback(move |counter| {
-            if let Some(read) = seen.state_failures.load().as_ref() {
+            if let Some(read) = observed.state_failures.load().as_ref() {
                 counter.observe(read(), &[]);
             }
         })

@@ -80,7 +80,7 @@ pub(super) fn error_type(own: Option<&'static str>, status: Option<u16>, errors_
     }
 }
 
-/// The longest prefix of a text that fits into so many bytes, cut between characters.
+/// The longest prefix of a text that fits into `length` bytes, cut between characters.
 pub(super) fn cut(text: &str, length: usize) -> &str {
     text.get(..text.floor_char_boundary(length)).unwrap_or_default()
 }
@@ -96,7 +96,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn methods_that_nobody_knows_share_one_name() {
+    fn unknown_methods_are_counted_as_other() {
         assert_eq!(Method::of(&http::Method::GET).name(), "GET");
         assert_eq!(Method::of(&http::Method::PATCH).name(), "PATCH");
         let query = http::Method::from_bytes(b"QUERY").unwrap();
@@ -108,7 +108,7 @@ mod tests {
     }
 
     #[test]
-    fn an_error_status_names_itself_where_the_host_has_no_word() {
+    fn an_error_status_is_the_error_type_if_the_host_has_none() {
         assert_eq!(error_type(None, Some(404), 500), None);
         assert_eq!(error_type(None, Some(404), 400), Some(KeyValue::new("error.type", "404")));
         assert_eq!(error_type(Some("timeout"), Some(504), 500), Some(KeyValue::new("error.type", "timeout")));

@@ -14,12 +14,12 @@ mod exemplar;
 mod guest;
 mod host;
 mod labels;
+mod operations;
 mod process;
 mod prometheus;
 mod reader;
-mod served;
+mod server;
 mod service;
-mod spans;
 mod table;
 
 use std::{
@@ -32,17 +32,17 @@ use opentelemetry::KeyValue;
 use opentelemetry_sdk::metrics::data::ResourceMetrics;
 
 pub use self::{
-    client::Called,
-    guest::{InstrumentError, Label, Requested as RequestedInstrument, check_measured, is_label},
+    client::ClientRequest,
+    guest::{InstrumentDescription, InstrumentError, Label, check_guest_metric, is_label},
     host::{CodeCacheStats, PipelineStats},
     prometheus::Exposition,
-    served::{ActiveRequestGuard, Served},
+    server::{ActiveRequestGuard, ServerRequest},
     service::{PoolStats, ServiceMetrics},
 };
 use self::{host::HostMetrics, process::Process};
-use crate::trace::{SeriesExemplars, SeriesOfService};
+use crate::trace::{SeriesExemplars, ServiceSeries};
 
-type ReadGuests = dyn Fn() -> Vec<SeriesOfService> + Send + Sync;
+type ReadGuests = dyn Fn() -> Vec<ServiceSeries> + Send + Sync;
 
 /// All metrics of one host. Clones share them.
 #[derive(Clone)]
@@ -92,7 +92,7 @@ impl Metrics {
         }
     }
 
-    /// Makes `metrics` the reported ones of the service `name`.
+    /// Makes `metrics` the reported ones of the service `name`, and retires those before.
     pub fn report(&self, name: &str, metrics: Arc<ServiceMetrics>) {
         self.retired().retain(|retired| !Arc::ptr_eq(retired, &metrics));
         let before = self.services().insert(name.to_owned(), metrics.clone());
@@ -113,10 +113,10 @@ impl Metrics {
 
     /// Counts a swap or rollback of `service` that ended as `outcome` (such as `swapped`, `refused`). For a service
     /// that is not hosted (its start failed) it is counted under the host itself.
-    pub fn swap(&self, service: &str, outcome: &'static str) {
+    pub fn count_swap(&self, service: &str, outcome: &'static str) {
         match self.services().get(service) {
-            Some(service) => service.swapped(outcome),
-            None => self.inner.host.swapped(outcome),
+            Some(service) => service.count_swap(outcome),
+            None => self.inner.host.count_swap(outcome),
         }
     }
 
@@ -133,7 +133,7 @@ impl Metrics {
 
     /// Reads the metrics of guests' own SDKs with `read`, whenever a page is requested. They are exported elsewhere.
     /// Only the first call has an effect.
-    pub fn observe_guests(&self, read: impl Fn() -> Vec<SeriesOfService> + Send + Sync + 'static) {
+    pub fn observe_guests(&self, read: impl Fn() -> Vec<ServiceSeries> + Send + Sync + 'static) {
         let _ = self.inner.guests.set(Box::new(read));
     }
 

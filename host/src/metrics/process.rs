@@ -12,7 +12,7 @@ use opentelemetry::metrics::Meter;
 use sysinfo::{Pid, ProcessRefreshKind, ProcessesToUpdate, System};
 
 const MIB: f64 = 1024.0 * 1024.0;
-const KEPT_MS: u64 = 1000;
+const CACHE_MS: u64 = 1000;
 
 pub(super) struct Process {
     pid: Option<Pid>,
@@ -39,7 +39,7 @@ impl Process {
         let process = Process {
             pid: sysinfo::get_current_pid().ok(),
             started: now,
-            stale_at: AtomicU64::new(KEPT_MS),
+            stale_at: AtomicU64::new(CACHE_MS),
             reading: Mutex::new(Reading { system: System::new().ok(), at: now, cpu_ms: None }),
             memory_bytes: AtomicU64::new(0),
             cpu_ms: AtomicU64::new(0),
@@ -107,9 +107,10 @@ impl Process {
     fn refresh(&self) {
         let now = u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX);
         let stale_at = self.stale_at.load(Ordering::Relaxed);
-        let next = now.saturating_add(KEPT_MS);
-        let mine = || self.stale_at.compare_exchange(stale_at, next, Ordering::Relaxed, Ordering::Relaxed).is_ok();
-        if now >= stale_at && mine() {
+        let next = now.saturating_add(CACHE_MS);
+        let is_claimed =
+            || self.stale_at.compare_exchange(stale_at, next, Ordering::Relaxed, Ordering::Relaxed).is_ok();
+        if now >= stale_at && is_claimed() {
             self.read();
         }
     }
@@ -117,7 +118,7 @@ impl Process {
     fn read(&self) {
         let Some(pid) = self.pid else { return };
         let mut reading = self.reading.lock().unwrap_or_else(PoisonError::into_inner);
-        let Some((memory, cpu_ms)) = reading.system.as_mut().and_then(|system| figures(system, pid)) else {
+        let Some((memory, cpu_ms)) = reading.system.as_mut().and_then(|system| usage(system, pid)) else {
             return;
         };
         self.memory_bytes.store(memory, Ordering::Relaxed);
@@ -136,7 +137,7 @@ impl Process {
 }
 
 /// Resident memory in bytes and CPU time in milliseconds.
-fn figures(system: &mut System, pid: Pid) -> Option<(u64, u64)> {
+fn usage(system: &mut System, pid: Pid) -> Option<(u64, u64)> {
     system.refresh_processes_specifics(
         ProcessesToUpdate::Some(&[pid]),
         false,
@@ -151,14 +152,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_process_knows_its_memory_from_the_start() {
+    fn the_memory_is_known_from_the_start() {
         let process = Process::new();
         assert!(process.memory_mb() > 0.5, "{} MiB", process.memory_mb());
         assert!(process.cpu_percent() >= 0.0);
     }
 
     #[test]
-    fn fresh_figures_are_not_read_again() {
+    fn cached_values_are_not_read_again() {
         let process = Process::new();
         process.memory_bytes.store(42, Ordering::Relaxed);
         assert_eq!(process.memory_bytes(), 42);

@@ -16,12 +16,12 @@ use opentelemetry::{
 use opentelemetry_sdk::metrics::data::ResourceMetrics;
 
 use super::{
-    client::{Called, ClientMetrics},
+    client::{ClientMetrics, ClientRequest},
     exemplar::Reservoir,
-    guest::{GuestMetrics, InstrumentError, Label, Requested},
+    guest::{GuestMetrics, InstrumentDescription, InstrumentError, Label},
+    operations::OperationMetrics,
     reader::ResourceReader,
-    served::{self, ActiveRequestGuard, Served, ServerMetrics},
-    spans::OperationMetrics,
+    server::{self, ActiveRequestGuard, ServerMetrics, ServerRequest},
 };
 use crate::trace::{MetricExemplar, SeriesExemplars};
 
@@ -85,13 +85,13 @@ impl ServiceMetrics {
             rejected: meter
                 .u64_counter("spandrel.requests.rejected")
                 .with_unit("{request}")
-                .with_description("Requests turned away before the component saw them.")
+                .with_description("Requests rejected before they reached the component.")
                 .build(),
             swaps: swaps(&meter),
             instantiations: meter
                 .u64_counter("spandrel.instantiations")
                 .with_unit("{instance}")
-                .with_description("Instances made of the component.")
+                .with_description("Instances created of the component.")
                 .build()
                 .bind(&[]),
             pool_wait: meter
@@ -108,39 +108,43 @@ impl ServiceMetrics {
     }
 
     /// Counts a request as active until the returned guard is dropped. `scheme` is `http` or `https`.
-    pub fn server_request(&self, method: &http::Method, scheme: &'static str) -> ActiveRequestGuard {
-        self.server.started(method, scheme)
+    pub fn start_server_request(&self, method: &http::Method, scheme: &'static str) -> ActiveRequestGuard {
+        self.server.start(method, scheme)
     }
 
     /// Records a request that was answered or cancelled.
-    pub fn served(&self, end: &Served<'_>) {
-        self.server.served(self.period.load(Ordering::Relaxed), end);
+    pub fn record_server_request(&self, request: &ServerRequest<'_>) {
+        self.server.record(self.period.load(Ordering::Relaxed), request);
     }
 
     /// Records a request that the service made.
-    pub fn client_request(&self, end: &Called<'_>) {
-        self.client.called(end);
+    pub fn record_client_request(&self, request: &ClientRequest<'_>) {
+        self.client.record(request);
     }
 
     /// Records a guest span that carries `custom.operation_type`.
-    pub fn operation(&self, operation_type: &str, span_name: &str, took: Duration, failed: bool) {
-        self.operations.ended(operation_type, span_name, took, failed);
+    pub fn record_operation(&self, operation_type: &str, span_name: &str, took: Duration, failed: bool) {
+        self.operations.record(operation_type, span_name, took, failed);
     }
 
     /// The id of a counter that the component creates.
     ///
     /// # Errors
     /// If the name is invalid, or there are too many instruments.
-    pub fn guest_counter(&self, requested: &Requested<'_>) -> Result<u32, InstrumentError> {
-        self.guest.counter(requested)
+    pub fn guest_counter(&self, description: &InstrumentDescription<'_>) -> Result<u32, InstrumentError> {
+        self.guest.counter(description)
     }
 
     /// The id of a histogram that the component creates.
     ///
     /// # Errors
     /// As for [`ServiceMetrics::guest_counter`], and if the boundaries are invalid.
-    pub fn guest_histogram(&self, requested: &Requested<'_>, boundaries: &[f64]) -> Result<u32, InstrumentError> {
-        self.guest.histogram(requested, boundaries)
+    pub fn guest_histogram(
+        &self,
+        description: &InstrumentDescription<'_>,
+        boundaries: &[f64],
+    ) -> Result<u32, InstrumentError> {
+        self.guest.histogram(description, boundaries)
     }
 
     /// Adds to a counter of the component.
@@ -153,18 +157,18 @@ impl ServiceMetrics {
         self.guest.record(histogram, value, labels);
     }
 
-    /// Counts a request that was rejected for `reason` (such as `concurrency`).
-    pub fn rejected(&self, reason: &'static str) {
+    /// Counts a request that was rejected for `reason` (such as `concurrency_limit`).
+    pub fn count_rejected(&self, reason: &'static str) {
         self.rejected.add(1, &[KeyValue::new("reason", reason)]);
     }
 
     /// Counts a new instance of the component.
-    pub fn instantiated(&self) {
+    pub fn count_instantiation(&self) {
         self.instantiations.add(1);
     }
 
     /// Records how long a request waited for an instance; zero if one was idle.
-    pub fn pool_wait(&self, waited: Duration) {
+    pub fn record_pool_wait(&self, waited: Duration) {
         self.pool_wait.record(waited.as_secs_f64());
     }
 
@@ -174,7 +178,7 @@ impl ServiceMetrics {
         self.observed.pool.store(Some(Arc::new(Box::new(read))));
     }
 
-    pub(super) fn swapped(&self, outcome: &'static str) {
+    pub(super) fn count_swap(&self, outcome: &'static str) {
         self.swaps.add(1, &[KeyValue::new("outcome", outcome)]);
     }
 
@@ -201,7 +205,7 @@ impl ServiceMetrics {
             .into_iter()
             .map(|(attributes, exemplars)| SeriesExemplars {
                 service: self.name.clone(),
-                metric: served::DURATION,
+                metric: server::DURATION,
                 attributes,
                 exemplars,
             })
@@ -232,17 +236,15 @@ fn observe(meter: &Meter, observed: &Arc<Observed>) {
             })
             .build();
     };
-    gauge("spandrel.instances.live", "{instance}", "Instances of the component that exist.", |pool| pool.live);
-    gauge("spandrel.instances.idle", "{instance}", "Instances of the component that wait for a request.", |pool| {
-        pool.idle
-    });
+    gauge("spandrel.instances.live", "{instance}", "Existing instances of the component.", |pool| pool.live);
+    gauge("spandrel.instances.idle", "{instance}", "Idle instances of the component.", |pool| pool.idle);
     gauge("spandrel.component.generation", "{generation}", "The generation that serves new requests.", |pool| {
         pool.generation
     });
-    gauge("spandrel.component.memory.usage", "By", "Linear memory of all live instances together.", |pool| {
+    gauge("spandrel.component.memory.usage", "By", "Linear memory of all live instances in total.", |pool| {
         pool.memory_bytes
     });
-    gauge("spandrel.component.memory.high_water", "By", "The most linear memory that one instance ever had.", |pool| {
+    gauge("spandrel.component.memory.high_water", "By", "The peak linear memory of a single instance.", |pool| {
         pool.memory_high_water_bytes
     });
 }

@@ -28,13 +28,13 @@ pub(super) trait SeriesKey: Hash + Eq {
 
 pub(super) struct Table<K, V> {
     series: ArcSwap<SeriesMap<K, Arc<V>>>,
-    growing: Mutex<()>,
+    growth_lock: Mutex<()>,
     limit: usize,
 }
 
 impl<K: Hash + Eq + Clone, V> Table<K, V> {
     pub(super) fn new(limit: usize) -> Self {
-        Table { series: ArcSwap::default(), growing: Mutex::new(()), limit }
+        Table { series: ArcSwap::default(), growth_lock: Mutex::new(()), limit }
     }
 
     /// Calls `record` with the series of `key`, which `make` creates on first use.
@@ -66,7 +66,7 @@ impl<K: Hash + Eq + Clone, V> Table<K, V> {
     where
         Q: SeriesKey<Stored = K>,
     {
-        let _one_at_a_time = self.growing.lock().unwrap_or_else(PoisonError::into_inner);
+        let _one_at_a_time = self.growth_lock.lock().unwrap_or_else(PoisonError::into_inner);
         let series = self.series.load_full();
         let key = if series.len() < self.limit { key.to_stored() } else { key.overflow() };
         if let Some(found) = series.get(&key) {

@@ -16,8 +16,8 @@ fn shop(metrics: &Metrics) -> Arc<ServiceMetrics> {
     metrics.service("shop", resource)
 }
 
-fn served<'a>(method: &'a http::Method, route: Option<&'a Arc<str>>, status: u16) -> Served<'a> {
-    Served {
+fn server_request<'a>(method: &'a http::Method, route: Option<&'a Arc<str>>, status: u16) -> ServerRequest<'a> {
+    ServerRequest {
         method,
         scheme: "http",
         route,
@@ -29,8 +29,8 @@ fn served<'a>(method: &'a http::Method, route: Option<&'a Arc<str>>, status: u16
     }
 }
 
-fn called(address: &str, port: u16) -> Called<'_> {
-    Called {
+fn client_request(address: &str, port: u16) -> ClientRequest<'_> {
+    ClientRequest {
         method: &http::Method::GET,
         address,
         port,
@@ -40,7 +40,7 @@ fn called(address: &str, port: u16) -> Called<'_> {
     }
 }
 
-/// The sample lines of one metric, without the scope labels, which all have.
+/// The sample lines of one metric, without the scope labels, which all lines have.
 fn samples(page: &str, name: &str) -> Vec<String> {
     let of_name = |line: &&str| line.strip_prefix(name).is_some_and(|rest| rest.starts_with(['{', ' ']));
     page.lines().filter(of_name).map(without_scope).collect()
@@ -66,13 +66,13 @@ fn names(metrics: &Metrics) -> BTreeSet<String> {
 fn busy_host() -> Metrics {
     let metrics = metrics();
     let shop = shop(&metrics);
-    drop(shop.server_request(&http::Method::GET, "http"));
-    shop.served(&served(&http::Method::GET, Some(&Arc::from("/users/{user_id}")), 200));
-    shop.client_request(&called("localhost", 8000));
-    shop.operation("user_scoring", "calculate_user_score", Duration::from_micros(40), false);
-    shop.rejected("concurrency");
-    shop.instantiated();
-    shop.pool_wait(Duration::ZERO);
+    drop(shop.start_server_request(&http::Method::GET, "http"));
+    shop.record_server_request(&server_request(&http::Method::GET, Some(&Arc::from("/users/{user_id}")), 200));
+    shop.record_client_request(&client_request("localhost", 8000));
+    shop.record_operation("user_scoring", "calculate_user_score", Duration::from_micros(40), false);
+    shop.count_rejected("concurrency");
+    shop.count_instantiation();
+    shop.record_pool_wait(Duration::ZERO);
     shop.observe_pool(|| PoolStats {
         generation: 7,
         live: 4,
@@ -80,7 +80,7 @@ fn busy_host() -> Metrics {
         memory_bytes: 4 << 20,
         memory_high_water_bytes: 2 << 20,
     });
-    metrics.swap("shop", "swapped");
+    metrics.count_swap("shop", "swapped");
     metrics.observe_pipeline(|| PipelineStats {
         queue_length: 5,
         queue_capacity: 2048,
@@ -96,11 +96,11 @@ fn busy_host() -> Metrics {
 }
 
 #[test]
-fn a_served_request_carries_what_the_conventions_ask_for() {
+fn a_server_request_has_the_attributes_of_the_semantic_conventions() {
     let metrics = metrics();
     let shop = shop(&metrics);
     let route = Arc::from("/users/{user_id}");
-    shop.served(&served(&http::Method::GET, Some(&route), 503));
+    shop.record_server_request(&server_request(&http::Method::GET, Some(&route), 503));
     let page = metrics.prometheus();
     assert_eq!(
         samples(&page, "http_server_request_duration_seconds_count"),
@@ -117,7 +117,10 @@ fn a_served_request_carries_what_the_conventions_ask_for() {
 #[test]
 fn a_request_without_a_response_has_no_status() {
     let metrics = metrics();
-    shop(&metrics).served(&Served { error_type: Some("cancelled"), ..served(&http::Method::GET, None, 0) });
+    shop(&metrics).record_server_request(&ServerRequest {
+        error_type: Some("cancelled"),
+        ..server_request(&http::Method::GET, None, 0)
+    });
     let page = metrics.prometheus();
     let count = samples(&page, "http_server_request_duration_seconds_count");
     assert!(count[0].contains(r#"error_type="cancelled""#));
@@ -125,11 +128,11 @@ fn a_request_without_a_response_has_no_status() {
 }
 
 #[test]
-fn a_request_is_active_until_it_is_dropped() {
+fn a_request_is_active_until_its_guard_is_dropped() {
     let metrics = metrics();
     let shop = shop(&metrics);
-    let first = shop.server_request(&http::Method::GET, "http");
-    let second = shop.server_request(&http::Method::GET, "http");
+    let first = shop.start_server_request(&http::Method::GET, "http");
+    let second = shop.start_server_request(&http::Method::GET, "http");
     let active = |n: u32| {
         let page = metrics.prometheus();
         let labels = r#"{http_request_method="GET",service_name="shop",url_scheme="http"}"#;
@@ -143,14 +146,14 @@ fn a_request_is_active_until_it_is_dropped() {
 }
 
 #[test]
-fn clients_cannot_invent_series() {
+fn the_series_that_clients_can_create_are_bounded() {
     let metrics = metrics();
     let shop = shop(&metrics);
     for n in 0..20_000u16 {
         let method = http::Method::from_bytes(format!("M{n}").as_bytes()).unwrap();
-        shop.served(&served(&method, None, 404));
+        shop.record_server_request(&server_request(&method, None, 404));
         let route = Arc::from(format!("/{n}"));
-        shop.served(&served(&http::Method::GET, Some(&route), n));
+        shop.record_server_request(&server_request(&http::Method::GET, Some(&route), n));
     }
     let page = metrics.prometheus();
     let series = samples(&page, "http_server_request_duration_seconds_count");
@@ -159,15 +162,15 @@ fn clients_cannot_invent_series() {
         .iter()
         .map(|line| line.rsplit(' ').next().unwrap().parse::<u64>().unwrap())
         .sum();
-    assert_eq!(requests, 40_000, "what does not fit is still counted");
+    assert_eq!(requests, 40_000, "requests beyond the limit are still counted");
 }
 
 #[test]
-fn guests_cannot_invent_operations() {
+fn the_operation_series_that_guests_can_create_are_bounded() {
     let metrics = metrics();
     let shop = shop(&metrics);
     for n in 0..5000 {
-        shop.operation(&format!("type {n}"), &format!("span {n}"), Duration::ZERO, n % 2 == 0);
+        shop.record_operation(&format!("type {n}"), &format!("span {n}"), Duration::ZERO, n % 2 == 0);
     }
     let page = metrics.prometheus();
     let series = samples(&page, "otel_operations_total");
@@ -176,13 +179,13 @@ fn guests_cannot_invent_operations() {
 }
 
 #[test]
-fn labels_that_guests_give_operations_are_bounded() {
+fn operation_labels_of_guests_are_truncated() {
     let metrics = metrics();
     let shop = shop(&metrics);
     // The limit falls within a two-byte character.
     let long = format!("x{}", "ü".repeat(2 << 20));
     for (operation, span) in [(&*long, "span"), ("type", &long), (&long[..1001], &long), ("y", "y")] {
-        shop.operation(operation, span, Duration::ZERO, false);
+        shop.record_operation(operation, span, Duration::ZERO, false);
     }
     let page = metrics.prometheus();
     assert!(page.len() < 100_000, "{} bytes", page.len());
@@ -196,11 +199,11 @@ fn labels_that_guests_give_operations_are_bounded() {
 }
 
 #[test]
-fn called_origins_beyond_the_limit_share_one_name() {
+fn origins_beyond_the_limit_are_counted_as_other() {
     let metrics = metrics();
     let shop = shop(&metrics);
     for port in 0..2000 {
-        shop.client_request(&called("localhost", port));
+        shop.record_client_request(&client_request("localhost", port));
     }
     let page = metrics.prometheus();
     let series = samples(&page, "http_client_request_duration_seconds_count");
@@ -210,7 +213,7 @@ fn called_origins_beyond_the_limit_share_one_name() {
 }
 
 #[test]
-fn the_old_demos_names_stand_on_the_page() {
+fn the_names_of_the_earlier_demo_are_on_the_page() {
     let page = busy_host().prometheus();
     assert_eq!(
         samples(&page, "http_requests_total"),
@@ -237,7 +240,7 @@ fn one_family_holds_the_samples_of_all_services() {
     let metrics = metrics();
     for name in ["user-service", "product-service"] {
         let service = metrics.service(name, vec![KeyValue::new("service.name", name)]);
-        service.served(&served(&http::Method::GET, None, 200));
+        service.record_server_request(&server_request(&http::Method::GET, None, 200));
     }
     let page = metrics.prometheus();
     assert_eq!(samples(&page, "http_requests_total").len(), 2);
@@ -250,9 +253,9 @@ fn one_family_holds_the_samples_of_all_services() {
 fn an_exemplar_points_from_a_bucket_to_a_trace() {
     let metrics = metrics();
     let route = Arc::from("/users");
-    shop(&metrics).served(&Served {
+    shop(&metrics).record_server_request(&ServerRequest {
         trace: Some((TraceId::from(0xabc), SpanId::from(0xdef))),
-        ..served(&http::Method::GET, Some(&route), 200)
+        ..server_request(&http::Method::GET, Some(&route), 200)
     });
     let page = metrics.exposition(Exposition::OpenMetrics);
     let buckets = samples(&page, "http_server_request_duration_seconds_bucket");
@@ -269,16 +272,16 @@ fn an_exemplar_points_from_a_bucket_to_a_trace() {
 }
 
 #[test]
-fn exemplars_name_the_data_point_they_belong_to() {
+fn exemplars_identify_their_data_point() {
     let metrics = metrics();
     let route = Arc::from("/users");
-    shop(&metrics).served(&Served {
+    shop(&metrics).record_server_request(&ServerRequest {
         trace: Some((TraceId::from(1), SpanId::from(2))),
-        ..served(&http::Method::GET, Some(&route), 200)
+        ..server_request(&http::Method::GET, Some(&route), 200)
     });
     let taken = metrics.exemplars();
     assert_eq!((taken.len(), taken[0].service.as_str()), (1, "shop"));
-    assert!(metrics.exemplars().is_empty(), "an exemplar is handed out once");
+    assert!(metrics.exemplars().is_empty(), "an exemplar is taken once");
     let collected = metrics.collect();
     let found = collected.iter().flat_map(|r| r.scope_metrics()).flat_map(|s| s.metrics());
     let metric = found.into_iter().find(|metric| metric.name() == taken[0].metric).unwrap();
@@ -293,7 +296,7 @@ fn exemplars_name_the_data_point_they_belong_to() {
 fn each_sample_names_its_scope() {
     let metrics = busy_host();
     let shop = shop(&metrics);
-    let requested = RequestedInstrument { name: "orders", unit: "", description: "" };
+    let requested = InstrumentDescription { name: "orders", unit: "", description: "" };
     let orders = shop.guest_counter(&requested).unwrap();
     shop.guest_add(orders, 1, &[]);
     let page = metrics.prometheus();
@@ -334,9 +337,9 @@ fn a_swap_replaces_the_pool_that_is_read() {
 fn swaps_are_counted_by_service_and_outcome() {
     let metrics = metrics();
     shop(&metrics);
-    metrics.swap("shop", "swapped");
-    metrics.swap("shop", "refused");
-    metrics.swap("nobody", "refused");
+    metrics.count_swap("shop", "swapped");
+    metrics.count_swap("shop", "refused");
+    metrics.count_swap("unknown", "refused");
     let page = metrics.prometheus();
     let swaps = samples(&page, "spandrel_component_swaps_total");
     assert_eq!(swaps.len(), 3);
@@ -347,19 +350,19 @@ fn swaps_are_counted_by_service_and_outcome() {
 #[test]
 fn a_service_keeps_its_counts_until_it_is_removed() {
     let metrics = metrics();
-    shop(&metrics).instantiated();
-    shop(&metrics).instantiated();
+    shop(&metrics).count_instantiation();
+    shop(&metrics).count_instantiation();
     assert!(samples(&metrics.prometheus(), "spandrel_instantiations_total")[0].ends_with(" 2"));
     metrics.remove_service("shop");
     assert!(samples(&metrics.prometheus(), "spandrel_instantiations_total").is_empty());
 }
 
 #[test]
-fn metrics_of_a_version_that_is_refused_replace_nothing() {
+fn metrics_of_a_rejected_version_replace_nothing() {
     let metrics = metrics();
-    shop(&metrics).instantiated();
+    shop(&metrics).count_instantiation();
     let other = metrics.service("shop", vec![KeyValue::new("service.version", "2.0.0")]);
-    other.instantiated();
+    other.count_instantiation();
     assert_eq!(samples(&metrics.prometheus(), "target_info").len(), 2);
     assert!(!metrics.prometheus().contains("2.0.0"));
     metrics.report("shop", other);
@@ -367,10 +370,10 @@ fn metrics_of_a_version_that_is_refused_replace_nothing() {
 }
 
 #[test]
-fn figures_that_are_reported_no_more_go_out_once_again() {
+fn final_values_of_retired_metrics_are_collected_once() {
     let metrics = metrics();
     let first = shop(&metrics);
-    first.instantiated();
+    first.count_instantiation();
     let second = metrics.service("shop", vec![KeyValue::new("service.version", "2.0.0")]);
     metrics.report("shop", second.clone());
     assert_eq!(metrics.collect_retired().len(), 1);
@@ -392,8 +395,8 @@ fn requests_on_several_threads_are_all_counted() {
             threads.spawn(move || {
                 for n in 0..1000 {
                     let route = Arc::from(format!("/{}", (n + thread) % 50));
-                    let _active = shop.server_request(&http::Method::POST, "http");
-                    shop.served(&served(&http::Method::POST, Some(&route), 201));
+                    let _active = shop.start_server_request(&http::Method::POST, "http");
+                    shop.record_server_request(&server_request(&http::Method::POST, Some(&route), 201));
                 }
             });
         }

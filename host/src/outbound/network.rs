@@ -170,7 +170,7 @@ fn network_error(error: reqwest::Error, origin: &Origin) -> CallError {
     if error.is_timeout() {
         return CallError::TimedOut;
     }
-    CallError::Unreachable(trace::innermost(&error))
+    CallError::Unreachable(trace::root_cause(&error))
 }
 
 fn not_public<'e>(error: &'e (dyn StdError + 'static)) -> Option<&'e NoPublicAddress> {

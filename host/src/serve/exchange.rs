@@ -18,7 +18,7 @@ use super::{server_span, trace_response};
 use crate::component::{Cost, GuestExecution, Reply};
 use crate::http::routes::{Match, RouteIndex};
 use crate::http::{Body, BodyError, FRAME};
-use crate::metrics::{ActiveRequestGuard, Served};
+use crate::metrics::{ActiveRequestGuard, ServerRequest};
 use crate::services::{Generation, Lease, Outcome, Permit, Service};
 use crate::trace::{Abort, Pipeline, Recorder, SharedRecorder, SpanId, TraceId};
 
@@ -92,7 +92,7 @@ impl Exchange {
         (recorder, pipeline): (Recorder, Pipeline),
     ) -> Exchange {
         Exchange {
-            active: Some(service.metrics.load().server_request(&arrival.method, arrival.scheme())),
+            active: Some(service.metrics.load().start_server_request(&arrival.method, arrival.scheme())),
             service: service.clone(),
             rules: ResponseRules::new(lease.clone(), arrival),
             lease,
@@ -163,7 +163,7 @@ impl Exchange {
         let cost = self.cost;
         self.record(|recorder| server_span::server_response(recorder, status, rejection, cost.as_ref()));
         if matches!(rejection, Some(Rejection::Busy)) {
-            self.service.metrics.load().rejected("concurrency_limit");
+            self.service.metrics.load().count_rejected("concurrency_limit");
         }
         let error_type = rejection.and_then(Rejection::error_type);
         let outcome = match rejection {
@@ -272,7 +272,7 @@ impl Exchange {
     ) {
         self.active = None;
         let route = self.route.and_then(|index| self.lease.generation().routes().get(index));
-        self.service.metrics.load().served(&Served {
+        self.service.metrics.load().record_server_request(&ServerRequest {
             method: &self.method,
             scheme: self.scheme,
             route: route.map(|route| &route.template),

@@ -14,7 +14,7 @@ use super::{server_span, trace_response};
 use crate::http::bare::bare;
 use crate::http::head::HeadError;
 use crate::http::{Body, SCHEME};
-use crate::metrics::Served;
+use crate::metrics::ServerRequest;
 use crate::services::Service;
 use crate::trace::{Incoming, Pipeline, SpanKind};
 
@@ -72,7 +72,7 @@ impl RefusedHeads {
             }
             recorder.finish(None);
         }
-        service.metrics.load().served(&Served {
+        service.metrics.load().record_server_request(&ServerRequest {
             method: &unknown_method(),
             scheme: SCHEME,
             route: None,

@@ -1,6 +1,7 @@
-//! The layer that sends the host's log lines to the collector, beside whatever else is done with them.
+//! The `tracing` layer that exports the host's log lines as log records, in addition to their other outputs.
 //!
-//! Lines of other crates are not sent, and neither is what the exporters say: it is about the way that it would have to take.
+//! Lines of other crates are not exported, and neither are those of the exporters, which would report their own
+//! failures through themselves.
 
 use std::sync::{Arc, OnceLock};
 
@@ -13,15 +14,15 @@ use tracing_subscriber::registry::LookupSpan;
 
 type Bridge = OpenTelemetryTracingBridge<SdkLoggerProvider, SdkLogger>;
 
-/// The layer. A clone is the same one, so that it can be connected after the subscriber was installed: the log begins
-/// before it is known where log records go.
+/// The layer. Clones share their connection, so it can be connected after the subscriber was installed: logging starts
+/// before the settings of the log exporter are known.
 #[derive(Clone, Default)]
 pub struct LogExport {
     bridge: Arc<OnceLock<Bridge>>,
 }
 
 impl LogExport {
-    /// Sends what comes from now on to `provider`. The first one stays.
+    /// Exports all later lines to `provider`. Only the first call has an effect.
     pub(super) fn connect(&self, provider: &SdkLoggerProvider) {
         let _ = self.bridge.set(OpenTelemetryTracingBridge::new(provider));
     }
@@ -32,18 +33,18 @@ where
     S: Subscriber + for<'span> LookupSpan<'span>,
 {
     fn on_event(&self, event: &Event<'_>, context: Context<'_, S>) {
-        if let Some(bridge) = self.bridge.get().filter(|_| is_sent(event.metadata())) {
+        if let Some(bridge) = self.bridge.get().filter(|_| is_exported(event.metadata())) {
             bridge.on_event(event, context);
         }
     }
 }
 
-/// Whether a line is sent.
-fn is_sent(line: &Metadata<'_>) -> bool {
-    /// The modules that send.
-    const SENDERS: [&str; 2] =
+/// Whether a line is exported.
+fn is_exported(line: &Metadata<'_>) -> bool {
+    /// The modules of the exporters.
+    const EXPORTER_MODULES: [&str; 2] =
         [concat!(env!("CARGO_CRATE_NAME"), "::trace::otlp"), concat!(env!("CARGO_CRATE_NAME"), "::trace::sdk")];
     let within =
         |module: &str| line.target().strip_prefix(module).is_some_and(|rest| rest.is_empty() || rest.starts_with("::"));
-    within(env!("CARGO_CRATE_NAME")) && !SENDERS.into_iter().any(within)
+    within(env!("CARGO_CRATE_NAME")) && !EXPORTER_MODULES.into_iter().any(within)
 }

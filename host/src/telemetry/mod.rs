@@ -1,8 +1,9 @@
-//! What the host does by itself, as traces and log records of its own: start, reload, swap, watch, shutdown.
+//! The telemetry of the host's own operations: start, reload, swap, watch and shutdown, as traces and log records.
 //!
-//! An `Operation` is the root span of one such thing, a `Step` a part of it. Both are `tracing` spans of a subscriber that
-//! belongs to one host and goes to the OpenTelemetry SDK; whoever logs does not meet it. Log lines are events of the process's
-//! own subscriber, which [`LogExport`] is a layer of: it sends them on with the ids of the operation that they belong to.
+//! An `Operation` is a root span, a `Step` a child span of it. Both are `tracing` spans of a subscriber that belongs to
+//! one host and exports through the OpenTelemetry SDK; it is never the subscriber of log lines. Log lines are events of
+//! the process's subscriber. [`LogExport`] is a layer of that one, and exports them with the trace id and span id of
+//! their operation.
 
 mod log_export;
 mod operation;
@@ -23,10 +24,10 @@ pub use self::log_export::LogExport;
 pub(crate) use self::operation::{Operation, Step};
 use crate::trace::{Pipeline, Resource, SdkProviders, TransportError};
 
-/// The `service.name` of the host itself.
+/// The `service.name` of the host.
 pub(crate) const SERVICE: &str = "spandrel";
 
-/// The telemetry of one host about itself. A clone is a handle to the same.
+/// The telemetry of one host's operations. Clones share it.
 #[derive(Clone)]
 pub struct HostTelemetry {
     inner: Arc<Inner>,
@@ -34,18 +35,18 @@ pub struct HostTelemetry {
 
 struct Inner {
     providers: SdkProviders,
-    /// Takes the spans.
+    /// The subscriber of spans.
     spans: Dispatch,
-    /// Takes events where the process has nobody who does.
+    /// The subscriber of events if the process has none.
     events: Dispatch,
 }
 
 impl HostTelemetry {
-    /// Starts it as the settings of `pipeline` say, in the name of `resource`. From now on `logs` sends what it is told.
+    /// Starts the telemetry with the settings of `pipeline` and this Resource, and connects `logs` to it.
     ///
     /// # Errors
     ///
-    /// Where OTLP cannot be spoken as the settings say.
+    /// If the settings of an OTLP exporter are invalid.
     pub fn start(
         pipeline: &Pipeline,
         resource: &Arc<Resource>,
@@ -59,7 +60,7 @@ impl HostTelemetry {
                 .with_location(false)
                 .with_threads(false)
                 .with_tracked_inactivity(false);
-            Dispatch::new(Registry::default().with(own_spans()).with(layer))
+            Dispatch::new(Registry::default().with(host_spans()).with(layer))
         });
         let events = providers.logger_provider().map_or_else(Dispatch::none, |provider| {
             logs.connect(provider);
@@ -70,17 +71,17 @@ impl HostTelemetry {
         Ok(HostTelemetry { inner: Arc::new(Inner { providers, spans, events }) })
     }
 
-    /// Sends what waits, within `limit`.
+    /// Exports the queued records within `limit`.
     pub async fn shutdown(&self, limit: Duration) {
         self.inner.providers.shutdown(limit).await;
     }
 
-    /// Does something with the subscriber of spans as the current one.
-    fn within<T>(&self, act: impl FnOnce() -> T) -> T {
+    /// Calls `act` with the subscriber of spans as the current one.
+    fn with_span_subscriber<T>(&self, act: impl FnOnce() -> T) -> T {
         tracing::dispatcher::with_default(&self.inner.spans, act)
     }
 
-    /// Logs something. In a process that has no log of its own it is a log record all the same.
+    /// Calls `log`, which logs. Its events become log records even if the process has no subscriber.
     fn log(&self, log: impl FnOnce()) {
         if tracing::dispatcher::get_default(|default| default.is::<NoSubscriber>()) {
             tracing::dispatcher::with_default(&self.inner.events, log);
@@ -90,8 +91,8 @@ impl HostTelemetry {
     }
 }
 
-/// The subscriber of spans hears of nothing else: what it does not ask for costs nothing where it happens.
-fn own_spans() -> FilterFn {
+/// Limits the subscriber to spans of the host. Filtered callsites cost nothing.
+fn host_spans() -> FilterFn {
     let is_own: fn(&Metadata<'_>) -> bool =
         |metadata| metadata.is_span() && metadata.target().starts_with(env!("CARGO_CRATE_NAME"));
     FilterFn::new(is_own).with_max_level_hint(LevelFilter::INFO)

@@ -1,4 +1,4 @@
-//! One thing that the host does, and its steps.
+//! Operations of the host and their steps.
 
 use opentelemetry::Value;
 use opentelemetry::trace::Status;
@@ -7,62 +7,62 @@ use tracing_opentelemetry::OpenTelemetrySpanExt;
 
 use super::HostTelemetry;
 
-/// A span of the host's own subscriber. It ends when this is dropped.
+/// A span of the host's own subscriber. It ends on drop.
 struct HostSpan {
     span: Span,
     telemetry: HostTelemetry,
 }
 
-/// One thing that the host does, most often as the root span of a trace of its own. It ends when it is dropped.
+/// An operation of the host, usually the root span of a trace. It ends on drop.
 pub(crate) struct Operation {
     name: &'static str,
-    /// The `error.type` of the operation where it fails, and of steps that it leaves open.
-    failure: &'static str,
-    of: HostSpan,
+    /// The `error.type` of the operation if it fails, and of its unfinished steps.
+    error_type: &'static str,
+    host_span: HostSpan,
 }
 
-/// A part of an operation. One that is dropped before it has ended was given up: its span is an error.
+/// A step of an operation. If it is dropped before it has ended, its span ends as an error.
 pub(crate) struct Step {
     name: &'static str,
-    of: HostSpan,
-    /// The `error.type` where it is given up; none when it has ended.
-    open: Option<&'static str>,
+    host_span: HostSpan,
+    /// The `error.type` if it is dropped; `None` after it has ended.
+    open_error_type: Option<&'static str>,
 }
 
 impl HostTelemetry {
-    /// Starts an operation; `failure` is its `error.type` where it fails.
-    pub(crate) fn operation(&self, name: &'static str, failure: &'static str) -> Operation {
-        Operation { name, failure, of: HostSpan::root(self, name) }
+    /// Starts an operation. `error_type` is its `error.type` if it fails.
+    pub(crate) fn operation(&self, name: &'static str, error_type: &'static str) -> Operation {
+        Operation { name, error_type, host_span: HostSpan::root(self, name) }
     }
 }
 
 impl Operation {
-    /// What it is called.
+    /// The name.
     pub fn name(&self) -> &'static str {
         self.name
     }
 
-    /// Starts an operation that is a part of this one.
-    pub fn operation(&self, name: &'static str, failure: &'static str) -> Operation {
-        Operation { name, failure, of: self.of.child(name) }
+    /// Starts an operation as a child of this one.
+    pub fn operation(&self, name: &'static str, error_type: &'static str) -> Operation {
+        Operation { name, error_type, host_span: self.host_span.child(name) }
     }
 
     /// Sets an attribute.
     pub fn set(&self, key: &'static str, value: impl Into<Value>) {
-        self.of.span.set_attribute(key, value);
+        self.host_span.span.set_attribute(key, value);
     }
 
-    /// Says that it failed.
+    /// Sets the status to error.
     pub fn fail(&self, message: &str) {
-        fail(&self.of.span, self.failure, message);
+        fail(&self.host_span.span, self.error_type, message);
     }
 
     /// Starts a step.
     pub fn start(&self, name: &'static str) -> Step {
-        Step { name, of: self.of.child(name), open: Some(self.failure) }
+        Step { name, host_span: self.host_span.child(name), open_error_type: Some(self.error_type) }
     }
 
-    /// Does a step. Where it fails, its span has its name as `error.type`.
+    /// Runs a step. If it fails, its span has the step's name as `error.type`.
     pub async fn step<T, E: std::fmt::Display>(
         &self,
         name: &'static str,
@@ -71,47 +71,47 @@ impl Operation {
         self.start(name).run(work).await
     }
 
-    /// Does something within the operation: what is logged meanwhile belongs to it.
+    /// Runs `work` within the operation: its log lines belong to the operation.
     pub async fn run<T>(&self, work: impl Future<Output = T>) -> T {
-        work.instrument(self.of.span.clone()).await
+        work.instrument(self.host_span.span.clone()).await
     }
 
-    /// Logs something that belongs to the operation.
+    /// Calls `log`, whose log lines belong to the operation.
     pub fn log(&self, log: impl FnOnce()) {
-        self.of.span.in_scope(|| self.of.telemetry.log(log));
+        self.host_span.span.in_scope(|| self.host_span.telemetry.log(log));
     }
 }
 
 impl Step {
     /// Sets an attribute.
     pub fn set(&self, key: &'static str, value: impl Into<Value>) {
-        self.of.span.set_attribute(key, value);
+        self.host_span.span.set_attribute(key, value);
     }
 
-    /// Says that it failed.
+    /// Sets the status to error.
     pub fn fail(&self, kind: &'static str, message: &str) {
-        fail(&self.of.span, kind, message);
+        fail(&self.host_span.span, kind, message);
     }
 
-    /// Does the work of the step, and ends it.
+    /// Runs the work of the step and ends the step.
     pub async fn run<T, E: std::fmt::Display>(mut self, work: impl Future<Output = Result<T, E>>) -> Result<T, E> {
-        let done = work.instrument(self.of.span.clone()).await;
+        let done = work.instrument(self.host_span.span.clone()).await;
         if let Err(error) = &done {
             self.fail(self.name, &error.to_string());
         }
-        self.open = None;
+        self.open_error_type = None;
         done
     }
 
-    /// Ends it.
+    /// Ends the step.
     pub fn end(mut self) {
-        self.open = None;
+        self.open_error_type = None;
     }
 }
 
 impl Drop for Step {
     fn drop(&mut self) {
-        if let Some(kind) = self.open {
+        if let Some(kind) = self.open_error_type {
             self.fail(kind, "the operation ended before this step did");
         }
     }
@@ -123,16 +123,16 @@ fn fail(span: &Span, kind: &'static str, message: &str) {
 }
 
 impl HostSpan {
-    /// The root of a trace. To the subscriber every span is one: where a parent is its affair, the end of the child makes it
-    /// look for the parent in whatever subscriber is the current one.
+    /// The root of a trace. For the subscriber every span is a root: if it knew the parent, the end of the child would
+    /// look the parent up in the current subscriber, which may be another one.
     fn root(telemetry: &HostTelemetry, name: &'static str) -> HostSpan {
-        let span = telemetry.within(|| tracing::info_span!(parent: None, "operation", otel.name = name));
+        let span = telemetry.with_span_subscriber(|| tracing::info_span!(parent: None, "operation", otel.name = name));
         HostSpan { span, telemetry: telemetry.clone() }
     }
 
     fn child(&self, name: &'static str) -> HostSpan {
         let child = HostSpan::root(&self.telemetry, name);
-        // It cannot where nobody takes spans, and then it need not.
+        // Fails if there is no subscriber of spans; nothing is recorded then.
         let _ = child.span.set_parent(self.span.context());
         child
     }
@@ -140,7 +140,7 @@ impl HostSpan {
 
 impl Drop for HostSpan {
     fn drop(&mut self) {
-        // It would end when it was last entered.
+        // The layer takes the time of the last exit as the end, so the span is entered once more.
         self.span.in_scope(|| {});
     }
 }

@@ -1,4 +1,4 @@
-//! Tests of what the host tells of itself: the traces of operations, their log records, and their way out.
+//! Tests of the host's own telemetry: traces of operations, their log records, and their export.
 
 use std::net::TcpListener;
 use std::time::Instant;
@@ -10,7 +10,7 @@ use crate::trace::{
     AnyValue, Exporter, Otlp, RootSampler, Sampler, Settings, SpanId, StoredSpan, StoredStatus, StoredTrace, TraceQuery,
 };
 
-/// Settings by which nothing leaves the process.
+/// Settings that export nothing.
 fn local() -> Settings {
     let mut settings = Settings::default();
     for signal in [&mut settings.traces, &mut settings.metrics, &mut settings.logs] {
@@ -19,8 +19,8 @@ fn local() -> Settings {
     settings
 }
 
-/// Settings by which spans and log records go to this endpoint.
-fn sent_to(endpoint: &str) -> Settings {
+/// Settings that export spans and log records to this endpoint.
+fn exported_to(endpoint: &str) -> Settings {
     let mut settings = local();
     let otlp = Otlp { endpoint: endpoint.to_owned(), ..Otlp::standard() };
     for signal in [&mut settings.traces, &mut settings.logs] {
@@ -56,7 +56,7 @@ fn text<'a>(span: &'a StoredSpan, key: &str) -> Option<&'a str> {
 }
 
 #[tokio::test]
-async fn an_operation_with_its_steps_is_one_trace_of_the_host() {
+async fn an_operation_and_its_steps_are_one_trace() {
     let (pipeline, telemetry) = start(local(), &LogExport::default());
     let operation = telemetry.operation("swap", "swap_refused");
     operation.set("spandrel.service", "shop".to_owned());
@@ -85,7 +85,7 @@ async fn an_operation_with_its_steps_is_one_trace_of_the_host() {
 }
 
 #[tokio::test]
-async fn a_failed_operation_and_the_steps_that_it_leaves_open_are_errors_of_its_kind() {
+async fn a_failed_operation_and_its_unfinished_steps_are_errors_with_its_error_type() {
     let (pipeline, telemetry) = start(local(), &LogExport::default());
     let operation = telemetry.operation("swap", "swap_refused");
     let given_up = operation.step("probe", std::future::pending::<Result<(), &str>>());
@@ -100,7 +100,7 @@ async fn a_failed_operation_and_the_steps_that_it_leaves_open_are_errors_of_its_
 }
 
 #[tokio::test]
-async fn an_operation_within_another_is_a_part_of_its_trace() {
+async fn a_nested_operation_belongs_to_the_same_trace() {
     let (pipeline, telemetry) = start(local(), &LogExport::default());
     let outer = telemetry.operation("watch", "watch_failed");
     let inner = outer.operation("reload", "manifest_refused");
@@ -113,7 +113,7 @@ async fn an_operation_within_another_is_a_part_of_its_trace() {
 }
 
 #[tokio::test]
-async fn what_is_logged_within_an_operation_is_a_log_record_of_its_trace() {
+async fn lines_logged_within_an_operation_are_log_records_of_its_trace() {
     let logs = LogExport::default();
     let (pipeline, telemetry) = start(local(), &logs);
     let log = Dispatch::new(Registry::default().with(logs));
@@ -127,14 +127,14 @@ async fn what_is_logged_within_an_operation_is_a_log_record_of_its_trace() {
     );
     within.await;
     tracing::dispatcher::with_default(&log, || {
-        tracing::info!("this belongs to nothing");
-        operation.log(|| tracing::info!(spandrel.service = "shop", "told by name"));
+        tracing::info!("this belongs to no operation");
+        operation.log(|| tracing::info!(spandrel.service = "shop", "logged by the operation"));
     });
     let id = operation_id(&operation);
     drop(operation);
     let [trace] = traces(&pipeline).try_into().unwrap();
-    let told: Vec<_> = trace.groups[0].logs.iter().map(|log| (log.body.as_str(), &*log.severity_text)).collect();
-    assert_eq!(told, [("applied in part", "WARN"), ("told by name", "INFO")]);
+    let logged: Vec<_> = trace.groups[0].logs.iter().map(|log| (log.body.as_str(), &*log.severity_text)).collect();
+    assert_eq!(logged, [("applied in part", "WARN"), ("logged by the operation", "INFO")]);
     let [first, second] = trace.groups[0].logs.as_slice() else { panic!("{trace:#?}") };
     assert_eq!((first.span_id, second.span_id), (id, id));
     assert_eq!(first.attributes, [("services".to_owned(), AnyValue::Int(3))]);
@@ -150,7 +150,7 @@ fn operation_id(operation: &Operation) -> SpanId {
 }
 
 #[tokio::test]
-async fn steps_end_as_they_should_where_the_process_has_a_subscriber_with_spans_of_its_own() {
+async fn steps_end_correctly_if_the_process_has_another_subscriber_with_spans() {
     let (pipeline, telemetry) = start(local(), &LogExport::default());
     let other = Dispatch::new(Registry::default().with(LevelFilter::INFO));
     let _default = tracing::dispatcher::set_default(&other);
@@ -165,7 +165,7 @@ async fn steps_end_as_they_should_where_the_process_has_a_subscriber_with_spans_
 }
 
 #[tokio::test]
-async fn a_process_without_a_log_has_log_records_all_the_same() {
+async fn log_records_exist_in_a_process_without_a_subscriber() {
     let (pipeline, telemetry) = start(local(), &LogExport::default());
     let operation = telemetry.operation("swap", "swap_refused");
     operation.log(|| tracing::info!("swapped"));
@@ -175,7 +175,7 @@ async fn a_process_without_a_log_has_log_records_all_the_same() {
 }
 
 #[tokio::test]
-async fn lines_of_other_crates_and_of_the_exporters_are_not_sent() {
+async fn lines_of_other_crates_and_of_the_exporters_are_not_exported() {
     let logs = LogExport::default();
     let (pipeline, telemetry) = start(local(), &logs);
     let log = Dispatch::new(Registry::default().with(logs));
@@ -188,19 +188,19 @@ async fn lines_of_other_crates_and_of_the_exporters_are_not_sent() {
             tracing::warn!(target: "opentelemetry_sdk", "other");
             tracing::warn!(target: "spandrels", "other");
             tracing::warn!(target: "spandrel::trace::otlp::outage", "exporter");
-            tracing::warn!(target: "spandrel::trace::sdk::outlet", "exporter");
+            tracing::warn!(target: "spandrel::trace::sdk::runtime_exporter", "exporter");
             tracing::warn!(target: "spandrel::trace::otlps", "own");
             tracing::warn!(target: "spandrel", "own");
         });
     });
     drop(operation);
     let [trace] = traces(&pipeline).try_into().unwrap();
-    let told: Vec<_> = trace.groups[0].logs.iter().map(|log| log.body.as_str()).collect();
-    assert_eq!(told, ["own", "own"]);
+    let logged: Vec<_> = trace.groups[0].logs.iter().map(|log| log.body.as_str()).collect();
+    assert_eq!(logged, ["own", "own"]);
 }
 
 #[tokio::test]
-async fn the_sampler_and_the_switch_hold_for_the_host_too() {
+async fn the_sampler_and_otel_sdk_disabled_apply_to_operations_of_the_host() {
     let off = Sampler { root: RootSampler::AlwaysOff, parent_based: true };
     for settings in [Settings { sampler: off, ..local() }, Settings { disabled: true, ..local() }] {
         let (pipeline, telemetry) = start(settings, &LogExport::default());
@@ -212,9 +212,9 @@ async fn the_sampler_and_the_switch_hold_for_the_host_too() {
     }
 }
 
-/// Ends the telemetry of a host that has something to send, and says how long that took.
-async fn ended(endpoint: &str, limit: Duration) -> Duration {
-    let (_pipeline, telemetry) = start(sent_to(endpoint), &LogExport::default());
+/// Shuts down the telemetry of a host with queued records, and returns how long that took.
+async fn shutdown_time(endpoint: &str, limit: Duration) -> Duration {
+    let (_pipeline, telemetry) = start(exported_to(endpoint), &LogExport::default());
     let operation = telemetry.operation("shutdown", "drain_timeout");
     operation.log(|| tracing::info!("stopping"));
     drop(operation);
@@ -224,29 +224,29 @@ async fn ended(endpoint: &str, limit: Duration) -> Duration {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_collector_that_hangs_holds_up_the_end_for_no_longer_than_the_limit() {
+async fn a_hanging_collector_delays_the_shutdown_by_at_most_the_limit() {
     let silent = TcpListener::bind("127.0.0.1:0").unwrap();
     let limit = Duration::from_millis(300);
-    let took = ended(&format!("http://{}", silent.local_addr().unwrap()), limit).await;
+    let took = shutdown_time(&format!("http://{}", silent.local_addr().unwrap()), limit).await;
     assert!(took >= limit && took < 5 * limit, "{took:?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_collector_that_is_away_does_not_hold_up_the_end() {
+async fn an_unavailable_collector_does_not_delay_the_shutdown() {
     let address = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
     let limit = Duration::from_secs(60);
-    let took = ended(&format!("http://{address}"), limit).await;
+    let took = shutdown_time(&format!("http://{address}"), limit).await;
     assert!(took < limit / 6, "{took:?}");
 }
 
 #[tokio::test]
-async fn a_host_that_is_dropped_waits_for_no_collector() {
+async fn dropping_the_telemetry_does_not_wait_for_a_collector() {
     let silent = TcpListener::bind("127.0.0.1:0").unwrap();
     let endpoint = format!("http://{}", silent.local_addr().unwrap());
-    let (pipeline, telemetry) = start(sent_to(&endpoint), &LogExport::default());
+    let (pipeline, telemetry) = start(exported_to(&endpoint), &LogExport::default());
     drop(telemetry.operation("start", "start_failed"));
     let began = Instant::now();
     drop((pipeline, telemetry));
-    // The SDK alone would wait for five seconds, on the only thread that could send.
+    // The SDK alone would wait five seconds, on the only thread that could export.
     assert!(began.elapsed() < Duration::from_secs(3), "{:?}", began.elapsed());
 }

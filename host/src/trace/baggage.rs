@@ -1,17 +1,17 @@
-//! W3C Baggage: names and values that travel with a trace.
+//! W3C Baggage: key-value pairs that are propagated with a trace.
 
 use std::sync::Arc;
 
 use percent_encoding::{AsciiSet, CONTROLS, percent_decode_str, utf8_percent_encode};
 
-/// The most members that are read or sent, as the W3C text sets it.
-const MEMBERS: usize = 64;
+/// The most members that are parsed or sent, as W3C Baggage specifies.
+const MAX_MEMBERS: usize = 64;
 /// The most bytes that are sent.
-const BYTES: usize = 8192;
-/// What may not stand in a value as it is: everything outside the text's `baggage-octet`, and the percent sign.
+const MAX_BYTES: usize = 8192;
+/// The characters that must be percent-encoded in a value: all outside `baggage-octet`, and the percent sign.
 const ESCAPED: &AsciiSet = &CONTROLS.add(b' ').add(b'"').add(b',').add(b';').add(b'\\').add(b'%');
 
-/// Ordered name-value pairs. Cheap to clone; none at all costs nothing.
+/// Ordered key-value pairs. Cheap to clone; empty baggage allocates nothing.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Baggage(Option<Arc<Vec<Member>>>);
 
@@ -19,16 +19,16 @@ pub struct Baggage(Option<Arc<Vec<Member>>>);
 struct Member {
     key: String,
     value: String,
-    /// Properties, kept as they came.
+    /// The properties, unchanged.
     properties: String,
 }
 
 impl Baggage {
-    /// Reads header values. A malformed member is left out; the others stay.
+    /// Parses header values. Malformed members are skipped.
     pub fn parse<'a>(headers: impl Iterator<Item = &'a str>) -> Baggage {
         let members = headers.flat_map(|header| header.split(',')).filter_map(parse_member);
         let mut baggage = Baggage::default();
-        for member in members.take(MEMBERS) {
+        for member in members.take(MAX_MEMBERS) {
             baggage.put(member);
         }
         baggage
@@ -44,7 +44,7 @@ impl Baggage {
         self.list().iter().map(|member| (member.key.as_str(), member.value.as_str()))
     }
 
-    /// The same baggage with `key` set to `value`. A key that cannot be sent changes nothing.
+    /// The same baggage with `key` set to `value`. A key that is not a token changes nothing.
     pub fn with(&self, key: &str, value: &str) -> Baggage {
         if self.get(key) == Some(value) {
             return self.clone();
@@ -57,7 +57,7 @@ impl Baggage {
         baggage
     }
 
-    /// Whether there is nothing in it.
+    /// Whether it is empty.
     pub fn is_empty(&self) -> bool {
         self.list().is_empty()
     }
@@ -67,21 +67,21 @@ impl Baggage {
         self.sent().map(|(_, text)| text).collect::<Vec<_>>().join(",")
     }
 
-    /// Keys and values of what is sent.
+    /// Keys and values of the members that are sent.
     pub fn sent_members(&self) -> impl Iterator<Item = (&str, &str)> {
         self.sent().map(|(member, _)| (member.key.as_str(), member.value.as_str()))
     }
 
-    /// What is sent, and how W3C writes it. Members that are over the limits of its text are left out.
+    /// The members that are sent, with their W3C form. Members beyond the limits are skipped.
     fn sent(&self) -> impl Iterator<Item = (&Member, String)> {
-        // What was set last is most likely ours: where there are too many, the first of the caller's stay behind.
-        let members = self.list().iter().skip(self.list().len().saturating_sub(MEMBERS));
+        // The host sets its members last: if there are too many, the caller's first ones are skipped.
+        let members = self.list().iter().skip(self.list().len().saturating_sub(MAX_MEMBERS));
         let mut bytes = 0;
         members.filter_map(move |member| {
             let value = utf8_percent_encode(&member.value, ESCAPED);
             let text = format!("{}={value}{}", member.key, member.properties);
-            (bytes + text.len() <= BYTES).then(|| {
-                // And a comma.
+            (bytes + text.len() <= MAX_BYTES).then(|| {
+                // One more for the comma.
                 bytes += text.len() + 1;
                 (member, text)
             })
@@ -120,7 +120,7 @@ fn parse_member(text: &str) -> Option<Member> {
     })
 }
 
-/// RFC 9110's token.
+/// Whether a text is a `token` (RFC 9110, 5.6.2).
 fn is_token(text: &str) -> bool {
     !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte))
 }
@@ -138,7 +138,7 @@ mod tests {
     }
 
     #[test]
-    fn good_members_stay_and_bad_ones_go() {
+    fn malformed_members_are_skipped() {
         check("a=1,b=2", "a=1,b=2");
         check(" a = 1 ; p=1 , b=2", "a=1;p=1,b=2");
         check("a=x%20y", "a=x%20y");
@@ -150,7 +150,7 @@ mod tests {
     }
 
     #[test]
-    fn values_with_any_text_survive_the_journey() {
+    fn values_with_any_text_round_trip() {
         let baggage = Baggage::default().with("k", "ä, b; \"c\" 100%");
         let header = baggage.to_header();
         assert!(header.is_ascii());
@@ -158,16 +158,16 @@ mod tests {
     }
 
     #[test]
-    fn what_is_sent_is_bounded() {
+    fn sent_baggage_is_bounded() {
         let mut baggage = Baggage::default();
         for index in 0..200 {
             baggage = baggage.with(&format!("k{index}"), &"x".repeat(500));
         }
-        assert!(baggage.to_header().len() <= BYTES);
-        let small = baggage.with("large", &"x".repeat(BYTES)).with("small", "1");
+        assert!(baggage.to_header().len() <= MAX_BYTES);
+        let small = baggage.with("large", &"x".repeat(MAX_BYTES)).with("small", "1");
         assert!(small.get("large").is_some());
         assert!(small.sent_members().all(|(key, _)| key != "large"));
-        let fits = Baggage::default().with("a", "1").with("b", &"x".repeat(BYTES - "a=1,b=".len()));
-        assert_eq!(fits.to_header().len(), BYTES);
+        let fits = Baggage::default().with("a", "1").with("b", &"x".repeat(MAX_BYTES - "a=1,b=".len()));
+        assert_eq!(fits.to_header().len(), MAX_BYTES);
     }
 }

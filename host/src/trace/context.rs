@@ -1,4 +1,4 @@
-//! W3C Trace Context: which trace a request belongs to and which span it comes from. Pure.
+//! W3C Trace Context: the trace that a request belongs to and the span of its caller. Pure functions.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -7,52 +7,52 @@ use opentelemetry::trace::{SpanId, TraceId};
 
 use super::baggage::Baggage;
 
-/// The most members of `tracestate` that are passed on.
-const STATE_MEMBERS: usize = 32;
-/// The most bytes of `tracestate` that are passed on.
-const STATE_BYTES: usize = 512;
-/// Members longer than this are the first to go where there is too much.
+/// The most members of `tracestate` that are propagated.
+const MAX_STATE_MEMBERS: usize = 32;
+/// The most bytes of `tracestate` that are propagated.
+const MAX_STATE_BYTES: usize = 512;
+/// Members longer than this are removed first if `tracestate` is too long.
 const LONG_MEMBER: usize = 128;
-/// The longest key or value of a member.
-const STATE_PART: usize = 256;
+/// The maximum length of a member's key or value.
+const MAX_STATE_PART: usize = 256;
 /// Flags of `traceparent`.
 const SAMPLED: u8 = 0x01;
 const RANDOM: u8 = 0x02;
 
-/// A span as another service sees it.
+/// A span context, as it is propagated between services.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TraceContext {
     /// The trace.
     pub trace_id: TraceId,
     /// The span.
     pub span_id: SpanId,
-    /// Whether the trace is recorded.
+    /// Whether the trace is sampled.
     pub sampled: bool,
-    /// `tracestate`, passed on as it came.
+    /// `tracestate`, propagated unchanged.
     pub state: Option<Arc<str>>,
-    /// Whether it came from another process.
+    /// Whether it was received from another process.
     pub remote: bool,
     /// Whether the low 56 bits of the trace's id are known to be random (W3C Trace Context Level 2).
     pub(super) random: bool,
-    /// Whether the caller left it to us to decide if the trace is recorded, as B3 allows.
+    /// Whether the caller defers the sampling decision, as B3 allows.
     pub(super) undecided: bool,
-    /// Whether the caller debugs this trace, which B3 passes on.
+    /// Whether the caller has set B3's debug flag.
     pub(super) debug: bool,
 }
 
-/// What came with a request.
+/// The trace context and baggage of an incoming request.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Incoming {
-    /// The caller's span, if the caller is traced.
+    /// The caller's span context, if the request carries one.
     pub parent: Option<TraceContext>,
-    /// What travels with the trace.
+    /// The baggage.
     pub baggage: Baggage,
-    /// Whether a caller that names no span asks that nothing is recorded, as B3 allows.
+    /// Whether a caller without a span context asks not to sample, as B3 allows.
     pub denied: bool,
 }
 
 impl TraceContext {
-    /// Reads `traceparent`. Anything malformed gives nothing, and a new trace starts.
+    /// Parses `traceparent`. Returns `None` if it is malformed; a new trace then starts.
     pub fn from_traceparent(text: &str) -> Option<TraceContext> {
         let text = text.trim_matches([' ', '\t']);
         let version = hex(text.get(..2)?)?;
@@ -79,7 +79,7 @@ impl TraceContext {
         context.is_valid().then_some(context)
     }
 
-    /// What stands for no trace at all. Nothing of it is sent.
+    /// An invalid context, which is not propagated.
     pub fn none() -> TraceContext {
         TraceContext {
             trace_id: TraceId::INVALID,
@@ -93,24 +93,25 @@ impl TraceContext {
         }
     }
 
-    /// Whether it names a span.
+    /// Whether both ids are valid.
     pub fn is_valid(&self) -> bool {
         self.trace_id != TraceId::INVALID && self.span_id != SpanId::INVALID
     }
 
-    /// `traceparent` for this span.
+    /// The value of `traceparent` for this span.
     pub fn to_traceparent(&self) -> String {
         let flags = if self.sampled { SAMPLED } else { 0 } | if self.random { RANDOM } else { 0 };
         format!("00-{}-{}-{flags:02x}", self.trace_id, self.span_id)
     }
 }
 
-/// Checks and joins `tracestate` headers. Nothing of a malformed one is passed on. Of members with one key the first is,
-/// which is the latest: what a careless vendor has doubled takes no other vendor's member away.
+/// Validates and joins `tracestate` headers. If one of them is malformed, nothing is propagated. Of members with the
+/// same key only the first one is kept, which is the most recent: a duplicate of one vendor does not remove the members
+/// of others.
 pub(super) fn parse_state<'a>(headers: impl Iterator<Item = &'a str>) -> Option<Arc<str>> {
     let members = headers.flat_map(|header| header.split(',')).map(|member| member.trim_matches([' ', '\t']));
-    let mut members: Vec<_> = members.filter(|member| !member.is_empty()).take(STATE_MEMBERS + 1).collect();
-    if members.len() > STATE_MEMBERS || !members.iter().all(|member| is_state_member(member)) {
+    let mut members: Vec<_> = members.filter(|member| !member.is_empty()).take(MAX_STATE_MEMBERS + 1).collect();
+    if members.len() > MAX_STATE_MEMBERS || !members.iter().all(|member| is_state_member(member)) {
         return None;
     }
     let mut keys = BTreeSet::new();
@@ -119,10 +120,11 @@ pub(super) fn parse_state<'a>(headers: impl Iterator<Item = &'a str>) -> Option<
     (!members.is_empty()).then(|| members.join(",").into())
 }
 
-/// Leaves out what is too much: long members first, then the last ones, as the W3C text asks.
+/// Removes members until the value is short enough: long members first, then the last ones, as W3C Trace Context
+/// specifies.
 fn shorten(members: &mut Vec<&str>) {
     let length = |members: &[&str]| members.iter().map(|member| member.len() + 1).sum::<usize>().saturating_sub(1);
-    while length(members) > STATE_BYTES {
+    while length(members) > MAX_STATE_BYTES {
         let long = members.iter().rposition(|member| member.len() > LONG_MEMBER);
         members.remove(long.unwrap_or(members.len() - 1));
     }
@@ -134,14 +136,14 @@ fn is_state_member(member: &str) -> bool {
     let key_byte = |byte: u8| begins(byte) || b"_-*/@".contains(&byte);
     let value_byte = |byte: u8| matches!(byte, 0x20..=0x7e) && byte != b'=' && byte != b',';
     key.bytes().next().is_some_and(begins)
-        && key.len() <= STATE_PART
+        && key.len() <= MAX_STATE_PART
         && key.bytes().all(key_byte)
         && !value.is_empty()
-        && value.len() <= STATE_PART
+        && value.len() <= MAX_STATE_PART
         && value.bytes().all(value_byte)
 }
 
-/// Exactly `N` bytes of lower-case hexadecimal digits.
+/// Parses exactly `N` bytes of lower-case hexadecimal digits.
 pub(super) fn hex<const N: usize>(text: &str) -> Option<[u8; N]> {
     let digit = |byte: u8| match byte {
         b'0'..=b'9' => Some(byte - b'0'),
@@ -166,7 +168,7 @@ mod tests {
     const GOOD: &str = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
 
     #[test]
-    fn a_good_traceparent_survives_the_journey() {
+    fn a_valid_traceparent_round_trips() {
         let context = TraceContext::from_traceparent(GOOD).unwrap();
         assert!(context.sampled);
         assert_eq!(context.to_traceparent(), GOOD);
@@ -193,14 +195,14 @@ mod tests {
     }
 
     #[test]
-    fn a_later_version_may_say_more() {
-        let later = "cc-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01-what-the-future-holds";
+    fn a_later_version_may_append_fields() {
+        let later = "cc-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01-a-future-field";
         assert!(TraceContext::from_traceparent(later).is_some());
-        assert!(TraceContext::from_traceparent(&later.replace("01-what", "01.what")).is_none());
+        assert!(TraceContext::from_traceparent(&later.replace("01-a-future", "01.a-future")).is_none());
     }
 
     #[test]
-    fn tracestate_is_passed_on_or_dropped_whole() {
+    fn tracestate_is_propagated_or_dropped_as_a_whole() {
         let parse = |text: &str| parse_state([text].into_iter()).as_deref().map(str::to_owned);
         assert_eq!(parse("a=1, b=2").as_deref(), Some("a=1,b=2"));
         assert_eq!(parse("t@v=x y").as_deref(), Some("t@v=x y"));
@@ -213,7 +215,7 @@ mod tests {
     }
 
     #[test]
-    fn of_members_with_one_key_the_first_is_passed_on_with_all_others() {
+    fn of_members_with_the_same_key_only_the_first_is_propagated() {
         let check = |headers: &[&str], expected: &str| {
             assert_eq!(parse_state(headers.iter().copied()).as_deref(), Some(expected), "{headers:?}");
         };
@@ -223,13 +225,13 @@ mod tests {
         check(&["foo=1", "foo=2"], "foo=1");
         check(&["foo=1,bar=2,foo=3,baz=4", "bar=5"], "foo=1,bar=2,baz=4");
         check(&["foo=1,foo@a=2,a@foo=3"], "foo=1,foo@a=2,a@foo=3");
-        // The limit is one of what arrives, not of what is left.
+        // The limit applies to the members received, not to those that remain.
         let many = vec!["foo=1"; 33].join(",");
         assert_eq!(parse_state([many.as_str()].into_iter()), None);
     }
 
     #[test]
-    fn of_a_long_tracestate_long_members_go_first_and_then_the_last() {
+    fn a_long_tracestate_loses_long_members_first_and_then_the_last_ones() {
         let parse = |members: &[String]| parse_state([members.join(",").as_str()].into_iter());
         let long = format!("long={}", "x".repeat(200));
         let short: Vec<_> = (0..6).map(|index| format!("k{index}={}", "y".repeat(90))).collect();
@@ -239,7 +241,7 @@ mod tests {
     }
 
     #[test]
-    fn that_an_id_is_random_is_passed_on() {
+    fn the_random_flag_is_propagated() {
         let random = GOOD.replace("-01", "-03");
         assert_eq!(TraceContext::from_traceparent(&random).unwrap().to_traceparent(), random);
         let unknown = GOOD.replace("-01", "-ff");
@@ -248,9 +250,9 @@ mod tests {
 
     proptest::proptest! {
         #[test]
-        fn whatever_is_passed_on_as_tracestate_is_well_formed(header in "[ -~]{0,700}", more in "[a-c@=, ]{0,40}") {
+        fn every_propagated_tracestate_is_well_formed(header in "[ -~]{0,700}", more in "[a-c@=, ]{0,40}") {
             if let Some(state) = parse_state([header.as_str(), more.as_str()].into_iter()) {
-                proptest::prop_assert!(state.len() <= STATE_BYTES);
+                proptest::prop_assert!(state.len() <= MAX_STATE_BYTES);
                 proptest::prop_assert_eq!(parse_state([&*state].into_iter()), Some(state.clone()));
             }
         }

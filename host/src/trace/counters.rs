@@ -1,4 +1,4 @@
-//! What became of spans and log records: counted here, read by metrics.
+//! Counters of exported and dropped spans and log records, read by metrics.
 
 use std::fmt;
 use std::sync::OnceLock;
@@ -12,9 +12,9 @@ pub enum DropReason {
     QueueFull,
     /// The collector refused them.
     Rejected,
-    /// The host ended before they could leave.
+    /// The host stopped before they were exported.
     Shutdown,
-    /// They were more than one request may leave.
+    /// They exceeded the limits of one request.
     RequestLimit,
     /// Of the host's own: the tries of the SDK did not bring them to the collector, or it refused them.
     ExportFailed,
@@ -34,11 +34,11 @@ pub enum SignalKind {
 /// How an export ended. The order is that of the names in `OUTCOMES`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ExportOutcome {
-    /// The collector took everything, or all but a part that was counted as dropped.
+    /// The collector accepted everything, or all but a part that is counted as dropped.
     Accepted,
-    /// It is to be tried again.
+    /// The export failed and can be retried.
     Failed,
-    /// The collector will never take it.
+    /// The collector rejected it permanently.
     Rejected,
 }
 
@@ -51,11 +51,11 @@ pub struct Counters {
     dropped: [[AtomicU64; 5]; 3],
     /// By signal and outcome.
     exports: [[AtomicU64; 3]; 3],
-    /// Who wants to hear of each export.
+    /// The callback for each export.
     listener: OnceLock<Listener>,
 }
 
-/// Takes signal, outcome and duration of an export.
+/// Receives signal, outcome and duration of an export.
 struct Listener(Box<dyn Fn(&'static str, &'static str, Duration) + Send + Sync>);
 
 impl fmt::Debug for Listener {
@@ -86,22 +86,23 @@ impl Counters {
             count.fetch_add(1, Ordering::Relaxed);
         }
         let names = (SIGNALS.get(signal as usize), OUTCOMES.get(outcome as usize));
-        if let ((Some(signal), Some(outcome)), Some(Listener(hear))) = (names, self.listener.get()) {
-            hear(signal, outcome, took);
+        if let ((Some(signal), Some(outcome)), Some(Listener(callback))) = (names, self.listener.get()) {
+            callback(signal, outcome, took);
         }
     }
 
-    /// Has each export told to `hear` with its signal, its outcome and how long it took. Only the first one is heard.
-    pub fn on_export(&self, hear: impl Fn(&'static str, &'static str, Duration) + Send + Sync + 'static) {
-        let _ = self.listener.set(Listener(Box::new(hear)));
+    /// Calls `callback` after each export with its signal, its outcome and its duration. Only the first callback is
+    /// used.
+    pub fn on_export(&self, callback: impl Fn(&'static str, &'static str, Duration) + Send + Sync + 'static) {
+        let _ = self.listener.set(Listener(Box::new(callback)));
     }
 
-    /// Spans that the collector has taken.
+    /// Spans that the collector has accepted.
     pub fn exported_spans(&self) -> u64 {
         self.exported_of(SignalKind::Traces)
     }
 
-    /// Log records that the collector has taken.
+    /// Log records that the collector has accepted.
     pub fn exported_log_records(&self) -> u64 {
         self.exported_of(SignalKind::Logs)
     }
@@ -116,7 +117,7 @@ impl Counters {
         self.dropped_of(SignalKind::Logs)
     }
 
-    /// How many exports there were, by signal and outcome.
+    /// The number of exports, by signal and outcome.
     pub fn exports(&self) -> Vec<(&'static str, &'static str, u64)> {
         let rows = SIGNALS.iter().zip(&self.exports);
         let counts = rows.flat_map(|(signal, row)| OUTCOMES.iter().zip(row).map(move |cell| (*signal, cell)));

@@ -1,4 +1,4 @@
-//! A span that a guest measured by itself and hands over when it has ended.
+//! A span that a guest's own SDK has recorded and passes to the host when it has ended.
 
 use std::time::SystemTime;
 
@@ -6,54 +6,54 @@ use opentelemetry::trace::{SpanId, SpanKind, TraceId};
 
 use super::segment::Status;
 
-/// A span with everything that is known of it. Attributes and events are lent to whoever writes them down.
+/// A complete span. Attributes, events and links are iterators, so that the recorder encodes them without a copy.
 pub struct EndedSpan<A, E, L> {
-    /// Its id, which its children name.
+    /// The span id, which its children refer to.
     pub span_id: SpanId,
-    /// Its parent.
+    /// The parent span.
     pub parent: SpanId,
-    /// Its name.
+    /// The name.
     pub name: String,
-    /// What it stands for.
+    /// The span kind.
     pub kind: SpanKind,
-    /// When it began.
+    /// The start time.
     pub start: SystemTime,
-    /// When it ended.
+    /// The end time.
     pub end: SystemTime,
-    /// Its attributes.
+    /// The attributes.
     pub attributes: A,
-    /// Attributes that the guest's own limits cost.
+    /// The number of attributes that the guest's SDK has dropped.
     pub dropped_attributes: u32,
-    /// What happened during it.
+    /// The events.
     pub events: E,
-    /// Events that the guest's own limits cost.
+    /// The number of events that the guest's SDK has dropped.
     pub dropped_events: u32,
-    /// Other spans that it has to do with.
+    /// The links to other spans.
     pub links: L,
-    /// Links that the guest's own limits cost.
+    /// The number of links that the guest's SDK has dropped.
     pub dropped_links: u32,
-    /// How it ended.
+    /// The status.
     pub status: Status,
 }
 
-/// A span that such a span has to do with.
+/// A link of such a span.
 pub struct EndedSpanLink<A> {
-    /// Its trace.
+    /// The linked trace.
     pub trace_id: TraceId,
-    /// The span.
+    /// The linked span.
     pub span_id: SpanId,
-    /// Its `tracestate`.
+    /// The `tracestate` of the linked span.
     pub state: String,
-    /// More about the relation.
+    /// The attributes of the link.
     pub attributes: A,
 }
 
-/// Something that happened during such a span.
+/// An event of such a span.
 pub struct EndedSpanEvent<A> {
-    /// What happened.
+    /// The name.
     pub name: String,
-    /// When.
+    /// The time.
     pub time: SystemTime,
-    /// More about it.
+    /// The attributes.
     pub attributes: A,
 }

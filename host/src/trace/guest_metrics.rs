@@ -1,8 +1,9 @@
-//! Metrics that guests' own SDKs export, added up over all instances of a service.
+//! Metrics of guests' own SDKs, aggregated over all instances of a service.
 //!
-//! An SDK counts from its instance's own beginning, and instances come and go with the requests. What an instance says is
-//! therefore turned into what is new in it, and the service's series is the sum of that. A gauge is what was said last.
-//! The number of series is bounded, for an instance and for a service; what an instance has said is held on its account.
+//! An SDK accumulates from the start of its instance, and instances come and go with the requests. The cumulative
+//! values of an instance are therefore converted to deltas, and the series of the service is their sum. A gauge has its
+//! last value. The number of series is bounded for each instance and for each service; the memory for the last values
+//! of an instance is charged to its account.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -10,85 +11,85 @@ use std::time::{Duration, Instant, SystemTime};
 
 use opentelemetry::KeyValue;
 
-use super::guest_bounds::{BUCKETS, INSTRUMENTS, OVERFLOW, SERIES};
+use super::guest_limits::{MAX_BUCKETS, MAX_INSTRUMENTS, MAX_SERIES, OVERFLOW_ATTRIBUTE};
 use super::resource::Resource;
 
 /// The most series of one instance.
-const OF_INSTANCE: usize = INSTRUMENTS * SERIES;
-/// What a series takes besides its texts and its buckets, in bytes.
-const AROUND: usize = 256;
-/// How long the series of a service are exported after a guest has said something about them last.
-const FORGOTTEN: Duration = Duration::from_secs(15 * 60);
+const MAX_INSTANCE_SERIES: usize = MAX_INSTRUMENTS * MAX_SERIES;
+/// The memory of a series in addition to its texts and buckets, in bytes.
+const SERIES_OVERHEAD: usize = 256;
+/// How long the series of a service are exported after its guests have last reported.
+const SERIES_EXPIRY: Duration = Duration::from_secs(15 * 60);
 
-/// A number as an instrument counts it.
+/// A value of a number data point.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Number {
-    /// Of an instrument of integers.
+    /// An integer.
     Int(i64),
-    /// Of an instrument of floating-point numbers.
+    /// A floating-point number.
     Double(f64),
 }
 
-/// What a series measures.
+/// The value of a data point, by type of metric.
 #[derive(Clone, Debug, PartialEq)]
-pub enum Measured {
-    /// A value that stands for itself.
+pub enum PointValue {
+    /// A gauge.
     Gauge(Number),
-    /// A value that adds up.
+    /// A sum.
     Sum {
         /// The value.
         value: Number,
-        /// Whether it only grows.
+        /// Whether it is monotonic.
         is_monotonic: bool,
     },
-    /// A distribution over buckets.
+    /// A histogram with explicit bounds.
     Histogram(Histogram),
-    /// A distribution over buckets of exponential width.
-    Exponential(Exponential),
+    /// An exponential histogram.
+    ExponentialHistogram(ExponentialHistogram),
 }
 
-/// What every distribution has.
+/// The fields that all histograms have.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
-pub struct Totals {
-    /// How many measurements.
+pub struct HistogramTotals {
+    /// The number of measurements.
     pub count: u64,
     /// Their sum.
     pub sum: f64,
-    /// The least of them.
+    /// The smallest measurement.
     pub min: Option<f64>,
-    /// The largest of them.
+    /// The largest measurement.
     pub max: Option<f64>,
 }
 
-/// A distribution over buckets with explicit bounds.
+/// A histogram with explicit bounds.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Histogram {
-    /// Count, sum, least and largest.
-    pub totals: Totals,
+    /// Count, sum, minimum and maximum.
+    pub totals: HistogramTotals,
     /// The upper bounds of all buckets but the last.
     pub bounds: Vec<f64>,
-    /// Measurements by bucket.
+    /// The counts of the buckets.
     pub buckets: Vec<u64>,
 }
 
-/// A distribution over buckets of exponential width.
+/// An exponential histogram.
 #[derive(Clone, Debug, Default, PartialEq)]
-pub struct Exponential {
-    /// Count, sum, least and largest.
-    pub totals: Totals,
-    /// Says how wide the buckets are.
+pub struct ExponentialHistogram {
+    /// Count, sum, minimum and maximum.
+    pub totals: HistogramTotals,
+    /// The scale, which determines the width of the buckets.
     pub scale: i32,
-    /// Measurements that count as zero.
-    pub zeros: u64,
-    /// What counts as zero.
+    /// The number of measurements that count as zero.
+    pub zero_count: u64,
+    /// The largest absolute value that counts as zero.
     pub zero_threshold: f64,
-    /// The index of the first bucket and the measurements by bucket, above zero.
+    /// Positive measurements: the index of the first bucket, and the counts of the buckets.
     pub positive: (i32, Vec<u64>),
-    /// The same below zero.
+    /// Negative measurements, in the same form.
     pub negative: (i32, Vec<u64>),
 }
 
-/// Which series a measurement belongs to.
+/// The identity of a series.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct SeriesKey {
     /// The instrumentation scope.
@@ -97,11 +98,11 @@ pub struct SeriesKey {
     pub name: String,
     /// Its unit.
     pub unit: String,
-    /// The attributes as JSON, in order: what tells series of one metric apart.
+    /// The attributes as JSON, in order: they distinguish the series of a metric.
     pub attributes: String,
 }
 
-/// What a guest said of one series.
+/// A data point that a guest has reported.
 #[derive(Clone, Debug)]
 pub struct GuestPoint {
     /// The series.
@@ -110,13 +111,13 @@ pub struct GuestPoint {
     pub description: String,
     /// The attributes.
     pub attributes: Vec<KeyValue>,
-    /// What it measures.
-    pub measured: Measured,
-    /// Whether the guest said only what is new.
+    /// The value.
+    pub value: PointValue,
+    /// Whether the value has delta temporality.
     pub is_delta: bool,
 }
 
-/// A series of a service as it is exported.
+/// A series of a service, ready for export.
 #[derive(Clone, Debug)]
 pub struct GuestSeries {
     /// The series.
@@ -125,91 +126,91 @@ pub struct GuestSeries {
     pub description: String,
     /// The attributes.
     pub attributes: Vec<KeyValue>,
-    /// What it measures, from the beginning.
-    pub measured: Measured,
-    /// When a guest said something of it first.
-    pub began: SystemTime,
-    /// When a guest said something of it last.
+    /// The cumulative value.
+    pub value: PointValue,
+    /// When a guest has first reported it.
+    pub started: SystemTime,
+    /// When a guest has last reported it.
     pub time: SystemTime,
 }
 
-/// What the guests of one service have said.
-pub type SeriesOfService = (Arc<Resource>, Vec<GuestSeries>);
+/// The series of one service, with its Resource.
+pub type ServiceSeries = (Arc<Resource>, Vec<GuestSeries>);
 
 impl GuestPoint {
-    /// What an instance that has said it takes in the host's memory, in bytes. A histogram may yet get more buckets.
+    /// The memory that the last value takes, in bytes. A histogram may still get more buckets.
     fn size(&self) -> usize {
         let SeriesKey { scope, name, unit, attributes } = &self.key;
-        let buckets = match &self.measured {
-            Measured::Gauge(_) | Measured::Sum { .. } => 0,
-            Measured::Histogram(_) | Measured::Exponential(_) => BUCKETS,
+        let buckets = match &self.value {
+            PointValue::Gauge(_) | PointValue::Sum { .. } => 0,
+            PointValue::Histogram(_) | PointValue::ExponentialHistogram(_) => MAX_BUCKETS,
         };
-        AROUND + scope.len() + name.len() + unit.len() + attributes.len() + 2 * buckets * size_of::<u64>()
+        SERIES_OVERHEAD + scope.len() + name.len() + unit.len() + attributes.len() + 2 * buckets * size_of::<u64>()
     }
 }
 
-/// What one instance has said so far.
+/// The last values of one instance.
 #[derive(Debug, Default)]
-pub struct InstanceMetrics(BTreeMap<SeriesKey, Measured>);
+pub struct InstanceMetrics(BTreeMap<SeriesKey, PointValue>);
 
 impl InstanceMetrics {
-    /// Turns what the instance says into what is new in it. `hold` is asked for room for each new series, in bytes; what
-    /// finds none is left out.
-    pub fn news(&mut self, points: Vec<GuestPoint>, mut hold: impl FnMut(usize) -> bool) -> Vec<GuestPoint> {
-        points.into_iter().filter_map(|point| self.news_of(point, &mut hold)).collect()
+    /// Converts cumulative points to deltas. `reserve` is called with the bytes of each new series; if it returns
+    /// false, the series is dropped.
+    pub fn deltas(&mut self, points: Vec<GuestPoint>, mut reserve: impl FnMut(usize) -> bool) -> Vec<GuestPoint> {
+        points.into_iter().filter_map(|point| self.delta(point, &mut reserve)).collect()
     }
 
-    fn news_of(&mut self, point: GuestPoint, hold: &mut impl FnMut(usize) -> bool) -> Option<GuestPoint> {
-        if point.is_delta || matches!(point.measured, Measured::Gauge(_)) {
+    fn delta(&mut self, point: GuestPoint, reserve: &mut impl FnMut(usize) -> bool) -> Option<GuestPoint> {
+        if point.is_delta || matches!(point.value, PointValue::Gauge(_)) {
             return Some(point);
         }
         let is_new = !self.0.contains_key(&point.key);
-        if is_new && (self.0.len() >= OF_INSTANCE || !hold(point.size())) {
+        if is_new && (self.0.len() >= MAX_INSTANCE_SERIES || !reserve(point.size())) {
             return None;
         }
-        let before = self.0.insert(point.key.clone(), point.measured.clone());
-        let measured = match &before {
-            Some(before) => point.measured.since(before),
-            None => point.measured,
+        let before = self.0.insert(point.key.clone(), point.value.clone());
+        let value = match &before {
+            Some(before) => point.value.delta_since(before),
+            None => point.value,
         };
-        Some(GuestPoint { measured, ..point })
+        Some(GuestPoint { value, ..point })
     }
 }
 
 /// The series of all services.
 #[derive(Default)]
-pub(super) struct GuestMetrics(Mutex<BTreeMap<String, OfService>>);
+pub(super) struct GuestMetrics(Mutex<BTreeMap<String, ServiceState>>);
 
-struct OfService {
+struct ServiceState {
     resource: Arc<Resource>,
-    heard: Instant,
+    last_reported: Instant,
     series: BTreeMap<SeriesKey, GuestSeries>,
-    /// How many series each instrument has.
+    /// The number of series, by instrument.
     instruments: BTreeMap<Instrument, usize>,
 }
 
-/// Scope, name and unit.
+/// Scope, name and unit of an instrument.
 type Instrument = (String, String, String);
 
 impl GuestMetrics {
-    /// Adds what is new.
-    pub fn add(&self, resource: &Arc<Resource>, news: Vec<GuestPoint>) {
+    /// Adds deltas of one service.
+    pub fn add(&self, resource: &Arc<Resource>, delta: Vec<GuestPoint>) {
         let mut services = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let of_service = services.entry(resource.name().to_owned()).or_insert_with(|| OfService {
+        let service = services.entry(resource.name().to_owned()).or_insert_with(|| ServiceState {
             resource: resource.clone(),
-            heard: Instant::now(),
+            last_reported: Instant::now(),
             series: BTreeMap::new(),
             instruments: BTreeMap::new(),
         });
-        of_service.resource = resource.clone();
-        of_service.heard = Instant::now();
-        news.into_iter().for_each(|point| of_service.add(point));
+        service.resource = resource.clone();
+        service.last_reported = Instant::now();
+        delta.into_iter().for_each(|point| service.add(point));
     }
 
-    /// Every series, by service.
-    pub fn collect(&self) -> Vec<SeriesOfService> {
+    /// All series, by service.
+    pub fn collect(&self) -> Vec<ServiceSeries> {
         let mut services = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        services.retain(|_, service| service.heard.elapsed() < FORGOTTEN);
+        services.retain(|_, service| service.last_reported.elapsed() < SERIES_EXPIRY);
         services
             .values()
             .map(|service| (service.resource.clone(), service.series.values().cloned().collect()))
@@ -217,51 +218,53 @@ impl GuestMetrics {
     }
 }
 
-impl OfService {
+impl ServiceState {
     fn add(&mut self, point: GuestPoint) {
-        let GuestPoint { mut key, description, mut attributes, measured, .. } = point;
+        let GuestPoint { mut key, description, mut attributes, value, .. } = point;
         if !self.series.contains_key(&key) {
             let instrument = (key.scope.clone(), key.name.clone(), key.unit.clone());
             let instruments = self.instruments.len();
             match self.instruments.get_mut(&instrument) {
-                Some(series) if *series < SERIES => *series += 1,
-                // What does not fit shares a series.
+                Some(series) if *series < MAX_SERIES => *series += 1,
+                // Attribute sets beyond the limit share the overflow series.
                 Some(_) => {
-                    attributes = vec![KeyValue::new(OVERFLOW, true)];
-                    key.attributes = OVERFLOW.to_owned();
+                    attributes = vec![KeyValue::new(OVERFLOW_ATTRIBUTE, true)];
+                    key.attributes = OVERFLOW_ATTRIBUTE.to_owned();
                 }
-                None if instruments >= INSTRUMENTS => return,
+                None if instruments >= MAX_INSTRUMENTS => return,
                 None => drop(self.instruments.insert(instrument, 1)),
             }
         }
         let now = SystemTime::now();
         if let Some(known) = self.series.get_mut(&key) {
             known.time = now;
-            known.measured.add(measured);
+            known.value.add(value);
         } else {
-            let series = GuestSeries { key: key.clone(), description, attributes, measured, began: now, time: now };
+            let series = GuestSeries { key: key.clone(), description, attributes, value, started: now, time: now };
             self.series.insert(key, series);
         }
     }
 }
 
-impl Measured {
-    /// What is new since `before`. Where the guest began anew, all of it is.
-    fn since(&self, before: &Measured) -> Measured {
+impl PointValue {
+    /// The delta since `before`. If the instrument was reset, the delta is the whole value.
+    fn delta_since(&self, before: &PointValue) -> PointValue {
         match (self, before) {
-            (Measured::Sum { value, is_monotonic }, Measured::Sum { value: before, .. }) => {
+            (PointValue::Sum { value, is_monotonic }, PointValue::Sum { value: before, .. }) => {
                 let value = if *is_monotonic && value.is_below(*before) { *value } else { value.minus(*before) };
-                Measured::Sum { value, is_monotonic: *is_monotonic }
+                PointValue::Sum { value, is_monotonic: *is_monotonic }
             }
-            (Measured::Histogram(now), Measured::Histogram(before)) if now.goes_on(before) => {
+            (PointValue::Histogram(now), PointValue::Histogram(before)) if now.continues(before) => {
                 let buckets = now.buckets.iter().zip(&before.buckets).map(|(now, before)| now.saturating_sub(*before));
-                let totals = now.totals.since(before.totals);
-                Measured::Histogram(Histogram { totals, bounds: now.bounds.clone(), buckets: buckets.collect() })
+                let totals = now.totals.delta_since(before.totals);
+                PointValue::Histogram(Histogram { totals, bounds: now.bounds.clone(), buckets: buckets.collect() })
             }
-            (Measured::Exponential(now), Measured::Exponential(before)) if now.goes_on(before) => {
-                Measured::Exponential(Exponential {
-                    totals: now.totals.since(before.totals),
-                    zeros: now.zeros.saturating_sub(before.zeros),
+            (PointValue::ExponentialHistogram(now), PointValue::ExponentialHistogram(before))
+                if now.continues(before) =>
+            {
+                PointValue::ExponentialHistogram(ExponentialHistogram {
+                    totals: now.totals.delta_since(before.totals),
+                    zero_count: now.zero_count.saturating_sub(before.zero_count),
                     positive: combine(&now.positive, &before.positive, u64::saturating_sub),
                     negative: combine(&now.negative, &before.negative, u64::saturating_sub),
                     ..now.clone()
@@ -271,25 +274,27 @@ impl Measured {
         }
     }
 
-    /// Adds what is new. Where it measures something else from now on, it takes the place of what was.
-    fn add(&mut self, news: Measured) {
-        match (&mut *self, news) {
-            (Measured::Sum { value, .. }, Measured::Sum { value: news, .. }) => *value = value.plus(news),
-            (Measured::Histogram(known), Measured::Histogram(news)) if known.bounds == news.bounds => {
-                known.totals.add(news.totals);
+    /// Adds a delta. If the type of the metric or its buckets have changed, the delta replaces the value.
+    fn add(&mut self, delta: PointValue) {
+        match (&mut *self, delta) {
+            (PointValue::Sum { value, .. }, PointValue::Sum { value: delta, .. }) => *value = value.plus(delta),
+            (PointValue::Histogram(known), PointValue::Histogram(delta)) if known.bounds == delta.bounds => {
+                known.totals.add(delta.totals);
                 known
                     .buckets
                     .iter_mut()
-                    .zip(news.buckets)
-                    .for_each(|(known, news)| *known = known.saturating_add(news));
+                    .zip(delta.buckets)
+                    .for_each(|(known, delta)| *known = known.saturating_add(delta));
             }
-            (Measured::Exponential(known), Measured::Exponential(news)) if known.scale == news.scale => {
-                known.totals.add(news.totals);
-                known.zeros = known.zeros.saturating_add(news.zeros);
-                known.positive = combine(&known.positive, &news.positive, u64::saturating_add);
-                known.negative = combine(&known.negative, &news.negative, u64::saturating_add);
+            (PointValue::ExponentialHistogram(known), PointValue::ExponentialHistogram(delta))
+                if known.scale == delta.scale =>
+            {
+                known.totals.add(delta.totals);
+                known.zero_count = known.zero_count.saturating_add(delta.zero_count);
+                known.positive = combine(&known.positive, &delta.positive, u64::saturating_add);
+                known.negative = combine(&known.negative, &delta.negative, u64::saturating_add);
             }
-            (known, news) => *known = news,
+            (known, delta) => *known = delta,
         }
     }
 }
@@ -316,7 +321,7 @@ impl Number {
         }
     }
 
-    /// The number as a floating-point one.
+    /// The number as `f64`.
     pub fn as_f64(self) -> f64 {
         match self {
             Number::Int(number) => number as f64,
@@ -325,57 +330,57 @@ impl Number {
     }
 }
 
-impl Totals {
-    fn since(self, before: Totals) -> Totals {
-        Totals { count: self.count.saturating_sub(before.count), sum: self.sum - before.sum, ..self }
+impl HistogramTotals {
+    fn delta_since(self, before: HistogramTotals) -> HistogramTotals {
+        HistogramTotals { count: self.count.saturating_sub(before.count), sum: self.sum - before.sum, ..self }
     }
 
-    fn add(&mut self, news: Totals) {
-        self.count = self.count.saturating_add(news.count);
-        self.sum += news.sum;
-        self.min = [self.min, news.min].into_iter().flatten().reduce(f64::min);
-        self.max = [self.max, news.max].into_iter().flatten().reduce(f64::max);
+    fn add(&mut self, delta: HistogramTotals) {
+        self.count = self.count.saturating_add(delta.count);
+        self.sum += delta.sum;
+        self.min = [self.min, delta.min].into_iter().flatten().reduce(f64::min);
+        self.max = [self.max, delta.max].into_iter().flatten().reduce(f64::max);
     }
 }
 
 impl Histogram {
-    fn goes_on(&self, before: &Histogram) -> bool {
+    fn continues(&self, before: &Histogram) -> bool {
         self.bounds == before.bounds && self.totals.count >= before.totals.count
     }
 
-    /// Whether buckets and bounds fit each other and are not too many.
-    pub fn is_sound(&self) -> bool {
-        self.buckets.len() <= BUCKETS && self.buckets.len() == self.bounds.len() + 1
+    /// Whether the numbers of buckets and bounds match and are within the limit.
+    pub fn is_valid(&self) -> bool {
+        self.buckets.len() <= MAX_BUCKETS && self.buckets.len() == self.bounds.len() + 1
     }
 }
 
-impl Exponential {
-    fn goes_on(&self, before: &Exponential) -> bool {
+impl ExponentialHistogram {
+    fn continues(&self, before: &ExponentialHistogram) -> bool {
         self.scale == before.scale && self.totals.count >= before.totals.count
     }
 
-    /// Whether the buckets are not too many.
-    pub fn is_sound(&self) -> bool {
-        [&self.positive, &self.negative].into_iter().all(|(_, counts)| counts.len() <= BUCKETS)
+    /// Whether the number of buckets is within the limit.
+    pub fn is_valid(&self) -> bool {
+        [&self.positive, &self.negative].into_iter().all(|(_, counts)| counts.len() <= MAX_BUCKETS)
     }
 }
 
-/// Combines two runs of buckets index by index. A run that would be too long stays as the first one is.
+/// Combines two ranges of buckets, index by index. If the result would be too long, the first one stays unchanged.
 fn combine(one: &(i32, Vec<u64>), other: &(i32, Vec<u64>), with: fn(u64, u64) -> u64) -> (i32, Vec<u64>) {
     if one.1.is_empty() || other.1.is_empty() {
         let kept = if one.1.is_empty() { other } else { one };
-        // Nothing less something is nothing.
+        // Subtracting from an empty bucket yields zero.
         let counts = kept.1.iter().map(|count| if one.1.is_empty() { with(0, *count) } else { *count });
         return (kept.0, counts.collect());
     }
-    let end = |run: &(i32, Vec<u64>)| i64::from(run.0) + run.1.len() as i64;
+    let end = |buckets: &(i32, Vec<u64>)| i64::from(buckets.0) + buckets.1.len() as i64;
     let (start, end) = (one.0.min(other.0), end(one).max(end(other)));
-    let Some(length) = usize::try_from(end - i64::from(start)).ok().filter(|length| *length <= BUCKETS) else {
+    let Some(length) = usize::try_from(end - i64::from(start)).ok().filter(|length| *length <= MAX_BUCKETS) else {
         return one.clone();
     };
-    let at = |run: &(i32, Vec<u64>), index: i64| {
-        let position = usize::try_from(index - i64::from(run.0)).ok();
-        position.and_then(|position| run.1.get(position)).copied().unwrap_or(0)
+    let at = |buckets: &(i32, Vec<u64>), index: i64| {
+        let position = usize::try_from(index - i64::from(buckets.0)).ok();
+        position.and_then(|position| buckets.1.get(position)).copied().unwrap_or(0)
     };
     let counts =
         (0..length as i64).map(|step| i64::from(start) + step).map(|index| with(at(one, index), at(other, index)));
@@ -386,97 +391,102 @@ fn combine(one: &(i32, Vec<u64>), other: &(i32, Vec<u64>), with: fn(u64, u64) ->
 mod tests {
     use super::*;
 
-    fn point(measured: Measured, is_delta: bool) -> GuestPoint {
+    fn point(value: PointValue, is_delta: bool) -> GuestPoint {
         let text = String::new;
         let key = SeriesKey { scope: text(), name: "orders".to_owned(), unit: text(), attributes: text() };
-        GuestPoint { key, description: text(), attributes: Vec::new(), measured, is_delta }
+        GuestPoint { key, description: text(), attributes: Vec::new(), value, is_delta }
     }
 
-    fn sum(value: i64) -> Measured {
-        Measured::Sum { value: Number::Int(value), is_monotonic: true }
+    fn sum(value: i64) -> PointValue {
+        PointValue::Sum { value: Number::Int(value), is_monotonic: true }
     }
 
-    fn histogram(buckets: [u64; 2]) -> Measured {
+    fn histogram(buckets: [u64; 2]) -> PointValue {
         let count = buckets.iter().sum();
-        let totals = Totals { count, sum: count as f64, min: Some(1.0), max: Some(2.0) };
-        Measured::Histogram(Histogram { totals, bounds: vec![1.5], buckets: buckets.to_vec() })
+        let totals = HistogramTotals { count, sum: count as f64, min: Some(1.0), max: Some(2.0) };
+        PointValue::Histogram(Histogram { totals, bounds: vec![1.5], buckets: buckets.to_vec() })
     }
 
-    fn exported(instances: &[&[Measured]]) -> Measured {
+    fn exported(instances: &[&[PointValue]]) -> PointValue {
         let (all, resource) = (GuestMetrics::default(), Resource::new("s", "1", &[]));
-        for said in instances {
+        for reported in instances {
             let mut instance = InstanceMetrics::default();
-            for measured in *said {
-                all.add(&resource, instance.news(vec![point(measured.clone(), false)], |_| true));
+            for value in *reported {
+                all.add(&resource, instance.deltas(vec![point(value.clone(), false)], |_| true));
             }
         }
-        all.collect().remove(0).1.remove(0).measured
+        all.collect().remove(0).1.remove(0).value
     }
 
     #[test]
-    fn what_instances_count_for_themselves_adds_up_to_what_the_service_counts() {
+    fn values_of_instances_add_up_to_the_value_of_the_service() {
         assert_eq!(exported(&[&[sum(1), sum(3)], &[sum(2)]]), sum(5));
         assert_eq!(exported(&[&[histogram([1, 0]), histogram([1, 2])], &[histogram([0, 1])]]), histogram([1, 3]));
     }
 
     #[test]
-    fn a_guest_that_begins_anew_takes_nothing_away() {
+    fn a_reset_of_a_guest_does_not_reduce_the_sum() {
         assert_eq!(exported(&[&[sum(5), sum(2)]]), sum(7));
     }
 
     #[test]
-    fn a_gauge_is_what_was_said_last() {
-        let gauge = |value| Measured::Gauge(Number::Double(value));
+    fn a_gauge_has_its_last_value() {
+        let gauge = |value| PointValue::Gauge(Number::Double(value));
         assert_eq!(exported(&[&[gauge(1.0)], &[gauge(0.5)]]), gauge(0.5));
     }
 
     #[test]
-    fn exponential_buckets_meet_at_their_indices() {
+    fn exponential_buckets_are_merged_by_index() {
         let exponential = |offset, counts: &[u64]| {
-            let totals = Totals { count: counts.iter().sum(), ..Totals::default() };
-            Measured::Exponential(Exponential { totals, positive: (offset, counts.to_vec()), ..Exponential::default() })
+            let totals = HistogramTotals { count: counts.iter().sum(), ..HistogramTotals::default() };
+            PointValue::ExponentialHistogram(ExponentialHistogram {
+                totals,
+                positive: (offset, counts.to_vec()),
+                ..ExponentialHistogram::default()
+            })
         };
         let expected = exponential(-1, &[1, 1, 3]);
         assert_eq!(exported(&[&[exponential(0, &[1, 2])], &[exponential(-1, &[1, 0, 1])]]), expected);
     }
 
     #[test]
-    fn a_guest_may_not_make_series_without_end() {
+    fn the_series_of_a_guest_are_bounded() {
         let (all, resource) = (GuestMetrics::default(), Resource::new("s", "1", &[]));
         let mut instance = InstanceMetrics::default();
-        for number in 0..3 * SERIES {
+        for number in 0..3 * MAX_SERIES {
             let mut point = point(sum(1), true);
             point.key.attributes = number.to_string();
-            all.add(&resource, instance.news(vec![point], |_| true));
+            all.add(&resource, instance.deltas(vec![point], |_| true));
         }
         let series = all.collect().remove(0).1;
-        assert_eq!(series.len(), SERIES + 1);
-        let rest = series.iter().find(|series| series.key.attributes == OVERFLOW).expect("what does not fit");
-        assert_eq!((&rest.measured, rest.attributes[0].key.as_str()), (&sum(2 * SERIES as i64), OVERFLOW));
-        for number in 0..2 * INSTRUMENTS {
+        assert_eq!(series.len(), MAX_SERIES + 1);
+        let rest =
+            series.iter().find(|series| series.key.attributes == OVERFLOW_ATTRIBUTE).expect("the overflow series");
+        assert_eq!((&rest.value, rest.attributes[0].key.as_str()), (&sum(2 * MAX_SERIES as i64), OVERFLOW_ATTRIBUTE));
+        for number in 0..2 * MAX_INSTRUMENTS {
             let mut point = point(sum(1), true);
             point.key.name = format!("orders.{number}");
-            all.add(&resource, instance.news(vec![point], |_| true));
+            all.add(&resource, instance.deltas(vec![point], |_| true));
         }
-        assert_eq!(all.collect()[0].1.len(), SERIES + INSTRUMENTS);
+        assert_eq!(all.collect()[0].1.len(), MAX_SERIES + MAX_INSTRUMENTS);
     }
 
     #[test]
-    fn what_an_instance_has_said_takes_room() {
-        let (mut instance, mut room) = (InstanceMetrics::default(), 10 * AROUND);
-        let mut hold = |bytes: usize| {
-            let fits = bytes <= room;
-            room -= if fits { bytes } else { 0 };
+    fn the_last_values_of_an_instance_are_charged() {
+        let (mut instance, mut available) = (InstanceMetrics::default(), 10 * SERIES_OVERHEAD);
+        let mut reserve = |bytes: usize| {
+            let fits = bytes <= available;
+            available -= if fits { bytes } else { 0 };
             fits
         };
         let mut kept = 0;
         for number in 0..100 {
             let mut point = point(sum(1), false);
             point.key.attributes = number.to_string();
-            kept += instance.news(vec![point.clone()], &mut hold).len();
-            kept += instance.news(vec![point], |_| false).len();
+            kept += instance.deltas(vec![point.clone()], &mut reserve).len();
+            kept += instance.deltas(vec![point], |_| false).len();
         }
         assert!((10..=20).contains(&kept), "{kept}");
-        assert_eq!(instance.0.len(), kept / 2, "a series that is there takes no more room");
+        assert_eq!(instance.0.len(), kept / 2, "a known series is not charged again");
     }
 }

@@ -1,5 +1,5 @@
-//! What one request may record: the span limits of OpenTelemetry, and a bound on memory, because those limits know no
-//! size. What does not fit is left out and counted.
+//! Limits on the records of one request: the span limits of OpenTelemetry, and a limit on memory, since span limits do
+//! not bound bytes. Records beyond a limit are dropped and counted.
 
 use std::borrow::Cow;
 
@@ -8,35 +8,35 @@ use super::settings::{AttributeLimits, SpanLimits};
 
 /// The most bytes that one request may record, whatever the span limits allow.
 const MAX_BYTES: usize = 4 << 20;
-/// What an attribute costs for which there is no place: many of them take a while to be looked at.
+/// The bytes charged for an attribute that is rejected: looking up many of them takes time.
 const REJECTED_ATTRIBUTE: usize = 20;
-/// A span in a bound that is counted in spans. One that is larger counts as several.
+/// The bytes that count as one span where memory is bounded by a number of spans.
 const BYTES_PER_SPAN: usize = 8 << 10;
-/// The most characters of a span's or an event's name.
+/// The most characters of the name of a span or an event.
 const MAX_NAME: usize = 1024;
-/// The most bytes of what becomes `error.type`.
+/// The most bytes of `error.type`.
 const MAX_ERROR_TYPE: usize = 256;
 /// The most characters of a status message.
 const MAX_MESSAGE: usize = 4096;
 
-/// How much of what a guest gives would be recorded at most. The rest need not be read.
+/// Upper bounds on what is recorded of the input of a guest. Input beyond them need not be read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct GuestRecordLimits {
-    /// Attributes of a span.
+    /// The limits of the attributes of a span.
     pub span: AttributeLimits,
-    /// Attributes of an event or a link.
+    /// The limits of the attributes of an event or a link.
     pub event: AttributeLimits,
-    /// Attributes of a log record.
+    /// The limits of the attributes of a log record.
     pub log: AttributeLimits,
-    /// Events of a span.
+    /// The most events of a span.
     pub events: usize,
-    /// Links of a span.
+    /// The most links of a span.
     pub links: usize,
-    /// Bytes of keys and values, all attributes together.
+    /// The most bytes of the keys and values of all attributes.
     pub bytes: usize,
 }
 
-/// The room that is left for one request's records.
+/// The limits of one request and the bytes that remain.
 #[derive(Debug)]
 pub(super) struct RecordLimits {
     spans: SpanLimits,
@@ -49,44 +49,44 @@ impl RecordLimits {
         RecordLimits { spans, logs, remaining: MAX_BYTES }
     }
 
-    /// No room for anything.
+    /// Limits that allow no records.
     pub fn none() -> RecordLimits {
         let spans = SpanLimits { attributes: 0, events: 0, event_attributes: 0, value_length: None };
         RecordLimits { remaining: 0, ..RecordLimits::new(spans, AttributeLimits { count: 0, value_length: None }) }
     }
 
-    /// What a guest may still record.
+    /// The upper bounds on what a guest may still record.
     pub fn for_guest(&self, links: usize) -> GuestRecordLimits {
         let (span, event, log) = (self.span_attributes(), self.event_attributes(), self.log_attributes());
         GuestRecordLimits { span, event, log, events: self.events(), links, bytes: self.remaining }
     }
 
-    /// The most events of a span.
+    /// The most events of one span.
     pub fn events(&self) -> usize {
         self.spans.events
     }
 
-    /// What holds for the attributes that a guest puts on a span.
+    /// The limits of the attributes that a guest sets on a span.
     pub fn span_attributes(&self) -> AttributeLimits {
         AttributeLimits { count: self.spans.attributes, value_length: self.spans.value_length }
     }
 
-    /// What holds for the attributes of an event.
+    /// The limits of the attributes of an event.
     pub fn event_attributes(&self) -> AttributeLimits {
         AttributeLimits { count: self.spans.event_attributes, ..self.span_attributes() }
     }
 
-    /// What holds for the attributes of a log record.
+    /// The limits of the attributes of a log record.
     pub fn log_attributes(&self) -> AttributeLimits {
         self.logs
     }
 
-    /// How many spans the records count as, where spans are counted to bound memory.
+    /// The number of spans that the records count as where memory is bounded by a number of spans.
     pub fn weight(&self, records: usize) -> usize {
         records.max((MAX_BYTES - self.remaining).div_ceil(BYTES_PER_SPAN))
     }
 
-    /// Whether so many bytes fit. If so, they are taken.
+    /// Whether this many bytes remain. If so, they are charged.
     pub fn reserve(&mut self, bytes: usize) -> bool {
         let fits = bytes <= self.remaining;
         if fits {
@@ -95,12 +95,12 @@ impl RecordLimits {
         fits
     }
 
-    /// Takes so many bytes, or what is left of them, for something that stands in any case.
+    /// Charges this many bytes, or the rest, for a record that is kept in any case.
     pub fn charge(&mut self, bytes: usize) {
         self.remaining = self.remaining.saturating_sub(bytes);
     }
 
-    /// A name as it is kept.
+    /// A name, truncated.
     pub fn name(&mut self, name: Cow<'static, str>) -> Cow<'static, str> {
         match cut_position(&name, MAX_NAME) {
             Some(end) => Cow::Owned(name.get(..end).unwrap_or_default().to_owned()),
@@ -108,12 +108,12 @@ impl RecordLimits {
         }
     }
 
-    /// A kind of error as it is kept.
+    /// A value of `error.type`, truncated.
     pub fn error_type<'a>(&self, kind: &'a str) -> &'a str {
         &kind[..kind.floor_char_boundary(MAX_ERROR_TYPE)]
     }
 
-    /// A status message as it is kept.
+    /// A status message, truncated. Empty if it exceeds the remaining bytes.
     pub fn message(&mut self, mut message: String) -> String {
         if let Some(end) = cut_position(&message, MAX_MESSAGE) {
             message.truncate(end);
@@ -122,7 +122,7 @@ impl RecordLimits {
         if self.reserve(message.len()) { message } else { String::new() }
     }
 
-    /// Sets an attribute: replaces one of the same key, or adds it where there is room. Tells whether it is there now.
+    /// Sets an attribute: replaces one with the same key, or adds it within the limits. Returns whether it is set.
     pub fn set(&mut self, attributes: &mut Attributes, mut attribute: Attribute<'_>, limits: AttributeLimits) -> bool {
         if let Some(max_length) = limits.value_length {
             truncate_texts(&mut attribute.value, max_length);
@@ -135,13 +135,13 @@ impl RecordLimits {
             self.charge(REJECTED_ATTRIBUTE);
             return false;
         }
-        // Bytes that are moved cost as much as bytes that are kept: a small attribute may stand before a large one.
+        // Moved bytes cost as much as kept ones: a small attribute may precede a large one.
         let moved = attributes.set(&attribute);
         self.charge(size + moved);
         true
     }
 
-    /// Sets an attribute of the host's own. There are few, and nothing that a guest records pushes them out.
+    /// Sets an attribute of the host. There are few of them, and the records of a guest never displace them.
     pub fn set_unlimited(&mut self, attributes: &mut Attributes, mut attribute: Attribute<'_>) {
         if let Some(max_length) = self.spans.value_length {
             truncate_texts(&mut attribute.value, max_length);
@@ -150,7 +150,7 @@ impl RecordLimits {
         attributes.set(&attribute);
     }
 
-    /// Applies the limits to a whole list. Returns what fits and how many did not.
+    /// Applies the limits to a list. Returns the attributes that fit, and the number of dropped ones.
     pub fn collect<'a>(
         &mut self,
         given: impl IntoIterator<Item = Attribute<'a>>,
@@ -178,9 +178,9 @@ fn truncate(text: &mut &str, max_length: usize) {
     }
 }
 
-/// The byte at which a text of more than so many characters is cut.
+/// The byte position at which a text of more than `max_length` characters is truncated.
 pub(crate) fn cut_position(text: &str, max_length: usize) -> Option<usize> {
-    // A text has no more characters than bytes, so most need no counting.
+    // A text has at most as many characters as bytes, so most texts need no counting.
     if text.len() <= max_length {
         return None;
     }
@@ -208,7 +208,7 @@ mod tests {
     }
 
     #[test]
-    fn long_texts_are_cut_between_characters() {
+    fn long_texts_are_truncated_between_characters() {
         let mut limits = record_limits();
         let (kept, _) = limits.collect([Attribute::new("k", "äöüß")], attribute_limits(2, Some(3)));
         assert_eq!(kept.get("k"), Some(Value::Text("äöü")));
@@ -218,17 +218,17 @@ mod tests {
     }
 
     #[test]
-    fn a_request_may_not_record_without_end() {
+    fn the_bytes_of_a_request_are_limited() {
         let mut limits = record_limits();
         let large = "x".repeat(MAX_BYTES / 4);
         let dropped: u32 =
             (0..10).map(|_| limits.collect([Attribute::new("k", &large)], attribute_limits(2, None)).1).sum();
-        assert_eq!(dropped, 7, "three quarters and what surrounds them fit");
-        assert!(limits.weight(1) > MAX_BYTES / 2 / BYTES_PER_SPAN, "and they count as many spans");
+        assert_eq!(dropped, 7, "three quarters fit, with their overhead");
+        assert!(limits.weight(1) > MAX_BYTES / 2 / BYTES_PER_SPAN, "they count as many spans");
     }
 
     #[test]
-    fn bytes_that_are_moved_are_taken_as_well() {
+    fn moved_bytes_are_charged() {
         let (mut limits, mut attributes) = (record_limits(), Attributes::default());
         let large = "x".repeat(MAX_BYTES / 4);
         let mut set =
@@ -239,7 +239,7 @@ mod tests {
     }
 
     #[test]
-    fn attributes_that_are_refused_take_a_little() {
+    fn rejected_attributes_are_charged() {
         let (mut limits, mut attributes) = (record_limits(), Attributes::default());
         limits.set(&mut attributes, Attribute::new("a", "1"), attribute_limits(1, None));
         let before = limits.remaining;
@@ -248,7 +248,7 @@ mod tests {
     }
 
     #[test]
-    fn a_small_request_weighs_its_spans() {
+    fn a_small_request_counts_as_its_number_of_spans() {
         let mut limits = record_limits();
         limits.collect([Attribute::new("k", "v")], attribute_limits(2, None));
         assert_eq!(limits.weight(3), 3);
@@ -256,7 +256,7 @@ mod tests {
 
     proptest::proptest! {
         #[test]
-        fn the_limits_hold_and_nothing_goes_uncounted(
+        fn attributes_stay_within_the_limits_and_dropped_ones_are_counted(
             given in proptest::collection::vec(("[a-e]{0,2}", "\\PC{0,12}"), 0..20), most in 0_usize..6, max_length in 0_usize..6,
         ) {
             let mut limits = record_limits();

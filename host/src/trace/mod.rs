@@ -1,9 +1,10 @@
-//! Traces: from a caller's headers to records on their way out.
+//! Traces: from the headers of a request to the export of its spans and log records.
 //!
-//! A [`Recorder`] holds the spans of one request at one service; it belongs to whoever serves the request, so recording
-//! takes no lock. When the request ends the recorder becomes a [`Segment`], which is handed over in one step to everything
-//! that reads spans: a bounded queue and its task for OTLP, the terminal, the store of recent traces. All share the same
-//! segment. A full queue drops and counts; nothing here ever blocks a request.
+//! A [`Recorder`] holds the spans of one request at one service. The exchange that serves the request owns it, so
+//! recording takes no lock. When the request ends the recorder becomes a [`Segment`], which is handed over in one step
+//! to everything that reads spans: the bounded export queues for OTLP, the terminal and the store of recent traces. All
+//! of them share the same segment. A full queue drops records and counts them; nothing in this module ever blocks a
+//! request.
 //!
 //! This module imports no other module of the host, and OTLP is named only in `otlp`.
 
@@ -12,13 +13,12 @@ mod context;
 mod counters;
 mod detail;
 mod ended_span;
-pub mod guest_bounds;
+pub mod guest_limits;
 mod guest_metrics;
-mod identity;
+mod ids;
 mod limits;
 mod otlp;
 mod pipeline;
-mod plain;
 mod printers;
 mod propagation;
 mod queue;
@@ -26,6 +26,7 @@ mod receive;
 mod recorder;
 mod resource;
 mod sampler;
+mod sanitize;
 mod sdk;
 mod segment;
 mod settings;
@@ -46,13 +47,13 @@ pub use self::counters::{Counters, DropReason, ExportOutcome, SignalKind};
 pub use self::detail::span_detail;
 pub use self::ended_span::{EndedSpan, EndedSpanEvent, EndedSpanLink};
 pub use self::guest_metrics::{
-    Exponential, GuestPoint, GuestSeries, Histogram, InstanceMetrics, Measured as GuestMeasured, Number, SeriesKey,
-    SeriesOfService, Totals,
+    ExponentialHistogram, GuestPoint, GuestSeries, Histogram, HistogramTotals, InstanceMetrics, Number, PointValue,
+    SeriesKey, ServiceSeries,
 };
-pub(crate) use self::identity::trace_hash;
+pub(crate) use self::ids::trace_hash;
 pub use self::limits::GuestRecordLimits;
 pub(crate) use self::limits::cut_position;
-pub(crate) use self::otlp::innermost;
+pub(crate) use self::otlp::root_cause;
 pub use self::otlp::{
     Attribute, Attributes, MetricExemplar, SeriesExemplars, TransportError, Value, decode_attributes,
 };

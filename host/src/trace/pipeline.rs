@@ -1,9 +1,9 @@
-//! The one pipeline of the host: sampling at its beginning, bounded queues and their tasks at its end.
+//! The telemetry pipeline of the host: sampling at its start, bounded export queues with their tasks at its end.
 //!
 //! A finished segment is shared, never copied: the store of recent traces, the terminal and OTLP read the same one.
-//! Spans and log records have a queue each, so that trouble with one does not hold up the other. While the collector is
-//! away the queues fill, and what comes after is dropped and counted, and said once per outage. Requests never wait for
-//! any of it.
+//! Spans and log records have separate queues, so that a failure of one does not delay the other. While the collector
+//! is unavailable the queues fill up; later records are dropped and counted, with one warning per outage. Requests
+//! never wait for any of it.
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -15,7 +15,7 @@ use tokio::task::JoinHandle;
 
 use super::context::TraceContext;
 use super::counters::{Counters, DropReason, SignalKind};
-use super::guest_metrics::{GuestMetrics, GuestPoint, SeriesOfService};
+use super::guest_metrics::{GuestMetrics, GuestPoint, ServiceSeries};
 use super::limits::RecordLimits;
 use super::otlp::{ExportQueue, SeriesExemplars, TraceViewHint, TransportError, Transports};
 use super::printers::{LogPrinter, Printers};
@@ -27,18 +27,18 @@ use super::store::{StoredPart, TraceStore};
 use super::tail_sampler::TailSampler;
 use super::terminal::Terminal;
 
-/// Why telemetry could not be set up.
+/// Why the pipeline could not be started.
 #[derive(Debug, Error)]
 pub enum PipelineError {
-    /// OTLP cannot be spoken as the settings say.
+    /// The settings of an OTLP exporter are invalid.
     #[error(transparent)]
     Transport(#[from] TransportError),
-    /// There is no thread to print traces on.
+    /// The thread that prints traces could not be started.
     #[error("traces cannot be printed: {0}")]
     Terminal(#[from] std::io::Error),
 }
 
-/// The pipeline. A clone is a handle to the same one.
+/// The pipeline. Clones share it.
 #[derive(Clone)]
 pub struct Pipeline {
     inner: Arc<Inner>,
@@ -47,28 +47,28 @@ pub struct Pipeline {
 struct Inner {
     settings: Settings,
     propagators: Propagators,
-    /// Whether anybody reads spans at all.
+    /// Whether spans have any reader.
     has_readers: bool,
     tail_sampler: Option<Mutex<TailSampler>>,
     store: Arc<TraceStore>,
     guest_metrics: GuestMetrics,
     counters: Arc<Counters>,
     terminal: Option<Terminal>,
-    /// Prints log records as they come, whatever becomes of their traces.
+    /// Prints log records when their request ends, whatever the sampling decision.
     log_printer: Option<LogPrinter>,
     transports: Transports,
-    /// Where traces can be seen if there is no collector.
+    /// A hint for the log: where traces can be viewed if there is no collector.
     view_hint: TraceViewHint,
     tasks: Mutex<Vec<(Arc<ExportQueue>, JoinHandle<()>)>>,
 }
 
 impl Pipeline {
-    /// Starts the export tasks. FinishedSegment traces are printed to standard output where the settings ask for that.
+    /// Starts the export tasks. Finished traces are printed to standard output if the settings select that.
     pub fn start(settings: Settings) -> Result<Pipeline, PipelineError> {
         Pipeline::start_with(settings, Printers::default())
     }
 
-    /// The same, with what prints traces and log records given.
+    /// Starts the export tasks, with the given outputs for traces and log records.
     pub fn start_with(settings: Settings, printers: Printers) -> Result<Pipeline, PipelineError> {
         let prints = !settings.disabled && settings.traces.exporters.contains(&Exporter::Console);
         let prints_logs = settings.logs.exporters.contains(&Exporter::Console);
@@ -100,43 +100,44 @@ impl Pipeline {
         Ok(Pipeline { inner: Arc::new(inner) })
     }
 
-    /// What it was told.
+    /// The settings.
     pub(super) fn settings(&self) -> &Settings {
         &self.inner.settings
     }
 
-    /// Says where traces can be seen if there is no collector, as the end of a sentence. The first to say so is right.
+    /// Sets the hint where traces can be viewed if there is no collector, as the end of a sentence. Only the first call
+    /// has an effect.
     pub fn set_trace_view_hint(&self, hint: String) {
         let _ = self.inner.view_hint.set(hint);
     }
 
-    /// How trace context travels.
+    /// The propagators.
     pub fn propagators(&self) -> &Propagators {
         &self.inner.propagators
     }
 
-    /// Whether responses name their trace in `traceresponse`.
+    /// Whether responses carry `traceresponse`.
     pub fn has_response_header(&self) -> bool {
         self.inner.settings.response_header
     }
 
-    /// What became of spans and log records.
+    /// The counters of exported and dropped records.
     pub fn counters(&self) -> &Arc<Counters> {
         &self.inner.counters
     }
 
-    /// How many spans wait for export, and how many can.
+    /// The number of spans in the export queue, and its capacity.
     pub fn queue(&self) -> (usize, usize) {
         let spans = self.inner.transports.spans.as_ref();
         spans.map_or((0, self.inner.settings.batch.queue_size), |queue| queue.queue())
     }
 
-    /// The traces that were finished last.
+    /// The store of recent traces.
     pub fn store(&self) -> &Arc<TraceStore> {
         &self.inner.store
     }
 
-    /// Whether a trace is recorded, decided as its first request here begins.
+    /// The sampling decision, made when the first request of the trace starts at this host.
     pub(super) fn samples(&self, parent: Option<&TraceContext>, denied: bool, trace_id: TraceId) -> bool {
         let sampled = self.inner.has_readers && self.inner.settings.sampler.samples(parent, denied, trace_id);
         if let Some(tail_sampler) = self.inner.tail_sampler.as_ref().filter(|_| sampled) {
@@ -145,18 +146,19 @@ impl Pipeline {
         sampled
     }
 
-    /// Whether anybody reads spans at all.
+    /// Whether spans have any reader.
     pub(super) fn is_enabled(&self) -> bool {
         self.inner.has_readers
     }
 
-    /// Sends metrics, unless that is turned off.
+    /// Exports metrics, unless that is turned off.
     pub async fn export_metrics(&self, collected: Vec<ResourceMetrics>, exemplars: Vec<SeriesExemplars>) {
         let guests = self.inner.guest_metrics.collect();
         self.inner.transports.send_metrics((&collected, guests), exemplars, &self.inner.counters).await;
     }
 
-    /// Sends what waits, within `limit`. What does not get out is counted. Requests that end later are, too.
+    /// Exports the queued records within `limit`. Records that are not exported by then, and those of requests that end
+    /// later, are counted as dropped.
     pub async fn shutdown(&self, limit: Duration) {
         self.inner.flush_tail_sampler();
         let tasks = std::mem::take(&mut *self.inner.tasks.lock().unwrap_or_else(PoisonError::into_inner));
@@ -169,36 +171,36 @@ impl Pipeline {
         let sent = tasks.into_iter().map(|(queue, mut task)| async move {
             if tokio::time::timeout(limit, &mut task).await.is_err() {
                 task.abort();
-                // Once it has ended, nothing is taken off the queue any more.
+                // After the task has ended, nothing is taken from the queue any more.
                 let _ = task.await;
             }
-            queue.abandon();
+            queue.drop_remaining();
         });
         futures_util::future::join(futures_util::future::join_all(sent), printed).await;
     }
 
-    /// Whether the spans of a request that ended like this leave the host for certain, if they are sampled. Where there
-    /// is a tail rule, what it keeps by chance or for another request's sake is not certain.
+    /// Whether the spans of a request with this outcome are certain to be exported, if they are sampled. Traces that
+    /// the tail policy keeps by its ratio or because of another request are not certain.
     pub fn is_certainly_exported(&self, failed: bool, duration: Duration) -> bool {
         self.inner.settings.tail_policy.is_none_or(|policy| policy.keeps(failed, duration))
     }
 
-    /// What guests' own SDKs have measured, by service.
-    pub fn guest_metrics(&self) -> Vec<SeriesOfService> {
+    /// The metrics of guests' own SDKs, by service.
+    pub fn guest_metrics(&self) -> Vec<ServiceSeries> {
         self.inner.guest_metrics.collect()
     }
 
-    /// Adds what is new in the metrics of guests.
+    /// Adds deltas of the metrics of guests' own SDKs.
     pub(super) fn add_guest_metrics(&self, resource: &Arc<Resource>, deltas: Vec<GuestPoint>) {
         self.inner.guest_metrics.add(resource, deltas);
     }
 
-    /// What one request may record.
+    /// The limits on the records of one request.
     pub(super) fn record_limits(&self) -> RecordLimits {
         RecordLimits::new(self.inner.settings.limits, self.inner.settings.log_limits)
     }
 
-    /// Counts what one request recorded beyond its limits, if it did.
+    /// Counts the records that one request has dropped because of its limits.
     pub(super) fn count_dropped(&self, spans: u32, logs: u32) {
         for (signal, items) in [(SignalKind::Traces, spans), (SignalKind::Logs, logs)] {
             if items > 0 {
@@ -207,13 +209,13 @@ impl Pipeline {
         }
     }
 
-    /// Gives a segment that leaves the host by another way to those who read segments here.
+    /// Hands a segment that is exported by other means to the readers within the process.
     pub(super) fn deliver_locally(&self, segment: Segment) {
         let weight = segment.spans.len() + segment.logs.len();
         self.inner.deliver_locally(FinishedSegment { segment: Arc::new(segment), weight });
     }
 
-    /// Takes a finished segment.
+    /// Accepts a finished segment.
     pub(super) fn submit(&self, segment: Arc<Segment>, weight: usize) {
         if let Some(print) = self.inner.log_printer.as_ref().filter(|_| !segment.logs.is_empty()) {
             print(&segment);
@@ -230,7 +232,7 @@ impl Pipeline {
 }
 
 impl Inner {
-    /// Gives a segment that is kept to everybody who reads segments.
+    /// Hands a segment that is kept to all readers.
     fn accept(&self, finished: FinishedSegment) {
         let FinishedSegment { segment, weight } = &finished;
         for queue in [&self.transports.spans, &self.transports.logs].into_iter().flatten() {
@@ -241,7 +243,7 @@ impl Inner {
         }
     }
 
-    /// Gives a segment to the terminal and the store.
+    /// Hands a segment to the terminal and the store.
     fn deliver_locally(&self, finished: FinishedSegment) {
         if let Some(terminal) = &self.terminal {
             terminal.print(&finished);

@@ -1,20 +1,20 @@
-//! Where finished traces and log records are printed for people: given by whoever owns the terminal.
+//! The outputs for finished traces and log records on the terminal, supplied by the owner of the terminal.
 
 use std::io::Write;
 
 use super::segment::Segment;
 use super::tree::TreeDetail;
 
-/// Prints the log records of a segment. It is called where requests end, so it must never wait.
+/// Prints the log records of a segment. It is called when a request ends, so it must never block.
 pub type LogPrinter = Box<dyn Fn(&Segment) + Send + Sync>;
 
-/// What prints telemetry where the settings name the exporter `console`.
+/// The outputs of the exporter `console`.
 pub struct Printers {
-    /// Where finished traces go, each as a tree.
+    /// The output for finished traces, each as a tree.
     pub traces: Box<dyn Write + Send>,
-    /// How much of each span is shown there.
+    /// How much of each span is shown.
     pub detail: TreeDetail,
-    /// What takes log records; nothing prints them where there is none.
+    /// The output for log records. If `None`, they are not printed.
     pub logs: Option<LogPrinter>,
 }
 

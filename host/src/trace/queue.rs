@@ -1,4 +1,4 @@
-//! The queue between requests and an export task: bounded in spans, never waiting.
+//! The queue between requests and an export task. Its capacity is counted in spans, and adding to it never blocks.
 
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -6,10 +6,10 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::Notify;
 
-/// What waits for an export task.
+/// A bounded queue for one export task.
 pub(super) struct Queue<T> {
     capacity: usize,
-    /// The weight at which waiting for more is no use.
+    /// The weight of a full batch.
     batch_size: usize,
     waiting: Mutex<Waiting<T>>,
     ready: Notify,
@@ -18,19 +18,19 @@ pub(super) struct Queue<T> {
 }
 
 struct Waiting<T> {
-    /// Each with its weight, in spans.
+    /// The entries with their weights, in spans.
     entries: VecDeque<(T, usize)>,
     weight: usize,
 }
 
-/// What became of something for the queue.
+/// The outcome of adding an entry.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum PushOutcome {
-    /// It waits.
+    /// The entry was added.
     Queued,
-    /// There was no room.
+    /// The queue is full.
     Full,
-    /// Nobody takes anything any more.
+    /// The queue is closed.
     Closed,
 }
 
@@ -38,7 +38,7 @@ impl<T> Queue<T> {
     pub fn new(capacity: usize, batch_size: usize) -> Queue<T> {
         Queue {
             capacity,
-            // A batch that is larger than the queue would never be full.
+            // A batch larger than the queue would never become full.
             batch_size: batch_size.clamp(1, capacity.max(1)),
             waiting: Mutex::new(Waiting { entries: VecDeque::new(), weight: 0 }),
             ready: Notify::new(),
@@ -47,12 +47,12 @@ impl<T> Queue<T> {
         }
     }
 
-    /// What would become of something of this weight.
+    /// The outcome that adding an entry of this weight would have.
     pub fn check(&self, weight: usize) -> PushOutcome {
         self.outcome_for(&self.lock(), weight)
     }
 
-    /// Adds something, or leaves it where it does not fit.
+    /// Adds an entry, unless the queue is full or closed.
     pub fn push(&self, entry: T, weight: usize) -> PushOutcome {
         let weight = weight.max(1);
         let mut waiting = self.lock();
@@ -71,7 +71,7 @@ impl<T> Queue<T> {
         PushOutcome::Queued
     }
 
-    /// Takes entries of up to `most` spans together, or one larger one.
+    /// Takes entries with a total weight of at most `most`, or one heavier entry.
     pub fn take(&self, most: usize) -> Vec<T> {
         let mut waiting = self.lock();
         let (mut taken, mut sum) = (Vec::new(), 0_usize);
@@ -86,14 +86,14 @@ impl<T> Queue<T> {
         taken
     }
 
-    /// Returns when there may be something to take.
+    /// Returns when the queue is not empty, or closed.
     pub async fn wait_for_items(&self) {
         while self.len() == 0 && !self.is_closed() {
             self.ready.notified().await;
         }
     }
 
-    /// Returns when a full batch waits.
+    /// Returns when the queue holds a full batch, or is closed.
     pub async fn wait_for_batch(&self) {
         while self.len() < self.batch_size && !self.is_closed() {
             self.ready.notified().await;
@@ -110,7 +110,7 @@ impl<T> Queue<T> {
         }
     }
 
-    /// The weight that waits, in spans.
+    /// The total weight of the entries, in spans.
     pub fn len(&self) -> usize {
         self.lock().weight
     }
@@ -119,7 +119,7 @@ impl<T> Queue<T> {
         self.capacity
     }
 
-    /// Tells the export task to take what is there and end. Nothing is added after this.
+    /// Closes the queue: the export task takes the remaining entries and ends. No entry is added after this.
     pub fn close(&self) {
         let waiting = self.lock();
         self.closed.store(true, Ordering::SeqCst);
@@ -132,12 +132,12 @@ impl<T> Queue<T> {
         self.closed.load(Ordering::SeqCst)
     }
 
-    /// Asked under the lock: what is pushed before the queue is closed is there for the last `take`.
+    /// Called under the lock, so that entries added before the queue is closed are there for the last `take`.
     fn outcome_for(&self, waiting: &Waiting<T>, weight: usize) -> PushOutcome {
         if self.is_closed() {
             return PushOutcome::Closed;
         }
-        // What is larger than the whole queue is taken by an empty one: it could never leave otherwise.
+        // An entry heavier than the capacity is added to an empty queue; otherwise it could never be exported.
         if waiting.weight > 0 && waiting.weight + weight > self.capacity {
             PushOutcome::Full
         } else {

@@ -1,11 +1,11 @@
-//! The OpenTelemetry Resource of a service: what its spans, metrics and log records come from.
+//! The OpenTelemetry Resource of a service: the origin of its spans, metrics and log records.
 
 use std::sync::Arc;
 
 use opentelemetry::KeyValue;
 
-/// The attributes of a Resource that are the host's to say.
-const OWN: [&str; 6] = [
+/// The attributes of a Resource that only the host sets.
+const HOST_ATTRIBUTES: [&str; 6] = [
     "service.name",
     "service.version",
     "service.instance.id",
@@ -14,7 +14,7 @@ const OWN: [&str; 6] = [
     "telemetry.sdk.version",
 ];
 
-/// A service as its telemetry names it.
+/// The Resource of a service.
 #[derive(Debug)]
 pub struct Resource {
     name: String,
@@ -23,21 +23,21 @@ pub struct Resource {
 }
 
 impl Resource {
-    /// The Resource of a service: `service.name`, `service.version`, a random `service.instance.id`, what describes the
-    /// SDK, and `extra`, which replaces none of them.
+    /// The Resource of a service: `service.name`, `service.version`, a random `service.instance.id`, the
+    /// `telemetry.sdk` attributes, and those of `extra` that the host does not set.
     pub fn new(name: &str, version: &str, extra: &[KeyValue]) -> Arc<Resource> {
         let (name, version) = (name.to_owned(), version.to_owned());
         let id = instance_id();
         let own = [&name, &version, &id, "spandrel", "rust", env!("CARGO_PKG_VERSION")];
-        let own = OWN.iter().zip(own).map(|(key, value)| KeyValue::new(*key, value.to_owned()));
-        let extra = extra.iter().filter(|attribute| !Resource::sets(attribute.key.as_str()));
+        let own = HOST_ATTRIBUTES.iter().zip(own).map(|(key, value)| KeyValue::new(*key, value.to_owned()));
+        let extra = extra.iter().filter(|attribute| !Resource::is_host_attribute(attribute.key.as_str()));
         let attributes = own.chain(extra.cloned()).collect();
         Arc::new(Resource { name, version, attributes })
     }
 
-    /// Whether an attribute of a Resource is the host's to say.
-    pub fn sets(key: &str) -> bool {
-        OWN.contains(&key)
+    /// Whether only the host sets this attribute.
+    pub fn is_host_attribute(key: &str) -> bool {
+        HOST_ATTRIBUTES.contains(&key)
     }
 
     /// `service.name`.
@@ -77,7 +77,7 @@ mod tests {
     }
 
     #[test]
-    fn what_the_environment_adds_does_not_rename_a_service() {
+    fn attributes_of_the_environment_do_not_rename_a_service() {
         let extra = [KeyValue::new("service.name", "other"), KeyValue::new("team", "shop")];
         let resource = Resource::new("user-service", "1.0.0", &extra);
         let names: Vec<_> = resource.attributes().iter().filter(|known| known.key.as_str() == "service.name").collect();

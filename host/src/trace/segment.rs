@@ -1,4 +1,4 @@
-//! What is recorded: spans and log records, and the segment that a request leaves behind.
+//! The recorded data: spans and log records, and the segment that holds those of one request.
 
 use std::borrow::Cow;
 use std::sync::Arc;
@@ -14,10 +14,10 @@ use super::resource::Resource;
 pub struct SpanRef(u32);
 
 impl SpanRef {
-    /// No span: what is done to it is done to nothing.
+    /// No span. Operations on it have no effect.
     pub const NONE: SpanRef = SpanRef(u32::MAX);
 
-    /// The span at a position. One that is not there counts as none.
+    /// The span at a position. A position without a span counts as no span.
     pub fn from_index(index: u32) -> SpanRef {
         SpanRef(index)
     }
@@ -28,93 +28,93 @@ impl SpanRef {
     }
 }
 
-/// How a span ended.
+/// The status of a span.
 #[derive(Clone, Debug, PartialEq, Eq, Default)]
 pub enum Status {
-    /// Nothing went wrong.
+    /// Unset: no status was set.
     #[default]
     Unset,
-    /// A guest judged that all went well.
+    /// Ok: the guest has marked the span as successful.
     Ok,
-    /// Something went wrong; this says what.
+    /// Error, with a description.
     Error(String),
 }
 
-/// Something that happened during a span.
+/// A span event.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Event {
-    /// What happened.
+    /// The name.
     pub name: Cow<'static, str>,
-    /// When.
+    /// The time.
     pub time: SystemTime,
-    /// More about it.
+    /// The attributes.
     pub attributes: Attributes,
-    /// Attributes that were over the limit.
+    /// The number of attributes dropped because of the limit.
     pub dropped_attributes: u32,
 }
 
 /// One finished span.
 #[derive(Clone, Debug)]
 pub struct Span {
-    /// Its id.
+    /// The span id.
     pub span_id: SpanId,
-    /// Its parent, perhaps in another process; invalid for a root.
+    /// The parent span, possibly in another process; invalid for a root.
     pub parent: SpanId,
     /// Whether the parent is in another process.
     pub parent_is_remote: bool,
-    /// Its name.
+    /// The name.
     pub name: Cow<'static, str>,
-    /// Server, client or internal.
+    /// The span kind.
     pub kind: SpanKind,
-    /// When it began.
+    /// The start time.
     pub start: SystemTime,
-    /// How long it took.
+    /// The duration.
     pub duration: Duration,
-    /// Its own attributes. Those that the whole segment shares are in the segment.
+    /// The span's own attributes. Those shared by the whole segment are in the segment.
     pub attributes: Attributes,
-    /// Attributes that were over the limit.
+    /// The number of attributes dropped because of the limit.
     pub dropped_attributes: u32,
-    /// What happened during it.
+    /// The events.
     pub events: Vec<Event>,
-    /// Events that were over the limit.
+    /// The number of events dropped because of the limit.
     pub dropped_events: u32,
-    /// Other spans that it has to do with.
+    /// The links to other spans.
     pub links: Vec<Link>,
-    /// Links that were over the limit.
+    /// The number of links dropped because of the limit.
     pub dropped_links: u32,
-    /// How it ended.
+    /// The status.
     pub status: Status,
 }
 
-/// A span of perhaps another trace that has to do with this one.
+/// A span link, possibly to another trace.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Link {
-    /// Its trace.
+    /// The linked trace.
     pub trace_id: TraceId,
     /// The span.
     pub span_id: SpanId,
-    /// Its `tracestate`.
+    /// The `tracestate` of the linked span.
     pub state: String,
-    /// More about the relation.
+    /// The attributes of the link.
     pub attributes: Attributes,
-    /// Attributes that were over the limit.
+    /// The number of attributes dropped because of the limit.
     pub dropped_attributes: u32,
 }
 
-/// How grave a log record is.
+/// The severity of a log record, as in the OpenTelemetry log data model.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Severity {
-    /// For those who look at every step.
+    /// Fine-grained debugging.
     Trace,
-    /// For those who look for a fault.
+    /// Debugging.
     Debug,
-    /// Worth knowing.
+    /// An informational event.
     Info,
-    /// Perhaps wrong.
+    /// A warning: not an error, but more important than an informational event.
     Warn,
-    /// Wrong.
+    /// An error.
     Error,
-    /// Wrong, and nothing goes on.
+    /// A fatal error.
     Fatal,
 }
 
@@ -144,69 +144,69 @@ impl Severity {
     }
 }
 
-/// A line of log that belongs to a span.
+/// A log record that belongs to a span.
 #[derive(Clone, Debug)]
 pub struct LogRecord {
-    /// When.
+    /// The time.
     pub time: SystemTime,
-    /// How grave.
+    /// The severity.
     pub severity: Severity,
-    /// What.
+    /// The body.
     pub body: String,
-    /// More about it.
+    /// The attributes.
     pub attributes: Attributes,
-    /// Attributes that were over the limit.
+    /// The number of attributes dropped because of the limit.
     pub dropped_attributes: u32,
     /// The span.
     pub span_id: SpanId,
 }
 
-/// What one request left behind at one service: the unit that goes through the queue and that every reader shares.
+/// The records of one request at one service: the unit that goes through the queues and that all readers share.
 #[derive(Clone, Debug)]
 pub struct Segment {
     /// The service.
     pub resource: Arc<Resource>,
     /// The trace.
     pub trace_id: TraceId,
-    /// Whether the spans are to be kept. Log records are, in any case.
+    /// Whether the trace is sampled. Log records are kept even if it is not.
     pub sampled: bool,
     /// `tracestate`.
     pub state: Option<Arc<str>>,
-    /// The spans; the first is the request's own, and the others come after their parents.
+    /// The spans. The first one is the server span; the others come after their parents.
     pub spans: Vec<Span>,
-    /// Attributes that stand on every span.
+    /// The attributes of every span and log record.
     pub shared: Attributes,
     /// Log records.
     pub logs: Vec<LogRecord>,
 }
 
 impl Segment {
-    /// A segment in which nothing is recorded.
+    /// A segment without records.
     pub(super) fn empty(resource: Arc<Resource>, trace_id: TraceId) -> Segment {
         let (spans, shared, logs) = (Vec::new(), Attributes::default(), Vec::new());
         Segment { resource, trace_id, sampled: false, state: None, spans, shared, logs }
     }
 
-    /// The span of the request itself.
+    /// The server span.
     pub fn root(&self) -> Option<&Span> {
         self.spans.first()
     }
 
-    /// Whether the request came from outside this process, so that the trace's local part ends with it.
+    /// Whether the request came from another process, so that the local part of the trace ends with it.
     pub fn is_local_root(&self) -> bool {
         self.root().is_none_or(|root| root.parent == SpanId::INVALID || root.parent_is_remote)
     }
 
-    /// Whether anything in it failed.
+    /// Whether a span has failed.
     pub fn has_error(&self) -> bool {
         self.spans.iter().any(|span| matches!(span.status, Status::Error(_)))
     }
 }
 
-/// A segment on its way to everybody who reads segments.
+/// A finished segment on its way to the readers of segments.
 #[derive(Clone, Debug)]
 pub(super) struct FinishedSegment {
     pub segment: Arc<Segment>,
-    /// How many spans it counts as where spans are counted to bound memory.
+    /// The number of spans that it counts as where memory is bounded by a number of spans.
     pub weight: usize,
 }

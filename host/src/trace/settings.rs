@@ -1,18 +1,18 @@
-//! What telemetry is told to do: plain data, resolved by `config/` from the environment and the manifest.
+//! The settings of telemetry: plain data, resolved by `config/` from the environment and the manifest.
 
 use std::path::PathBuf;
 use std::time::Duration;
 
-/// Where a signal goes. Several may be given.
+/// The destination of a signal. A signal may have several.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Exporter {
-    /// To a collector by OTLP.
+    /// A collector, over OTLP.
     Otlp,
-    /// To the terminal: a tree for each trace, a line for each log record.
+    /// The terminal: a tree for each trace, a line for each log record.
     Console,
 }
 
-/// How OTLP travels.
+/// The transport protocol of OTLP.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Protocol {
     /// `grpc`.
@@ -21,90 +21,90 @@ pub enum Protocol {
     HttpProtobuf,
 }
 
-/// How one signal reaches its collector.
+/// The OTLP exporter of one signal.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Otlp {
-    /// The URL: for gRPC the server, for HTTP the whole URL with its path.
+    /// The URL: of the server for gRPC, with the path for HTTP.
     pub endpoint: String,
-    /// Whether somebody has named it. Where nothing listens at the usual address otherwise, there is no collector.
-    pub is_named: bool,
-    /// How it travels.
+    /// Whether the endpoint was configured. If not, and nothing listens at the default address, there is no collector.
+    pub is_configured: bool,
+    /// The transport protocol.
     pub protocol: Protocol,
     /// Fields (gRPC metadata) sent with every export, names in lower case.
     pub headers: Vec<(String, String)>,
-    /// The longest that one export may take.
+    /// The timeout of one export.
     pub timeout: Duration,
-    /// Whether bodies are compressed with gzip.
+    /// Whether requests are compressed with gzip.
     pub gzip: bool,
-    /// A file with PEM certificates to trust besides the system's.
+    /// A file with PEM certificates to trust in addition to the system's.
     pub certificate: Option<PathBuf>,
-    /// The files with a certificate and its key that identify this client.
+    /// The files with the client certificate and its key.
     pub client: Option<(PathBuf, PathBuf)>,
 }
 
-/// One signal: what is done with it.
+/// The settings of one signal.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Signal {
-    /// Where it goes; nowhere where this is empty.
+    /// The destinations; if empty, the signal is not exported.
     pub exporters: Vec<Exporter>,
-    /// How OTLP gets there.
+    /// The settings of the OTLP exporter.
     pub otlp: Otlp,
 }
 
-/// Which traces are recorded, decided where a trace starts.
+/// The sampler of traces that start at this host.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum RootSampler {
-    /// All.
+    /// Samples all traces.
     AlwaysOn,
-    /// None.
+    /// Samples no traces.
     AlwaysOff,
-    /// This share of them, from 0 to 1.
+    /// Samples this ratio of traces, from 0 to 1.
     Ratio(f64),
 }
 
 /// `OTEL_TRACES_SAMPLER`.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Sampler {
-    /// What is decided for a trace that starts here.
+    /// The sampler of traces that start at this host.
     pub root: RootSampler,
-    /// Whether a caller's decision is followed where there is a caller.
+    /// Whether the decision of the caller is followed, if there is one.
     pub parent_based: bool,
 }
 
 /// `OTEL_BSP_*` for spans, `OTEL_BLRP_*` for log records.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Batch {
-    /// The most of them that wait for export.
+    /// The capacity of the queue.
     pub queue_size: usize,
-    /// The most of them in one export.
+    /// The most items of one export.
     pub export_size: usize,
-    /// How long the first one of a batch waits for company.
+    /// The longest time that an item waits for a full batch.
     pub delay: Duration,
 }
 
-/// How much one span may hold.
+/// The limits of one span.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct SpanLimits {
-    /// Attributes of a span.
+    /// The most attributes of a span.
     pub attributes: usize,
-    /// Events of a span.
+    /// The most events of a span.
     pub events: usize,
-    /// Attributes of an event.
+    /// The most attributes of an event.
     pub event_attributes: usize,
-    /// Characters of a text value; no limit where there is none.
+    /// The most characters of a text value; `None` for no limit.
     pub value_length: Option<usize>,
 }
 
-/// How many attributes something may have, and how long their texts may be.
+/// The limits of the attributes of one record.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct AttributeLimits {
-    /// Attributes.
+    /// The most attributes.
     pub count: usize,
-    /// Characters of a text value; no limit where there is none.
+    /// The most characters of a text value; `None` for no limit.
     pub value_length: Option<usize>,
 }
 
-/// How trace context travels in headers.
+/// A format in which trace context is propagated.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Propagator {
     /// W3C `traceparent` and `tracestate`.
@@ -119,67 +119,67 @@ pub enum Propagator {
     Jaeger,
 }
 
-/// Which finished traces are worth keeping.
+/// The tail-sampling policy: which finished traces are kept.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct TailPolicy {
-    /// Those with an error.
+    /// Traces with an error.
     pub errors: bool,
-    /// Those that took longer.
+    /// Traces with a request that took longer.
     pub slower_than: Option<Duration>,
-    /// The share of the rest that is kept, from 0 to 1.
+    /// The ratio of other traces that is kept, from 0 to 1.
     pub rate: f64,
 }
 
 impl TailPolicy {
-    /// Whether a trace is kept for the sake of a request that ended like this.
+    /// Whether the policy certainly keeps the trace of a request that ended with this outcome.
     pub(super) fn keeps(&self, failed: bool, duration: Duration) -> bool {
         (self.errors && failed) || self.slower_than.is_some_and(|limit| duration > limit) || self.rate >= 1.0
     }
 }
 
-/// Everything that telemetry is told. The default is what the OpenTelemetry specification says for an empty environment,
-/// and besides log records on the terminal.
+/// All settings of telemetry. The default is that of the OpenTelemetry specification for an empty environment, with log
+/// records on the terminal in addition.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Settings {
     /// `OTEL_SDK_DISABLED`.
     pub disabled: bool,
-    /// Spans.
+    /// The signal of spans.
     pub traces: Signal,
-    /// Metrics.
+    /// The signal of metrics.
     pub metrics: Signal,
-    /// Log records.
+    /// The signal of log records.
     pub logs: Signal,
-    /// Which traces are recorded.
+    /// The sampler.
     pub sampler: Sampler,
-    /// How spans are batched.
+    /// The batching of spans.
     pub batch: Batch,
-    /// How log records are batched.
+    /// The batching of log records.
     pub log_batch: Batch,
-    /// How much a span may hold.
+    /// The limits of a span.
     pub limits: SpanLimits,
-    /// How much one log record may hold.
+    /// The limits of a log record.
     pub log_limits: AttributeLimits,
-    /// How trace context travels, in this order.
+    /// The propagators, in this order.
     pub propagators: Vec<Propagator>,
-    /// Which finished traces are kept; all where there is no rule.
+    /// The tail-sampling policy; `None` keeps all traces.
     pub tail_policy: Option<TailPolicy>,
-    /// Whether responses name their trace in `traceresponse`.
+    /// Whether responses carry `traceresponse`.
     pub response_header: bool,
-    /// How often metrics are exported.
+    /// The interval of metric exports.
     pub metric_export_interval: Duration,
-    /// Bytes that the store of recent traces may hold; 0 turns it off.
+    /// The capacity of the store of recent traces in bytes; 0 turns it off.
     pub store_bytes: usize,
 }
 
 impl Otlp {
-    /// The timeout that stands for none: a year, which can be added to any point in time.
+    /// The timeout that means no timeout: a year, which can be added to any point in time.
     pub const NO_LIMIT: Duration = Duration::from_secs(366 * 86_400);
 
     /// The settings for an empty environment.
     pub fn standard() -> Otlp {
         Otlp {
             endpoint: "http://localhost:4317".to_owned(),
-            is_named: false,
+            is_configured: false,
             protocol: Protocol::Grpc,
             headers: Vec::new(),
             timeout: Duration::from_secs(10),
@@ -189,12 +189,13 @@ impl Otlp {
         }
     }
 
-    /// Whether the way to the collector is by TLS.
+    /// Whether the connection to the collector uses TLS.
     pub fn is_https(&self) -> bool {
         self.endpoint.get(..8).is_some_and(|scheme| scheme.eq_ignore_ascii_case("https://"))
     }
 
-    /// The endpoint as a log may show it: without a user, who may have a password, and a query, which may hold a key.
+    /// The endpoint for log messages: without user info, which may hold a password, and without the query, which may
+    /// hold a key.
     pub fn shown_endpoint(&self) -> String {
         let (scheme, rest) = self.endpoint.split_once("://").unwrap_or(("http", &self.endpoint));
         let (rest, query) = rest.split_once('?').map_or((rest, ""), |(rest, _)| (rest, "?..."));
@@ -232,7 +233,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_shown_of_an_endpoint_is_no_secret() {
+    fn the_shown_endpoint_contains_no_secret() {
         let check = |url: &str, expected: &str| {
             assert_eq!(Otlp { endpoint: url.to_owned(), ..Otlp::standard() }.shown_endpoint(), expected, "{url}");
         };

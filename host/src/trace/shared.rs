@@ -1,8 +1,8 @@
-//! A recorder with several owners: the exchange that answers a request, the guest that may go on working after its
-//! answer, and the calls that it has under way.
+//! A recorder with several owners: the exchange that answers a request, the guest that may continue after the response,
+//! and its calls in progress.
 //!
-//! The spans are handed over when the last owner is gone, so nothing that any of them records is lost. The exchange
-//! says how the request ended; a recorder that is dropped before that ends its spans as cancelled.
+//! The spans are handed to the pipeline when the last owner is gone, so that no record is lost. The exchange reports
+//! how the request ended; a recorder that is dropped before that ends its spans as cancelled.
 
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
@@ -23,25 +23,25 @@ pub struct SharedRecorder(Arc<Shared>);
 
 struct Shared {
     recorder: Mutex<Recorder>,
-    /// Set when the exchange has ended: why it was aborted, if it was.
+    /// Set when the exchange has ended, with the reason if the request was aborted.
     ended: OnceLock<Option<Abort>>,
 }
 
 impl SharedRecorder {
-    /// Shares a recorder that had one owner until now.
+    /// Shares a recorder.
     pub fn new(recorder: Recorder) -> SharedRecorder {
         SharedRecorder(Arc::new(Shared { recorder: Mutex::new(recorder), ended: OnceLock::new() }))
     }
 
-    /// Records something. Owners wait for each other for as long as `record` takes.
+    /// Calls `record` with the recorder. Other owners wait until it returns.
     pub fn with<T>(&self, record: impl FnOnce(&mut Recorder) -> T) -> T {
         record(&mut self.0.recorder.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
-    /// Ends the server span and says how the request ended. What other owners record from here on is kept, too.
+    /// Ends the server span and sets how the request ended. Records that other owners add later are kept too.
     pub fn end(&self, abort: Option<Abort>) {
         self.with(|recorder| recorder.end(recorder.server()));
-        // The first to say how it ended is right.
+        // Only the first call sets the reason.
         let _ = self.0.ended.set(abort);
     }
 }

@@ -1,8 +1,8 @@
-//! The tail rule: the local part of a trace is held until all of it has ended, then kept or dropped as one.
+//! Tail sampling: the local part of a trace is held until all of it has ended, then kept or dropped as a whole.
 //!
-//! It has ended when no request of the trace is served here any more: several may come from outside at once, and a call
-//! may outlive its caller. What is held is bounded. Where there is more than that, the trace that was held longest is
-//! kept: better too much than a failure that nobody sees. Once a trace is kept, so is whatever comes of it later.
+//! A trace has ended when none of its requests is in progress at this host: several may come from outside at once, and
+//! a call may outlive its caller. The held spans are bounded: above the limit, the trace held longest is kept, since an
+//! unneeded trace is better than a missed failure. Later segments of a kept trace are kept too.
 
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::Arc;
@@ -14,28 +14,28 @@ use super::sampler;
 use super::segment::{FinishedSegment, Segment};
 use super::settings::TailPolicy;
 
-/// How many traces that were kept are remembered.
+/// The most ids of kept traces that are remembered.
 const MAX_KEPT_IDS: usize = 4096;
 
-/// Holds traces until they end.
+/// The tail sampler.
 pub(super) struct TailSampler {
     policy: TailPolicy,
-    /// The most spans that are held.
+    /// The most spans to hold.
     capacity: usize,
-    /// How many requests of each trace are being served.
+    /// The number of requests in progress, by trace.
     open: HashMap<TraceId, usize>,
     held: HashMap<TraceId, HeldTrace>,
-    /// Traces in the order in which they were first held, with their numbers. Some may be decided already.
+    /// Traces in the order in which they were first held, with their numbers. Some may have been released already.
     order: VecDeque<(TraceId, u64)>,
     next_number: u64,
     weight: usize,
     kept: HashSet<TraceId>,
-    /// Those, in the order in which it was decided.
+    /// The ids in `kept`, in the order of the decisions.
     decisions: VecDeque<TraceId>,
 }
 
 struct HeldTrace {
-    /// Tells this holding of a trace from another one of the same trace.
+    /// Distinguishes this entry from an earlier one of the same trace.
     number: u64,
     segments: Vec<FinishedSegment>,
 }
@@ -55,12 +55,12 @@ impl TailSampler {
         }
     }
 
-    /// A request of a sampled trace begins to be served. Its segment must come to [`TailSampler::end`] when it has ended.
+    /// Registers a request of a sampled trace. Its segment must be passed to [`TailSampler::end`].
     pub fn begin(&mut self, trace: TraceId) {
         *self.open.entry(trace).or_default() += 1;
     }
 
-    /// Takes a segment and gives back those whose traces are decided to be kept.
+    /// Registers the end of a request, and returns the segments of traces that are kept.
     pub fn end(&mut self, finished: FinishedSegment) -> Vec<FinishedSegment> {
         let trace = finished.segment.trace_id;
         if !finished.segment.sampled {
@@ -90,7 +90,7 @@ impl TailSampler {
         out
     }
 
-    /// Counts a request that ended. Whether it was the last one of its trace.
+    /// Counts a request as ended, and returns whether it was the last one of its trace in progress.
     fn end_request(&mut self, trace: TraceId) -> bool {
         match self.open.get_mut(&trace) {
             Some(open) if *open > 1 => {
@@ -104,7 +104,7 @@ impl TailSampler {
         }
     }
 
-    /// Gives back everything that is held, when the host stops.
+    /// Returns all held segments, when the host stops.
     pub fn flush(&mut self) -> Vec<FinishedSegment> {
         self.weight = 0;
         self.order.clear();
@@ -119,7 +119,7 @@ impl TailSampler {
         self.next_number += 1;
         self.held.insert(trace, HeldTrace { number: self.next_number, segments: vec![finished] });
         self.order.push_back((trace, self.next_number));
-        // What was decided meanwhile leaves the order from time to time, lest it grow for ever.
+        // Released entries are removed from the order now and then, so that it stays bounded.
         if self.order.len() > 2 * self.held.len() + 64 {
             let held = &self.held;
             self.order.retain(|(trace, number)| held.get(trace).is_some_and(|held| held.number == *number));
@@ -151,7 +151,7 @@ impl TailSampler {
     }
 }
 
-/// Log records are not sampled: they go out without their spans.
+/// Log records are not sampled: they are exported without their spans.
 fn exported(kept: bool, segments: Vec<FinishedSegment>) -> Vec<FinishedSegment> {
     if kept {
         segments
@@ -187,7 +187,7 @@ mod tests {
         TailSampler::new(policy, 1000)
     }
 
-    /// One that serves so many requests of trace 1.
+    /// A sampler with this many requests of trace 1 in progress.
     fn serving(policy: TailPolicy, open: usize) -> TailSampler {
         let mut tail_sampler = tail_sampler(policy);
         (0..open).for_each(|_| tail_sampler.begin(TraceId::from(1_u128)));
@@ -219,14 +219,14 @@ mod tests {
     }
 
     #[test]
-    fn the_last_request_may_be_the_one_that_counts() {
+    fn the_last_request_may_decide() {
         let mut tail_sampler = serving(ERRORS, 2);
-        assert!(tail_sampler.end(finished(|_| ())).is_empty(), "another request of the trace is being served");
+        assert!(tail_sampler.end(finished(|_| ())).is_empty(), "another request of the trace is in progress");
         assert_eq!(tail_sampler.end(finished(fail)).len(), 2);
     }
 
     #[test]
-    fn what_no_rule_keeps_is_dropped_but_for_its_log_records() {
+    fn of_a_dropped_trace_only_the_log_records_are_exported() {
         let mut tail_sampler = serving(ERRORS, 2);
         assert!(tail_sampler.end(finished(|segment| segment.logs.push(log(Severity::Info, "hello")))).is_empty());
         let out = tail_sampler.end(finished(|_| ()));
@@ -235,7 +235,7 @@ mod tests {
     }
 
     #[test]
-    fn slow_traces_and_a_share_of_the_rest_are_kept() {
+    fn slow_traces_and_a_ratio_of_the_others_are_kept() {
         let slow = |segment: &mut Segment| segment.spans[0].duration = Duration::from_millis(300);
         let policy = TailPolicy { slower_than: Some(Duration::from_millis(250)), ..NOTHING };
         assert_eq!(serving(policy, 1).end(finished(slow)).len(), 1);
@@ -244,7 +244,7 @@ mod tests {
     }
 
     #[test]
-    fn of_a_trace_that_is_kept_so_is_what_comes_later_and_of_one_that_is_dropped_what_the_rule_keeps() {
+    fn later_segments_of_a_kept_trace_are_kept_and_those_of_a_dropped_one_follow_the_policy() {
         let next = |tail_sampler: &mut TailSampler, change: fn(&mut Segment)| {
             tail_sampler.begin(TraceId::from(1_u128));
             tail_sampler.end(finished(change)).len()
@@ -256,7 +256,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_held_is_bounded_and_the_oldest_is_kept() {
+    fn held_segments_are_bounded_and_the_oldest_trace_is_kept() {
         let mut tail_sampler = TailSampler::new(ERRORS, 10);
         let mut out = 0;
         for trace in 1..1000_u128 {

@@ -1,7 +1,7 @@
-//! Prints finished traces for people, on a thread of its own: a terminal that is slow or stopped must not slow requests.
+//! Prints finished traces on a thread of its own, so that a slow or stopped terminal does not delay requests.
 //!
-//! The parts of a trace are collected until the trace ends here. One that comes from outside may be a part of another
-//! one that is served here too, so it waits a moment for that one.
+//! The segments of a trace are collected until its local root ends. A local root with a remote parent may belong to
+//! another request of this host, so the printer waits briefly for that one.
 
 use std::collections::HashMap;
 use std::io::Write;
@@ -16,34 +16,34 @@ use tokio::sync::oneshot;
 use super::segment::{FinishedSegment, Segment};
 use super::tree::{self, TreeDetail};
 
-/// Segments that wait for the thread. What comes when there are more is not printed.
+/// The capacity of the channel to the thread. Further segments are not printed.
 const CHANNEL_CAPACITY: usize = 1024;
-/// The most that waits and is held together, counted as queues count it. What comes when there is more is not printed.
+/// The most spans in the channel and pending together. Further segments are not printed.
 const MAX_WEIGHT: usize = 16_384;
-/// How long a trace from outside waits for the rest of it.
+/// How long a trace with a remote parent waits for further segments.
 const REMOTE_PARENT_DELAY: Duration = Duration::from_millis(200);
-/// How long the parts of a trace wait for its end, which never comes where it was dropped.
+/// How long segments wait for the end of their trace, which may never come.
 const PENDING_TIMEOUT: Duration = Duration::from_secs(30);
-/// The most that is held together, counted the same: half of the room, so that there is always some for what comes.
+/// The most pending spans: half of the total, so that the channel always has capacity.
 const MAX_PENDING: usize = MAX_WEIGHT / 2;
 
-/// The way to the thread.
+/// The handle to the thread.
 pub(super) struct Terminal {
     sender: SyncSender<Message>,
-    /// What is on the way to the thread or held by it.
+    /// Spans in the channel and pending.
     in_use: Arc<AtomicUsize>,
-    /// Segments that found it too busy.
+    /// Segments that were not printed because the thread was too slow.
     unprinted: AtomicU64,
 }
 
 enum Message {
     Finished(FinishedSegment),
-    /// Print what is held, then answer.
+    /// Print all pending traces, then confirm.
     Flush(oneshot::Sender<()>),
 }
 
 impl Terminal {
-    /// Starts the thread, which ends when the terminal is dropped.
+    /// Starts the thread. It ends when the `Terminal` is dropped.
     pub fn start(out: Box<dyn Write + Send>, detail: TreeDetail) -> std::io::Result<Terminal> {
         let (sender, receiver) = sync_channel(CHANNEL_CAPACITY);
         let in_use = Arc::<AtomicUsize>::default();
@@ -52,11 +52,11 @@ impl Terminal {
         Ok(Terminal { sender, in_use, unprinted: AtomicU64::new(0) })
     }
 
-    /// Hands a segment over, unless the thread is too busy.
+    /// Sends a segment to the thread, unless the thread is too slow.
     pub fn print(&self, finished: &FinishedSegment) {
         let weight = finished.weight;
         let fits = self.in_use.fetch_add(weight, Ordering::Relaxed) + weight <= MAX_WEIGHT;
-        // Where the thread has ended, nobody reads what it prints.
+        // If the thread has ended, the output is closed.
         let sent = match fits.then(|| self.sender.try_send(Message::Finished(finished.clone()))) {
             Some(Ok(())) => return,
             Some(Err(TrySendError::Disconnected(_))) => true,
@@ -68,7 +68,7 @@ impl Terminal {
         }
     }
 
-    /// Returns when everything is printed, or at once where nobody reads it.
+    /// Returns when everything is printed, or at once if the output is closed.
     pub async fn flush(&self) {
         let (done, printed) = oneshot::channel();
         let mut message = Message::Flush(done);
@@ -91,12 +91,12 @@ struct Printer {
 struct Pending {
     segments: Vec<Arc<Segment>>,
     weight: usize,
-    /// When it is printed if nothing more comes.
+    /// When it is printed if no further segment arrives.
     due: Instant,
 }
 
 impl Printer {
-    /// Ends when the terminal is dropped or the output is gone.
+    /// Ends when the `Terminal` is dropped or the output is closed.
     fn run(mut self, receiver: &Receiver<Message>) {
         loop {
             let next = self.pending.values().map(|pending| pending.due).min();
@@ -139,7 +139,7 @@ impl Printer {
         }
     }
 
-    /// Prints what is due at a time, or everything.
+    /// Prints the traces that are due at a time, or all.
     fn print_due(&mut self, at: Option<Instant>) -> std::io::Result<()> {
         let due = self.pending.extract_if(|_, pending| at.is_none_or(|at| pending.due <= at));
         let mut due: Vec<_> = due.map(|(_, pending)| pending).collect();
@@ -162,7 +162,7 @@ mod tests {
     use super::*;
     use crate::trace::tests::{segment, span};
 
-    /// A pipe that nobody reads for as long as somebody holds it.
+    /// A pipe that is not read while the lock is held.
     struct Pipe(Arc<Mutex<()>>);
 
     impl Write for Pipe {
@@ -177,7 +177,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_waits_for_a_pipe_that_nobody_reads_is_bounded_and_makes_room_again() {
+    async fn segments_for_a_pipe_that_is_not_read_are_bounded_and_released_later() {
         let pipe = Arc::<Mutex<()>>::default();
         let terminal = Terminal::start(Box::new(Pipe(pipe.clone())), TreeDetail::Line).unwrap();
         let unread = pipe.lock().unwrap();

@@ -1,4 +1,4 @@
-//! What the tests of this module are made of, and the tests of recording as a whole.
+//! Helpers for the tests of this module, and tests of recording as a whole.
 
 use std::io::Write;
 use std::sync::{Arc, Mutex};
@@ -17,7 +17,7 @@ use super::segment::{LogRecord, Segment, Severity, Span, SpanRef, Status};
 use super::settings::{AttributeLimits, Exporter, RootSampler, Settings, SpanLimits, TailPolicy};
 use super::store::TraceQuery;
 
-/// A span that took a millisecond; a parent of 0 is none.
+/// A span of one millisecond; 0 means no parent.
 pub(super) fn span(id: u64, parent: u64, name: &'static str, kind: SpanKind) -> Span {
     Span {
         span_id: SpanId::from(id),
@@ -37,13 +37,13 @@ pub(super) fn span(id: u64, parent: u64, name: &'static str, kind: SpanKind) -> 
     }
 }
 
-/// What a sampled request left at a service.
+/// The segment of a sampled request.
 pub(super) fn segment(service: &str, trace: u128, spans: Vec<Span>) -> Segment {
     let empty = Segment::empty(Resource::new(service, "1.0.0", &[]), TraceId::from(trace));
     Segment { sampled: true, spans, ..empty }
 }
 
-/// A line of log.
+/// A log record.
 pub(super) fn log(severity: Severity, body: &str) -> LogRecord {
     let time = SystemTime::UNIX_EPOCH + Duration::from_secs(1_700_000_000);
     LogRecord {
@@ -56,7 +56,7 @@ pub(super) fn log(severity: Severity, body: &str) -> LogRecord {
     }
 }
 
-/// A pipeline that feeds the store of recent traces alone.
+/// A pipeline that only feeds the store of recent traces.
 fn stored(change: impl FnOnce(&mut Settings)) -> Pipeline {
     let mut settings = Settings { store_bytes: 64 << 20, ..Settings::default() };
     for signal in [&mut settings.traces, &mut settings.metrics, &mut settings.logs] {
@@ -75,7 +75,7 @@ fn caller(sampled: bool) -> Incoming {
     Incoming { parent, ..Incoming::default() }
 }
 
-/// The one segment that a pipeline holds.
+/// The only segment in the store of a pipeline.
 fn only(pipeline: &Pipeline) -> Arc<Segment> {
     let mut segments = pipeline.store().segments();
     assert_eq!(segments.len(), 1);
@@ -107,7 +107,7 @@ async fn spans_keep_their_parents_attributes_and_order() {
 }
 
 #[tokio::test]
-async fn what_a_guest_left_open_ends_as_an_error_of_the_abort() {
+async fn open_spans_of_an_aborted_request_end_as_errors() {
     let pipeline = stored(|_| ());
     let mut recorder = pipeline.record(&shop(), &Incoming::default(), "GET /", SpanKind::Server);
     let done = recorder.start("done", SpanKind::Internal, recorder.server());
@@ -121,14 +121,14 @@ async fn what_a_guest_left_open_ends_as_an_error_of_the_abort() {
 }
 
 #[tokio::test]
-async fn a_recorder_that_is_dropped_says_that_the_request_was_cancelled() {
+async fn a_dropped_recorder_reports_the_request_as_cancelled() {
     let pipeline = stored(|_| ());
     drop(pipeline.record(&shop(), &Incoming::default(), "GET /", SpanKind::Server));
     assert_eq!(only(&pipeline).spans[0].attributes.get("error.type"), Some(Value::Text("cancelled")));
 }
 
 #[tokio::test]
-async fn what_is_not_sampled_leaves_nothing_but_passes_its_context_on() {
+async fn an_unsampled_request_records_nothing_and_propagates_its_context() {
     let pipeline = stored(|settings| settings.sampler.root = RootSampler::AlwaysOff);
     let mut recorder = pipeline.record(&shop(), &caller(false), "GET /", SpanKind::Server);
     let span = recorder.start("inner", SpanKind::Internal, recorder.server());
@@ -142,7 +142,7 @@ async fn what_is_not_sampled_leaves_nothing_but_passes_its_context_on() {
 }
 
 #[tokio::test]
-async fn where_nobody_reads_spans_the_callers_context_passes_as_it_came() {
+async fn without_readers_of_spans_the_callers_context_is_propagated_unchanged() {
     let pipeline = stored(|settings| settings.disabled = true);
     let recorder = pipeline.record(&shop(), &caller(true), "GET /", SpanKind::Server);
     let context = recorder.context_of(recorder.server());
@@ -150,12 +150,12 @@ async fn where_nobody_reads_spans_the_callers_context_passes_as_it_came() {
     let recorder = pipeline.record(&shop(), &Incoming::default(), "GET /", SpanKind::Server);
     let mut headers = HeaderMap::new();
     Propagators::default().inject(&recorder.context_of(recorder.server()), None, &mut headers);
-    assert!(headers.is_empty(), "no trace begins here: {headers:?}");
-    assert_ne!(recorder.trace_id(), TraceId::INVALID, "but the request has an id for whoever needs one");
+    assert!(headers.is_empty(), "no trace starts here: {headers:?}");
+    assert_ne!(recorder.trace_id(), TraceId::INVALID, "the request still has an id");
 }
 
 #[tokio::test]
-async fn limits_hold_and_what_is_over_them_is_counted_on_the_span() {
+async fn limits_are_enforced_and_dropped_records_are_counted_on_the_span() {
     let limits = SpanLimits { attributes: 2, events: 1, event_attributes: 1, value_length: Some(3) };
     let pipeline = stored(|settings| settings.limits = limits);
     let attributes = || ["a", "b", "c"].map(|key| Attribute::new(key, "text"));
@@ -169,14 +169,14 @@ async fn limits_hold_and_what_is_over_them_is_counted_on_the_span() {
     recorder.finish(None);
     let segment = only(&pipeline);
     let server = &segment.spans[0];
-    assert_eq!((server.attributes.len(), server.dropped_attributes), (4, 1), "what the host sets stands in any case");
+    assert_eq!((server.attributes.len(), server.dropped_attributes), (4, 1), "attributes of the host are not limited");
     assert_eq!(server.attributes.get("a"), Some(Value::Text("tex")));
     assert_eq!((server.events.len(), server.dropped_events), (1, 1));
     assert_eq!((server.events[0].attributes.len(), server.events[0].dropped_attributes), (1, 2));
 }
 
 #[tokio::test]
-async fn a_request_that_records_without_end_is_cut_off_and_says_so() {
+async fn a_request_that_exceeds_the_limits_reports_the_number_of_dropped_records() {
     let pipeline = stored(|settings| settings.store_bytes = 64 << 20);
     let mut recorder = pipeline.record(&shop(), &Incoming::default(), "GET /", SpanKind::Server);
     for _ in 0..10_000 {
@@ -194,7 +194,7 @@ async fn a_request_that_records_without_end_is_cut_off_and_says_so() {
 }
 
 #[tokio::test]
-async fn what_the_host_says_stands_however_much_a_guest_has_recorded() {
+async fn records_of_the_host_are_kept_whatever_a_guest_has_recorded() {
     let pipeline = stored(|settings| settings.limits.event_attributes = 0);
     let mut recorder = pipeline.record(&shop(), &Incoming::default(), "GET /", SpanKind::Server);
     let server = recorder.server();
@@ -224,7 +224,7 @@ async fn what_the_host_says_stands_however_much_a_guest_has_recorded() {
 }
 
 #[tokio::test]
-async fn a_tail_rule_decides_for_all_services_of_a_trace() {
+async fn a_tail_policy_decides_for_all_services_of_a_trace() {
     let policy = TailPolicy { errors: true, slower_than: None, rate: 0.0 };
     let pipeline = stored(|settings| settings.tail_policy = Some(policy));
     for fails in [false, true] {
@@ -243,7 +243,7 @@ async fn a_tail_rule_decides_for_all_services_of_a_trace() {
     assert_eq!(traces[0].groups.len(), 2);
 }
 
-/// A terminal that remembers what was printed.
+/// A terminal that captures its output.
 #[derive(Clone, Default)]
 struct Screen(Arc<Mutex<Vec<u8>>>);
 
@@ -259,7 +259,7 @@ impl Write for Screen {
 }
 
 #[tokio::test]
-async fn the_terminal_shows_each_trace_once_and_whole() {
+async fn the_terminal_prints_each_trace_once_and_completely() {
     let mut settings = Settings { store_bytes: 0, ..Settings::default() };
     for signal in [&mut settings.metrics, &mut settings.logs] {
         signal.exporters.clear();
@@ -269,7 +269,7 @@ async fn the_terminal_shows_each_trace_once_and_whole() {
     let pipeline =
         Pipeline::start_with(settings, Printers { traces: Box::new(screen.clone()), ..Printers::default() }).unwrap();
     let outer = pipeline.record(&shop(), &Incoming::default(), "GET /", SpanKind::Server);
-    // A service of this host that was called over the network: its caller looks like one from outside.
+    // A service of this host that is called over the network: its caller looks like a remote one.
     let parent = TraceContext { remote: true, ..outer.context_of(outer.server()) };
     let incoming = Incoming { parent: Some(parent), ..Incoming::default() };
     let other = Resource::new("other-service", "1.0.0", &[]);
@@ -285,7 +285,7 @@ async fn the_terminal_shows_each_trace_once_and_whole() {
 }
 
 #[tokio::test]
-async fn log_records_are_printed_where_the_settings_say_so_whatever_becomes_of_the_trace() {
+async fn log_records_are_printed_if_selected_whatever_the_sampling_decision() {
     let printed = |exporters: &[Exporter]| {
         let (exporters, bodies) = (exporters.to_vec(), Arc::<Mutex<Vec<String>>>::default());
         let kept = bodies.clone();
@@ -311,7 +311,7 @@ async fn log_records_are_printed_where_the_settings_say_so_whatever_becomes_of_t
 }
 
 #[tokio::test]
-async fn no_guest_pushes_out_what_the_host_says_and_log_records_have_limits_of_their_own() {
+async fn guests_do_not_displace_attributes_of_the_host_and_log_records_have_separate_limits() {
     let pipeline = stored(|settings| {
         settings.limits.attributes = 2;
         settings.limits.value_length = Some(3);
@@ -334,7 +334,7 @@ async fn no_guest_pushes_out_what_the_host_says_and_log_records_have_limits_of_t
 }
 
 #[tokio::test]
-async fn a_tail_rule_waits_for_every_request_of_a_trace_that_is_served_here() {
+async fn a_tail_policy_waits_for_all_requests_of_a_trace_in_progress() {
     let policy = TailPolicy { errors: true, slower_than: None, rate: 0.0 };
     let pipeline = stored(|settings| settings.tail_policy = Some(policy));
     let [first, mut last] = [1, 2].map(|_| pipeline.record(&shop(), &caller(true), "GET /", SpanKind::Server));
@@ -346,7 +346,7 @@ async fn a_tail_rule_waits_for_every_request_of_a_trace_that_is_served_here() {
 }
 
 #[tokio::test]
-async fn under_a_tail_rule_only_what_a_request_does_itself_is_sure_to_be_kept() {
+async fn under_a_tail_policy_only_matches_of_the_request_itself_are_certain() {
     let policy = TailPolicy { errors: true, slower_than: Some(Duration::from_millis(250)), rate: 0.5 };
     let (slow, fast) = (Duration::from_millis(251), Duration::from_millis(1));
     let pipeline = stored(|settings| settings.tail_policy = Some(policy));
@@ -356,7 +356,7 @@ async fn under_a_tail_rule_only_what_a_request_does_itself_is_sure_to_be_kept() 
 }
 
 #[tokio::test]
-async fn a_caller_that_denies_without_a_span_is_not_recorded() {
+async fn a_request_with_a_denial_is_not_recorded() {
     let pipeline = stored(|_| ());
     let denied = Incoming { denied: true, ..Incoming::default() };
     let recorder = pipeline.record(&shop(), &denied, "GET /", SpanKind::Server);
@@ -364,7 +364,7 @@ async fn a_caller_that_denies_without_a_span_is_not_recorded() {
 }
 
 #[tokio::test]
-async fn that_a_caller_debugs_a_trace_is_passed_on_where_the_trace_is_recorded() {
+async fn the_debug_flag_is_propagated_if_the_trace_is_sampled() {
     for (root, passed) in [(RootSampler::AlwaysOn, true), (RootSampler::AlwaysOff, false)] {
         let pipeline = stored(|settings| settings.sampler = super::settings::Sampler { root, parent_based: false });
         let parent = caller(true).parent.map(|parent| TraceContext { debug: true, ..parent });

@@ -1,4 +1,4 @@
-//! A trace as an indented tree, for the terminal.
+//! Renders a trace as an indented tree for the terminal.
 
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::fmt::Write;
@@ -9,34 +9,34 @@ use opentelemetry::trace::{SpanId, SpanKind};
 
 use super::detail::span_detail;
 use super::otlp::Attribute;
-use super::plain::plain;
+use super::sanitize::sanitize_line;
 use super::segment::{Segment, Span, Status};
 
-/// The column in which the kinds stand.
+/// The column of the span kind.
 const KIND_COLUMN: usize = 62;
-/// The most spans that are shown of one trace.
-const LINES: usize = 500;
-/// The deepest indentation. What is deeper stands below it.
-const DEPTH: usize = 40;
+/// The most spans of one trace that are shown.
+const MAX_SPANS: usize = 500;
+/// The deepest indentation. Deeper spans are indented no further.
+const MAX_DEPTH: usize = 40;
 /// The most characters of a name that are shown.
-const TEXT: usize = 120;
+const MAX_TEXT: usize = 120;
 /// The most characters of an attribute's value that are shown.
-const VALUE: usize = 400;
+const MAX_VALUE: usize = 400;
 
 /// How much of each span is shown.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum TreeDetail {
-    /// How it was answered and what failed, on its line.
+    /// One line per span, with its status code and error.
     #[default]
     Line,
-    /// Besides, each attribute on a line of its own.
+    /// In addition, one line per attribute.
     Attributes,
 }
 
-/// One span and the service that it is of.
+/// A span with its segment.
 type Node<'a> = (&'a Segment, &'a Span);
 
-/// Renders the segments of one trace. Spans whose parents are elsewhere stand at the left.
+/// Renders the segments of one trace. Spans whose parents are missing are not indented.
 pub fn render(segments: &[Arc<Segment>], detail: TreeDetail) -> String {
     let mut nodes: Vec<Node<'_>> =
         segments.iter().flat_map(|segment| segment.spans.iter().map(move |span| (&**segment, span))).collect();
@@ -47,24 +47,24 @@ pub fn render(segments: &[Arc<Segment>], detail: TreeDetail) -> String {
     let mut text = String::new();
     line(&mut text, format_args!("trace {} ({spans} in {of})", segment.trace_id));
     let width = services.iter().map(|name| name.len()).max().unwrap_or(0);
-    for (node, depth) in in_order(&nodes).into_iter().take(LINES) {
+    for (node, depth) in in_order(&nodes).into_iter().take(MAX_SPANS) {
         show(&mut text, node, depth, width);
         if detail == TreeDetail::Attributes {
             show_attributes(&mut text, node, depth, width);
         }
     }
-    if nodes.len() > LINES {
-        line(&mut text, format_args!("  and {}", counted(nodes.len() - LINES, "more span")));
+    if nodes.len() > MAX_SPANS {
+        line(&mut text, format_args!("  and {}", counted(nodes.len() - MAX_SPANS, "more span")));
     }
     text
 }
 
-/// Each span before its children, with its depth. Guests decide how deep a tree is, so nothing here recurses.
+/// All spans with their depth, parents before children. Guests control the depth, so the function does not recurse.
 fn in_order<'a>(nodes: &[Node<'a>]) -> Vec<(Node<'a>, usize)> {
     let ids: HashSet<SpanId> = nodes.iter().map(|(_, span)| span.span_id).collect();
     let mut children: HashMap<SpanId, Vec<Node<'a>>> = HashMap::new();
     let mut open: Vec<(Node<'a>, usize)> = Vec::new();
-    // What is opened last comes first, so everything is opened from the end.
+    // The stack returns the last node first, so nodes are pushed in reverse order.
     for node in nodes.iter().rev() {
         if ids.contains(&node.1.parent) {
             children.entry(node.1.parent).or_default().push(*node);
@@ -82,8 +82,8 @@ fn in_order<'a>(nodes: &[Node<'a>]) -> Vec<(Node<'a>, usize)> {
 }
 
 fn show(text: &mut String, (segment, span): Node<'_>, depth: usize, width: usize) {
-    let (service, name) = (segment.resource.name(), plain(&span.name, TEXT));
-    let left = format!("{service:<width$}  {:indent$}{name}", "", indent = depth.min(DEPTH) * 2);
+    let (service, name) = (segment.resource.name(), sanitize_line(&span.name, MAX_TEXT));
+    let left = format!("{service:<width$}  {:indent$}{name}", "", indent = depth.min(MAX_DEPTH) * 2);
     let took = duration(span.duration);
     let attribute = |key: &str| span.attributes.get(key).map(|value| value.to_string());
     let error = match &span.status {
@@ -95,12 +95,12 @@ fn show(text: &mut String, (segment, span): Node<'_>, depth: usize, width: usize
     line(text, format_args!("{}", shown.trim_end()));
 }
 
-/// The span's own attributes, then those that it shares with the others of its request.
+/// Shows the span's own attributes, then those shared by the whole request.
 fn show_attributes(text: &mut String, (segment, span): Node<'_>, depth: usize, width: usize) {
-    let indent = width + 6 + depth.min(DEPTH) * 2;
+    let indent = width + 6 + depth.min(MAX_DEPTH) * 2;
     let shared = segment.shared.iter().filter(|shared| !span.attributes.contains(shared.key));
     for Attribute { key, value } in span.attributes.iter().chain(shared) {
-        let (key, value) = (plain(key, TEXT), plain(&value.to_string(), VALUE));
+        let (key, value) = (sanitize_line(key, MAX_TEXT), sanitize_line(&value.to_string(), MAX_VALUE));
         line(text, format_args!("{:indent$}{key}={value}", ""));
     }
 }
@@ -143,7 +143,7 @@ mod tests {
     }
 
     #[test]
-    fn children_stand_below_their_parents_in_order_of_time() {
+    fn children_follow_their_parents_in_order_of_time() {
         let mut late = span(4, 1, "late", SpanKind::Internal);
         late.start += Duration::from_millis(2);
         let mut spans = vec![span(1, 9, "GET /", SpanKind::Server), late, span(2, 1, "early", SpanKind::Internal)];
@@ -165,7 +165,7 @@ mod tests {
     }
 
     #[test]
-    fn attributes_stand_below_their_span_where_that_is_asked_for() {
+    fn attributes_are_shown_below_their_span_if_selected() {
         let attributes = [Attribute::new("http.response.status_code", 200), Attribute::new("b", "x\ny")];
         let mut root = span(1, 0, "GET /", SpanKind::Server);
         root.attributes = attributes.into_iter().collect();
@@ -185,15 +185,15 @@ mod tests {
     }
 
     #[test]
-    fn a_deep_trace_is_cut_and_harmless() {
+    fn a_deep_trace_is_truncated() {
         let spans = (1..=100_000).map(|id| span(id, id - 1, "deeper", SpanKind::Internal)).collect();
         let text = tree(spans);
-        assert_eq!(text.lines().count(), LINES + 2);
+        assert_eq!(text.lines().count(), MAX_SPANS + 2);
         assert!(text.ends_with("and 99500 more spans\n"));
     }
 
     #[test]
-    fn spans_that_are_each_others_parents_do_no_harm() {
+    fn spans_with_circular_parents_do_not_loop() {
         assert_eq!(
             tree(vec![span(1, 2, "a", SpanKind::Internal), span(2, 1, "b", SpanKind::Internal)]).lines().count(),
             1

@@ -30,8 +30,9 @@ pub fn ignored(environment: &Environment) -> Vec<String> {
 fn without_effect(environment: &Environment) -> Vec<String> {
     let name = environment.get("OTEL_SERVICE_NAME").map(|_| "OTEL_SERVICE_NAME".to_owned());
     let attributes = read_resource(&Variables::new(environment)).into_iter().map(|(key, _)| key);
-    let attributes =
-        attributes.filter(|key| Resource::sets(key)).map(|key| format!("{key} in OTEL_RESOURCE_ATTRIBUTES"));
+    let attributes = attributes
+        .filter(|key| Resource::is_host_attribute(key))
+        .map(|key| format!("{key} in OTEL_RESOURCE_ATTRIBUTES"));
     let names: Vec<_> = name.into_iter().chain(attributes).collect();
     let why = "the manifest sets names and versions of services, and the host generates instance ids";
     let of_services = (!names.is_empty()).then(|| format!("ignored: {}; {why}", names.join(", ")));

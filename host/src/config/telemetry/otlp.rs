@@ -50,7 +50,7 @@ fn otlp(variables: &Variables<'_>, signal: &str) -> Result<Otlp> {
     let gzip = variables.read_of_signal(signal, "COMPRESSION", "write gzip or none", "none", compression);
     Ok(Otlp {
         endpoint: endpoint(variables, signal, protocol)?,
-        is_named: variables.of_signal(signal, "ENDPOINT").is_some(),
+        is_configured: variables.of_signal(signal, "ENDPOINT").is_some(),
         protocol,
         headers: headers(variables, signal)?,
         timeout,

@@ -188,7 +188,7 @@ impl Swapper {
     /// Records the failure of a swap that could not record it itself.
     pub fn record_failure(&self, service: &Service, reason: &str) {
         self.state(service).record_failure(SwapRecord::failed("refused", reason, Duration::ZERO));
-        self.builder.metrics().swap(service.name.as_str(), "refused");
+        self.builder.metrics().count_swap(service.name.as_str(), "refused");
         self.progress("swap", service).refused(reason);
     }
 
@@ -293,7 +293,7 @@ impl Swapper {
         mut progress: Progress,
     ) -> Swapped {
         let retired = self.store_serving(service, serving, &mut progress);
-        self.builder.metrics().swap(service.name.as_str(), outcome);
+        self.builder.metrics().count_swap(service.name.as_str(), outcome);
         let swapped = Swapped::new(shown, true, progress.timings());
         let took: Duration = swapped.timings.iter().map(|(_, duration)| *duration).sum();
         state.record_success(SwapRecord::succeeded(outcome, swapped.generation, &swapped.digest, took));
@@ -325,7 +325,7 @@ impl Swapper {
         let reason = error.to_string();
         let superseded = matches!(error, SwapError::Superseded);
         let outcome = if superseded { "superseded" } else { "refused" };
-        self.builder.metrics().swap(service.name.as_str(), outcome);
+        self.builder.metrics().count_swap(service.name.as_str(), outcome);
         let took = progress.timings().iter().map(|(_, duration)| *duration).sum();
         state.record_failure(SwapRecord::failed(outcome, &reason, took));
         if superseded {

@@ -7,10 +7,10 @@ use super::super::caller::with_caller;
 use super::value::GuestAttributes;
 use crate::component::StoreData;
 use crate::component::standard_bindings::wasi::otel::{metrics as wit, types};
-use crate::metrics::{InstrumentError, check_measured, is_label};
-use crate::trace::guest_bounds::{LABELS, TEXT_LENGTH};
+use crate::metrics::{InstrumentError, check_guest_metric, is_label};
+use crate::trace::guest_limits::{MAX_LABELS, MAX_TEXT_BYTES};
 use crate::trace::{
-    AttributeLimits, Exponential, GuestMeasured as Measured, GuestPoint, Histogram, Number, SeriesKey, Totals,
+    AttributeLimits, ExponentialHistogram, GuestPoint, Histogram, HistogramTotals, Number, PointValue, SeriesKey,
 };
 
 /// The most points in one export.
@@ -61,9 +61,9 @@ fn read(scope: &str, metric: wit::Metric, points: &mut Vec<GuestPoint>) -> Resul
     // These are copied into each point.
     let (scope, description) = (truncated(scope), truncated(&description));
     let mut validity = Ok(());
-    let mut add = |attributes, measured, is_delta| {
+    let mut add = |attributes, value, is_delta| {
         if validity.is_ok() {
-            validity = check_measured(&name, &unit, &measured);
+            validity = check_guest_metric(&name, &unit, &value);
         }
         // The export is refused once there are more than [`MAX_POINTS`].
         if points.len() > MAX_POINTS || validity.is_err() {
@@ -77,18 +77,18 @@ fn read(scope: &str, metric: wit::Metric, points: &mut Vec<GuestPoint>) -> Resul
         let (scope, name, unit) = (scope.to_owned(), name.to_owned(), unit.to_owned());
         let key = SeriesKey { scope, name, unit, attributes: sorted_text };
         let (description, attributes) = (description.to_owned(), attributes.into_key_values());
-        points.push(GuestPoint { key, description, attributes, measured, is_delta });
+        points.push(GuestPoint { key, description, attributes, value, is_delta });
     };
     match data {
         MetricData::F64Gauge(gauge) | MetricData::U64Gauge(gauge) | MetricData::S64Gauge(gauge) => {
             gauge.data_points.into_iter().for_each(|point| {
-                add(point.attributes, Measured::Gauge(number(point.value)), false);
+                add(point.attributes, PointValue::Gauge(number(point.value)), false);
             });
         }
         MetricData::F64Sum(sum) | MetricData::U64Sum(sum) | MetricData::S64Sum(sum) => {
             let (is_monotonic, is_delta) = (sum.is_monotonic, is_delta(sum.temporality));
             sum.data_points.into_iter().for_each(|point| {
-                add(point.attributes, Measured::Sum { value: number(point.value), is_monotonic }, is_delta);
+                add(point.attributes, PointValue::Sum { value: number(point.value), is_monotonic }, is_delta);
             });
         }
         MetricData::F64Histogram(data) | MetricData::U64Histogram(data) | MetricData::S64Histogram(data) => {
@@ -96,8 +96,8 @@ fn read(scope: &str, metric: wit::Metric, points: &mut Vec<GuestPoint>) -> Resul
             for point in data.data_points {
                 let totals = totals(point.count, point.sum, (point.min, point.max));
                 let histogram = Histogram { totals, bounds: point.bounds, buckets: point.bucket_counts };
-                if histogram.is_sound() {
-                    add(point.attributes, Measured::Histogram(histogram), is_delta);
+                if histogram.is_valid() {
+                    add(point.attributes, PointValue::Histogram(histogram), is_delta);
                 }
             }
         }
@@ -106,16 +106,16 @@ fn read(scope: &str, metric: wit::Metric, points: &mut Vec<GuestPoint>) -> Resul
         | MetricData::S64ExponentialHistogram(data) => {
             let is_delta = is_delta(data.temporality);
             for point in data.data_points {
-                let exponential = Exponential {
+                let exponential = ExponentialHistogram {
                     totals: totals(point.count, point.sum, (point.min, point.max)),
                     scale: point.scale.into(),
-                    zeros: point.zero_count,
+                    zero_count: point.zero_count,
                     zero_threshold: point.zero_threshold,
                     positive: (point.positive_bucket.offset, point.positive_bucket.counts),
                     negative: (point.negative_bucket.offset, point.negative_bucket.counts),
                 };
-                if exponential.is_sound() {
-                    add(point.attributes, Measured::Exponential(exponential), is_delta);
+                if exponential.is_valid() {
+                    add(point.attributes, PointValue::ExponentialHistogram(exponential), is_delta);
                 }
             }
         }
@@ -125,7 +125,7 @@ fn read(scope: &str, metric: wit::Metric, points: &mut Vec<GuestPoint>) -> Resul
 
 /// The start of a text, as much of it as is kept.
 fn truncated(text: &str) -> &str {
-    text.get(..text.floor_char_boundary(TEXT_LENGTH)).unwrap_or_default()
+    text.get(..text.floor_char_boundary(MAX_TEXT_BYTES)).unwrap_or_default()
 }
 
 /// With `LowMemory`, an SDK forgets what it has exported.
@@ -148,9 +148,9 @@ fn totals(
     count: u64,
     sum: wit::MetricNumber,
     (min, max): (Option<wit::MetricNumber>, Option<wit::MetricNumber>),
-) -> Totals {
+) -> HistogramTotals {
     let double = |value: wit::MetricNumber| number(value).as_f64();
-    Totals { count, sum: double(sum), min: min.map(double), max: max.map(double) }
+    HistogramTotals { count, sum: double(sum), min: min.map(double), max: max.map(double) }
 }
 
 impl GuestAttributes {
@@ -158,11 +158,11 @@ impl GuestAttributes {
     /// [`MAX_ATTRIBUTE_BYTES_READ`].
     fn for_metric(mut pairs: Vec<types::KeyValue>) -> Option<GuestAttributes> {
         pairs.retain(|pair| is_label(&pair.key));
-        pairs.truncate(LABELS);
-        let limits = AttributeLimits { count: LABELS, value_length: Some(TEXT_LENGTH) };
+        pairs.truncate(MAX_LABELS);
+        let limits = AttributeLimits { count: MAX_LABELS, value_length: Some(MAX_TEXT_BYTES) };
         let mut bytes = MAX_ATTRIBUTE_BYTES_READ;
         let mut attributes = GuestAttributes::parse(pairs, limits, &mut bytes);
-        attributes.truncate(TEXT_LENGTH);
+        attributes.truncate(MAX_TEXT_BYTES);
         attributes.is_complete().then_some(attributes)
     }
 

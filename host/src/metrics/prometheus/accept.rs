@@ -9,12 +9,12 @@ use mime::Mime;
 use super::Exposition;
 
 /// The weight, in thousandths, of a type with no weight or an invalid one.
-const FULL: u32 = 1_000;
+const FULL_WEIGHT: u32 = 1_000;
 
 impl Exposition {
     /// The format that a request's `Accept` fields select.
     pub fn accepted<'a>(fields: impl IntoIterator<Item = &'a str>) -> Exposition {
-        let members = fields.into_iter().flat_map(|field| unquoted(field, ','));
+        let members = fields.into_iter().flat_map(|field| split_unquoted(field, ','));
         let offers = members.filter_map(offer).filter(|(weight, _)| *weight > 0);
         // Of several types with the same weight the first counts.
         let best = offers.reduce(|best, next| if next.0 > best.0 { next } else { best });
@@ -25,7 +25,7 @@ impl Exposition {
 /// A member's weight, and the format that it names, if any.
 fn offer(member: &str) -> Option<(u32, Exposition)> {
     // The parser accepts neither blanks before a semicolon nor empty parameters.
-    let parts: Vec<_> = unquoted(member, ';').into_iter().filter(|part| !part.is_empty()).collect();
+    let parts: Vec<_> = split_unquoted(member, ';').into_iter().filter(|part| !part.is_empty()).collect();
     let range: Mime = parts.join(";").parse().ok()?;
     Some((weight(&range), format(&range)?))
 }
@@ -45,11 +45,11 @@ fn weight(range: &Mime) -> u32 {
     let given = range.get_param("q").and_then(|weight| weight.as_str().parse::<f64>().ok());
     let within = given.filter(|weight| (0.0..=1.0).contains(weight)).unwrap_or(1.0);
     // Weights have three decimals (RFC 9110, 12.4.2).
-    (within * f64::from(FULL)).round() as u32
+    (within * f64::from(FULL_WEIGHT)).round() as u32
 }
 
 /// Splits a text at separators outside quoted strings, and trims the parts.
-fn unquoted(text: &str, separator: char) -> Vec<&str> {
+fn split_unquoted(text: &str, separator: char) -> Vec<&str> {
     let (mut is_quoted, mut is_escaped) = (false, false);
     let parts = text.split(|c: char| {
         let escaped = is_escaped;
@@ -86,7 +86,7 @@ mod tests {
     }
 
     #[test]
-    fn whoever_names_no_known_format_gets_text() {
+    fn requests_without_a_known_format_get_the_text_format() {
         check(&[
             (&[], Prometheus),
             (&[""], Prometheus),
@@ -103,7 +103,7 @@ mod tests {
     }
 
     #[test]
-    fn the_greater_weight_counts_and_then_the_order() {
+    fn the_highest_weight_wins_and_then_the_order() {
         check(&[
             (&["application/openmetrics-text;q=0.3,text/plain;q=0.5"], Prometheus),
             (&["application/openmetrics-text;q=0.5,text/plain;q=0.3"], OpenMetrics),
@@ -116,7 +116,7 @@ mod tests {
     }
 
     #[test]
-    fn what_has_the_weight_zero_is_refused() {
+    fn types_with_weight_zero_are_rejected() {
         check(&[
             (&["application/openmetrics-text;q=0"], Prometheus),
             (&["application/openmetrics-text;q=0.000,text/plain;q=0.1"], Prometheus),
@@ -126,7 +126,7 @@ mod tests {
     }
 
     #[test]
-    fn case_blanks_quotes_and_several_fields_make_no_difference() {
+    fn case_whitespace_quotes_and_several_fields_do_not_matter() {
         check(&[
             (&["Application/OpenMetrics-Text"], OpenMetrics),
             (&["application/openmetrics-text;Version=1.0.0;Q=0.5, text/plain;q=0.3"], OpenMetrics),

@@ -8,7 +8,7 @@ use super::format::Exposition;
 use super::name;
 use super::page::{Family, Labels};
 use crate::metrics::guest::kind_of;
-use crate::trace::{GuestMeasured, GuestSeries, Resource};
+use crate::trace::{GuestSeries, PointValue, Resource};
 
 /// Adds the series of one service to the families. A metric whose name already belongs to a family of another type is
 /// left out.
@@ -20,9 +20,9 @@ pub(super) fn add(
 ) {
     let mut owners: BTreeMap<String, &str> = BTreeMap::new();
     for series in series {
-        let kind = kind_of(&series.measured);
+        let kind = kind_of(&series.value);
         let name = name::family(&series.key.name, &series.key.unit, kind);
-        // Two names that become the same here would yield duplicate series.
+        // Two names that map to the same family would yield duplicate series.
         if *owners.entry(name.clone()).or_insert(&series.key.name) != series.key.name {
             continue;
         }
@@ -30,7 +30,7 @@ pub(super) fn add(
             .entry(name.clone())
             .or_insert_with(|| Family::new(name, &series.description, &series.key.unit, kind, format));
         if family.is(kind) {
-            put(family, &labels(resource, series), &series.measured);
+            put(family, &labels(resource, series), &series.value);
         }
     }
 }
@@ -42,15 +42,15 @@ fn labels(resource: &Resource, series: &GuestSeries) -> Labels {
     Labels::of([service, scope].into_iter().chain(own))
 }
 
-fn put(family: &mut Family, labels: &Labels, measured: &GuestMeasured) {
-    match measured {
-        GuestMeasured::Gauge(value) | GuestMeasured::Sum { value, .. } => family.value(labels, value.as_f64()),
-        GuestMeasured::Histogram(histogram) => {
+fn put(family: &mut Family, labels: &Labels, value: &PointValue) {
+    match value {
+        PointValue::Gauge(value) | PointValue::Sum { value, .. } => family.value(labels, value.as_f64()),
+        PointValue::Histogram(histogram) => {
             let buckets =
                 histogram.bounds.iter().copied().chain([f64::INFINITY]).zip(histogram.buckets.iter().copied());
             family.buckets(labels, buckets, (histogram.totals.sum, histogram.totals.count));
         }
-        GuestMeasured::Exponential(exponential) => {
+        PointValue::ExponentialHistogram(exponential) => {
             let (sum, count) = (exponential.totals.sum, exponential.totals.count);
             family.buckets(labels, [(f64::INFINITY, count)].into_iter(), (sum, count));
         }
@@ -65,24 +65,24 @@ mod tests {
 
     use super::*;
     use crate::metrics::prometheus::render;
-    use crate::trace::{Histogram, Number, SeriesKey, Totals};
+    use crate::trace::{Histogram, HistogramTotals, Number, SeriesKey};
 
-    fn series(name: &str, unit: &str, measured: GuestMeasured) -> GuestSeries {
+    fn series(name: &str, unit: &str, value: PointValue) -> GuestSeries {
         let (scope, attributes) = ("sdk".to_owned(), vec![KeyValue::new("kind", "book")]);
         let key = SeriesKey { scope, name: name.to_owned(), unit: unit.to_owned(), attributes: String::new() };
         let now = SystemTime::now();
-        GuestSeries { key, description: "What is sold.".to_owned(), attributes, measured, began: now, time: now }
+        GuestSeries { key, description: "What is sold.".to_owned(), attributes, value, started: now, time: now }
     }
 
     #[test]
-    fn what_a_guests_own_sdk_measures_is_on_the_page_like_any_other_metric() {
-        let totals = Totals { count: 3, sum: 4.5, ..Totals::default() };
+    fn metrics_of_a_guests_own_sdk_are_on_the_page_like_any_other() {
+        let totals = HistogramTotals { count: 3, sum: 4.5, ..HistogramTotals::default() };
         let histogram = Histogram { totals, bounds: vec![1.0], buckets: vec![2, 1] };
-        let sold = |is_monotonic| GuestMeasured::Sum { value: Number::Int(2), is_monotonic };
+        let sold = |is_monotonic| PointValue::Sum { value: Number::Int(2), is_monotonic };
         let all = vec![
             series("shop.sold", "", sold(true)),
             series("shop.sold_total", "", sold(false)),
-            series("shop.weight", "kg", GuestMeasured::Histogram(histogram)),
+            series("shop.weight", "kg", PointValue::Histogram(histogram)),
         ];
         let page = render(&[], (&[], &[(Resource::new("shop", "1", &[]), all)]), Exposition::Prometheus);
         let lines: Vec<_> = page.lines().filter(|line| line.starts_with("shop_")).collect();

@@ -24,12 +24,12 @@ pub(super) use self::format::Kind;
 use self::format::Number;
 pub(super) use self::name::{family as family_name, label as label_name};
 use self::page::{Family, Labels, Page};
-use crate::trace::{MetricExemplar, SeriesExemplars, SeriesOfService};
+use crate::trace::{MetricExemplar, SeriesExemplars, ServiceSeries};
 
 /// Writes the page. Families of the same name in several Resources are merged.
 pub(super) fn render(
     collected: &[ResourceMetrics],
-    (exemplars, guests): (&[SeriesExemplars], &[SeriesOfService]),
+    (exemplars, guests): (&[SeriesExemplars], &[ServiceSeries]),
     format: Exposition,
 ) -> String {
     let mut families = BTreeMap::new();

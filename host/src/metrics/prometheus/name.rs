@@ -100,7 +100,7 @@ mod tests {
     }
 
     #[test]
-    fn the_names_of_the_old_demo_stay_as_they_were() {
+    fn the_names_of_the_earlier_demo_are_unchanged() {
         assert_eq!(family("http_requests", "{request}", Kind::Counter), "http_requests_total");
         assert_eq!(family("otel_operations", "{operation}", Kind::Counter), "otel_operations_total");
         assert_eq!(family("otel_span_duration_ms", "", Kind::Histogram), "otel_span_duration_ms");
@@ -109,13 +109,13 @@ mod tests {
     }
 
     #[test]
-    fn label_names_hold_only_what_prometheus_allows() {
+    fn label_names_contain_only_characters_that_prometheus_allows() {
         assert_eq!(label("http.response.status_code"), "http_response_status_code");
         assert_eq!(label("1st:größe"), "_1st_gr_e");
     }
 
     #[test]
-    fn underscores_that_follow_each_other_become_one() {
+    fn consecutive_underscores_are_merged() {
         for key in ["a_b", "a__b", "a..b", "a.-_ b", "a:b"] {
             assert_eq!(label(key), "a_b", "{key}");
         }
@@ -123,7 +123,7 @@ mod tests {
     }
 
     #[test]
-    fn a_unit_is_what_stands_at_the_end_of_the_name() {
+    fn the_unit_is_the_end_of_the_name() {
         let cases =
             [("s", Kind::Histogram, "seconds"), ("By/s", Kind::Gauge, "bytes_per_second"), ("1", Kind::Gauge, "ratio")];
         for (text, kind, expected) in cases {

@@ -120,7 +120,7 @@ impl Family {
         } else {
             write!(self.samples, "{name}{suffix}{{{labels}}} {value}")
         };
-        debug_assert!(written.is_ok(), "a String takes what is written");
+        debug_assert!(written.is_ok(), "writing to a String cannot fail");
     }
 
     fn exemplar(&mut self, exemplar: &MetricExemplar) {
@@ -134,7 +134,7 @@ impl Family {
             seconds.as_secs(),
             seconds.subsec_millis(),
         );
-        debug_assert!(written.is_ok(), "a String takes what is written");
+        debug_assert!(written.is_ok(), "writing to a String cannot fail");
     }
 
     /// The value of `le`, which has one canonical form in OpenMetrics: `10.0`, not `10`.
@@ -222,13 +222,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn label_values_may_hold_anything() {
+    fn label_values_are_escaped() {
         let Labels(labels) = Labels::of([("path".into(), "a\\b\"c\nd".to_owned())].into_iter());
         assert_eq!(labels, r#"path="a\\b\"c\nd""#);
     }
 
     #[test]
-    fn keys_that_collide_are_joined_in_the_order_of_the_keys() {
+    fn values_of_colliding_keys_are_joined_in_the_order_of_the_keys() {
         let check = |pairs: &[(&str, &str)], expected: &str| {
             let owned = |(key, value): &(&str, &str)| (Cow::Owned((*key).to_owned()), (*value).to_owned());
             let Labels(forwards) = Labels::of(pairs.iter().map(owned));
@@ -241,7 +241,7 @@ mod tests {
     }
 
     #[test]
-    fn a_unit_is_declared_where_the_name_ends_with_it() {
+    fn a_unit_is_declared_if_the_name_ends_with_it() {
         let declared = |name: &str, unit: &str, kind, format| {
             let mut page = Page::new(format);
             page.family(&Family::new(name.to_owned(), "Help.", unit, kind, format));

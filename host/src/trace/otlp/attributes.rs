@@ -1,25 +1,26 @@
-//! Attributes of spans, events and log records, kept in the form in which they leave the host.
+//! Attributes of spans, events and log records, stored in OTLP's encoding.
 //!
-//! A request sets a hundred of them. Each is written once, when it is set, as a `KeyValue` message of OTLP. Exporting
-//! then copies bytes, and no attribute is an object of its own that has to be made, kept and freed.
+//! A request sets about a hundred attributes. Each is encoded once, when it is set, as a `KeyValue` message. Exporting
+//! then copies bytes, and attributes need no allocations of their own.
 
 use std::ops::Range;
 
 use super::protobuf::{Reader, Writer};
 
-/// RecordLimits that is taken with the first attribute: enough for most spans.
-const USUAL_BYTES: usize = 256;
-/// The bytes of a call's attributes that are looked at. A request may record no more, whatever it sends.
-const MOST_ENCODED: usize = 4 << 20;
-/// `attributes` of the message `Span`. Most attributes end there, and these are copied as they are.
-pub(super) const OF_SPAN: u64 = 9;
+/// The initial capacity in bytes: enough for most spans.
+const INITIAL_CAPACITY: usize = 256;
+/// The most bytes of encoded attributes that are decoded from one call. A request may not record more in any case.
+const MAX_ENCODED_BYTES: usize = 4 << 20;
+/// The number of the field `attributes` in the message `Span`. Most attributes belong to spans; they are copied
+/// unchanged.
+pub(super) const SPAN_ATTRIBUTES: u64 = 9;
 
-/// One attribute. It owns nothing: whoever keeps it writes it down.
+/// An attribute with borrowed key and value.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Attribute<'a> {
-    /// Its name.
+    /// The key.
     pub key: &'a str,
-    /// Its value.
+    /// The value.
     pub value: Value<'a>,
 }
 
@@ -32,20 +33,20 @@ pub enum Value<'a> {
     Int(i64),
     /// A floating-point number.
     Double(f64),
-    /// True or false.
+    /// A boolean.
     Boolean(bool),
     /// A list of strings.
     Texts(Vec<&'a str>),
 }
 
-/// Attributes with different keys, in the order in which they were first set.
+/// Attributes with unique keys, in the order in which they were first set.
 #[derive(Clone, Default, PartialEq)]
 pub struct Attributes {
-    /// Each as the field [`OF_SPAN`].
-    written: Vec<u8>,
+    /// Each attribute, encoded as the field [`SPAN_ATTRIBUTES`].
+    encoded: Vec<u8>,
     count: usize,
-    /// The [`mark`]s of all keys, a Bloom filter: one whose mark is not among them need not be looked for.
-    marks: u64,
+    /// The [`bloom_bit`]s of all keys: a Bloom filter, which spares most lookups of missing keys.
+    bloom: u64,
 }
 
 impl<'a> Attribute<'a> {
@@ -54,20 +55,20 @@ impl<'a> Attribute<'a> {
         Attribute { key, value: value.into() }
     }
 
-    /// About how many bytes it takes to keep it.
+    /// The approximate size in bytes.
     pub(in crate::trace) fn size(&self) -> usize {
-        /// Tags, lengths and numbers.
-        const AROUND: usize = 20;
+        /// The bytes of tags, lengths and numbers.
+        const OVERHEAD: usize = 20;
         let value = match &self.value {
             Value::Text(text) => text.len(),
-            Value::Texts(texts) => texts.iter().map(|text| AROUND + text.len()).sum(),
+            Value::Texts(texts) => texts.iter().map(|text| OVERHEAD + text.len()).sum(),
             _ => 0,
         };
-        AROUND + self.key.len() + value
+        OVERHEAD + self.key.len() + value
     }
 
     fn write(&self, writer: &mut Writer) {
-        writer.message(OF_SPAN, |pair| {
+        writer.message(SPAN_ATTRIBUTES, |pair| {
             pair.text(1, self.key);
             pair.message(2, |any| match &self.value {
                 Value::Text(text) => any.present_text(1, text),
@@ -83,82 +84,82 @@ impl<'a> Attribute<'a> {
 }
 
 impl Attributes {
-    /// How many there are.
+    /// The number of attributes.
     pub fn len(&self) -> usize {
         self.count
     }
 
-    /// Whether there are none.
+    /// Whether there are no attributes.
     pub fn is_empty(&self) -> bool {
         self.count == 0
     }
 
-    /// Each of them.
+    /// All attributes.
     pub fn iter(&self) -> impl Iterator<Item = Attribute<'_>> {
         self.messages().filter_map(read)
     }
 
-    /// The value of one.
+    /// The value of an attribute.
     pub fn get(&self, key: &str) -> Option<Value<'_>> {
         let pairs = self.messages().filter_map(pair);
         pairs.filter(|(known, _)| *known == key.as_bytes()).find_map(|(_, any)| value(any))
     }
 
-    /// Whether there is one of this key.
+    /// Whether an attribute with this key is set.
     pub fn contains(&self, key: &str) -> bool {
         self.position(key.as_bytes()).is_some()
     }
 
-    /// Sets one, in the place of one of the same key. Returns how many bytes had to be moved for it.
+    /// Sets an attribute, replacing one with the same key. Returns the number of bytes that had to be moved.
     pub(in crate::trace) fn set(&mut self, attribute: &Attribute<'_>) -> usize {
         let known = self.position(attribute.key.as_bytes());
         let tail = known.map(|known| {
-            let tail = self.written.split_off(known.end);
-            self.written.truncate(known.start);
+            let tail = self.encoded.split_off(known.end);
+            self.encoded.truncate(known.start);
             tail
         });
-        let mut writer = Writer::continuing(std::mem::take(&mut self.written), USUAL_BYTES);
+        let mut writer = Writer::continuing(std::mem::take(&mut self.encoded), INITIAL_CAPACITY);
         attribute.write(&mut writer);
         match &tail {
             Some(tail) => writer.raw(tail),
             None => {
                 self.count += 1;
-                self.marks |= mark(attribute.key.as_bytes());
+                self.bloom |= bloom_bit(attribute.key.as_bytes());
             }
         }
-        self.written = writer.into_bytes();
+        self.encoded = writer.into_bytes();
         tail.map_or(0, |tail| tail.len())
     }
 
-    /// Sets all of `others`, each in the place of one of the same key.
+    /// Sets all of `others`, replacing those with the same keys.
     pub(in crate::trace) fn append(&mut self, others: &Attributes) {
-        if self.marks & others.marks != 0 {
+        if self.bloom & others.bloom != 0 {
             return others.iter().for_each(|attribute| _ = self.set(&attribute));
         }
-        if self.written.capacity() == 0 {
-            self.written.reserve(others.written.len() + 2 * USUAL_BYTES);
+        if self.encoded.capacity() == 0 {
+            self.encoded.reserve(others.encoded.len() + 2 * INITIAL_CAPACITY);
         }
-        self.written.extend_from_slice(&others.written);
+        self.encoded.extend_from_slice(&others.encoded);
         self.count += others.count;
-        self.marks |= others.marks;
+        self.bloom |= others.bloom;
     }
 
-    /// Their size in bytes.
+    /// The encoded size in bytes.
     pub(in crate::trace) fn size(&self) -> usize {
-        self.written.len()
+        self.encoded.len()
     }
 
-    /// The memory that they take, in bytes.
+    /// The allocated memory in bytes.
     pub(in crate::trace) fn capacity(&self) -> usize {
-        self.written.capacity()
+        self.encoded.capacity()
     }
 
-    /// Writes them as the repeated field `field`, and after them those of `shared` that are not among them.
+    /// Writes the attributes as the repeated field `field`, followed by those of `shared` with other keys.
     pub(super) fn write(&self, writer: &mut Writer, field: u64, shared: &Attributes) {
-        let is_distinct = self.marks & shared.marks == 0;
-        if field == OF_SPAN && is_distinct {
-            writer.raw(&self.written);
-            writer.raw(&shared.written);
+        let is_distinct = self.bloom & shared.bloom == 0;
+        if field == SPAN_ATTRIBUTES && is_distinct {
+            writer.raw(&self.encoded);
+            writer.raw(&shared.encoded);
             return;
         }
         self.messages().for_each(|message| writer.present_text(field, message));
@@ -167,19 +168,19 @@ impl Attributes {
     }
 
     fn messages(&self) -> impl Iterator<Item = &[u8]> {
-        let mut left = Reader::new(&self.written);
+        let mut left = Reader::new(&self.encoded);
         std::iter::from_fn(move || left.delimited()).map(|(_, message)| message)
     }
 
-    /// Where the attribute of this key stands, as a whole field.
+    /// The range of the field that holds the attribute with this key.
     fn position(&self, wanted: &[u8]) -> Option<Range<usize>> {
-        if self.marks & mark(wanted) == 0 {
+        if self.bloom & bloom_bit(wanted) == 0 {
             return None;
         }
-        let mut left = Reader::new(&self.written);
+        let mut left = Reader::new(&self.encoded);
         let mut start = 0;
         while let Some((_, message)) = left.delimited() {
-            let end = self.written.len() - left.len();
+            let end = self.encoded.len() - left.len();
             if key(message) == wanted {
                 return Some(start..end);
             }
@@ -189,8 +190,8 @@ impl Attributes {
     }
 }
 
-/// Reads attributes that a guest has encoded as a message `Span` in which only `attributes` stand. What is not like
-/// that is given as an attribute without a key, which nothing can be set to. So is everything after 4 MiB.
+/// Decodes attributes that a guest has encoded as a `Span` message with only the field `attributes`. Invalid fields,
+/// and everything after 4 MiB, yield an attribute with an empty key, which the recorder rejects and counts.
 pub fn decode_attributes(encoded: &[u8]) -> impl Iterator<Item = Attribute<'_>> {
     let mut left = Reader::new(encoded);
     std::iter::from_fn(move || {
@@ -199,9 +200,9 @@ pub fn decode_attributes(encoded: &[u8]) -> impl Iterator<Item = Attribute<'_>> 
         }
         let field = left.delimited();
         let attribute = match field {
-            Some((OF_SPAN, message)) if encoded.len() - left.len() <= MOST_ENCODED => read(message),
-            Some(_) if encoded.len() - left.len() <= MOST_ENCODED => None,
-            // Too much, or broken so that nobody can tell where the next one begins.
+            Some((SPAN_ATTRIBUTES, message)) if encoded.len() - left.len() <= MAX_ENCODED_BYTES => read(message),
+            Some(_) if encoded.len() - left.len() <= MAX_ENCODED_BYTES => None,
+            // The input is too long, or so malformed that the next field cannot be found.
             _ => {
                 left = Reader::new(&[]);
                 None
@@ -211,8 +212,8 @@ pub fn decode_attributes(encoded: &[u8]) -> impl Iterator<Item = Attribute<'_>> 
     })
 }
 
-/// One bit that depends on the key alone. The keys of one span rarely share it.
-fn mark(key: &[u8]) -> u64 {
+/// One bit derived from the key. The keys of one span rarely share a bit.
+fn bloom_bit(key: &[u8]) -> u64 {
     let middle = key.get(key.len() / 2).copied().unwrap_or_default();
     let last = key.last().copied().unwrap_or_default();
     1 << ((key.len() * 5 + usize::from(last) * 3 + usize::from(middle) * 11) % 64)
@@ -252,7 +253,7 @@ fn value(any: &[u8]) -> Option<Value<'_>> {
     (field.len() == 0).then_some(value)
 }
 
-/// The texts in an `ArrayValue` message.
+/// The strings in an `ArrayValue` message.
 fn list(array: &[u8]) -> Option<Vec<&str>> {
     let (mut left, mut texts) = (Reader::new(array), Vec::new());
     while left.len() > 0 {

@@ -1,4 +1,4 @@
-//! Attributes as they are kept, against what the generated messages of OTLP read and write.
+//! Checks the encoded attributes against the generated messages of OTLP.
 
 use opentelemetry_proto::tonic::common::v1::{AnyValue, ArrayValue, KeyValue, any_value};
 use proptest::prelude::*;
@@ -26,7 +26,7 @@ impl Owned {
         }
     }
 
-    /// As the generated messages hold it.
+    /// The value as a generated message.
     fn proto(&self) -> AnyValue {
         use any_value::Value as Any;
         let text = |text: &String| AnyValue { value: Some(Any::StringValue(text.clone())) };
@@ -53,7 +53,7 @@ fn owned() -> impl Strategy<Value = Owned> {
 
 proptest! {
     #[test]
-    fn what_is_set_is_read_and_written_as_the_generated_messages_write_it(
+    fn attributes_are_encoded_and_decoded_like_the_generated_messages(
         given in proptest::collection::vec(("[a-d]{1,2}", owned()), 0..12),
     ) {
         let lent = || given.iter().map(|(key, value)| Attribute { key, value: value.lent() });
@@ -74,16 +74,16 @@ proptest! {
             .map(|(key, value)| KeyValue { key: (*key).to_owned(), value: Some(value.proto()), ..KeyValue::default() }.encode_to_vec())
             .collect();
         prop_assert_eq!(attributes.messages().collect::<Vec<_>>(), &*proto);
-        // A guest's encoding is another's.
+        // Guests encode with other libraries.
         let encoded = proto.iter().fold(Writer::default(), |mut writer, pair| {
-            writer.present_text(OF_SPAN, pair);
+            writer.present_text(SPAN_ATTRIBUTES, pair);
             writer
         });
         prop_assert_eq!(decode_attributes(&encoded.into_bytes()).collect::<Attributes>(), attributes);
     }
 
     #[test]
-    fn others_are_appended_as_if_each_had_been_set(
+    fn appending_equals_setting_each_attribute(
         own in proptest::collection::vec(("[a-d]{1,2}", owned()), 0..6),
         others in proptest::collection::vec(("[a-d]{1,2}", owned()), 0..6),
     ) {
@@ -97,17 +97,17 @@ proptest! {
     }
 
     #[test]
-    fn whatever_a_guest_sends_is_read_to_its_end(
+    fn any_input_of_a_guest_is_decoded_without_a_panic(
         mut bytes in proptest::collection::vec(any::<u8>(), 0..200), like_protobuf: bool,
     ) {
         if like_protobuf {
-            bytes.iter_mut().step_by(7).for_each(|byte| *byte = OF_SPAN as u8 * 8 + 2);
+            bytes.iter_mut().step_by(7).for_each(|byte| *byte = SPAN_ATTRIBUTES as u8 * 8 + 2);
         }
         prop_assert!(decode_attributes(&bytes).count() <= bytes.len());
     }
 
     #[test]
-    fn what_is_read_of_a_changed_encoding_is_what_others_read_there(
+    fn mutated_input_is_decoded_like_the_generated_messages_or_rejected(
         key in "[a-d]{1,2}",
         value in owned(),
         changes in proptest::collection::vec((any::<prop::sample::Index>(), any::<u8>(), 0..3), 1..4),
@@ -123,7 +123,7 @@ proptest! {
             }
         }
         let mut writer = Writer::default();
-        writer.present_text(OF_SPAN, &bytes);
+        writer.present_text(SPAN_ATTRIBUTES, &bytes);
         let encoded = writer.into_bytes();
         let read: Vec<_> = decode_attributes(&encoded).collect();
         prop_assert_eq!(read.len(), 1);
@@ -131,14 +131,14 @@ proptest! {
             let mut writer = Writer::default();
             read[0].write(&mut writer);
             let others = KeyValue::decode(&*bytes).map(|pair| pair.encode_to_vec());
-            let written = writer.into_bytes();
-            prop_assert_eq!(Reader::new(&written).delimited(), Some((OF_SPAN, &*others.unwrap())));
+            let encoded = writer.into_bytes();
+            prop_assert_eq!(Reader::new(&encoded).delimited(), Some((SPAN_ATTRIBUTES, &*others.unwrap())));
         }
     }
 }
 
 #[test]
-fn what_is_encoded_wrongly_has_no_key_and_spoils_nothing_before_it() {
+fn an_invalid_attribute_has_no_key_and_does_not_affect_earlier_ones() {
     let keys = |bytes: &[u8]| decode_attributes(bytes).map(|attribute| attribute.key.to_owned()).collect::<Vec<_>>();
     let good = b"\x4a\x07\x0a\x01k\x12\x02\x10\x01";
     for (bad, why) in [
@@ -163,11 +163,11 @@ fn what_is_encoded_wrongly_has_no_key_and_spoils_nothing_before_it() {
 }
 
 #[test]
-fn no_more_is_looked_at_than_a_request_may_record() {
+fn decoding_stops_after_the_most_bytes_of_a_request() {
     let good = b"\x4a\x07\x0a\x01k\x12\x02\x10\x01";
-    let fitting = MOST_ENCODED / good.len();
+    let fitting = MAX_ENCODED_BYTES / good.len();
     assert_eq!(decode_attributes(&good.repeat(fitting + 1000)).count(), fitting + 1);
-    let long = "x".repeat(MOST_ENCODED);
+    let long = "x".repeat(MAX_ENCODED_BYTES);
     let mut writer = Writer::default();
     Attribute::new("long", &long).write(&mut writer);
     let keys: Vec<_> = decode_attributes(&[good, &writer.into_bytes()[..], good].concat())
@@ -177,7 +177,7 @@ fn no_more_is_looked_at_than_a_request_may_record() {
 }
 
 #[test]
-fn what_stands_on_an_item_itself_goes_before_what_is_shared() {
+fn own_attributes_take_precedence_over_shared_ones() {
     let own: Attributes = [Attribute::new("a", 1), Attribute::new("b", true)].into_iter().collect();
     let shared: Attributes = [Attribute::new("b", "shared"), Attribute::new("c", 0.5)].into_iter().collect();
     let mut writer = Writer::default();

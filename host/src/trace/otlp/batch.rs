@@ -1,7 +1,7 @@
-//! A batch as requests: what is encoded, grouped by Resource.
+//! Builds export requests from a batch of encoded records, grouped by Resource.
 //!
-//! A batch becomes one request, or several where it would be larger than collectors take. Nothing that is encoded is
-//! copied: a request is a list of pieces, and what stands between them is written here.
+//! A batch becomes one request, or several if one would exceed the size that collectors accept. Encoded records are not
+//! copied: a request is a list of pieces, and this module writes the bytes between them.
 
 use std::sync::Arc;
 
@@ -12,39 +12,38 @@ use super::encode::Encoded;
 use super::protobuf::{Reader, Writer};
 use crate::trace::resource::Resource;
 
-/// The version of the semantic conventions that names and attributes follow.
-pub(in crate::trace) const SCHEMA: &str = "https://opentelemetry.io/schemas/1.44.0";
-/// The size of a request that is not exceeded, unless by one item alone. Collectors take 4 MiB over gRPC unless told
-/// otherwise.
-const REQUEST_BYTES: usize = 3 << 20;
+/// The schema URL: the version of the semantic conventions that names and attributes follow.
+pub(in crate::trace) const SCHEMA_URL: &str = "https://opentelemetry.io/schemas/1.44.0";
+/// The most bytes of a request, unless a single record exceeds it. Collectors accept 4 MiB over gRPC by default.
+const MAX_REQUEST_BYTES: usize = 3 << 20;
 
-/// The body of a request, in pieces that follow one another. A clone shares them.
+/// The body of a request, in pieces. Clones share them.
 #[derive(Clone, Debug)]
 pub(super) struct Body {
     pieces: Arc<[Bytes]>,
     length: usize,
 }
 
-/// A request that is ready to be sent.
+/// A request, ready to be sent.
 #[derive(Clone, Debug)]
 pub(super) struct Payload {
     pub body: Body,
-    /// How many spans or log records it holds.
+    /// The number of spans or log records.
     pub items: u64,
 }
 
 impl Body {
-    /// Its size in bytes.
+    /// The size in bytes.
     pub fn len(&self) -> usize {
         self.length
     }
 
-    /// Each piece.
+    /// The pieces, in order.
     pub fn pieces(&self) -> impl Iterator<Item = &[u8]> {
         self.pieces.iter().map(AsRef::as_ref)
     }
 
-    /// All pieces as one.
+    /// The body in one piece.
     pub fn whole(&self) -> Bytes {
         match &*self.pieces {
             [only] => only.clone(),
@@ -59,20 +58,20 @@ impl From<Vec<u8>> for Body {
     }
 }
 
-/// The requests for a batch, with at most so many items in each.
-pub(super) fn requests(batch: &[Encoded], most: usize) -> Vec<Payload> {
-    let mut packer = Packer { most: most.max(1) as u64, ..Packer::default() };
+/// The requests for a batch, with at most `max_items` records in each.
+pub(super) fn requests(batch: &[Encoded], max_items: usize) -> Vec<Payload> {
+    let mut builder = RequestBuilder { max_items: max_items.max(1) as u64, ..RequestBuilder::default() };
     for (resource, group) in by_resource(batch) {
-        group.iter().for_each(|encoded| packer.add(resource, encoded));
-        packer.close(resource);
+        group.iter().for_each(|encoded| builder.add(resource, encoded));
+        builder.close_group(resource);
     }
-    packer.send();
-    packer.done
+    builder.close_request();
+    builder.payloads
 }
 
 type Groups<'a> = Vec<(&'a Arc<Resource>, Vec<&'a Encoded>)>;
 
-/// There are few sources in a batch, so looking through them is as good as any map.
+/// A batch has few Resources, so a linear search is as fast as a map.
 fn by_resource(batch: &[Encoded]) -> Groups<'_> {
     let mut groups: Groups<'_> = Vec::new();
     for encoded in batch {
@@ -84,25 +83,25 @@ fn by_resource(batch: &[Encoded]) -> Groups<'_> {
     groups
 }
 
-/// Fills one request after the other.
+/// Builds one request after another.
 ///
-/// Requests for traces and for logs have the same shape: groups by Resource in field 1, in each of them the Resource in
-/// field 1 and groups by scope in field 2, in each of those the scope in field 1 and the items in field 2.
+/// Requests for traces and for logs have the same structure: field 1 holds groups by Resource; each has the Resource in
+/// field 1 and groups by scope in field 2; each of those has the scope in field 1 and the records in field 2.
 #[derive(Default)]
-struct Packer {
-    most: u64,
-    done: Vec<Payload>,
-    /// The request under construction, its size, and how many items it has, those of the open group included.
+struct RequestBuilder {
+    max_items: u64,
+    payloads: Vec<Payload>,
+    /// The request under construction, its size and its number of records, including those of the open group.
     request: Vec<Bytes>,
     size: usize,
     items: u64,
-    /// The items of one source that belong to this request, and their size.
+    /// The records of the open group, which have one Resource, and their size.
     group: Vec<Bytes>,
     group_size: usize,
 }
 
-impl Packer {
-    /// Adds what one segment left, item by item where it does not fit as a whole.
+impl RequestBuilder {
+    /// Adds the records of one segment, one by one if they do not all fit into the request.
     fn add(&mut self, resource: &Resource, encoded: &Encoded) {
         if self.fits(encoded.bytes.len(), encoded.items) {
             return self.push(encoded.bytes.clone(), encoded.items);
@@ -112,8 +111,8 @@ impl Packer {
         while left.delimited().is_some() {
             let end = encoded.bytes.len() - left.len();
             if !self.fits(end - start, 1) {
-                self.close(resource);
-                self.send();
+                self.close_group(resource);
+                self.close_request();
             }
             self.push(encoded.bytes.slice(start..end), 1);
             start = end;
@@ -121,7 +120,7 @@ impl Packer {
     }
 
     fn fits(&self, size: usize, items: u64) -> bool {
-        self.items + items <= self.most && self.size + self.group_size + size <= REQUEST_BYTES
+        self.items + items <= self.max_items && self.size + self.group_size + size <= MAX_REQUEST_BYTES
     }
 
     fn push(&mut self, bytes: Bytes, items: u64) {
@@ -130,24 +129,24 @@ impl Packer {
         self.items += items;
     }
 
-    /// Ends the group of this source in this request.
-    fn close(&mut self, resource: &Resource) {
+    /// Closes the group of this Resource.
+    fn close_group(&mut self, resource: &Resource) {
         if self.group.is_empty() {
             return;
         }
-        let scope = written(|scoped| {
+        let scope = encoded(|scoped| {
             scoped.message(1, |scope| {
                 scope.text(1, "spandrel");
                 scope.text(2, env!("CARGO_PKG_VERSION"));
             });
         });
-        let schema = written(|group| group.text(3, SCHEMA));
+        let schema = encoded(|group| group.text(3, SCHEMA_URL));
         let scoped = scope.len() + self.group_size + schema.len();
-        let before = written(|group| {
+        let before = encoded(|group| {
             group.message(1, |message| resource_attributes(message, resource.attributes()));
             group.message_head(2, scoped);
         });
-        let head = written(|request| {
+        let head = encoded(|request| {
             request.message_head(1, before.len() + scoped + schema.len());
             request.raw(&before);
             request.raw(&scope);
@@ -159,17 +158,17 @@ impl Packer {
         self.request.push(tail.into());
     }
 
-    fn send(&mut self) {
+    fn close_request(&mut self) {
         let items = std::mem::take(&mut self.items);
         if items > 0 {
             let pieces = std::mem::take(&mut self.request).into();
             let body = Body { pieces, length: std::mem::take(&mut self.size) };
-            self.done.push(Payload { body, items });
+            self.payloads.push(Payload { body, items });
         }
     }
 }
 
-fn written(fields: impl FnOnce(&mut Writer)) -> Vec<u8> {
+fn encoded(fields: impl FnOnce(&mut Writer)) -> Vec<u8> {
     let mut writer = Writer::default();
     fields(&mut writer);
     writer.into_bytes()

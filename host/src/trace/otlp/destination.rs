@@ -1,88 +1,94 @@
-//! One collector as all signals that go there know it, so that an outage is told once and not once for each of them.
+//! One collector, shared by all signals that are exported to it, so that an outage is reported once and not once per
+//! signal.
 //!
-//! Where nobody has named a collector and nothing listens at the usual address, there is none, as on the machine of
-//! somebody who tries the host. That is no outage: it is told in one plain line, with where traces can be seen instead.
+//! If no endpoint is configured and nothing listens at the default address, there is no collector. That is not an
+//! outage: it is logged once at info level, with a hint where traces can be viewed instead.
 
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use crate::trace::settings::Otlp;
 
-/// Where traces can be seen without a collector, as soon as that is known.
+/// A hint where traces can be viewed without a collector, set as soon as it is known.
 pub(in crate::trace) type TraceViewHint = Arc<OnceLock<String>>;
 
-/// What is to be said of an export that failed.
+/// How a failed export is reported.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum Complaint {
-    /// An outage has begun.
+pub(super) enum FailureReport {
+    /// As the start of an outage.
     Outage,
-    /// There is no collector.
+    /// As a missing collector.
     NoCollector,
-    /// Nothing: it was said before.
-    Nothing,
+    /// Not at all: it was reported before.
+    Suppressed,
 }
 
-/// One collector.
+/// The state of one collector.
 #[derive(Debug)]
 pub(super) struct Destination {
-    /// Its address, as a log may show it.
+    /// The address, without secrets.
     address: String,
-    /// Whether somebody has named it.
-    is_named: bool,
-    place: TraceViewHint,
+    /// Whether the endpoint was configured.
+    is_configured: bool,
+    view_hint: TraceViewHint,
     state: Mutex<State>,
 }
 
 #[derive(Debug, Default)]
 struct State {
-    /// Whether anything was ever heard of it.
+    /// Whether the collector has ever responded.
     has_answered: bool,
-    /// Whether the outage that goes on, or that there is no collector, was said.
-    told: bool,
+    /// Whether the current outage, or the missing collector, has been reported.
+    reported: bool,
 }
 
 impl Destination {
-    pub fn new(otlp: &Otlp, place: TraceViewHint) -> Destination {
-        Destination { address: origin(&otlp.shown_endpoint()), is_named: otlp.is_named, place, state: Mutex::default() }
+    pub fn new(otlp: &Otlp, view_hint: TraceViewHint) -> Destination {
+        Destination {
+            address: origin(&otlp.shown_endpoint()),
+            is_configured: otlp.is_configured,
+            view_hint,
+            state: Mutex::default(),
+        }
     }
 
-    /// Whether it is the collector that these settings name.
+    /// Whether these settings refer to this collector.
     pub fn is_of(&self, otlp: &Otlp) -> bool {
-        self.address == origin(&otlp.shown_endpoint()) && self.is_named == otlp.is_named
+        self.address == origin(&otlp.shown_endpoint()) && self.is_configured == otlp.is_configured
     }
 
-    /// Its address, as a log may show it.
+    /// The address, without secrets.
     pub fn address(&self) -> &str {
         &self.address
     }
 
-    /// Where traces can be seen without it.
-    pub fn place(&self) -> &str {
-        self.place.get().map_or("OTEL_TRACES_EXPORTER=console prints traces here", String::as_str)
+    /// The hint where traces can be viewed without a collector.
+    pub fn view_hint(&self) -> &str {
+        self.view_hint.get().map_or("OTEL_TRACES_EXPORTER=console prints traces here", String::as_str)
     }
 
-    /// Whether there is none.
+    /// Whether there is no collector.
     pub fn is_absent(&self) -> bool {
-        !self.is_named && !self.state().has_answered
+        !self.is_configured && !self.state().has_answered
     }
 
-    /// An export failed; `is_silent` where nothing listens at its address.
-    pub fn failed(&self, is_silent: bool) -> Complaint {
+    /// Registers a failed export. `connection_refused` means that nothing listens at the address.
+    pub fn failed(&self, connection_refused: bool) -> FailureReport {
         let mut state = self.state();
-        if !is_silent && !std::mem::replace(&mut state.has_answered, true) {
-            // There is a collector after all.
-            state.told &= self.is_named;
+        if !connection_refused && !std::mem::replace(&mut state.has_answered, true) {
+            // The collector exists, so its outage has not been reported yet.
+            state.reported &= self.is_configured;
         }
-        match std::mem::replace(&mut state.told, true) {
-            false if self.is_named || state.has_answered => Complaint::Outage,
-            false => Complaint::NoCollector,
-            _ => Complaint::Nothing,
+        match std::mem::replace(&mut state.reported, true) {
+            false if self.is_configured || state.has_answered => FailureReport::Outage,
+            false => FailureReport::NoCollector,
+            _ => FailureReport::Suppressed,
         }
     }
 
-    /// An export got through after some that did not. Whether it was said until now that there is no collector.
+    /// Registers a success after failures. Returns whether a missing collector was reported before.
     pub fn answered(&self) -> bool {
-        let before = std::mem::replace(&mut *self.state(), State { has_answered: true, told: false });
-        before.told && !before.has_answered && !self.is_named
+        let before = std::mem::replace(&mut *self.state(), State { has_answered: true, reported: false });
+        before.reported && !before.has_answered && !self.is_configured
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -90,7 +96,7 @@ impl Destination {
     }
 }
 
-/// A URL without its path: signals of one collector have paths of their own.
+/// A URL without its path, since each signal has a path of its own.
 fn origin(url: &str) -> String {
     let host = url.find("://").map_or(0, |at| at + 3);
     let end = url.get(host..).and_then(|rest| rest.find(['/', '?'])).map_or(url.len(), |at| host + at);
@@ -101,46 +107,46 @@ fn origin(url: &str) -> String {
 mod tests {
     use super::*;
 
-    fn destination(is_named: bool) -> Destination {
+    fn destination(is_configured: bool) -> Destination {
         let endpoint = "http://localhost:4318/v1/traces".to_owned();
-        Destination::new(&Otlp { endpoint, is_named, ..Otlp::standard() }, TraceViewHint::default())
+        Destination::new(&Otlp { endpoint, is_configured, ..Otlp::standard() }, TraceViewHint::default())
     }
 
     #[test]
-    fn an_outage_of_a_collector_that_somebody_named_is_told_once() {
+    fn an_outage_of_a_configured_collector_is_reported_once() {
         let destination = destination(true);
-        let complaints = || [true, false, true].map(|is_silent| destination.failed(is_silent));
-        assert_eq!(complaints(), [Complaint::Outage, Complaint::Nothing, Complaint::Nothing]);
+        let complaints = || [true, false, true].map(|connection_refused| destination.failed(connection_refused));
+        assert_eq!(complaints(), [FailureReport::Outage, FailureReport::Suppressed, FailureReport::Suppressed]);
         assert!(!destination.answered());
-        assert_eq!(complaints(), [Complaint::Outage, Complaint::Nothing, Complaint::Nothing]);
+        assert_eq!(complaints(), [FailureReport::Outage, FailureReport::Suppressed, FailureReport::Suppressed]);
         assert!(!destination.is_absent());
     }
 
     #[test]
-    fn that_there_is_no_collector_is_told_once_and_its_outages_when_there_was_one() {
+    fn a_missing_collector_is_reported_once_and_its_outages_after_it_appeared() {
         let destination = destination(false);
         assert!(destination.is_absent());
         assert_eq!(
-            [true, true].map(|is_silent| destination.failed(is_silent)),
-            [Complaint::NoCollector, Complaint::Nothing]
+            [true, true].map(|connection_refused| destination.failed(connection_refused)),
+            [FailureReport::NoCollector, FailureReport::Suppressed]
         );
-        assert_eq!(destination.failed(false), Complaint::Outage, "something listens");
+        assert_eq!(destination.failed(false), FailureReport::Outage, "something listens");
         assert!(!destination.is_absent() && !destination.answered());
         assert_eq!(
-            [true, true].map(|is_silent| destination.failed(is_silent)),
-            [Complaint::Outage, Complaint::Nothing]
+            [true, true].map(|connection_refused| destination.failed(connection_refused)),
+            [FailureReport::Outage, FailureReport::Suppressed]
         );
     }
 
     #[test]
-    fn that_there_is_no_collector_is_taken_back_when_one_comes() {
+    fn a_missing_collector_that_appears_is_reported() {
         let destination = destination(false);
-        assert_eq!(destination.failed(true), Complaint::NoCollector);
+        assert_eq!(destination.failed(true), FailureReport::NoCollector);
         assert!(destination.answered() && !destination.answered());
     }
 
     #[test]
-    fn signals_of_one_collector_share_what_is_known_of_it() {
+    fn signals_with_the_same_collector_share_its_state() {
         let destination = destination(false);
         let logs = Otlp { endpoint: "http://localhost:4318/v1/logs".to_owned(), ..Otlp::standard() };
         assert!(destination.is_of(&logs) && destination.address() == "http://localhost:4318");

@@ -1,6 +1,7 @@
-//! What a segment holds as OTLP: spans and log records as they stand in a request, shared attributes put on each of them.
+//! Encodes the spans and log records of a segment as OTLP, each with the shared attributes.
 //!
-//! It is written when the request ends and the segment is still in the caches; nothing else is then kept for export.
+//! Records are encoded when the request ends, while the segment is still in the CPU caches. Only the encoded form is
+//! kept for export.
 
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -8,12 +9,12 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use bytes::Bytes;
 use opentelemetry::trace::{SpanId, SpanKind};
 
-use super::attributes::{Attributes, OF_SPAN};
+use super::attributes::{Attributes, SPAN_ATTRIBUTES};
 use super::protobuf::Writer;
 use crate::trace::resource::Resource;
 use crate::trace::segment::{Event, Link, LogRecord, Segment, Span, Status};
 
-/// Flags of a span: the trace is sampled, and it is known whether the parent is remote.
+/// The flags of a span: sampled, and whether the parent is remote.
 const SAMPLED: u32 = 0x01;
 const HAS_IS_REMOTE: u32 = 0x100;
 const IS_REMOTE: u32 = 0x200;
@@ -21,34 +22,36 @@ const IS_REMOTE: u32 = 0x200;
 const OK: u64 = 1;
 /// `STATUS_CODE_ERROR`.
 const ERROR: u64 = 2;
-/// RecordLimits for what a span or a log record has besides names and attributes.
-const AROUND: usize = 128;
+/// The estimated bytes of a span or log record in addition to its names and attributes.
+const RECORD_OVERHEAD: usize = 128;
 
-/// The spans or the log records of a segment, ready for a request.
+/// The encoded spans or log records of a segment.
 #[derive(Clone, Debug)]
 pub(in crate::trace) struct Encoded {
-    /// Where they are from.
+    /// Their Resource.
     pub resource: Arc<Resource>,
-    /// How many there are.
+    /// Their number.
     pub items: u64,
     /// Each of them as field 2 of `ScopeSpans` or `ScopeLogs`.
     pub bytes: Bytes,
 }
 
-/// The spans of a segment.
+/// Encodes the spans of a segment.
 pub(super) fn spans(segment: &Segment) -> Encoded {
     let shared = segment.shared.size();
-    let room = segment.spans.iter().map(|span| AROUND + span.name.len() + span.attributes.size() + shared).sum();
-    let mut writer = Writer::with_capacity(room);
+    let capacity =
+        segment.spans.iter().map(|span| RECORD_OVERHEAD + span.name.len() + span.attributes.size() + shared).sum();
+    let mut writer = Writer::with_capacity(capacity);
     segment.spans.iter().for_each(|each| writer.message(2, |writer| span(writer, segment, each)));
     encoded(segment, segment.spans.len(), writer)
 }
 
-/// The log records of a segment.
+/// Encodes the log records of a segment.
 pub(super) fn logs(segment: &Segment) -> Encoded {
     let shared = segment.shared.size();
-    let room = segment.logs.iter().map(|record| AROUND + record.body.len() + record.attributes.size() + shared).sum();
-    let mut writer = Writer::with_capacity(room);
+    let capacity =
+        segment.logs.iter().map(|record| RECORD_OVERHEAD + record.body.len() + record.attributes.size() + shared).sum();
+    let mut writer = Writer::with_capacity(capacity);
     segment.logs.iter().for_each(|each| writer.message(2, |writer| log(writer, segment, each)));
     encoded(segment, segment.logs.len(), writer)
 }
@@ -72,7 +75,7 @@ fn span(writer: &mut Writer, segment: &Segment, span: &Span) {
     writer.uint(6, kind(&span.kind));
     writer.fixed64(7, nanos(span.start));
     writer.fixed64(8, nanos(span.start + span.duration));
-    span.attributes.write(writer, OF_SPAN, &segment.shared);
+    span.attributes.write(writer, SPAN_ATTRIBUTES, &segment.shared);
     writer.uint(10, u64::from(span.dropped_attributes));
     span.events.iter().for_each(|each| writer.message(11, |writer| event(writer, each)));
     writer.uint(12, u64::from(span.dropped_events));

@@ -17,20 +17,21 @@ use tonic::{Code, Status};
 use tonic_types::StatusExt;
 use tower::ServiceExt;
 
-use super::answer;
 use super::batch::Body;
+use super::export_result::{ExportResult, is_connection_refused, root_cause, user_agent};
+use super::response;
 use super::transport_error::{self, TransportError};
-use super::verdict::{Signals, Verdict, innermost, is_silence, user_agent};
 use crate::trace::counters::SignalKind;
 use crate::trace::settings::Otlp;
 
 const TRACES: &str = "/opentelemetry.proto.collector.trace.v1.TraceService/Export";
 const METRICS: &str = "/opentelemetry.proto.collector.metrics.v1.MetricsService/Export";
 const LOGS: &str = "/opentelemetry.proto.collector.logs.v1.LogsService/Export";
-/// A connection that does not answer a ping within this time, while an export waits on it, is given up and made anew.
-const PING: Duration = Duration::from_secs(5);
+/// The interval and timeout of HTTP/2 pings. A connection that does not answer a ping in time is replaced.
+const KEEP_ALIVE: Duration = Duration::from_secs(5);
 
-/// A channel to a collector. Made without connecting: a collector that is away at start is an outage like any other.
+/// A client for one collector. It connects lazily, so a collector that is unavailable at the start is an outage like
+/// any other.
 pub(super) struct Grpc {
     channel: Channel,
     metadata: MetadataMap,
@@ -44,14 +45,14 @@ impl Grpc {
         Ok(Grpc { channel, metadata, timeout: otlp.timeout, gzip: otlp.gzip })
     }
 
-    pub async fn send(&self, signal: SignalKind, body: Body) -> Verdict {
-        let heard = Arc::new(Mutex::new(Heard::default()));
-        match tokio::time::timeout(self.timeout, self.call(signal, body, heard.clone())).await {
-            Ok(Ok(answer)) => Verdict::accepted(answer),
-            Ok(Err(status)) => verdict(&status, &lock(&heard)),
+    pub async fn send(&self, signal: SignalKind, body: Body) -> ExportResult {
+        let observed = Arc::new(Mutex::new(ObservedResponse::default()));
+        match tokio::time::timeout(self.timeout, self.call(signal, body, observed.clone())).await {
+            Ok(Ok(response)) => ExportResult::accepted(response),
+            Ok(Err(status)) => export_result(&status, &lock(&observed)),
             Err(_) => {
-                let reason = format!("no answer within {:?}", self.timeout);
-                Verdict::Retry { after: None, reason, is_silent: false }
+                let reason = format!("no response within {:?}", self.timeout);
+                ExportResult::Retry { after: None, reason, connection_refused: false }
             }
         }
     }
@@ -60,97 +61,106 @@ impl Grpc {
         &self,
         signal: SignalKind,
         body: Body,
-        heard: Arc<Mutex<Heard>>,
+        observed: Arc<Mutex<ObservedResponse>>,
     ) -> Result<ExportTraceServiceResponse, Status> {
-        let channel = self.channel.clone().and_then(move |response| listen(response, heard));
-        let mut client = Client::new(channel).max_decoding_message_size(answer::LONGEST);
+        let channel = self.channel.clone().and_then(move |response| observe_response(response, observed));
+        let mut client = Client::new(channel).max_decoding_message_size(response::MAX_RESPONSE_BYTES);
         if self.gzip {
             client = client.send_compressed(CompressionEncoding::Gzip);
         }
         client.ready().await.map_err(Status::from_error)?;
         let mut request = tonic::Request::new(body);
         *request.metadata_mut() = self.metadata.clone();
-        let path = PathAndQuery::from_static(Signals { traces: TRACES, metrics: METRICS, logs: LOGS }.of(signal));
-        client.unary(request, path, Encoded).await.map(tonic::Response::into_inner)
+        let path = PathAndQuery::from_static(path(signal));
+        client.unary(request, path, PreEncoded).await.map(tonic::Response::into_inner)
     }
 }
 
-/// A channel that connects when it is first used.
+/// A channel that connects on first use.
 pub(super) fn channel(otlp: &Otlp) -> Result<Channel, TransportError> {
     let fail = |error: tonic::transport::Error| TransportError::Endpoint {
         endpoint: otlp.shown_endpoint(),
-        reason: innermost(&error),
+        reason: root_cause(&error),
     };
     let mut endpoint = Endpoint::from_shared(otlp.endpoint.clone())
         .and_then(|endpoint| endpoint.user_agent(user_agent()))
         .map_err(fail)?
         .connect_timeout(otlp.timeout)
-        .http2_keep_alive_interval(PING)
-        .keep_alive_timeout(PING);
+        .http2_keep_alive_interval(KEEP_ALIVE)
+        .keep_alive_timeout(KEEP_ALIVE);
     if otlp.is_https() {
         endpoint = endpoint.tls_config(tls(otlp)?).map_err(fail)?;
     }
     Ok(endpoint.connect_lazy())
 }
 
-/// What was heard of an answer, whatever tonic makes of it: it calls an answer in HTTP alone, as proxies give it, and one
-/// that breaks off by the names of statuses that a collector might have sent, and reads no status after a message that
-/// it cannot read.
+/// The parts of a response that tonic does not report: it maps plain HTTP responses, such as those of proxies, and
+/// truncated ones to gRPC status codes that a collector might have sent, and does not read the status after a message
+/// that it cannot decode.
 #[derive(Debug, Default)]
-struct Heard {
-    /// The HTTP status and the header fields.
+struct ObservedResponse {
+    /// The HTTP status and headers.
     head: Option<(StatusCode, HeaderMap)>,
-    /// The gRPC status.
+    /// The gRPC status of the headers or trailers.
     status: Option<Code>,
-    /// Whether there was more than is read of an answer.
-    is_endless: bool,
+    /// Whether the body exceeded the limit.
+    exceeded_limit: bool,
 }
 
-/// Reads an answer to its end before tonic does.
-async fn listen(
+/// Reads a response completely before tonic decodes it.
+async fn observe_response(
     response: Response<tonic::body::Body>,
-    heard: Arc<Mutex<Heard>>,
+    observed: Arc<Mutex<ObservedResponse>>,
 ) -> Result<Response<tonic::body::Body>, Box<dyn Error + Send + Sync>> {
     let (head, body) = response.into_parts();
     let (status, first) = (grpc_status(&head.headers), Some((head.status, head.headers.clone())));
-    *lock(&heard) = Heard { head: first, status, is_endless: false };
-    let whole = Limited::new(body, answer::LONGEST).collect().await;
-    let whole = whole.inspect_err(|error| lock(&heard).is_endless = error.is::<LengthLimitError>())?;
+    *lock(&observed) = ObservedResponse { head: first, status, exceeded_limit: false };
+    let whole = Limited::new(body, response::MAX_RESPONSE_BYTES).collect().await;
+    let whole = whole.inspect_err(|error| lock(&observed).exceeded_limit = error.is::<LengthLimitError>())?;
     let trailers = whole.trailers().cloned();
     if let Some(status) = trailers.as_ref().and_then(grpc_status) {
-        lock(&heard).status = Some(status);
+        lock(&observed).status = Some(status);
     }
     let body = Full::new(whole.to_bytes()).with_trailers(std::future::ready(trailers.map(Ok)));
     Ok(Response::from_parts(head, tonic::body::Body::new(body)))
+}
+
+/// The path of the signal's export method.
+fn path(signal: SignalKind) -> &'static str {
+    match signal {
+        SignalKind::Traces => TRACES,
+        SignalKind::Metrics => METRICS,
+        SignalKind::Logs => LOGS,
+    }
 }
 
 fn grpc_status(fields: &HeaderMap) -> Option<Code> {
     fields.get(Status::GRPC_STATUS).map(|status| Code::from_bytes(status.as_bytes()))
 }
 
-fn lock(heard: &Mutex<Heard>) -> MutexGuard<'_, Heard> {
-    heard.lock().unwrap_or_else(PoisonError::into_inner)
+fn lock(observed: &Mutex<ObservedResponse>) -> MutexGuard<'_, ObservedResponse> {
+    observed.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Requests that are encoded already. What collectors answer has the same shape for every signal.
-struct Encoded;
+/// A codec for requests that are encoded already. Responses have the same structure for all signals.
+struct PreEncoded;
 
-impl Codec for Encoded {
+impl Codec for PreEncoded {
     type Encode = Body;
     type Decode = ExportTraceServiceResponse;
-    type Encoder = Encoded;
-    type Decoder = Encoded;
+    type Encoder = PreEncoded;
+    type Decoder = PreEncoded;
 
-    fn encoder(&mut self) -> Encoded {
-        Encoded
+    fn encoder(&mut self) -> PreEncoded {
+        PreEncoded
     }
 
-    fn decoder(&mut self) -> Encoded {
-        Encoded
+    fn decoder(&mut self) -> PreEncoded {
+        PreEncoded
     }
 }
 
-impl Encoder for Encoded {
+impl Encoder for PreEncoded {
     type Item = Body;
     type Error = Status;
 
@@ -165,43 +175,48 @@ impl Encoder for Encoded {
     }
 }
 
-impl Decoder for Encoded {
+impl Decoder for PreEncoded {
     type Item = ExportTraceServiceResponse;
     type Error = Status;
 
     fn decode(&mut self, buffer: &mut DecodeBuf<'_>) -> Result<Option<ExportTraceServiceResponse>, Status> {
-        // What was not read would be taken for the next message.
+        // Unread bytes would be decoded as the next message.
         let whole = buffer.copy_to_bytes(buffer.remaining());
-        Ok(Some(answer::read(whole)))
+        Ok(Some(response::decode(whole)))
     }
 }
 
-/// What a failed export means: what the gRPC status says, else what the HTTP status does. Where neither came, or the answer
-/// broke off, the connection failed.
-fn verdict(status: &Status, heard: &Heard) -> Verdict {
+/// The result of a failed call: determined by the gRPC status if there is one, else by the HTTP status. Without either,
+/// or if the response was truncated, the connection failed.
+fn export_result(status: &Status, observed: &ObservedResponse) -> ExportResult {
     let reason = match status.source() {
-        Some(cause) => format!("{}: {}", status.message(), innermost(cause)),
+        Some(cause) => format!("{}: {}", status.message(), root_cause(cause)),
         None => format!("{}: {}", status.code(), status.message()),
     };
     let after = status.get_details_retry_info().and_then(|info| info.retry_delay);
-    let again = match (heard.status, &heard.head) {
-        // Only what came before it was odd.
-        (Some(Code::Ok), _) => return Verdict::accepted(answer::unreadable()),
-        (None, Some((status, _))) if heard.is_endless && status.is_success() => {
-            return Verdict::accepted(answer::unreadable());
+    let is_retryable = match (observed.status, &observed.head) {
+        // The collector accepted the request; only its message is invalid.
+        (Some(Code::Ok), _) => return ExportResult::accepted(response::unreadable()),
+        (None, Some((status, _))) if observed.exceeded_limit && status.is_success() => {
+            return ExportResult::accepted(response::unreadable());
         }
         (Some(code), _) => is_retryable(code, after.is_some()),
         (None, Some((status, headers))) if !status.is_success() => {
-            return answer::failed(*status, headers, "in place of a gRPC status");
+            return response::from_http_status(*status, headers, "instead of a gRPC status");
         }
         (None, _) => true,
     };
-    let is_silent = status.source().is_some_and(is_silence);
-    if again { Verdict::Retry { after, reason, is_silent } } else { Verdict::Refused(reason) }
+    let connection_refused = status.source().is_some_and(is_connection_refused);
+    if is_retryable {
+        ExportResult::Retry { after, reason, connection_refused }
+    } else {
+        ExportResult::Rejected(reason)
+    }
 }
 
-/// Whether a status means "again", as the OTLP specification lists them. One does only where a pause is `asked` for.
-fn is_retryable(code: Code, asked: bool) -> bool {
+/// Whether a status code is retryable, as the OTLP specification lists them. `ResourceExhausted` is retryable only with
+/// `RetryInfo`.
+fn is_retryable(code: Code, has_retry_info: bool) -> bool {
     match code {
         Code::Cancelled
         | Code::DeadlineExceeded
@@ -209,7 +224,7 @@ fn is_retryable(code: Code, asked: bool) -> bool {
         | Code::OutOfRange
         | Code::Unavailable
         | Code::DataLoss => true,
-        Code::ResourceExhausted => asked,
+        Code::ResourceExhausted => has_retry_info,
         _ => false,
     }
 }

@@ -1,4 +1,4 @@
-//! Metrics of guests as OTLP.
+//! Encodes metrics of guests' own SDKs as OTLP.
 
 use std::sync::Arc;
 
@@ -11,24 +11,24 @@ use opentelemetry_proto::tonic::metrics::v1::{
 use opentelemetry_proto::tonic::resource::v1;
 
 use super::encode::nanos;
-use crate::trace::guest_metrics::{self, GuestSeries, Measured, Number};
+use crate::trace::guest_metrics::{self, GuestSeries, Number, PointValue};
 use crate::trace::resource::Resource;
 
 const CUMULATIVE: i32 = AggregationTemporality::Cumulative as i32;
 
-/// The series of one service, a metric for each name and unit.
+/// The metrics of one service: one for each scope, name and unit.
 pub(super) fn encode(resource: &Arc<Resource>, series: Vec<GuestSeries>) -> ResourceMetrics {
     let mut scopes: Vec<ScopeMetrics> = Vec::new();
-    // Series come in the order of their keys: those of one scope and one metric stand together.
+    // Series are sorted by key, so those of one scope and one metric are adjacent.
     for series in series {
         let is_same =
             |scope: &&mut ScopeMetrics| scope.scope.as_ref().is_some_and(|scope| scope.name == series.key.scope);
         match scopes.last_mut().filter(is_same) {
-            Some(scope) => put(&mut scope.metrics, series),
+            Some(scope) => add_series(&mut scope.metrics, series),
             None => {
                 let scope = InstrumentationScope { name: series.key.scope.clone(), ..InstrumentationScope::default() };
                 let mut metrics = Vec::new();
-                put(&mut metrics, series);
+                add_series(&mut metrics, series);
                 scopes.push(ScopeMetrics { scope: Some(scope), metrics, schema_url: String::new() });
             }
         }
@@ -38,17 +38,17 @@ pub(super) fn encode(resource: &Arc<Resource>, series: Vec<GuestSeries>) -> Reso
     ResourceMetrics { resource: Some(resource), scope_metrics: scopes, schema_url: String::new() }
 }
 
-fn put(metrics: &mut Vec<Metric>, series: GuestSeries) {
+fn add_series(metrics: &mut Vec<Metric>, series: GuestSeries) {
     let (name, unit, description) = (series.key.name.clone(), series.key.unit.clone(), series.description.clone());
     let data = data(series);
     let known = metrics.last_mut().filter(|metric| metric.name == name && metric.unit == unit);
-    if !known.and_then(|metric| metric.data.as_mut()).is_some_and(|known| join(known, &data)) {
+    if !known.and_then(|metric| metric.data.as_mut()).is_some_and(|known| merge(known, &data)) {
         metrics.push(Metric { name, description, unit, metadata: Vec::new(), data: Some(data) });
     }
 }
 
-/// Adds a point to a metric of the same kind.
-fn join(known: &mut metric::Data, data: &metric::Data) -> bool {
+/// Adds data points to a metric of the same type. Returns whether the types match.
+fn merge(known: &mut metric::Data, data: &metric::Data) -> bool {
     use metric::Data;
     match (known, data) {
         (Data::Gauge(known), Data::Gauge(data)) => known.data_points.extend(data.data_points.iter().cloned()),
@@ -65,9 +65,9 @@ fn join(known: &mut metric::Data, data: &metric::Data) -> bool {
 }
 
 fn data(series: GuestSeries) -> metric::Data {
-    let GuestSeries { attributes, measured, began, time, .. } = series;
+    let GuestSeries { attributes, value, started, time, .. } = series;
     let attributes: Vec<_> = attributes.iter().map(KeyValue::from).collect();
-    let (start, time) = (nanos(began), nanos(time));
+    let (start, time) = (nanos(started), nanos(time));
     let number = |attributes, value, start| NumberDataPoint {
         attributes,
         start_time_unix_nano: start,
@@ -78,14 +78,14 @@ fn data(series: GuestSeries) -> metric::Data {
         }),
         ..NumberDataPoint::default()
     };
-    match measured {
-        Measured::Gauge(value) => metric::Data::Gauge(Gauge { data_points: vec![number(attributes, value, 0)] }),
-        Measured::Sum { value, is_monotonic } => metric::Data::Sum(Sum {
+    match value {
+        PointValue::Gauge(value) => metric::Data::Gauge(Gauge { data_points: vec![number(attributes, value, 0)] }),
+        PointValue::Sum { value, is_monotonic } => metric::Data::Sum(Sum {
             data_points: vec![number(attributes, value, start)],
             aggregation_temporality: CUMULATIVE,
             is_monotonic,
         }),
-        Measured::Histogram(histogram) => metric::Data::Histogram(Histogram {
+        PointValue::Histogram(histogram) => metric::Data::Histogram(Histogram {
             data_points: vec![HistogramDataPoint {
                 attributes,
                 start_time_unix_nano: start,
@@ -100,14 +100,14 @@ fn data(series: GuestSeries) -> metric::Data {
             }],
             aggregation_temporality: CUMULATIVE,
         }),
-        Measured::Exponential(exponential) => {
+        PointValue::ExponentialHistogram(exponential) => {
             metric::Data::ExponentialHistogram(self::exponential(exponential, attributes, (start, time)))
         }
     }
 }
 
 fn exponential(
-    exponential: guest_metrics::Exponential,
+    exponential: guest_metrics::ExponentialHistogram,
     attributes: Vec<KeyValue>,
     (start, time): (u64, u64),
 ) -> ExponentialHistogram {
@@ -121,7 +121,7 @@ fn exponential(
         min: exponential.totals.min,
         max: exponential.totals.max,
         scale: exponential.scale,
-        zero_count: exponential.zeros,
+        zero_count: exponential.zero_count,
         zero_threshold: exponential.zero_threshold,
         positive: buckets(exponential.positive),
         negative: buckets(exponential.negative),

@@ -9,10 +9,10 @@ use http::{HeaderMap, HeaderName, HeaderValue};
 use http_body_util::{BodyExt, Collected, Limited};
 use prost::Message;
 
-use super::answer;
 use super::batch::Body;
+use super::export_result::{ExportResult, is_connection_refused, root_cause, user_agent};
+use super::response;
 use super::transport_error::{TransportError, bad_file, pem};
-use super::verdict::{Verdict, innermost, is_silence, user_agent};
 use crate::trace::settings::Otlp;
 
 /// A client for one URL.
@@ -29,25 +29,25 @@ impl Http {
         Ok(Http { client, url: url(otlp)?, headers: headers(otlp)?, gzip: otlp.gzip })
     }
 
-    pub async fn send(&self, body: Body) -> Verdict {
+    pub async fn send(&self, body: Body) -> ExportResult {
         let mut post = self.client.post(self.url.clone()).headers(self.headers.clone());
         post = match self.gzip.then(|| compress(&body)) {
             Some(Ok(smaller)) => post.header(CONTENT_ENCODING, "gzip").body(smaller),
             _ => post.body(body.whole()),
         };
         match post.send().await {
-            Ok(response) => judge(response).await,
+            Ok(response) => export_result(response).await,
             Err(error) => {
-                let (is_silent, reason) = (is_silence(&error), innermost(&error.without_url()));
-                Verdict::Retry { after: None, reason, is_silent }
+                let (connection_refused, reason) = (is_connection_refused(&error), root_cause(&error.without_url()));
+                ExportResult::Retry { after: None, reason, connection_refused }
             }
         }
     }
 }
 
-/// A client that sends `headers` with every request.
+/// An HTTP client that sends `headers` with every request.
 pub(super) fn client(otlp: &Otlp, headers: HeaderMap) -> Result<reqwest::Client, TransportError> {
-    // The first caller decides for the process; that another one was there before is as good.
+    // Fails if a provider is installed already, which is equally good.
     let _ = rustls::crypto::ring::default_provider().install_default();
     let mut client = reqwest::Client::builder()
         .timeout(otlp.timeout)
@@ -63,10 +63,10 @@ pub(super) fn client(otlp: &Otlp, headers: HeaderMap) -> Result<reqwest::Client,
         let identity = reqwest::Identity::from_pem(&both).map_err(|error| bad_file(certificate, &error))?;
         client = client.identity(identity);
     }
-    client.build().map_err(|error| bad_endpoint(otlp, innermost(&error)))
+    client.build().map_err(|error| bad_endpoint(otlp, root_cause(&error)))
 }
 
-/// The URL that is posted to.
+/// The URL to post to.
 pub(super) fn url(otlp: &Otlp) -> Result<reqwest::Url, TransportError> {
     otlp.endpoint.parse().map_err(|error| bad_endpoint(otlp, format!("{error}")))
 }
@@ -86,18 +86,20 @@ pub(super) fn headers(otlp: &Otlp) -> Result<HeaderMap, TransportError> {
     Ok(headers)
 }
 
-async fn judge(response: reqwest::Response) -> Verdict {
+async fn export_result(response: reqwest::Response) -> ExportResult {
     let (head, body) = http::Response::from(response).into_parts();
-    let body = Limited::new(body, answer::LONGEST).collect().await.map(Collected::to_bytes);
+    let body = Limited::new(body, response::MAX_RESPONSE_BYTES).collect().await.map(Collected::to_bytes);
     match (head.status.is_success(), body) {
-        (true, Ok(body)) => Verdict::accepted(answer::read(body)),
-        (true, Err(_)) => Verdict::accepted(answer::unreadable()),
-        (false, body) => answer::failed(head.status, &head.headers, &complaint(&body.unwrap_or_default())),
+        (true, Ok(body)) => ExportResult::accepted(response::decode(body)),
+        (true, Err(_)) => ExportResult::accepted(response::unreadable()),
+        (false, body) => {
+            response::from_http_status(head.status, &head.headers, &error_message(&body.unwrap_or_default()))
+        }
     }
 }
 
-/// What a collector says of a request that it refuses: a `google.rpc.Status`, or any text.
-fn complaint(body: &[u8]) -> String {
+/// The message of a rejection: from a `google.rpc.Status`, or the body as text.
+fn error_message(body: &[u8]) -> String {
     match tonic_types::Status::decode(body) {
         Ok(status) if !status.message.is_empty() => status.message,
         _ => String::from_utf8_lossy(body).into_owned(),

@@ -1,7 +1,7 @@
-//! Metrics in requests of a size that collectors take.
+//! Splits metrics into requests of a size that collectors accept.
 //!
-//! Each Resource has requests of its own, so that what a collector refuses of one service takes no other service's metrics
-//! away. What is too large for one request is parted, down to single data points.
+//! Each Resource has requests of its own, so that the rejection of one service's metrics does not affect others. A
+//! request that is too large is split, down to single data points.
 
 use opentelemetry_proto::tonic::collector::metrics::v1::ExportMetricsServiceRequest;
 use opentelemetry_proto::tonic::metrics::v1::metric::Data;
@@ -10,10 +10,10 @@ use opentelemetry_proto::tonic::metrics::v1::{
 };
 use prost::Message;
 
-/// The most bytes of a request, but for one with a single data point that is larger. Collectors refuse 4 MiB.
-pub(super) const MOST_BYTES: usize = 3 << 20;
+/// The most bytes of a request, unless a single data point exceeds it. Collectors reject 4 MiB by default.
+pub(super) const MAX_REQUEST_BYTES: usize = 3 << 20;
 
-/// The requests that hold all of `resources`, in their order.
+/// The requests for all of `resources`, in their order.
 pub(super) fn requests(resources: Vec<ResourceMetrics>, most: usize) -> Vec<ExportMetricsServiceRequest> {
     let pieces = resources.into_iter().flat_map(|resource| pieces(resource, most));
     pieces.map(|piece| ExportMetricsServiceRequest { resource_metrics: vec![piece] }).collect()
@@ -23,7 +23,7 @@ fn pieces(whole: ResourceMetrics, most: usize) -> Vec<ResourceMetrics> {
     let (mut pieces, mut rest) = (Vec::new(), vec![whole]);
     while let Some(mut piece) = rest.pop() {
         if piece.encoded_len() > most
-            && let Some(second) = part(&mut piece)
+            && let Some(second) = split(&mut piece)
         {
             rest.extend([second, piece]);
         } else {
@@ -33,40 +33,40 @@ fn pieces(whole: ResourceMetrics, most: usize) -> Vec<ResourceMetrics> {
     pieces
 }
 
-/// Takes the second half of a piece out of it. None where it holds a single data point.
-fn part(piece: &mut ResourceMetrics) -> Option<ResourceMetrics> {
-    let scope_metrics = match half(&mut piece.scope_metrics) {
+/// Removes and returns the second half of a piece; `None` if it holds a single data point.
+fn split(piece: &mut ResourceMetrics) -> Option<ResourceMetrics> {
+    let scope_metrics = match split_half(&mut piece.scope_metrics) {
         Some(scopes) => scopes,
-        None => vec![part_scope(piece.scope_metrics.first_mut()?)?],
+        None => vec![split_scope(piece.scope_metrics.first_mut()?)?],
     };
     Some(ResourceMetrics { resource: piece.resource.clone(), scope_metrics, schema_url: piece.schema_url.clone() })
 }
 
-fn part_scope(scope: &mut ScopeMetrics) -> Option<ScopeMetrics> {
-    let metrics = match half(&mut scope.metrics) {
+fn split_scope(scope: &mut ScopeMetrics) -> Option<ScopeMetrics> {
+    let metrics = match split_half(&mut scope.metrics) {
         Some(metrics) => metrics,
-        None => vec![part_metric(scope.metrics.first_mut()?)?],
+        None => vec![split_metric(scope.metrics.first_mut()?)?],
     };
     Some(ScopeMetrics { scope: scope.scope.clone(), metrics, schema_url: scope.schema_url.clone() })
 }
 
-fn part_metric(metric: &mut Metric) -> Option<Metric> {
+fn split_metric(metric: &mut Metric) -> Option<Metric> {
     let data = match metric.data.as_mut()? {
-        Data::Gauge(gauge) => Data::Gauge(Gauge { data_points: half(&mut gauge.data_points)? }),
+        Data::Gauge(gauge) => Data::Gauge(Gauge { data_points: split_half(&mut gauge.data_points)? }),
         Data::Sum(sum) => Data::Sum(Sum {
-            data_points: half(&mut sum.data_points)?,
+            data_points: split_half(&mut sum.data_points)?,
             aggregation_temporality: sum.aggregation_temporality,
             is_monotonic: sum.is_monotonic,
         }),
         Data::Histogram(histogram) => Data::Histogram(Histogram {
-            data_points: half(&mut histogram.data_points)?,
+            data_points: split_half(&mut histogram.data_points)?,
             aggregation_temporality: histogram.aggregation_temporality,
         }),
         Data::ExponentialHistogram(histogram) => Data::ExponentialHistogram(ExponentialHistogram {
-            data_points: half(&mut histogram.data_points)?,
+            data_points: split_half(&mut histogram.data_points)?,
             aggregation_temporality: histogram.aggregation_temporality,
         }),
-        Data::Summary(summary) => Data::Summary(Summary { data_points: half(&mut summary.data_points)? }),
+        Data::Summary(summary) => Data::Summary(Summary { data_points: split_half(&mut summary.data_points)? }),
     };
     Some(Metric {
         name: metric.name.clone(),
@@ -77,7 +77,7 @@ fn part_metric(metric: &mut Metric) -> Option<Metric> {
     })
 }
 
-fn half<T>(items: &mut Vec<T>) -> Option<Vec<T>> {
+fn split_half<T>(items: &mut Vec<T>) -> Option<Vec<T>> {
     (items.len() > 1).then(|| items.split_off(items.len() / 2))
 }
 
@@ -163,7 +163,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_too_large_is_parted_and_nothing_is_lost() {
+    fn large_metrics_are_split_without_loss() {
         for scopes in [
             vec![vec![sum("points", 500, 100)]],
             vec![vec![histogram("points", 500, 100)]],
@@ -181,7 +181,7 @@ mod tests {
     }
 
     #[test]
-    fn a_data_point_that_is_too_large_goes_alone() {
+    fn a_data_point_that_is_too_large_is_sent_alone() {
         let large =
             resource("large", vec![vec![sum("small", 2, 10), sum("large", 1, 2 * MOST), histogram("other", 2, 10)]]);
         let requests = requests(vec![large, resource("other", vec![vec![sum("a", 1, 10)]])], MOST);
@@ -192,7 +192,7 @@ mod tests {
     }
 
     #[test]
-    fn what_holds_nothing_is_sent_as_it_is() {
+    fn empty_metrics_are_sent_unchanged() {
         assert!(requests(Vec::new(), MOST).is_empty());
         assert_eq!(requests(vec![resource("shop", Vec::new())], 1).len(), 1);
         let empty = Metric { name: "x".repeat(MOST), ..Metric::default() };

@@ -1,4 +1,4 @@
-//! Metrics as OTLP, with the exemplars that the SDK does not keep put where they belong.
+//! Encodes the SDK's metrics as OTLP, and attaches the exemplars that the SDK does not collect.
 
 use std::time::SystemTime;
 
@@ -10,16 +10,16 @@ use opentelemetry_sdk::metrics::data::ResourceMetrics;
 
 use super::encode::nanos;
 
-/// A measurement and the trace that it was made in.
+/// An exemplar: a measurement with its trace.
 #[derive(Clone, Debug, PartialEq)]
 pub struct MetricExemplar {
     /// The measured value, in the unit of its metric.
     pub value: f64,
-    /// When it was measured.
+    /// The time of the measurement.
     pub time: SystemTime,
-    /// The trace.
+    /// The trace id.
     pub trace_id: TraceId,
-    /// The span.
+    /// The span id.
     pub span_id: SpanId,
 }
 
@@ -28,26 +28,26 @@ pub struct MetricExemplar {
 pub struct SeriesExemplars {
     /// `service.name` of the Resource.
     pub service: String,
-    /// The metric.
+    /// The name of the metric.
     pub metric: &'static str,
-    /// The data point's attributes.
+    /// The attributes of the data point.
     pub attributes: Vec<opentelemetry::KeyValue>,
-    /// What to put there.
+    /// The exemplars.
     pub exemplars: Vec<MetricExemplar>,
 }
 
-/// What was collected, one for each Resource.
+/// Encodes the collected metrics, one message for each Resource.
 pub(super) fn encode(collected: &[ResourceMetrics], exemplars: Vec<SeriesExemplars>) -> Vec<v1::ResourceMetrics> {
     let requests = collected.iter().map(ExportMetricsServiceRequest::from);
     let mut resources: Vec<_> = requests.flat_map(|request| request.resource_metrics).collect();
     for series in exemplars {
-        place(&mut resources, &series);
+        attach(&mut resources, &series);
     }
     resources
 }
 
-/// Puts one series' exemplars on its data point.
-fn place(resources: &mut [v1::ResourceMetrics], series: &SeriesExemplars) {
+/// Attaches the exemplars of one series to its data point.
+fn attach(resources: &mut [v1::ResourceMetrics], series: &SeriesExemplars) {
     let attributes: Vec<KeyValue> = series.attributes.iter().map(Into::into).collect();
     for resource in resources {
         let of_service = resource
@@ -61,14 +61,14 @@ fn place(resources: &mut [v1::ResourceMetrics], series: &SeriesExemplars) {
         let metrics = resource.scope_metrics.iter_mut().flat_map(|scope| &mut scope.metrics);
         for metric in metrics.filter(|metric| metric.name == series.metric) {
             let Some(metric::Data::Histogram(histogram)) = &mut metric.data else { continue };
-            for point in histogram.data_points.iter_mut().filter(|point| same(point, &attributes)) {
+            for point in histogram.data_points.iter_mut().filter(|point| has_attributes(point, &attributes)) {
                 point.exemplars.extend(series.exemplars.iter().map(exemplar));
             }
         }
     }
 }
 
-fn same(point: &HistogramDataPoint, attributes: &[KeyValue]) -> bool {
+fn has_attributes(point: &HistogramDataPoint, attributes: &[KeyValue]) -> bool {
     point.attributes.len() == attributes.len()
         && attributes.iter().all(|attribute| point.attributes.contains(attribute))
 }

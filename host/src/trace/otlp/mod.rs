@@ -1,15 +1,15 @@
-//! OTLP out: segments become requests, and requests reach the collector or are accounted for.
+//! The OTLP exporters: encode segments and metrics, and send them to the collector.
 //!
-//! A request holds what every service left, grouped by Resource. One that fails for now is tried again with growing
-//! pauses until it gets through or the host stops; one that the collector refuses for good is dropped and counted. Metrics
-//! go in requests for one Resource each, once.
+//! A request holds the records of several services, grouped by Resource. A failed request is retried with exponential
+//! backoff until it succeeds or the host stops; a rejected one is dropped and counted. Requests for metrics hold one
+//! Resource each and are not retried.
 
-mod answer;
 mod attributes;
 mod batch;
 mod destination;
 mod encode;
 mod export_queue;
+mod export_result;
 mod grpc;
 mod guest_metrics;
 mod http;
@@ -17,6 +17,7 @@ mod metric_requests;
 mod metrics;
 mod outage;
 mod protobuf;
+mod response;
 mod retry;
 mod sdk;
 #[cfg(test)]
@@ -24,14 +25,13 @@ mod tests;
 mod transport;
 mod transport_error;
 mod transports;
-mod verdict;
 
 pub use self::attributes::{Attribute, Attributes, Value, decode_attributes};
-pub(super) use self::batch::SCHEMA;
+pub(super) use self::batch::SCHEMA_URL;
 pub(super) use self::destination::TraceViewHint;
 pub(super) use self::export_queue::ExportQueue;
+pub(crate) use self::export_result::root_cause;
 pub use self::metrics::{MetricExemplar, SeriesExemplars};
-pub(super) use self::sdk::{Tries, log_exporter, span_exporter};
+pub(super) use self::sdk::{RetryMode, log_exporter, span_exporter};
 pub use self::transport_error::TransportError;
 pub(super) use self::transports::Transports;
-pub(crate) use self::verdict::innermost;

@@ -1,25 +1,26 @@
-//! Says once when a collector stops taking what is sent, once when things begin to be lost, and once when all is well
-//! again. In between it is silent, however many exports fail, and however many signals go to that collector.
+//! Reports outages of a collector in the log: once when exports begin to fail, once when records are dropped, and once
+//! when exports succeed again. Nothing is logged in between, however many exports fail and however many signals use
+//! that collector.
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use super::destination::{Complaint, Destination};
+use super::destination::{Destination, FailureReport};
 use crate::trace::counters::SignalKind;
-use crate::trace::plain::plain;
+use crate::trace::sanitize::sanitize_line;
 
-/// The least time between two complaints of a kind where there is no outage whose end could be waited for.
-const QUIET: Duration = Duration::from_secs(60);
-/// The most characters of a collector's text that are passed on.
-const TEXT: usize = 200;
+/// The least time between two reports of the same kind outside an outage.
+const REPORT_INTERVAL: Duration = Duration::from_secs(60);
+/// The most characters of a collector's message that are logged.
+const MAX_TEXT: usize = 200;
 
-/// What is known of one signal's way to its collector.
+/// The state of one signal's exports.
 #[derive(Debug)]
-pub(in crate::trace) struct Outage {
-    /// What this is about: "spans".
-    what: &'static str,
-    /// What becomes of them meanwhile.
-    fate: &'static str,
+pub(in crate::trace) struct OutageReporter {
+    /// What is exported, such as "spans".
+    items: &'static str,
+    /// What happens to them during an outage.
+    consequence: &'static str,
     destination: Arc<Destination>,
     state: Mutex<State>,
 }
@@ -27,120 +28,129 @@ pub(in crate::trace) struct Outage {
 #[derive(Debug, Default)]
 struct State {
     down: bool,
-    /// Whether it was this signal's part to say so.
-    told: bool,
-    /// Lost since an export last got through. An outage begins before it is known to be one: exports have to time out.
+    /// Whether this signal has reported the outage.
+    reported: bool,
+    /// Records dropped since the last successful export. An outage begins before it is detected, because exports have
+    /// to time out first.
     lost: u64,
-    /// Whether it was said since then that the queue is full.
-    full: bool,
-    /// When it was last said that the queue is too small for what comes.
-    slow: Option<Instant>,
-    /// When it was last said that the collector took a part.
-    partial: Option<Instant>,
-    /// When a warning of the collector was last passed on.
-    warned: Option<Instant>,
+    /// Whether the full queue was reported in this outage.
+    full_reported: bool,
+    /// When the full queue was last reported outside an outage.
+    last_full_report: Option<Instant>,
+    /// When a partial success was last reported.
+    last_partial_report: Option<Instant>,
+    /// When a warning of the collector was last reported.
+    last_warning_report: Option<Instant>,
 }
 
-impl Outage {
-    pub fn new(signal: SignalKind, destination: Arc<Destination>) -> Outage {
-        let (what, fate) = match signal {
-            SignalKind::Traces => ("spans", "they are kept and sent again"),
-            SignalKind::Logs => ("log records", "they are kept and sent again"),
-            SignalKind::Metrics => ("metrics", "the next ones hold the same totals"),
+impl OutageReporter {
+    pub fn new(signal: SignalKind, destination: Arc<Destination>) -> OutageReporter {
+        let (items, consequence) = match signal {
+            SignalKind::Traces => ("spans", "they are queued and retried"),
+            SignalKind::Logs => ("log records", "they are queued and retried"),
+            SignalKind::Metrics => ("metrics", "the next export holds the same totals"),
         };
-        Outage { what, fate, destination, state: Mutex::default() }
+        OutageReporter { items, consequence, destination, state: Mutex::default() }
     }
 
-    /// What this is about.
-    pub fn what(&self) -> &'static str {
-        self.what
+    /// What is exported, such as "spans".
+    pub fn items(&self) -> &'static str {
+        self.items
     }
 
-    /// An export failed for now; `is_silent` where nothing listens at the collector's address.
-    pub fn failed(&self, reason: &str, is_silent: bool) {
+    /// Reports an export that failed and is retried. `connection_refused` means that nothing listens at the collector's
+    /// address.
+    pub fn failed(&self, reason: &str, connection_refused: bool) {
         let mut state = self.lock();
         state.down = true;
-        if state.told {
+        if state.reported {
             return;
         }
-        let complaint = self.destination.failed(is_silent);
-        state.told = complaint == Complaint::Outage;
+        let report = self.destination.failed(connection_refused);
+        state.reported = report == FailureReport::Outage;
         drop(state);
-        let (reason, address) = (plain(reason, TEXT), self.destination.address());
-        match complaint {
-            Complaint::Outage => {
-                tracing::warn!(reason, "the collector at {address} takes no {} now; {}", self.what, self.fate);
+        let (reason, address) = (sanitize_line(reason, MAX_TEXT), self.destination.address());
+        match report {
+            FailureReport::Outage => {
+                tracing::warn!(
+                    reason,
+                    "the collector at {address} does not accept {}; {}",
+                    self.items,
+                    self.consequence
+                );
             }
-            Complaint::NoCollector => {
-                tracing::info!("no collector listens at {address}; {}", self.destination.place());
+            FailureReport::NoCollector => {
+                tracing::info!("no collector listens at {address}; {}", self.destination.view_hint());
             }
-            Complaint::Nothing => {}
+            FailureReport::Suppressed => {}
         }
     }
 
-    /// Whether there is no collector, and that was nobody's intention.
+    /// Whether there is no collector, because none is configured.
     pub fn is_absent(&self) -> bool {
         self.destination.is_absent()
     }
 
-    /// The collector refused so many for good.
-    pub fn refused(&self, items: u64, reason: &str) {
+    /// Reports that the collector rejected `count` records.
+    pub fn rejected(&self, count: u64, reason: &str) {
         let mut state = self.lock();
-        state.lost += items;
-        state.told = true;
+        state.lost += count;
+        state.reported = true;
         if !std::mem::replace(&mut state.down, true) {
-            let reason = plain(reason, TEXT);
-            tracing::warn!(reason, "the collector refuses {}, which are lost", self.what);
+            let reason = sanitize_line(reason, MAX_TEXT);
+            tracing::warn!(reason, "the collector rejects {}; they are lost", self.items);
         }
     }
 
-    /// So many found the queue full. Said once in an outage, and now and then where the collector is only too slow.
-    pub fn dropped(&self, items: u64) {
+    /// Reports that `count` records were dropped because the queue is full: once per outage, and at intervals if the
+    /// collector is only too slow.
+    pub fn dropped(&self, count: u64) {
         let mut state = self.lock();
-        state.lost += items;
-        let tell = if state.down { !state.full } else { is_due(&mut state.slow) };
-        state.full |= tell;
+        state.lost += count;
+        let report = if state.down { !state.full_reported } else { is_due(&mut state.last_full_report) };
+        state.full_reported |= report;
         drop(state);
-        if tell && !self.is_absent() {
-            tracing::warn!("the queue of {0} is full; {0} are lost and counted", self.what);
+        if report && !self.is_absent() {
+            tracing::warn!("the queue of {0} is full; {0} are dropped and counted", self.items);
         }
     }
 
-    /// The collector took an export, but for so many items. Without such, its text is a warning.
+    /// Reports a successful export with the number of rejected records. If none were rejected, a non-empty text is a
+    /// warning.
     pub fn accepted(&self, rejected: u64, text: &str) {
-        self.over();
+        self.recovered();
         let mut state = self.lock();
         let (partial, warning) = (rejected > 0, !text.is_empty());
-        let tell = match (partial, warning) {
-            (true, _) => is_due(&mut state.partial),
-            (false, true) => is_due(&mut state.warned),
+        let report = match (partial, warning) {
+            (true, _) => is_due(&mut state.last_partial_report),
+            (false, true) => is_due(&mut state.last_warning_report),
             (false, false) => false,
         };
         drop(state);
-        let text = plain(text, TEXT);
-        match (tell, partial) {
-            (true, true) => tracing::warn!(rejected, text, "the collector took {} only in part", self.what),
-            (true, false) => tracing::warn!(text, "the collector took {} with a warning", self.what),
+        let text = sanitize_line(text, MAX_TEXT);
+        match (report, partial) {
+            (true, true) => tracing::warn!(rejected, text, "the collector accepted {} only in part", self.items),
+            (true, false) => tracing::warn!(text, "the collector accepted {} with a warning", self.items),
             (false, _) => {}
         }
     }
 
-    /// An export got through.
-    fn over(&self) {
+    /// Ends an outage.
+    fn recovered(&self) {
         let mut state = self.lock();
         let lost = std::mem::take(&mut state.lost);
-        state.full = false;
-        let told = std::mem::take(&mut state.told);
+        state.full_reported = false;
+        let reported = std::mem::take(&mut state.reported);
         if std::mem::take(&mut state.down) {
-            // Where another signal spoke for this one, nothing is to be taken back unless something is missing.
-            if self.destination.answered() || told || lost > 0 {
-                tracing::info!(lost, "the collector takes {} again", self.what);
+            // If another signal has reported the outage, its end is reported here only if records were dropped.
+            if self.destination.answered() || reported || lost > 0 {
+                tracing::info!(lost, "the collector accepts {} again", self.items);
             }
         }
     }
 
     /// Whether the last export failed.
-    pub fn is_on(&self) -> bool {
+    pub fn is_failing(&self) -> bool {
         self.lock().down
     }
 
@@ -149,9 +159,9 @@ impl Outage {
     }
 }
 
-/// Whether a complaint of a kind may be made again. If so, it was made now.
+/// Whether a report of this kind is due. If so, its time is updated.
 fn is_due(last: &mut Option<Instant>) -> bool {
-    let due = last.is_none_or(|at| at.elapsed() >= QUIET);
+    let due = last.is_none_or(|at| at.elapsed() >= REPORT_INTERVAL);
     if due {
         *last = Some(Instant::now());
     }

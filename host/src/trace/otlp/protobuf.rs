@@ -1,7 +1,7 @@
-//! The protobuf wire format: written into one growing buffer, and read where it lies.
+//! The protobuf wire format: a writer into one growing buffer, and a zero-copy reader.
 //!
-//! Spans are written straight from the records: building the generated messages first would copy every text twice, and
-//! exporting shares its cores with requests. What is read was written here, or sent by a guest, and is trusted in nothing.
+//! Spans are encoded directly from the records: building the generated messages first would copy every text twice, and
+//! exporting shares the CPU with requests. Input may come from a guest, so the reader trusts nothing.
 
 /// Wire types of the protobuf encoding.
 const VARINT: u64 = 0;
@@ -9,25 +9,25 @@ const FIXED64: u64 = 1;
 const DELIMITED: u64 = 2;
 const FIXED32: u64 = 5;
 
-/// A message under construction. Fields with proto3's default value are left out, except where a method says otherwise.
+/// A message under construction. Fields with proto3's default value are omitted, unless a method says otherwise.
 #[derive(Debug, Default)]
 pub(super) struct Writer {
     bytes: Vec<u8>,
 }
 
-/// Fields, read one after the other. At the end, and where they are not what they should be, there is nothing more.
+/// Reads fields one after another. Returns `None` at the end and for malformed input.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Reader<'a> {
     left: &'a [u8],
 }
 
 impl Writer {
-    /// A writer with room for so many bytes.
+    /// A writer with this capacity in bytes.
     pub fn with_capacity(bytes: usize) -> Writer {
         Writer { bytes: Vec::with_capacity(bytes) }
     }
 
-    /// A writer that goes on behind `bytes`, which have room for `usual` bytes from the first one on.
+    /// A writer that appends to `bytes`. If they have no capacity yet, `usual` bytes are reserved.
     pub fn continuing(mut bytes: Vec<u8>, usual: usize) -> Writer {
         if bytes.capacity() == 0 {
             bytes.reserve(usual);
@@ -35,12 +35,12 @@ impl Writer {
         Writer { bytes }
     }
 
-    /// What was written.
+    /// The encoded bytes.
     pub fn into_bytes(self) -> Vec<u8> {
         self.bytes
     }
 
-    /// Fields that are encoded already.
+    /// Appends encoded fields.
     pub fn raw(&mut self, fields: &[u8]) {
         self.bytes.extend_from_slice(fields);
     }
@@ -52,13 +52,13 @@ impl Writer {
         }
     }
 
-    /// `int64` or `bool` of a oneof, which is written whatever it is.
+    /// `int64` or `bool` in a oneof. Default values are written too.
     pub fn present_uint(&mut self, field: u64, value: u64) {
         self.varint(field << 3 | VARINT);
         self.varint(value);
     }
 
-    /// `double` of a oneof, which is written whatever it is.
+    /// `double` in a oneof. Default values are written too.
     pub fn present_double(&mut self, field: u64, value: f64) {
         self.varint(field << 3 | FIXED64);
         self.bytes.extend_from_slice(&value.to_le_bytes());
@@ -87,29 +87,29 @@ impl Writer {
         }
     }
 
-    /// `string` of a oneof, which is written whatever it is.
+    /// `string` in a oneof. Default values are written too.
     pub fn present_text(&mut self, field: u64, value: impl AsRef<[u8]>) {
         let value = value.as_ref();
         self.message_head(field, value.len());
         self.bytes.extend_from_slice(value);
     }
 
-    /// A message within this one, written by `fields`.
+    /// A nested message, written by `fields`.
     pub fn message(&mut self, field: u64, fields: impl FnOnce(&mut Writer)) {
         self.varint(field << 3 | DELIMITED);
         self.delimited(fields);
     }
 
-    /// The head of a message of so many bytes, which follow.
+    /// The tag and length of a nested message, whose bytes the caller writes next.
     pub fn message_head(&mut self, field: u64, length: usize) {
         self.varint(field << 3 | DELIMITED);
         self.varint(length as u64);
     }
 
-    /// A message behind its length, without the number of a field.
+    /// A length-delimited message without its tag.
     fn delimited(&mut self, fields: impl FnOnce(&mut Writer)) {
         let at = self.bytes.len();
-        // Most messages are shorter than 128 bytes, and their length then fits this one byte.
+        // Most messages are shorter than 128 bytes, so that this byte holds their length.
         self.bytes.push(0);
         fields(self);
         let length = self.bytes.len() - at - 1;
@@ -140,34 +140,34 @@ impl Writer {
 }
 
 impl<'a> Reader<'a> {
-    /// A reader of all of `bytes`.
+    /// A reader of `bytes`.
     pub fn new(bytes: &'a [u8]) -> Reader<'a> {
         Reader { left: bytes }
     }
 
-    /// How many bytes are left.
+    /// The number of unread bytes.
     pub fn len(&self) -> usize {
         self.left.len()
     }
 
-    /// The number of the next field.
+    /// The number of the next field, without reading it.
     pub fn peek(mut self) -> Option<u64> {
         self.varint().map(|tag| tag >> 3)
     }
 
-    /// A string, bytes or a message, with the number of its field.
+    /// Reads a string, bytes or a message, and the number of its field.
     pub fn delimited(&mut self) -> Option<(u64, &'a [u8])> {
         let field = self.tag(DELIMITED)?;
         Some((field, self.counted()?))
     }
 
-    /// A number that was written as one.
+    /// Reads a varint field.
     pub fn uint(&mut self) -> Option<u64> {
         self.tag(VARINT)?;
         self.varint()
     }
 
-    /// A `double`.
+    /// Reads a `double` field.
     pub fn double(&mut self) -> Option<f64> {
         self.tag(FIXED64)?;
         let (value, rest) = self.left.split_first_chunk()?;
@@ -182,7 +182,7 @@ impl<'a> Reader<'a> {
         Some(value)
     }
 
-    /// The number of the next field, which must be of this wire type.
+    /// Reads a tag with this wire type, and returns the number of the field.
     #[inline]
     fn tag(&mut self, wire_type: u64) -> Option<u64> {
         let tag = self.varint()?;
@@ -225,7 +225,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_no_protobuf_is_read_as_nothing() {
+    fn malformed_input_yields_nothing() {
         for bytes in [&[][..], &[0xff; 20], &[0x0a, 5, 1], &[0x0a]] {
             assert_eq!(Reader::new(bytes).delimited(), None, "{bytes:?}");
         }
@@ -236,7 +236,7 @@ mod tests {
     }
 
     #[test]
-    fn lengths_of_any_size_are_written_in_the_shortest_form() {
+    fn lengths_are_written_in_the_shortest_form() {
         for length in [0, 1, 127, 128, 300, 16_383, 16_384, 3_000_000] {
             let mut writer = Writer::default();
             writer.message(2, |inner| inner.raw(&vec![7; length]));

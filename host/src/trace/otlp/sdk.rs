@@ -1,5 +1,5 @@
-//! The exporters of the OpenTelemetry SDK, over the same ways to the collector as everything else: the endpoint, its
-//! protocol, fields, timeout, compression and certificates are those that the settings name.
+//! Creates the exporters of the OpenTelemetry SDK with the same settings as the host's own: endpoint, protocol,
+//! headers, timeout, compression and certificates.
 
 use std::collections::HashMap;
 
@@ -13,45 +13,45 @@ use opentelemetry_otlp::{
 };
 use percent_encoding::percent_decode_str;
 
+use super::export_result::user_agent;
 use super::transport_error::TransportError;
-use super::verdict::user_agent;
 use super::{grpc, http as over_http};
 use crate::trace::settings::{Otlp, Protocol};
 
-/// How often an export that fails for now is tried.
+/// Whether an exporter retries failed exports.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(in crate::trace) enum Tries {
-    /// As often as the SDK advises, within the export's time limit.
-    Several,
-    /// Once: the host stops.
-    One,
+pub(in crate::trace) enum RetryMode {
+    /// The policy that the SDK recommends, within the timeout of the export.
+    Recommended,
+    /// No retries, because the host is stopping.
+    Disabled,
 }
 
-impl Tries {
+impl RetryMode {
     fn policy(self) -> RetryPolicy {
         match self {
-            Tries::Several => RetryPolicy::recommended(),
-            Tries::One => RetryPolicy::disabled(),
+            RetryMode::Recommended => RetryPolicy::recommended(),
+            RetryMode::Disabled => RetryPolicy::disabled(),
         }
     }
 }
 
-/// What sends spans.
-pub(in crate::trace) fn span_exporter(otlp: &Otlp, tries: Tries) -> Result<SpanExporter, TransportError> {
+/// The exporter of spans.
+pub(in crate::trace) fn span_exporter(otlp: &Otlp, retry_mode: RetryMode) -> Result<SpanExporter, TransportError> {
     let builder = SpanExporter::builder();
     let built = match otlp.protocol {
-        Protocol::Grpc => grpc(builder.with_tonic(), otlp, tries)?.build(),
-        Protocol::HttpProtobuf => http(builder.with_http(), otlp, tries)?.build(),
+        Protocol::Grpc => grpc(builder.with_tonic(), otlp, retry_mode)?.build(),
+        Protocol::HttpProtobuf => http(builder.with_http(), otlp, retry_mode)?.build(),
     };
     built.map_err(|error| failed(otlp, &error))
 }
 
-/// What sends log records.
-pub(in crate::trace) fn log_exporter(otlp: &Otlp, tries: Tries) -> Result<LogExporter, TransportError> {
+/// The exporter of log records.
+pub(in crate::trace) fn log_exporter(otlp: &Otlp, retry_mode: RetryMode) -> Result<LogExporter, TransportError> {
     let builder = LogExporter::builder();
     let built = match otlp.protocol {
-        Protocol::Grpc => grpc(builder.with_tonic(), otlp, tries)?.build(),
-        Protocol::HttpProtobuf => http(builder.with_http(), otlp, tries)?.build(),
+        Protocol::Grpc => grpc(builder.with_tonic(), otlp, retry_mode)?.build(),
+        Protocol::HttpProtobuf => http(builder.with_http(), otlp, retry_mode)?.build(),
     };
     built.map_err(|error| failed(otlp, &error))
 }
@@ -60,7 +60,11 @@ fn failed(otlp: &Otlp, error: &ExporterBuildError) -> TransportError {
     TransportError::Endpoint { endpoint: otlp.shown_endpoint(), reason: error.to_string() }
 }
 
-fn grpc<B: WithExportConfig + WithTonicConfig>(builder: B, otlp: &Otlp, tries: Tries) -> Result<B, TransportError> {
+fn grpc<B: WithExportConfig + WithTonicConfig>(
+    builder: B,
+    otlp: &Otlp,
+    retry_mode: RetryMode,
+) -> Result<B, TransportError> {
     let mut metadata = grpc::metadata(&otlp.headers)?;
     if let Ok(agent) = user_agent().parse() {
         metadata.insert(USER_AGENT.as_str(), agent);
@@ -69,17 +73,21 @@ fn grpc<B: WithExportConfig + WithTonicConfig>(builder: B, otlp: &Otlp, tries: T
         .with_channel(grpc::channel(otlp)?)
         .with_metadata(metadata)
         .with_timeout(otlp.timeout)
-        .with_retry_policy(tries.policy());
+        .with_retry_policy(retry_mode.policy());
     Ok(if otlp.gzip { builder.with_compression(Compression::Gzip) } else { builder })
 }
 
-fn http<B: WithExportConfig + WithHttpConfig>(builder: B, otlp: &Otlp, tries: Tries) -> Result<B, TransportError> {
+fn http<B: WithExportConfig + WithHttpConfig>(
+    builder: B,
+    otlp: &Otlp,
+    retry_mode: RetryMode,
+) -> Result<B, TransportError> {
     let (mut url, mut headers) = (over_http::url(otlp)?, over_http::headers(otlp)?);
-    // The SDK says the type of its bodies by itself.
+    // The SDK sets this header itself.
     headers.remove(CONTENT_TYPE);
-    if let Some(user) = user(&url) {
-        // Given before by hand, the field stays as it is.
-        headers.entry(AUTHORIZATION).or_insert(user);
+    if let Some(authorization) = basic_auth(&url) {
+        // A configured header takes precedence.
+        headers.entry(AUTHORIZATION).or_insert(authorization);
     }
     let stripped = url.set_username("").and_then(|()| url.set_password(None));
     debug_assert!(stripped.is_ok(), "an http URL has a host");
@@ -89,12 +97,12 @@ fn http<B: WithExportConfig + WithHttpConfig>(builder: B, otlp: &Otlp, tries: Tr
         .with_protocol(opentelemetry_otlp::Protocol::HttpBinary)
         .with_endpoint(url.as_str())
         .with_timeout(otlp.timeout)
-        .with_retry_policy(tries.policy());
+        .with_retry_policy(retry_mode.policy());
     Ok(if otlp.gzip { builder.with_compression(Compression::Gzip) } else { builder })
 }
 
-/// Basic authorization for the user that a URL names: the SDK's requests carry none of its own.
-fn user(url: &reqwest::Url) -> Option<HeaderValue> {
+/// Basic authorization for the user info of a URL, which the SDK's requests ignore.
+fn basic_auth(url: &reqwest::Url) -> Option<HeaderValue> {
     let decoded = |text: &str| percent_decode_str(text).decode_utf8_lossy().into_owned();
     let (name, password) = (decoded(url.username()), url.password().map(decoded).unwrap_or_default());
     if name.is_empty() && password.is_empty() {
@@ -112,7 +120,7 @@ mod tests {
     #[test]
     fn the_user_of_a_url_becomes_authorization() {
         let check = |url: &str, expected: Option<&str>| {
-            let value = user(&url.parse().unwrap());
+            let value = basic_auth(&url.parse().unwrap());
             assert_eq!(value.as_ref().map(|value| value.to_str().unwrap()), expected, "{url}");
         };
         check("http://c/v1/traces", None);
@@ -122,13 +130,13 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn both_protocols_make_exporters_of_both_signals() {
+    async fn exporters_of_both_signals_are_built_for_both_protocols() {
         for protocol in [Protocol::Grpc, Protocol::HttpProtobuf] {
             for gzip in [false, true] {
                 let headers = vec![("x-tenant".to_owned(), "blue 100%".to_owned())];
                 let otlp = Otlp { protocol, gzip, headers, ..Otlp::standard() };
-                for tries in [Tries::Several, Tries::One] {
-                    assert!(span_exporter(&otlp, tries).is_ok() && log_exporter(&otlp, tries).is_ok());
+                for retry_mode in [RetryMode::Recommended, RetryMode::Disabled] {
+                    assert!(span_exporter(&otlp, retry_mode).is_ok() && log_exporter(&otlp, retry_mode).is_ok());
                 }
             }
         }

@@ -1,29 +1,29 @@
-//! Why OTLP cannot be spoken as the settings say.
+//! Errors in the settings of an OTLP exporter.
 
 use std::path::Path;
 
 use thiserror::Error;
 
-/// Why OTLP cannot be spoken as the settings say.
+/// Errors in the settings of an OTLP exporter.
 #[derive(Debug, Error)]
 pub enum TransportError {
-    /// The endpoint is no URL.
-    #[error("the OTLP endpoint `{endpoint}` is of no use: {reason}")]
+    /// The endpoint is invalid.
+    #[error("the OTLP endpoint `{endpoint}` is invalid: {reason}")]
     Endpoint {
-        /// What was given.
+        /// The endpoint, without secrets.
         endpoint: String,
-        /// What is wrong with it.
+        /// The reason.
         reason: String,
     },
     /// A certificate or key cannot be read.
     #[error("the file {path} for TLS to the collector cannot be used: {reason}")]
     Certificate {
-        /// The file.
+        /// The path of the file.
         path: String,
-        /// What is wrong with it.
+        /// The reason.
         reason: String,
     },
-    /// A header cannot be sent.
+    /// A configured header is invalid.
     #[error("the OTLP header `{0}` cannot be sent")]
     Header(String),
 }
@@ -33,7 +33,7 @@ pub(super) fn pem(path: &Path) -> Result<Vec<u8>, TransportError> {
     std::fs::read(path).map_err(|error| bad_file(path, &error))
 }
 
-/// The error of a certificate or key that is of no use.
+/// The error for a certificate or key that cannot be used.
 pub(super) fn bad_file(path: &Path, error: &dyn std::fmt::Display) -> TransportError {
     TransportError::Certificate { path: path.display().to_string(), reason: error.to_string() }
 }

@@ -1,4 +1,4 @@
-//! The ways out for all signals.
+//! The OTLP transports of all signals.
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -10,43 +10,43 @@ use prost::Message;
 use super::batch::Body;
 use super::destination::{Destination, TraceViewHint};
 use super::export_queue::ExportQueue;
+use super::export_result::ExportResult;
 use super::guest_metrics;
 use super::metric_requests;
 use super::metrics::{self, SeriesExemplars};
-use super::outage::Outage;
+use super::outage::OutageReporter;
 use super::transport::Transport;
 use super::transport_error::TransportError;
-use super::verdict::Verdict;
 use super::{grpc, http};
 use crate::trace::counters::{Counters, ExportOutcome, SignalKind};
-use crate::trace::guest_metrics::SeriesOfService;
+use crate::trace::guest_metrics::ServiceSeries;
 use crate::trace::settings::{Exporter, Otlp, Protocol, Settings, Signal};
 
-/// The most requests of metrics that are under way at a time.
+/// The most requests for metrics in flight.
 const METRICS_IN_FLIGHT: usize = 4;
 
-/// The ways out for all signals. Signals with the same settings share one channel.
+/// The OTLP transports of all signals. Signals with the same settings share a channel.
 pub(in crate::trace) struct Transports {
-    /// Where spans wait and leave, if they go out by OTLP.
+    /// The export queue of spans, if they are exported by OTLP.
     pub spans: Option<Arc<ExportQueue>>,
-    /// Where log records do.
+    /// The export queue of log records, if they are exported by OTLP.
     pub logs: Option<Arc<ExportQueue>>,
-    metrics: Option<(Arc<Transport>, Outage)>,
+    metrics: Option<(Arc<Transport>, OutageReporter)>,
 }
 
 impl Transports {
-    /// `place` is where traces can be seen if there is no collector.
+    /// `view_hint` tells where traces can be viewed if there is no collector.
     pub fn new(
         settings: &Settings,
         counters: &Arc<Counters>,
-        place: &TraceViewHint,
+        view_hint: &TraceViewHint,
     ) -> Result<Transports, TransportError> {
-        let mut known: Vec<Arc<Destination>> = Vec::new();
+        let mut destinations: Vec<Arc<Destination>> = Vec::new();
         let mut outage = |kind: SignalKind, signal: &Signal| {
-            let shared = known.iter().find(|destination| destination.is_of(&signal.otlp)).cloned();
-            let destination = shared.unwrap_or_else(|| Arc::new(Destination::new(&signal.otlp, place.clone())));
-            known.push(destination.clone());
-            Outage::new(kind, destination)
+            let shared = destinations.iter().find(|destination| destination.is_of(&signal.otlp)).cloned();
+            let destination = shared.unwrap_or_else(|| Arc::new(Destination::new(&signal.otlp, view_hint.clone())));
+            destinations.push(destination.clone());
+            OutageReporter::new(kind, destination)
         };
         let mut made: Vec<(Otlp, Arc<Transport>)> = Vec::new();
         let mut transport = |signal: &Signal| -> Result<Option<Arc<Transport>>, TransportError> {
@@ -74,41 +74,41 @@ impl Transports {
         Ok(Transports { spans, logs, metrics })
     }
 
-    /// Sends metrics once: the next collection holds the same totals, so there is nothing to keep. The requests do not wait
-    /// for each other's answers, and none of them depends on another's.
+    /// Sends metrics without retries: the next collection holds the same totals. The requests are independent and sent
+    /// concurrently.
     pub async fn send_metrics(
         &self,
-        (collected, guests): (&[ResourceMetrics], Vec<SeriesOfService>),
+        (collected, guests): (&[ResourceMetrics], Vec<ServiceSeries>),
         exemplars: Vec<SeriesExemplars>,
         counters: &Counters,
     ) {
         let Some((transport, outage)) = self.metrics.as_ref().filter(|_| !collected.is_empty()) else { return };
         let mut resources = metrics::encode(collected, exemplars);
         resources.extend(guests.into_iter().map(|(resource, series)| guest_metrics::encode(&resource, series)));
-        let requests = metric_requests::requests(resources, metric_requests::MOST_BYTES);
+        let requests = metric_requests::requests(resources, metric_requests::MAX_REQUEST_BYTES);
         let sends = futures_util::stream::iter(requests).for_each_concurrent(METRICS_IN_FLIGHT, |request| async move {
             let body = Body::from(request.encode_to_vec());
             let began = Instant::now();
-            let outcome = settle(outage, transport.send(SignalKind::Metrics, body).await);
+            let outcome = report(outage, transport.send(SignalKind::Metrics, body).await);
             counters.export(SignalKind::Metrics, outcome, began.elapsed());
         });
         sends.await;
     }
 }
 
-/// What became of one request of metrics, which is told where it failed.
-fn settle(outage: &Outage, verdict: Verdict) -> ExportOutcome {
-    match verdict {
-        Verdict::Accepted { rejected, message } => {
+/// Reports the result of one request for metrics.
+fn report(outage: &OutageReporter, result: ExportResult) -> ExportOutcome {
+    match result {
+        ExportResult::Accepted { rejected, message } => {
             outage.accepted(rejected, &message);
             ExportOutcome::Accepted
         }
-        Verdict::Retry { reason, is_silent, .. } => {
-            outage.failed(&reason, is_silent);
+        ExportResult::Retry { reason, connection_refused, .. } => {
+            outage.failed(&reason, connection_refused);
             ExportOutcome::Failed
         }
-        Verdict::Refused(reason) => {
-            outage.refused(0, &reason);
+        ExportResult::Rejected(reason) => {
+            outage.rejected(0, &reason);
             ExportOutcome::Rejected
         }
     }

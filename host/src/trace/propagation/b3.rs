@@ -1,4 +1,4 @@
-//! B3, Zipkin's way to pass trace context on: in one header or in several.
+//! The B3 propagation format of Zipkin, with a single header or several.
 
 use http::{HeaderMap, HeaderName};
 
@@ -12,30 +12,30 @@ const PARENT: HeaderName = HeaderName::from_static("x-b3-parentspanid");
 const SAMPLED: HeaderName = HeaderName::from_static("x-b3-sampled");
 const FLAGS: HeaderName = HeaderName::from_static("x-b3-flags");
 
-/// The caller in either form: whoever speaks one of them reads both, the single header first.
+/// Extracts the caller's context. Both forms are read, whichever is sent, the single header first.
 pub(super) fn extract(headers: &HeaderMap) -> Option<TraceContext> {
     extract_single(headers).or_else(|| extract_multi(headers))
 }
 
-/// Whether a caller asks that nothing is recorded, be it without naming a span.
+/// Whether a caller asks not to sample, with or without a span context.
 pub(super) fn denies(headers: &HeaderMap) -> bool {
     match single(headers, &B3) {
         Some("0") => true,
         Some("1" | "d") => false,
-        _ => decision_of_many(headers) == Some(Some(Decision::Deny)),
+        _ => multi_header_decision(headers) == Some(Some(Decision::Deny)),
     }
 }
 
-/// What a caller says of recording.
+/// The sampling decision of a caller.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Decision {
     Deny,
     Accept,
-    /// Accept, and let everybody know that it is for debugging.
+    /// Accept, with the debug flag.
     Debug,
 }
 
-/// `{trace}-{span}[-{sampled}[-{parent}]]`.
+/// Parses `{trace}-{span}[-{sampled}[-{parent}]]`.
 fn extract_single(headers: &HeaderMap) -> Option<TraceContext> {
     let mut parts = single(headers, &B3)?.split('-');
     let (trace, span) = (parts.next()?, parts.next()?);
@@ -54,14 +54,14 @@ fn extract_single(headers: &HeaderMap) -> Option<TraceContext> {
     context(trace, span, decision)
 }
 
-/// The `x-b3-*` headers.
+/// Parses the `x-b3-*` headers.
 fn extract_multi(headers: &HeaderMap) -> Option<TraceContext> {
-    let decision = decision_of_many(headers)?;
+    let decision = multi_header_decision(headers)?;
     context(single(headers, &TRACE)?, single(headers, &SPAN)?, decision)
 }
 
-/// What the `x-b3-*` headers say of recording, which may be nothing. None where it is malformed.
-fn decision_of_many(headers: &HeaderMap) -> Option<Option<Decision>> {
+/// The decision in the `x-b3-*` headers; `Some(None)` if they contain none, `None` if they are malformed.
+fn multi_header_decision(headers: &HeaderMap) -> Option<Option<Decision>> {
     match (single(headers, &FLAGS), single(headers, &SAMPLED)) {
         (Some("1"), _) => Some(Some(Decision::Debug)),
         (_, Some("1" | "true")) => Some(Some(Decision::Accept)),
@@ -87,17 +87,17 @@ pub(super) fn inject_multi(context: Option<&TraceContext>, headers: &mut HeaderM
     put(headers, FLAGS, context.filter(|context| context.debug).map(|_| "1"));
 }
 
-/// Takes away what is written in either form.
+/// Removes the headers of both forms.
 pub(super) fn remove(headers: &mut HeaderMap) {
     [B3, TRACE, SPAN, PARENT, SAMPLED, FLAGS].iter().for_each(|name| drop(headers.remove(name)));
 }
 
-/// What is passed on of a decision. One that a caller left open, and nobody here took, stays open.
+/// The decision to propagate; `None` if the caller deferred it and the host has not decided.
 fn sampled(context: &TraceContext) -> Option<&'static str> {
     if context.undecided { None } else { Some(if context.sampled { "1" } else { "0" }) }
 }
 
-/// A trace id has 64 or 128 bits. A caller that says nothing of sampling leaves the decision to us.
+/// A trace id has 64 or 128 bits. Without a sampling state the caller defers the decision.
 fn context(trace: &str, span: &str, decision: Option<Decision>) -> Option<TraceContext> {
     if !matches!(trace.len(), 16 | 32) || span.len() != 16 {
         return None;
@@ -110,7 +110,7 @@ fn context(trace: &str, span: &str, decision: Option<Decision>) -> Option<TraceC
 mod tests {
     use super::*;
 
-    /// What is made of a `b3` header: whether the caller sampled, or nothing where it is malformed.
+    /// The parsed decision of a `b3` header, or `None` if it is malformed.
     fn check(header: &str, expected: Option<Option<bool>>) {
         let headers = HeaderMap::from_iter([(B3, header.parse().unwrap())]);
         let found = extract_single(&headers).map(|context| (!context.undecided).then_some(context.sampled));
@@ -118,7 +118,7 @@ mod tests {
     }
 
     #[test]
-    fn one_header_says_it_all() {
+    fn a_single_header_carries_the_whole_context() {
         check("80f198ee56343ba864fe8b2a57d3eff7-e457b5a2e4d86bd1-1-05e3ac9a4f6e3b90", Some(Some(true)));
         check("80f198ee56343ba864fe8b2a57d3eff7-e457b5a2e4d86bd1-d", Some(Some(true)));
         check("80f198ee56343ba8-e457b5a2e4d86bd1-0", Some(Some(false)));
@@ -138,7 +138,7 @@ mod tests {
     }
 
     #[test]
-    fn several_headers_say_it_too() {
+    fn several_headers_carry_the_whole_context() {
         let multi = |sampled: &[(HeaderName, &str)]| {
             let ids = [(TRACE, "80f198ee56343ba864fe8b2a57d3eff7"), (SPAN, "e457b5a2e4d86bd1")];
             let fields = ids.iter().chain(sampled).map(|(name, value)| (name.clone(), value.parse().unwrap()));
@@ -152,7 +152,7 @@ mod tests {
     }
 
     #[test]
-    fn a_decision_is_passed_on_as_it_came() {
+    fn a_decision_is_propagated_unchanged() {
         for decision in ["-1", "-0", "-d", ""] {
             let header = format!("80f198ee56343ba864fe8b2a57d3eff7-e457b5a2e4d86bd1{decision}");
             let caller = extract(&HeaderMap::from_iter([(B3, header.parse().unwrap())])).unwrap();
@@ -166,7 +166,7 @@ mod tests {
     }
 
     #[test]
-    fn a_caller_may_deny_without_naming_a_span() {
+    fn a_caller_may_deny_without_a_span_context() {
         let check = |fields: &[(HeaderName, &str)], expected: bool| {
             let fields = fields.iter().map(|(name, value)| (name.clone(), value.parse().unwrap()));
             assert_eq!(denies(&HeaderMap::from_iter(fields)), expected);

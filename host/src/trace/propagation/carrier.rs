@@ -1,11 +1,11 @@
-//! Header fields as carriers of trace context: what all formats read and write alike.
+//! Header fields as carriers of trace context: functions shared by all formats.
 
 use http::{HeaderMap, HeaderName, HeaderValue};
 use opentelemetry::trace::{SpanId, TraceId};
 
 use crate::trace::context::{TraceContext, hex};
 
-/// Sets a header, or takes it away where there is nothing to send.
+/// Sets a header, or removes it if there is no value.
 pub(super) fn put(headers: &mut HeaderMap, name: HeaderName, value: Option<impl AsRef<str>>) {
     headers.remove(&name);
     if let Some(value) = value.and_then(|value| HeaderValue::from_str(value.as_ref()).ok()) {
@@ -13,14 +13,14 @@ pub(super) fn put(headers: &mut HeaderMap, name: HeaderName, value: Option<impl 
     }
 }
 
-/// The value of a field that may stand only once.
+/// The value of a field that may occur only once; `None` if it occurs several times.
 pub(super) fn single<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Option<&'a str> {
     let mut values = headers.get_all(name).into_iter();
     let value = values.next()?.to_str().ok()?;
     values.next().is_none().then_some(value)
 }
 
-/// A caller named by ids with leading zeros left out, as B3's 64-bit trace ids and Jaeger's ids may be.
+/// A remote context from ids without leading zeros, as allowed for B3's 64-bit trace ids and Jaeger's ids.
 pub(super) fn caller(trace: &str, span: &str, sampled: bool) -> Option<TraceContext> {
     if trace.is_empty() || span.is_empty() || trace.len() > 32 || span.len() > 16 {
         return None;

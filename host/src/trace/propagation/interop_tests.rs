@@ -1,4 +1,4 @@
-//! The B3 formats against OpenTelemetry's own propagator: each reads what the other wrote.
+//! Interoperability of the B3 formats with OpenTelemetry's propagator: each reads what the other writes.
 
 use std::collections::HashMap;
 
@@ -15,8 +15,8 @@ use crate::trace::settings::Propagator;
 const FORMATS: [(Propagator, B3Encoding); 2] =
     [(Propagator::B3, B3Encoding::SingleHeader), (Propagator::B3Multi, B3Encoding::MultipleHeader)];
 
-/// What OpenTelemetry's propagator finds in header fields.
-fn theirs(encoding: B3Encoding, headers: &HeaderMap) -> SpanContext {
+/// The context that OpenTelemetry's propagator extracts.
+fn extracted_by_opentelemetry(encoding: B3Encoding, headers: &HeaderMap) -> SpanContext {
     let fields: HashMap<String, String> =
         headers.iter().map(|(name, value)| (name.as_str().to_owned(), value.to_str().unwrap().to_owned())).collect();
     let context = B3::with_encoding(encoding).extract(&fields);
@@ -25,19 +25,19 @@ fn theirs(encoding: B3Encoding, headers: &HeaderMap) -> SpanContext {
 
 proptest! {
     #[test]
-    fn opentelemetry_reads_the_b3_that_is_written_here(trace in 1_u128.., span in 1_u64.., sampled: bool) {
+    fn opentelemetry_reads_b3_of_the_host(trace in 1_u128.., span in 1_u64.., sampled: bool) {
         let context = TraceContext::valid(TraceId::from(trace), SpanId::from(span), sampled).unwrap();
         for (format, encoding) in FORMATS {
             let mut headers = HeaderMap::new();
             Propagators::new(&[format]).inject(&context, None, &mut headers);
-            let read = theirs(encoding, &headers);
+            let read = extracted_by_opentelemetry(encoding, &headers);
             prop_assert_eq!((read.trace_id(), read.span_id()), (context.trace_id, context.span_id));
             prop_assert_eq!(read.is_sampled(), sampled);
         }
     }
 
     #[test]
-    fn b3_that_opentelemetry_writes_is_read_here(trace in 1_u128.., span in 1_u64.., sampled: bool) {
+    fn the_host_reads_b3_of_opentelemetry(trace in 1_u128.., span in 1_u64.., sampled: bool) {
         let flags = if sampled { TraceFlags::SAMPLED } else { TraceFlags::default() };
         let (trace_id, span_id) = (TraceId::from(trace), SpanId::from(span));
         let caller = SpanContext::new(trace_id, span_id, flags, true, TraceState::default());

@@ -1,4 +1,4 @@
-//! Jaeger's own way to pass trace context and baggage on, from before there was a standard.
+//! The propagation format of Jaeger, which predates W3C Trace Context and Baggage.
 
 use http::{HeaderMap, HeaderName, HeaderValue};
 use percent_encoding::{NON_ALPHANUMERIC, percent_decode_str, utf8_percent_encode};
@@ -8,13 +8,13 @@ use crate::trace::baggage::Baggage;
 use crate::trace::context::TraceContext;
 
 const TRACE: HeaderName = HeaderName::from_static("uber-trace-id");
-/// One header for each member of the baggage.
+/// The prefix of baggage headers: one header per member.
 const BAGGAGE: &str = "uberctx-";
 /// Flags.
 const SAMPLED: u8 = 0x01;
 const DEBUG: u8 = 0x02;
 
-/// `{trace}:{span}:{parent}:{flags}`, in which leading zeros may be left out.
+/// Parses `{trace}:{span}:{parent}:{flags}`, in which leading zeros may be omitted.
 pub(super) fn extract(headers: &HeaderMap) -> Option<TraceContext> {
     let text = percent_decode_str(single(headers, &TRACE)?).decode_utf8().ok()?;
     let parts: Vec<_> = text.split(':').collect();
@@ -24,7 +24,7 @@ pub(super) fn extract(headers: &HeaderMap) -> Option<TraceContext> {
     caller(trace, span, flags & (SAMPLED | DEBUG) != 0)
 }
 
-/// Adds what travels in Jaeger's headers to `baggage`.
+/// Adds the members in Jaeger's headers to `baggage`.
 pub(super) fn extract_baggage(headers: &HeaderMap, baggage: Baggage) -> Baggage {
     let members = headers.iter().filter_map(|(name, value)| {
         let key = name.as_str().strip_prefix(BAGGAGE)?;
@@ -80,7 +80,7 @@ mod tests {
     }
 
     #[test]
-    fn baggage_travels_in_headers_of_its_own() {
+    fn each_baggage_member_has_a_header() {
         let baggage = Baggage::default().with("user", "42 & ä");
         let mut headers = HeaderMap::from_iter([(HeaderName::from_static("uberctx-forged"), "1".parse().unwrap())]);
         inject(None, Some(&baggage), &mut headers);

@@ -1,8 +1,9 @@
-//! Jaeger's format against OpenTelemetry's own propagator: each reads what the other wrote.
+//! Interoperability of Jaeger's format with OpenTelemetry's propagator: each reads what the other writes.
 //!
-//! The propagator is no longer released with the rest of OpenTelemetry, so it comes with an `opentelemetry` of its own.
+//! The propagator is no longer released with the rest of OpenTelemetry, so it uses a version of `opentelemetry` of its
+//! own.
 
-#![expect(deprecated, reason = "new services should not use this format; those that do are understood all the same")]
+#![expect(deprecated, reason = "the crate is deprecated, but the format is still supported")]
 
 use std::collections::HashMap;
 
@@ -22,7 +23,7 @@ use crate::trace::settings::Propagator;
 
 proptest! {
     #[test]
-    fn opentelemetry_reads_what_is_written_here(trace in 1_u128.., span in 1_u64.., sampled: bool) {
+    fn opentelemetry_reads_jaeger_headers_of_the_host(trace in 1_u128.., span in 1_u64.., sampled: bool) {
         let context = TraceContext::valid(TraceId::from(trace), SpanId::from(span), sampled).unwrap();
         let mut headers = HeaderMap::new();
         Propagators::new(&[Propagator::Jaeger]).inject(&context, None, &mut headers);
@@ -38,7 +39,7 @@ proptest! {
     }
 
     #[test]
-    fn what_opentelemetry_writes_is_read_here(trace in 1_u128.., span in 1_u64.., sampled: bool) {
+    fn the_host_reads_jaeger_headers_of_opentelemetry(trace in 1_u128.., span in 1_u64.., sampled: bool) {
         let flags = if sampled { TraceFlags::SAMPLED } else { TraceFlags::default() };
         let (trace_id, span_id) = (TheirTraceId::from(trace), TheirSpanId::from(span));
         let caller = SpanContext::new(trace_id, span_id, flags, true, TraceState::default());

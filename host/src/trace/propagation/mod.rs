@@ -1,4 +1,4 @@
-//! The headers in which trace context and baggage travel: W3C, B3 and Jaeger.
+//! Propagation of trace context and baggage in headers: W3C, B3 and Jaeger.
 
 mod b3;
 mod carrier;
@@ -21,7 +21,7 @@ const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
 const TRACESTATE: HeaderName = HeaderName::from_static("tracestate");
 const BAGGAGE: HeaderName = HeaderName::from_static("baggage");
 
-/// The formats in use, in order: the first that finds a caller wins; all are sent.
+/// The formats in use, in order: the first one that finds a caller's context wins; all are injected.
 #[derive(Clone, Debug)]
 pub struct Propagators(Vec<Propagator>);
 
@@ -37,7 +37,7 @@ impl Propagators {
         Propagators(formats.to_vec())
     }
 
-    /// Reads what came with a request. What is malformed is ignored.
+    /// Extracts trace context and baggage from a request. Malformed headers are ignored.
     pub fn extract(&self, headers: &HeaderMap) -> Incoming {
         let parent = self.0.iter().find_map(|format| match format {
             Propagator::TraceContext => extract_w3c(headers),
@@ -47,7 +47,7 @@ impl Propagators {
         });
         let mut baggage = match self.0.contains(&Propagator::Baggage) {
             true => {
-                // What is no text spoils its own member, not the others.
+                // Invalid text affects only its own member, not the others.
                 let fields = headers.get_all(&BAGGAGE).into_iter();
                 let fields: Vec<_> = fields.map(|field| String::from_utf8_lossy(field.as_bytes())).collect();
                 Baggage::parse(fields.iter().map(|field| &**field))
@@ -57,16 +57,16 @@ impl Propagators {
         if self.0.contains(&Propagator::Jaeger) {
             baggage = jaeger::extract_baggage(headers, baggage);
         }
-        let denied = parent.is_none() && self.speak_b3() && b3::denies(headers);
+        let denied = parent.is_none() && self.uses_b3() && b3::denies(headers);
         Incoming { parent, baggage, denied }
     }
 
-    /// Writes what goes with a request, in place of what a guest may have put there.
+    /// Injects trace context and baggage into a request, replacing headers that a guest has set.
     pub fn inject(&self, context: &TraceContext, baggage: Option<&Baggage>, headers: &mut HeaderMap) {
         let context = Some(context).filter(|context| context.is_valid());
         let baggage = baggage.filter(|baggage| !baggage.is_empty());
-        if self.speak_b3() {
-            // Whoever reads B3 reads both of its forms, so a guest's own may not stand beside ours.
+        if self.uses_b3() {
+            // Readers of B3 accept both forms, so both forms set by a guest are removed.
             b3::remove(headers);
         }
         for format in &self.0 {
@@ -83,18 +83,18 @@ impl Propagators {
         }
     }
 
-    fn speak_b3(&self) -> bool {
+    fn uses_b3(&self) -> bool {
         self.0.iter().any(|format| matches!(format, Propagator::B3 | Propagator::B3Multi))
     }
 }
 
-/// Takes away baggage that a guest wrote itself, in every format, whether or not that format is in use.
+/// Removes baggage that a guest has set, in every format, whether or not that format is in use.
 pub fn remove_baggage(headers: &mut HeaderMap) {
     headers.remove(&BAGGAGE);
     jaeger::remove_baggage(headers);
 }
 
-/// Takes away trace context that a guest wrote itself, in every format, whether or not that format is in use.
+/// Removes trace context that a guest has set, in every format, whether or not that format is in use.
 pub fn remove_context(headers: &mut HeaderMap) {
     headers.remove(&TRACEPARENT);
     headers.remove(&TRACESTATE);
@@ -102,7 +102,7 @@ pub fn remove_context(headers: &mut HeaderMap) {
     jaeger::remove_context(headers);
 }
 
-/// The values of a field that may stand several times. Where one of them is no text, all are taken for malformed.
+/// The values of a field that may occur several times. If one of them is not valid text, all are ignored.
 fn texts<'a>(headers: &'a HeaderMap, name: &HeaderName) -> impl Iterator<Item = &'a str> {
     let texts: Result<Vec<_>, _> = headers.get_all(name).into_iter().map(HeaderValue::to_str).collect();
     texts.unwrap_or_default().into_iter()
@@ -146,7 +146,7 @@ mod tests {
     }
 
     #[test]
-    fn every_format_reads_what_it_wrote() {
+    fn every_format_round_trips() {
         let context = TraceContext::valid(TraceId::from(7_u128), SpanId::from(9_u64), true).unwrap();
         for format in ALL {
             let propagators = Propagators::new(&[format]);
@@ -157,20 +157,20 @@ mod tests {
     }
 
     #[test]
-    fn two_traceparents_are_as_bad_as_none() {
+    fn two_traceparents_are_ignored() {
         let one = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
         let twice = headers(&[("traceparent", one), ("traceparent", one)]);
         assert_eq!(Propagators::default().extract(&twice).parent, None);
     }
 
     #[test]
-    fn a_tracestate_without_a_traceparent_means_nothing() {
+    fn a_tracestate_without_a_traceparent_is_ignored() {
         let alone = headers(&[("tracestate", "a=1")]);
         assert_eq!(Propagators::default().extract(&alone).parent, None);
     }
 
     #[test]
-    fn tracestate_headers_are_joined_and_one_that_is_no_text_spoils_all() {
+    fn tracestate_headers_are_joined_and_all_ignored_if_one_is_not_text() {
         let parent = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
         let mut headers = headers(&[("traceparent", parent), ("tracestate", "a=1"), ("tracestate", "b=2")]);
         let state = |headers: &HeaderMap| {
@@ -183,7 +183,7 @@ mod tests {
     }
 
     #[test]
-    fn a_baggage_member_that_is_no_text_spoils_no_other() {
+    fn a_baggage_member_that_is_not_text_affects_no_other() {
         let mut headers = headers(&[("baggage", "a=1")]);
         headers.append(BAGGAGE, HeaderValue::from_bytes(b"b=\xff,c=3").unwrap());
         let baggage = Propagators::default().extract(&headers).baggage;
@@ -191,7 +191,7 @@ mod tests {
     }
 
     #[test]
-    fn the_first_format_that_finds_a_caller_wins() {
+    fn the_first_format_that_finds_a_context_wins() {
         let both = headers(&[
             ("traceparent", "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"),
             ("b3", "80f198ee56343ba864fe8b2a57d3eff7-e457b5a2e4d86bd1-1"),
@@ -205,7 +205,7 @@ mod tests {
     }
 
     #[test]
-    fn a_guest_cannot_forge_what_the_host_sends() {
+    fn a_guest_cannot_forge_propagated_headers() {
         let mut headers = headers(&[("tracestate", "forged=1"), ("baggage", "forged=1")]);
         let context = TraceContext::valid(TraceId::from(7_u128), SpanId::from(9_u64), true).unwrap();
         Propagators::default().inject(&context, None, &mut headers);
@@ -213,7 +213,7 @@ mod tests {
     }
 
     #[test]
-    fn both_forms_of_b3_are_read_whichever_is_sent_and_the_single_one_first() {
+    fn both_forms_of_b3_are_read_and_the_single_header_takes_precedence() {
         let one = ("b3", "80f198ee56343ba864fe8b2a57d3eff7-e457b5a2e4d86bd1-1");
         let many = [("x-b3-traceid", "80f198ee56343ba864fe8b2a57d3eff7"), ("x-b3-spanid", "00f067aa0ba902b7")];
         for format in [Propagator::B3, Propagator::B3Multi] {
@@ -229,7 +229,7 @@ mod tests {
     }
 
     #[test]
-    fn of_b3_only_the_forms_in_use_are_sent_whatever_a_guest_wrote() {
+    fn only_the_b3_forms_in_use_are_sent() {
         let context = TraceContext::valid(TraceId::from(7_u128), SpanId::from(9_u64), true).unwrap();
         let names = |format| {
             let mut headers = headers(&[("b3", "forged"), ("x-b3-traceid", "forged"), ("x-b3-flags", "1")]);
@@ -243,7 +243,7 @@ mod tests {
     }
 
     #[test]
-    fn that_b3_denies_counts_where_b3_is_spoken_and_no_caller_is_found() {
+    fn a_b3_denial_counts_if_b3_is_in_use_and_no_context_is_found() {
         let denied = |formats: &[Propagator], fields: &[(&str, &str)]| {
             Propagators::new(formats).extract(&headers(fields)).denied
         };
@@ -271,7 +271,7 @@ mod tests {
     }
 
     #[test]
-    fn where_there_is_no_trace_nothing_is_sent() {
+    fn an_invalid_context_is_not_sent() {
         let mut headers = headers(&[("traceparent", "forged"), ("b3", "forged"), ("uber-trace-id", "forged")]);
         Propagators::new(&ALL).inject(&TraceContext::none(), None, &mut headers);
         assert!(headers.is_empty(), "{headers:?}");
@@ -279,7 +279,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn any_caller_survives_the_journey_in_any_format(trace in 1_u128.., span in 1_u64.., sampled: bool) {
+        fn any_context_round_trips_in_any_format(trace in 1_u128.., span in 1_u64.., sampled: bool) {
             let context = TraceContext::valid(TraceId::from(trace), SpanId::from(span), sampled).unwrap();
             for format in ALL {
                 let mut headers = HeaderMap::new();
@@ -290,7 +290,7 @@ mod tests {
         }
 
         #[test]
-        fn what_differs_from_a_valid_header_in_a_few_places_is_read_or_ignored(
+        fn mutated_headers_are_read_or_ignored(
             trace in 1_u128.., changes in proptest::collection::vec((any::<u16>(), 0x20_u8..0x7f, 0..3_u8), 1..4),
         ) {
             let context = TraceContext::valid(TraceId::from(trace), SpanId::from(9_u64), true).unwrap();
@@ -312,7 +312,7 @@ mod tests {
                     }
                     changed.insert(name, HeaderValue::from_bytes(&bytes).unwrap());
                 }
-                // Whatever is taken for a caller can be named in what is sent on.
+                // Every accepted context can be propagated.
                 if let Some(parent) = propagators.extract(&changed).parent {
                     prop_assert!(parent.is_valid());
                     let mut sent = HeaderMap::new();
@@ -324,7 +324,7 @@ mod tests {
         }
 
         #[test]
-        fn no_header_value_makes_the_parsers_fail(value in "\\PC*", ascii in "[ -~]{0,80}") {
+        fn no_header_value_makes_the_parsers_panic(value in "\\PC*", ascii in "[ -~]{0,80}") {
             for text in [value, ascii] {
                 let Ok(value) = HeaderValue::from_bytes(text.as_bytes()) else { continue };
                 let mut headers = HeaderMap::new();
@@ -347,7 +347,7 @@ mod tests {
         }
 
         #[test]
-        fn any_baggage_survives_the_journey(pairs in proptest::collection::vec(("[a-z]{1,8}", "\\PC{0,20}"), 0..10)) {
+        fn any_baggage_round_trips(pairs in proptest::collection::vec(("[a-z]{1,8}", "\\PC{0,20}"), 0..10)) {
             let mut baggage = Baggage::default();
             for (key, value) in &pairs {
                 baggage = baggage.with(key, value);

@@ -1,4 +1,4 @@
-//! W3C Trace Context, levels 1 and 2, from the header fields of a request to those of the calls that it makes.
+//! Conformance with W3C Trace Context, levels 1 and 2, from the headers of a request to those of its outgoing calls.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -14,7 +14,7 @@ use crate::trace::settings::Settings;
 const TRACE: &str = "0af7651916cd43dd8448eb211c80319c";
 const CALLER: &str = "b7ad6b7169203331";
 
-/// What goes with one call.
+/// The trace context of one outgoing call.
 #[derive(Debug)]
 struct Sent {
     trace: String,
@@ -23,7 +23,7 @@ struct Sent {
     state: Option<String>,
 }
 
-/// What goes with so many calls of a request that came with these fields.
+/// The trace contexts of this many outgoing calls of a request with these headers.
 fn calls(fields: &[(&str, &str)], count: usize) -> Vec<Sent> {
     let mut settings = Settings::default();
     for signal in [&mut settings.traces, &mut settings.metrics, &mut settings.logs] {
@@ -33,7 +33,7 @@ fn calls(fields: &[(&str, &str)], count: usize) -> Vec<Sent> {
     let pipeline = runtime.block_on(async { Pipeline::start(settings).unwrap() });
     let mut headers = HeaderMap::new();
     for (name, value) in fields {
-        // As a server takes them: names in any case, values without the blanks around them.
+        // As a server passes them on: names in any case, values without surrounding whitespace.
         let name = HeaderName::from_bytes(name.as_bytes()).unwrap();
         headers.append(name, HeaderValue::from_str(value.trim_matches([' ', '\t'])).unwrap());
     }
@@ -60,17 +60,17 @@ fn read(sent: &HeaderMap) -> Sent {
     Sent { trace: (*trace).to_owned(), parent: (*parent).to_owned(), flags, state: text("tracestate") }
 }
 
-/// What goes with a call of a request with this `traceparent`.
+/// The trace context of an outgoing call of a request with this `traceparent`.
 fn with_parent(parent: &str) -> Sent {
     calls(&[("traceparent", parent)], 1).remove(0)
 }
 
-/// What is sent as `tracestate` of a request with these.
+/// The `tracestate` of an outgoing call of a request with these headers.
 fn with_states(states: &[&str]) -> Option<String> {
     let parent = format!("00-{TRACE}-{CALLER}-00");
     let fields = states.iter().map(|state| ("tracestate", *state));
     let sent = calls(&[("traceparent", parent.as_str())].into_iter().chain(fields).collect::<Vec<_>>(), 1).remove(0);
-    assert_eq!(sent.trace, TRACE, "a tracestate decides nothing about the traceparent");
+    assert_eq!(sent.trace, TRACE, "a tracestate does not affect the traceparent");
     sent.state
 }
 
@@ -84,7 +84,7 @@ fn a_request_without_trace_context_starts_a_trace() {
 }
 
 #[test]
-fn the_callers_trace_goes_on_with_another_parent() {
+fn the_trace_continues_with_a_new_parent() {
     for name in ["traceparent", "Traceparent", "TraceParent", "TRACEPARENT", "tRaCePaReNt"] {
         let sent = calls(&[(name, &format!("00-{TRACE}-{CALLER}-01"))], 1).remove(0);
         assert_eq!(sent.trace, TRACE, "{name}");
@@ -96,7 +96,7 @@ fn the_callers_trace_goes_on_with_another_parent() {
 }
 
 #[test]
-fn other_names_are_other_fields() {
+fn similar_header_names_are_ignored() {
     for name in ["trace-parent", "trace.parent", "trace_parent", "xtraceparent"] {
         assert_ne!(calls(&[(name, &format!("00-{TRACE}-{CALLER}-01"))], 1).remove(0).trace, TRACE, "{name}");
     }
@@ -107,7 +107,7 @@ fn other_names_are_other_fields() {
 }
 
 #[test]
-fn two_traceparents_are_none_even_if_they_agree() {
+fn two_traceparents_are_ignored_even_if_equal() {
     let (one, other) = (format!("00-{TRACE}-{CALLER}-01"), format!("00-{}-{CALLER}-01", "7".repeat(32)));
     for fields in [[("traceparent", &one), ("traceparent", &other)], [("traceparent", &one), ("traceparent", &one)]] {
         let sent = calls(&fields.map(|(name, value)| (name, value.as_str())), 1).remove(0);
@@ -155,21 +155,21 @@ fn a_traceparent_that_breaks_the_grammar_starts_a_trace_without_the_callers_stat
 }
 
 #[test]
-fn a_later_version_is_read_as_far_as_it_is_known() {
-    for parent in [format!("cc-{TRACE}-{CALLER}-01"), format!("cc-{TRACE}-{CALLER}-01-what-comes")] {
+fn the_known_fields_of_a_later_version_are_read() {
+    for parent in [format!("cc-{TRACE}-{CALLER}-01"), format!("cc-{TRACE}-{CALLER}-01-a-future-field")] {
         assert_eq!(with_parent(&parent).trace, TRACE, "{parent}");
     }
 }
 
 #[test]
-fn flags_are_those_that_are_known() {
+fn only_known_flags_are_propagated() {
     for (caller, sent) in [("00", 0x00), ("01", 0x01), ("02", 0x02), ("03", 0x03), ("fc", 0x00), ("ff", 0x03)] {
         assert_eq!(with_parent(&format!("00-{TRACE}-{CALLER}-{caller}")).flags, sent, "{caller}");
     }
 }
 
 #[test]
-fn every_call_has_a_parent_of_its_own_in_one_trace() {
+fn every_call_has_its_own_parent_in_the_same_trace() {
     let good = format!("00-{TRACE}-{CALLER}-01");
     let zero = format!("00-{}-{CALLER}-01", "0".repeat(32));
     for fields in [vec![("traceparent", good.as_str())], vec![], vec![("traceparent", zero.as_str())]] {
@@ -180,7 +180,7 @@ fn every_call_has_a_parent_of_its_own_in_one_trace() {
 }
 
 #[test]
-fn a_tracestate_is_inherited_in_its_order() {
+fn tracestate_is_propagated_in_order() {
     for (states, expected) in [
         (&["rojo=1,congo=2"][..], "rojo=1,congo=2"),
         (&["rojo=1,congo=2", "a=1,b=2", "c=3"], "rojo=1,congo=2,a=1,b=2,c=3"),
@@ -189,7 +189,7 @@ fn a_tracestate_is_inherited_in_its_order() {
         (&["rojo=1 \t , \t congo=2, \t a=3"], "rojo=1,congo=2,a=3"),
         (&["rojo=1\t \t,\t \tcongo=2,\t \ta=3"], "rojo=1,congo=2,a=3"),
         (&["\t rojo=1 \t"], "rojo=1"),
-        // At signs have no meaning since level 2, but for the first character.
+        // Since level 2 an at sign is an ordinary character, except in the first position.
         (&["foo@=1,bar=2"], "foo@=1,bar=2"),
         (&["foo@@bar=1,bar=2"], "foo@@bar=1,bar=2"),
         (&["foo@bar@baz=1,bar=2"], "foo@bar@baz=1,bar=2"),
@@ -204,7 +204,7 @@ fn a_tracestate_is_inherited_in_its_order() {
 }
 
 #[test]
-fn all_characters_that_are_allowed_are_inherited() {
+fn all_allowed_characters_are_propagated() {
     let key: String = ('a'..='z').chain('0'..='9').chain("_-*/".chars()).collect();
     let value: String = (' '..='~').filter(|letter| *letter != ',' && *letter != '=').collect();
     for key in [key.clone(), format!("{key}@a-z0-9_-*/")] {
@@ -237,13 +237,13 @@ fn a_malformed_tracestate_is_inherited_in_no_part() {
 }
 
 #[test]
-fn of_members_with_one_key_one_is_inherited() {
+fn of_members_with_the_same_key_one_is_propagated() {
     for states in [&["foo=1,foo=1"][..], &["foo=1,foo=2"], &["foo=1", "foo=1"], &["foo=1", "foo=2"]] {
         assert_eq!(with_states(states).as_deref(), Some("foo=1"), "{states:?}");
     }
 }
 
 #[test]
-fn a_tracestate_alone_means_nothing() {
+fn a_tracestate_without_a_traceparent_is_ignored() {
     assert_eq!(calls(&[("tracestate", "foo=1,bar=2")], 1).remove(0).state, None);
 }

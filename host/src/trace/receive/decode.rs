@@ -1,4 +1,4 @@
-//! From OTLP's messages to what the store keeps. What Jaeger corrects on arrival is corrected here too.
+//! Converts OTLP messages to the records of the store, with the same corrections that Jaeger makes on arrival.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -16,10 +16,10 @@ use crate::trace::store::{
     AnyValue, Pairs, SpanGroup, StoredEvent, StoredLink, StoredResource, StoredScope, StoredSpan, StoredStatus,
 };
 
-/// The attribute in which Jaeger keeps its warnings of a span.
+/// The attribute that holds Jaeger's warnings about a span.
 const WARNINGS: &str = "@jaeger@warnings";
 
-/// The spans of a request by trace, Resource and scope, and how many have no valid ids.
+/// The spans of a request by trace, Resource and scope, and the number of spans without valid ids.
 pub(super) fn groups(request: ExportTraceServiceRequest) -> (Vec<SpanGroup>, usize) {
     let (mut groups, mut rejected) = (Vec::new(), 0);
     for of_resource in request.resource_spans {
@@ -29,7 +29,7 @@ pub(super) fn groups(request: ExportTraceServiceRequest) -> (Vec<SpanGroup>, usi
             let mut by_trace: HashMap<TraceId, Vec<StoredSpan>> = HashMap::new();
             for span in of_scope.spans {
                 match ids(&span) {
-                    Some((trace, id)) => by_trace.entry(trace).or_default().push(stored(span, id)),
+                    Some((trace, id)) => by_trace.entry(trace).or_default().push(stored_span(span, id)),
                     None => rejected += 1,
                 }
             }
@@ -51,7 +51,7 @@ fn ids(span: &Span) -> Option<(TraceId, SpanId)> {
     (trace != TraceId::INVALID && id != SpanId::INVALID).then_some((trace, id))
 }
 
-/// A service without a name gets one by which it can be found.
+/// A service without a valid name gets a placeholder, by which it can be found.
 fn resource(resource: Resource) -> StoredResource {
     let mut attributes = pairs(resource.attributes);
     let name = attributes.iter_mut().find(|(key, _)| key == "service.name").map(|(_, value)| value);
@@ -73,13 +73,13 @@ fn scope(scope: InstrumentationScope) -> StoredScope {
     StoredScope { name: scope.name, version: scope.version, attributes: pairs(scope.attributes) }
 }
 
-fn stored(span: Span, span_id: SpanId) -> StoredSpan {
+fn stored_span(span: Span, span_id: SpanId) -> StoredSpan {
     let (start, end) = (span.start_time_unix_nano, span.end_time_unix_nano);
     let mut attributes = pairs(span.attributes);
     let nanos = match end.checked_sub(start).filter(|nanos| *nanos > 0) {
         Some(nanos) => nanos,
         None => {
-            warn(&mut attributes, &backwards(start, end));
+            warn(&mut attributes, &negative_duration_warning(start, end));
             1
         }
     };
@@ -163,7 +163,7 @@ fn time(nanos: u64) -> SystemTime {
     UNIX_EPOCH + Duration::from_nanos(nanos)
 }
 
-/// Adds a warning where Jaeger keeps them.
+/// Adds a warning to the attribute of Jaeger's warnings.
 fn warn(attributes: &mut Pairs, warning: &str) {
     let warning = AnyValue::Text(warning.to_owned());
     match attributes.iter_mut().find(|(key, _)| key == WARNINGS) {
@@ -172,12 +172,12 @@ fn warn(attributes: &mut Pairs, warning: &str) {
     }
 }
 
-fn backwards(start: u64, end: u64) -> String {
+fn negative_duration_warning(start: u64, end: u64) -> String {
     let (end, new) = (go_time(end), go_time(start.saturating_add(1)));
     format!("Negative duration detected, sanitizing end timestamp. Original end timestamp: {end}, adjusted to: {new}")
 }
 
-/// A time as Go writes it.
+/// A time in the format of Go.
 fn go_time(nanos: u64) -> String {
     let at = OffsetDateTime::from(time(nanos));
     let (date, clock) = (at.date(), at.time());
@@ -212,7 +212,7 @@ mod tests {
     }
 
     #[test]
-    fn spans_are_told_apart_by_trace_and_those_without_ids_are_rejected() {
+    fn spans_are_grouped_by_trace_and_those_without_valid_ids_are_rejected() {
         let spans = vec![span(&[1; 16], &[1; 8]), span(&[2; 16], &[2; 8]), span(&[1; 16], &[3; 8])];
         let bad = vec![span(&[0; 16], &[1; 8]), span(&[1; 15], &[1; 8]), span(&[1; 16], &[]), span(&[1; 16], &[0; 8])];
         let (groups, rejected) = groups(request([spans, bad].concat(), None));
@@ -223,7 +223,7 @@ mod tests {
     }
 
     #[test]
-    fn a_service_has_a_name_whatever_was_sent() {
+    fn a_service_without_a_valid_name_gets_a_placeholder() {
         let named = |value| {
             let pair = KeyValue { key: "service.name".to_owned(), value: Some(Any { value }), ..KeyValue::default() };
             resource(Resource { attributes: vec![pair], ..Resource::default() }).service.to_string()
@@ -235,16 +235,16 @@ mod tests {
     }
 
     #[test]
-    fn a_span_that_ends_before_it_begins_is_kept_with_a_warning() {
+    fn a_span_that_ends_before_it_starts_is_kept_with_a_warning() {
         let span =
             Span { end_time_unix_nano: 1_500_000_000, start_time_unix_nano: 2_000_000_000, ..span(&[1; 16], &[1; 8]) };
         let (groups, _) = groups(request(vec![span], None));
         let span = &groups[0].spans[0];
         assert_eq!(span.duration, Duration::from_nanos(1));
-        let said = span.attribute(WARNINGS).unwrap().to_string();
+        let warnings = span.attribute(WARNINGS).unwrap().to_string();
         assert!(
-            said.contains("1970-01-01 00:00:01.5 +0000 UTC, adjusted to: 1970-01-01 00:00:02.000000001 +0000 UTC"),
-            "{said}"
+            warnings.contains("1970-01-01 00:00:01.5 +0000 UTC, adjusted to: 1970-01-01 00:00:02.000000001 +0000 UTC"),
+            "{warnings}"
         );
     }
 }

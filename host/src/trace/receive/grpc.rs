@@ -9,14 +9,14 @@ use tonic::codec::CompressionEncoding;
 use tonic::service::Routes;
 use tonic::{Request, Response, Status};
 
-use super::receiver::{REQUEST, Receiver, Taken};
-use super::turn::Turn;
+use super::permit::Permit;
+use super::receiver::{MAX_REQUEST_BYTES, ReceiveOutcome, Receiver};
 
-/// The one method of the service.
+/// The routes of the gRPC service.
 pub(super) fn routes(receiver: Receiver) -> Router {
     let service = TraceServiceServer::new(receiver)
         .accept_compressed(CompressionEncoding::Gzip)
-        .max_decoding_message_size(REQUEST);
+        .max_decoding_message_size(MAX_REQUEST_BYTES);
     Routes::new(service).into_axum_router()
 }
 
@@ -26,24 +26,26 @@ impl TraceService for Receiver {
         &self,
         request: Request<ExportTraceServiceRequest>,
     ) -> Result<Response<ExportTraceServiceResponse>, Status> {
-        let turn = request.extensions().get::<Turn>().cloned();
+        let permit = request.extensions().get::<Permit>().cloned();
         let (receiver, request) = (self.clone(), request.into_inner());
-        // A large request takes milliseconds, which no worker should be held up for.
-        let taken = tokio::task::spawn_blocking(move || {
-            // Ends with the work, which goes on where the client goes away.
-            let _turn = turn;
-            receiver.take(request)
+        // Converting a large request takes milliseconds, too long for a worker thread.
+        let outcome = tokio::task::spawn_blocking(move || {
+            // The permit is released when the work is done, which continues if the client disconnects.
+            let _permit = permit;
+            receiver.store_spans(request)
         });
-        match taken.await {
-            Ok(taken) => Ok(Response::new(answer(&taken))),
-            Err(_) => Err(Status::internal("the spans could not be taken")),
+        match outcome.await {
+            Ok(outcome) => Ok(Response::new(response(&outcome))),
+            Err(_) => Err(Status::internal("the spans could not be stored")),
         }
     }
 }
 
-/// What is answered where a request was understood.
-pub(super) fn answer(taken: &Taken) -> ExportTraceServiceResponse {
-    let partial_success = (taken.rejected > 0)
-        .then(|| ExportTracePartialSuccess { rejected_spans: taken.rejected as i64, error_message: taken.message() });
+/// The response to a request that was accepted.
+pub(super) fn response(outcome: &ReceiveOutcome) -> ExportTraceServiceResponse {
+    let partial_success = (outcome.rejected > 0).then(|| ExportTracePartialSuccess {
+        rejected_spans: outcome.rejected as i64,
+        error_message: outcome.message(),
+    });
     ExportTraceServiceResponse { partial_success }
 }

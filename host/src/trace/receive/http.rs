@@ -14,35 +14,35 @@ use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceRequest;
 use prost::Message;
 use tonic_types::Status;
 
-use super::grpc::answer;
-use super::receiver::{REQUEST, Receiver};
-use super::turn::Turn;
+use super::grpc::response;
+use super::permit::Permit;
+use super::receiver::{MAX_REQUEST_BYTES, Receiver};
 
 /// `INVALID_ARGUMENT` of gRPC.
-const INVALID: i32 = 3;
+const INVALID_ARGUMENT: i32 = 3;
 
-/// How a request and its answer are written.
+/// The encoding of a request and its response.
 #[derive(Clone, Copy)]
 enum Encoding {
     Protobuf,
     Json,
 }
 
-/// Why a request is refused.
-struct Refusal {
+/// Why a request is rejected.
+struct Rejection {
     encoding: Encoding,
     status: StatusCode,
     message: String,
 }
 
-/// The one path.
+/// The routes of OTLP over HTTP.
 pub(super) fn routes(receiver: Receiver) -> Router {
     Router::new().route("/v1/traces", post(export)).with_state(receiver)
 }
 
 async fn export(
     State(receiver): State<Receiver>,
-    Extension(turn): Extension<Turn>,
+    Extension(permit): Extension<Permit>,
     headers: HeaderMap,
     body: Bytes,
 ) -> Response {
@@ -50,37 +50,37 @@ async fn export(
         let message = "send application/x-protobuf or application/json";
         return (StatusCode::UNSUPPORTED_MEDIA_TYPE, message).into_response();
     };
-    let packed = headers.get(CONTENT_ENCODING).map(|value| value.as_bytes().to_ascii_lowercase());
-    // A large request takes milliseconds to decode, which no worker should be held up for.
-    let taken = tokio::task::spawn_blocking(move || {
-        // Ends with the work, which goes on where the client goes away.
-        let _turn = turn;
-        let request = encoding.decode(unpacked(body, packed.as_deref(), encoding)?)?;
-        Ok(receiver.take(request))
+    let content_encoding = headers.get(CONTENT_ENCODING).map(|value| value.as_bytes().to_ascii_lowercase());
+    // Decoding a large request takes milliseconds, too long for a worker thread.
+    let outcome = tokio::task::spawn_blocking(move || {
+        // The permit is released when the work is done, which continues if the client disconnects.
+        let _permit = permit;
+        let request = encoding.decode(decompressed(body, content_encoding.as_deref(), encoding)?)?;
+        Ok(receiver.store_spans(request))
     });
-    match taken.await {
-        Ok(Ok(taken)) => encoding.respond(StatusCode::OK, &answer(&taken)),
-        Ok(Err(refusal)) => Refusal::into_response(refusal),
+    match outcome.await {
+        Ok(Ok(outcome)) => encoding.respond(StatusCode::OK, &response(&outcome)),
+        Ok(Err(rejection)) => Rejection::into_response(rejection),
         Err(_) => StatusCode::INTERNAL_SERVER_ERROR.into_response(),
     }
 }
 
-fn unpacked(body: Bytes, packing: Option<&[u8]>, encoding: Encoding) -> Result<Bytes, Refusal> {
-    let refuse = |status, message: &str| Refusal { encoding, status, message: message.to_owned() };
-    match packing {
+fn decompressed(body: Bytes, encoding_name: Option<&[u8]>, encoding: Encoding) -> Result<Bytes, Rejection> {
+    let reject = |status, message: &str| Rejection { encoding, status, message: message.to_owned() };
+    match encoding_name {
         None | Some(b"" | b"identity") => Ok(body),
         Some(b"gzip") => {
-            let mut unpacked = Vec::new();
-            let read = GzDecoder::new(body.as_ref()).take(REQUEST as u64 + 1).read_to_end(&mut unpacked);
+            let mut decompressed = Vec::new();
+            let read = GzDecoder::new(body.as_ref()).take(MAX_REQUEST_BYTES as u64 + 1).read_to_end(&mut decompressed);
             match read {
-                Ok(length) if length > REQUEST => {
-                    Err(refuse(StatusCode::PAYLOAD_TOO_LARGE, "the request is too large when it is unpacked"))
+                Ok(length) if length > MAX_REQUEST_BYTES => {
+                    Err(reject(StatusCode::PAYLOAD_TOO_LARGE, "the request is too large after decompression"))
                 }
-                Ok(_) => Ok(unpacked.into()),
-                Err(_) => Err(refuse(StatusCode::BAD_REQUEST, "the request is no gzip")),
+                Ok(_) => Ok(decompressed.into()),
+                Err(_) => Err(reject(StatusCode::BAD_REQUEST, "the request is not valid gzip")),
             }
         }
-        Some(_) => Err(refuse(StatusCode::UNSUPPORTED_MEDIA_TYPE, "send gzip or nothing as content-encoding")),
+        Some(_) => Err(reject(StatusCode::UNSUPPORTED_MEDIA_TYPE, "send gzip or no content-encoding")),
     }
 }
 
@@ -94,12 +94,12 @@ impl Encoding {
         }
     }
 
-    fn decode(self, body: Bytes) -> Result<ExportTraceServiceRequest, Refusal> {
+    fn decode(self, body: Bytes) -> Result<ExportTraceServiceRequest, Rejection> {
         let read = match self {
             Encoding::Protobuf => ExportTraceServiceRequest::decode(body).map_err(|error| error.to_string()),
             Encoding::Json => serde_json::from_slice(&body).map_err(|error| error.to_string()),
         };
-        read.map_err(|message| Refusal { encoding: self, status: StatusCode::BAD_REQUEST, message })
+        read.map_err(|message| Rejection { encoding: self, status: StatusCode::BAD_REQUEST, message })
     }
 
     fn respond(self, status: StatusCode, message: &(impl Message + serde::Serialize)) -> Response {
@@ -118,12 +118,16 @@ impl Encoding {
     }
 }
 
-impl Refusal {
-    /// As `google.rpc.Status`, which is what the specification of OTLP wants here.
+impl Rejection {
+    /// The response with a `google.rpc.Status`, as the OTLP specification requires.
     fn into_response(self) -> Response {
         let body = match self.encoding {
-            Encoding::Protobuf => Status { code: INVALID, message: self.message, details: Vec::new() }.encode_to_vec(),
-            Encoding::Json => serde_json::json!({ "code": INVALID, "message": self.message }).to_string().into_bytes(),
+            Encoding::Protobuf => {
+                Status { code: INVALID_ARGUMENT, message: self.message, details: Vec::new() }.encode_to_vec()
+            }
+            Encoding::Json => {
+                serde_json::json!({ "code": INVALID_ARGUMENT, "message": self.message }).to_string().into_bytes()
+            }
         };
         self.encoding.respond_with(self.status, body)
     }

@@ -1,13 +1,14 @@
-//! OTLP in: spans of other processes for the trace store, by gRPC and by HTTP on one port.
+//! The OTLP receiver: accepts spans of other processes for the trace store, over gRPC and HTTP on one port.
 //!
-//! It takes what a browser's or a native service's exporter sends: protobuf over gRPC, protobuf or JSON over HTTP, with
-//! gzip or without. A page of this machine may send too. What is refused is refused as the specification of OTLP says.
+//! It accepts what exporters of browsers and native services send: protobuf over gRPC, protobuf or JSON over HTTP, with
+//! or without gzip. Pages of a loopback origin may send spans too. Invalid requests are rejected as the OTLP
+//! specification requires.
 
 mod decode;
 mod grpc;
 mod http;
+mod permit;
 mod receiver;
-mod turn;
 
 use std::sync::Arc;
 
@@ -17,21 +18,21 @@ use axum::extract::DefaultBodyLimit;
 use axum::middleware::from_fn_with_state;
 use tower_http::cors::{AllowHeaders, AllowOrigin, CorsLayer};
 
-use self::receiver::{REQUEST, Receiver};
+use self::receiver::{MAX_REQUEST_BYTES, Receiver};
 use super::store::TraceStore;
 
-/// What answers on the port for OTLP: it hands spans to the store.
+/// The router for the OTLP port. It adds received spans to the store.
 pub fn receiver(store: Arc<TraceStore>) -> Router {
     let receiver = Receiver::new(store);
     grpc::routes(receiver.clone())
         .merge(http::routes(receiver.clone()))
-        .route_layer(from_fn_with_state(receiver, turn::wait))
-        .layer(DefaultBodyLimit::max(REQUEST))
-        .layer(pages_of_this_machine())
+        .route_layer(from_fn_with_state(receiver, permit::acquire))
+        .layer(DefaultBodyLimit::max(MAX_REQUEST_BYTES))
+        .layer(loopback_cors())
 }
 
-/// A page that comes from this machine may send spans; others may not.
-fn pages_of_this_machine() -> CorsLayer {
+/// Pages of a loopback origin may send spans; others may not.
+fn loopback_cors() -> CorsLayer {
     CorsLayer::new()
         .allow_origin(AllowOrigin::predicate(|origin, _| is_loopback(origin)))
         .allow_methods([Method::POST])

@@ -1,4 +1,4 @@
-//! What takes the spans of a request, whichever way it came.
+//! Adds the spans of a request to the store, for both protocols.
 
 use std::sync::Arc;
 
@@ -8,41 +8,41 @@ use tokio::sync::Semaphore;
 use super::decode;
 use crate::trace::store::{StoredPart, TraceStore};
 
-/// The most bytes of a request, as it is sent and as it is unpacked.
-pub(super) const REQUEST: usize = 8 << 20;
-/// Requests that are received and decoded at the same time.
-pub(super) const REQUESTS: usize = 4;
+/// The most bytes of a request, before and after decompression.
+pub(super) const MAX_REQUEST_BYTES: usize = 8 << 20;
+/// The most requests that are received and decoded at the same time.
+pub(super) const MAX_CONCURRENT_REQUESTS: usize = 4;
 
-/// Everything that takes spans.
+/// The state shared by all handlers.
 #[derive(Clone)]
 pub(super) struct Receiver {
     store: Arc<TraceStore>,
-    pub turns: Arc<Semaphore>,
+    pub permits: Arc<Semaphore>,
 }
 
-/// What became of a request.
+/// The result of receiving a request.
 #[derive(Debug, Default, PartialEq, Eq)]
-pub(super) struct Taken {
-    /// Spans that could not be kept.
+pub(super) struct ReceiveOutcome {
+    /// The number of rejected spans.
     pub rejected: usize,
 }
 
 impl Receiver {
     /// A receiver for `store`.
     pub fn new(store: Arc<TraceStore>) -> Receiver {
-        Receiver { store, turns: Arc::new(Semaphore::new(REQUESTS)) }
+        Receiver { store, permits: Arc::new(Semaphore::new(MAX_CONCURRENT_REQUESTS)) }
     }
 
-    /// Hands the spans of a request to the store.
-    pub fn take(&self, request: ExportTraceServiceRequest) -> Taken {
+    /// Adds the spans of a request to the store.
+    pub fn store_spans(&self, request: ExportTraceServiceRequest) -> ReceiveOutcome {
         let (groups, rejected) = decode::groups(request);
         groups.into_iter().for_each(|group| self.store.add(StoredPart::Received(Arc::new(group))));
-        Taken { rejected }
+        ReceiveOutcome { rejected }
     }
 }
 
-impl Taken {
-    /// What is said of spans that could not be kept.
+impl ReceiveOutcome {
+    /// The error message for rejected spans.
     pub fn message(&self) -> String {
         match self.rejected {
             0 => String::new(),

@@ -9,11 +9,11 @@ use super::Recorder;
 use crate::trace::otlp::{Attribute, Attributes};
 use crate::trace::segment::{Event, LogRecord, Severity, SpanRef};
 
-/// The most log records that one request may leave.
+/// The most log records of one request.
 const MAX_LOG_RECORDS: usize = 1024;
 
 impl Recorder {
-    /// Writes a log record that belongs to `span`. It is kept whether or not spans are.
+    /// Adds a log record that belongs to `span`. It is kept even if the trace is not sampled.
     pub fn log<'a>(
         &mut self,
         span: SpanRef,
@@ -24,7 +24,7 @@ impl Recorder {
         self.log_at(span, severity, body, attributes, self.now());
     }
 
-    /// Writes a log record of something that happened at a time that has passed.
+    /// Adds a log record with an earlier time.
     pub fn log_at<'a>(
         &mut self,
         span: SpanRef,
@@ -37,7 +37,7 @@ impl Recorder {
         self.log_under_id(span_id, severity, body, attributes, time);
     }
 
-    /// The same for a span that need not be recorded here: a guest's own SDK may have made it.
+    /// Adds a log record of a span that may not be recorded here: a guest's own SDK may have created it.
     pub fn log_under_id<'a>(
         &mut self,
         span_id: SpanId,
@@ -55,8 +55,8 @@ impl Recorder {
         self.segment.logs.push(LogRecord { time, severity, body, attributes, dropped_attributes, span_id });
     }
 
-    /// Adds an event and a log record that no limit holds for: an exception, which comes after whatever the guest
-    /// recorded before, and is what one looks for.
+    /// Adds an exception as an event and a log record. No limits apply: an exception comes after everything else that
+    /// the guest has recorded, and matters most.
     pub fn record_exception(&mut self, span: SpanRef, message: String, attributes: &[Attribute<'_>]) {
         let mut own = Attributes::default();
         attributes.iter().for_each(|attribute| self.limits.set_unlimited(&mut own, attribute.clone()));
@@ -68,13 +68,13 @@ impl Recorder {
         self.push_log(Severity::Error, message, own, span_id);
     }
 
-    /// The last log record, beyond the limit, says how many there would have been.
+    /// Adds a last log record, beyond the limit, with the number of dropped ones.
     pub(super) fn log_dropped_records(&mut self) {
         let body = format!("{} more log records of this request were left out", self.dropped_logs);
         self.push_log(Severity::Warn, body, Attributes::default(), self.server_span_id);
     }
 
-    /// Writes a log record of the host's own, which no limit holds for.
+    /// Adds a log record of the host, to which no limits apply.
     fn push_log(&mut self, severity: Severity, body: String, attributes: Attributes, span_id: SpanId) {
         let (time, dropped_attributes) = (self.now(), 0);
         self.segment.logs.push(LogRecord { time, severity, body, attributes, dropped_attributes, span_id });

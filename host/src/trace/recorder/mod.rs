@@ -1,7 +1,8 @@
-//! Records the spans of one request at one service. Owned by whoever serves the request: no locks, no shared state.
+//! Records the spans and log records of one request at one service. A recorder has one owner: no locks, no shared
+//! state.
 //!
-//! Where the trace is not sampled every call returns at once; only ids, baggage and log records are kept. A recorder
-//! that is dropped before it was finished ends its spans as cancelled: the caller went away.
+//! If the trace is not sampled, every call returns at once; only ids, baggage and log records are kept. A recorder that
+//! is dropped before it is finished ends its spans as cancelled: the client has disconnected.
 
 mod logs;
 mod spans;
@@ -15,51 +16,52 @@ use opentelemetry::trace::{SpanId, SpanKind, TraceId};
 use super::baggage::Baggage;
 use super::context::{Incoming, TraceContext};
 use super::guest_metrics::GuestPoint;
-use super::identity;
+use super::ids;
 use super::limits::RecordLimits;
 use super::otlp::{Attribute, Attributes};
 use super::pipeline::Pipeline;
 use super::resource::Resource;
 use super::segment::{Segment, Span, SpanRef};
 
-/// The room for the spans of a usual request, taken at once.
+/// The initial capacity for spans: as many as a typical request records.
 const INITIAL_SPANS: usize = 8;
 
-/// The spans of one request.
+/// The recorder of one request.
 pub struct Recorder {
-    /// Where the segment goes; none for a recorder that stands in for another.
+    /// The pipeline that receives the segment; `None` for a detached recorder.
     pipeline: Option<Pipeline>,
     segment: Segment,
     baggage: Baggage,
-    /// The server span's id, which exists even where nothing is recorded.
+    /// The id of the server span. It exists even if nothing is recorded.
     server_span_id: SpanId,
-    /// What goes out in place of our own spans where the host takes no part in traces.
+    /// The context to propagate instead of spans of the host, if the host does not take part in traces.
     passthrough: Option<TraceContext>,
     /// Whether the trace id is known to be random.
     random: bool,
-    /// Whether the caller debugs the trace.
+    /// Whether the caller has set B3's debug flag.
     debug: bool,
-    /// The wall clock is read once, with this; everything else is measured from here. Unsampled requests go without.
+    /// When recording started. The wall clock is read only then; all other times are measured from here. `None` if the
+    /// trace is not sampled.
     started: Option<(Instant, SystemTime)>,
     limits: RecordLimits,
     dropped_spans: u32,
     dropped_logs: u32,
 }
 
-/// What a new recorder is told.
+/// The parameters of a new recorder.
 pub(super) struct RecorderOptions {
     pub resource: Arc<Resource>,
     pub parent: Option<TraceContext>,
     pub baggage: Baggage,
     pub sampled: bool,
-    /// Whether the host takes part in traces at all. If not, what came is passed on as it is.
+    /// Whether the host takes part in traces. If not, the context of the request is propagated unchanged.
     pub is_enabled: bool,
     pub name: Cow<'static, str>,
     pub kind: SpanKind,
 }
 
 impl Pipeline {
-    /// Decides whether the trace is recorded, and starts the request's own span.
+    /// Makes the sampling decision and starts the server span.
     pub fn record(
         &self,
         resource: &Arc<Resource>,
@@ -68,7 +70,7 @@ impl Pipeline {
         kind: SpanKind,
     ) -> Recorder {
         let parent = incoming.parent.as_ref().filter(|parent| parent.is_valid());
-        let trace_id = parent.map_or_else(identity::trace_id, |parent: &TraceContext| parent.trace_id);
+        let trace_id = parent.map_or_else(ids::trace_id, |parent: &TraceContext| parent.trace_id);
         let (is_enabled, sampled) = (self.is_enabled(), self.samples(parent, incoming.denied, trace_id));
         let options = RecorderOptions {
             resource: resource.clone(),
@@ -105,7 +107,7 @@ impl Recorder {
             recorder.passthrough = Some(parent.unwrap_or_else(TraceContext::none));
             return recorder;
         }
-        recorder.server_span_id = identity::span_id();
+        recorder.server_span_id = ids::span_id();
         let (parent, remote, state) = match parent {
             Some(parent) => (parent.span_id, parent.remote, parent.state),
             None => (SpanId::INVALID, false, None),
@@ -123,7 +125,7 @@ impl Recorder {
         recorder
     }
 
-    /// A recorder that records nothing and goes nowhere: it stands where another was taken from.
+    /// A recorder that records and exports nothing, used as a placeholder.
     pub fn detached() -> Recorder {
         Recorder {
             pipeline: None,
@@ -140,64 +142,64 @@ impl Recorder {
         }
     }
 
-    /// Says that all that is recorded comes from `source`.
+    /// Sets the Resource of everything recorded.
     pub fn set_resource(&mut self, resource: &Arc<Resource>) {
         if !Arc::ptr_eq(&self.segment.resource, resource) {
             self.segment.resource = resource.clone();
         }
     }
 
-    /// Whether spans are kept.
+    /// Whether spans are recorded.
     pub fn is_recording(&self) -> bool {
         self.segment.sampled
     }
 
-    /// Whether the host takes part in the trace. If not, what came with the request is passed on as it is.
+    /// Whether the host takes part in the trace. If not, the context of the request is propagated unchanged.
     pub fn is_enabled(&self) -> bool {
         self.passthrough.is_none()
     }
 
-    /// The trace.
+    /// The trace id.
     pub fn trace_id(&self) -> TraceId {
         self.segment.trace_id
     }
 
-    /// The request's own span.
+    /// The server span.
     pub fn server(&self) -> SpanRef {
         SpanRef::from_index(0)
     }
 
-    /// The id of the request's own span.
+    /// The id of the server span.
     pub fn server_span_id(&self) -> SpanId {
         self.server_span_id
     }
 
-    /// Sets the attributes that stand on every span of this request, in place of any set before.
+    /// Sets the attributes of every span of this request. They replace those set before.
     pub fn set_shared_attributes<'a>(&mut self, attributes: impl IntoIterator<Item = Attribute<'a>>) {
         let mut shared = Attributes::default();
         attributes.into_iter().for_each(|attribute| self.limits.set_unlimited(&mut shared, attribute));
         self.segment.shared = shared;
     }
 
-    /// What travels with the trace.
+    /// The baggage.
     pub fn baggage(&self) -> &Baggage {
         &self.baggage
     }
 
-    /// Replaces what travels with the trace from here on.
+    /// Replaces the baggage for all later calls.
     pub fn set_baggage(&mut self, baggage: Baggage) {
         self.baggage = baggage;
     }
 
-    /// Adds what is new in the metrics of a guest's own SDK.
-    pub fn add_guest_metrics(&self, news: Vec<GuestPoint>) {
+    /// Adds deltas of the metrics of a guest's own SDK.
+    pub fn add_guest_metrics(&self, deltas: Vec<GuestPoint>) {
         if let Some(pipeline) = &self.pipeline {
-            pipeline.add_guest_metrics(&self.segment.resource, news);
+            pipeline.add_guest_metrics(&self.segment.resource, deltas);
         }
     }
 
-    /// A span as whoever it calls will see it. Where nothing is recorded this is the request's own span, unsampled;
-    /// where the host takes no part in traces, it is what came with the request.
+    /// The context of a span, to be propagated. If nothing is recorded, it is that of the server span, unsampled; if
+    /// the host does not take part in traces, it is that of the request.
     pub fn context_of(&self, span: SpanRef) -> TraceContext {
         if let Some(context) = &self.passthrough {
             return context.clone();
@@ -213,8 +215,8 @@ impl Recorder {
         }
     }
 
-    /// Ends what is still open and hands everything over in one step. Where the request was aborted, `abort` says why:
-    /// the spans that a guest left open then end as errors of that kind.
+    /// Ends all open spans and hands the segment to the pipeline in one step. If the request was aborted, `abort` holds
+    /// `error.type` and the message: spans that the guest left open then end as errors.
     pub fn finish(mut self, abort: Option<(&str, &str)>) {
         self.close(abort);
     }
@@ -254,7 +256,7 @@ impl Recorder {
 
 impl Drop for Recorder {
     fn drop(&mut self) {
-        self.close(Some(("cancelled", "the caller went away before the answer")));
+        self.close(Some(("cancelled", "the client disconnected before the response was complete")));
     }
 }
 

@@ -7,12 +7,12 @@ use opentelemetry::trace::{SpanId, SpanKind};
 
 use super::Recorder;
 use crate::trace::ended_span::{EndedSpan, EndedSpanEvent, EndedSpanLink};
-use crate::trace::identity;
+use crate::trace::ids;
 use crate::trace::limits::GuestRecordLimits;
 use crate::trace::otlp::{Attribute, Attributes, Value};
 use crate::trace::segment::{Event, Link, Span, SpanRef, Status};
 
-/// The most spans that one request may leave. A guest that starts more gets handles that mean nothing.
+/// The most spans of one request. A guest that starts more gets handles without effect.
 const MAX_SPANS: usize = 4096;
 /// The most links of one span.
 const MAX_LINKS: usize = 128;
@@ -26,12 +26,12 @@ impl Recorder {
         if !self.segment.sampled {
             return SpanRef::NONE;
         }
-        // A parent that was dropped for want of limits: its child goes where it would have gone.
+        // If the parent was dropped because of the limits, the server span becomes the parent.
         let parent = self.span(parent).map_or(self.server_span_id, |span| span.span_id);
         self.push_started(name.into(), kind, parent)
     }
 
-    /// Starts a span under one that need not be recorded here: a guest's own SDK may have made it.
+    /// Starts a span under a parent that may not be recorded here: a guest's own SDK may have created it.
     pub fn start_under_id(&mut self, name: impl Into<Cow<'static, str>>, kind: SpanKind, parent: SpanId) -> SpanRef {
         if !self.segment.sampled {
             return SpanRef::NONE;
@@ -39,17 +39,17 @@ impl Recorder {
         self.push_started(name.into(), kind, parent)
     }
 
-    /// Whether a span of this id is recorded here.
+    /// Whether a span with this id is recorded here.
     pub fn contains_span(&self, span: SpanId) -> bool {
         self.segment.spans.iter().any(|known| known.span_id == span)
     }
 
-    /// How much of a guest's own spans and log records would be recorded at most.
+    /// Upper bounds on what is recorded of the spans and log records of a guest's own SDK.
     pub fn guest_limits(&self) -> GuestRecordLimits {
         self.limits.for_guest(MAX_LINKS)
     }
 
-    /// Adds a span that a guest measured by itself, within the span limits.
+    /// Adds a span that a guest's own SDK has recorded, within the span limits.
     pub fn add_ended<'a, A, B, C>(
         &mut self,
         ended: EndedSpan<A, impl IntoIterator<Item = EndedSpanEvent<B>>, impl IntoIterator<Item = EndedSpanLink<C>>>,
@@ -85,20 +85,20 @@ impl Recorder {
         }
     }
 
-    /// Gives a span another name.
+    /// Updates the name of a span.
     pub fn rename(&mut self, span: SpanRef, name: impl Into<Cow<'static, str>>) {
         let Some(span) = self.segment.spans.get_mut(span.index() as usize) else { return };
         span.name = self.limits.name(name.into());
     }
 
-    /// Sets an attribute of the host's own, in place of one of the same key. However many a guest has set, it stands.
+    /// Sets an attribute of the host, replacing one with the same key. The limits on a guest's attributes do not apply.
     pub fn set<'a>(&mut self, span: SpanRef, key: &'a str, value: impl Into<Value<'a>>) {
         if let Some(span) = self.segment.spans.get_mut(span.index() as usize) {
             self.limits.set_unlimited(&mut span.attributes, Attribute::new(key, value));
         }
     }
 
-    /// Sets attributes of the host's own that many requests have in common.
+    /// Sets attributes of the host that were encoded once for many requests.
     pub fn set_prepared(&mut self, span: SpanRef, attributes: &Attributes) {
         let Some(span) = self.segment.spans.get_mut(span.index() as usize) else { return };
         if self.limits.span_attributes().value_length.is_some() {
@@ -108,7 +108,7 @@ impl Recorder {
         span.attributes.append(attributes);
     }
 
-    /// Sets attributes that a guest gave, each in place of one of the same key and within the span limits.
+    /// Sets attributes of a guest within the span limits, replacing those with the same keys.
     pub fn set_guest_attributes<'a>(&mut self, span: SpanRef, attributes: impl IntoIterator<Item = Attribute<'a>>) {
         let limits = self.limits.span_attributes();
         let Some(span) = self.segment.spans.get_mut(span.index() as usize) else { return };
@@ -131,7 +131,7 @@ impl Recorder {
     /// Marks a span as failed. `kind` becomes `error.type`.
     pub fn fail(&mut self, span: SpanRef, kind: &str, message: String) {
         let Some(span) = self.segment.spans.get_mut(span.index() as usize) else { return };
-        // A span may not hide that it failed by having many attributes.
+        // The limits do not apply: a failed span must be recognizable however many attributes it has.
         let kind = self.limits.error_type(kind);
         self.limits.set_unlimited(&mut span.attributes, Attribute::new("error.type", kind));
         span.status = Status::Error(self.limits.message(message));
@@ -149,12 +149,12 @@ impl Recorder {
         self.span(span).is_some_and(|span| span.status == Status::Ok)
     }
 
-    /// Ends a span now, unless it has ended.
+    /// Ends a span now, unless it has ended already.
     pub fn end(&mut self, span: SpanRef) {
         self.end_at(span, Instant::now());
     }
 
-    /// Ends a span at a time that has passed, unless it has ended.
+    /// Ends a span at an earlier time, unless it has ended already.
     pub fn end_at(&mut self, span: SpanRef, at: Instant) {
         let Some((started, epoch)) = self.started else { return };
         let Some(span) = self.span_mut(span).filter(|span| span.duration == NOT_ENDED) else { return };
@@ -162,12 +162,12 @@ impl Recorder {
         span.duration = end.duration_since(span.start).unwrap_or_default();
     }
 
-    /// How long an ended span took.
+    /// The duration of a span that has ended.
     pub fn duration(&self, span: SpanRef) -> Option<Duration> {
         self.span(span).map(|span| span.duration).filter(|duration| *duration != NOT_ENDED)
     }
 
-    /// The value of a text attribute.
+    /// The value of a string attribute.
     pub fn text_attribute(&self, span: SpanRef, key: &str) -> Option<&str> {
         match self.span(span)?.attributes.get(key)? {
             Value::Text(text) => Some(text),
@@ -175,12 +175,12 @@ impl Recorder {
         }
     }
 
-    /// A span's name.
+    /// The name of a span.
     pub fn name(&self, span: SpanRef) -> &str {
         self.span(span).map_or("", |span| &span.name)
     }
 
-    /// Whether a span was marked as failed.
+    /// Whether a span has the status code `ERROR`.
     pub fn has_failed(&self, span: SpanRef) -> bool {
         self.span(span).is_some_and(|span| matches!(span.status, Status::Error(_)))
     }
@@ -191,7 +191,7 @@ impl Recorder {
             return SpanRef::NONE;
         }
         let start = self.now();
-        self.push(identity::span_id(), parent, start, name, kind)
+        self.push(ids::span_id(), parent, start, name, kind)
     }
 
     fn push_link<'a>(&mut self, span: SpanRef, link: EndedSpanLink<impl IntoIterator<Item = Attribute<'a>>>) {

@@ -1,7 +1,7 @@
-//! The host's own traces for whoever reads traces within the process: the store of recent traces and the terminal.
+//! Collects the host's own traces for the readers within the process: the store of recent traces and the terminal.
 //!
-//! The SDK tells of spans as they end. They are collected until the root of their trace ends, with the log records of the
-//! trace, and then become one segment as a request leaves one.
+//! The SDK reports spans as they end. They are collected with the log records of their trace until its root span ends,
+//! and then become one segment, like the records of a request.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -19,12 +19,12 @@ use crate::trace::pipeline::Pipeline;
 use crate::trace::resource::Resource;
 use crate::trace::segment::{LogRecord, Segment, Severity, Span, Status};
 
-/// The most traces that are under way at a time. What is done beside them is not seen here.
-const TRACES: usize = 256;
+/// The most pending traces. Further traces are not collected.
+const MAX_PENDING_TRACES: usize = 256;
 /// The most spans, and the most log records, of one trace.
-const RECORDS: usize = 1024;
+const MAX_RECORDS: usize = 1024;
 
-/// What is known of traces under way. A clone is a handle to the same.
+/// The collector of pending traces. Clones share it.
 #[derive(Clone)]
 pub(super) struct LocalTraces {
     pipeline: Pipeline,
@@ -55,28 +55,28 @@ impl LocalTraces {
 
     fn begin(&self, trace: TraceId) {
         let mut pending = self.pending();
-        if pending.len() < TRACES {
+        if pending.len() < MAX_PENDING_TRACES {
             pending.entry(trace).or_default();
         }
     }
 
-    /// Adds a span. With the root the trace is whole.
+    /// Adds a span. The root span completes the trace.
     fn end(&self, span: SpanData) {
         let (trace, is_root) = (span.span_context.trace_id(), span.parent_span_id == SpanId::INVALID);
         let mut all = self.pending();
         let Some(pending) = all.get_mut(&trace) else { return };
-        if is_root || pending.spans.len() < RECORDS {
+        if is_root || pending.spans.len() < MAX_RECORDS {
             pending.spans.push(span);
         }
-        let whole = if is_root { all.remove(&trace) } else { None };
+        let complete = if is_root { all.remove(&trace) } else { None };
         drop(all);
-        if let Some(whole) = whole {
-            self.pipeline.deliver_locally(self.segment(trace, whole));
+        if let Some(complete) = complete {
+            self.pipeline.deliver_locally(self.segment(trace, complete));
         }
     }
 
     fn segment(&self, trace: TraceId, Pending { mut spans, logs }: Pending) -> Segment {
-        // Parents end after their children, and come before them here even where both began at once.
+        // Parents end after their children. Reversing puts them first even if both started at the same time.
         spans.reverse();
         spans.sort_by_key(|span| (span.parent_span_id != SpanId::INVALID, span.start_time));
         let spans = spans.into_iter().map(span).collect();
@@ -108,7 +108,7 @@ impl LogProcessor for LocalTraces {
     fn emit(&self, record: &mut SdkLogRecord, _scope: &InstrumentationScope) {
         let Some(context) = record.trace_context() else { return };
         let mut all = self.pending();
-        if let Some(pending) = all.get_mut(&context.trace_id).filter(|pending| pending.logs.len() < RECORDS) {
+        if let Some(pending) = all.get_mut(&context.trace_id).filter(|pending| pending.logs.len() < MAX_RECORDS) {
             pending.logs.push(log(record, context.span_id));
         }
     }
@@ -187,7 +187,7 @@ fn log(record: &SdkLogRecord, span_id: SpanId) -> LogRecord {
     LogRecord { time, severity, body, attributes, dropped_attributes: 0, span_id }
 }
 
-/// A value as text: a tracing event has only texts, numbers and truths.
+/// A value as text. Tracing events have only strings, numbers and booleans.
 fn text(value: &AnyValue) -> String {
     match value {
         AnyValue::String(text) => text.as_str().to_owned(),

@@ -1,10 +1,10 @@
-//! The providers of the OpenTelemetry SDK, for what the host itself does: spans and log records that `tracing` makes.
+//! The providers of the OpenTelemetry SDK for the host's own operations: spans and log records created with `tracing`.
 //!
-//! They follow the same settings as the pipeline of requests and show their traces to the same readers within the process.
-//! The host does little compared to its guests, so the SDK's queues and threads serve it as they serve any Rust program.
+//! They use the settings of the pipeline and hand their traces to the same readers within the process. The host records
+//! little compared with its guests, so the SDK's queues and threads suffice.
 
 mod local;
-mod outlet;
+mod runtime_exporter;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -16,61 +16,62 @@ use opentelemetry_sdk::logs::{self, BatchLogProcessor, SdkLoggerProvider};
 use opentelemetry_sdk::trace::{self as spans, BatchSpanProcessor, SdkTracer, SdkTracerProvider};
 
 use self::local::LocalTraces;
-use self::outlet::{Outlet, Phase, Progress};
+use self::runtime_exporter::{HostPhase, Lifecycle, RuntimeExporter};
 use super::counters::{Counters, SignalKind};
-use super::otlp::{SCHEMA, TransportError, Tries, log_exporter, span_exporter};
+use super::otlp::{RetryMode, SCHEMA_URL, TransportError, log_exporter, span_exporter};
 use super::pipeline::Pipeline;
 use super::resource::Resource;
 use super::settings::{Exporter, RootSampler, Settings, Signal};
 
-/// The SDK's threads look at their queues this often at most, whatever the settings say: they would do nothing else.
-const SHORTEST_DELAY: Duration = Duration::from_millis(20);
+/// The lower limit of the SDK's scheduled delay: with a shorter one its threads would only poll their queues.
+const MIN_SCHEDULED_DELAY: Duration = Duration::from_millis(20);
 
-/// How long it may take to count what was lost at the end.
-const SETTLED: Duration = Duration::from_millis(100);
+/// The timeout for counting the records that are dropped at the end.
+const FINAL_COUNT_TIMEOUT: Duration = Duration::from_millis(100);
 
-/// The providers. What they still hold is given up when this is dropped.
+/// The providers. Records that are not exported when this is dropped are lost.
 pub struct SdkProviders {
     spans: Option<SdkTracerProvider>,
     logs: Option<SdkLoggerProvider>,
-    progress: Progress,
+    lifecycle: Lifecycle,
 }
 
 impl SdkProviders {
-    /// Starts what the settings of `pipeline` ask for, in the name of `resource`. To be called within a runtime.
+    /// Starts the providers that the settings of `pipeline` select, with this Resource. Must be called within a Tokio
+    /// runtime.
     ///
     /// # Errors
     ///
-    /// Where OTLP cannot be spoken as the settings say.
+    /// If the settings of an OTLP exporter are invalid.
     pub fn start(pipeline: &Pipeline, resource: &Arc<Resource>) -> Result<SdkProviders, TransportError> {
         let (settings, counters) = (pipeline.settings(), pipeline.counters());
-        let progress = Progress::default();
+        let lifecycle = Lifecycle::default();
         let local = LocalTraces::new(pipeline, resource);
-        let own = of_sdk(resource);
+        let own = sdk_resource(resource);
         let spans = pipeline
             .is_enabled()
-            .then(|| tracer_provider(settings, &local, &own, (&progress, counters)))
+            .then(|| tracer_provider(settings, &local, &own, (&lifecycle, counters)))
             .transpose()?;
         let logs =
-            (!settings.disabled).then(|| logger_provider(settings, &local, own, (&progress, counters))).transpose()?;
-        Ok(SdkProviders { spans, logs, progress })
+            (!settings.disabled).then(|| logger_provider(settings, &local, own, (&lifecycle, counters))).transpose()?;
+        Ok(SdkProviders { spans, logs, lifecycle })
     }
 
-    /// What makes spans, if anybody reads them.
+    /// The tracer, if spans have any reader.
     pub fn tracer(&self) -> Option<SdkTracer> {
         let scope = InstrumentationScope::builder("spandrel").with_version(env!("CARGO_PKG_VERSION"));
-        let scope = scope.with_schema_url(SCHEMA).build();
+        let scope = scope.with_schema_url(SCHEMA_URL).build();
         self.spans.as_ref().map(|provider| provider.tracer_with_scope(scope))
     }
 
-    /// What takes log records, if anybody reads them.
+    /// The logger provider, if telemetry is not disabled.
     pub fn logger_provider(&self) -> Option<&SdkLoggerProvider> {
         self.logs.as_ref()
     }
 
-    /// Sends what waits, within `limit`. What does not get out is lost.
+    /// Exports the queued records within `limit`. The rest is lost.
     pub async fn shutdown(&self, limit: Duration) {
-        self.progress.reach(Phase::Stops);
+        self.lifecycle.enter(HostPhase::Stopping);
         let (spans, logs) = (self.spans.clone(), self.logs.clone());
         let ended = tokio::task::spawn_blocking(move || {
             std::thread::scope(|scope| {
@@ -79,23 +80,23 @@ impl SdkProviders {
             });
         });
         let _ = tokio::time::timeout(limit, ended).await;
-        self.progress.reach(Phase::Gone);
-        // What is lost now is counted before the last metrics leave.
-        let _ = tokio::time::timeout(SETTLED, self.progress.settled()).await;
+        self.lifecycle.enter(HostPhase::Stopped);
+        // Records dropped now are counted before the last export of metrics.
+        let _ = tokio::time::timeout(FINAL_COUNT_TIMEOUT, self.lifecycle.exports_ended()).await;
     }
 }
 
 impl Drop for SdkProviders {
     fn drop(&mut self) {
-        self.progress.reach(Phase::Gone);
+        self.lifecycle.enter(HostPhase::Stopped);
     }
 }
 
-fn of_sdk(resource: &Resource) -> SdkResource {
-    SdkResource::builder_empty().with_schema_url(resource.attributes().to_vec(), SCHEMA).build()
+fn sdk_resource(resource: &Resource) -> SdkResource {
+    SdkResource::builder_empty().with_schema_url(resource.attributes().to_vec(), SCHEMA_URL).build()
 }
 
-fn is_sent(signal: &Signal) -> bool {
+fn is_exported(signal: &Signal) -> bool {
     signal.exporters.contains(&Exporter::Otlp)
 }
 
@@ -103,23 +104,27 @@ fn tracer_provider(
     settings: &Settings,
     local: &LocalTraces,
     resource: &SdkResource,
-    counted: (&Progress, &Arc<Counters>),
+    context: (&Lifecycle, &Arc<Counters>),
 ) -> Result<SdkTracerProvider, TransportError> {
     let mut builder = SdkTracerProvider::builder()
         .with_resource(resource.clone())
         .with_sampler(sampler(settings))
-        // What guests may record is limited, what the host says of itself is not.
+        // The configured span limits apply to guests only.
         .with_span_limits(spans::SpanLimits::default())
         .with_span_processor(local.clone());
-    if is_sent(&settings.traces) {
-        let make = |tries| span_exporter(&settings.traces.otlp, tries);
-        let outlet = Outlet::new(SignalKind::Traces, (make(Tries::Several)?, make(Tries::One)?), counted);
+    if is_exported(&settings.traces) {
+        let exporter = |retry_mode| span_exporter(&settings.traces.otlp, retry_mode);
+        let exporter = RuntimeExporter::new(
+            SignalKind::Traces,
+            (exporter(RetryMode::Recommended)?, exporter(RetryMode::Disabled)?),
+            context,
+        );
         let config = spans::BatchConfigBuilder::default()
             .with_max_queue_size(settings.batch.queue_size)
             .with_max_export_batch_size(settings.batch.export_size)
-            .with_scheduled_delay(settings.batch.delay.max(SHORTEST_DELAY))
+            .with_scheduled_delay(settings.batch.delay.max(MIN_SCHEDULED_DELAY))
             .build();
-        builder = builder.with_span_processor(BatchSpanProcessor::builder(outlet).with_batch_config(config).build());
+        builder = builder.with_span_processor(BatchSpanProcessor::builder(exporter).with_batch_config(config).build());
     }
     Ok(builder.build())
 }
@@ -128,23 +133,27 @@ fn logger_provider(
     settings: &Settings,
     local: &LocalTraces,
     resource: SdkResource,
-    counted: (&Progress, &Arc<Counters>),
+    context: (&Lifecycle, &Arc<Counters>),
 ) -> Result<SdkLoggerProvider, TransportError> {
     let mut builder = SdkLoggerProvider::builder().with_resource(resource).with_log_processor(local.clone());
-    if is_sent(&settings.logs) {
-        let make = |tries| log_exporter(&settings.logs.otlp, tries);
-        let outlet = Outlet::new(SignalKind::Logs, (make(Tries::Several)?, make(Tries::One)?), counted);
+    if is_exported(&settings.logs) {
+        let exporter = |retry_mode| log_exporter(&settings.logs.otlp, retry_mode);
+        let exporter = RuntimeExporter::new(
+            SignalKind::Logs,
+            (exporter(RetryMode::Recommended)?, exporter(RetryMode::Disabled)?),
+            context,
+        );
         let config = logs::BatchConfigBuilder::default()
             .with_max_queue_size(settings.log_batch.queue_size)
             .with_max_export_batch_size(settings.log_batch.export_size)
-            .with_scheduled_delay(settings.log_batch.delay.max(SHORTEST_DELAY))
+            .with_scheduled_delay(settings.log_batch.delay.max(MIN_SCHEDULED_DELAY))
             .build();
-        builder = builder.with_log_processor(BatchLogProcessor::builder(outlet).with_batch_config(config).build());
+        builder = builder.with_log_processor(BatchLogProcessor::builder(exporter).with_batch_config(config).build());
     }
     Ok(builder.build())
 }
 
-/// What the host does is the root of its traces: nobody samples for it, and its steps follow it.
+/// The host's operations are roots: they have no remote parent, and their steps follow the decision for the root.
 fn sampler(settings: &Settings) -> spans::Sampler {
     let root = match settings.sampler.root {
         RootSampler::AlwaysOn => spans::Sampler::AlwaysOn,

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use opentelemetry::trace::TraceId;
 
-use crate::trace::identity;
+use crate::trace::ids;
 
 /// The least time that the stored traces should cover.
 const MIN_HISTORY: Duration = Duration::from_secs(5);
@@ -56,7 +56,7 @@ impl StoreSampler {
     pub fn admits(&self, trace: TraceId, bytes: usize, failed: bool, now: Instant) -> bool {
         self.roll_period(now);
         self.bytes_seen.fetch_add(bytes as u64, Relaxed);
-        let hash = identity::trace_hash(trace);
+        let hash = ids::trace_hash(trace);
         hash <= self.threshold.load(Relaxed) || self.admits_failed(hash, bytes as u64, failed)
     }
 

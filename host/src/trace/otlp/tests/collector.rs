@@ -1,4 +1,4 @@
-//! A collector that answers as a test tells it to, over gRPC and over HTTP.
+//! A test collector with scripted responses, over gRPC and HTTP.
 
 use std::collections::VecDeque;
 use std::convert::Infallible;
@@ -31,26 +31,26 @@ use tonic::transport::{Certificate, Identity, Server, ServerTlsConfig};
 use tonic::{Code, Status};
 use tonic_types::{ErrorDetails, StatusExt};
 
-use super::tls::Papers;
+use super::tls::Certificates;
 
-/// How a request is answered.
+/// The response to a request.
 #[derive(Clone, Debug)]
-pub enum Answer {
-    Take,
-    Again(Option<Duration>),
-    Refuse,
-    /// Takes all but so many items, with a text that says why.
+pub enum ScriptedResponse {
+    Accept,
+    Retry(Option<Duration>),
+    Reject,
+    /// Accepts all but this many items, with a message.
     Partial(i64, &'static str),
     Hang,
 }
 
 #[derive(Default)]
 pub struct Seen {
-    /// How the next requests are answered; after that, `Take`.
-    pub answers: VecDeque<Answer>,
+    /// The responses to the next requests; after that, `Accept`.
+    pub responses: VecDeque<ScriptedResponse>,
     pub traces: Vec<ExportTraceServiceRequest>,
     pub logs: Vec<ExportLogsServiceRequest>,
-    /// When requests came and how, whatever became of them.
+    /// The times and headers of all requests, whatever the response.
     pub arrivals: Vec<(Instant, Vec<(String, String)>)>,
 }
 
@@ -84,10 +84,10 @@ impl Collector {
         Collector::serve_grpc(Server::builder(), address).await
     }
 
-    /// One that wants to see a certificate of ours.
-    pub async fn grpc_with_tls(papers: &Papers) -> Collector {
-        let identity = Identity::from_pem(papers.read("server.pem"), papers.read("server.key"));
-        let authority = Certificate::from_pem(papers.read("authority.pem"));
+    /// A collector that requires a client certificate.
+    pub async fn grpc_with_tls(certificates: &Certificates) -> Collector {
+        let identity = Identity::from_pem(certificates.read("server.pem"), certificates.read("server.key"));
+        let authority = Certificate::from_pem(certificates.read("authority.pem"));
         let tls = ServerTlsConfig::new().identity(identity).client_ca_root(authority);
         Collector::serve_grpc(Server::builder().tls_config(tls).unwrap(), "127.0.0.1:0".parse().unwrap()).await
     }
@@ -109,9 +109,9 @@ impl Collector {
         Collector::serve_http(None).await
     }
 
-    /// One that wants to see a certificate of ours.
-    pub async fn http_with_tls(papers: &Papers) -> Collector {
-        let pem = |name| papers.read(name).into_bytes();
+    /// A collector that requires a client certificate.
+    pub async fn http_with_tls(certificates: &Certificates) -> Collector {
+        let pem = |name| certificates.read(name).into_bytes();
         let chain = CertificateDer::pem_slice_iter(&pem("server.pem")).map(Result::unwrap).collect();
         let key = PrivateKeyDer::from_pem_slice(&pem("server.key")).unwrap();
         let mut roots = RootCertStore::empty();
@@ -150,8 +150,8 @@ impl Collector {
         Collector { address, seen, task }
     }
 
-    pub fn answers(self, answers: impl IntoIterator<Item = Answer>) -> Collector {
-        self.see(|seen| seen.answers.extend(answers));
+    pub fn with_responses(self, responses: impl IntoIterator<Item = ScriptedResponse>) -> Collector {
+        self.see(|seen| seen.responses.extend(responses));
         self
     }
 
@@ -159,7 +159,7 @@ impl Collector {
         look(&mut self.seen.lock().unwrap())
     }
 
-    /// Waits until something is true of what was seen.
+    /// Waits until a condition holds.
     pub async fn wait(&self, wanted: impl Fn(&Seen) -> bool) {
         let deadline = Instant::now() + Duration::from_secs(20);
         while !self.see(|seen| wanted(seen)) {
@@ -173,24 +173,24 @@ impl Collector {
 struct Service(Arc<Mutex<Seen>>);
 
 impl Service {
-    fn arrived(&self, headers: Vec<(String, String)>) -> Answer {
+    fn arrived(&self, headers: Vec<(String, String)>) -> ScriptedResponse {
         let mut seen = self.0.lock().unwrap();
         seen.arrivals.push((Instant::now(), headers));
-        seen.answers.pop_front().unwrap_or(Answer::Take)
+        seen.responses.pop_front().unwrap_or(ScriptedResponse::Accept)
     }
 
-    /// The answer over gRPC: what is said of items that are rejected, if it is taken.
+    /// The gRPC response, with the partial success if the request is accepted.
     async fn grpc<T>(&self, request: &tonic::Request<T>) -> Result<Option<ExportTracePartialSuccess>, Status> {
         let metadata = request.metadata().clone().into_headers();
         match self.arrived(texts(&metadata)) {
-            Answer::Take => Ok(None),
-            Answer::Partial(rejected, text) => Ok(Some(partial(rejected, text))),
-            Answer::Refuse => Err(Status::invalid_argument("never")),
-            Answer::Again(None) => Err(Status::unavailable("later")),
-            Answer::Again(after) => {
+            ScriptedResponse::Accept => Ok(None),
+            ScriptedResponse::Partial(rejected, text) => Ok(Some(partial(rejected, text))),
+            ScriptedResponse::Reject => Err(Status::invalid_argument("never")),
+            ScriptedResponse::Retry(None) => Err(Status::unavailable("later")),
+            ScriptedResponse::Retry(after) => {
                 Err(Status::with_error_details(Code::Unavailable, "later", ErrorDetails::with_retry_info(after)))
             }
-            Answer::Hang => std::future::pending().await,
+            ScriptedResponse::Hang => std::future::pending().await,
         }
     }
 
@@ -206,19 +206,19 @@ impl Service {
         let traces = ExportTraceServiceRequest::decode(&*plain).unwrap();
         let mut response = Response::new(Full::default());
         let partial_success = match self.arrived(texts(&head.headers)) {
-            Answer::Take => None,
-            Answer::Partial(rejected, text) => Some(partial(rejected, text)),
-            Answer::Refuse => {
+            ScriptedResponse::Accept => None,
+            ScriptedResponse::Partial(rejected, text) => Some(partial(rejected, text)),
+            ScriptedResponse::Reject => {
                 *response.status_mut() = StatusCode::BAD_REQUEST;
                 return response;
             }
-            Answer::Again(after) => {
+            ScriptedResponse::Retry(after) => {
                 *response.status_mut() = StatusCode::SERVICE_UNAVAILABLE;
                 let seconds = after.map_or(0, |after| after.as_secs());
                 response.headers_mut().insert("retry-after", seconds.into());
                 return response;
             }
-            Answer::Hang => std::future::pending().await,
+            ScriptedResponse::Hang => std::future::pending().await,
         };
         self.0.lock().unwrap().traces.push(traces);
         *response.body_mut() = ExportTraceServiceResponse { partial_success }.encode_to_vec().into();

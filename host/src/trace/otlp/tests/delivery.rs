@@ -1,32 +1,32 @@
-//! Collectors that are away, slow or unwilling.
+//! Delivery to collectors that are unavailable, slow or rejecting.
 
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use opentelemetry::trace::SpanKind;
 
-use super::collector::{Answer, Collector};
+use super::collector::{Collector, ScriptedResponse};
 use crate::trace::segment::Severity;
 use crate::trace::settings::{Batch, Exporter, Otlp, Protocol, Settings};
 use crate::trace::{Incoming, Pipeline, Resource};
 
 pub const LIMIT: Duration = Duration::from_secs(10);
 
-/// Settings under which spans leave at once, to this collector and nobody else.
+/// Settings that export spans without delay, to this collector only.
 pub fn settings(address: SocketAddr, protocol: Protocol) -> Settings {
     let endpoint = match protocol {
         Protocol::Grpc => format!("http://{address}"),
         Protocol::HttpProtobuf => format!("http://{address}/v1/traces"),
     };
     let mut settings = Settings::default();
-    settings.traces.otlp = Otlp { endpoint, is_named: true, protocol, ..Otlp::standard() };
+    settings.traces.otlp = Otlp { endpoint, is_configured: true, protocol, ..Otlp::standard() };
     settings.batch.delay = Duration::from_millis(5);
     settings.logs.exporters.clear();
     settings.metrics.exporters.clear();
     settings
 }
 
-/// An address at which nobody listens.
+/// An address that nothing listens on.
 pub fn free_address() -> SocketAddr {
     std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap()
 }
@@ -35,7 +35,7 @@ fn request(pipeline: &Pipeline) {
     requests(pipeline, 1);
 }
 
-/// So many finished requests of one span each.
+/// Records this many requests with one span each.
 pub fn requests(pipeline: &Pipeline, count: usize) {
     let resource = Resource::new("shop", "1.0.0", &[]);
     for _ in 0..count {
@@ -82,14 +82,14 @@ async fn spans_arrive_over_http_with_gzip_and_headers() {
 }
 
 #[tokio::test]
-async fn a_collector_that_asks_for_a_pause_gets_it_and_then_everything() {
+async fn a_requested_delay_is_followed_and_then_everything_is_delivered() {
     let pause = Duration::from_secs(1);
     for protocol in [Protocol::Grpc, Protocol::HttpProtobuf] {
         let collector = match protocol {
             Protocol::Grpc => Collector::grpc().await,
             Protocol::HttpProtobuf => Collector::http().await,
         };
-        let collector = collector.answers([Answer::Again(Some(pause))]);
+        let collector = collector.with_responses([ScriptedResponse::Retry(Some(pause))]);
         let pipeline = Pipeline::start(settings(collector.address, protocol)).unwrap();
         requests(&pipeline, 20);
         collector.wait(|seen| seen.spans() == 20).await;
@@ -100,26 +100,26 @@ async fn a_collector_that_asks_for_a_pause_gets_it_and_then_everything() {
 }
 
 #[tokio::test]
-async fn a_collector_that_asks_for_no_pause_is_not_asked_without_end() {
+async fn a_requested_delay_of_zero_causes_no_busy_loop() {
     for (protocol, collector) in
         [(Protocol::Grpc, Collector::grpc().await), (Protocol::HttpProtobuf, Collector::http().await)]
     {
-        let collector = collector.answers(std::iter::repeat_n(Answer::Again(Some(Duration::ZERO)), 3));
+        let collector = collector.with_responses(std::iter::repeat_n(ScriptedResponse::Retry(Some(Duration::ZERO)), 3));
         let pipeline = Pipeline::start(settings(collector.address, protocol)).unwrap();
         let began = Instant::now();
         request(&pipeline);
         collector.wait(|seen| seen.spans() == 1).await;
-        // Half a second, one and two, each shortened by half at most.
+        // Half a second, one and two, each reduced by at most half.
         assert!(began.elapsed() >= Duration::from_millis(1700), "{protocol:?}: {:?}", began.elapsed());
     }
 }
 
 #[tokio::test]
-async fn what_a_collector_rejects_in_part_is_counted() {
+async fn partially_rejected_spans_are_counted() {
     for (protocol, collector) in
         [(Protocol::Grpc, Collector::grpc().await), (Protocol::HttpProtobuf, Collector::http().await)]
     {
-        let collector = collector.answers([Answer::Partial(3, "too many")]);
+        let collector = collector.with_responses([ScriptedResponse::Partial(3, "too many")]);
         let pipeline = Pipeline::start(settings(collector.address, protocol)).unwrap();
         requests(&pipeline, 10);
         pipeline.shutdown(LIMIT).await;
@@ -130,11 +130,11 @@ async fn what_a_collector_rejects_in_part_is_counted() {
 }
 
 #[tokio::test]
-async fn a_warning_of_a_collector_that_took_everything_counts_nothing_as_lost() {
+async fn a_warning_without_rejected_spans_counts_nothing_as_dropped() {
     for (protocol, collector) in
         [(Protocol::Grpc, Collector::grpc().await), (Protocol::HttpProtobuf, Collector::http().await)]
     {
-        let collector = collector.answers([Answer::Partial(0, "old names")]);
+        let collector = collector.with_responses([ScriptedResponse::Partial(0, "old names")]);
         let pipeline = Pipeline::start(settings(collector.address, protocol)).unwrap();
         requests(&pipeline, 10);
         pipeline.shutdown(LIMIT).await;
@@ -144,11 +144,11 @@ async fn a_warning_of_a_collector_that_took_everything_counts_nothing_as_lost() 
 }
 
 #[tokio::test]
-async fn what_a_collector_refuses_is_counted_and_not_sent_again() {
+async fn rejected_requests_are_counted_and_not_retried() {
     for (protocol, collector) in
         [(Protocol::Grpc, Collector::grpc().await), (Protocol::HttpProtobuf, Collector::http().await)]
     {
-        let collector = collector.answers([Answer::Refuse]);
+        let collector = collector.with_responses([ScriptedResponse::Reject]);
         let pipeline = Pipeline::start(settings(collector.address, protocol)).unwrap();
         requests(&pipeline, 10);
         pipeline.shutdown(LIMIT).await;
@@ -158,7 +158,7 @@ async fn what_a_collector_refuses_is_counted_and_not_sent_again() {
 }
 
 #[tokio::test]
-async fn a_collector_that_comes_back_gets_all_that_fitted_the_queue() {
+async fn a_collector_that_returns_receives_all_queued_spans() {
     let address = free_address();
     let mut settings = settings(address, Protocol::Grpc);
     settings.batch = Batch { queue_size: 100, export_size: 10, ..settings.batch };
@@ -176,8 +176,8 @@ async fn a_collector_that_comes_back_gets_all_that_fitted_the_queue() {
 }
 
 #[tokio::test]
-async fn what_does_not_fit_the_queue_is_counted_and_nobody_waits() {
-    let collector = Collector::grpc().await.answers(std::iter::repeat_n(Answer::Hang, 1000));
+async fn spans_beyond_the_queue_are_counted_and_requests_do_not_wait() {
+    let collector = Collector::grpc().await.with_responses(std::iter::repeat_n(ScriptedResponse::Hang, 1000));
     let mut settings = settings(collector.address, Protocol::Grpc);
     settings.batch = Batch { queue_size: 32, export_size: 8, ..settings.batch };
     let pipeline = Pipeline::start(settings).unwrap();
@@ -189,11 +189,11 @@ async fn what_does_not_fit_the_queue_is_counted_and_nobody_waits() {
     pipeline.shutdown(Duration::from_millis(200)).await;
     assert_eq!(dropped(&pipeline), [("queue_full", 968), ("shutdown", 32)]);
     request(&pipeline);
-    assert_eq!(dropped(&pipeline), [("queue_full", 968), ("shutdown", 33)], "what comes later is counted too");
+    assert_eq!(dropped(&pipeline), [("queue_full", 968), ("shutdown", 33)], "later spans are counted too");
 }
 
 #[tokio::test]
-async fn while_a_collector_is_away_no_more_is_held_than_the_queue_and_what_is_under_way() {
+async fn during_an_outage_only_the_queue_and_requests_in_flight_are_held() {
     const ROUNDS: usize = 200;
     let address = free_address();
     let mut settings = settings(address, Protocol::Grpc);
@@ -203,7 +203,7 @@ async fn while_a_collector_is_away_no_more_is_held_than_the_queue_and_what_is_un
         requests(&pipeline, 10);
         let (waiting, capacity) = pipeline.queue();
         assert!(waiting <= capacity, "{waiting} wait");
-        // The task takes what it can between the requests, as it does under load.
+        // The export task runs between the requests, as it does under load.
         tokio::task::yield_now().await;
     }
     let made = 10 * ROUNDS as u64;
@@ -218,8 +218,8 @@ async fn while_a_collector_is_away_no_more_is_held_than_the_queue_and_what_is_un
 }
 
 #[tokio::test]
-async fn a_host_that_stops_does_not_wait_for_long_pauses() {
-    let collector = Collector::grpc().await.answers([Answer::Again(Some(Duration::from_secs(60)))]);
+async fn a_stopping_host_does_not_wait_for_long_delays() {
+    let collector = Collector::grpc().await.with_responses([ScriptedResponse::Retry(Some(Duration::from_secs(60)))]);
     let pipeline = Pipeline::start(settings(collector.address, Protocol::Grpc)).unwrap();
     request(&pipeline);
     collector.wait(|seen| seen.arrivals.len() == 1).await;
@@ -229,9 +229,11 @@ async fn a_host_that_stops_does_not_wait_for_long_pauses() {
 }
 
 #[tokio::test]
-async fn trouble_with_log_records_does_not_hold_up_spans() {
-    let (collector, troubled) =
-        (Collector::grpc().await, Collector::grpc().await.answers(std::iter::repeat_n(Answer::Hang, 100)));
+async fn failing_exports_of_log_records_do_not_delay_spans() {
+    let (collector, troubled) = (
+        Collector::grpc().await,
+        Collector::grpc().await.with_responses(std::iter::repeat_n(ScriptedResponse::Hang, 100)),
+    );
     let mut settings = settings(collector.address, Protocol::Grpc);
     settings.logs.exporters = vec![Exporter::Otlp];
     settings.logs.otlp.endpoint = format!("http://{}", troubled.address);
@@ -250,7 +252,7 @@ async fn trouble_with_log_records_does_not_hold_up_spans() {
 }
 
 #[tokio::test]
-async fn log_records_of_traces_that_are_not_sampled_go_out_all_the_same() {
+async fn log_records_of_unsampled_traces_are_exported() {
     let collector = Collector::grpc().await;
     let mut settings = settings(collector.address, Protocol::Grpc);
     settings.sampler.root = crate::trace::RootSampler::AlwaysOff;

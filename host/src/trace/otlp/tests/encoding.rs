@@ -1,4 +1,4 @@
-//! The bytes that are written by hand are those that the generated messages would have.
+//! Checks that the encoded bytes equal those of the generated messages.
 
 use std::time::Duration;
 
@@ -22,7 +22,7 @@ fn attributes() -> impl Strategy<Value = Attributes> {
         .prop_map(|given| given.iter().map(|(key, value)| Attribute::new(key, value)).collect())
 }
 
-/// An attribute as the generated messages hold it.
+/// An attribute as a generated message.
 fn pair(attribute: Attribute<'_>) -> KeyValue {
     let Value::Text(text) = attribute.value else { panic!("{attribute:?}") };
     let value = any_value::Value::StringValue(text.to_owned());
@@ -71,7 +71,7 @@ fn any_span() -> impl Strategy<Value = Span> {
     })
 }
 
-/// A span as the generated messages hold it.
+/// A span as a generated message.
 fn expected(segment: &Segment, span: &Span) -> ProtoSpan {
     let shared = segment.shared.iter().filter(|shared| !span.attributes.contains(shared.key));
     let status = match &span.status {
@@ -131,7 +131,7 @@ fn decoded(segments: &[Segment], most: usize) -> Vec<ExportTraceServiceRequest> 
 
 proptest! {
     #[test]
-    fn any_spans_are_written_as_the_generated_messages_write_them(
+    fn spans_are_encoded_like_the_generated_messages(
         spans in proptest::collection::vec(any_span(), 1..5), shared in attributes(), state in proptest::option::of("[a-z]=[a-z]"),
     ) {
         let empty = segment("shop", 0, Vec::new());
@@ -149,7 +149,7 @@ proptest! {
 }
 
 #[test]
-fn a_request_groups_spans_by_the_service_that_they_are_of() {
+fn a_request_groups_spans_by_resource() {
     let user = segment("user-service", 1, vec![span(1, 0, "GET /users", SpanKind::Server)]);
     let product = segment("product-service", 1, vec![span(2, 1, "GET /products", SpanKind::Server)]);
     let again = Segment { spans: vec![span(3, 0, "GET /users/1", SpanKind::Server)], ..user.clone() };
@@ -166,7 +166,7 @@ fn a_request_groups_spans_by_the_service_that_they_are_of() {
 }
 
 #[test]
-fn a_request_holds_no_more_spans_than_it_may() {
+fn a_request_holds_at_most_the_configured_number_of_spans() {
     let spans = (1..=25).map(|id| span(id, 0, "work", SpanKind::Internal)).collect();
     let requests = decoded(&[segment("shop", 1, spans)], 10);
     let counts = requests.iter().map(|request| request.resource_spans[0].scope_spans[0].spans.len());
@@ -174,7 +174,7 @@ fn a_request_holds_no_more_spans_than_it_may() {
 }
 
 #[test]
-fn large_spans_are_spread_over_requests_that_collectors_take() {
+fn large_spans_are_spread_over_several_requests() {
     let mut large = span(1, 0, "work", SpanKind::Internal);
     large.attributes = [Attribute::new("text", &"x".repeat(900_000))].into_iter().collect();
     let payloads = payloads(&[segment("shop", 1, vec![large; 10])], 512);

@@ -1,8 +1,8 @@
-//! What reaches a collector, and what is counted where it does not.
+//! Tests of the OTLP exporters against a test collector.
 
-mod answers;
 mod collector;
 mod delivery;
 mod encoding;
 mod outage;
+mod responses;
 mod tls;

@@ -1,4 +1,4 @@
-//! What the host's own log says of a collector that is away, slow or full of complaints.
+//! Reports in the host's log about collectors that are unavailable, slow or rejecting.
 
 use std::io::Write;
 use std::sync::{Arc, Mutex};
@@ -7,14 +7,14 @@ use std::time::Instant;
 use tracing::Dispatch;
 
 use super::super::destination::{Destination, TraceViewHint};
-use super::super::outage::Outage;
-use super::collector::{Answer, Collector};
+use super::super::outage::OutageReporter;
+use super::collector::{Collector, ScriptedResponse};
 use super::delivery::{LIMIT, dropped, free_address, requests, settings};
 use crate::trace::Pipeline;
 use crate::trace::counters::SignalKind;
 use crate::trace::settings::{Batch, Otlp, Protocol};
 
-/// What is logged, as it is printed.
+/// Captures the printed log.
 #[derive(Clone, Default)]
 struct Printed(Arc<Mutex<Vec<u8>>>);
 
@@ -30,13 +30,13 @@ impl Write for Printed {
 }
 
 impl Printed {
-    /// Prints in the form for people.
+    /// Prints as text.
     fn text(&self) -> Dispatch {
         let printed = self.clone();
         tracing_subscriber::fmt().with_ansi(false).with_writer(move || printed.clone()).into()
     }
 
-    /// Prints in the form for machines.
+    /// Prints as JSON.
     fn json(&self) -> Dispatch {
         let printed = self.clone();
         tracing_subscriber::fmt().json().flatten_event(true).with_writer(move || printed.clone()).into()
@@ -56,28 +56,28 @@ impl Printed {
 
 const FULL: &str = "the queue of spans is full";
 
-/// A collector; nobody has named one at the usual address.
-fn destination(is_named: bool) -> Arc<Destination> {
-    Arc::new(Destination::new(&Otlp { is_named, ..Otlp::standard() }, TraceViewHint::default()))
+/// A collector at the default address, configured explicitly or not.
+fn destination(is_configured: bool) -> Arc<Destination> {
+    Arc::new(Destination::new(&Otlp { is_configured, ..Otlp::standard() }, TraceViewHint::default()))
 }
 
-fn outage(signal: SignalKind, destination: &Arc<Destination>) -> Outage {
-    Outage::new(signal, destination.clone())
+fn outage(signal: SignalKind, destination: &Arc<Destination>) -> OutageReporter {
+    OutageReporter::new(signal, destination.clone())
 }
 
-/// What is printed while these things happen to spans.
-fn printed(happens: impl FnOnce(&Outage)) -> Printed {
+/// The log printed while `events` happen to the export of spans.
+fn printed(events: impl FnOnce(&OutageReporter)) -> Printed {
     let printed = Printed::default();
-    tracing::dispatcher::with_default(&printed.text(), || happens(&outage(SignalKind::Traces, &destination(true))));
+    tracing::dispatcher::with_default(&printed.text(), || events(&outage(SignalKind::Traces, &destination(true))));
     printed
 }
 
 #[tokio::test]
-async fn an_outage_is_told_once_when_it_begins_and_once_when_it_ends() {
+async fn an_outage_is_reported_once_at_its_start_and_once_at_its_end() {
     let printed = Printed::default();
     let _guard = tracing::dispatcher::set_default(&printed.text());
-    let outage = [Answer::Again(None), Answer::Again(None), Answer::Again(None)];
-    let collector = Collector::grpc().await.answers(outage);
+    let outage = [ScriptedResponse::Retry(None), ScriptedResponse::Retry(None), ScriptedResponse::Retry(None)];
+    let collector = Collector::grpc().await.with_responses(outage);
     let mut settings = settings(collector.address, Protocol::Grpc);
     settings.batch = Batch { queue_size: 4, export_size: 2, ..settings.batch };
     let pipeline = Pipeline::start(settings).unwrap();
@@ -86,13 +86,13 @@ async fn an_outage_is_told_once_when_it_begins_and_once_when_it_ends() {
         collector.wait(|seen| seen.arrivals.len() >= arrivals).await;
     }
     pipeline.shutdown(LIMIT).await;
-    printed.assert_count("takes no spans now", 1);
+    printed.assert_count("does not accept spans", 1);
     printed.assert_count(FULL, 1);
-    printed.assert_count("takes spans again", 1);
+    printed.assert_count("accepts spans again", 1);
 }
 
 #[test]
-fn each_outage_has_a_line_of_its_own_for_the_full_queue() {
+fn a_full_queue_is_reported_once_per_outage() {
     let printed = printed(|outage| {
         for _ in 0..2 {
             outage.failed("away", true);
@@ -102,11 +102,11 @@ fn each_outage_has_a_line_of_its_own_for_the_full_queue() {
         }
     });
     printed.assert_count(FULL, 2);
-    printed.assert_count("takes spans again lost=2", 2);
+    printed.assert_count("accepts spans again lost=2", 2);
 }
 
 #[test]
-fn an_outage_is_told_once_for_all_signals_that_go_to_the_collector() {
+fn an_outage_is_reported_once_for_all_signals_of_the_collector() {
     let printed = Printed::default();
     let collector = destination(true);
     let [spans, logs] = [SignalKind::Traces, SignalKind::Logs].map(|signal| outage(signal, &collector));
@@ -121,12 +121,12 @@ fn an_outage_is_told_once_for_all_signals_that_go_to_the_collector() {
     let lines = printed.lines();
     assert_eq!(lines.len(), 2, "{lines:#?}");
     let has = |line: &str, level: &str, words: &str| line.contains(level) && line.contains(words);
-    assert!(has(&lines[0], " WARN ", "the collector at http://localhost:4317 takes no spans now"), "{lines:#?}");
-    assert!(has(&lines[1], " INFO ", "the collector takes spans again"), "{lines:#?}");
+    assert!(has(&lines[0], " WARN ", "the collector at http://localhost:4317 does not accept spans"), "{lines:#?}");
+    assert!(has(&lines[1], " INFO ", "the collector accepts spans again"), "{lines:#?}");
 }
 
 #[test]
-fn a_signal_that_alone_is_not_taken_is_told_once_however_well_another_does() {
+fn a_single_failing_signal_is_reported_once_while_others_succeed() {
     let printed = Printed::default();
     let collector = destination(true);
     let [spans, logs] = [SignalKind::Traces, SignalKind::Logs].map(|signal| outage(signal, &collector));
@@ -137,16 +137,16 @@ fn a_signal_that_alone_is_not_taken_is_told_once_however_well_another_does() {
             spans.accepted(0, "");
         }
     });
-    printed.assert_count("takes no spans now", 1);
-    printed.assert_count("takes spans again", 1);
-    printed.assert_count("takes no log records now", 1);
+    printed.assert_count("does not accept spans", 1);
+    printed.assert_count("accepts spans again", 1);
+    printed.assert_count("does not accept log records", 1);
 }
 
 #[test]
-fn without_a_collector_at_the_usual_address_one_plain_line_says_where_traces_are() {
+fn without_a_collector_one_line_tells_where_traces_can_be_viewed() {
     let printed = Printed::default();
-    let nobody = destination(false);
-    let [spans, logs] = [SignalKind::Traces, SignalKind::Logs].map(|signal| outage(signal, &nobody));
+    let missing = destination(false);
+    let [spans, logs] = [SignalKind::Traces, SignalKind::Logs].map(|signal| outage(signal, &missing));
     tracing::dispatcher::with_default(&printed.text(), || {
         for _ in 0..3 {
             spans.failed("connection refused", true);
@@ -156,17 +156,17 @@ fn without_a_collector_at_the_usual_address_one_plain_line_says_where_traces_are
     });
     let lines = printed.lines();
     let [line] = lines.as_slice() else { panic!("{lines:#?}") };
-    let said = "no collector listens at http://localhost:4317; OTEL_TRACES_EXPORTER=console prints traces here";
-    assert!(line.contains(" INFO ") && line.contains(said), "{line}");
+    let expected = "no collector listens at http://localhost:4317; OTEL_TRACES_EXPORTER=console prints traces here";
+    assert!(line.contains(" INFO ") && line.contains(expected), "{line}");
 }
 
 #[tokio::test]
-async fn a_host_without_a_collector_does_not_wait_for_one_at_its_end() {
+async fn a_host_without_a_collector_stops_without_waiting() {
     let printed = Printed::default();
     let _guard = tracing::dispatcher::set_default(&printed.text());
     for protocol in [Protocol::Grpc, Protocol::HttpProtobuf] {
         let mut settings = settings(free_address(), protocol);
-        settings.traces.otlp.is_named = false;
+        settings.traces.otlp.is_configured = false;
         let pipeline = Pipeline::start(settings).unwrap();
         pipeline.set_trace_view_hint("traces are elsewhere".to_owned());
         requests(&pipeline, 3);
@@ -181,7 +181,7 @@ async fn a_host_without_a_collector_does_not_wait_for_one_at_its_end() {
 }
 
 #[test]
-fn complaints_of_one_kind_do_not_silence_another() {
+fn reports_of_one_kind_do_not_suppress_another() {
     let printed = printed(|outage| {
         for _ in 0..3 {
             outage.accepted(3, "too many");
@@ -189,13 +189,13 @@ fn complaints_of_one_kind_do_not_silence_another() {
             outage.dropped(1);
         }
     });
-    printed.assert_count("took spans only in part", 1);
-    printed.assert_count("took spans with a warning", 1);
+    printed.assert_count("accepted spans only in part", 1);
+    printed.assert_count("accepted spans with a warning", 1);
     printed.assert_count(FULL, 1);
 }
 
 #[test]
-fn what_was_lost_before_an_export_timed_out_is_told_too() {
+fn records_dropped_before_the_outage_was_detected_are_reported() {
     let printed = printed(|outage| {
         outage.dropped(9);
         outage.accepted(0, "");
@@ -204,23 +204,23 @@ fn what_was_lost_before_an_export_timed_out_is_told_too() {
         outage.dropped(30);
         outage.accepted(0, "");
     });
-    printed.assert_count("takes spans again lost=200", 1);
+    printed.assert_count("accepts spans again lost=200", 1);
 }
 
 #[test]
-fn a_collector_cannot_write_lines_of_log_of_its_own() {
+fn a_collector_cannot_inject_log_lines() {
     let text = format!("no\n2026-01-01T00:00:00Z  INFO all is well\r\u{1b}[2J\u{7f}\u{9b}2J{}", "!".repeat(9999));
-    let complaints: [fn(&Outage, &str); 4] = [
+    let reports: [fn(&OutageReporter, &str); 4] = [
         |outage, text| outage.failed(text, false),
-        |outage, text| outage.refused(1, text),
+        |outage, text| outage.rejected(1, text),
         |outage, text| outage.accepted(1, text),
         |outage, text| outage.accepted(0, text),
     ];
-    for complain in complaints {
+    for report in reports {
         for format in [Printed::text, Printed::json] {
             let printed = Printed::default();
             tracing::dispatcher::with_default(&format(&printed), || {
-                complain(&outage(SignalKind::Traces, &destination(true)), &text);
+                report(&outage(SignalKind::Traces, &destination(true)), &text);
             });
             let lines = printed.lines();
             assert_eq!(lines.len(), 1, "{lines:#?}");

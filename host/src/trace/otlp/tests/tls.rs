@@ -1,4 +1,4 @@
-//! Collectors behind TLS, with certificates that only the settings make trusted.
+//! Collectors behind TLS, whose certificates only the settings make trusted.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -10,26 +10,26 @@ use super::collector::Collector;
 use crate::trace::settings::{Protocol, Settings};
 use crate::trace::{Pipeline, TransportError};
 
-/// An authority, and a server and a client that it vouches for, as PEM files.
-pub struct Papers {
+/// A certificate authority, and a server and a client certificate signed by it, as PEM files.
+pub struct Certificates {
     folder: TempDir,
 }
 
-impl Papers {
-    fn issue() -> Papers {
+impl Certificates {
+    fn issue() -> Certificates {
         let folder = TempDir::new().unwrap();
         let mut authority = CertificateParams::new(Vec::new()).unwrap();
         authority.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
         let authority = CertifiedIssuer::self_signed(authority, KeyPair::generate().unwrap()).unwrap();
-        let papers = Papers { folder };
-        std::fs::write(papers.path("authority.pem"), authority.pem()).unwrap();
+        let certificates = Certificates { folder };
+        std::fs::write(certificates.path("authority.pem"), authority.pem()).unwrap();
         for (who, name) in [("server", "localhost"), ("client", "spandrel")] {
             let key = KeyPair::generate().unwrap();
             let certificate = CertificateParams::new([name.to_owned()]).unwrap().signed_by(&key, &authority).unwrap();
-            std::fs::write(papers.path(&format!("{who}.pem")), certificate.pem()).unwrap();
-            std::fs::write(papers.path(&format!("{who}.key")), key.serialize_pem()).unwrap();
+            std::fs::write(certificates.path(&format!("{who}.pem")), certificate.pem()).unwrap();
+            std::fs::write(certificates.path(&format!("{who}.key")), key.serialize_pem()).unwrap();
         }
-        papers
+        certificates
     }
 
     pub fn path(&self, name: &str) -> PathBuf {
@@ -41,10 +41,10 @@ impl Papers {
     }
 }
 
-async fn collector(protocol: Protocol, papers: &Papers) -> Collector {
+async fn collector(protocol: Protocol, certificates: &Certificates) -> Collector {
     match protocol {
-        Protocol::Grpc => Collector::grpc_with_tls(papers).await,
-        Protocol::HttpProtobuf => Collector::http_with_tls(papers).await,
+        Protocol::Grpc => Collector::grpc_with_tls(certificates).await,
+        Protocol::HttpProtobuf => Collector::http_with_tls(certificates).await,
     }
 }
 
@@ -56,13 +56,13 @@ fn settings(collector: &Collector, protocol: Protocol) -> Settings {
 }
 
 #[tokio::test]
-async fn a_collector_behind_tls_is_trusted_by_the_certificate_that_is_named_and_sees_ours() {
-    let papers = Papers::issue();
+async fn the_configured_certificate_is_trusted_and_the_client_certificate_is_sent() {
+    let certificates = Certificates::issue();
     for protocol in [Protocol::Grpc, Protocol::HttpProtobuf] {
-        let collector = collector(protocol, &papers).await;
+        let collector = collector(protocol, &certificates).await;
         let mut settings = settings(&collector, protocol);
-        settings.traces.otlp.certificate = Some(papers.path("authority.pem"));
-        settings.traces.otlp.client = Some((papers.path("client.pem"), papers.path("client.key")));
+        settings.traces.otlp.certificate = Some(certificates.path("authority.pem"));
+        settings.traces.otlp.client = Some((certificates.path("client.pem"), certificates.path("client.key")));
         let pipeline = Pipeline::start(settings).unwrap();
         super::delivery::requests(&pipeline, 3);
         collector.wait(|seen| seen.spans() == 3).await;
@@ -70,10 +70,10 @@ async fn a_collector_behind_tls_is_trusted_by_the_certificate_that_is_named_and_
 }
 
 #[tokio::test]
-async fn a_collector_that_nobody_vouches_for_gets_nothing() {
-    let papers = Papers::issue();
+async fn a_collector_with_an_untrusted_certificate_receives_nothing() {
+    let certificates = Certificates::issue();
     for protocol in [Protocol::Grpc, Protocol::HttpProtobuf] {
-        let collector = collector(protocol, &papers).await;
+        let collector = collector(protocol, &certificates).await;
         let pipeline = Pipeline::start(settings(&collector, protocol)).unwrap();
         super::delivery::requests(&pipeline, 3);
         pipeline.shutdown(Duration::from_millis(500)).await;
@@ -83,13 +83,13 @@ async fn a_collector_that_nobody_vouches_for_gets_nothing() {
 }
 
 #[tokio::test]
-async fn a_certificate_that_cannot_be_read_is_told_at_the_start() {
-    let papers = Papers::issue();
+async fn an_unreadable_certificate_fails_the_start() {
+    let certificates = Certificates::issue();
     for protocol in [Protocol::Grpc, Protocol::HttpProtobuf] {
         let mut settings = Settings::default();
         settings.traces.otlp.protocol = protocol;
         settings.traces.otlp.endpoint = "https://localhost:4317".to_owned();
-        settings.traces.otlp.certificate = Some(papers.path("nothing.pem"));
+        settings.traces.otlp.certificate = Some(certificates.path("nothing.pem"));
         let error = Pipeline::start(settings).err().unwrap();
         assert!(error.to_string().contains("nothing.pem"), "{error}");
         assert!(matches!(error, crate::trace::PipelineError::Transport(TransportError::Certificate { .. })));
@@ -97,13 +97,13 @@ async fn a_certificate_that_cannot_be_read_is_told_at_the_start() {
 }
 
 #[tokio::test]
-async fn a_certificate_is_not_read_where_the_way_is_not_by_tls() {
-    let papers = Papers::issue();
+async fn certificates_are_not_read_without_tls() {
+    let certificates = Certificates::issue();
     for protocol in [Protocol::Grpc, Protocol::HttpProtobuf] {
         let mut settings = Settings::default();
         settings.traces.otlp.protocol = protocol;
-        settings.traces.otlp.certificate = Some(papers.path("nothing.pem"));
-        settings.traces.otlp.client = Some((papers.path("nothing.pem"), papers.path("nothing.key")));
+        settings.traces.otlp.certificate = Some(certificates.path("nothing.pem"));
+        settings.traces.otlp.client = Some((certificates.path("nothing.pem"), certificates.path("nothing.key")));
         assert!(Pipeline::start(settings).is_ok(), "{protocol:?}");
     }
 }

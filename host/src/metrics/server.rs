@@ -25,7 +25,7 @@ const SERIES_LIMIT: usize = 1000;
 
 /// The outcome of a request to a service.
 #[derive(Clone, Debug)]
-pub struct Served<'a> {
+pub struct ServerRequest<'a> {
     /// The method as received; unknown ones are counted as `_OTHER`.
     pub method: &'a http::Method,
     /// `http` or `https`.
@@ -124,7 +124,7 @@ impl ServerMetrics {
         }
     }
 
-    pub(super) fn started(&self, method: &http::Method, scheme: &str) -> ActiveRequestGuard {
+    pub(super) fn start(&self, method: &http::Method, scheme: &str) -> ActiveRequestGuard {
         let (method, scheme) = (Method::of(method), Scheme::of(scheme));
         let bind = || {
             self.active.bind(&[
@@ -141,23 +141,23 @@ impl ServerMetrics {
         ActiveRequestGuard { active }
     }
 
-    pub(super) fn served(&self, period: u64, end: &Served<'_>) {
+    pub(super) fn record(&self, period: u64, request: &ServerRequest<'_>) {
         let labels = Labels {
-            method: Method::of(end.method),
-            scheme: Scheme::of(end.scheme),
-            version: end.version,
-            status: (end.status != 0).then_some(end.status),
-            error_type: end.error_type,
-            route: end.route.map(|route| Cow::Borrowed(route.as_ref())),
+            method: Method::of(request.method),
+            scheme: Scheme::of(request.scheme),
+            version: request.version,
+            status: (request.status != 0).then_some(request.status),
+            error_type: request.error_type,
+            route: request.route.map(|route| Cow::Borrowed(route.as_ref())),
         };
-        let seconds = end.duration.as_secs_f64();
+        let seconds = request.duration.as_secs_f64();
         self.series.with(
             &labels,
             |labels| self.series_of(labels),
             |series| {
                 series.duration.record(seconds);
                 series.requests.add(1);
-                if let Some(span) = end.trace {
+                if let Some(span) = request.trace {
                     series.exemplars.offer(period, seconds, span);
                 }
             },
@@ -178,10 +178,10 @@ impl ServerMetrics {
     }
 
     fn series_of(&self, labels: &Labels<'_>) -> Series {
-        let attributes = labels.conventional();
+        let attributes = labels.semconv();
         Series {
             duration: self.duration.bind(&attributes),
-            requests: self.requests.bind(&labels.of_old()),
+            requests: self.requests.bind(&labels.legacy()),
             exemplars: Reservoir::default(),
             attributes,
         }
@@ -199,7 +199,7 @@ impl Labels<'_> {
         Labels { method, scheme: self.scheme, version, status, error_type, route: None }
     }
 
-    fn conventional(&self) -> Vec<KeyValue> {
+    fn semconv(&self) -> Vec<KeyValue> {
         let mut attributes = vec![
             KeyValue::new("http.request.method", self.method.name()),
             KeyValue::new("url.scheme", self.scheme.name()),
@@ -214,7 +214,7 @@ impl Labels<'_> {
         labels::sorted(attributes)
     }
 
-    fn of_old(&self) -> [KeyValue; 3] {
+    fn legacy(&self) -> [KeyValue; 3] {
         let status = self.status.map_or(OTHER.to_owned(), |status| status.to_string());
         let endpoint = self.route.as_deref().unwrap_or(OTHER).to_owned();
         [

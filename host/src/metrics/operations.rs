@@ -74,7 +74,7 @@ impl OperationMetrics {
         }
     }
 
-    pub(super) fn ended(&self, operation_type: &str, span_name: &str, took: Duration, failed: bool) {
+    pub(super) fn record(&self, operation_type: &str, span_name: &str, took: Duration, failed: bool) {
         let label = |text| Cow::Borrowed(cut(text, LABEL_BYTES));
         let labels = Labels { failed, operation_type: label(operation_type), span_name: label(span_name) };
         self.series.with(

@@ -1,4 +1,5 @@
-//! Requests take turns before anything of their body is held, so that what many senders send at once stays with them.
+//! Limits the requests that are received at once. A request gets its permit before its body is read, so that waiting
+//! requests occupy no memory.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,24 +14,24 @@ use tonic::Status;
 
 use super::receiver::Receiver;
 
-/// How long a request may take once it has its turn, its body included: a slow sender holds up the others for no longer.
-const LIMIT: Duration = Duration::from_secs(10);
+/// The timeout of a request that has its permit, body included. A slow sender delays others for at most this long.
+const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// A request's turn, which ends when the last of its holders is gone.
+/// The permit of a request. It is released when the last clone is dropped.
 #[derive(Clone)]
-pub(super) struct Turn {
+pub(super) struct Permit {
     _permit: Arc<OwnedSemaphorePermit>,
 }
 
-/// Lets a request in when its turn has come.
-pub(super) async fn wait(State(receiver): State<Receiver>, mut request: Request, next: Next) -> Response {
-    let Ok(permit) = receiver.turns.clone().acquire_owned().await else {
+/// Runs a request when it has its permit.
+pub(super) async fn acquire(State(receiver): State<Receiver>, mut request: Request, next: Next) -> Response {
+    let Ok(permit) = receiver.permits.clone().acquire_owned().await else {
         return StatusCode::SERVICE_UNAVAILABLE.into_response();
     };
-    request.extensions_mut().insert(Turn { _permit: Arc::new(permit) });
+    request.extensions_mut().insert(Permit { _permit: Arc::new(permit) });
     let kind = request.headers().get(CONTENT_TYPE);
     let is_grpc = kind.is_some_and(|kind| kind.as_bytes().starts_with(b"application/grpc"));
-    let answered = tokio::time::timeout(LIMIT, next.run(request)).await;
+    let answered = tokio::time::timeout(REQUEST_TIMEOUT, next.run(request)).await;
     answered.unwrap_or_else(|_| {
         let message = "the request did not arrive in time";
         if is_grpc {
@@ -50,7 +51,7 @@ mod tests {
     use futures_util::stream;
     use tower::ServiceExt;
 
-    use super::super::receiver::REQUESTS;
+    use super::super::receiver::MAX_CONCURRENT_REQUESTS;
     use super::*;
     use crate::trace::store::TraceStore;
 
@@ -59,32 +60,32 @@ mod tests {
         request.body(body).unwrap()
     }
 
-    /// Sends a body of which nothing comes, and tells whether anybody asks for it.
+    /// Sends a request whose body never arrives. The receiver reports when the body is first polled.
     fn slow(router: &Router) -> (tokio::task::JoinHandle<()>, tokio::sync::oneshot::Receiver<()>) {
-        let (asks, asked) = tokio::sync::oneshot::channel();
+        let (polls, polled) = tokio::sync::oneshot::channel();
         let first = stream::once(async move {
-            asks.send(()).ok();
+            polls.send(()).ok();
             Ok::<_, Infallible>(Bytes::new())
         });
         let body = Body::from_stream(first.chain(stream::pending()));
         let sent = router.clone().oneshot(export(body));
-        (tokio::spawn(async move { drop(sent.await) }), asked)
+        (tokio::spawn(async move { drop(sent.await) }), polled)
     }
 
     #[tokio::test]
-    async fn nothing_of_a_body_is_read_before_its_turn() {
+    async fn no_body_is_read_before_the_request_has_its_permit() {
         let router = super::super::receiver(Arc::new(TraceStore::new(1 << 20)));
         let mut slow_ones = Vec::new();
-        for _ in 0..REQUESTS {
-            let (task, asked) = slow(&router);
-            asked.await.unwrap();
+        for _ in 0..MAX_CONCURRENT_REQUESTS {
+            let (task, polled) = slow(&router);
+            polled.await.unwrap();
             slow_ones.push(task);
         }
-        let (waiting, mut asked) = slow(&router);
+        let (waiting, mut polled) = slow(&router);
         tokio::task::yield_now().await;
-        assert!(asked.try_recv().is_err(), "it is read although others have their turn");
+        assert!(polled.try_recv().is_err(), "its body was read without a permit");
         slow_ones.pop().unwrap().abort();
-        asked.await.unwrap();
+        polled.await.unwrap();
         waiting.abort();
         slow_ones.pop().unwrap().abort();
         let answered = router.oneshot(export(Body::empty())).await.unwrap();

@@ -1,4 +1,4 @@
-//! Answers that no collector should give: those of proxies, of other servers, and of connections that break.
+//! Invalid responses: those of proxies, of other servers, and of broken connections.
 
 use std::convert::Infallible;
 use std::net::SocketAddr;
@@ -15,18 +15,18 @@ use hyper_util::rt::{TokioExecutor, TokioIo};
 use hyper_util::server::conn::auto;
 use tokio::net::TcpListener;
 
-use super::super::answer;
 use super::super::batch::Body;
+use super::super::export_result::ExportResult;
 use super::super::grpc::Grpc;
 use super::super::http::Http;
-use super::super::verdict::Verdict;
+use super::super::response;
 use crate::trace::counters::SignalKind;
 use crate::trace::settings::{Otlp, Protocol};
 
 type Answer = Response<BoxBody<Bytes, std::io::Error>>;
 
-/// What an export is told by a server that answers like this.
-async fn told(protocol: Protocol, answer: impl Fn() -> Answer + Send + Sync + 'static) -> Verdict {
+/// The result of an export to a server with this response.
+async fn export(protocol: Protocol, answer: impl Fn() -> Answer + Send + Sync + 'static) -> ExportResult {
     let endpoint = format!("http://{}", serve(answer).await);
     let otlp = Otlp { endpoint, protocol, timeout: Duration::from_secs(20), ..Otlp::standard() };
     let body = Body::from(Vec::new());
@@ -52,7 +52,7 @@ fn whole(status: u16, kind: &str, body: impl Into<Bytes>) -> Answer {
     Response::builder().status(status).header("content-type", kind).body(body).unwrap()
 }
 
-/// A gRPC message of these bytes that says to be so long, and the status that follows it.
+/// A gRPC message with this declared length and these bytes, and the status that follows it.
 fn message(length: u32, bytes: &[u8], status: Option<&'static str>) -> Answer {
     let (head, body) = whole(200, "application/grpc", [&[0][..], &length.to_be_bytes(), bytes].concat()).into_parts();
     let Some(status) = status else { return Response::from_parts(head, body) };
@@ -63,75 +63,83 @@ fn message(length: u32, bytes: &[u8], status: Option<&'static str>) -> Answer {
 const NO_PROTOBUF: &[u8] = b"<html>";
 
 #[tokio::test]
-async fn a_proxy_before_a_grpc_collector_is_heard_as_one_before_an_http_collector() {
+async fn responses_of_a_proxy_are_interpreted_alike_over_grpc_and_http() {
     for protocol in [Protocol::Grpc, Protocol::HttpProtobuf] {
         for status in [429, 502, 503, 504] {
-            let verdict = told(protocol, move || {
+            let verdict = export(protocol, move || {
                 let mut answer = whole(status, "text/plain", "the upstream is away");
                 answer.headers_mut().insert("retry-after", "7".parse().unwrap());
                 answer
             });
             let verdict = verdict.await;
-            let Verdict::Retry { after, reason, .. } = &verdict else { panic!("{status} {protocol:?}: {verdict:?}") };
+            let ExportResult::Retry { after, reason, .. } = &verdict else {
+                panic!("{status} {protocol:?}: {verdict:?}")
+            };
             assert_eq!(*after, Some(Duration::from_secs(7)), "{protocol:?}");
             assert!(reason.contains(&status.to_string()), "{reason}");
         }
         for status in [302, 400, 401, 404, 500] {
-            let verdict = told(protocol, move || whole(status, "text/plain", "no")).await;
-            assert!(matches!(&verdict, Verdict::Refused(why) if why.contains(&status.to_string())), "{verdict:?}");
+            let verdict = export(protocol, move || whole(status, "text/plain", "no")).await;
+            assert!(
+                matches!(&verdict, ExportResult::Rejected(why) if why.contains(&status.to_string())),
+                "{verdict:?}"
+            );
         }
     }
 }
 
 #[tokio::test]
-async fn an_answer_over_grpc_that_breaks_off_is_no_refusal() {
-    let cut = told(Protocol::Grpc, || message(100, b"short", None)).await;
-    let nothing = told(Protocol::Grpc, || whole(200, "application/grpc", "")).await;
-    let no_frame = told(Protocol::Grpc, || whole(200, "text/html", "<html>")).await;
-    let broken = told(Protocol::Grpc, || {
+async fn a_truncated_grpc_response_is_retried() {
+    let cut = export(Protocol::Grpc, || message(100, b"short", None)).await;
+    let nothing = export(Protocol::Grpc, || whole(200, "application/grpc", "")).await;
+    let no_frame = export(Protocol::Grpc, || whole(200, "text/html", "<html>")).await;
+    let broken = export(Protocol::Grpc, || {
         let frames = [Ok(Frame::data(Bytes::from_static(b"\0\0"))), Err(std::io::Error::other("gone"))];
         let body = StreamBody::new(futures_util::stream::iter(frames)).boxed();
         Response::builder().header("content-type", "application/grpc").body(body).unwrap()
     });
     for verdict in [cut, nothing, no_frame, broken.await] {
-        assert!(matches!(verdict, Verdict::Retry { .. }), "{verdict:?}");
+        assert!(matches!(verdict, ExportResult::Retry { .. }), "{verdict:?}");
     }
 }
 
 #[tokio::test]
-async fn the_statuses_of_a_grpc_collector_are_taken_at_their_word() {
+async fn grpc_status_codes_decide_about_retries() {
     for (status, again) in [("13", false), ("2", false), ("3", false), ("8", false), ("14", true), ("1", true)] {
-        let verdict = told(Protocol::Grpc, move || message(0, b"", Some(status))).await;
-        assert_eq!(matches!(verdict, Verdict::Retry { .. }), again, "{status}: {verdict:?}");
+        let verdict = export(Protocol::Grpc, move || message(0, b"", Some(status))).await;
+        assert_eq!(matches!(verdict, ExportResult::Retry { .. }), again, "{status}: {verdict:?}");
     }
 }
 
 #[tokio::test]
-async fn an_answer_that_cannot_be_read_is_taken_for_a_yes_with_a_warning() {
-    let grpc = told(Protocol::Grpc, || message(6, NO_PROTOBUF, Some("0"))).await;
-    let no_message = told(Protocol::Grpc, || message(100, b"short", Some("0"))).await;
-    let announced = told(Protocol::Grpc, || message(1 << 30, b"short", Some("0"))).await;
-    let compressed = told(Protocol::Grpc, || {
+async fn an_undecodable_response_counts_as_success_with_a_warning() {
+    let grpc = export(Protocol::Grpc, || message(6, NO_PROTOBUF, Some("0"))).await;
+    let no_message = export(Protocol::Grpc, || message(100, b"short", Some("0"))).await;
+    let announced = export(Protocol::Grpc, || message(1 << 30, b"short", Some("0"))).await;
+    let compressed = export(Protocol::Grpc, || {
         let mut answer = message(0, b"", Some("0"));
         answer.headers_mut().insert("grpc-encoding", "snappy".parse().unwrap());
         answer
     });
     let compressed = compressed.await;
-    let http = told(Protocol::HttpProtobuf, || whole(200, "text/html", NO_PROTOBUF)).await;
+    let http = export(Protocol::HttpProtobuf, || whole(200, "text/html", NO_PROTOBUF)).await;
     for verdict in [grpc, no_message, announced, compressed, http] {
-        assert!(matches!(&verdict, Verdict::Accepted { rejected: 0, message } if !message.is_empty()), "{verdict:?}");
+        assert!(
+            matches!(&verdict, ExportResult::Accepted { rejected: 0, message } if !message.is_empty()),
+            "{verdict:?}"
+        );
     }
-    let nothing = told(Protocol::HttpProtobuf, || whole(200, "application/x-protobuf", "")).await;
-    assert_eq!(nothing, Verdict::Accepted { rejected: 0, message: String::new() });
+    let nothing = export(Protocol::HttpProtobuf, || whole(200, "application/x-protobuf", "")).await;
+    assert_eq!(nothing, ExportResult::Accepted { rejected: 0, message: String::new() });
 }
 
 #[tokio::test]
-async fn an_answer_without_end_is_not_read_to_its_end() {
+async fn an_endless_response_is_not_read_completely() {
     const PIECE: usize = 64 << 10;
     for (protocol, status) in [(Protocol::HttpProtobuf, 200), (Protocol::HttpProtobuf, 400), (Protocol::Grpc, 200)] {
         let sent = Arc::new(AtomicUsize::new(0));
         let counted = sent.clone();
-        let verdict = told(protocol, move || {
+        let verdict = export(protocol, move || {
             let counted = counted.clone();
             let pieces = futures_util::stream::repeat_with(move || {
                 counted.fetch_add(PIECE, Ordering::Relaxed);
@@ -140,8 +148,11 @@ async fn an_answer_without_end_is_not_read_to_its_end() {
             Response::builder().status(status).body(StreamBody::new(pieces).boxed()).unwrap()
         });
         let verdict = verdict.await;
-        assert_eq!(matches!(verdict, Verdict::Accepted { .. }), status == 200, "{verdict:?}");
+        assert_eq!(matches!(verdict, ExportResult::Accepted { .. }), status == 200, "{verdict:?}");
         let sent = sent.load(Ordering::Relaxed);
-        assert!(sent > answer::LONGEST && sent < 16 * answer::LONGEST, "{sent} bytes were taken");
+        assert!(
+            sent > response::MAX_RESPONSE_BYTES && sent < 16 * response::MAX_RESPONSE_BYTES,
+            "{sent} bytes were read"
+        );
     }
 }
