@@ -61,7 +61,7 @@ pub async fn check(config: &Config) -> Result<Vec<(ServiceConfig, Arc<Prepared>)
     );
     let mut errors = Vec::new();
     for service in &config.services {
-        errors.extend(builder.look_at(service).await.err());
+        errors.extend(builder.check_file(service).await.err());
     }
     let mut checked = Vec::new();
     let to_compile = if errors.is_empty() { config.services.as_slice() } else { &[] };
@@ -209,7 +209,7 @@ impl Startup {
         let state = open_state(&config.state)?;
         let propagators = pipeline.propagators().clone();
         let builder = GenerationBuilder::new(engine, state, network, propagators, metrics, resource);
-        let builder = Arc::new(builder.redacting(config.redaction.clone()));
+        let builder = Arc::new(builder.with_redaction(config.redaction.clone()));
         let dispatcher = Dispatcher::new(Arc::new(Catalog::default()), pipeline.clone(), config.attributes.clone());
         let settings = config.swap.clone();
         let swapper = Swapper::new(builder.clone(), dispatcher.clone(), pipeline.clone(), telemetry.clone(), settings);

@@ -26,15 +26,15 @@ pub enum Rejection {
     #[error("No route of this service matches the path")]
     NotFound,
     /// The path has routes, but none for this method.
-    #[error("This path answers {}", join(.0))]
+    #[error("This path allows {}", join(.0))]
     MethodNotAllowed(BTreeSet<String>),
     #[error("The request body is larger than {REQUEST_BODY} bytes")]
     BodyTooLarge,
-    #[error("The request body broke off")]
+    #[error("The request body ended early")]
     IncompleteBody,
-    #[error("The service answered with something that is no HTTP response: {0}")]
+    #[error("The service returned an invalid HTTP response: {0}")]
     InvalidResponse(String),
-    #[error("The service's answer of {0} bytes is over its limit")]
+    #[error("The service's response of {0} bytes exceeds its limit")]
     ResponseTooLarge(usize),
 }
 
@@ -179,7 +179,7 @@ mod tests {
         let body = r#"{"detail":"No route of this service matches the path","status":404,"title":"Not Found"}"#;
         check_reply(&missing, 404, &[("content-type", problem)], body);
         let wrong = find(&shop(), &Method::POST, "/health").unwrap_err().reply();
-        let body = r#"{"detail":"This path answers GET, HEAD","status":405,"title":"Method Not Allowed"}"#;
+        let body = r#"{"detail":"This path allows GET, HEAD","status":405,"title":"Method Not Allowed"}"#;
         check_reply(&wrong, 405, &[("content-type", problem), ("allow", "GET, HEAD")], body);
     }
 
@@ -196,7 +196,7 @@ mod tests {
         assert!(refused(response(100, "x", Vec::new())).ends_with("100 is not the status of a final response"));
         assert!(refused(response(200, "a b", Vec::new())).ends_with("`a b` is not a header field name"));
         let large = response(200, "x", vec![0; RESPONSE_BODY + 1]);
-        assert_eq!(refused(large), "The service's answer of 8388609 bytes is over its limit");
+        assert_eq!(refused(large), "The service's response of 8388609 bytes exceeds its limit");
         assert_eq!(check(response(200, "x", vec![0; RESPONSE_BODY])).unwrap().content_length(), Some(RESPONSE_BODY));
     }
 

@@ -22,12 +22,12 @@ use crate::http::forwarded::Forwarded;
 use crate::http::head::HeadError;
 use crate::http::{Body, head};
 use crate::serve::admission::{self, Admission};
-use crate::serve::arrival::Arrival;
+use crate::serve::inbound_request::InboundRequest;
 use crate::serve::connection::Timeouts;
 use crate::serve::dispatch::Dispatcher;
 use crate::serve::listener::{self, ListenError};
-use crate::serve::peer::{Peer, Received};
-use crate::serve::refused_head::RefusedHeads;
+use crate::serve::peer::{NetworkDetails, Peer};
+use crate::serve::rejected_head::RejectedHeads;
 use crate::services::{BuildError, Catalog, Generation, GenerationBuilder, Service};
 use crate::telemetry::{HostTelemetry, Operation};
 use crate::trace::Pipeline;
@@ -163,12 +163,12 @@ impl Control {
         }
         self.catalog.replace(services.clone());
         let mut released = self.ports.commit(ports, &services, |bound, target| {
-            let (idle_target, refusing_target) = (target.clone(), target.clone());
+            let (idle_target, rejecting_target) = (target.clone(), target.clone());
             let admission = self.admission.with_pause_limit(move || idle_target.load().declared().limits.idle_timeout);
-            let refused = Arc::new(RefusedHeads::new(self.pipeline.clone()));
-            let refuse =
-                move |error: &HeadError, peer: &Arc<Peer>| refused.answer(&refusing_target.load(), error, peer);
-            bound.serve_with_head_errors(admission, Peer::new, self.handler(target), refuse)
+            let rejected = Arc::new(RejectedHeads::new(self.pipeline.clone()));
+            let reject_head =
+                move |error: &HeadError, peer: &Arc<Peer>| rejected.respond(&rejecting_target.load(), error, peer);
+            bound.serve_with_head_errors(admission, Peer::new, self.handler(target), reject_head)
         });
         let limit = config.shutdown.drain;
         self.config.store(Arc::new(config));
@@ -193,15 +193,15 @@ impl Control {
             let (dispatcher, service) = (dispatcher.clone(), target.load_full());
             let (mut parts, body) = request.into_parts();
             let head = head::check(&mut parts);
-            let arrival = Arrival {
+            let inbound = InboundRequest {
                 method: parts.method,
                 uri: parts.uri,
                 version: parts.version,
                 headers: parts.headers,
                 body: Body::from_transport(body),
-                connection: Some(Received { peer: peer.clone(), head, forwarded: Forwarded::default() }),
+                network: Some(NetworkDetails { peer: peer.clone(), head, forwarded: Forwarded::default() }),
             };
-            Box::pin(async move { dispatcher.serve(&service, arrival).await })
+            Box::pin(async move { dispatcher.serve(&service, inbound).await })
         }
     }
 

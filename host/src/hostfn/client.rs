@@ -167,7 +167,7 @@ async fn send(
         let call = call?;
         let size = usize::try_from(call.body.size_hint().lower()).unwrap_or(usize::MAX);
         if !reservation.try_grow(size.saturating_add(CALL_OVERHEAD)) {
-            return Err(CallError::NoRoom);
+            return Err(CallError::MemoryLimit);
         }
         outbound.send_whole(call, locals, |bytes| reservation.try_grow(bytes)).await
     };
@@ -212,7 +212,7 @@ impl From<CallError> for Error {
             CallError::Unreachable(reason) => Error::Unreachable(reason),
             CallError::TimedOut => Error::TimedOut,
             CallError::TooLarge(_) => Error::TooLarge,
-            CallError::NoRoom => Error::Unreachable(error.to_string()),
+            CallError::MemoryLimit => Error::Unreachable(error.to_string()),
         }
     }
 }

@@ -412,6 +412,6 @@ fn call_error(error: CallError) -> Error {
         CallError::Unreachable(_) => Error::ConnectionRefused,
         CallError::TimedOut => Error::HttpResponseTimeout,
         CallError::TooLarge(limit) => Error::HttpResponseBodySize(Some(limit as u64)),
-        CallError::NoRoom => Error::InternalError(Some(error.to_string())),
+        CallError::MemoryLimit => Error::InternalError(Some(error.to_string())),
     }
 }

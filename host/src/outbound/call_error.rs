@@ -13,7 +13,7 @@ pub enum CallError {
     #[error("the manifest does not allow calls to {0}")]
     Denied(Origin),
     /// Only a wildcard allows the origin, and its address is not public.
-    #[error("a wildcard of the manifest allows calls to public addresses only; {0} is at {1}")]
+    #[error("the manifest allows {0} by a wildcard, which covers public addresses only; its address is {1}")]
     NotPublic(Origin, IpAddr),
     /// The URL is not an absolute http or https URL.
     #[error("{0}")]
@@ -22,14 +22,14 @@ pub enum CallError {
     #[error("{0}")]
     Unreachable(String),
     /// The response did not arrive in time.
-    #[error("no answer in time")]
+    #[error("the response did not arrive in time")]
     TimedOut,
     /// The response exceeds the caller's `response_body`.
-    #[error("the answer is larger than {0} bytes")]
+    #[error("the response is larger than {0} bytes")]
     TooLarge(usize),
     /// The call or its response exceeds the caller's memory limit.
-    #[error("the service's memory limit has no room for the call and its answer")]
-    NoRoom,
+    #[error("the call and its response exceed the memory limit of the service")]
+    MemoryLimit,
 }
 
 impl CallError {
@@ -41,7 +41,7 @@ impl CallError {
             CallError::Unreachable(_) => "unreachable",
             CallError::TimedOut => "timeout",
             CallError::TooLarge(_) => "response_too_large",
-            CallError::NoRoom => "memory_limit",
+            CallError::MemoryLimit => "memory_limit",
         }
     }
 }

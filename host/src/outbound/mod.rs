@@ -1,8 +1,8 @@
-//! Outbound calls of services: the allow list first, then a service of this host or the network.
+//! Outbound calls of services. The host checks the allow list and then calls a service of this host or the network.
 //!
-//! A call to a service of the same host uses no socket; otherwise it is the same call, with the same spans and limits.
-//! A call that is not allowed is rejected before any lookup or connection. Origins that only a wildcard allows must
-//! have public addresses and must not be services of this host.
+//! A call to a service of the same host uses no socket, and has the same spans and limits as a network call. A call that
+//! is not allowed is rejected before any lookup or connection. An origin that only a wildcard allows must have a public
+//! address and must not be a service of this host.
 
 mod call_error;
 pub mod hops;
@@ -21,7 +21,7 @@ use http_body_util::BodyExt;
 
 pub use self::call_error::CallError;
 pub use self::network::{Network, client};
-use self::network::{Permission, Sending};
+use self::network::{Permission, OutgoingRequest};
 use crate::config::{Origin, OriginPattern, OutboundConfig, ServiceName};
 use crate::http::{Body, BodyError};
 use crate::trace::{self, Baggage, Propagators, TraceContext};
@@ -34,7 +34,7 @@ pub struct Call {
     pub uri: Uri,
     /// Scheme, host and port of `uri`.
     pub origin: Origin,
-    /// The service of this host that receives the call whatever the URL says: the one that `next` names.
+    /// The service of this host that receives the call regardless of the URL: the service that `next` names.
     pub service: Option<ServiceName>,
     /// The header fields that the guest set.
     pub headers: HeaderMap,
@@ -46,20 +46,20 @@ pub struct Call {
     pub baggage: Baggage,
 }
 
-/// A service of this host that takes one call.
+/// A service of this host that receives one call.
 pub type LocalService = Box<dyn FnOnce(Call) -> BoxFuture<'static, Response<Body>> + Send>;
 
-/// The services of this host, as the calls of one request see them.
+/// Calls of one request to services of this host.
 pub trait LocalCalls: Send + Sync {
-    /// The service that the call names, or else the one that serves `call.origin`; none if this host has no such
-    /// service. It stays the target of the call, whatever is served at the origin afterwards.
+    /// The service that the call names, or else the service that listens at `call.origin`. `None` if this host has no such
+    /// service. The returned service receives the call even if another service listens at the origin afterwards.
     fn find(&self, call: &Call) -> Option<LocalService>;
 
     /// How many services the request has passed through, including this one.
     fn hops(&self) -> u32;
 }
 
-/// What one service may call, and under which limits.
+/// The origins that one service may call, and the limits of its calls.
 pub struct Outbound {
     config: OutboundConfig,
     propagators: Propagators,
@@ -115,32 +115,32 @@ impl Outbound {
             (None, Some(permission)) => permission,
             (None, None) => return Err(CallError::Denied(call.origin)),
         };
-        // Found once: the check and the call must see the same service, even if the manifest changes in between.
+        // One lookup, so that the check and the call use the same service even if the manifest changes in between.
         let local = locals.find(&call);
         if local.is_some() && permission == Permission::Wildcard {
-            // Services of this host can be called only by services whose manifest names them exactly.
+            // A wildcard does not allow calls to services of this host.
             return Err(CallError::Denied(call.origin));
         }
-        self.withhold(&mut call, local.is_some());
-        let answer = match (local, &call.service) {
+        self.strip_context(&mut call, local.is_some());
+        let response = match (local, &call.service) {
             (Some(local), _) => local(call).await,
-            (None, Some(name)) => return Err(CallError::Unreachable(format!("there is no service `{name}`"))),
+            (None, Some(name)) => return Err(CallError::Unreachable(format!("this host has no service `{name}`"))),
             (None, None) => {
-                let sent = self.over_network(call, permission, locals.hops());
+                let sent = self.send_over_network(call, permission, locals.hops());
                 let sent = tokio::time::timeout(self.timeout, sent).await;
                 sent.unwrap_or(Err(CallError::TimedOut))?
             }
         };
-        Ok(answer.map(|body| body.bounded(self.response_limit, self.idle_timeout)))
+        Ok(response.map(|body| body.bounded(self.response_limit, self.idle_timeout)))
     }
 
-    /// Sends one call and waits for its whole response, of at most `response_body` bytes. `hold` reserves memory for
-    /// each part of it and returns false if the caller's limit is exceeded.
+    /// Sends one call and waits for its whole response, of at most `response_body` bytes. `reserve` reserves memory for each
+    /// part of the body and returns false if the part exceeds the caller's memory limit.
     pub async fn send_whole(
         &self,
         call: Call,
         locals: Arc<dyn LocalCalls>,
-        mut hold: impl FnMut(usize) -> bool,
+        mut reserve: impl FnMut(usize) -> bool,
     ) -> Result<Response<Bytes>, CallError> {
         let (parts, body) = self.send(call, locals).await?.into_parts();
         let limit = self.response_limit;
@@ -148,27 +148,27 @@ impl Outbound {
             return Err(CallError::TooLarge(limit));
         }
         let mut body = match body {
-            Body::Whole(bytes) if hold(bytes.len()) => return Ok(Response::from_parts(parts, bytes)),
-            Body::Whole(_) => return Err(CallError::NoRoom),
+            Body::Whole(bytes) if reserve(bytes.len()) => return Ok(Response::from_parts(parts, bytes)),
+            Body::Whole(_) => return Err(CallError::MemoryLimit),
             body => body,
         };
         let mut read = BytesMut::new();
         while let Some(frame) = body.frame().await {
-            let Ok(data) = frame.map_err(|error| of_body(error, limit))?.into_data() else { continue };
-            if !hold(data.len()) {
-                return Err(CallError::NoRoom);
+            let Ok(data) = frame.map_err(|error| body_error(error, limit))?.into_data() else { continue };
+            if !reserve(data.len()) {
+                return Err(CallError::MemoryLimit);
             }
             read.extend_from_slice(&data);
         }
         Ok(Response::from_parts(parts, read.freeze()))
     }
 
-    /// Removes trace context and baggage that the callee must not receive, whether from the trace or set by the guest
-    /// itself. Services of this host receive everything unless the manifest excludes them by name.
-    fn withhold(&self, call: &mut Call, is_local: bool) {
+    /// Removes trace context and baggage that the callee must not receive, both of the trace and in header fields that the
+    /// guest has set. Services of this host receive both, except for baggage to origins in `no_baggage`.
+    fn strip_context(&self, call: &mut Call, is_local: bool) {
         let OutboundConfig { baggage, no_baggage, trace_context, .. } = &self.config;
-        let withheld = no_baggage.iter().any(|pattern| pattern.matches(&call.origin));
-        if withheld || !(is_local || baggage.include(&call.origin)) {
+        let is_excluded = no_baggage.iter().any(|pattern| pattern.matches(&call.origin));
+        if is_excluded || !(is_local || baggage.include(&call.origin)) {
             call.baggage = Baggage::default();
             trace::remove_baggage(&mut call.headers);
         }
@@ -178,16 +178,21 @@ impl Outbound {
         }
     }
 
-    async fn over_network(&self, call: Call, permission: Permission, hops: u32) -> Result<Response<Body>, CallError> {
+    async fn send_over_network(
+        &self,
+        call: Call,
+        permission: Permission,
+        hops: u32,
+    ) -> Result<Response<Body>, CallError> {
         let Call { method, uri, origin, mut headers, body, context, baggage, .. } = call;
         self.propagators.inject(&context, Some(&baggage), &mut headers);
-        hops::tell(hops, &origin, &mut headers);
+        hops::write(hops, &origin, &mut headers);
         headers.remove(http::header::HOST);
-        self.network.send(Sending { method, uri, headers, body }, &origin, permission).await
+        self.network.send(OutgoingRequest { method, uri, headers, body }, &origin, permission).await
     }
 }
 
-fn of_body(error: BodyError, limit: usize) -> CallError {
+fn body_error(error: BodyError, limit: usize) -> CallError {
     match error {
         BodyError::TooLarge(_) => CallError::TooLarge(limit),
         BodyError::Paused(_) => CallError::TimedOut,
@@ -207,22 +212,22 @@ mod tests {
     use super::*;
     use crate::config::{Limits, Recipients};
 
-    /// A host that serves every origin, or none, and records the calls.
-    struct Neighbours {
-        serve: bool,
-        answer: usize,
-        arrived: Arc<Mutex<Vec<(HeaderMap, TraceContext)>>>,
+    /// Services of this host at every origin, or none. They record the calls.
+    struct RecordingServices {
+        serves: bool,
+        body_size: usize,
+        calls: Arc<Mutex<Vec<(HeaderMap, TraceContext)>>>,
     }
 
-    impl LocalCalls for Neighbours {
+    impl LocalCalls for RecordingServices {
         fn find(&self, _: &Call) -> Option<LocalService> {
-            let (arrived, answer) = (self.arrived.clone(), self.answer);
-            let take = move |call: Call| {
-                arrived.lock().unwrap().push((call.headers, call.context));
-                let answer = Response::new(Body::Whole(vec![0; answer].into()));
-                Box::pin(std::future::ready(answer)) as BoxFuture<'static, Response<Body>>
+            let (calls, body_size) = (self.calls.clone(), self.body_size);
+            let service = move |call: Call| {
+                calls.lock().unwrap().push((call.headers, call.context));
+                let response = Response::new(Body::Whole(vec![0; body_size].into()));
+                Box::pin(std::future::ready(response)) as BoxFuture<'static, Response<Body>>
             };
-            self.serve.then(|| Box::new(take) as LocalService)
+            self.serves.then(|| Box::new(service) as LocalService)
         }
 
         fn hops(&self) -> u32 {
@@ -230,11 +235,12 @@ mod tests {
         }
     }
 
-    /// A server elsewhere, though on this machine: its URL, and what its requests had in their heads.
-    async fn elsewhere() -> (String, Arc<Mutex<Vec<HeaderMap>>>) {
+    /// Starts a server outside the host. Returns its URL, and the header fields of the requests that it receives.
+    async fn external_server() -> (String, Arc<Mutex<Vec<HeaderMap>>>) {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let (url, arrived) = (format!("http://{}/", listener.local_addr().unwrap()), Arc::<Mutex<Vec<_>>>::default());
-        let heads = arrived.clone();
+        let url = format!("http://{}/", listener.local_addr().unwrap());
+        let requests = Arc::<Mutex<Vec<_>>>::default();
+        let recorded = requests.clone();
         tokio::spawn(async move {
             loop {
                 let mut stream = BufReader::new(listener.accept().await.unwrap().0);
@@ -245,15 +251,15 @@ mod tests {
                     }
                     line.clear();
                 }
-                heads.lock().unwrap().push(head);
+                recorded.lock().unwrap().push(head);
                 stream.write_all(b"HTTP/1.1 204 No Content\r\nconnection: close\r\n\r\n").await.unwrap();
             }
         });
-        (url, arrived)
+        (url, requests)
     }
 
-    fn neighbours(serve: bool, answer: usize) -> Arc<Neighbours> {
-        Arc::new(Neighbours { serve, answer, arrived: Arc::default() })
+    fn local_services(serves: bool, body_size: usize) -> Arc<RecordingServices> {
+        Arc::new(RecordingServices { serves, body_size, calls: Arc::default() })
     }
 
     fn patterns(texts: &[&str]) -> Vec<OriginPattern> {
@@ -264,17 +270,17 @@ mod tests {
         Outbound::new(config, limits, Propagators::new(&[]), Network::new().unwrap())
     }
 
-    /// A call with headers set by the guest.
+    /// A call with propagation headers that the guest has set.
     fn call(url: &str) -> Call {
         let uri: Uri = url.parse().unwrap();
-        let own = ["baggage", "traceparent", "b3", "x-b3-traceid", "uber-trace-id", "uberctx-a"];
-        let own = own.map(|name| (HeaderName::from_static(name), HeaderValue::from_static("a=1")));
+        let fields = ["baggage", "traceparent", "b3", "x-b3-traceid", "uber-trace-id", "uberctx-a"];
+        let fields = fields.map(|name| (HeaderName::from_static(name), HeaderValue::from_static("a=1")));
         Call {
             method: Method::GET,
             origin: Origin::of(&uri).unwrap(),
             service: None,
             uri,
-            headers: HeaderMap::from_iter(own),
+            headers: HeaderMap::from_iter(fields),
             body: Body::empty(),
             context: TraceContext::from_traceparent("00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01").unwrap(),
             baggage: Baggage::default(),
@@ -282,65 +288,65 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn the_body_of_an_answer_ends_at_the_callers_limit() {
+    async fn a_response_body_over_the_callers_limit_fails() {
         let config = OutboundConfig { allow: patterns(&["http://a.example"]), ..OutboundConfig::default() };
         let outbound = outbound(&config, &Limits { response_body: 10, ..Limits::default() });
         for (size, expected) in [(10, Ok(10)), (11, Err(BodyError::TooLarge(10)))] {
-            let answer = outbound.send(call("http://a.example/"), neighbours(true, size)).await.unwrap();
-            assert_eq!(answer.into_body().collect().await.map(|body| body.len()), expected, "{size} bytes");
+            let response = outbound.send(call("http://a.example/"), local_services(true, size)).await.unwrap();
+            assert_eq!(response.into_body().collect().await.map(|body| body.len()), expected, "{size} bytes");
         }
     }
 
     #[tokio::test]
-    async fn what_goes_with_a_call_is_what_the_manifest_says_whatever_the_guest_wrote() {
-        let (url, arrived) = elsewhere().await;
+    async fn the_manifest_decides_which_context_a_call_carries_even_if_the_guest_sets_headers() {
+        let (url, requests) = external_server().await;
         let one = || patterns(&[url.trim_end_matches('/')]);
         let standard = OutboundConfig { allow: one(), trace_context: Recipients::All(true), ..Default::default() };
         let check = async |config: OutboundConfig, is_local, baggage, context| {
-            let told = neighbours(is_local, 0);
-            outbound(&config, &Limits::default()).send(call(&url), told.clone()).await.unwrap();
+            let services = local_services(is_local, 0);
+            outbound(&config, &Limits::default()).send(call(&url), services.clone()).await.unwrap();
             let headers = if is_local {
-                let (headers, sent) = told.arrived.lock().unwrap().remove(0);
+                let (headers, sent) = services.calls.lock().unwrap().remove(0);
                 assert_eq!(sent.is_valid(), context, "{config:?}");
                 headers
             } else {
-                arrived.lock().unwrap().remove(0)
+                requests.lock().unwrap().remove(0)
             };
-            let names = |names: &[&str]| names.iter().all(|name| headers.contains_key(*name));
+            let all = |names: &[&str]| names.iter().all(|name| headers.contains_key(*name));
             let none = |names: &[&str]| !names.iter().any(|name| headers.contains_key(*name));
             let (all_baggage, all_context) =
                 (["baggage", "uberctx-a"], ["traceparent", "b3", "x-b3-traceid", "uber-trace-id"]);
-            assert!(if baggage { names(&all_baggage) } else { none(&all_baggage) }, "{config:?} {headers:?}");
-            assert!(if context { names(&all_context) } else { none(&all_context) }, "{config:?} {headers:?}");
+            assert!(if baggage { all(&all_baggage) } else { none(&all_baggage) }, "{config:?} {headers:?}");
+            assert!(if context { all(&all_context) } else { none(&all_context) }, "{config:?} {headers:?}");
         };
         check(standard.clone(), true, true, true).await;
         check(standard.clone(), false, false, true).await;
         check(OutboundConfig { baggage: Recipients::All(true), ..standard.clone() }, false, true, true).await;
         check(OutboundConfig { baggage: Recipients::Listed(one()), ..standard.clone() }, false, true, true).await;
-        let withheld = OutboundConfig { baggage: Recipients::All(true), no_baggage: one(), ..standard.clone() };
-        check(withheld.clone(), false, false, true).await;
-        check(withheld, true, false, true).await;
-        let untold = OutboundConfig { trace_context: Recipients::All(false), ..standard.clone() };
-        check(untold.clone(), false, false, false).await;
-        check(untold, true, true, true).await;
+        let no_baggage = OutboundConfig { baggage: Recipients::All(true), no_baggage: one(), ..standard.clone() };
+        check(no_baggage.clone(), false, false, true).await;
+        check(no_baggage, true, false, true).await;
+        let no_context = OutboundConfig { trace_context: Recipients::All(false), ..standard.clone() };
+        check(no_context.clone(), false, false, false).await;
+        check(no_context, true, true, true).await;
         let other = Recipients::Listed(patterns(&["http://b.example"]));
         check(OutboundConfig { trace_context: other, ..standard }, false, false, false).await;
     }
 
     #[tokio::test]
-    async fn a_wildcard_leads_to_no_service_of_this_host() {
-        let send = async |allow: &[&str], url: &str, serve| {
+    async fn a_wildcard_does_not_allow_calls_to_services_of_this_host() {
+        let send = async |allow: &[&str], url: &str, serves| {
             let config = OutboundConfig { allow: patterns(allow), ..OutboundConfig::default() };
-            outbound(&config, &Limits::default()).send(call(url), neighbours(serve, 0)).await.map(drop)
+            outbound(&config, &Limits::default()).send(call(url), local_services(serves, 0)).await.map(drop)
         };
-        let (url, _) = elsewhere().await;
+        let (url, _) = external_server().await;
         let denied = |url| Err(CallError::Denied(Origin::parse(url).unwrap()));
         for (wildcard, url) in [("*", url.trim_end_matches('/')), ("http://*.a.localhost", "http://b.a.localhost")] {
             assert_eq!(send(&[wildcard], url, true).await, denied(url), "{wildcard}");
-            let abroad = send(&[wildcard], url, false).await;
+            let over_network = send(&[wildcard], url, false).await;
             assert!(
-                abroad.is_err() && abroad != denied(url),
-                "{wildcard} has no address here that it may call: {abroad:?}"
+                over_network.is_err() && over_network != denied(url),
+                "{wildcard} does not allow an address that is not public: {over_network:?}"
             );
             assert_eq!(send(&[wildcard, url], url, true).await, Ok(()));
         }
@@ -351,12 +357,12 @@ mod tests {
         );
     }
 
-    /// A host whose list of services changes while a call looks at it: the first look finds no service, later ones do.
-    struct Changing(AtomicBool);
+    /// Services that change during a call: the first lookup finds no service, later lookups do.
+    struct ChangingServices(AtomicBool);
 
-    impl LocalCalls for Changing {
+    impl LocalCalls for ChangingServices {
         fn find(&self, call: &Call) -> Option<LocalService> {
-            self.0.swap(true, Ordering::Relaxed).then(|| neighbours(true, 0).find(call))?
+            self.0.swap(true, Ordering::Relaxed).then(|| local_services(true, 0).find(call))?
         }
 
         fn hops(&self) -> u32 {
@@ -365,11 +371,11 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_service_that_begins_during_a_call_is_not_reached_through_a_wildcard() {
+    async fn a_service_that_starts_during_a_call_is_not_called_by_a_wildcard() {
         let config = OutboundConfig { allow: patterns(&["*"]), ..OutboundConfig::default() };
-        let (url, _) = elsewhere().await;
-        let changing = Arc::new(Changing(false.into()));
-        let answer = outbound(&config, &Limits::default()).send(call(&url), changing).await.map(drop);
-        assert!(matches!(answer, Err(CallError::NotPublic(..))), "{answer:?}");
+        let (url, _) = external_server().await;
+        let changing = Arc::new(ChangingServices(false.into()));
+        let response = outbound(&config, &Limits::default()).send(call(&url), changing).await.map(drop);
+        assert!(matches!(response, Err(CallError::NotPublic(..))), "{response:?}");
     }
 }

@@ -1,10 +1,10 @@
-//! Network calls: pooled connections, no redirects and no proxies, because only the manifest decides where a guest's
-//! request goes.
+//! Network calls over pooled connections. The clients follow no redirects and use no proxies, because only the manifest
+//! decides where a guest's request is sent.
 //!
 //! Origins that only a wildcard allows have a separate client, which connects to public addresses only. It connects to
-//! the very addresses that it has checked, so a name cannot resolve differently for the check and for the connection.
+//! the addresses that it has checked, so a name cannot resolve differently for the check and for the connection.
 //!
-//! Each client has name lookups of its own: names that guests choose under a wildcard never delay those that the
+//! Each client has its own name lookups: lookups of names that a wildcard allows do not delay lookups of names that the
 //! manifest lists.
 
 use std::error::Error as StdError;
@@ -33,21 +33,23 @@ use crate::trace;
 /// The clients for network calls.
 #[derive(Clone)]
 pub struct Network {
-    anywhere: reqwest::Client,
+    /// Connects to any address.
+    unrestricted: reqwest::Client,
+    /// Connects to public addresses only.
     public: reqwest::Client,
 }
 
-/// How the manifest allows calls to an origin.
+/// The kind of pattern by which the manifest allows calls to an origin.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Permission {
-    /// It names the origin.
+    /// The origin itself.
     Exact,
-    /// A wildcard matches the origin.
+    /// A wildcard.
     Wildcard,
 }
 
 /// An outgoing request.
-pub(super) struct Sending {
+pub(super) struct OutgoingRequest {
     pub method: Method,
     pub uri: Uri,
     pub headers: HeaderMap,
@@ -60,41 +62,41 @@ impl Network {
     /// # Errors
     /// If TLS cannot be set up.
     pub fn new() -> Result<Network, reqwest::Error> {
-        let anywhere = builder().dns_resolver(AllAddresses(Lookups::of_system())).build()?;
+        let unrestricted = builder().dns_resolver(AllAddresses(Lookups::of_system())).build()?;
         let public = builder().dns_resolver(PublicAddresses(Lookups::of_system())).build()?;
-        Ok(Network { anywhere, public })
+        Ok(Network { unrestricted, public })
     }
 
     /// Sends a request to `origin` and waits for the head of the response.
     pub(super) async fn send(
         &self,
-        sending: Sending,
+        request: OutgoingRequest,
         origin: &Origin,
         permission: Permission,
     ) -> Result<Response<Body>, CallError> {
-        let Sending { method, uri, headers, body } = sending;
+        let OutgoingRequest { method, uri, headers, body } = request;
         let url = Url::parse(&uri.to_string()).map_err(|error| CallError::InvalidUrl(error.to_string()))?;
         let client = match permission {
-            Permission::Exact => &self.anywhere,
+            Permission::Exact => &self.unrestricted,
             Permission::Wildcard => {
                 check_host(&url, origin)?;
                 &self.public
             }
         };
-        let request = client.request(method, url).headers(headers).body(network_body(body));
-        let sent = request.send().await.map_err(|error| network_error(error, origin))?;
+        let builder = client.request(method, url).headers(headers).body(network_body(body));
+        let sent = builder.send().await.map_err(|error| network_error(error, origin))?;
         let (parts, body) = Response::<reqwest::Body>::from(sent).into_parts();
-        let mut answer = Response::new(Body::from_transport(body));
-        *answer.status_mut() = parts.status;
-        *answer.version_mut() = parts.version;
-        *answer.headers_mut() = parts.headers;
-        header_rules::remove_nominated(answer.headers_mut());
-        Ok(answer)
+        let mut response = Response::new(Body::from_transport(body));
+        *response.status_mut() = parts.status;
+        *response.version_mut() = parts.version;
+        *response.headers_mut() = parts.headers;
+        header_rules::remove_nominated(response.headers_mut());
+        Ok(response)
     }
 }
 
-/// Checks the URL's host as the client parses it. An IP address in the URL is not resolved, so it is checked here; the
-/// client also parses `127.1` and `0x7f000001` as addresses. A name must be the one that the manifest allows.
+/// Checks the URL's host as the client parses it. An IP address in the URL is not resolved, so it is checked here. The
+/// client also parses `127.1` and `0x7f000001` as addresses. A name must equal the name in the origin.
 fn check_host(url: &Url, origin: &Origin) -> Result<(), CallError> {
     let host = without_brackets(url.host_str().unwrap_or_default());
     match host.parse() {
@@ -114,7 +116,7 @@ pub fn client() -> Result<reqwest::Client, reqwest::Error> {
 }
 
 fn builder() -> reqwest::ClientBuilder {
-    // The provider is process-wide; if another one is already installed, that is equally good.
+    // The provider is process-wide. The call fails if one is already installed, which is sufficient.
     let _ = rustls::crypto::ring::default_provider().install_default();
     reqwest::Client::builder()
         .redirect(reqwest::redirect::Policy::none())
@@ -130,9 +132,9 @@ struct AllAddresses(Arc<Lookups>);
 /// Resolves names to their public addresses.
 struct PublicAddresses(Arc<Lookups>);
 
-/// The name has no public address.
+/// A name without a public address. One of its addresses.
 #[derive(Debug, Error)]
-#[error("its name resolves to {0}, which is no public address")]
+#[error("the name resolves to {0}, which is not a public address")]
 struct NoPublicAddress(IpAddr);
 
 impl Resolve for AllAddresses {
@@ -152,7 +154,7 @@ impl Resolve for PublicAddresses {
     }
 }
 
-/// The public addresses of a name. An error if there are only others.
+/// The public addresses of a name. Fails if all its addresses are not public.
 fn only_public(found: Vec<SocketAddr>) -> Result<Addrs, NoPublicAddress> {
     let other = found.iter().map(SocketAddr::ip).find(|address| !is_public(*address));
     let public: Vec<_> = found.into_iter().filter(|address| is_public(address.ip())).collect();
@@ -162,7 +164,7 @@ fn only_public(found: Vec<SocketAddr>) -> Result<Addrs, NoPublicAddress> {
     }
 }
 
-/// reqwest's message says only that sending failed; the cause is further down the error chain.
+/// Converts an error of reqwest. Its message says only that sending failed; its source chain has the cause.
 fn network_error(error: reqwest::Error, origin: &Origin) -> CallError {
     if let Some(NoPublicAddress(address)) = not_public(&error) {
         return CallError::NotPublic(origin.clone(), *address);
@@ -212,41 +214,41 @@ mod tests {
     use super::*;
 
     #[test]
-    fn of_a_names_addresses_the_public_ones_are_left() {
+    fn only_public_addresses_of_a_name_are_used() {
         let addresses = |texts: &[&str]| texts.iter().map(|text| text.parse().unwrap()).collect::<Vec<SocketAddr>>();
-        let left = only_public(addresses(&["10.0.0.1:0", "8.8.8.8:0", "[::1]:0", "[2606:4700::1]:0"])).unwrap();
-        assert_eq!(left.collect::<Vec<_>>(), addresses(&["8.8.8.8:0", "[2606:4700::1]:0"]));
+        let public = only_public(addresses(&["10.0.0.1:0", "8.8.8.8:0", "[::1]:0", "[2606:4700::1]:0"])).unwrap();
+        assert_eq!(public.collect::<Vec<_>>(), addresses(&["8.8.8.8:0", "[2606:4700::1]:0"]));
         let error = only_public(addresses(&["169.254.169.254:0", "127.0.0.1:0"])).err().unwrap();
         assert!(error.to_string().contains("169.254.169.254"), "{error}");
         assert_eq!(only_public(Vec::new()).unwrap().count(), 0);
     }
 
-    /// Sends a request to a server on this machine by one of its names.
-    async fn ask(host: &str, permission: Permission) -> Result<(), CallError> {
+    /// Sends a request to a server on this machine, addressed by `host`.
+    async fn send_to(host: &str, permission: Permission) -> Result<(), CallError> {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let port = listener.local_addr().unwrap().port();
         let uri: Uri = format!("http://{host}:{port}/").parse().unwrap();
         let origin = Origin::of(&uri).unwrap();
-        let sending = Sending { method: Method::GET, uri, headers: HeaderMap::new(), body: Body::empty() };
+        let request = OutgoingRequest { method: Method::GET, uri, headers: HeaderMap::new(), body: Body::empty() };
         let network = Network::new().unwrap();
         tokio::select! {
-            answer = network.send(sending, &origin, permission) => answer.map(drop),
+            response = network.send(request, &origin, permission) => response.map(drop),
             _ = listener.accept() => Ok(()),
         }
     }
 
     #[tokio::test]
-    async fn a_wildcard_leads_to_no_address_that_is_not_public_whatever_its_name() {
+    async fn a_wildcard_does_not_allow_calls_to_an_address_that_is_not_public() {
         for host in ["localhost", "127.0.0.1", "127.1", "2130706433", "0x7f.1", "[::ffff:127.0.0.1]"] {
-            let error = ask(host, Permission::Wildcard).await.unwrap_err();
+            let error = send_to(host, Permission::Wildcard).await.unwrap_err();
             assert!(matches!(error, CallError::NotPublic(..)), "{host}: {error:?}");
         }
     }
 
     #[tokio::test]
-    async fn an_origin_that_is_named_may_be_anywhere() {
+    async fn an_origin_that_the_manifest_names_may_have_any_address() {
         for host in ["localhost", "127.0.0.1"] {
-            assert_eq!(ask(host, Permission::Exact).await, Ok(()), "{host}");
+            assert_eq!(send_to(host, Permission::Exact).await, Ok(()), "{host}");
         }
     }
 }

@@ -1,29 +1,29 @@
-//! Which addresses are publicly reachable. Calls that a wildcard allows go only there, whatever a name resolves to: not
-//! into the host's own network, and not to a cloud's metadata service.
+//! Which addresses are public. Calls that a wildcard allows are sent to public addresses only: neither to the host's own
+//! network nor to the metadata service of a cloud.
 //!
-//! The ranges are those of IANA's special-purpose address registries (RFC 6890), and one address that a cloud provider
+//! The networks are those of IANA's special-purpose address registries (RFC 6890), and one address that a cloud provider
 //! uses.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 /// IPv4 networks that are not public, by address and prefix length.
-const SPECIAL: [([u8; 4], u32); 16] = [
+const SPECIAL_PURPOSE_V4: [([u8; 4], u32); 16] = [
     ([0, 0, 0, 0], 8),        // this network
     ([10, 0, 0, 0], 8),       // private
-    ([100, 64, 0, 0], 10),    // shared by carriers' NAT
+    ([100, 64, 0, 0], 10),    // carrier-grade NAT
     ([127, 0, 0, 0], 8),      // loopback
-    ([168, 63, 129, 16], 32), // Azure's platform, reachable from its own machines only
-    ([169, 254, 0, 0], 16),   // link-local, metadata of clouds among it
+    ([168, 63, 129, 16], 32), // Azure's platform, reachable from machines in Azure only
+    ([169, 254, 0, 0], 16),   // link-local, including metadata services of clouds
     ([172, 16, 0, 0], 12),    // private
     ([192, 0, 0, 0], 24),     // IETF protocols
     ([192, 0, 2, 0], 24),     // documentation
-    ([192, 88, 99, 0], 24),   // relays of 6to4
+    ([192, 88, 99, 0], 24),   // 6to4 relays
     ([192, 168, 0, 0], 16),   // private
     ([198, 18, 0, 0], 15),    // benchmarks
     ([198, 51, 100, 0], 24),  // documentation
     ([203, 0, 113, 0], 24),   // documentation
     ([224, 0, 0, 0], 4),      // multicast
-    ([240, 0, 0, 0], 4),      // reserved, broadcast among it
+    ([240, 0, 0, 0], 4),      // reserved, including broadcast
 ];
 
 /// Whether an address is public.
@@ -39,7 +39,7 @@ fn is_public_v4(address: Ipv4Addr) -> bool {
         let host_bits = 32 - length;
         address.to_bits() >> host_bits == Ipv4Addr::from(*network).to_bits() >> host_bits
     };
-    !SPECIAL.iter().any(is_in)
+    !SPECIAL_PURPOSE_V4.iter().any(is_in)
 }
 
 /// Only 2000::/3 is allocated for global unicast. Addresses that embed an IPv4 address count as that address; those whose
@@ -65,7 +65,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_belongs_to_hosts_on_the_internet_is_public() {
+    fn addresses_of_hosts_on_the_internet_are_public() {
         for text in [
             "8.8.8.8",
             "1.1.1.1",
@@ -93,7 +93,7 @@ mod tests {
     }
 
     #[test]
-    fn everything_else_is_not() {
+    fn special_purpose_addresses_are_not_public() {
         for text in [
             "0.0.0.0",
             "10.1.2.3",

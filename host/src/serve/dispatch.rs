@@ -1,7 +1,7 @@
-//! The life of one request at one service, whether it came from the network or from a service of the same host.
+//! The path of one request through one service. The request comes from the network or from a service of the same host.
 //!
-//! Read trace context, lease a generation, match a route, read the body, call the guest, check the response, hand over
-//! the spans. Every step that can reject the request does so with a `Rejection`.
+//! The dispatcher extracts the trace context, leases a generation, matches a route, reads the body, calls the guest, checks
+//! the response and hands the spans over. A step that rejects the request returns a `Rejection`.
 
 use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -12,10 +12,10 @@ use futures_util::future::BoxFuture;
 use http::header::{ALLOW, ORIGIN};
 use http::{HeaderMap, HeaderValue, Method, Response, StatusCode, Version};
 
-use super::arrival::{Arrival, read_whole};
+use super::inbound_request::{InboundRequest, read_whole};
 use super::exchange::Exchange;
 use super::rejection::Rejection;
-use super::request_attributes::{self, Places};
+use super::request_attributes::{self, AttributeSources};
 use super::response_body::respond;
 use super::{probe_span, standard};
 use crate::component::{Failure, GuestRequest, Guests, Invocation, InvocationOutcome, Reply};
@@ -37,17 +37,18 @@ pub struct Dispatcher {
     attributes: Vec<RequestAttribute>,
 }
 
-/// State shared by a request and the calls that it causes on this host.
+/// What a request hands to the calls that it makes to services of this host.
 #[derive(Clone)]
-struct Chain {
+struct CallContext {
     dispatcher: Arc<Dispatcher>,
-    /// The generation of each service that the request has called. Later calls use the same one.
-    pins: Arc<Mutex<Vec<(ServiceName, Lease)>>>,
+    /// The generation of each service that the request or one of its calls has used. Later calls use the same generation.
+    pinned: Arc<Mutex<Vec<(ServiceName, Lease)>>>,
+    /// How many services the request has passed through, including this one.
     hops: u32,
 }
 
 impl Dispatcher {
-    /// A dispatcher for the services of `catalog`. `attributes` are recorded on the spans of each request.
+    /// A dispatcher for the services of `catalog`. Each request's spans record `attributes`.
     pub fn new(catalog: Arc<Catalog>, pipeline: Pipeline, attributes: Vec<RequestAttribute>) -> Arc<Dispatcher> {
         Arc::new(Dispatcher { catalog, pipeline, attributes })
     }
@@ -58,11 +59,11 @@ impl Dispatcher {
     }
 
     /// Serves a request from the network.
-    pub async fn serve(self: &Arc<Self>, service: &Arc<Service>, arrival: Arrival) -> Response<Body> {
-        let incoming = self.pipeline.propagators().extract(&arrival.headers);
-        let hops = hops::told(&arrival.headers);
-        let chain = Chain { dispatcher: self.clone(), pins: Arc::default(), hops: hops.saturating_add(1) };
-        chain.serve(service, arrival, incoming).await
+    pub async fn serve(self: &Arc<Self>, service: &Arc<Service>, inbound: InboundRequest) -> Response<Body> {
+        let incoming = self.pipeline.propagators().extract(&inbound.headers);
+        let hops = hops::read(&inbound.headers);
+        let context = CallContext { dispatcher: self.clone(), pinned: Arc::default(), hops: hops.saturating_add(1) };
+        context.serve(service, inbound, incoming).await
     }
 
     /// Sends `GET path` to a generation that is not published yet, and returns the status of the response.
@@ -72,37 +73,37 @@ impl Dispatcher {
         recorder: Recorder,
         path: &str,
     ) -> Result<StatusCode, Failure> {
-        let chain = Chain { dispatcher: self.clone(), pins: Arc::default(), hops: 1 };
+        let context = CallContext { dispatcher: self.clone(), pinned: Arc::default(), hops: 1 };
         let instances = match generation.pool.guests() {
             Guests::Lean(instances) => instances,
             Guests::Standard(instances) => {
-                return standard::probe((generation, instances), recorder, path, Arc::new(chain)).await;
+                return standard::probe((generation, instances), recorder, path, Arc::new(context)).await;
             }
         };
         let Match::Found { index: route, params } = generation.routes().find(&Method::GET, path) else {
             return Ok(StatusCode::NOT_FOUND);
         };
-        let active = GuestRequest { recorder, locals: Arc::new(chain), call_time: Duration::ZERO };
+        let active = GuestRequest { recorder, locals: Arc::new(context), call_time: Duration::ZERO };
         let (query, headers, body) = (None, HeaderMap::new(), Bytes::new());
         let invocation = Invocation { route, params, query, headers, body, active };
         let InvocationOutcome { result, mut recorder, .. } = instances.handle(invocation).await;
-        let answer = result.map(|reply| reply.status);
-        probe_span::answered(&mut recorder, &answer);
-        let abort = answer.as_ref().err().and_then(Failure::open_span_error);
+        let status = result.map(|reply| reply.status);
+        probe_span::record_result(&mut recorder, &status);
+        let abort = status.as_ref().err().and_then(Failure::open_span_error);
         recorder.finish(abort.as_ref().map(|(kind, message)| (*kind, message.as_str())));
-        answer
+        status
     }
 }
 
-impl LocalCalls for Chain {
+impl LocalCalls for CallContext {
     fn find(&self, call: &Call) -> Option<LocalService> {
         let catalog = &self.dispatcher.catalog;
         let service = match &call.service {
             Some(name) => catalog.find(name.as_str()),
             None => catalog.at(&call.origin),
         }?;
-        let chain = Chain { hops: self.hops + 1, ..self.clone() };
-        Some(Box::new(move |call| chain.take(service, call)))
+        let context = CallContext { hops: self.hops + 1, ..self.clone() };
+        Some(Box::new(move |call| context.serve_local(service, call)))
     }
 
     fn hops(&self) -> u32 {
@@ -110,73 +111,75 @@ impl LocalCalls for Chain {
     }
 }
 
-impl Chain {
-    /// Serves a call of another service of this host.
-    fn take(self, service: Arc<Service>, call: Call) -> BoxFuture<'static, Response<Body>> {
+impl CallContext {
+    /// Serves a call from a service of this host.
+    fn serve_local(self, service: Arc<Service>, call: Call) -> BoxFuture<'static, Response<Body>> {
         let incoming = Incoming { parent: Some(call.context), baggage: call.baggage, denied: false };
-        let arrival = Arrival {
+        let inbound = InboundRequest {
             method: call.method,
             uri: call.uri,
             version: Version::HTTP_11,
             headers: call.headers,
             body: call.body,
-            connection: None,
+            network: None,
         };
-        Box::pin(async move { self.serve(&service, arrival, incoming).await })
+        Box::pin(async move { self.serve(&service, inbound, incoming).await })
     }
 
-    async fn serve(self, service: &Arc<Service>, mut arrival: Arrival, incoming: Incoming) -> Response<Body> {
-        let began = Instant::now();
+    /// Serves one request at `service` and records its server span.
+    async fn serve(self, service: &Arc<Service>, mut inbound: InboundRequest, incoming: Incoming) -> Response<Body> {
+        let started = Instant::now();
         let resource = service.resource.load();
-        let name = span_name(&arrival.method);
+        let name = span_name(&inbound.method);
         let mut recorder = self.dispatcher.pipeline.record(&resource, &incoming, name, SpanKind::Server);
-        let lease = self.pin(service, &recorder);
-        // If the request has already used another version of the service, it uses that one here too.
+        let lease = self.pinned_lease(service, &recorder);
+        // The request may have pinned another generation of the service than the one that serves now.
         recorder.set_resource(&lease.generation().resource);
-        arrival.believe(&lease.generation().config.trusted_proxies);
+        inbound.read_forwarded(&lease.generation().config.trusted_proxies);
         let pipeline = self.dispatcher.pipeline.clone();
-        let mut exchange = Exchange::new(service, lease.clone(), &arrival, began, (recorder, pipeline));
-        let answered = self.answer(service, &lease, arrival, &mut exchange).await;
-        if let Err(Rejection::ClientGone) = answered {
-            // The client is gone: the exchange ends as it does when the connection is closed.
+        let mut exchange = Exchange::new(service, lease.clone(), &inbound, started, (recorder, pipeline));
+        let result = self.handle(service, &lease, inbound, &mut exchange).await;
+        if let Err(Rejection::ClientDisconnected) = result {
+            // The dropped exchange counts the request as cancelled, as it does when the connection is closed.
             drop(exchange);
-            return Rejection::ClientGone.response();
+            return Rejection::ClientDisconnected.response();
         }
-        respond(exchange, answered)
+        respond(exchange, result)
     }
 
-    /// The generation that serves this request at `service`: the one used before, or else the one that serves now.
-    fn pin(&self, service: &Arc<Service>, recorder: &Recorder) -> Lease {
-        let mut pins = self.pins.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some((_, lease)) = pins.iter().find(|(name, _)| *name == service.name) {
-            // A separate lease, because each call counts as a request in flight.
+    /// A lease on the generation of `service` that the request has used before, or else on the one that serves now.
+    fn pinned_lease(&self, service: &Arc<Service>, recorder: &Recorder) -> Lease {
+        let mut pinned = self.pinned.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((_, lease)) = pinned.iter().find(|(name, _)| *name == service.name) {
+            // Each call counts as a request in flight and needs a lease.
             return lease.another();
         }
         let lease = service.lease(recorder.trace_id());
-        pins.push((service.name.clone(), lease.clone()));
+        pinned.push((service.name.clone(), lease.clone()));
         lease
     }
 
-    async fn answer(
+    /// Validates the request, matches its route and calls the guest.
+    async fn handle(
         self,
         service: &Arc<Service>,
         lease: &Lease,
-        arrival: Arrival,
+        inbound: InboundRequest,
         exchange: &mut Exchange,
     ) -> Result<Reply, Rejection> {
         let generation = lease.generation();
         let limits = &generation.config.limits;
-        let found = generation.routes().find(&arrival.method, arrival.uri.path());
-        exchange.describe(&arrival, generation, &found);
-        if let Some(received) = &arrival.connection {
-            received.head.clone()?;
+        let found = generation.routes().find(&inbound.method, inbound.uri.path());
+        exchange.describe_server_span(&inbound, generation, &found);
+        if let Some(network) = &inbound.network {
+            network.head.clone()?;
         }
         if self.hops > HOP_BUDGET {
             return Err(Rejection::LoopDetected);
         }
-        if let Some(cors) = generation.config.cors.as_ref().filter(|_| is_preflight(&arrival.method, &arrival.headers))
+        if let Some(cors) = generation.config.cors.as_ref().filter(|_| is_preflight(&inbound.method, &inbound.headers))
         {
-            return preflight(cors, &arrival);
+            return preflight(cors, &inbound);
         }
         let instances = match generation.pool.guests() {
             Guests::Lean(instances) => instances,
@@ -185,67 +188,67 @@ impl Chain {
                     Match::Found { index, params } => Some((*index, params.as_slice())),
                     Match::WrongMethod(_) | Match::NotFound => None,
                 };
-                self.attach_metadata(exchange, &arrival, generation, route);
+                self.attach_request_attributes(exchange, &inbound, generation, route);
                 let locals = Arc::new(self);
-                return standard::answer(service, (generation, instances), arrival, locals, exchange).await;
+                return standard::call(service, (generation, instances), inbound, locals, exchange).await;
             }
         };
-        if is_for_the_server(&arrival) {
-            return Ok(allowed(generation));
+        if is_server_options(&inbound) {
+            return Ok(server_options(generation));
         }
         let (route, params) = match found {
             Match::Found { index, params } => (index, params),
             Match::WrongMethod(allowed) => return Err(Rejection::MethodNotAllowed(allowed)),
             Match::NotFound => return Err(Rejection::NotFound),
         };
-        self.attach_metadata(exchange, &arrival, generation, Some((route, &params)));
-        let body = read_whole(arrival.body, limits, service).await?;
-        exchange.permit = Some(service.permit(limits.concurrency).ok_or(Rejection::Busy)?);
-        let query = arrival.uri.query().map(str::to_owned);
+        self.attach_request_attributes(exchange, &inbound, generation, Some((route, &params)));
+        let body = read_whole(inbound.body, limits, service).await?;
+        exchange.permit = Some(service.permit(limits.concurrency).ok_or(Rejection::ConcurrencyLimit)?);
+        let query = inbound.uri.query().map(str::to_owned);
         let recorder = std::mem::replace(&mut exchange.recorder, Recorder::detached());
         let active = GuestRequest { recorder, locals: Arc::new(self), call_time: Duration::ZERO };
-        let invocation = Invocation { route, params, query, headers: arrival.headers, body, active };
-        exchange.guest_begins();
+        let invocation = Invocation { route, params, query, headers: inbound.headers, body, active };
+        exchange.guest_started();
         let InvocationOutcome { result, recorder, cost } = instances.handle(invocation).await;
-        exchange.guest_ends();
+        exchange.guest_stopped();
         exchange.recorder = recorder;
         exchange.cost = Some(cost);
         result.map_err(Rejection::Failed)
     }
 
     /// Adds the request attributes of the manifest to the spans and the baggage.
-    fn attach_metadata(
+    fn attach_request_attributes(
         &self,
         exchange: &mut Exchange,
-        arrival: &Arrival,
+        inbound: &InboundRequest,
         generation: &Generation,
         route: Option<(RouteIndex, &[String])>,
     ) {
-        let named = |(route, values)| generation.routes().parameter_names(route).zip(values);
-        let parameters = route.into_iter().flat_map(named).map(|(name, value): (_, &String)| (name, value.as_str()));
+        let pairs = |(route, values)| generation.routes().parameter_names(route).zip(values);
+        let parameters = route.into_iter().flat_map(pairs).map(|(name, value): (_, &String)| (name, value.as_str()));
         let parameters = parameters.collect();
-        let places = Places { headers: &arrival.headers, query: arrival.uri.query(), parameters };
-        request_attributes::attach(&mut exchange.recorder, &self.dispatcher.attributes, &places);
+        let sources = AttributeSources { headers: &inbound.headers, query: inbound.uri.query(), parameters };
+        request_attributes::attach(&mut exchange.recorder, &self.dispatcher.attributes, &sources);
     }
 }
 
-/// The response to a CORS preflight. The exchange adds the fields that name the allowed origin.
-fn preflight(cors: &Cors, arrival: &Arrival) -> Result<Reply, Rejection> {
-    match cors.judge(arrival.headers.get(ORIGIN)) {
-        Verdict::Denied => Err(Rejection::ForeignPage),
+/// The response to a CORS preflight. The exchange adds the header fields that name the allowed origin.
+fn preflight(cors: &Cors, inbound: &InboundRequest) -> Result<Reply, Rejection> {
+    match cors.judge(inbound.headers.get(ORIGIN)) {
+        Verdict::Denied => Err(Rejection::CorsDenied),
         Verdict::Allowed | Verdict::NoPage => {
             Ok(Reply { status: StatusCode::NO_CONTENT, headers: cors.preflight(), body: Body::empty() })
         }
     }
 }
 
-/// Whether a request asks about the server as a whole: `OPTIONS *` (RFC 9110, 9.3.7).
-fn is_for_the_server(arrival: &Arrival) -> bool {
-    arrival.method == Method::OPTIONS && arrival.uri.path() == "*"
+/// Whether a request is `OPTIONS *`, which asks about the server as a whole (RFC 9110, 9.3.7).
+fn is_server_options(inbound: &InboundRequest) -> bool {
+    inbound.method == Method::OPTIONS && inbound.uri.path() == "*"
 }
 
-/// The methods of all routes, and those that the host answers without a route.
-fn allowed(generation: &Generation) -> Reply {
+/// The response to `OPTIONS *`: the methods of all routes, and those that the host answers without a route.
+fn server_options(generation: &Generation) -> Reply {
     let declared = generation.routes().routes().iter().map(|route| route.method.as_str());
     let mut methods: BTreeSet<_> = declared.chain([Method::OPTIONS.as_str()]).collect();
     if methods.contains(Method::GET.as_str()) {

@@ -1,8 +1,9 @@
-//! The exchange: one request at one service, from its head until its response was sent or cancelled.
+//! The exchange: one request at one service, from the request head until the response was sent or cancelled.
 //!
-//! It owns what the request uses (lease, permit, recorder, timer) and releases all of it in one place; a standard guest
-//! that continues after its response shares lease, permit and recorder until it has ended. A response that fits into
-//! one write ends the exchange when it is handed over. The body of any other response owns the exchange.
+//! The exchange owns what the request uses (lease, permit, recorder, start time) and releases all of it together. A
+//! standard guest that continues after its response shares lease, permit and recorder until it has ended. A response that
+//! fits into one write ends the exchange when the connection receives it. The body of any other response owns the
+//! exchange.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -11,7 +12,7 @@ use http::header::{CONTENT_LENGTH, TRANSFER_ENCODING};
 use http::{HeaderValue, Method, Response, StatusCode, Version};
 use http_body::Body as _;
 
-use super::arrival::Arrival;
+use super::inbound_request::InboundRequest;
 use super::rejection::Rejection;
 use super::response_rules::ResponseRules;
 use super::{server_span, trace_response};
@@ -22,8 +23,8 @@ use crate::metrics::{ActiveRequestGuard, ServerRequest};
 use crate::services::{Generation, Lease, Outcome, Permit, Service};
 use crate::trace::{Abort, Pipeline, Recorder, SharedRecorder, SpanId, TraceId};
 
-/// One request at one service. If it is dropped before it has ended, the caller has disconnected, and the request is
-/// counted as cancelled.
+/// One request at one service. An exchange that is dropped before it has ended counts as cancelled: the caller has
+/// disconnected.
 pub(super) struct Exchange {
     service: Arc<Service>,
     lease: Lease,
@@ -37,30 +38,33 @@ pub(super) struct Exchange {
     scheme: &'static str,
     /// `None` for a call within the host, which uses no protocol.
     version: Option<Version>,
-    began: Instant,
+    started: Instant,
+    /// The recorder of the request's spans, unless it is in `standard` or with a lean guest.
     pub recorder: Recorder,
     /// The recorder shared with a standard guest, and the guest's cost.
     pub standard: Option<(SharedRecorder, Arc<GuestExecution>)>,
     route: Option<RouteIndex>,
+    /// The cost of a lean guest.
     pub cost: Option<Cost>,
-    guest: GuestTime,
-    head: Option<Head>,
+    guest_time: GuestTime,
+    /// `None` until the response head exists.
+    head: Option<ResponseHead>,
     has_ended: bool,
 }
 
-/// How long the guest has had the request. Time spent on slow clients is excluded.
+/// How long the guest has run for the request. Time spent on slow clients is excluded.
 #[derive(Clone, Copy)]
 enum GuestTime {
-    /// The guest has not received it.
-    None,
-    /// The guest is running since then.
-    Since(Instant),
+    /// The guest has not received the request.
+    NotStarted,
+    /// The guest has been running since this time.
+    RunningSince(Instant),
     /// The guest ran for this long.
-    Took(Duration),
+    Finished(Duration),
 }
 
-/// What is known once the head of the response exists.
-struct Head {
+/// The response head, as far as metrics and spans need it.
+struct ResponseHead {
     status: StatusCode,
     /// The value of `error.type`, if the host answered without the guest.
     error_type: Option<&'static str>,
@@ -72,13 +76,13 @@ struct Head {
 
 /// How the body of a response ended.
 pub(super) enum BodyEnd {
-    /// It was handed over completely.
+    /// The transport has received all of it.
     Complete,
-    /// The client disconnected, or the transport dropped it.
+    /// The client disconnected, or the transport dropped the body.
     Cancelled,
-    /// It failed, or the guest paused for too long.
+    /// The body failed, or the guest paused for too long.
     Failed(BodyError),
-    /// The client did not read for too long.
+    /// The client paused for too long.
     NotRead(BodyError),
 }
 
@@ -87,33 +91,33 @@ impl Exchange {
     pub fn new(
         service: &Arc<Service>,
         lease: Lease,
-        arrival: &Arrival,
-        began: Instant,
+        inbound: &InboundRequest,
+        started: Instant,
         (recorder, pipeline): (Recorder, Pipeline),
     ) -> Exchange {
         Exchange {
-            active: Some(service.metrics.load().start_server_request(&arrival.method, arrival.scheme())),
+            active: Some(service.metrics.load().start_server_request(&inbound.method, inbound.scheme())),
             service: service.clone(),
-            rules: ResponseRules::new(lease.clone(), arrival),
+            rules: ResponseRules::new(lease.clone(), inbound),
             lease,
             pipeline,
             permit: None,
-            method: arrival.method.clone(),
-            scheme: arrival.scheme(),
-            version: arrival.connection.is_some().then_some(arrival.version),
-            began,
+            method: inbound.method.clone(),
+            scheme: inbound.scheme(),
+            version: inbound.network.is_some().then_some(inbound.version),
+            started,
             recorder,
             standard: None,
             route: None,
             cost: None,
-            guest: GuestTime::None,
+            guest_time: GuestTime::NotStarted,
             head: None,
             has_ended: false,
         }
     }
 
-    /// Sets the name of the server span and the attributes that are known before the request is served.
-    pub fn describe(&mut self, arrival: &Arrival, generation: &Generation, found: &Match) {
+    /// Sets the name of the server span and the attributes that are known before the guest is called.
+    pub fn describe_server_span(&mut self, inbound: &InboundRequest, generation: &Generation, found: &Match) {
         let server = self.recorder.server();
         if let Match::Found { index, .. } = found {
             self.route = Some(*index);
@@ -124,13 +128,13 @@ impl Exchange {
         let route = self.route.and_then(|index| generation.routes().get(index));
         let name = self.route.and_then(|index| generation.routes().span_name(index));
         if let Some((route, name)) = route.zip(name) {
-            self.recorder.rename(server, server_span::server_name(route, name, &arrival.method));
+            self.recorder.rename(server, server_span::route_span_name(route, name, &inbound.method));
         }
-        if let Some(prepared) = generation.on_server_spans(self.route) {
+        if let Some(prepared) = generation.server_span_attributes(self.route) {
             self.recorder.set_prepared(server, prepared);
         }
         let redaction = &generation.pool.context().redaction;
-        server_span::server_request(&mut self.recorder, arrival, (self.service.listen(), redaction), route);
+        server_span::record_request(&mut self.recorder, inbound, (self.service.listen(), redaction), route);
     }
 
     /// The lease on the generation that serves the request.
@@ -139,30 +143,30 @@ impl Exchange {
     }
 
     /// Marks the start of the guest.
-    pub fn guest_begins(&mut self) {
-        self.guest = GuestTime::Since(Instant::now());
+    pub fn guest_started(&mut self) {
+        self.guest_time = GuestTime::RunningSince(Instant::now());
     }
 
-    /// Marks the end of the guest: it has answered or failed.
-    pub fn guest_ends(&mut self) {
-        self.guest = GuestTime::Took(self.guest_time());
+    /// Marks the end of the guest, which has responded or failed.
+    pub fn guest_stopped(&mut self) {
+        self.guest_time = GuestTime::Finished(self.guest_time());
     }
 
     fn guest_time(&self) -> Duration {
-        match self.guest {
-            GuestTime::None => Duration::ZERO,
-            GuestTime::Since(began) => began.elapsed(),
-            GuestTime::Took(duration) => duration,
+        match self.guest_time {
+            GuestTime::NotStarted => Duration::ZERO,
+            GuestTime::RunningSince(started) => started.elapsed(),
+            GuestTime::Finished(duration) => duration,
         }
     }
 
     /// Creates the response and records its head. The exchange lasts until the body has been sent.
-    pub fn answer(&mut self, answered: Result<Reply, Rejection>) -> Response<Body> {
-        let rejection = answered.as_ref().err();
-        let status = answered.as_ref().map_or_else(Rejection::status, |reply| reply.status);
+    pub fn response(&mut self, result: Result<Reply, Rejection>) -> Response<Body> {
+        let rejection = result.as_ref().err();
+        let status = result.as_ref().map_or_else(Rejection::status, |reply| reply.status);
         let cost = self.cost;
-        self.record(|recorder| server_span::server_response(recorder, status, rejection, cost.as_ref()));
-        if matches!(rejection, Some(Rejection::Busy)) {
+        self.with_recorder(|recorder| server_span::record_response(recorder, status, rejection, cost.as_ref()));
+        if matches!(rejection, Some(Rejection::ConcurrencyLimit)) {
             self.service.metrics.load().count_rejected("concurrency_limit");
         }
         let error_type = rejection.and_then(Rejection::error_type);
@@ -171,20 +175,20 @@ impl Exchange {
             None if status.is_server_error() => Outcome::GuestFault,
             None => Outcome::Success,
         };
-        self.head = Some(Head { status, error_type, abort: rejection.and_then(abort), outcome });
-        // What a standard component answers reaches the client as it is everywhere else.
-        let is_of_standard_guest = answered.is_ok() && self.standard.is_some();
-        let response = match answered {
+        self.head = Some(ResponseHead { status, error_type, abort: rejection.and_then(abort), outcome });
+        // The body of a response from a standard component stays unchanged.
+        let is_of_standard_guest = result.is_ok() && self.standard.is_some();
+        let response = match result {
             Ok(reply) => response(reply),
             Err(rejection) => rejection.response(),
         };
         let (mut parts, mut body) = response.into_parts();
         if let Some(server) =
-            self.record(|recorder| recorder.is_enabled().then(|| recorder.context_of(recorder.server())))
+            self.with_recorder(|recorder| recorder.is_enabled().then(|| recorder.context_of(recorder.server())))
         {
-            trace_response::name_in_head(&mut parts, &server, &self.pipeline);
+            trace_response::set_header(&mut parts, &server, &self.pipeline);
             if !is_of_standard_guest {
-                trace_response::name_in_problem(&parts, &mut body, &server);
+                trace_response::set_problem_member(&parts, &mut body, &server);
             }
         }
         let body = self.rules.apply(&self.service, &mut parts, body);
@@ -193,9 +197,8 @@ impl Exchange {
         Response::from_parts(parts, body)
     }
 
-    /// Whether handing over a body of this size sends it: it fits into one write, or a service of this host receives it
-    /// whole.
-    pub fn leaves_at_once(&self, bytes: usize) -> bool {
+    /// Whether a body of this size is sent at once: it fits into one write, or a service of this host receives it whole.
+    pub fn is_sent_at_once(&self, bytes: usize) -> bool {
         self.version.is_none() || bytes <= FRAME
     }
 
@@ -207,42 +210,42 @@ impl Exchange {
 
     /// Ends the server span and counts the request. `sent` is the number of body bytes that were sent.
     pub fn end(mut self, end: BodyEnd, sent: u64) {
-        let Some(Head { status, error_type, mut abort, outcome }) = self.head.take() else { return };
+        let Some(ResponseHead { status, error_type, mut abort, outcome }) = self.head.take() else { return };
         self.has_ended = true;
-        let cut = match &end {
+        let interruption = match &end {
             BodyEnd::Complete => None,
-            BodyEnd::Cancelled => Some(("cancelled", String::from("the client went away before the end of the body"))),
+            BodyEnd::Cancelled => Some(("cancelled", String::from("the client disconnected before the end of the body"))),
             BodyEnd::Failed(error) | BodyEnd::NotRead(error) => Some((error.error_type(), error.to_string())),
         };
-        let is_told = abort.is_some();
-        if let Some((error_type, message)) = &cut {
+        let is_recorded = abort.is_some();
+        if let Some((error_type, message)) = &interruption {
             abort.get_or_insert((error_type, message.clone()));
         }
-        let (duration, pipeline, execution) = (self.began.elapsed(), self.pipeline.clone(), self.execution());
+        let (duration, pipeline, execution) = (self.started.elapsed(), self.pipeline.clone(), self.execution());
         let has_failed = status.is_server_error() || matches!(end, BodyEnd::Failed(_) | BodyEnd::NotRead(_));
-        let trace = self.record(|recorder| {
+        let trace = self.with_recorder(|recorder| {
             let server = recorder.server();
             recorder.set(server, "http.response.body.size", i64::try_from(sent).unwrap_or(i64::MAX));
             if let Some(execution) = &execution {
-                server_span::guest_ended(recorder, execution, is_told);
+                server_span::record_guest_end(recorder, execution, is_recorded);
             }
-            if let Some((error_type, message)) = &cut {
+            if let Some((error_type, message)) = &interruption {
                 recorder.fail(server, error_type, message.clone());
             }
-            // Exemplars refer only to traces that are kept.
+            // Exemplars refer only to traces that tail sampling keeps.
             let is_kept = recorder.is_recording() && pipeline.is_certainly_exported(has_failed, duration);
             is_kept.then(|| (recorder.trace_id(), recorder.server_span_id()))
         });
         let outcome = match end {
             BodyEnd::Failed(_) => Outcome::GuestFault,
-            BodyEnd::NotRead(_) => Outcome::ClientGone,
+            BodyEnd::NotRead(_) => Outcome::ClientDisconnected,
             BodyEnd::Complete | BodyEnd::Cancelled => outcome,
         };
         self.lease.generation().stats.count(outcome, self.guest_time());
-        let error_type = cut.as_ref().map(|(error_type, _)| *error_type).or(error_type);
-        self.count(status.as_u16(), error_type, duration, trace);
+        let error_type = interruption.as_ref().map(|(error_type, _)| *error_type).or(error_type);
+        self.record_metrics(status.as_u16(), error_type, duration, trace);
         match self.standard.take() {
-            // The guest may continue, and what it records from here on is kept as well.
+            // The guest may continue and record more.
             Some((recorder, _)) => recorder.end(abort.map(|(kind, message)| Abort { kind, message })),
             None => {
                 let recorder = std::mem::replace(&mut self.recorder, Recorder::detached());
@@ -251,8 +254,8 @@ impl Exchange {
         }
     }
 
-    /// Records with the request's recorder, whether shared with a guest or not.
-    fn record<T>(&mut self, record: impl FnOnce(&mut Recorder) -> T) -> T {
+    /// Calls `record` with the request's recorder, which a standard guest shares.
+    fn with_recorder<T>(&mut self, record: impl FnOnce(&mut Recorder) -> T) -> T {
         match &self.standard {
             Some((recorder, _)) => recorder.with(record),
             None => record(&mut self.recorder),
@@ -263,7 +266,7 @@ impl Exchange {
         self.standard.as_ref().map(|(_, execution)| execution.clone())
     }
 
-    fn count(
+    fn record_metrics(
         &mut self,
         status: u16,
         error_type: Option<&'static str>,
@@ -288,15 +291,15 @@ impl Exchange {
 impl Drop for Exchange {
     fn drop(&mut self) {
         if !self.has_ended {
-            if !matches!(self.guest, GuestTime::None) {
-                self.lease.generation().stats.count(Outcome::ClientGone, self.guest_time());
+            if !matches!(self.guest_time, GuestTime::NotStarted) {
+                self.lease.generation().stats.count(Outcome::ClientDisconnected, self.guest_time());
             }
-            self.count(0, Some("cancelled"), self.began.elapsed(), None);
+            self.record_metrics(0, Some("cancelled"), self.started.elapsed(), None);
         }
     }
 }
 
-/// The reason recorded on spans that a guest left open, if the host answers without it.
+/// The reason that is recorded on spans that a failed guest left open.
 fn abort(rejection: &Rejection) -> Option<(&'static str, String)> {
     match rejection {
         Rejection::Failed(failure) => failure.open_span_error(),
@@ -319,14 +322,14 @@ fn response(reply: Reply) -> Response<Body> {
     response
 }
 
-/// Whether a response of this status may have content. If not, any content from the guest is dropped, and its length is
-/// not sent (RFC 9110, 15.3.5, 15.3.6 and 15.4.5).
+/// Whether a response with this status may have content (RFC 9110, 15.3.5, 15.3.6 and 15.4.5). Otherwise content from the
+/// guest and its length are dropped.
 fn has_content(status: StatusCode) -> bool {
     !matches!(status, StatusCode::NO_CONTENT | StatusCode::RESET_CONTENT | StatusCode::NOT_MODIFIED)
 }
 
-/// The response to HEAD: the content length of the GET response, without content (RFC 9110, 9.3.2). A guest may have left
-/// the content out itself, and then its length is unknown.
+/// Removes the content of a response to HEAD and sets its length, as in the response to GET (RFC 9110, 9.3.2).
+/// The length is unknown if the guest has sent no content.
 fn without_content(headers: &mut http::HeaderMap, body: Body) -> Body {
     if let Some(length) = body.size_hint().exact().filter(|length| *length > 0)
         && !headers.contains_key(CONTENT_LENGTH)

@@ -1,15 +1,15 @@
-//! The life of a request, in order: a connection of the listener, the dispatch to a service, the exchange that counts
-//! and traces it, and the responses that the host sends without the guest.
+//! The path of a request, in order: the connection of a listener, the dispatch to a service, the exchange that counts and
+//! traces the request, and the responses that the host sends without the guest.
 
 pub mod admission;
-pub mod arrival;
 pub mod connection;
 pub mod dispatch;
 mod exchange;
+pub mod inbound_request;
 pub mod listener;
 pub mod peer;
 mod probe_span;
-pub mod refused_head;
+pub mod rejected_head;
 mod rejection;
 mod request_attributes;
 mod response_body;

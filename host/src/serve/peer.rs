@@ -1,4 +1,4 @@
-//! The peer of a connection, and how a request came over it.
+//! The peer of a connection, and the details of a request from the network.
 
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
@@ -7,11 +7,11 @@ use crate::http::forwarded::Forwarded;
 use crate::http::head::HeadError;
 use crate::trace::{Attribute, Attributes};
 
-/// The peer of a connection. Created once for all its requests.
+/// The peer of a connection. It is created once for all requests of the connection.
 pub struct Peer {
-    /// Its address. IPv4-mapped IPv6 addresses are converted to IPv4.
+    /// The IP address. IPv4-mapped IPv6 addresses are converted to IPv4.
     pub address: IpAddr,
-    /// Its attributes on spans.
+    /// The span attributes of the peer.
     pub attributes: Attributes,
 }
 
@@ -29,11 +29,11 @@ impl Peer {
     }
 }
 
-/// How a request came over the network.
-pub struct Received {
+/// Details of a request from the network.
+pub struct NetworkDetails {
     /// The peer.
     pub peer: Arc<Peer>,
-    /// Whether its head is valid.
+    /// The result of the validation of the request head.
     pub head: Result<(), HeadError>,
     /// The forwarded fields of trusted proxies.
     pub forwarded: Forwarded,

@@ -5,14 +5,14 @@ use http::StatusCode;
 use crate::component::Failure;
 use crate::trace::Recorder;
 
-/// Records the result of the probe on the span. A probe without a successful response sets an error status with the
-/// reason.
-pub(super) fn answered(recorder: &mut Recorder, answer: &Result<StatusCode, Failure>) {
+/// Records the result of the probe on the span. A probe without a successful response sets the span status to error, with
+/// the reason.
+pub(super) fn record_result(recorder: &mut Recorder, result: &Result<StatusCode, Failure>) {
     let span = recorder.server();
-    match answer {
+    match result {
         Ok(status) => {
             recorder.set(span, "http.response.status_code", i64::from(status.as_u16()));
-            // The guest's own error says more than the status code.
+            // An error status that the guest has set says more than the status code.
             if !status.is_success() && !recorder.has_failed(span) {
                 recorder.fail(span, status.as_str(), format!("answered {status}"));
             }

@@ -1,7 +1,7 @@
-//! Converts causes to responses: every response that the host sends without the guest.
+//! The reasons for which the host answers a request without the guest, and their responses.
 //!
-//! Responses are problem details (RFC 9457). `error.type` has one of a short, fixed list of values; details are sent
-//! only if the caller can act on them.
+//! Responses are problem details (RFC 9457). `error.type` has one of a short, fixed list of values. The response gives
+//! details only if the caller can act on them.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -18,26 +18,26 @@ use crate::services::Outcome;
 /// Why the host answers a request without the guest.
 #[derive(Debug)]
 pub enum Rejection {
-    /// Its head is invalid.
+    /// The request head is invalid.
     Head(HeadError),
     /// A CORS preflight from an origin that the service does not allow.
-    ForeignPage,
-    /// No route for this path.
+    CorsDenied,
+    /// No route matches the path.
     NotFound,
-    /// The path has routes, but not for this method.
+    /// Routes match the path, but none has this method. The methods of those routes.
     MethodNotAllowed(BTreeSet<String>),
-    /// The body is over `request_body` bytes.
+    /// The body is larger than `request_body`, in bytes.
     BodyTooLarge(usize),
-    /// The client did not send its request in time.
-    ClientTooSlow(Duration),
-    /// The client's body was malformed.
-    BrokenBody,
-    /// The client disconnected before it had sent the whole body.
-    ClientGone,
+    /// The client did not send its request within this time.
+    RequestTimeout(Duration),
+    /// The request body was malformed.
+    MalformedBody,
+    /// The client disconnected before it sent the whole body.
+    ClientDisconnected,
     /// The service has reached its `concurrency` limit.
-    Busy,
-    /// The service has reached its limit of buffered bytes of incomplete bodies.
-    TooMuchWaiting,
+    ConcurrencyLimit,
+    /// The service has reached its limit of buffered bytes of incomplete request bodies.
+    BufferLimit,
     /// The request passed through too many services.
     LoopDetected,
     /// The guest failed to answer.
@@ -55,13 +55,13 @@ impl Rejection {
     pub fn status(&self) -> StatusCode {
         match self {
             Rejection::Head(error) => error.status(),
-            Rejection::ForeignPage => StatusCode::FORBIDDEN,
+            Rejection::CorsDenied => StatusCode::FORBIDDEN,
             Rejection::NotFound => StatusCode::NOT_FOUND,
             Rejection::MethodNotAllowed(_) => StatusCode::METHOD_NOT_ALLOWED,
             Rejection::BodyTooLarge(_) => StatusCode::PAYLOAD_TOO_LARGE,
-            Rejection::ClientTooSlow(_) => StatusCode::REQUEST_TIMEOUT,
-            Rejection::BrokenBody | Rejection::ClientGone => StatusCode::BAD_REQUEST,
-            Rejection::Busy | Rejection::TooMuchWaiting | Rejection::Failed(Failure::Saturated(_)) => {
+            Rejection::RequestTimeout(_) => StatusCode::REQUEST_TIMEOUT,
+            Rejection::MalformedBody | Rejection::ClientDisconnected => StatusCode::BAD_REQUEST,
+            Rejection::ConcurrencyLimit | Rejection::BufferLimit | Rejection::Failed(Failure::Saturated(_)) => {
                 StatusCode::SERVICE_UNAVAILABLE
             }
             Rejection::LoopDetected => StatusCode::LOOP_DETECTED,
@@ -73,9 +73,9 @@ impl Rejection {
     /// Who is responsible for the outcome.
     pub fn outcome(&self) -> Outcome {
         match self {
-            Rejection::Failed(Failure::Saturated(_)) => Outcome::HostRefusal,
+            Rejection::Failed(Failure::Saturated(_)) => Outcome::HostRejection,
             Rejection::Failed(_) => Outcome::GuestFault,
-            _ => Outcome::HostRefusal,
+            _ => Outcome::HostRejection,
         }
     }
 
@@ -83,8 +83,8 @@ impl Rejection {
     pub fn error_type(&self) -> Option<&'static str> {
         match self {
             Rejection::Head(error) => Some(error.error_type()),
-            Rejection::Busy => Some("concurrency_limit"),
-            Rejection::TooMuchWaiting => Some("waiting_bodies"),
+            Rejection::ConcurrencyLimit => Some("concurrency_limit"),
+            Rejection::BufferLimit => Some("waiting_bodies"),
             Rejection::LoopDetected => Some("loop_detected"),
             Rejection::Failed(failure) => Some(failure.error_type()),
             _ => None,
@@ -95,26 +95,30 @@ impl Rejection {
     pub fn detail(&self) -> String {
         match self {
             Rejection::Head(error) => error.to_string(),
-            Rejection::ForeignPage => "This service does not answer pages of this origin".to_owned(),
+            Rejection::CorsDenied => "The CORS configuration of this service does not allow this origin".to_owned(),
             Rejection::NotFound => "No route of this service matches the path".to_owned(),
-            Rejection::MethodNotAllowed(allowed) => format!("This path answers {}", join(allowed)),
+            Rejection::MethodNotAllowed(allowed) => format!("This path allows {}", join(allowed)),
             Rejection::BodyTooLarge(limit) => format!("The request body is larger than {limit} bytes"),
-            Rejection::ClientTooSlow(limit) => format!("The request did not arrive within {limit:?}"),
-            Rejection::BrokenBody => "The request body was malformed".to_owned(),
-            Rejection::ClientGone => "The request body broke off".to_owned(),
-            Rejection::Busy => "The service is at its limit of concurrent requests".to_owned(),
-            Rejection::TooMuchWaiting => "The service is receiving too many request bodies at once".to_owned(),
-            Rejection::LoopDetected => format!("The request went through more than {HOP_BUDGET} services"),
+            Rejection::RequestTimeout(limit) => format!("The request did not arrive within {limit:?}"),
+            Rejection::MalformedBody => "The request body was malformed".to_owned(),
+            Rejection::ClientDisconnected => "The request body ended early".to_owned(),
+            Rejection::ConcurrencyLimit => "The service is at its limit of concurrent requests".to_owned(),
+            Rejection::BufferLimit => "The service is receiving too many request bodies at once".to_owned(),
+            Rejection::LoopDetected => format!("The request passed through more than {HOP_BUDGET} services"),
             Rejection::Failed(Failure::Trapped(_)) => "The service failed while it handled the request".to_owned(),
             Rejection::Failed(Failure::TimedOut) => "The service did not answer in time".to_owned(),
-            Rejection::Failed(Failure::Saturated(_)) => "The host has no room for another instance".to_owned(),
+            Rejection::Failed(Failure::Saturated(_)) => {
+                "The host has reached its limit of component instances".to_owned()
+            }
             Rejection::Failed(Failure::InvalidResponse(reason)) => {
-                format!("The service answered with something that is no HTTP response: {reason}")
+                format!("The service returned an invalid HTTP response: {reason}")
             }
             Rejection::Failed(Failure::NoResponse) => "The service ended without a response".to_owned(),
-            Rejection::Failed(Failure::ErrorCode(_)) => "The service gave an error in place of a response".to_owned(),
+            Rejection::Failed(Failure::ErrorCode(_)) => {
+                "The service returned an error instead of a response".to_owned()
+            }
             Rejection::Failed(Failure::ResponseTooLarge { size }) => {
-                format!("The service's answer of {size} bytes is over its limit")
+                format!("The service's response of {size} bytes exceeds its limit")
             }
         }
     }

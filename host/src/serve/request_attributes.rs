@@ -1,7 +1,8 @@
-//! Request attributes: metadata of a whole trace, such as user, session and tenant, read from the places that the
-//! manifest names (`[[telemetry.attributes]]`).
-//! Values come from the request or, if a caller has already read them, from W3C baggage. They are recorded on every
-//! span of the request and, if the manifest says so, propagated as baggage.
+//! Request attributes: metadata of a whole trace, such as user, session and tenant. The manifest names their sources
+//! (`[[telemetry.attributes]]`).
+//!
+//! A value comes from the request or, if a caller has already read it, from W3C baggage. It is recorded on every span of
+//! the request and propagated as baggage if the manifest says so.
 
 use std::borrow::Cow;
 
@@ -10,28 +11,29 @@ use http::HeaderMap;
 use crate::config::{AttributeSource, RequestAttribute};
 use crate::trace::{Attribute, Recorder};
 
-/// Longer values (in characters) are truncated, because they are recorded on every span and sent with every call.
-const LONGEST: usize = 128;
+/// The greatest length of a value, in characters. Longer values are truncated, because every span records them and every
+/// call propagates them.
+const MAX_VALUE_LENGTH: usize = 128;
 
-/// The parts of a request that values are read from.
-pub struct Places<'a> {
-    /// Its header fields.
+/// The parts of a request that attributes are read from.
+pub struct AttributeSources<'a> {
+    /// The header fields.
     pub headers: &'a HeaderMap,
-    /// Its query, as sent.
+    /// The query, percent-encoded.
     pub query: Option<&'a str>,
-    /// The names and values of its route's parameters.
+    /// The names and values of the route's parameters.
     pub parameters: Vec<(&'a str, &'a str)>,
 }
 
-/// Reads a request's attributes and adds them to its spans and baggage. If tracing is turned off, there are no spans,
-/// and a caller's baggage is passed on unchanged.
-pub fn attach(recorder: &mut Recorder, attributes: &[RequestAttribute], places: &Places<'_>) {
+/// Reads a request's attributes and adds them to its spans and baggage. If tracing is turned off, a request has no spans,
+/// and its baggage stays unchanged.
+pub fn attach(recorder: &mut Recorder, attributes: &[RequestAttribute], sources: &AttributeSources<'_>) {
     if attributes.is_empty() || !recorder.is_enabled() {
         return;
     }
     let mut shared = Vec::new();
     for attribute in attributes {
-        let value = value(recorder, attribute, places);
+        let value = value(recorder, attribute, sources);
         if let Some(value) = value.filter(|_| recorder.is_recording()) {
             shared.push((&attribute.names, value));
         }
@@ -40,14 +42,14 @@ pub fn attach(recorder: &mut Recorder, attributes: &[RequestAttribute], places: 
     recorder.set_shared_attributes(all);
 }
 
-/// The value in the request, which replaces the one in the baggage, or else the one in the baggage.
-fn value(recorder: &mut Recorder, attribute: &RequestAttribute, places: &Places<'_>) -> Option<String> {
-    let given = attribute.sources.iter().find_map(|source| places.find(source));
-    let given = given.map(|value| tidy(&value)).filter(|value| !value.is_empty());
+/// The value in the request, which replaces the value in the baggage. If the request has none, the value in the baggage.
+fn value(recorder: &mut Recorder, attribute: &RequestAttribute, sources: &AttributeSources<'_>) -> Option<String> {
+    let from_request = attribute.sources.iter().find_map(|source| sources.find(source));
+    let from_request = from_request.map(|value| sanitize(&value)).filter(|value| !value.is_empty());
     let key = attribute.names.first().filter(|_| attribute.baggage);
-    match (given, key) {
+    match (from_request, key) {
         (None, None) => None,
-        (None, Some(key)) => recorder.baggage().get(key).map(tidy),
+        (None, Some(key)) => recorder.baggage().get(key).map(sanitize),
         (Some(value), None) => Some(value),
         (Some(value), Some(key)) => {
             let baggage = recorder.baggage().with(key, &value);
@@ -57,7 +59,7 @@ fn value(recorder: &mut Recorder, attribute: &RequestAttribute, places: &Places<
     }
 }
 
-impl<'a> Places<'a> {
+impl<'a> AttributeSources<'a> {
     fn find(&self, source: &AttributeSource) -> Option<Cow<'a, str>> {
         match source {
             AttributeSource::Header(name) => {
@@ -76,8 +78,8 @@ impl<'a> Places<'a> {
 }
 
 /// Removes control characters and truncates long values.
-fn tidy(value: &str) -> String {
-    value.trim().chars().filter(|character| !character.is_control()).take(LONGEST).collect()
+fn sanitize(value: &str) -> String {
+    value.trim().chars().filter(|character| !character.is_control()).take(MAX_VALUE_LENGTH).collect()
 }
 
 #[cfg(test)]
@@ -87,8 +89,12 @@ mod tests {
     use super::*;
     use crate::trace::{Baggage, Incoming, Pipeline, Resource, Settings, SpanKind};
 
-    fn places<'a>(headers: &'a HeaderMap, query: Option<&'a str>, parameters: &[(&'a str, &'a str)]) -> Places<'a> {
-        Places { headers, query, parameters: parameters.to_vec() }
+    fn sources<'a>(
+        headers: &'a HeaderMap,
+        query: Option<&'a str>,
+        parameters: &[(&'a str, &'a str)],
+    ) -> AttributeSources<'a> {
+        AttributeSources { headers, query, parameters: parameters.to_vec() }
     }
 
     fn user(baggage: bool) -> RequestAttribute {
@@ -99,7 +105,7 @@ mod tests {
         }
     }
 
-    /// A recorder for a request that came with this baggage, with tracing turned on or off.
+    /// A recorder of a request with this baggage, with tracing turned on or off.
     fn recorder(disabled: bool, baggage: Baggage) -> Recorder {
         let mut settings = Settings { disabled, ..Settings::default() };
         for signal in [&mut settings.traces, &mut settings.metrics, &mut settings.logs] {
@@ -111,10 +117,10 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn the_first_place_that_has_a_value_counts() {
+    async fn the_first_source_with_a_value_is_used() {
         let check = |query: Option<&str>, parameters: &[(&str, &str)], expected: Option<&str>| {
             let (headers, mut recorder) = (HeaderMap::new(), recorder(false, Baggage::default()));
-            let found = value(&mut recorder, &user(true), &places(&headers, query, parameters));
+            let found = value(&mut recorder, &user(true), &sources(&headers, query, parameters));
             assert_eq!(found.as_deref(), expected, "{query:?} {parameters:?}");
             assert_eq!(recorder.baggage().get("app.user"), expected);
         };
@@ -122,45 +128,45 @@ mod tests {
         check(Some("a=b&user_id=1%2B1+x"), &[], Some("1+1 x"));
         check(Some("user_id=2"), &[("user_id", "7")], Some("7"));
         check(Some("xuser_id=2"), &[], None);
-        // The format in which guests read it.
+        // Guests decode names in the same way.
         check(Some("user%5Fid=1&user_id=2"), &[], Some("1"));
     }
 
     #[tokio::test]
-    async fn only_what_travels_is_put_into_baggage_and_taken_from_it() {
+    async fn only_attributes_with_baggage_enabled_are_written_to_and_read_from_baggage() {
         let headers = HeaderMap::new();
-        for travels in [false, true] {
-            let mut told = recorder(false, Baggage::default());
-            let found = value(&mut told, &user(travels), &places(&headers, None, &[("user_id", "7")]));
+        for baggage in [false, true] {
+            let mut sent = recorder(false, Baggage::default());
+            let found = value(&mut sent, &user(baggage), &sources(&headers, None, &[("user_id", "7")]));
             assert_eq!(found.as_deref(), Some("7"));
-            assert_eq!(told.baggage().is_empty(), !travels);
-            let mut untold = recorder(false, Baggage::default().with("app.user", "8"));
-            let found = value(&mut untold, &user(travels), &places(&headers, None, &[]));
-            assert_eq!(found.as_deref(), travels.then_some("8"));
+            assert_eq!(sent.baggage().is_empty(), !baggage);
+            let mut received = recorder(false, Baggage::default().with("app.user", "8"));
+            let found = value(&mut received, &user(baggage), &sources(&headers, None, &[]));
+            assert_eq!(found.as_deref(), baggage.then_some("8"));
         }
     }
 
     #[tokio::test]
-    async fn without_entries_nothing_of_a_request_is_taken() {
+    async fn without_configured_attributes_the_baggage_stays_empty() {
         let headers = HeaderMap::from_iter([(HeaderName::from_static("x-client-id"), "web".parse().unwrap())]);
         let mut recorder = recorder(false, Baggage::default());
-        attach(&mut recorder, &[], &places(&headers, Some("user_id=7"), &[("user_id", "7")]));
+        attach(&mut recorder, &[], &sources(&headers, Some("user_id=7"), &[("user_id", "7")]));
         assert!(recorder.baggage().is_empty());
     }
 
     #[tokio::test]
-    async fn where_the_host_takes_no_part_in_traces_the_baggage_stays_as_it_came() {
+    async fn with_tracing_turned_off_the_baggage_stays_unchanged() {
         let headers = HeaderMap::new();
         for disabled in [false, true] {
             let mut recorder = recorder(disabled, Baggage::default());
-            attach(&mut recorder, &[user(true)], &places(&headers, Some("user_id=7"), &[]));
+            attach(&mut recorder, &[user(true)], &sources(&headers, Some("user_id=7"), &[]));
             assert_eq!(recorder.baggage().is_empty(), disabled);
         }
     }
 
     #[test]
-    fn values_are_kept_short_and_printable() {
-        assert_eq!(tidy(" a\u{7}b "), "ab");
-        assert_eq!(tidy(&"x".repeat(500)).len(), LONGEST);
+    fn values_are_truncated_and_have_no_control_characters() {
+        assert_eq!(sanitize(" a\u{7}b "), "ab");
+        assert_eq!(sanitize(&"x".repeat(500)).len(), MAX_VALUE_LENGTH);
     }
 }

@@ -1,8 +1,8 @@
 //! A response body that does not fit into one write, and the exchange that ends with it.
 //!
-//! Both the receiver of the frames and the guest that produces them may be slow. If no frame passes for `idle_timeout`,
-//! the exchange ends, whether or not the transport polls the body: over HTTP/2 a client that reads nothing leaves the
-//! body unpolled.
+//! Both the client that receives the frames and the guest that produces them may be slow. If no frame is forwarded for
+//! `idle_timeout`, the exchange ends, whether or not the transport polls the body: over HTTP/2 the transport does not
+//! poll the body while the client reads nothing.
 
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -20,7 +20,7 @@ use super::rejection::Rejection;
 use crate::component::Reply;
 use crate::http::{Body, BodyError};
 
-/// A body that ends its exchange.
+/// A body that ends its exchange when it ends or is dropped.
 struct ResponseBody {
     shared: Arc<Mutex<Shared>>,
     watchdog: AbortHandle,
@@ -28,24 +28,26 @@ struct ResponseBody {
 
 struct Shared {
     body: Body,
-    /// `None` once it has ended.
+    /// `None` after the exchange has ended.
     exchange: Option<Exchange>,
+    /// The number of bytes that were forwarded.
     sent: u64,
+    /// The most bytes of the body.
     limit: u64,
-    /// When the last frame passed.
-    passed: Instant,
-    /// The waker of the transport, while it waits for a frame.
+    /// When the last frame was forwarded.
+    last_frame_at: Instant,
+    /// The waker of the transport while it waits for a frame.
     waker: Option<Waker>,
     /// The error that the transport will receive.
     error: Option<BodyError>,
 }
 
-/// Creates the response of an exchange. The exchange ends when the body has been sent: at once if it fits into one
-/// write, or if a service of this host receives it whole.
-pub(super) fn respond(mut exchange: Exchange, answered: Result<Reply, Rejection>) -> Response<Body> {
-    let (parts, body) = exchange.answer(answered).into_parts();
+/// Creates the response of an exchange. The exchange ends when the body has been sent: at once if the body fits into one
+/// write, or if the caller is a service of this host and receives the body whole.
+pub(super) fn respond(mut exchange: Exchange, result: Result<Reply, Rejection>) -> Response<Body> {
+    let (parts, body) = exchange.response(result).into_parts();
     let body = match body {
-        Body::Whole(bytes) if exchange.leaves_at_once(bytes.len()) => {
+        Body::Whole(bytes) if exchange.is_sent_at_once(bytes.len()) => {
             exchange.end(BodyEnd::Complete, bytes.len() as u64);
             Body::Whole(bytes)
         }
@@ -58,22 +60,22 @@ impl ResponseBody {
     /// A body within the limits of the exchange's service.
     fn new(exchange: Exchange, body: Body) -> ResponseBody {
         let (limit, idle_timeout) = exchange.body_limits();
-        let (passed, sent) = (Instant::now(), 0);
+        let (last_frame_at, sent) = (Instant::now(), 0);
         let (exchange, waker, error) = (Some(exchange), None, None);
-        let shared = Shared { body, exchange, sent, limit, passed, waker, error };
+        let shared = Shared { body, exchange, sent, limit, last_frame_at, waker, error };
         let shared = Arc::new(Mutex::new(shared));
-        let watchdog = tokio::spawn(watch(shared.clone(), idle_timeout)).abort_handle();
+        let watchdog = tokio::spawn(watch_idle(shared.clone(), idle_timeout)).abort_handle();
         ResponseBody { shared, watchdog }
     }
 }
 
-/// Ends the exchange of a body that pauses for too long.
-async fn watch(shared: Arc<Mutex<Shared>>, idle_timeout: Duration) {
+/// Ends the exchange if the body pauses for longer than `idle_timeout`.
+async fn watch_idle(shared: Arc<Mutex<Shared>>, idle_timeout: Duration) {
     loop {
-        let deadline = lock(&shared).passed + idle_timeout;
+        let deadline = lock(&shared).last_frame_at + idle_timeout;
         tokio::time::sleep_until(deadline).await;
         let mut shared = lock(&shared);
-        if shared.passed + idle_timeout > Instant::now() {
+        if shared.last_frame_at + idle_timeout > Instant::now() {
             continue;
         }
         let paused = BodyError::Paused(idle_timeout);
@@ -81,7 +83,7 @@ async fn watch(shared: Arc<Mutex<Shared>>, idle_timeout: Duration) {
         // Dropping the body stops the guest that produces it.
         shared.body = Body::empty();
         let waker = shared.waker.take();
-        // Without a reader that waits for the guest, the client is what pauses.
+        // If the transport waits for a frame, the guest is slow. Otherwise the client is.
         shared.end(if waker.is_some() { BodyEnd::Failed(paused) } else { BodyEnd::NotRead(paused) });
         return waker.into_iter().for_each(Waker::wake);
     }
@@ -98,20 +100,21 @@ impl Shared {
         }
     }
 
-    /// Drops the rest of the body.
+    /// Ends the exchange with `error` and drops the rest of the body.
     fn fail(&mut self, error: BodyError) -> BodyError {
         self.body = Body::empty();
         self.end(BodyEnd::Failed(error.clone()));
         error
     }
 
-    fn pass(&mut self, frame: Frame<Bytes>) -> Result<Frame<Bytes>, BodyError> {
+    /// Counts a frame that is handed to the transport.
+    fn forward(&mut self, frame: Frame<Bytes>) -> Result<Frame<Bytes>, BodyError> {
         let size = frame.data_ref().map_or(0, Bytes::len) as u64;
         if self.sent + size > self.limit {
             return Err(self.fail(BodyError::TooLarge(self.limit)));
         }
         self.sent += size;
-        self.passed = Instant::now();
+        self.last_frame_at = Instant::now();
         if self.body.is_end_stream() {
             self.end(BodyEnd::Complete);
         }
@@ -138,7 +141,7 @@ impl HttpBody for ResponseBody {
                 shared.end(BodyEnd::Complete);
                 Poll::Ready(None)
             }
-            Poll::Ready(Some(Ok(frame))) => Poll::Ready(Some(shared.pass(frame))),
+            Poll::Ready(Some(Ok(frame))) => Poll::Ready(Some(shared.forward(frame))),
             Poll::Ready(Some(Err(error))) => Poll::Ready(Some(Err(shared.fail(error)))),
         }
     }

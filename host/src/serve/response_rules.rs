@@ -1,11 +1,11 @@
-//! What the manifest configures for all responses of a service: CORS and compression.
+//! The rules of the manifest for all responses of a service: CORS and compression.
 
 use http::header::{ACCEPT_ENCODING, ACCEPT_RANGES, CONTENT_ENCODING, CONTENT_LENGTH, ORIGIN};
 use http::response::Parts;
 use http::{HeaderValue, Method, StatusCode};
 use http_body::Body as _;
 
-use super::arrival::Arrival;
+use super::inbound_request::InboundRequest;
 use crate::config::ServiceConfig;
 use crate::http::Body;
 use crate::http::coding::{self, Coding};
@@ -17,7 +17,7 @@ pub(super) struct ResponseRules {
     lease: Lease,
     origin: Option<HeaderValue>,
     compression: Compression,
-    /// Whether the guest may have left the content out.
+    /// Whether the method is HEAD, so that the guest may have omitted the content.
     is_head: bool,
 }
 
@@ -28,21 +28,21 @@ enum Compression {
     Off,
     /// Compression is configured, but the client does not accept it.
     Declined,
-    /// Compressed with this coding, if it is worthwhile.
+    /// The body is compressed with this coding, if the response is compressible.
     With(Coding),
 }
 
 impl ResponseRules {
     /// The rules of the generation that serves a request. Services of this host receive bodies uncompressed.
-    pub fn new(lease: Lease, arrival: &Arrival) -> ResponseRules {
+    pub fn new(lease: Lease, inbound: &InboundRequest) -> ResponseRules {
         let config = &lease.generation().config;
         let compression = match &*config.compression {
             [] => Compression::Off,
-            _ if arrival.connection.is_none() => Compression::Off,
-            offered => coding::select(&arrival.headers, offered).map_or(Compression::Declined, Compression::With),
+            _ if inbound.network.is_none() => Compression::Off,
+            offered => coding::select(&inbound.headers, offered).map_or(Compression::Declined, Compression::With),
         };
-        let origin = arrival.headers.get(ORIGIN).filter(|_| config.cors.is_some()).cloned();
-        ResponseRules { lease, origin, compression, is_head: arrival.method == Method::HEAD }
+        let origin = inbound.headers.get(ORIGIN).filter(|_| config.cors.is_some()).cloned();
+        ResponseRules { lease, origin, compression, is_head: inbound.method == Method::HEAD }
     }
 
     /// Applies the rules to a response of `service`.
@@ -53,13 +53,13 @@ impl ResponseRules {
         if parts.status == StatusCode::NOT_MODIFIED {
             self.apply_to_unmodified(parts);
         }
-        let is_left_out = self.is_head && body.size_hint().exact() == Some(0);
-        let size = body.size_hint().exact().filter(|_| !is_left_out).or_else(|| announced(parts));
+        let is_omitted = self.is_head && body.size_hint().exact() == Some(0);
+        let size = body.size_hint().exact().filter(|_| !is_omitted).or_else(|| declared_size(parts));
         if self.compression == Compression::Off || !coding::is_codable(parts.status, &parts.headers, size) {
             return body;
         }
-        if is_left_out && size.is_none() {
-            // The response to GET may have these fields or not. Only the entity tag must be true in both cases.
+        if is_omitted && size.is_none() {
+            // Whether the response to GET is compressed is unknown. A weak entity tag is correct in both cases.
             if let Compression::With(_) = self.compression {
                 coding::weaken_etag(&mut parts.headers);
             }
@@ -67,7 +67,7 @@ impl ResponseRules {
         }
         vary(&mut parts.headers, &ACCEPT_ENCODING);
         let Compression::With(coding) = self.compression else { return body };
-        // Without room for another encoder, the client gets the content as it is.
+        // The content stays unchanged if the service has reached its limit of encoders.
         let Some(encoder) = coding.reserve(&body, service.encoders()) else { return body };
         parts.headers.insert(CONTENT_ENCODING, HeaderValue::from_static(coding.name()));
         parts.headers.remove(CONTENT_LENGTH);
@@ -76,7 +76,7 @@ impl ResponseRules {
         encoder.encode(self.bounded(body))
     }
 
-    /// The response that the client has cached may be compressed, so a 304 has the same fields (RFC 9110, 15.4.5).
+    /// A 304 has the fields of the response that the client has cached, which may be compressed (RFC 9110, 15.4.5).
     fn apply_to_unmodified(&self, parts: &mut Parts) {
         if self.compression != Compression::Off {
             vary(&mut parts.headers, &ACCEPT_ENCODING);
@@ -86,7 +86,7 @@ impl ResponseRules {
         }
     }
 
-    /// The limit on a response body applies to the guest's body, not to the compressed one.
+    /// Applies the limits to the guest's body, before compression.
     fn bounded(&self, body: Body) -> Body {
         let limits = &self.config().limits;
         body.bounded(limits.response_body, limits.idle_timeout)
@@ -97,7 +97,7 @@ impl ResponseRules {
     }
 }
 
-/// The size of a body by its head.
-fn announced(parts: &Parts) -> Option<u64> {
+/// The size of a body that the response head declares.
+fn declared_size(parts: &Parts) -> Option<u64> {
     parts.headers.get(CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
 }

@@ -1,42 +1,42 @@
-//! Requests to standard components. The component routes requests itself; the manifest's routes only name them.
+//! Requests to standard components. The component routes requests itself. The manifest's routes only name server spans.
 
 use std::sync::Arc;
 
 use http::{HeaderMap, Method, StatusCode, Version};
 
-use super::arrival::Arrival;
 use super::exchange::Exchange;
+use super::inbound_request::InboundRequest;
 use super::probe_span;
 use super::rejection::Rejection;
-use crate::component::{Failure, HttpInvocation, HttpOutcome, Reply, StandardPool};
+use crate::component::{Failure, HttpOutcome, HttpInvocation, Reply, StandardPool};
 use crate::http::Body;
 use crate::outbound::LocalCalls;
 use crate::services::{Generation, Service};
 use crate::trace::{Abort, Recorder, SharedRecorder};
 
-/// Calls the component. Both bodies are streamed.
-pub(super) async fn answer(
+/// Calls the component. The bodies of the request and of the response are streamed.
+pub(super) async fn call(
     service: &Arc<Service>,
     (generation, instances): (&Generation, &StandardPool),
-    arrival: Arrival,
+    inbound: InboundRequest,
     locals: Arc<dyn LocalCalls>,
     exchange: &mut Exchange,
 ) -> Result<Reply, Rejection> {
     let limits = &generation.config.limits;
-    let permit = service.permit(limits.concurrency).ok_or(Rejection::Busy)?;
+    let permit = service.permit(limits.concurrency).ok_or(Rejection::ConcurrencyLimit)?;
     exchange.permit = Some(permit.clone());
-    let mut request = arrival.into_request(generation.config.listen, limits)?;
+    let mut request = inbound.into_request(generation.config.listen, limits)?;
     let recorder = std::mem::replace(&mut exchange.recorder, Recorder::detached());
-    // The guest's own SDK reads the parent context from the headers, as in a call over the network.
+    // An OpenTelemetry SDK in the guest reads the parent context from the header fields.
     let (server, baggage) = (recorder.context_of(recorder.server()), recorder.baggage());
     generation.pool.context().outbound.propagators().inject(&server, Some(baggage), request.headers_mut());
     let recorder = SharedRecorder::new(recorder);
     // A guest that continues after its response keeps its permit and its generation.
     let (permit, lease) = (Box::new(permit), Box::new(exchange.lease().clone()));
     let invocation = HttpInvocation { request, recorder: recorder.clone(), locals, permit, lease };
-    exchange.guest_begins();
+    exchange.guest_started();
     let HttpOutcome { result, execution } = instances.handle(invocation).await;
-    exchange.guest_ends();
+    exchange.guest_stopped();
     exchange.standard = Some((recorder, execution));
     result.map_err(Rejection::Failed)
 }
@@ -50,18 +50,18 @@ pub(super) async fn probe(
 ) -> Result<StatusCode, Failure> {
     let Ok(uri) = path.parse() else { return Ok(StatusCode::NOT_FOUND) };
     let (method, version, headers) = (Method::GET, Version::HTTP_11, HeaderMap::new());
-    let arrival = Arrival { method, uri, version, headers, body: Body::empty(), connection: None };
+    let inbound = InboundRequest { method, uri, version, headers, body: Body::empty(), network: None };
     let limits = &generation.config.limits;
-    let Ok(request) = arrival.into_request(generation.config.listen, limits) else {
+    let Ok(request) = inbound.into_request(generation.config.listen, limits) else {
         return Ok(StatusCode::PAYLOAD_TOO_LARGE);
     };
     let recorder = SharedRecorder::new(recorder);
     let (permit, lease) = (Box::new(()), Box::new(()));
     let invocation = HttpInvocation { request, recorder: recorder.clone(), locals, permit, lease };
     let HttpOutcome { result, .. } = instances.handle(invocation).await;
-    let answer = result.map(|reply| reply.status);
-    recorder.with(|recorder| probe_span::answered(recorder, &answer));
-    let abort = answer.as_ref().err().and_then(Failure::open_span_error);
+    let status = result.map(|reply| reply.status);
+    recorder.with(|recorder| probe_span::record_result(recorder, &status));
+    let abort = status.as_ref().err().and_then(Failure::open_span_error);
     recorder.end(abort.map(|(kind, message)| Abort { kind, message }));
-    answer
+    status
 }

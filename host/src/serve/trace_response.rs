@@ -1,5 +1,5 @@
-//! The trace id in responses: the field `traceresponse` of W3C Trace Context Level 2, and the member `trace_id` of
-//! problem details, so that the receiver of a response can look up its trace.
+//! The trace id in responses, by which the receiver of a response finds its trace: the header field `traceresponse` of W3C
+//! Trace Context Level 2, and the member `trace_id` of problem details.
 
 use http::response::Parts;
 use http::{HeaderName, HeaderValue};
@@ -7,11 +7,11 @@ use http::{HeaderName, HeaderValue};
 use crate::http::{Body, problem};
 use crate::trace::{Pipeline, TraceContext};
 
-/// The field that identifies the trace and the server span of a response.
+/// The header field with the trace id and the id of the server span.
 pub const TRACERESPONSE: HeaderName = HeaderName::from_static("traceresponse");
 
-/// Sets `traceresponse` in the head of a response, replacing a value from the guest.
-pub fn name_in_head(parts: &mut Parts, server: &TraceContext, pipeline: &Pipeline) {
+/// Sets `traceresponse` in the head of a response. A value from the guest is replaced.
+pub fn set_header(parts: &mut Parts, server: &TraceContext, pipeline: &Pipeline) {
     if pipeline.has_response_header()
         && let Ok(value) = HeaderValue::try_from(server.to_traceparent())
     {
@@ -20,11 +20,11 @@ pub fn name_in_head(parts: &mut Parts, server: &TraceContext, pipeline: &Pipelin
 }
 
 /// Sets `trace_id` in problem details. Streamed bodies stay unchanged.
-pub fn name_in_problem(parts: &Parts, body: &mut Body, server: &TraceContext) {
+pub fn set_problem_member(parts: &Parts, body: &mut Body, server: &TraceContext) {
     if let Body::Whole(bytes) = body
-        && let Some(named) = problem::with_trace_id(&parts.headers, bytes, server.trace_id)
+        && let Some(with_trace_id) = problem::with_trace_id(&parts.headers, bytes, server.trace_id)
     {
-        *bytes = named;
+        *bytes = with_trace_id;
     }
 }
 
@@ -46,7 +46,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_a_guest_says_of_the_trace_is_replaced() {
+    async fn a_traceresponse_field_from_the_guest_is_replaced() {
         let text = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
         let server = TraceContext::from_traceparent(text).unwrap();
         for (response_header, expected) in [(true, &[text][..]), (false, &["guest", "guest"][..])] {
@@ -54,8 +54,8 @@ mod tests {
             let response = Response::builder().header(CONTENT_TYPE, "application/problem+json");
             let response = response.header(TRACERESPONSE, "guest").header(TRACERESPONSE, "guest");
             let (mut parts, mut body) = response.body(body).unwrap().into_parts();
-            name_in_head(&mut parts, &server, &pipeline(response_header));
-            name_in_problem(&parts, &mut body, &server);
+            set_header(&mut parts, &server, &pipeline(response_header));
+            set_problem_member(&parts, &mut body, &server);
             let sent: Vec<_> = parts.headers.get_all(TRACERESPONSE).iter().collect();
             assert_eq!(sent, expected);
             let body = body.collect().await.unwrap();

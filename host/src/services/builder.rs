@@ -1,6 +1,6 @@
-//! Builds generations: from a component's bytes and a service's configuration to something that can serve.
+//! Builds generations from a component's bytes and a service's configuration.
 //!
-//! The same steps run at start, in a swap and in `spandrel check`, so what passes one passes the others.
+//! The start, a swap and `spandrel check` run the same steps, so a component that passes one of them passes the others.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -9,7 +9,7 @@ use thiserror::Error;
 
 use super::compiling::Compiling;
 use super::generation::{self, Generation};
-use super::remedy::remedy;
+use super::suggestion::suggestion;
 use crate::component::{self, Candidate, ComponentError, Engine, Kind, Pool, Prepared, ServiceContext};
 use crate::config::ServiceConfig;
 use crate::http::redaction::Redaction;
@@ -23,7 +23,7 @@ use crate::trace::{KeyValue, Propagators, Resource};
 #[derive(Debug, Error)]
 pub enum BuildError {
     /// The file does not exist or cannot be read.
-    #[error("service `{service}`: the component {path} cannot be read: {reason}. {}", remedy(.path))]
+    #[error("service `{service}`: the component {path} cannot be read: {reason}. {}", suggestion(.path))]
     Unreadable {
         /// The service.
         service: String,
@@ -32,22 +32,22 @@ pub enum BuildError {
         /// The error of the operating system.
         reason: std::io::Error,
     },
-    /// The file is not a component that can serve.
+    /// The file is not a component that the host can serve.
     #[error("service `{service}`: {path}: {reason}")]
     Component {
         /// The service.
         service: String,
         /// The file.
         path: PathBuf,
-        /// What is wrong with it.
+        /// Why the host cannot serve it.
         reason: ComponentError,
     },
-    /// The component has no route for the probe that the manifest names.
+    /// No GET route of the component matches the probe path of the manifest.
     #[error("service `{service}`: `probe = \"{probe}\"` matches no GET route of {path}")]
     NoProbe {
         /// The service.
         service: String,
-        /// The path that the manifest names.
+        /// The probe path.
         probe: String,
         /// The component.
         path: PathBuf,
@@ -60,7 +60,7 @@ impl BuildError {
     }
 }
 
-/// Builds generations. Holds what all of them share.
+/// Builds generations. It holds the parts that all generations share.
 pub struct GenerationBuilder {
     engine: Engine,
     state: StateStore,
@@ -73,7 +73,7 @@ pub struct GenerationBuilder {
 }
 
 impl GenerationBuilder {
-    /// A builder whose services' Resources carry `resource` in addition to their own attributes.
+    /// A builder for a host whose Resource has the attributes `resource`. The Resource of each service includes them.
     pub fn new(
         engine: Engine,
         state: StateStore,
@@ -95,12 +95,12 @@ impl GenerationBuilder {
         }
     }
 
-    /// The same builder, with rules for redacting URLs on spans.
-    pub fn redacting(self, redaction: Redaction) -> GenerationBuilder {
+    /// The same builder with these rules for the redaction of URLs on spans.
+    pub fn with_redaction(self, redaction: Redaction) -> GenerationBuilder {
         GenerationBuilder { redaction, ..self }
     }
 
-    /// The engine that compiles.
+    /// The engine that compiles components.
     pub fn engine(&self) -> &Engine {
         &self.engine
     }
@@ -125,12 +125,12 @@ impl GenerationBuilder {
         Resource::new(config.name.as_str(), &config.version, &self.resource)
     }
 
-    /// The Resource of a service's next generation: the previous one, unless the version in the manifest changed.
-    pub fn reresource_after(&self, config: &ServiceConfig, before: &Arc<Resource>) -> Arc<Resource> {
+    /// The Resource of a service's next generation: `before`, unless the version in the manifest has changed.
+    pub fn next_resource(&self, config: &ServiceConfig, before: &Arc<Resource>) -> Arc<Resource> {
         if before.version() == config.version { before.clone() } else { self.resource(config) }
     }
 
-    /// The context that the instances of a service run in.
+    /// The context of a service's instances.
     pub fn context(&self, config: &ServiceConfig, resource: &Resource) -> Arc<ServiceContext> {
         let outbound = Outbound::new(&config.outbound, &config.limits, self.propagators.clone(), self.network.clone());
         Arc::new(ServiceContext {
@@ -167,9 +167,9 @@ impl GenerationBuilder {
     ) -> Arc<Generation> {
         let prepared = pool.prepared();
         let routes = prepared.routes().routes().iter().map(Some);
-        let describe = |route| generation::server_span_attributes(route, prepared.digest().as_str(), number);
-        let on_server_spans = std::iter::once(None).chain(routes).map(describe).collect();
-        Generation::new(number, config, resource, pool, on_server_spans)
+        let attributes = |route| generation::common_span_attributes(route, prepared.digest().as_str(), number);
+        let server_span_attributes = std::iter::once(None).chain(routes).map(attributes).collect();
+        Generation::new(number, config, resource, pool, server_span_attributes)
     }
 
     /// Reads, compiles and verifies a service's component file.
@@ -184,8 +184,9 @@ impl GenerationBuilder {
         Ok(prepared)
     }
 
-    /// Rejects a service's component file if it can be seen without compiling that it cannot serve.
-    pub async fn look_at(&self, config: &ServiceConfig) -> Result<(), BuildError> {
+    /// Checks a service's component file without compiling it. The checks cover the binary format, the exports and the
+    /// imports.
+    pub async fn check_file(&self, config: &ServiceConfig) -> Result<(), BuildError> {
         let bytes = self.read(config).await?;
         component::check(&bytes).map_err(|reason| BuildError::of(config, reason))
     }
@@ -217,7 +218,7 @@ impl GenerationBuilder {
         Ok(bytes.into())
     }
 
-    /// A standard component answers every path, whether or not the manifest names a route for it.
+    /// Checks that a GET route of a lean component matches the probe path. A standard component receives every path.
     fn check_probe(&self, config: &ServiceConfig, prepared: &Prepared) -> Result<(), BuildError> {
         let Some(probe) = &config.probe else { return Ok(()) };
         match (prepared.kind(), prepared.routes().find(&http::Method::GET, probe)) {

@@ -1,4 +1,4 @@
-//! The services of the host. Reads are lock-free.
+//! The list of the host's services.
 
 use std::sync::Arc;
 
@@ -24,7 +24,7 @@ impl Catalog {
         self.services.load().iter().find(|service| service.name.as_str() == name).cloned()
     }
 
-    /// The service that answers at `origin`.
+    /// The service that listens at `origin`.
     pub fn at(&self, origin: &Origin) -> Option<Arc<Service>> {
         self.services.load().iter().find(|service| service.serves(origin)).cloned()
     }

@@ -1,5 +1,5 @@
-//! The services whose components are being compiled. A compilation that takes long is logged when it exceeds a limit
-//! and when it ends.
+//! The services whose components are being compiled. A compilation that takes longer than a threshold is logged at
+//! that time and when it ends.
 
 use std::collections::BTreeMap;
 use std::pin::pin;
@@ -8,34 +8,34 @@ use std::time::{Duration, Instant};
 
 use crate::config::{ServiceConfig, ServiceName};
 
-/// How long a compilation takes before it is logged.
-const PATIENCE: Duration = Duration::from_secs(3);
+/// How long a compilation may take before it is logged.
+const LOG_THRESHOLD: Duration = Duration::from_secs(3);
 
-/// The services that are being compiled.
+/// The services whose components are being compiled.
 #[derive(Default)]
 pub struct Compiling(Mutex<BTreeMap<ServiceName, Vec<ServiceConfig>>>);
 
-/// Marks a service as being compiled until dropped.
-struct Begun<'a>(&'a Compiling, &'a ServiceName);
+/// Marks a service as being compiled. Dropping it removes the mark.
+struct CompilingGuard<'a>(&'a Compiling, &'a ServiceName);
 
 impl Compiling {
-    /// Compiles for a service, and logs that if it takes long.
+    /// Awaits the compilation of a component for a service, and logs a compilation that takes long.
     pub(super) async fn watch<T>(&self, service: &ServiceConfig, bytes: usize, compile: impl Future<Output = T>) -> T {
-        self.watch_for(PATIENCE, service, bytes, compile).await
+        self.watch_for(LOG_THRESHOLD, service, bytes, compile).await
     }
 
     async fn watch_for<T>(
         &self,
-        patience: Duration,
+        log_threshold: Duration,
         service: &ServiceConfig,
         bytes: usize,
         compile: impl Future<Output = T>,
     ) -> T {
         let (name, began) = (&service.name, Instant::now());
         self.lock().entry(name.clone()).or_default().push(service.clone());
-        let _begun = Begun(self, name);
+        let _guard = CompilingGuard(self, name);
         let mut compile = pin!(compile);
-        if let Ok(compiled) = tokio::time::timeout(patience, &mut compile).await {
+        if let Ok(compiled) = tokio::time::timeout(log_threshold, &mut compile).await {
             return compiled;
         }
         tracing::info!(service = %name, bytes, "compiling the component, which happens once and may take a while");
@@ -59,12 +59,12 @@ impl Compiling {
     }
 }
 
-impl Drop for Begun<'_> {
+impl Drop for CompilingGuard<'_> {
     fn drop(&mut self) {
         let mut services = self.0.lock();
-        if let Some(begun) = services.get_mut(self.1) {
-            begun.pop();
-            if begun.is_empty() {
+        if let Some(configs) = services.get_mut(self.1) {
+            configs.pop();
+            if configs.is_empty() {
                 services.remove(self.1);
             }
         }
@@ -81,7 +81,7 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn a_service_is_compiling_until_it_is_compiled_or_given_up() {
+    async fn a_service_is_compiling_until_every_compilation_for_it_has_ended_or_was_cancelled() {
         let (compiling, service) = (Compiling::default(), ServiceConfig::unnamed(Path::new("a.wasm")));
         let (done, compile) = oneshot::channel::<()>();
         {
@@ -91,7 +91,7 @@ mod tests {
             assert_eq!(compiling.services().len(), 1);
             done.send(()).unwrap();
             first.await.unwrap();
-            assert!(compiling.has(&service.name), "the second one still is");
+            assert!(compiling.has(&service.name), "the second compilation has not ended");
         }
         assert!(!compiling.has(&service.name) && compiling.services().is_empty());
     }

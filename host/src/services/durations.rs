@@ -1,7 +1,7 @@
-//! A histogram of durations whose quantiles are within 10 % of the true ones.
+//! A histogram of durations whose quantiles are accurate to 10 %.
 //!
 //! Buckets are logarithmic with linear steps in between, as in HdrHistogram: eight per doubling, from one microsecond
-//! to hours. Recording is one relaxed addition.
+//! to hours. Recording is one relaxed atomic addition.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -24,6 +24,7 @@ impl Default for DurationCounts {
 }
 
 impl DurationCounts {
+    /// Counts a duration.
     pub fn count(&self, duration: Duration) {
         if let Some(bucket) = self.0.get(bucket(duration)) {
             bucket.fetch_add(1, Ordering::Relaxed);
@@ -36,7 +37,7 @@ impl DurationCounts {
     }
 }
 
-/// The counts at one moment. The default is empty.
+/// A snapshot of the counts. The default has no durations.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Durations(Box<[u64]>);
 
@@ -46,27 +47,27 @@ impl Durations {
         self.0.iter().sum()
     }
 
-    /// The durations recorded between `earlier` and this snapshot.
+    /// The durations that were counted between `earlier` and this snapshot.
     pub fn since(&self, earlier: &Durations) -> Durations {
         let before = earlier.0.iter().copied().chain(std::iter::repeat(0));
         Durations(self.0.iter().zip(before).map(|(now, before)| now.saturating_sub(before)).collect())
     }
 
-    /// The sum of both.
-    pub fn and(&self, other: &Durations) -> Durations {
+    /// The sum of two snapshots.
+    pub fn plus(&self, other: &Durations) -> Durations {
         let (long, short) = if self.0.len() < other.0.len() { (other, self) } else { (self, other) };
         let more = short.0.iter().copied().chain(std::iter::repeat(0));
         Durations(long.0.iter().zip(more).map(|(count, more)| count.saturating_add(more)).collect())
     }
 
-    /// The number of durations that are certainly longer than `limit`.
+    /// The durations in buckets above the bucket of `limit`, which are longer than `limit`.
     pub fn longer_than(&self, limit: Duration) -> Durations {
         let last = bucket(limit);
         let count = |(index, count): (usize, &u64)| if index > last { *count } else { 0 };
         Durations(self.0.iter().enumerate().map(count).collect())
     }
 
-    /// The `q`-quantile (0.99 for p99), accurate to 10 %; `None` without durations.
+    /// The `q`-quantile (0.99 for p99), accurate to 10 %. `None` without durations.
     pub fn quantile(&self, q: f64) -> Option<Duration> {
         let rank = ((self.total() as f64 * q).ceil() as u64).max(1);
         let mut seen = 0;
@@ -74,7 +75,7 @@ impl Durations {
             seen += count;
             seen >= rank
         });
-        found.map(middle)
+        found.map(midpoint)
     }
 }
 
@@ -95,7 +96,7 @@ fn bucket(duration: Duration) -> usize {
 }
 
 /// The midpoint of a bucket.
-fn middle(bucket: usize) -> Duration {
+fn midpoint(bucket: usize) -> Duration {
     let (row, step) = (bucket as u64 / STEPS, bucket as u64 % STEPS);
     match row.checked_sub(1) {
         None => Duration::from_micros(step),
@@ -112,14 +113,14 @@ mod tests {
         for microseconds in (0..7_200_000_000_u64).step_by(7_919_993).chain(1..5000) {
             let counts = DurationCounts::default();
             counts.count(Duration::from_micros(microseconds));
-            let told = counts.snapshot().quantile(0.5).unwrap().as_secs_f64() * 1e6;
-            let off = (told - microseconds as f64).abs();
-            assert!(off <= 0.1 * microseconds as f64 || off <= 1.0, "{microseconds} is told as {told}");
+            let measured = counts.snapshot().quantile(0.5).unwrap().as_secs_f64() * 1e6;
+            let error = (measured - microseconds as f64).abs();
+            assert!(error <= 0.1 * microseconds as f64 || error <= 1.0, "{microseconds} is measured as {measured}");
         }
     }
 
     #[test]
-    fn the_longest_durations_are_counted_too() {
+    fn durations_beyond_the_last_bucket_are_counted_in_it() {
         let counts = DurationCounts::default();
         counts.count(Duration::MAX);
         assert_eq!(counts.snapshot().total(), 1);
@@ -127,7 +128,7 @@ mod tests {
     }
 
     #[test]
-    fn durations_are_added_subtracted_and_cut() {
+    fn snapshots_are_added_subtracted_and_filtered() {
         let counts = DurationCounts::default();
         counts.count(Duration::from_millis(1));
         let earlier = counts.snapshot();
@@ -135,8 +136,8 @@ mod tests {
         let now = counts.snapshot();
         assert_eq!(now.since(&earlier).total(), 1);
         assert_eq!(now.since(&Durations::default()), now);
-        assert_eq!(Durations::default().and(&now), now);
-        assert_eq!(now.and(&earlier).total(), 3);
+        assert_eq!(Durations::default().plus(&now), now);
+        assert_eq!(now.plus(&earlier).total(), 3);
         assert_eq!(now.longer_than(Duration::from_millis(100)).total(), 1);
         assert_eq!(Durations::default().quantile(0.5), None);
     }

@@ -1,6 +1,7 @@
 //! A generation: one version of a component with its configuration.
 //!
-//! It is created, then published with one atomic store, and never changed. An old one lives as long as requests use it.
+//! A generation is created, then published with one atomic store, and never changed. An old generation lives as long as
+//! requests use it.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -16,37 +17,37 @@ use crate::http::method::span_name;
 use crate::http::routes::{Route, RouteIndex, RouteTable};
 use crate::trace::{Attribute, Attributes, Resource};
 
-/// One version of a service. Never changed after publication.
+/// One version of a service. It never changes after publication.
 pub struct Generation {
-    /// 1 for the version that the host started with; each later one has the next number.
+    /// 1 for the version that the host started with. Each later version has the next number.
     pub number: u64,
-    /// The configuration that it runs under.
+    /// The configuration that the version runs with.
     pub config: ServiceConfig,
-    /// The Resource of its spans.
+    /// The Resource of the spans.
     pub resource: Arc<Resource>,
-    /// Its instances.
+    /// The instances of the component.
     pub pool: Pool,
-    /// When it was created.
+    /// When the generation was created.
     pub created: SystemTime,
-    /// Its request statistics.
+    /// The request statistics.
     pub stats: RequestStats,
-    on_server_spans: Vec<Attributes>,
+    server_span_attributes: Vec<Attributes>,
     in_flight: AtomicUsize,
     idle: Notify,
 }
 
 impl Generation {
-    /// A generation that is not published yet. `on_server_spans` holds the attributes of the server span of every
-    /// request: first for requests without a route, then route by route.
+    /// A generation that is not published yet. `server_span_attributes` holds the server span attributes of requests without
+    /// a route, followed by those of each route.
     pub fn new(
         number: u64,
         config: ServiceConfig,
         resource: Arc<Resource>,
         pool: Pool,
-        on_server_spans: Vec<Attributes>,
+        server_span_attributes: Vec<Attributes>,
     ) -> Arc<Generation> {
         Arc::new(Generation {
-            on_server_spans,
+            server_span_attributes,
             number,
             config,
             resource,
@@ -68,14 +69,14 @@ impl Generation {
         self.pool.prepared().kind()
     }
 
-    /// Its endpoints.
+    /// The routes of the component. A standard component has the routes of the manifest.
     pub fn routes(&self) -> &RouteTable {
         self.pool.prepared().routes()
     }
 
-    /// The attributes of the server span of every request that matches this route, or none.
-    pub fn on_server_spans(&self, route: Option<RouteIndex>) -> Option<&Attributes> {
-        self.on_server_spans.get(route.map_or(0, |route| route as usize + 1))
+    /// The attributes that all server spans of a route have in common. `None` selects requests without a route.
+    pub fn server_span_attributes(&self, route: Option<RouteIndex>) -> Option<&Attributes> {
+        self.server_span_attributes.get(route.map_or(0, |route| route as usize + 1))
     }
 
     /// The number of requests in flight.
@@ -95,18 +96,18 @@ impl Generation {
     }
 }
 
-/// A request's lease on its generation, counted as in flight. Clones share one lease.
+/// A request's lease on its generation. A leased request counts as in flight. Clones share one lease.
 #[derive(Clone)]
-pub struct Lease(Arc<Held>);
+pub struct Lease(Arc<LeaseInner>);
 
-struct Held {
+struct LeaseInner {
     generation: Arc<Generation>,
 }
 
 impl Lease {
     pub(super) fn new(generation: Arc<Generation>) -> Lease {
         generation.in_flight.fetch_add(1, Ordering::SeqCst);
-        Lease(Arc::new(Held { generation }))
+        Lease(Arc::new(LeaseInner { generation }))
     }
 
     /// Another lease on the same generation.
@@ -120,7 +121,7 @@ impl Lease {
     }
 }
 
-impl Drop for Held {
+impl Drop for LeaseInner {
     fn drop(&mut self) {
         if self.generation.in_flight.fetch_sub(1, Ordering::SeqCst) == 1 {
             self.generation.idle.notify_waiters();
@@ -128,9 +129,9 @@ impl Drop for Held {
     }
 }
 
-/// Attributes of server spans that are the same for all requests that match `route`, or none, in one version of a
-/// service.
-pub(super) fn server_span_attributes(route: Option<&Route>, digest: &str, generation: u64) -> Attributes {
+/// The attributes that the server spans of all requests for `route` have in common, in one version of a service. `None`
+/// selects requests without a route.
+pub(super) fn common_span_attributes(route: Option<&Route>, digest: &str, generation: u64) -> Attributes {
     let mut attributes = vec![
         Attribute::new("url.scheme", SCHEME),
         Attribute::new("spandrel.component.digest", digest),

@@ -5,12 +5,12 @@ mod catalog;
 mod compiling;
 mod durations;
 mod generation;
-mod remedy;
 mod request_stats;
 mod service;
+mod suggestion;
 
 pub use self::builder::{BuildError, GenerationBuilder};
 pub use self::catalog::Catalog;
 pub use self::generation::{Generation, Lease};
 pub use self::request_stats::{Outcome, RequestStats, StatsSnapshot};
-pub use self::service::{Canary, Permit, Service, Serving, WaitingBytes};
+pub use self::service::{BufferedBytes, Canary, Permit, Service, Serving};

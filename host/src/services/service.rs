@@ -1,6 +1,6 @@
-//! A service: what stays the same across its generations.
+//! A service: the parts that all its generations share.
 //!
-//! A request takes one generation when it starts and keeps it to its end.
+//! A request leases one generation when it starts and keeps it to its end.
 
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
@@ -16,21 +16,21 @@ use crate::http::coding::EncoderLimit;
 use crate::metrics::ServiceMetrics;
 use crate::trace::{self, Resource, TraceId};
 
-/// The generations that serve at one moment, read with one atomic load.
+/// The generations that serve now. They are read with one atomic load.
 #[derive(Clone)]
 pub struct Serving {
-    /// The generation that serves all requests that the canary does not.
+    /// The generation that serves all requests that the canary does not serve.
     pub stable: Arc<Generation>,
-    /// A candidate that serves a share of the requests.
+    /// The canary, while one serves a share of the traces.
     pub canary: Option<Canary>,
 }
 
-/// A canary.
+/// A candidate that serves a share of the traces.
 #[derive(Clone)]
 pub struct Canary {
-    /// The candidate.
+    /// The generation of the candidate.
     pub generation: Arc<Generation>,
-    /// How many of 10,000 traces it serves.
+    /// How many of 10,000 traces the candidate serves.
     pub share: u32,
     /// When the canary started.
     pub began: SystemTime,
@@ -38,59 +38,61 @@ pub struct Canary {
     pub before: StatsSnapshot,
 }
 
-/// A service: what stays the same across its generations.
+/// A service: the parts that all its generations share.
 pub struct Service {
     /// The name in the manifest.
     pub name: ServiceName,
-    /// The Resource of its spans: that of the serving generation.
+    /// The Resource of the serving generation's spans.
     pub resource: ArcSwap<Resource>,
-    /// Its metrics: those of the serving generation.
+    /// The metrics of the serving generation.
     pub metrics: ArcSwap<ServiceMetrics>,
     declared: ArcSwap<ServiceConfig>,
     serving: ArcSwap<Serving>,
+    /// The number of permits in use.
     in_flight: AtomicUsize,
-    waiting: AtomicUsize,
+    /// The buffered bytes of incomplete request bodies.
+    buffered: AtomicUsize,
     encoders: EncoderLimit,
     removed: AtomicBool,
 }
 
 /// The most bytes of incomplete request bodies that a service buffers.
-const WAITING_BYTES: usize = 64 << 20;
+const BUFFERED_BYTES_LIMIT: usize = 64 << 20;
 
 /// The most responses of a service that are compressed at one time while they are sent.
 const MAX_ENCODERS: usize = 128;
 
 /// The buffered bytes of one incomplete request body.
-pub struct WaitingBytes {
+pub struct BufferedBytes {
     service: Arc<Service>,
     bytes: usize,
 }
 
-impl WaitingBytes {
+impl BufferedBytes {
     /// Counts more bytes. Returns false if the service then buffers more than its limit.
-    pub fn grow(&mut self, bytes: usize) -> bool {
+    pub fn add(&mut self, bytes: usize) -> bool {
         self.bytes += bytes;
-        let before = self.service.waiting.fetch_add(bytes, Ordering::Relaxed);
-        before + bytes <= WAITING_BYTES
+        let before = self.service.buffered.fetch_add(bytes, Ordering::Relaxed);
+        before + bytes <= BUFFERED_BYTES_LIMIT
     }
 }
 
-impl Drop for WaitingBytes {
+impl Drop for BufferedBytes {
     fn drop(&mut self) {
-        self.service.waiting.fetch_sub(self.bytes, Ordering::Relaxed);
+        self.service.buffered.fetch_sub(self.bytes, Ordering::Relaxed);
     }
 }
 
-/// A request's permit under the service's concurrency limit. Clones share one permit: the exchange has one, and a guest
-/// that continues after its response has another.
+/// A request's permit under the service's concurrency limit. Clones share one permit: the exchange holds a clone, and a
+/// guest that continues after its response holds another.
 #[derive(Clone)]
-pub struct Permit(#[expect(dead_code, reason = "held for its drop")] Arc<Place>);
+pub struct Permit(#[expect(dead_code, reason = "held for its drop")] Arc<PermitInner>);
 
-struct Place {
+struct PermitInner {
     service: Arc<Service>,
 }
 
-impl Drop for Place {
+impl Drop for PermitInner {
     fn drop(&mut self) {
         self.service.in_flight.fetch_sub(1, Ordering::Relaxed);
     }
@@ -106,29 +108,29 @@ impl Service {
             declared: ArcSwap::from_pointee(generation.config.clone()),
             serving: ArcSwap::from_pointee(Serving { stable: generation, canary: None }),
             in_flight: AtomicUsize::new(0),
-            waiting: AtomicUsize::new(0),
+            buffered: AtomicUsize::new(0),
             encoders: EncoderLimit::new(MAX_ENCODERS),
             removed: AtomicBool::new(false),
         })
     }
 
-    /// Its configuration in the manifest. The next generation runs under it; the serving one may run under an older
-    /// one.
+    /// The service's configuration in the manifest. The next generation runs with it. The serving generation may run with
+    /// an older configuration.
     pub fn declared(&self) -> Arc<ServiceConfig> {
         self.declared.load_full()
     }
 
-    /// Sets its configuration in the manifest.
+    /// Sets the service's configuration in the manifest.
     pub fn declare(&self, config: ServiceConfig) {
         self.declared.store(Arc::new(config));
     }
 
-    /// The address in the manifest. It is not part of a version: all generations share it.
+    /// The listening address in the manifest. All generations share it.
     pub fn listen(&self) -> SocketAddr {
         self.declared.load().listen
     }
 
-    /// Whether the serving generation runs under the configuration in the manifest.
+    /// Whether the serving generation runs with the configuration in the manifest.
     pub fn runs_as_declared(&self) -> bool {
         self.serving.load().stable.config.is_same_version_as(&self.declared.load())
     }
@@ -138,13 +140,13 @@ impl Service {
         self.serving.load_full()
     }
 
-    /// Makes `serving` serve from the next request on. Requests in flight keep their generation.
+    /// Publishes the generations that serve from the next request on. Requests in flight keep their generation.
     pub fn publish(&self, serving: Serving) {
         self.serving.store(Arc::new(serving));
     }
 
-    /// Leases the generation that serves a trace. The check after taking the lease ensures that a drain that started
-    /// after a replacement cannot miss a request that was about to take the lease.
+    /// Leases the generation that serves a trace. The second load ensures that a drain that starts after a publication does
+    /// not miss a request that loaded the previous generations but had not leased one yet.
     pub fn lease(&self, trace: TraceId) -> Lease {
         loop {
             let serving = self.serving.load();
@@ -155,16 +157,16 @@ impl Service {
         }
     }
 
-    /// Takes a permit, unless `limit` requests are in flight.
+    /// A permit for a request, unless `limit` requests are in flight.
     pub fn permit(self: &Arc<Self>, limit: usize) -> Option<Permit> {
         let before = self.in_flight.fetch_add(1, Ordering::Relaxed);
-        let place = Place { service: self.clone() };
-        (before < limit).then(|| Permit(Arc::new(place)))
+        let permit = PermitInner { service: self.clone() };
+        (before < limit).then(|| Permit(Arc::new(permit)))
     }
 
-    /// Counts the bytes of a request body that is being read.
-    pub fn waiting_bytes(self: &Arc<Self>) -> WaitingBytes {
-        WaitingBytes { service: self.clone(), bytes: 0 }
+    /// A counter for the bytes of one request body that is being read.
+    pub fn buffered_bytes(self: &Arc<Self>) -> BufferedBytes {
+        BufferedBytes { service: self.clone(), bytes: 0 }
     }
 
     /// The limit on responses that are compressed while they are sent, over all generations.
@@ -172,12 +174,12 @@ impl Service {
         &self.encoders
     }
 
-    /// The number of requests in flight, over all generations.
+    /// The number of requests in flight in all generations.
     pub fn in_flight(&self) -> usize {
         self.in_flight.load(Ordering::Relaxed)
     }
 
-    /// Marks the service as removed from the manifest: it gets no new versions.
+    /// Marks the service as removed from the manifest. It gets no new versions.
     pub fn remove(&self) {
         self.removed.store(true, Ordering::SeqCst);
     }
@@ -191,7 +193,7 @@ impl Service {
         }
     }
 
-    /// Frees the instances of the serving generations, once no more requests can arrive.
+    /// Frees the instances of the serving generations. The caller ensures that no more requests arrive.
     pub fn close(&self) {
         let serving = self.serving();
         serving.stable.pool.close();
@@ -203,7 +205,7 @@ impl Service {
         self.removed.load(Ordering::SeqCst)
     }
 
-    /// Whether calls to `origin` are calls to this service. `localhost` and the loopback addresses are equivalent.
+    /// Whether this service listens at `origin`. `localhost` stands for the loopback addresses.
     pub fn serves(&self, origin: &Origin) -> bool {
         reaches(origin, self.listen())
     }
@@ -211,26 +213,26 @@ impl Service {
 
 /// Whether a call to `origin` on this machine reaches `listen`.
 fn reaches(origin: &Origin, listen: SocketAddr) -> bool {
-    let name = origin.address();
-    let address = name.parse::<IpAddr>().ok();
-    let same_place = match address {
+    let host = origin.address();
+    let address = host.parse::<IpAddr>().ok();
+    let is_same_host = match address {
         Some(address) => address == listen.ip() || (address.is_loopback() && listen.ip().is_unspecified()),
-        None => name == "localhost" && (listen.ip().is_loopback() || listen.ip().is_unspecified()),
+        None => host == "localhost" && (listen.ip().is_loopback() || listen.ip().is_unspecified()),
     };
-    same_place && origin.scheme == Scheme::Http && origin.port == listen.port()
+    is_same_host && origin.scheme == Scheme::Http && origin.port == listen.port()
 }
 
-/// A trace gets the same version every time.
+/// The generation that serves a trace. All requests of a trace get the same generation.
 fn choose(serving: &Serving, trace: TraceId) -> &Arc<Generation> {
-    let draw = draw(trace);
+    let slot = canary_slot(trace);
     match &serving.canary {
-        Some(canary) if draw < canary.share => &canary.generation,
+        Some(canary) if slot < canary.share => &canary.generation,
         _ => &serving.stable,
     }
 }
 
-/// A number from 0 to 9,999 that is the same for a trace on every host.
-fn draw(trace: TraceId) -> u32 {
+/// A number from 0 to 9,999 that depends on the trace id alone, so that every host computes the same.
+fn canary_slot(trace: TraceId) -> u32 {
     (trace::trace_hash(trace) % 10_000) as u32
 }
 
@@ -239,8 +241,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_share_of_the_traces_is_drawn_whatever_their_ids_look_like() {
-        let share = |ids: &mut dyn Iterator<Item = u128>| ids.filter(|id| draw(TraceId::from(*id)) < 1_000).count();
+    fn the_canary_gets_its_share_of_traces_for_any_pattern_of_trace_ids() {
+        let share = |ids: &mut dyn Iterator<Item = u128>| ids.filter(|id| canary_slot(TraceId::from(*id)) < 1_000).count();
         assert!((800..1_200).contains(&share(&mut (1..=10_000))));
         assert!((800..1_200).contains(&share(&mut (1..=10_000).map(|id| id << 64))));
         assert!((800..1_200).contains(&share(&mut (1..=10_000).map(|id| id << 112 | 7))));

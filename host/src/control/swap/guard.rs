@@ -142,25 +142,25 @@ mod tests {
 
     #[test]
     fn requests_that_the_host_rejects_are_not_a_regression() {
-        let refused = with(0, Outcome::HostRefusal, 1000, 0);
+        let refused = with(0, Outcome::HostRejection, 1000, 0);
         assert_eq!(regression(&stats(1000, 0, 1), &refused), None);
         assert_eq!(regression(&stats(0, 0, 1), &refused), None);
-        assert_eq!(regression(&stats(1000, 0, 1), &with(20, Outcome::HostRefusal, 1000, 0)), None);
+        assert_eq!(regression(&stats(1000, 0, 1), &with(20, Outcome::HostRejection, 1000, 0)), None);
     }
 
     #[test]
     fn requests_that_clients_cancel_after_a_long_time_are_a_regression() {
         for old in [stats(1000, 0, 1), stats(0, 0, 1)] {
-            let reason = regression(&old, &with(0, Outcome::ClientGone, 20, 2000)).unwrap();
+            let reason = regression(&old, &with(0, Outcome::ClientDisconnected, 20, 2000)).unwrap();
             assert!(reason.contains("clients cancelled 20 of them"), "{reason}");
         }
     }
 
     #[test]
     fn requests_that_clients_cancel_early_are_not_a_regression() {
-        assert_eq!(regression(&stats(1000, 0, 1), &with(20, Outcome::ClientGone, 1000, 100)), None);
+        assert_eq!(regression(&stats(1000, 0, 1), &with(20, Outcome::ClientDisconnected, 1000, 100)), None);
         assert_eq!(
-            regression(&stats(1000, 0, 200), &with(20, Outcome::ClientGone, 1000, 500)),
+            regression(&stats(1000, 0, 200), &with(20, Outcome::ClientDisconnected, 1000, 500)),
             None,
             "it was slow before"
         );

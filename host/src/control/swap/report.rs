@@ -178,7 +178,7 @@ fn figures(generation: &Generation, since: SystemTime, before: &StatsSnapshot) -
         version: generation.config.version.clone(),
         in_flight: generation.in_flight(),
         requests: stats.requests,
-        refused: stats.refused,
+        refused: stats.rejected,
         abandoned: stats.abandoned,
         rate: stats.requests as f64 / age.as_secs_f64().max(1.0),
         error_rate: stats.error_rate(),

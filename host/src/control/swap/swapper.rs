@@ -219,7 +219,7 @@ impl Swapper {
         if let Some(canary) = &serving.canary {
             return Err(SwapError::CanaryRunning(canary.generation.number));
         }
-        let resource = self.builder.reresource_after(&config, &old.resource);
+        let resource = self.builder.next_resource(&config, &old.resource);
         let context = self.builder.context(&config, &resource);
         let engine = self.builder.engine();
         let compiled = match bytes {

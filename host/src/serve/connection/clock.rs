@@ -62,8 +62,8 @@ enum Phase {
     Idle(Instant),
     /// The rest of a partial head, since its first byte.
     Head(Instant),
-    /// Requests in flight.
-    Busy,
+    /// The responses of requests in flight.
+    Serving,
 }
 
 /// A request in flight. It ends when this value is dropped.
@@ -98,7 +98,7 @@ impl Clock {
         let mut state = self.lock();
         state.in_flight += 1;
         state.requests += 1;
-        state.phase = Phase::Busy;
+        state.phase = Phase::Serving;
         drop(state);
         InFlight(self.clone())
     }
@@ -108,7 +108,7 @@ impl Clock {
         let mut state = self.lock();
         match state.phase {
             _ if state.is_http2 => return None,
-            Phase::Busy => return None,
+            Phase::Serving => return None,
             Phase::Idle(_) => state.phase = Phase::Head(Instant::now()),
             Phase::FirstHead(_) | Phase::Head(_) => {}
         }
@@ -119,7 +119,7 @@ impl Clock {
     pub fn awaited_head(&self) -> Option<u64> {
         let state = self.lock();
         match state.phase {
-            Phase::Busy => None,
+            Phase::Serving => None,
             Phase::FirstHead(_) | Phase::Idle(_) | Phase::Head(_) => Some(state.requests),
         }
     }
@@ -155,7 +155,7 @@ impl Clock {
         let state = self.lock();
         let Timeouts { head, keep_alive, stall } = self.timeouts;
         let waiting = match (state.phase, state.closing_since) {
-            (Phase::Busy, _) => None,
+            (Phase::Serving, _) => None,
             (Phase::Head(since), _) => Some((since + head, Expired::Head)),
             (Phase::FirstHead(since), None) => Some((since + head, Expired::Head)),
             (Phase::Idle(since), None) => Some((since + keep_alive, Expired::KeepAlive)),

@@ -1,4 +1,4 @@
-//! A request as it arrives at a service, and reading its body.
+//! A request that a service receives, and how its body is read.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -11,7 +11,7 @@ use http_body::Body as _;
 use http_body_util::BodyExt;
 use ipnet::IpNet;
 
-use super::peer::Received;
+use super::peer::NetworkDetails;
 use super::rejection::Rejection;
 use crate::config::Limits;
 use crate::http::forwarded::Forwarded;
@@ -19,8 +19,8 @@ use crate::http::{Body, BodyError, SCHEME};
 use crate::outbound::hops;
 use crate::services::Service;
 
-/// A request as it arrives at a service.
-pub struct Arrival {
+/// A request that a service receives, from the network or from a service of the same host.
+pub struct InboundRequest {
     /// The method.
     pub method: Method,
     /// Path and query.
@@ -31,21 +31,21 @@ pub struct Arrival {
     pub headers: HeaderMap,
     /// The request body.
     pub body: Body,
-    /// How it arrived over the network; `None` for a call from a service of the same host.
-    pub connection: Option<Received>,
+    /// Details of a request from the network. `None` for a call from a service of the same host.
+    pub network: Option<NetworkDetails>,
 }
 
-impl Arrival {
+impl InboundRequest {
     /// Reads the forwarded fields of trusted proxies.
-    pub(super) fn believe(&mut self, trusted: &[IpNet]) {
-        if let Some(received) = &mut self.connection {
-            received.forwarded = Forwarded::read(&self.headers, received.peer.address, trusted);
+    pub(super) fn read_forwarded(&mut self, trusted: &[IpNet]) {
+        if let Some(network) = &mut self.network {
+            network.forwarded = Forwarded::read(&self.headers, network.peer.address, trusted);
         }
     }
 
     /// The forwarded fields of trusted proxies.
     pub(super) fn forwarded(&self) -> Option<&Forwarded> {
-        self.connection.as_ref().map(|received| &received.forwarded)
+        self.network.as_ref().map(|network| &network.forwarded)
     }
 
     /// The scheme that the client used.
@@ -53,24 +53,24 @@ impl Arrival {
         self.forwarded().and_then(|forwarded| forwarded.scheme).unwrap_or(SCHEME)
     }
 
-    /// The request for a standard guest: with the scheme and the authority that the client used, and a body bounded by
-    /// the service's limits. `listen` is the authority if the client sent none.
+    /// The request for a standard guest, with the scheme and the authority that the client used and a body within the
+    /// service's limits. `listen` is the authority if the client sent none.
     pub fn into_request(self, listen: SocketAddr, limits: &Limits) -> Result<Request<Body>, Rejection> {
         let scheme = self.scheme();
-        let Arrival { method, uri, version, mut headers, body, .. } = self;
+        let InboundRequest { method, uri, version, mut headers, body, .. } = self;
         if body.size_hint().lower() > limits.request_body as u64 {
             return Err(Rejection::BodyTooLarge(limits.request_body));
         }
-        let named = || headers.get(HOST)?.to_str().ok()?.parse().ok();
-        let authority: Option<Authority> = uri.authority().cloned().or_else(named);
+        let host_field = || headers.get(HOST)?.to_str().ok()?.parse().ok();
+        let authority: Option<Authority> = uri.authority().cloned().or_else(host_field);
         let mut parts = uri::Parts::default();
         parts.scheme = scheme.parse().ok();
         parts.authority = authority.or_else(|| listen.to_string().parse().ok());
         parts.path_and_query = uri.path_and_query().cloned().or_else(|| Some(PathAndQuery::from_static("/")));
-        hops::forget(&mut headers);
+        hops::remove(&mut headers);
         let mut request = Request::new(body.bounded(limits.request_body, limits.idle_timeout));
         *request.method_mut() = method;
-        // The parts come from a valid URI, so this does not fail.
+        // The parts come from a valid URI and form a valid URI again.
         *request.uri_mut() = Uri::from_parts(parts).unwrap_or(uri);
         *request.version_mut() = version;
         *request.headers_mut() = headers;
@@ -78,7 +78,8 @@ impl Arrival {
     }
 }
 
-/// Reads a whole body within the service's limits. Received bytes count in `waiting` until the body is complete.
+/// Reads a whole body within the service's limits. Its bytes count towards the service's buffered bytes until the body is
+/// complete.
 pub(super) async fn read_whole(body: Body, limits: &Limits, service: &Arc<Service>) -> Result<Bytes, Rejection> {
     let limit = limits.request_body;
     let mut body = match body {
@@ -88,25 +89,25 @@ pub(super) async fn read_whole(body: Body, limits: &Limits, service: &Arc<Servic
         body => body.bounded(limit, limits.idle_timeout),
     };
     let read = async {
-        let (mut read, mut waiting) = (BytesMut::new(), service.waiting_bytes());
+        let (mut read, mut buffered) = (BytesMut::new(), service.buffered_bytes());
         while let Some(frame) = body.frame().await {
-            let Ok(data) = frame.map_err(|error| rejection(error, limits))?.into_data() else { continue };
-            if !waiting.grow(data.len()) {
-                return Err(Rejection::TooMuchWaiting);
+            let Ok(data) = frame.map_err(|error| body_rejection(error, limits))?.into_data() else { continue };
+            if !buffered.add(data.len()) {
+                return Err(Rejection::BufferLimit);
             }
             read.extend_from_slice(&data);
         }
         Ok(read.freeze())
     };
     let read = tokio::time::timeout(limits.request_timeout, read).await;
-    read.unwrap_or(Err(Rejection::ClientTooSlow(limits.request_timeout)))
+    read.unwrap_or(Err(Rejection::RequestTimeout(limits.request_timeout)))
 }
 
-fn rejection(error: BodyError, limits: &Limits) -> Rejection {
+fn body_rejection(error: BodyError, limits: &Limits) -> Rejection {
     match error {
         BodyError::TooLarge(_) => Rejection::BodyTooLarge(limits.request_body),
-        BodyError::Paused(limit) => Rejection::ClientTooSlow(limit),
-        BodyError::Malformed(_) => Rejection::BrokenBody,
-        BodyError::BrokenOff(_) | BodyError::Failed { .. } => Rejection::ClientGone,
+        BodyError::Paused(limit) => Rejection::RequestTimeout(limit),
+        BodyError::Malformed(_) => Rejection::MalformedBody,
+        BodyError::BrokenOff(_) | BodyError::Failed { .. } => Rejection::ClientDisconnected,
     }
 }

@@ -1,5 +1,6 @@
-//! Requests whose head cannot be read and which therefore have no route or trace context: the metrics of the port's
-//! service count them, and a span in a trace of its own says what was wrong, within a limit of such spans.
+//! Requests whose head cannot be read. They have no route and no trace context.
+//!
+//! The metrics of the port's service count them. Each is recorded as a span in a new trace, up to a limit of spans.
 
 use std::sync::Mutex;
 use std::sync::PoisonError;
@@ -18,41 +19,41 @@ use crate::metrics::ServerRequest;
 use crate::services::Service;
 use crate::trace::{Incoming, Pipeline, SpanKind};
 
-/// How many of them get a span per [`PERIOD`]. A flood of them is counted, but does not fill the queue.
-const SPANS: u32 = 20;
+/// How many spans are recorded per [`PERIOD`]. A flood of unreadable heads is counted, but does not fill the queue.
+const SPANS_PER_PERIOD: u32 = 20;
 const PERIOD: Duration = Duration::from_secs(1);
 
-/// Answers unreadable heads, on one port.
-pub struct RefusedHeads {
+/// Answers requests with unreadable heads on one port.
+pub struct RejectedHeads {
     pipeline: Pipeline,
-    spans: Mutex<Budget>,
+    spans: Mutex<SpanBudget>,
 }
 
-/// How many spans are left in the current period.
-struct Budget {
+/// How many more spans may be recorded in the current period.
+struct SpanBudget {
     began: Instant,
-    left: u32,
+    remaining: u32,
 }
 
-impl Budget {
+impl SpanBudget {
     fn take(&mut self, now: Instant) -> bool {
         if now.duration_since(self.began) >= PERIOD {
-            *self = Budget { began: now, left: SPANS };
+            *self = SpanBudget { began: now, remaining: SPANS_PER_PERIOD };
         }
-        let is_left = self.left > 0;
-        self.left = self.left.saturating_sub(1);
-        is_left
+        let is_within_budget = self.remaining > 0;
+        self.remaining = self.remaining.saturating_sub(1);
+        is_within_budget
     }
 }
 
-impl RefusedHeads {
-    /// What answers them on one port.
-    pub fn new(pipeline: Pipeline) -> RefusedHeads {
-        RefusedHeads { pipeline, spans: Mutex::new(Budget { began: Instant::now(), left: SPANS }) }
+impl RejectedHeads {
+    /// Answers unreadable heads and records them with `pipeline`.
+    pub fn new(pipeline: Pipeline) -> RejectedHeads {
+        RejectedHeads { pipeline, spans: Mutex::new(SpanBudget { began: Instant::now(), remaining: SPANS_PER_PERIOD }) }
     }
 
-    /// Returns the response to such a head, as HTTP/1.1 bytes. It is traced and counted.
-    pub fn answer(&self, service: &Service, error: &HeadError, peer: &Peer) -> Vec<u8> {
+    /// Returns the response to an unreadable head as HTTP/1.1 bytes, and traces and counts the request.
+    pub fn respond(&self, service: &Service, error: &HeadError, peer: &Peer) -> Vec<u8> {
         let began = Instant::now();
         let rejection = Rejection::Head(error.clone());
         let (mut parts, mut body) = rejection.response().into_parts();
@@ -60,15 +61,15 @@ impl RefusedHeads {
             let resource = service.resource.load();
             let mut recorder = self.pipeline.record(&resource, &Incoming::default(), "HTTP", SpanKind::Server);
             let generation = service.serving().stable.clone();
-            if let Some(prepared) = generation.on_server_spans(None).filter(|_| recorder.is_recording()) {
+            if let Some(prepared) = generation.server_span_attributes(None).filter(|_| recorder.is_recording()) {
                 recorder.set_prepared(recorder.server(), prepared);
             }
-            server_span::unread_request(&mut recorder, peer, service.listen());
-            server_span::server_response(&mut recorder, parts.status, Some(&rejection), None);
+            server_span::record_unreadable_request(&mut recorder, peer, service.listen());
+            server_span::record_response(&mut recorder, parts.status, Some(&rejection), None);
             if recorder.is_enabled() {
                 let server = recorder.context_of(recorder.server());
-                trace_response::name_in_head(&mut parts, &server, &self.pipeline);
-                trace_response::name_in_problem(&parts, &mut body, &server);
+                trace_response::set_header(&mut parts, &server, &self.pipeline);
+                trace_response::set_problem_member(&parts, &mut body, &server);
             }
             recorder.finish(None);
         }
@@ -91,7 +92,7 @@ impl RefusedHeads {
     }
 }
 
-/// The semantic conventions' value for an unknown method.
+/// The method of a request whose method is unknown, as the semantic conventions name it.
 fn unknown_method() -> Method {
     Method::from_bytes(b"_OTHER").unwrap_or(Method::GET)
 }
@@ -101,12 +102,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_flood_gets_a_bounded_number_of_spans() {
+    fn a_flood_of_unreadable_heads_is_recorded_as_a_bounded_number_of_spans() {
         let began = Instant::now();
-        let mut budget = Budget { began, left: SPANS };
-        let taken = |budget: &mut Budget, now| (0..1000).filter(|_| budget.take(now)).count();
-        assert_eq!(taken(&mut budget, began), SPANS as usize);
+        let mut budget = SpanBudget { began, remaining: SPANS_PER_PERIOD };
+        let taken = |budget: &mut SpanBudget, now| (0..1000).filter(|_| budget.take(now)).count();
+        assert_eq!(taken(&mut budget, began), SPANS_PER_PERIOD as usize);
         assert_eq!(taken(&mut budget, began + PERIOD / 2), 0);
-        assert_eq!(taken(&mut budget, began + PERIOD), SPANS as usize);
+        assert_eq!(taken(&mut budget, began + PERIOD), SPANS_PER_PERIOD as usize);
     }
 }
