@@ -107,7 +107,7 @@ pub(super) fn redaction(telemetry: &Section<'_>) -> Result<Redaction> {
         let help = "write a name with letters or digits, up to 64, as in \"session_key\"";
         Err(telemetry.reader.error(span, format!("`redact` lists `{text}`, which is not a valid parameter name"), help))
     };
-    Ok(Redaction::of_more(all(names.into_iter().map(name))?))
+    Ok(Redaction::with_names(all(names.into_iter().map(name))?))
 }
 
 /// Parses `[[telemetry.attributes]]`. Parameters that `redaction` lists cannot become attributes.
@@ -156,7 +156,7 @@ fn source(section: &Section<'_>, (text, span): SpannedText, redaction: &Redactio
         _ => None,
     };
     match source {
-        Some(source) if redaction.lists(source.name()) => {
+        Some(source) if redaction.is_additional(source.name()) => {
             let problem = format!("`{text}` would record a value that `redact` excludes from spans");
             Err(section.reader.error(span, problem, "remove it from `redact`, or use another value"))
         }

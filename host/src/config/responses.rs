@@ -6,7 +6,7 @@ use toml::de::DeValue;
 use super::origin::{Origin, Scheme};
 use super::section::{Result, Section, SpannedText, all};
 use crate::http::coding::Coding;
-use crate::http::cors::{Cors, Names, Origins};
+use crate::http::cors::{Cors, HeaderNames, Origins};
 
 /// The default of `methods`: the CORS-safelisted methods (Fetch, 3.3.2).
 const METHODS: [Method; 3] = [Method::GET, Method::HEAD, Method::POST];
@@ -33,8 +33,8 @@ pub(super) fn cors(section: &Section<'_>) -> Result<Option<Cors>> {
     // With credentials, browsers treat `*` as a literal value, not as a wildcard (Fetch, 3.3.4).
     let any = [
         ("origins", cors.origins == Origins::Any),
-        ("headers", cors.headers == Names::Any),
-        ("expose", cors.expose == Names::Any),
+        ("headers", cors.headers == HeaderNames::Any),
+        ("expose", cors.expose == HeaderNames::Any),
     ];
     match any.into_iter().find(|(_, is_any)| *is_any && cors.credentials) {
         Some((key, _)) => {
@@ -62,7 +62,7 @@ fn origins(section: &Section<'_>, listed: Vec<SpannedText>) -> Result<Origins> {
             Err(section.reader.error(span, format!("`origins` lists `{text}`, which is not a valid origin"), help))
         }
     };
-    all(listed.into_iter().map(origin)).map(Origins::These)
+    all(listed.into_iter().map(origin)).map(Origins::Listed)
 }
 
 /// The origin as browsers serialize it: without the scheme's default port (RFC 6454, 6.2).
@@ -86,12 +86,12 @@ fn methods(section: &Section<'_>) -> Result<Option<Vec<Method>>> {
     all(listed.into_iter().map(method)).map(Some)
 }
 
-fn names(section: &Section<'_>, key: &str) -> Result<Names> {
+fn names(section: &Section<'_>, key: &str) -> Result<HeaderNames> {
     let listed = section.texts(key)?.unwrap_or_default();
     if let [(only, _)] = &*listed
         && only == "*"
     {
-        return Ok(Names::Any);
+        return Ok(HeaderNames::Any);
     }
     let name = |(text, span): SpannedText| {
         text.parse::<HeaderName>().ok().filter(|_| text != "*").ok_or_else(|| {
@@ -99,7 +99,7 @@ fn names(section: &Section<'_>, key: &str) -> Result<Names> {
             section.reader.error(span, format!("`{text}` is not a valid header field name"), help)
         })
     };
-    all(listed.into_iter().map(name)).map(Names::These)
+    all(listed.into_iter().map(name)).map(HeaderNames::Listed)
 }
 
 /// `compression`.
@@ -157,12 +157,12 @@ mod tests {
                     credentials = true\nmax_age = \"10m\"\n";
         let cors = service(text).unwrap().cors.unwrap();
         let known = ["https://shop.example", "http://localhost:5173"].map(str::to_owned);
-        assert_eq!(cors.origins, Origins::These(known.to_vec()), "as browsers write them");
+        assert_eq!(cors.origins, Origins::Listed(known.to_vec()), "as browsers write them");
         assert_eq!(cors.methods, [Method::GET, Method::PUT]);
-        assert_eq!(cors.headers, Names::These(vec![http::header::CONTENT_TYPE]));
+        assert_eq!(cors.headers, HeaderNames::Listed(vec![http::header::CONTENT_TYPE]));
         assert_eq!((cors.credentials, cors.max_age), (true, Some(Duration::from_secs(600))));
         let open = service("[service.cors]\norigins = [\"*\"]\nheaders = [\"*\"]\n").unwrap().cors.unwrap();
-        assert_eq!((open.origins, open.headers, open.methods), (Origins::Any, Names::Any, METHODS.to_vec()));
+        assert_eq!((open.origins, open.headers, open.methods), (Origins::Any, HeaderNames::Any, METHODS.to_vec()));
     }
 
     #[test]

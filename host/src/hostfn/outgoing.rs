@@ -392,7 +392,7 @@ impl http_body::Body for CallRequestBody {
         context: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         let frame = ready!(Pin::new(&mut self.0).poll_frame(context));
-        Poll::Ready(frame.map(|frame| frame.map_err(|error| BodyError::BrokenOff(error.to_string()))))
+        Poll::Ready(frame.map(|frame| frame.map_err(|error| BodyError::EndedEarly(error.to_string()))))
     }
 
     fn is_end_stream(&self) -> bool {

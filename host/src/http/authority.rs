@@ -1,86 +1,87 @@
-//! Names of hosts as requests have them: `host` or `host:port` (RFC 3986, 3.2.2 and 3.2.3).
+//! The authority of a request: `host` or `host:port` (RFC 3986, 3.2.2 and 3.2.3).
 
 use std::net::Ipv6Addr;
 
 use thiserror::Error;
 
-/// A host and perhaps a port, without anything about a user.
+/// A host and an optional port, without user information.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Authority {
     text: String,
-    host: usize,
+    /// The length of the host in `text`.
+    host_length: usize,
     port: Option<u16>,
 }
 
-/// Why a text names no host.
+/// Why a text is not an authority.
 #[derive(Clone, Copy, Debug, Error, PartialEq, Eq)]
 pub enum AuthorityError {
-    /// It names a user before an `@` (RFC 9110, 4.2.4).
-    #[error("it names a user")]
-    User,
-    /// A character that no name of a host has.
-    #[error("it has a character that no host has")]
+    /// The text has user information before an `@` (RFC 9110, 4.2.4).
+    #[error("it has user information")]
+    UserInfo,
+    /// The text has a character that a host must not have.
+    #[error("it has an invalid character")]
     Characters,
-    /// Brackets that hold no IPv6 address.
-    #[error("it is no IPv6 address")]
-    Address,
-    /// What follows the colon is no port.
-    #[error("it has a port that is none")]
+    /// The brackets do not enclose an IPv6 address.
+    #[error("the address in brackets is not an IPv6 address")]
+    Ipv6Address,
+    /// The text after the colon is not a port number.
+    #[error("the port is invalid")]
     Port,
 }
 
 impl Authority {
-    /// Reads a name. An empty host is one: that of a request for nobody in particular.
+    /// Parses an authority. The host may be empty (RFC 9110, 7.2).
     ///
     /// # Errors
     ///
-    /// Where the text is something else.
+    /// If the text is not an authority.
     pub fn parse(text: &str) -> Result<Authority, AuthorityError> {
         if text.contains('@') {
-            return Err(AuthorityError::User);
+            return Err(AuthorityError::UserInfo);
         }
-        let host = match text.strip_prefix('[') {
+        let host_length = match text.strip_prefix('[') {
             Some(rest) => {
-                let (address, _) = rest.split_once(']').ok_or(AuthorityError::Address)?;
-                address.parse::<Ipv6Addr>().map_err(|_| AuthorityError::Address)?;
+                let (address, _) = rest.split_once(']').ok_or(AuthorityError::Ipv6Address)?;
+                address.parse::<Ipv6Addr>().map_err(|_| AuthorityError::Ipv6Address)?;
                 address.len() + 2
             }
             None => text.find(':').unwrap_or(text.len()),
         };
-        let (name, rest) = text.split_at(host);
-        if !name.starts_with('[') && !name.bytes().all(is_of_a_name) {
+        let (name, rest) = text.split_at(host_length);
+        if !name.starts_with('[') && !name.bytes().all(is_reg_name_byte) {
             return Err(AuthorityError::Characters);
         }
-        Ok(Authority { text: text.to_owned(), host, port: port(rest)? })
+        Ok(Authority { text: text.to_owned(), host_length, port: port(rest)? })
     }
 
-    /// The text as it came.
+    /// The authority as it was written.
     pub fn as_str(&self) -> &str {
         &self.text
     }
 
-    /// The host; an IPv6 address in its brackets.
+    /// The host. An IPv6 address is in brackets.
     pub fn host(&self) -> &str {
-        self.text.get(..self.host).unwrap_or_default()
+        self.text.get(..self.host_length).unwrap_or_default()
     }
 
-    /// The host as telemetry names it: an IPv6 address without brackets.
+    /// The host as in `server.address` of the semantic conventions: an IPv6 address has no brackets.
     pub fn address(&self) -> &str {
         without_brackets(self.host())
     }
 
-    /// Whether there is a host at all.
+    /// Whether the host is not empty.
     pub fn has_host(&self) -> bool {
-        self.host > 0
+        self.host_length > 0
     }
 
-    /// The port, where one is named.
+    /// The port, if the authority has one.
     pub fn port(&self) -> Option<u16> {
         self.port
     }
 }
 
-/// A host without the brackets that an IPv6 address has in a URL: the conventions want `server.address` like that.
+/// Removes the brackets that an IPv6 address has in a URL.
 pub fn without_brackets(host: &str) -> &str {
     host.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')).unwrap_or(host)
 }
@@ -96,8 +97,8 @@ fn port(rest: &str) -> Result<Option<u16>, AuthorityError> {
     }
 }
 
-/// `reg-name` of RFC 3986.
-fn is_of_a_name(byte: u8) -> bool {
+/// Whether a byte may occur in a `reg-name` (RFC 3986, 3.2.2).
+fn is_reg_name_byte(byte: u8) -> bool {
     byte.is_ascii_alphanumeric() || b"-._~%!$&'()*+;=".contains(&byte)
 }
 
@@ -106,7 +107,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn host_and_port_are_told_apart() {
+    fn host_and_port_are_parsed() {
         for (text, address, port) in [
             ("shop.example", "shop.example", None),
             ("shop:8000", "shop", Some(8000)),
@@ -123,17 +124,17 @@ mod tests {
     }
 
     #[test]
-    fn what_names_no_host_is_refused() {
+    fn a_text_that_is_not_an_authority_is_rejected() {
         for (text, error) in [
-            ("me@shop", AuthorityError::User),
-            ("me:secret@shop:80", AuthorityError::User),
+            ("me@shop", AuthorityError::UserInfo),
+            ("me:secret@shop:80", AuthorityError::UserInfo),
             ("a b", AuthorityError::Characters),
             ("a,b", AuthorityError::Characters),
             ("a/b", AuthorityError::Characters),
             ("b\u{fc}cher", AuthorityError::Characters),
-            ("[::g]", AuthorityError::Address),
-            ("[::1", AuthorityError::Address),
-            ("[127.0.0.1]", AuthorityError::Address),
+            ("[::g]", AuthorityError::Ipv6Address),
+            ("[::1", AuthorityError::Ipv6Address),
+            ("[127.0.0.1]", AuthorityError::Ipv6Address),
             ("a:65536", AuthorityError::Port),
             ("a:-1", AuthorityError::Port),
             ("::1", AuthorityError::Port),

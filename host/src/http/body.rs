@@ -1,4 +1,4 @@
-//! The body of a message, on its way in or out, over the network or between services of the host.
+//! The body of a request or response, received or sent, over the network or between services of the host.
 //!
 //! A body is whole in memory, or a stream of frames that may end with trailers (RFC 9110, 6.5).
 
@@ -15,31 +15,31 @@ use http_body_util::combinators::UnsyncBoxBody;
 use thiserror::Error;
 use tokio::time::{Instant, Sleep};
 
-/// The most bytes of a whole body that one frame carries. A transport takes the next frame when it has room, so that how
-/// much of a body has left is known to about this many bytes.
-pub const FRAME: usize = 64 * 1024;
+/// The most bytes of a whole body in one frame. The transport polls for the next frame when it has buffer space, so the
+/// number of bytes that were sent is accurate to about this size.
+pub const FRAME_LIMIT: usize = 64 * 1024;
 
-/// Why a body did not come to its end.
+/// Why a body did not end regularly.
 #[derive(Clone, Debug, Error, PartialEq, Eq)]
 pub enum BodyError {
-    /// What came is not what HTTP allows.
+    /// The received bytes are not valid HTTP.
     #[error("the body was malformed: {0}")]
     Malformed(String),
     /// The connection or stream ended before the body did.
-    #[error("the body broke off: {0}")]
-    BrokenOff(String),
-    /// The body is larger than it may be. The limit in bytes.
+    #[error("the body ended early: {0}")]
+    EndedEarly(String),
+    /// The body exceeds its limit, in bytes.
     #[error("the body is larger than {0} bytes")]
     TooLarge(u64),
-    /// No frame came, or none was taken, for as long as a pause may last.
+    /// No frame was received or sent for longer than this limit.
     #[error("the body paused for longer than {0:?}")]
     Paused(Duration),
-    /// Whoever produced the body failed.
+    /// The producer of the body failed.
     #[error("{message}")]
     Failed {
         /// The value of `error.type`, of low cardinality.
         error_type: &'static str,
-        /// What happened.
+        /// The error message.
         message: String,
     },
 }
@@ -49,24 +49,24 @@ impl BodyError {
     pub fn error_type(&self) -> &'static str {
         match self {
             BodyError::Malformed(_) => "malformed_body",
-            BodyError::BrokenOff(_) => "body_broken_off",
+            BodyError::EndedEarly(_) => "body_broken_off",
             BodyError::TooLarge(_) => "body_too_large",
             BodyError::Paused(_) => "timeout",
             BodyError::Failed { error_type, .. } => error_type,
         }
     }
 
-    /// Reads the error of a transport: whether what came was wrong, or nothing came any more.
+    /// Converts the error of a transport. The source chain tells whether the bytes were malformed or the connection ended.
     pub fn from_transport(error: &(dyn Error + 'static)) -> BodyError {
-        let is_of_content =
+        let is_malformed_data =
             |error: &io::Error| matches!(error.kind(), io::ErrorKind::InvalidInput | io::ErrorKind::InvalidData);
         let (mut cause, mut malformed) = (error, false);
         loop {
-            malformed |= cause.downcast_ref().is_some_and(is_of_content);
+            malformed |= cause.downcast_ref().is_some_and(is_malformed_data);
             match cause.source() {
                 Some(next) => cause = next,
                 None if malformed => return BodyError::Malformed(cause.to_string()),
-                None => return BodyError::BrokenOff(cause.to_string()),
+                None => return BodyError::EndedEarly(cause.to_string()),
             }
         }
     }
@@ -74,14 +74,14 @@ impl BodyError {
 
 /// A body: whole, or a stream.
 pub enum Body {
-    /// All of it, without trailers.
+    /// The whole body, without trailers.
     Whole(Bytes),
-    /// Frames that are still on their way.
+    /// A stream of frames.
     Stream(UnsyncBoxBody<Bytes, BodyError>),
 }
 
 impl Body {
-    /// No content.
+    /// An empty body.
     pub fn empty() -> Body {
         Body::Whole(Bytes::new())
     }
@@ -91,7 +91,7 @@ impl Body {
         Body::Stream(UnsyncBoxBody::new(stream))
     }
 
-    /// A body that a transport reads.
+    /// A body that a transport receives.
     pub fn from_transport<B>(body: B) -> Body
     where
         B: HttpBody<Data = Bytes> + Send + 'static,
@@ -104,15 +104,15 @@ impl Body {
         }
     }
 
-    /// The same body, cut off with an error after more than `limit` bytes or a pause of more than `idle_timeout`.
+    /// The same body. It fails after more than `limit` bytes or a pause of more than `idle_timeout`.
     pub fn bounded(self, limit: usize, idle_timeout: Duration) -> Body {
         match self {
             Body::Whole(bytes) if bytes.len() <= limit => Body::Whole(bytes),
-            body => Body::stream(Bounded { body, limit, passed: 0, pause: Pause::new(idle_timeout) }),
+            body => Body::stream(Bounded { body, limit, received: 0, pause: Pause::new(idle_timeout) }),
         }
     }
 
-    /// Reads to the end, whatever its size. Trailers are left out.
+    /// Reads the whole body without a size limit. Trailers are dropped.
     pub async fn collect(self) -> Result<Bytes, BodyError> {
         match self {
             Body::Whole(bytes) => Ok(bytes),
@@ -140,7 +140,7 @@ impl HttpBody for Body {
     fn poll_frame(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         match self.get_mut() {
             Body::Whole(bytes) if bytes.is_empty() => Poll::Ready(None),
-            Body::Whole(bytes) => Poll::Ready(Some(Ok(Frame::data(bytes.split_to(bytes.len().min(FRAME)))))),
+            Body::Whole(bytes) => Poll::Ready(Some(Ok(Frame::data(bytes.split_to(bytes.len().min(FRAME_LIMIT)))))),
             Body::Stream(stream) => Pin::new(stream).poll_frame(context),
         }
     }
@@ -160,11 +160,12 @@ impl HttpBody for Body {
     }
 }
 
-/// A body within its limits.
+/// A body that fails when it exceeds its limits.
 struct Bounded {
     body: Body,
     limit: usize,
-    passed: usize,
+    /// The number of bytes so far.
+    received: usize,
     pause: Pause,
 }
 
@@ -179,8 +180,8 @@ impl HttpBody for Bounded {
         };
         this.pause.end();
         if let Some(Ok(frame)) = &frame {
-            this.passed += frame.data_ref().map_or(0, Bytes::len);
-            if this.passed > this.limit {
+            this.received += frame.data_ref().map_or(0, Bytes::len);
+            if this.received > this.limit {
                 return Poll::Ready(Some(Err(BodyError::TooLarge(this.limit as u64))));
             }
         }
@@ -196,32 +197,32 @@ impl HttpBody for Bounded {
     }
 }
 
-/// The time since a frame was asked for and did not come.
+/// The time since a frame was polled for and was not ready.
 struct Pause {
     limit: Duration,
     sleep: Option<Pin<Box<Sleep>>>,
-    runs: bool,
+    is_running: bool,
 }
 
 impl Pause {
     fn new(limit: Duration) -> Pause {
-        Pause { limit, sleep: None, runs: false }
+        Pause { limit, sleep: None, is_running: false }
     }
 
-    /// Ready once the pause has lasted too long.
+    /// Ready when the pause exceeds its limit.
     fn poll(&mut self, context: &mut Context<'_>) -> Poll<BodyError> {
         let limit = self.limit;
         let sleep = self.sleep.get_or_insert_with(|| Box::pin(tokio::time::sleep(limit)));
-        if !self.runs {
+        if !self.is_running {
             sleep.as_mut().reset(Instant::now() + limit);
-            self.runs = true;
+            self.is_running = true;
         }
         sleep.as_mut().poll(context).map(|()| BodyError::Paused(limit))
     }
 
-    /// Something came.
+    /// Ends the pause, because a frame was ready.
     fn end(&mut self) {
-        self.runs = false;
+        self.is_running = false;
     }
 }
 
@@ -242,19 +243,19 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_whole_body_leaves_in_frames_of_bounded_size() {
-        let mut body = Body::Whole(Bytes::from(vec![b'x'; 2 * FRAME + 1]));
-        assert_eq!(body.size_hint().exact(), Some(2 * FRAME as u64 + 1));
+    async fn a_whole_body_is_sent_in_frames_of_bounded_size() {
+        let mut body = Body::Whole(Bytes::from(vec![b'x'; 2 * FRAME_LIMIT + 1]));
+        assert_eq!(body.size_hint().exact(), Some(2 * FRAME_LIMIT as u64 + 1));
         let mut sizes = Vec::new();
         while let Some(frame) = body.frame().await {
             sizes.push(frame.unwrap().data_ref().unwrap().len());
         }
-        assert_eq!(sizes, [FRAME, FRAME, 1]);
+        assert_eq!(sizes, [FRAME_LIMIT, FRAME_LIMIT, 1]);
         assert!(body.is_end_stream());
     }
 
     #[tokio::test]
-    async fn trailers_pass_through_the_limits() {
+    async fn a_bounded_body_keeps_its_trailers() {
         let trailers = HeaderMap::from_iter([(http::header::ETAG, "1".parse().unwrap())]);
         let body = frames(vec![data(3), Ok(Frame::trailers(trailers.clone()))]);
         let collected = body.bounded(3, Duration::from_secs(1)).collect_frames().await.unwrap();
@@ -262,14 +263,14 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_body_over_its_limit_is_cut_off() {
+    async fn a_body_over_its_limit_fails() {
         for body in [frames(vec![data(2), data(2)]), Body::Whole(Bytes::from_static(b"four"))] {
             assert_eq!(body.bounded(3, Duration::from_secs(1)).collect().await, Err(BodyError::TooLarge(3)));
         }
     }
 
     #[tokio::test]
-    async fn a_pause_is_counted_from_the_last_frame() {
+    async fn a_pause_is_measured_from_the_last_frame() {
         let limit = Duration::from_secs(2);
         let ticks = tokio::time::interval(limit / 8);
         let slow = stream::unfold((ticks, 0), |(mut ticks, sent)| async move {
@@ -287,11 +288,11 @@ mod tests {
     }
 
     #[test]
-    fn what_was_malformed_is_told_from_what_broke_off() {
+    fn malformed_bodies_are_distinguished_from_bodies_that_ended_early() {
         let malformed = io::Error::new(io::ErrorKind::InvalidData, "no chunk size");
         assert_eq!(BodyError::from_transport(&malformed), BodyError::Malformed("no chunk size".to_owned()));
         let reset = io::Error::new(io::ErrorKind::ConnectionReset, "reset");
-        assert_eq!(BodyError::from_transport(&reset), BodyError::BrokenOff("reset".to_owned()));
+        assert_eq!(BodyError::from_transport(&reset), BodyError::EndedEarly("reset".to_owned()));
     }
 
     impl Body {

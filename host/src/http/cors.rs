@@ -1,4 +1,4 @@
-//! Which web pages may read a service's answers: CORS, as the Fetch standard has it (<https://fetch.spec.whatwg.org>, 3.3).
+//! CORS: which web pages may read a service's responses (Fetch standard, <https://fetch.spec.whatwg.org>, 3.3).
 
 use std::time::Duration;
 
@@ -9,85 +9,85 @@ use http::header::{
 };
 use http::{HeaderMap, HeaderName, HeaderValue, Method};
 
-use super::vary::vary;
+use super::vary::add_vary;
 
-/// Fields that are the host's where it decides who may read answers.
-const OWN: [HeaderName; 3] =
+/// The response fields that the host sets instead of the guest.
+const RESPONSE_FIELDS: [HeaderName; 3] =
     [ACCESS_CONTROL_ALLOW_ORIGIN, ACCESS_CONTROL_ALLOW_CREDENTIALS, ACCESS_CONTROL_EXPOSE_HEADERS];
 
-/// The pages that may read a service's answers, and what they may send.
+/// The CORS configuration of a service.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Cors {
-    /// Whose pages.
+    /// The origins whose pages may read responses.
     pub origins: Origins,
     /// The methods that pages may use.
     pub methods: Vec<Method>,
-    /// The header fields that pages may send, besides those that need no leave.
-    pub headers: Names,
-    /// The header fields of answers that pages may read, besides those that need no leave.
-    pub expose: Names,
-    /// Whether requests may carry cookies and the like.
+    /// The header fields that pages may send, in addition to the CORS-safelisted ones.
+    pub headers: HeaderNames,
+    /// The header fields of responses that pages may read, in addition to the CORS-safelisted ones.
+    pub expose: HeaderNames,
+    /// Whether requests may include credentials, such as cookies.
     pub credentials: bool,
-    /// How long a browser may remember the answer to a preflight; its own default where there is none.
+    /// How long a browser may cache the response to a preflight. `None` leaves it to the browser.
     pub max_age: Option<Duration>,
 }
 
 /// The origins of pages.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Origins {
-    /// Any.
+    /// All origins.
     Any,
-    /// These, as browsers write them: scheme, host, and a port that is not the scheme's own.
-    These(Vec<String>),
+    /// Listed origins, as browsers write them: scheme, host, and a port that is not the default port of the scheme.
+    Listed(Vec<String>),
 }
 
 /// Names of header fields.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Names {
-    /// Any, but for `Authorization`, which has to be named.
+pub enum HeaderNames {
+    /// All fields except `Authorization`, which must be listed.
     Any,
-    /// These.
-    These(Vec<HeaderName>),
+    /// Listed fields.
+    Listed(Vec<HeaderName>),
 }
 
-/// What a page's request is allowed.
+/// Whether a page may read the response to its request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Verdict {
-    /// The request comes from no page of another origin.
-    NoPage,
-    /// Its page may read the answer.
+pub enum CorsDecision {
+    /// The request has no `Origin`.
+    NoOrigin,
+    /// The page may read the response.
     Allowed,
-    /// Its page may not.
+    /// The page must not read the response.
     Denied,
 }
 
-/// Whether a request is a preflight: a browser's question whether a page may send another one.
+/// Whether a request is a CORS preflight, by which a browser asks whether a page may send a request.
 pub fn is_preflight(method: &Method, headers: &HeaderMap) -> bool {
     *method == Method::OPTIONS && headers.contains_key(ORIGIN) && headers.contains_key(ACCESS_CONTROL_REQUEST_METHOD)
 }
 
 impl Cors {
-    /// Whether the page that sent a request may read the answer.
-    pub fn judge(&self, origin: Option<&HeaderValue>) -> Verdict {
+    /// Whether a page of `origin` may read the response.
+    pub fn decide(&self, origin: Option<&HeaderValue>) -> CorsDecision {
         match (origin, &self.origins) {
-            (None, _) => Verdict::NoPage,
-            (Some(_), Origins::Any) => Verdict::Allowed,
-            (Some(origin), Origins::These(known)) if known.iter().any(|known| origin == known.as_str()) => {
-                Verdict::Allowed
+            (None, _) => CorsDecision::NoOrigin,
+            (Some(_), Origins::Any) => CorsDecision::Allowed,
+            (Some(origin), Origins::Listed(known)) if known.iter().any(|known| origin == known.as_str()) => {
+                CorsDecision::Allowed
             }
-            (Some(_), Origins::These(_)) => Verdict::Denied,
+            (Some(_), Origins::Listed(_)) => CorsDecision::Denied,
         }
     }
 
-    /// Says in the head of an answer whether the page of `origin` may read it, in place of what a guest says of that.
-    pub fn mark(&self, origin: Option<&HeaderValue>, headers: &mut HeaderMap) {
-        for name in OWN {
+    /// Sets the CORS fields of a response to a request from `origin`. They replace the guest's.
+    pub fn apply(&self, origin: Option<&HeaderValue>, headers: &mut HeaderMap) {
+        for name in RESPONSE_FIELDS {
             headers.remove(name);
         }
-        if let Origins::These(_) = self.origins {
-            vary(headers, &ORIGIN);
+        if let Origins::Listed(_) = self.origins {
+            add_vary(headers, &ORIGIN);
         }
-        let (Some(origin), Verdict::Allowed) = (origin, self.judge(origin)) else { return };
+        let (Some(origin), CorsDecision::Allowed) = (origin, self.decide(origin)) else { return };
         let allowed = if self.origins == Origins::Any { HeaderValue::from_static("*") } else { origin.clone() };
         headers.insert(ACCESS_CONTROL_ALLOW_ORIGIN, allowed);
         if self.credentials {
@@ -98,7 +98,7 @@ impl Cors {
         }
     }
 
-    /// What the answer to a preflight of an allowed page says.
+    /// The header fields of the response to a preflight from an allowed origin.
     pub fn preflight(&self) -> HeaderMap {
         let mut headers = HeaderMap::new();
         if let Some(methods) = list(self.methods.iter().map(Method::as_str)) {
@@ -114,11 +114,11 @@ impl Cors {
     }
 }
 
-impl Names {
+impl HeaderNames {
     fn list(&self) -> Option<HeaderValue> {
         match self {
-            Names::Any => Some(HeaderValue::from_static("*")),
-            Names::These(names) => list(names.iter().map(HeaderName::as_str)),
+            HeaderNames::Any => Some(HeaderValue::from_static("*")),
+            HeaderNames::Listed(names) => list(names.iter().map(HeaderName::as_str)),
         }
     }
 }
@@ -132,30 +132,30 @@ fn list<'a>(names: impl Iterator<Item = &'a str>) -> Option<HeaderValue> {
 mod tests {
     use super::*;
 
-    fn marked(origins: Origins, credentials: bool, origin: Option<&str>) -> HeaderMap {
-        let (headers, expose) = (Names::These(Vec::new()), Names::These(Vec::new()));
+    fn applied(origins: Origins, credentials: bool, origin: Option<&str>) -> HeaderMap {
+        let (headers, expose) = (HeaderNames::Listed(Vec::new()), HeaderNames::Listed(Vec::new()));
         let cors = Cors { origins, methods: Vec::new(), headers, expose, credentials, max_age: None };
-        let guests =
+        let guest_fields =
             [(ACCESS_CONTROL_ALLOW_ORIGIN, "https://evil.example"), (ACCESS_CONTROL_ALLOW_CREDENTIALS, "true")];
-        let mut headers = guests.into_iter().map(|(name, value)| (name, value.parse().unwrap())).collect();
+        let mut headers = guest_fields.into_iter().map(|(name, value)| (name, value.parse().unwrap())).collect();
         let origin = origin.map(|origin| origin.parse().unwrap());
-        cors.mark(origin.as_ref(), &mut headers);
+        cors.apply(origin.as_ref(), &mut headers);
         headers
     }
 
     #[test]
-    fn what_a_guest_says_of_it_does_not_count() {
-        let these = || Origins::These(vec!["https://a.example".to_owned()]);
+    fn cors_fields_of_the_guest_are_replaced() {
+        let listed = || Origins::Listed(vec!["https://a.example".to_owned()]);
         for origin in [None, Some("https://evil.example"), Some("https://a.example.evil"), Some("HTTPS://a.example")] {
-            let headers = marked(these(), false, origin);
+            let headers = applied(listed(), false, origin);
             assert_eq!(headers.len(), 1, "{origin:?}: {headers:?}");
             assert_eq!(headers["vary"], "origin");
         }
-        let headers = marked(these(), true, Some("https://a.example"));
+        let headers = applied(listed(), true, Some("https://a.example"));
         assert_eq!(headers[ACCESS_CONTROL_ALLOW_ORIGIN], "https://a.example");
         assert_eq!(headers[ACCESS_CONTROL_ALLOW_CREDENTIALS], "true");
-        let headers = marked(Origins::Any, false, Some("https://evil.example"));
+        let headers = applied(Origins::Any, false, Some("https://evil.example"));
         assert_eq!((headers.len(), &headers[ACCESS_CONTROL_ALLOW_ORIGIN]), (1, &"*".parse().unwrap()));
-        assert!(marked(Origins::Any, false, None).is_empty());
+        assert!(applied(Origins::Any, false, None).is_empty());
     }
 }

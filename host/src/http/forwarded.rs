@@ -1,7 +1,8 @@
-//! What proxies say of the client behind them: `Forwarded` (RFC 7239) and the older `X-Forwarded-*`.
+//! The forwarded fields, by which proxies describe the client: `Forwarded` (RFC 7239) and `X-Forwarded-*`.
 //!
-//! Anybody can send these fields, so they are read from the right, where the nearest proxy wrote, for as long as whoever
-//! wrote is trusted. The first address that is not is the client's. Fields that are malformed say nothing.
+//! Any client can send these fields. They are therefore evaluated from right to left, starting with the element that the
+//! nearest proxy added, as long as the proxy that added an element is trusted. The first untrusted address is the client's.
+//! Malformed fields are ignored.
 
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 
@@ -10,115 +11,115 @@ use ipnet::IpNet;
 
 use super::authority::Authority;
 
-/// Steps that are looked at.
-const STEPS: usize = 32;
+/// The most elements that are evaluated.
+const ELEMENT_LIMIT: usize = 32;
 
-/// How a request came to the first proxy that is trusted, as far as proxies say so.
+/// How the client sent the request to the first trusted proxy, as far as the proxies describe it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Forwarded {
     /// The client's address.
     pub client: Option<IpAddr>,
     /// The scheme that the client used: `http` or `https`.
     pub scheme: Option<&'static str>,
-    /// Whom the client asked.
+    /// The host that the client used.
     pub host: Option<Authority>,
 }
 
-/// One step of the way, as the proxy at its end describes it.
+/// One element of the forwarded fields: the request that a proxy received.
 #[derive(Clone, Default)]
-struct Step {
+struct Element {
     client: Option<IpAddr>,
     scheme: Option<&'static str>,
     host: Option<Authority>,
 }
 
 impl Forwarded {
-    /// What to believe of a request that `peer` sent.
+    /// Evaluates the forwarded fields of a request that `peer` sent.
     pub fn read(headers: &HeaderMap, peer: IpAddr, trusted: &[IpNet]) -> Forwarded {
-        let trusts = |address: IpAddr| trusted.iter().any(|net| net.contains(&address.to_canonical()));
-        if trusted.is_empty() || !trusts(peer) {
+        let is_trusted = |address: IpAddr| trusted.iter().any(|net| net.contains(&address.to_canonical()));
+        if trusted.is_empty() || !is_trusted(peer) {
             return Forwarded::default();
         }
-        let steps = standard(headers).or_else(|| older(headers)).unwrap_or_default();
-        let mut believed = Forwarded::default();
-        for step in steps.into_iter().rev() {
-            believed.scheme = step.scheme.or(believed.scheme);
-            believed.host = step.host.or(believed.host);
-            // Where a proxy does not tell, nobody knows who is behind it.
-            let Some(client) = step.client else { break };
-            believed.client = Some(client);
-            if !trusts(client) {
+        let elements = forwarded(headers).or_else(|| x_forwarded(headers)).unwrap_or_default();
+        let mut result = Forwarded::default();
+        for element in elements.into_iter().rev() {
+            result.scheme = element.scheme.or(result.scheme);
+            result.host = element.host.or(result.host);
+            // Without an address it is unknown whether the element before was added by a trusted proxy.
+            let Some(client) = element.client else { break };
+            result.client = Some(client);
+            if !is_trusted(client) {
                 break;
             }
         }
-        believed
+        result
     }
 }
 
-/// The steps of `Forwarded`, the client's first; none where the field is missing or malformed.
-fn standard(headers: &HeaderMap) -> Option<Vec<Step>> {
-    let elements = elements(headers, "forwarded", true)?;
-    elements.iter().map(|element| step(element)).collect()
+/// The elements of `Forwarded`, the client's first. `None` if the field is missing or malformed.
+fn forwarded(headers: &HeaderMap) -> Option<Vec<Element>> {
+    let members = list_members(headers, "forwarded", true)?;
+    members.iter().map(|member| element(member)).collect()
 }
 
-/// One `forwarded-element`: pairs of a name and a token or a quoted string.
-fn step(element: &str) -> Option<Step> {
-    let mut step = Step::default();
-    for pair in split(element, ';') {
+/// Parses one `forwarded-element`: pairs of a name and a token or a quoted string.
+fn element(member: &str) -> Option<Element> {
+    let mut element = Element::default();
+    for pair in split(member, ';') {
         let (name, value) = pair.trim().split_once('=')?;
         let value = unquoted(value.trim())?;
         match name.trim().to_ascii_lowercase().as_str() {
-            // A name that stands for an address that nobody is to know is no malformed one.
-            "for" => step.client = if is_hidden(&value) { None } else { Some(address(&value)?) },
-            "proto" => step.scheme = Some(scheme(&value)?),
-            "host" => step.host = Some(Authority::parse(&value).ok().filter(Authority::has_host)?),
+            // An obfuscated identifier is valid, but is no address.
+            "for" => element.client = if is_obfuscated(&value) { None } else { Some(address(&value)?) },
+            "proto" => element.scheme = Some(scheme(&value)?),
+            "host" => element.host = Some(Authority::parse(&value).ok().filter(Authority::has_host)?),
             _ => {}
         }
     }
-    Some(step)
+    Some(element)
 }
 
-/// The steps of `X-Forwarded-For`, each with what `X-Forwarded-Proto` and `X-Forwarded-Host` say of it: they have one value
-/// for each step, or else the nearest proxy's counts.
-fn older(headers: &HeaderMap) -> Option<Vec<Step>> {
-    let clients = elements(headers, "x-forwarded-for", false);
+/// The elements of `X-Forwarded-For`, with the values of `X-Forwarded-Proto` and `X-Forwarded-Host`. If these fields have one
+/// value for each element, each element gets its own value. Otherwise all elements get the last value.
+fn x_forwarded(headers: &HeaderMap) -> Option<Vec<Element>> {
+    let clients = list_members(headers, "x-forwarded-for", false);
     let clients = match clients {
         Some(clients) => clients.iter().map(|client| address(client).map(Some)).collect::<Option<Vec<_>>>()?,
-        // Some proxies tell the scheme and no address.
+        // Some proxies send the scheme without an address.
         None => vec![None],
     };
     let schemes =
-        elements(headers, "x-forwarded-proto", false).and_then(|all| all.iter().map(|one| scheme(one)).collect());
+        list_members(headers, "x-forwarded-proto", false).and_then(|all| all.iter().map(|one| scheme(one)).collect());
     let host = |text: &String| Authority::parse(text).ok().filter(Authority::has_host);
-    let hosts = elements(headers, "x-forwarded-host", false).and_then(|all| all.iter().map(host).collect());
+    let hosts = list_members(headers, "x-forwarded-host", false).and_then(|all| all.iter().map(host).collect());
     let (schemes, hosts): (Vec<_>, Vec<_>) = (schemes.unwrap_or_default(), hosts.unwrap_or_default());
     let count = clients.len();
-    let steps = clients.into_iter().enumerate().map(|(index, client)| Step {
+    let elements = clients.into_iter().enumerate().map(|(index, client)| Element {
         client,
-        scheme: of_step(&schemes, index, count),
-        host: of_step(&hosts, index, count),
+        scheme: value_at(&schemes, index, count),
+        host: value_at(&hosts, index, count),
     });
-    Some(steps.collect())
+    Some(elements.collect())
 }
 
-fn of_step<T: Clone>(values: &[T], index: usize, count: usize) -> Option<T> {
+fn value_at<T: Clone>(values: &[T], index: usize, count: usize) -> Option<T> {
     if values.len() == count { values.get(index).cloned() } else { values.last().cloned() }
 }
 
-/// The members of a list that may have several lines; the last ones of a long one. None where it is empty or no text.
-fn elements(headers: &HeaderMap, name: &str, quoted: bool) -> Option<Vec<String>> {
+/// The last members of a list field, which may have several field lines. `None` if the list is empty or no text.
+fn list_members(headers: &HeaderMap, name: &str, quoted: bool) -> Option<Vec<String>> {
     let mut all = Vec::new();
     for line in headers.get_all(name) {
         let line = line.to_str().ok()?;
         let members: Vec<&str> = if quoted { split(line, ',') } else { line.split(',').collect() };
         all.extend(members.into_iter().map(str::trim).filter(|member| !member.is_empty()).map(str::to_owned));
     }
-    let surplus = all.len().saturating_sub(STEPS);
+    let surplus = all.len().saturating_sub(ELEMENT_LIMIT);
     all.drain(..surplus);
     (!all.is_empty()).then_some(all)
 }
 
-/// Splits at a separator that does not stand in a quoted string.
+/// Splits at separators outside quoted strings.
 fn split(text: &str, separator: char) -> Vec<&str> {
     let (mut parts, mut start, mut quoted, mut escaped) = (Vec::new(), 0, false, false);
     for (at, letter) in text.char_indices() {
@@ -137,7 +138,7 @@ fn split(text: &str, separator: char) -> Vec<&str> {
     parts
 }
 
-/// A token, or what a quoted string holds.
+/// A token, or the content of a quoted string.
 fn unquoted(value: &str) -> Option<String> {
     let Some(inner) = value.strip_prefix('"') else {
         return (!value.is_empty() && !value.contains(['"', ' '])).then(|| value.to_owned());
@@ -158,11 +159,11 @@ fn unquoted(value: &str) -> Option<String> {
 }
 
 /// `unknown` or an obfuscated identifier (RFC 7239, 6.2 and 6.3).
-fn is_hidden(node: &str) -> bool {
+fn is_obfuscated(node: &str) -> bool {
     node.eq_ignore_ascii_case("unknown") || node.starts_with('_')
 }
 
-/// An address, with or without a port; one of IPv6 with brackets or without.
+/// An IP address, with or without a port. An IPv6 address may have brackets.
 fn address(node: &str) -> Option<IpAddr> {
     let bracketed = || node.strip_prefix('[')?.strip_suffix(']')?.parse::<Ipv6Addr>().ok().map(IpAddr::V6);
     let address = node.parse::<IpAddr>().ok().or_else(bracketed);
@@ -178,7 +179,7 @@ fn scheme(text: &str) -> Option<&'static str> {
 mod tests {
     use super::*;
 
-    /// Client, scheme and host that are believed where 10.0.0.0/8 and fd00::/8 are trusted.
+    /// The client, scheme and host of a request, with 10.0.0.0/8 and fd00::/8 as trusted proxies.
     fn read(peer: &str, fields: &[(&'static str, &str)]) -> (String, &'static str, String) {
         let mut headers = HeaderMap::new();
         for (name, value) in fields {
@@ -199,7 +200,7 @@ mod tests {
     const NOTHING: (&str, &str, &str) = ("", "", "");
 
     #[test]
-    fn strangers_are_not_believed() {
+    fn fields_from_an_untrusted_peer_are_ignored() {
         let fields = [("forwarded", "for=1.2.3.4;proto=https;host=a"), ("x-forwarded-for", "1.2.3.4")];
         check("192.0.2.1", &fields, NOTHING);
         check("10.0.0.1", &fields, ("1.2.3.4", "https", "a"));
@@ -208,7 +209,7 @@ mod tests {
     }
 
     #[test]
-    fn the_client_is_the_rightmost_that_is_not_trusted() {
+    fn the_client_is_the_rightmost_untrusted_address() {
         for (listed, client) in [
             ("1.1.1.1", "1.1.1.1"),
             ("6.6.6.6, 1.1.1.1", "1.1.1.1"),
@@ -225,7 +226,7 @@ mod tests {
     }
 
     #[test]
-    fn both_forms_are_read_and_the_standard_one_goes_first() {
+    fn forwarded_takes_precedence_over_x_forwarded_for() {
         for (field, expected) in [
             ("for=\"[2001:db8::1]:4711\"", ("2001:db8::1", "", "")),
             ("For=1.1.1.1; Proto=HTTPS ;by=10.0.0.1", ("1.1.1.1", "https", "")),
@@ -240,7 +241,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_malformed_says_nothing() {
+    fn malformed_fields_are_ignored() {
         for field in [
             "for",
             "for=",
@@ -261,7 +262,7 @@ mod tests {
     }
 
     #[test]
-    fn the_older_fields_say_one_thing_for_each_step_or_one_for_all() {
+    fn x_forwarded_fields_have_one_value_for_each_element_or_one_for_all() {
         let of = |proto| [("x-forwarded-for", "6.6.6.6, 1.1.1.1, 10.1.1.1"), ("x-forwarded-proto", proto)];
         check("10.0.0.1", &of("http, https, http"), ("1.1.1.1", "https", ""));
         check("10.0.0.1", &of("https"), ("1.1.1.1", "https", ""));
@@ -270,7 +271,7 @@ mod tests {
     }
 
     #[test]
-    fn a_list_without_end_is_read_from_its_end() {
+    fn only_the_last_elements_of_a_long_list_are_evaluated() {
         let long = format!("{}1.1.1.1", "10.1.1.1, ".repeat(10_000));
         check("10.0.0.1", &[("x-forwarded-for", &long)], ("1.1.1.1", "", ""));
         let all_trusted = vec!["10.1.1.1"; 10_000].join(",");

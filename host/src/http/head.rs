@@ -1,7 +1,7 @@
-//! The head of a request as it came: whether it is one that HTTP allows and this host understands, and whom it asks.
+//! Validates and normalises request heads (RFC 9112, 3.2 and 6.1, and RFC 9113, 8.3.1).
 //!
-//! RFC 9112, 3.2 and 6.1, and RFC 9113, 8.3.1. A head that passes is made plain: `Host` names whom the request asks, over
-//! whatever protocol it came, and fields that `Connection` names are gone.
+//! A valid head is normalised: `Host` has the authority of the request for every protocol version, and the fields that
+//! `Connection` nominates are removed.
 
 use bytes::Bytes;
 use http::header::{HOST, TRANSFER_ENCODING};
@@ -12,66 +12,66 @@ use thiserror::Error;
 use super::authority::{Authority, AuthorityError};
 use super::header_rules;
 
-/// The longest target of a request, in bytes.
+/// The most bytes of a request target.
 pub const TARGET_LIMIT: usize = 16 * 1024;
-/// The most bytes that the fields of a request's head may have, names and values.
+/// The most bytes of the header fields of a request: names, values and separators.
 pub const FIELDS_LIMIT: usize = 64 * 1024;
-/// What a field has besides name and value.
-const FIELD_REST: usize = 4;
+/// The bytes of a header field in addition to its name and value: colon, space and line end.
+const FIELD_OVERHEAD: usize = 4;
 
-/// Why a head is refused.
+/// Why a request head is rejected.
 #[derive(Clone, Debug, Error, PartialEq, Eq)]
 pub enum HeadError {
-    /// No rest of the head came.
+    /// The head was not complete in time.
     #[error("The head of the request did not arrive in time")]
-    TooSlow,
-    /// The target is over [`TARGET_LIMIT`].
+    Timeout,
+    /// The target exceeds [`TARGET_LIMIT`].
     #[error("The target of the request is longer than {TARGET_LIMIT} bytes")]
     TargetTooLong,
-    /// The fields are over [`FIELDS_LIMIT`].
+    /// The fields exceed [`FIELDS_LIMIT`].
     #[error("The header fields of the request are larger than {FIELDS_LIMIT} bytes")]
     FieldsTooLarge,
-    /// More than 100 fields, the most that are read over HTTP/1.1.
+    /// The head has more than 100 fields, the limit for HTTP/1.1.
     #[error("The request has more than 100 header fields")]
     TooManyFields,
-    /// What came is no head of HTTP.
+    /// The head is not valid HTTP.
     #[error("The head of the request cannot be read: {0}")]
     Malformed(String),
-    /// A target in none of the forms of RFC 9112, 3.2, or in one that the method does not go with.
+    /// The target has none of the forms of RFC 9112, 3.2, or a form that the method does not allow.
     #[error("The target of the request is malformed")]
     MalformedTarget,
-    /// Nothing says whom the request asks.
-    #[error("The request names no host")]
-    NoHost,
+    /// The request has no authority.
+    #[error("The request has no host")]
+    MissingHost,
     /// More than one `Host` field.
     #[error("The request has more than one Host field")]
-    SeveralHosts,
+    MultipleHosts,
     /// `:authority` and `Host` name different hosts.
-    #[error("The request names two different hosts")]
+    #[error("The request has two different hosts")]
     DifferingHosts,
-    /// A name of a host that is none.
-    #[error("The host that the request names is malformed: {0}")]
+    /// The authority is malformed.
+    #[error("The host of the request is malformed: {0}")]
     MalformedHost(#[from] AuthorityError),
     /// A transfer coding other than `chunked`.
-    #[error("The transfer coding of the request is not understood: only chunked is")]
-    UnknownCoding,
-    /// A tunnel was asked for.
-    #[error("CONNECT is not offered here")]
-    Tunnel,
+    #[error("The transfer coding of the request is not supported; only chunked is")]
+    UnsupportedCoding,
+    /// The method is CONNECT.
+    #[error("The method CONNECT is not supported")]
+    Connect,
 }
 
 impl HeadError {
-    /// The status of the answer.
+    /// The status of the response.
     pub fn status(&self) -> StatusCode {
         match self {
-            HeadError::TooSlow => StatusCode::REQUEST_TIMEOUT,
+            HeadError::Timeout => StatusCode::REQUEST_TIMEOUT,
             HeadError::TargetTooLong => StatusCode::URI_TOO_LONG,
             HeadError::FieldsTooLarge | HeadError::TooManyFields => StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
-            HeadError::UnknownCoding | HeadError::Tunnel => StatusCode::NOT_IMPLEMENTED,
+            HeadError::UnsupportedCoding | HeadError::Connect => StatusCode::NOT_IMPLEMENTED,
             HeadError::Malformed(_)
             | HeadError::MalformedTarget
-            | HeadError::NoHost
-            | HeadError::SeveralHosts
+            | HeadError::MissingHost
+            | HeadError::MultipleHosts
             | HeadError::DifferingHosts
             | HeadError::MalformedHost(_) => StatusCode::BAD_REQUEST,
         }
@@ -80,52 +80,52 @@ impl HeadError {
     /// The value of `error.type`.
     pub fn error_type(&self) -> &'static str {
         match self {
-            HeadError::TooSlow => "head_timeout",
+            HeadError::Timeout => "head_timeout",
             HeadError::TargetTooLong => "target_too_long",
             HeadError::FieldsTooLarge | HeadError::TooManyFields => "fields_too_large",
-            HeadError::UnknownCoding => "unknown_coding",
-            HeadError::Tunnel => "tunnel",
+            HeadError::UnsupportedCoding => "unknown_coding",
+            HeadError::Connect => "tunnel",
             HeadError::Malformed(_)
             | HeadError::MalformedTarget
-            | HeadError::NoHost
-            | HeadError::SeveralHosts
+            | HeadError::MissingHost
+            | HeadError::MultipleHosts
             | HeadError::DifferingHosts
             | HeadError::MalformedHost(_) => "malformed_head",
         }
     }
 
-    /// The whole answer, where nobody has more to say about it.
-    pub fn answer(&self) -> Response<Bytes> {
+    /// The response without a trace id.
+    pub fn response(&self) -> Response<Bytes> {
         super::problem(self.status(), &self.to_string())
     }
 }
 
-/// Checks a head and makes it plain.
+/// Validates and normalises a request head.
 ///
 /// # Errors
 ///
-/// Where the request must not be served.
+/// If the request must not be served.
 pub fn check(head: &mut Parts) -> Result<(), HeadError> {
-    sizes(head)?;
-    codings(&head.headers)?;
-    let named = target(head)?;
-    let host = host(&head.headers)?;
-    match (named, host) {
-        (Some(named), Some(host)) if head.version == Version::HTTP_2 && !named.is_same(&host, &head.uri) => {
+    check_sizes(head)?;
+    check_codings(&head.headers)?;
+    let target = target_authority(head)?;
+    let host = host_field(&head.headers)?;
+    match (target, host) {
+        (Some(target), Some(host)) if head.version == Version::HTTP_2 && !target.is_same(&host, &head.uri) => {
             return Err(HeadError::DifferingHosts);
         }
-        // The field must be there even where an absolute target goes before it (RFC 9112, 3.2 and 3.2.2).
-        (Some(_), None) if head.version == Version::HTTP_11 => return Err(HeadError::NoHost),
-        (Some(named), _) => name(&mut head.headers, &named),
+        // HTTP/1.1 requires the field even with an absolute target, which overrides it (RFC 9112, 3.2 and 3.2.2).
+        (Some(_), None) if head.version == Version::HTTP_11 => return Err(HeadError::MissingHost),
+        (Some(target), _) => set_host(&mut head.headers, &target),
         (None, Some(_)) => {}
         (None, None) if head.version <= Version::HTTP_10 => {}
-        (None, None) => return Err(HeadError::NoHost),
+        (None, None) => return Err(HeadError::MissingHost),
     }
     header_rules::remove_nominated(&mut head.headers);
     Ok(())
 }
 
-fn sizes(head: &Parts) -> Result<(), HeadError> {
+fn check_sizes(head: &Parts) -> Result<(), HeadError> {
     let target = [
         head.uri.scheme_str().map_or(0, |scheme| scheme.len() + 3),
         head.uri.authority().map_or(0, |authority| authority.as_str().len()),
@@ -134,62 +134,62 @@ fn sizes(head: &Parts) -> Result<(), HeadError> {
     if target.iter().sum::<usize>() > TARGET_LIMIT {
         return Err(HeadError::TargetTooLong);
     }
-    let fields = head.headers.iter().map(|(name, value)| name.as_str().len() + value.len() + FIELD_REST);
+    let fields = head.headers.iter().map(|(name, value)| name.as_str().len() + value.len() + FIELD_OVERHEAD);
     if fields.sum::<usize>() > FIELDS_LIMIT { Err(HeadError::FieldsTooLarge) } else { Ok(()) }
 }
 
-/// A body that is coded in any other way besides could not be told from a plain one (RFC 9112, 6.1).
-fn codings(headers: &HeaderMap) -> Result<(), HeadError> {
+/// Rejects transfer codings other than `chunked`: the host could not decode the body (RFC 9112, 6.1).
+fn check_codings(headers: &HeaderMap) -> Result<(), HeadError> {
     let is_chunked = |coding: &str| coding.trim().is_empty() || coding.trim().eq_ignore_ascii_case("chunked");
-    let understood = |value: &HeaderValue| value.to_str().is_ok_and(|codings| codings.split(',').all(is_chunked));
-    let all_understood = headers.get_all(TRANSFER_ENCODING).iter().all(understood);
-    if all_understood { Ok(()) } else { Err(HeadError::UnknownCoding) }
+    let is_supported = |value: &HeaderValue| value.to_str().is_ok_and(|codings| codings.split(',').all(is_chunked));
+    let are_supported = headers.get_all(TRANSFER_ENCODING).iter().all(is_supported);
+    if are_supported { Ok(()) } else { Err(HeadError::UnsupportedCoding) }
 }
 
-/// Whom the target names, where it does.
-fn target(head: &Parts) -> Result<Option<Authority>, HeadError> {
+/// The authority of the request target, if it has one.
+fn target_authority(head: &Parts) -> Result<Option<Authority>, HeadError> {
     if head.method == Method::CONNECT {
-        return Err(HeadError::Tunnel);
+        return Err(HeadError::Connect);
     }
-    let named = head.uri.authority().map(|authority| Authority::parse(authority.as_str())).transpose()?;
+    let target = head.uri.authority().map(|authority| Authority::parse(authority.as_str())).transpose()?;
     let over_http2 = head.version == Version::HTTP_2;
-    match (head.uri.scheme_str(), &named, head.uri.path()) {
-        // `*` is for OPTIONS (RFC 9112, 3.2.4).
+    match (head.uri.scheme_str(), &target, head.uri.path()) {
+        // Only OPTIONS allows `*` (RFC 9112, 3.2.4).
         (_, _, "*") if head.method != Method::OPTIONS => Err(HeadError::MalformedTarget),
-        (Some("http" | "https"), Some(named), _) if named.has_host() => Ok(()),
+        (Some("http" | "https"), Some(target), _) if target.has_host() => Ok(()),
         (Some(_), _, _) => Err(HeadError::MalformedTarget),
-        // Host and port alone are for CONNECT (RFC 9112, 3.2.3).
+        // Only CONNECT allows an authority without a scheme (RFC 9112, 3.2.3).
         (None, Some(_), _) if !over_http2 => Err(HeadError::MalformedTarget),
         (None, _, path) if path == "*" || path.starts_with('/') => Ok(()),
         (None, _, _) => Err(HeadError::MalformedTarget),
     }?;
-    Ok(named)
+    Ok(target)
 }
 
-fn host(headers: &HeaderMap) -> Result<Option<Authority>, HeadError> {
+fn host_field(headers: &HeaderMap) -> Result<Option<Authority>, HeadError> {
     let mut hosts = headers.get_all(HOST).iter();
     let Some(host) = hosts.next() else { return Ok(None) };
     if hosts.next().is_some() {
-        return Err(HeadError::SeveralHosts);
+        return Err(HeadError::MultipleHosts);
     }
     let host = host.to_str().map_err(|_| AuthorityError::Characters)?;
     Ok(Some(Authority::parse(host.trim())?))
 }
 
-/// Puts whom the target names where HTTP/1.1 has it.
-fn name(headers: &mut HeaderMap, named: &Authority) {
-    if let Ok(host) = HeaderValue::from_str(named.as_str()) {
+/// Sets `Host`, as in HTTP/1.1.
+fn set_host(headers: &mut HeaderMap, authority: &Authority) {
+    if let Ok(host) = HeaderValue::from_str(authority.as_str()) {
         headers.insert(HOST, host);
     }
 }
 
 impl Authority {
-    /// Whether two names of a host mean the same one; a port that is the scheme's own need not be written.
+    /// Whether two authorities are equivalent. The default port of the scheme may be omitted.
     fn is_same(&self, other: &Authority, uri: &Uri) -> bool {
-        let standard = if uri.scheme_str() == Some("https") { 443 } else { 80 };
-        let meant =
-            |authority: &Authority| (authority.host().to_ascii_lowercase(), authority.port().unwrap_or(standard));
-        meant(self) == meant(other)
+        let default_port = if uri.scheme_str() == Some("https") { 443 } else { 80 };
+        let normalized =
+            |authority: &Authority| (authority.host().to_ascii_lowercase(), authority.port().unwrap_or(default_port));
+        normalized(self) == normalized(other)
     }
 }
 
@@ -207,8 +207,8 @@ mod tests {
         request.body(()).unwrap().into_parts().0
     }
 
-    /// The host that a request is taken to ask, or why it is refused.
-    fn asked(version: Version, target: &str, hosts: &[&str]) -> Result<String, HeadError> {
+    /// The `Host` of a request after the check, or why the request is rejected.
+    fn checked_host(version: Version, target: &str, hosts: &[&str]) -> Result<String, HeadError> {
         let fields: Vec<_> = hosts.iter().map(|host| ("host", *host)).collect();
         let mut parts = parts(version, "GET", target, &fields);
         check(&mut parts)?;
@@ -216,60 +216,60 @@ mod tests {
     }
 
     #[test]
-    fn over_http_1_1_exactly_one_host_is_named() {
-        let asked = |target: &str, hosts: &[&str]| asked(Version::HTTP_11, target, hosts);
+    fn an_http_1_1_request_has_exactly_one_host() {
+        let checked_host = |target: &str, hosts: &[&str]| checked_host(Version::HTTP_11, target, hosts);
         for host in ["shop", "shop:80", "127.0.0.1:8000", "[::1]:8000", "shop.", "a_b", ""] {
-            assert_eq!(asked("/", &[host]), Ok(host.to_owned()), "{host}");
+            assert_eq!(checked_host("/", &[host]), Ok(host.to_owned()), "{host}");
         }
-        assert_eq!(asked("/", &[]), Err(HeadError::NoHost));
-        assert_eq!(asked("/", &["a", "a"]), Err(HeadError::SeveralHosts));
+        assert_eq!(checked_host("/", &[]), Err(HeadError::MissingHost));
+        assert_eq!(checked_host("/", &["a", "a"]), Err(HeadError::MultipleHosts));
         for host in ["a b", "a,b", "me@a", "a:b", "a:1:2", "http://a", "a/b", "[::g]", "[::1", "::1", "a:99999", "a?b"]
         {
-            assert!(matches!(asked("/", &[host]), Err(HeadError::MalformedHost(_))), "{host}");
+            assert!(matches!(checked_host("/", &[host]), Err(HeadError::MalformedHost(_))), "{host}");
         }
     }
 
     #[test]
-    fn over_http_1_0_no_host_need_be_named() {
-        assert_eq!(asked(Version::HTTP_10, "/", &[]), Ok(String::new()));
-        assert_eq!(asked(Version::HTTP_10, "/", &["a"]), Ok("a".to_owned()));
-        assert_eq!(asked(Version::HTTP_10, "/", &["a", "b"]), Err(HeadError::SeveralHosts));
+    fn an_http_1_0_request_may_have_no_host() {
+        assert_eq!(checked_host(Version::HTTP_10, "/", &[]), Ok(String::new()));
+        assert_eq!(checked_host(Version::HTTP_10, "/", &["a"]), Ok("a".to_owned()));
+        assert_eq!(checked_host(Version::HTTP_10, "/", &["a", "b"]), Err(HeadError::MultipleHosts));
     }
 
     #[test]
-    fn an_absolute_target_goes_before_the_field() {
-        let asked = |target: &str, hosts: &[&str]| asked(Version::HTTP_11, target, hosts);
-        assert_eq!(asked("http://a.example:81/x", &["b"]), Ok("a.example:81".to_owned()));
-        assert_eq!(asked("http://a.example/x", &[]), Err(HeadError::NoHost));
-        assert!(matches!(asked("http://me@a/", &["a"]), Err(HeadError::MalformedHost(_))));
-        assert_eq!(asked("ftp://a/", &["a"]), Err(HeadError::MalformedTarget));
-        assert_eq!(asked("a.example:80", &["a.example"]), Err(HeadError::MalformedTarget));
+    fn an_absolute_target_overrides_the_host_field() {
+        let checked_host = |target: &str, hosts: &[&str]| checked_host(Version::HTTP_11, target, hosts);
+        assert_eq!(checked_host("http://a.example:81/x", &["b"]), Ok("a.example:81".to_owned()));
+        assert_eq!(checked_host("http://a.example/x", &[]), Err(HeadError::MissingHost));
+        assert!(matches!(checked_host("http://me@a/", &["a"]), Err(HeadError::MalformedHost(_))));
+        assert_eq!(checked_host("ftp://a/", &["a"]), Err(HeadError::MalformedTarget));
+        assert_eq!(checked_host("a.example:80", &["a.example"]), Err(HeadError::MalformedTarget));
     }
 
     #[test]
-    fn over_http_2_one_host_is_named_in_either_place() {
-        let asked = |target: &str, hosts: &[&str]| asked(Version::HTTP_2, target, hosts);
-        assert_eq!(asked("http://shop:8000/", &[]), Ok("shop:8000".to_owned()));
-        assert_eq!(asked("/", &["shop"]), Ok("shop".to_owned()));
-        assert_eq!(asked("http://shop/", &["SHOP:80"]), Ok("shop".to_owned()));
-        assert_eq!(asked("/", &[]), Err(HeadError::NoHost));
-        assert_eq!(asked("http://shop/", &["other"]), Err(HeadError::DifferingHosts));
-        assert_eq!(asked("http://shop/", &["shop:81"]), Err(HeadError::DifferingHosts));
-        assert_eq!(asked("http://shop/", &["shop", "shop"]), Err(HeadError::SeveralHosts));
-        assert!(matches!(asked("http://me@shop/", &[]), Err(HeadError::MalformedHost(_))));
+    fn an_http_2_request_has_one_host_in_authority_or_host() {
+        let checked_host = |target: &str, hosts: &[&str]| checked_host(Version::HTTP_2, target, hosts);
+        assert_eq!(checked_host("http://shop:8000/", &[]), Ok("shop:8000".to_owned()));
+        assert_eq!(checked_host("/", &["shop"]), Ok("shop".to_owned()));
+        assert_eq!(checked_host("http://shop/", &["SHOP:80"]), Ok("shop".to_owned()));
+        assert_eq!(checked_host("/", &[]), Err(HeadError::MissingHost));
+        assert_eq!(checked_host("http://shop/", &["other"]), Err(HeadError::DifferingHosts));
+        assert_eq!(checked_host("http://shop/", &["shop:81"]), Err(HeadError::DifferingHosts));
+        assert_eq!(checked_host("http://shop/", &["shop", "shop"]), Err(HeadError::MultipleHosts));
+        assert!(matches!(checked_host("http://me@shop/", &[]), Err(HeadError::MalformedHost(_))));
     }
 
     #[test]
-    fn only_options_asks_the_server_as_a_whole() {
-        let answer = |method| check(&mut parts(Version::HTTP_11, method, "*", &[("host", "a")]));
-        assert_eq!(answer("OPTIONS"), Ok(()));
-        assert_eq!(answer("GET"), Err(HeadError::MalformedTarget));
+    fn only_options_allows_an_asterisk_target() {
+        let result = |method| check(&mut parts(Version::HTTP_11, method, "*", &[("host", "a")]));
+        assert_eq!(result("OPTIONS"), Ok(()));
+        assert_eq!(result("GET"), Err(HeadError::MalformedTarget));
         let connect = check(&mut parts(Version::HTTP_11, "CONNECT", "a:80", &[("host", "a:80")]));
         assert_eq!(connect.map_err(|error| error.status().as_u16()), Err(501));
     }
 
     #[test]
-    fn a_coding_that_is_not_understood_is_said_to_be() {
+    fn transfer_codings_other_than_chunked_are_not_implemented() {
         let coded =
             |coding| check(&mut parts(Version::HTTP_11, "POST", "/", &[("host", "a"), ("transfer-encoding", coding)]));
         for coding in ["chunked", "Chunked", " chunked ,"] {
@@ -281,7 +281,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_too_long_is_told_apart() {
+    fn long_targets_and_large_fields_have_different_statuses() {
         let status = |target: &str, field: &str| {
             let mut parts = parts(Version::HTTP_11, "GET", target, &[("host", "a"), ("x-long", field)]);
             check(&mut parts).map_err(|error| error.status().as_u16())

@@ -1,8 +1,8 @@
-//! Request methods as the OpenTelemetry semantic conventions name them.
+//! The names of request methods in the OpenTelemetry semantic conventions.
 
 use http::Method;
 
-/// The name of a method in a span's name: `HTTP` for one that the conventions do not know.
+/// The name of a method in span names. `HTTP` for a method that the conventions do not list.
 pub fn span_name(method: &Method) -> &'static str {
     match method.as_str() {
         "GET" => "GET",
@@ -24,7 +24,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_method_that_the_conventions_know_is_named() {
+    fn span_names_contain_the_methods_of_the_conventions() {
         assert_eq!(span_name(&"QUERY".parse().unwrap()), "QUERY");
         assert_eq!(span_name(&"BREW".parse().unwrap()), "HTTP");
     }

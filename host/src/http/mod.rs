@@ -1,24 +1,25 @@
-//! What HTTP is to the host: bodies, heads, authorities, methods, header rules, routes, URLs on spans and problem answers.
+//! HTTP rules of the host: bodies, request heads, authorities, methods, header fields, CORS, content codings, routes,
+//! redaction of URLs on spans and problem details.
 //!
 //! This module imports no other module of the host.
 
 pub mod authority;
-pub mod bare;
 mod body;
 pub mod coding;
 pub mod cors;
 pub mod forwarded;
 pub mod head;
 pub mod header_rules;
+pub mod http1;
 pub mod method;
 pub mod problem;
 pub mod redaction;
 pub mod vary;
 
-pub use self::body::{Body, BodyError, FRAME};
+pub use self::body::{Body, BodyError, FRAME_LIMIT};
 pub use self::problem::problem;
 pub use spandrel_routes as routes;
 
-/// The scheme of requests to the host's listeners, which speak plain HTTP: TLS ends in front of them, and where a proxy
-/// that is trusted says so, the scheme is another.
+/// The scheme of requests to the host's listeners, which serve plain HTTP. The forwarded fields of a trusted proxy override
+/// it if TLS ends at the proxy.
 pub const SCHEME: &str = "http";

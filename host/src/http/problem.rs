@@ -1,4 +1,4 @@
-//! Problem details (RFC 9457): the form of every error that the host answers with, and the trace that they name.
+//! Problem details (RFC 9457): the body of every error response of the host, with the trace id.
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
@@ -11,10 +11,10 @@ use serde::de::IgnoredAny;
 
 /// The media type of problem details.
 const PROBLEM: &str = "application/problem+json";
-/// The longest body that is looked into.
+/// The largest body that is parsed.
 const BODY_LIMIT: usize = 64 * 1024;
-/// Fields that say something of the exact bytes of a body.
-const BOUND_TO_BYTES: [HeaderName; 6] = [
+/// Header fields that depend on the exact bytes of a body.
+const BODY_DEPENDENT_FIELDS: [HeaderName; 6] = [
     CONTENT_ENCODING,
     CONTENT_RANGE,
     ETAG,
@@ -23,7 +23,7 @@ const BOUND_TO_BYTES: [HeaderName; 6] = [
     HeaderName::from_static("digest"),
 ];
 
-/// A problem details answer.
+/// A response with problem details.
 pub fn problem(status: StatusCode, detail: &str) -> Response<Bytes> {
     let body = serde_json::json!({
         "status": status.as_u16(),
@@ -36,11 +36,11 @@ pub fn problem(status: StatusCode, detail: &str) -> Response<Bytes> {
     response
 }
 
-/// Adds the member `trace_id` to a body of problem details. Nothing for a body that is none, that has such a member, or
-/// whose head says something of its exact bytes.
+/// Adds the member `trace_id` to a body of problem details. Returns `None` if the body has other content or already has
+/// the member, or if header fields depend on its exact bytes.
 pub fn with_trace_id(headers: &HeaderMap, body: &[u8], trace_id: impl Display) -> Option<Bytes> {
-    let is_bound = || BOUND_TO_BYTES.iter().any(|name| headers.contains_key(name));
-    if !is_problem(headers) || body.len() > BODY_LIMIT || is_bound() {
+    let has_dependent_fields = || BODY_DEPENDENT_FIELDS.iter().any(|name| headers.contains_key(name));
+    if !is_problem(headers) || body.len() > BODY_LIMIT || has_dependent_fields() {
         return None;
     }
     let members: BTreeMap<Cow<'_, str>, IgnoredAny> = serde_json::from_slice(body).ok()?;
@@ -69,7 +69,7 @@ mod tests {
     }
 
     #[test]
-    fn a_problem_names_its_trace_and_keeps_all_else_as_it_is() {
+    fn the_trace_id_is_added_to_problem_details_and_the_other_members_stay_unchanged() {
         for kind in [PROBLEM, "Application/Problem+JSON; charset=utf-8"] {
             let traced = |body: &str| traced(&[(CONTENT_TYPE, kind)], body);
             assert_eq!(traced("{\"b\":1, \"a\":[{}]}").as_deref(), Some("{\"b\":1, \"a\":[{}],\"trace_id\":\"7f\"}"));
@@ -82,7 +82,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_problem_or_is_bound_to_its_bytes_stays_as_it_is() {
+    fn a_body_that_is_no_problem_or_has_dependent_fields_stays_unchanged() {
         let problem = (CONTENT_TYPE, PROBLEM);
         for body in ["", "{", "[]", "1", "\"}\"", "{\"trace_id\":null}", "{\"trace\\u005fid\":1}", "{} {}", "{a:1}"] {
             assert_eq!(traced(std::slice::from_ref(&problem), body), None, "{body}");
@@ -90,7 +90,7 @@ mod tests {
         assert_eq!(traced(std::slice::from_ref(&problem), &format!("{{\"a\":\"{}\"}}", "x".repeat(BODY_LIMIT))), None);
         assert_eq!(traced(&[(CONTENT_TYPE, "application/json")], "{}"), None);
         assert_eq!(traced(&[], "{}"), None);
-        for name in BOUND_TO_BYTES {
+        for name in BODY_DEPENDENT_FIELDS {
             assert_eq!(traced(&[problem.clone(), (name.clone(), "x")], "{}"), None, "{name}");
         }
     }

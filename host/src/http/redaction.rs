@@ -1,8 +1,8 @@
-//! What of a URL may stand on a span: the semantic conventions ask for secrets to be left out.
+//! Redaction of secrets in the URLs on spans, as the semantic conventions require.
 //!
-//! A parameter is judged by its name as a server reads it: percent-encoding is undone, case and everything that is neither
-//! a letter nor a digit count for nothing. So `to%6ben`, `Access-Token` and `user[token]` are all tokens. A value that is a
-//! URL or a form in its turn, such as a page to go back to, is left out whole where there is a secret in it.
+//! The name of a parameter decides whether its value is secret. The name is percent-decoded, and only its letters and digits
+//! are compared, without case: `to%6ben`, `Access-Token` and `user[token]` are all tokens. A value that is itself a URL or a
+//! form, such as a page to return to, is redacted as a whole if it contains a secret.
 
 use std::borrow::Cow;
 use std::sync::Arc;
@@ -11,9 +11,8 @@ use http::Uri;
 
 const REDACTED: &str = "REDACTED";
 
-/// Names of secrets. A name that ends in one of them is the name of a secret too, as in `access_token`,
-/// `X-Amz-Signature` and `client_secret`.
-const ENDINGS: [&str; 15] = [
+/// Suffixes of secret names, as in `access_token`, `X-Amz-Signature` and `client_secret`.
+const SECRET_SUFFIXES: [&str; 15] = [
     "accesskey",
     "accesskeyid",
     "apikey",
@@ -31,42 +30,44 @@ const ENDINGS: [&str; 15] = [
     "token",
 ];
 
-/// Names of secrets that other names end in too, as in `zip_code`.
-const WHOLE: [&str; 9] = ["assertion", "auth", "code", "codeverifier", "otp", "pass", "pwd", "samlresponse", "sig"];
+/// Secret names that are also suffixes of names that are not secret, as in `zip_code`.
+const SECRET_NAMES: [&str; 9] =
+    ["assertion", "auth", "code", "codeverifier", "otp", "pass", "pwd", "samlresponse", "sig"];
 
-/// How often a value is decoded in search of a secret.
-const NESTED: usize = 4;
+/// How often a value is percent-decoded in search of a secret.
+const DECODE_LIMIT: usize = 4;
 
-/// Which parameters of URLs are secret. Cheap to clone.
+/// Decides which parameters of URLs are secret. Cheap to clone.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Redaction {
-    /// Names besides those that look like secrets, normalized.
-    more: Arc<[String]>,
+    /// Additional secret names, normalized.
+    additional: Arc<[String]>,
 }
 
 impl Redaction {
-    /// Takes parameters of these names for secret too.
-    pub fn of_more(names: impl IntoIterator<Item = String>) -> Redaction {
-        Redaction { more: names.into_iter().map(|name| normalize(name.as_bytes())).collect() }
+    /// A redaction with these secret names in addition to the built-in ones.
+    pub fn with_names(names: impl IntoIterator<Item = String>) -> Redaction {
+        Redaction { additional: names.into_iter().map(|name| normalize(name.as_bytes())).collect() }
     }
 
-    /// Whether a parameter, or a header field, of this name is secret.
+    /// Whether a parameter or a header field with this name is secret.
     pub fn is_secret(&self, name: &str) -> bool {
-        let (name, field) = read_name(name);
-        let is_whole = |name: &str| WHOLE.contains(&name) || self.more.iter().any(|more| more == name);
-        let is_secret = ENDINGS.iter().any(|ending| name.ends_with(ending)) || is_whole(&name);
-        is_secret || field.is_some_and(|field| is_whole(&field))
+        let (name, field) = normalized_names(name);
+        let is_listed =
+            |name: &str| SECRET_NAMES.contains(&name) || self.additional.iter().any(|additional| additional == name);
+        let is_secret = SECRET_SUFFIXES.iter().any(|suffix| name.ends_with(suffix)) || is_listed(&name);
+        is_secret || field.is_some_and(|field| is_listed(&field))
     }
 
-    /// Whether a name is one of those that were given besides those that look like secrets.
-    pub fn lists(&self, name: &str) -> bool {
-        let (name, field) = read_name(name);
-        self.more.iter().any(|more| *more == name || field.as_ref() == Some(more))
+    /// Whether a name is one of the additional names.
+    pub fn is_additional(&self, name: &str) -> bool {
+        let (name, field) = normalized_names(name);
+        self.additional.iter().any(|additional| *additional == name || field.as_ref() == Some(additional))
     }
 
     /// `url.query`: a query, without its `?`, with the values of secret parameters replaced.
     pub fn query<'q>(&self, query: &'q str) -> Cow<'q, str> {
-        // Some servers take a semicolon for what an ampersand is.
+        // Some servers accept a semicolon as a separator.
         let pairs = || query.split_inclusive(['&', ';']);
         if !pairs().any(|pair| self.secret_name(pair).is_some()) {
             return query.into();
@@ -78,8 +79,8 @@ impl Redaction {
         redacted.collect::<String>().into()
     }
 
-    /// `url.full`: a URL with user name, password and the values of secret parameters replaced, those of a fragment among
-    /// them. `uri` is what it was read as.
+    /// `url.full`: a URL with the user name, the password and the values of secret parameters replaced, including those in
+    /// the fragment. `uri` is the parsed URL.
     pub fn url<'u>(&self, url: &'u str, uri: &Uri) -> Cow<'u, str> {
         let authority = uri.authority().map_or("", |authority| authority.as_str());
         let mut redacted = match authority.rsplit_once('@') {
@@ -99,21 +100,21 @@ impl Redaction {
         redacted
     }
 
-    /// The name of a pair whose value is secret, or has a secret in it.
+    /// The name of a pair whose value is secret or contains a secret.
     fn secret_name<'p>(&self, pair: &'p str) -> Option<&'p str> {
         let (name, value) = pair.split_once('=')?;
         let value = value.trim_end_matches(['&', ';']);
-        (!value.is_empty() && (self.is_secret(name) || self.has_secret(value))).then_some(name)
+        (!value.is_empty() && (self.is_secret(name) || self.contains_secret(value))).then_some(name)
     }
 
-    /// Whether a value has a secret in it, however often it is encoded.
-    fn has_secret(&self, value: &str) -> bool {
+    /// Whether a value contains a secret, after any number of decodings.
+    fn contains_secret(&self, value: &str) -> bool {
         if !value.contains(['%', '=', '@']) {
             return false;
         }
         let mut text = value.to_owned();
-        for _ in 0..NESTED {
-            if self.shows_secret(&text) {
+        for _ in 0..DECODE_LIMIT {
+            if self.has_plain_secret(&text) {
                 return true;
             }
             let decoded = percent_encoding::percent_decode_str(&text).decode_utf8_lossy().into_owned();
@@ -122,12 +123,12 @@ impl Redaction {
             }
             text = decoded;
         }
-        // Nobody encodes that often who has nothing to hide.
+        // A value that is encoded more often is treated as secret.
         true
     }
 
-    /// Whether a text has a secret parameter, or a user before a host.
-    fn shows_secret(&self, text: &str) -> bool {
+    /// Whether a text has a secret parameter, or a URL with user information.
+    fn has_plain_secret(&self, text: &str) -> bool {
         let is_secret = |part: &str| {
             let pair = part.split_once('=').filter(|(_, value)| !value.is_empty());
             pair.is_some_and(|(name, _)| self.is_secret(name))
@@ -137,22 +138,23 @@ impl Redaction {
     }
 }
 
-/// What stands between a pair and the next one.
+/// The separator at the end of a pair.
 fn separator(pair: &str) -> &str {
     pair.get(pair.len().saturating_sub(1)..).filter(|last| matches!(*last, "&" | ";")).unwrap_or_default()
 }
 
-/// A name as a server reads it, and the field of a form that is nested in another one, as in `user[pwd]`.
-fn read_name(name: &str) -> (String, Option<String>) {
+/// A normalized name, and the innermost name of a nested form field, as in `user[pwd]`.
+fn normalized_names(name: &str) -> (String, Option<String>) {
     let decoded: Vec<u8> = percent_encoding::percent_decode_str(name).collect();
     let mut fields = decoded.rsplit(|byte| matches!(byte, b'[' | b']')).map(normalize);
     let field = fields.find(|field| !field.is_empty());
     (normalize(&decoded), field)
 }
 
+/// The letters and digits of a name, in lower case.
 fn normalize(name: &[u8]) -> String {
-    let counting = name.iter().filter(|byte| byte.is_ascii_alphanumeric());
-    counting.map(|byte| char::from(byte.to_ascii_lowercase())).collect()
+    let significant = name.iter().filter(|byte| byte.is_ascii_alphanumeric());
+    significant.map(|byte| char::from(byte.to_ascii_lowercase())).collect()
 }
 
 #[cfg(test)]
@@ -166,7 +168,7 @@ mod tests {
     }
 
     #[test]
-    fn secrets_in_a_query_are_replaced_and_nothing_else() {
+    fn only_secrets_in_a_query_are_replaced() {
         assert_eq!(query("a=1&sig=s3cret&b="), "a=1&sig=REDACTED&b=");
         assert_eq!(query("X-Amz-Signature=x&X-Goog-Signature=y"), "X-Amz-Signature=REDACTED&X-Goog-Signature=REDACTED");
         for plain in ["", "sig", "token=", "design=1&q=2", "&&", "zip_code=1&encoded=2&tokens=3", "sig;", "=1"] {
@@ -175,7 +177,7 @@ mod tests {
     }
 
     #[test]
-    fn whatever_looks_like_a_secret_is_one() {
+    fn common_names_of_secrets_are_secret() {
         for name in [
             "token",
             "access_token",
@@ -209,7 +211,7 @@ mod tests {
     }
 
     #[test]
-    fn neither_encoding_nor_repetition_nor_another_separator_hides_a_secret() {
+    fn encoded_repeated_and_semicolon_separated_secrets_are_replaced() {
         assert_eq!(query("to%6ben=1"), "to%6ben=REDACTED");
         assert_eq!(query("%74%4F%6B%65%6E=1&a=2"), "%74%4F%6B%65%6E=REDACTED&a=2");
         assert_eq!(
@@ -223,7 +225,7 @@ mod tests {
     }
 
     #[test]
-    fn a_secret_within_a_value_takes_the_value_along() {
+    fn a_value_that_contains_a_secret_is_replaced() {
         for value in [
             "https://a.example/cb?token=s3cret",
             "https%3A%2F%2Fa.example%2Fcb%3Ftoken%3Ds3cret",
@@ -247,8 +249,8 @@ mod tests {
     }
 
     #[test]
-    fn more_names_may_be_secret() {
-        let redaction = Redaction::of_more(["e-mail".to_owned(), "SSN".to_owned()]);
+    fn additional_names_are_secret() {
+        let redaction = Redaction::with_names(["e-mail".to_owned(), "SSN".to_owned()]);
         assert_eq!(
             redaction.query("email=a&E%2dMail=b&ssn=c&work_email=d"),
             "email=REDACTED&E%2dMail=REDACTED&ssn=REDACTED&work_email=d"
@@ -273,7 +275,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn a_secret_value_never_stays_and_plain_queries_do(
+        fn a_secret_value_is_always_replaced_and_plain_queries_stay_unchanged(
             before in "[a-f=&;%0-9]{0,20}", value in "zz[g-z]{4,9}", plain in "[a-f&;=]{0,30}",
         ) {
             let secret = query(&format!("{before}&token={value}"));

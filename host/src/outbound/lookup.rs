@@ -1,9 +1,9 @@
-//! Name lookups of network calls, and how many of them run at a time.
+//! Name lookups of network calls, with a limit on concurrent lookups.
 //!
-//! The system's resolver blocks a thread, for as long as a name server stays silent. A lookup therefore takes one of a
-//! bounded number of slots and keeps it until the resolver has returned, even if its caller has left: the blocking
-//! threads of the runtime also serve the state store and the file watcher. Concurrent lookups of one name are a single
-//! lookup, so that one silent name server cannot take every slot. A caller waits for a slot within its own time limit.
+//! The system's resolver blocks a thread while a name server does not respond. A lookup therefore holds a permit until the
+//! resolver has returned, even if its caller was cancelled: the blocking threads of the runtime also serve the state store
+//! and the file watcher. Concurrent lookups of one name share a single lookup, so that one unresponsive name server cannot
+//! use all permits. A caller waits for a permit within its own timeout.
 
 use std::collections::HashMap;
 use std::io;
@@ -14,92 +14,92 @@ use futures_util::FutureExt;
 use futures_util::future::{BoxFuture, Shared};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-/// The most lookups at a time. Tokio has 512 threads for blocking work.
-const MOST: usize = 64;
+/// The most concurrent lookups. Tokio has 512 threads for blocking work.
+const LOOKUP_LIMIT: usize = 64;
 
-/// What a lookup finds, for everybody who waits for it.
-type Found = Result<Vec<SocketAddr>, Arc<io::Error>>;
+/// The result of a lookup, shared by all callers that wait for it.
+type LookupResult = Result<Vec<SocketAddr>, Arc<io::Error>>;
 
-/// Resolves a name and blocks until it has.
+/// Resolves a name. Blocks the thread.
 type Resolver = dyn Fn(&str) -> io::Result<Vec<SocketAddr>> + Send + Sync;
 
 /// The lookups of one client.
 pub(super) struct Lookups {
     resolver: Arc<Resolver>,
-    slots: Arc<Semaphore>,
-    running: Arc<Running>,
+    permits: Arc<Semaphore>,
+    running: Arc<RunningLookups>,
 }
 
-/// The lookups that have a slot, by name.
+/// The lookups that have a permit, by name.
 #[derive(Default)]
-struct Running(Mutex<HashMap<String, Shared<BoxFuture<'static, Found>>>>);
+struct RunningLookups(Mutex<HashMap<String, Shared<BoxFuture<'static, LookupResult>>>>);
 
-/// A slot of a lookup, until its resolver has returned.
-struct Slot {
+/// A lookup whose resolver has not returned.
+struct RunningLookup {
     name: String,
-    running: Arc<Running>,
+    running: Arc<RunningLookups>,
     _permit: OwnedSemaphorePermit,
 }
 
 impl Lookups {
     /// Lookups by the system's resolver.
     pub fn of_system() -> Arc<Lookups> {
-        Lookups::new(MOST, |name| Ok((name, 0).to_socket_addrs()?.collect()))
+        Lookups::new(LOOKUP_LIMIT, |name| Ok((name, 0).to_socket_addrs()?.collect()))
     }
 
     fn new(
-        most: usize,
+        limit: usize,
         resolver: impl Fn(&str) -> io::Result<Vec<SocketAddr>> + Send + Sync + 'static,
     ) -> Arc<Lookups> {
-        let (slots, running) = (Arc::new(Semaphore::new(most)), Arc::default());
-        Arc::new(Lookups { resolver: Arc::new(resolver), slots, running })
+        let (permits, running) = (Arc::new(Semaphore::new(limit)), Arc::default());
+        Arc::new(Lookups { resolver: Arc::new(resolver), permits, running })
     }
 
     /// The addresses of a name, with port 0.
     ///
     /// # Errors
     /// If the name does not resolve.
-    pub async fn addresses(&self, name: &str) -> Found {
+    pub async fn addresses(&self, name: &str) -> LookupResult {
         if let Some(running) = self.running.find(name) {
             return running.await;
         }
-        let permit = self.slots.clone().acquire_owned().await.map_err(|error| Arc::new(io::Error::other(error)))?;
+        let permit = self.permits.clone().acquire_owned().await.map_err(|error| Arc::new(io::Error::other(error)))?;
         let lookup = self.running.join(name, || self.start(name, permit));
         lookup.await
     }
 
-    /// A lookup that begins when it is first polled. The slot goes with the blocking call, not with those who wait.
-    fn start(&self, name: &str, permit: OwnedSemaphorePermit) -> Shared<BoxFuture<'static, Found>> {
+    /// A lookup that starts when it is first polled. The blocking call owns the permit, not the callers that wait.
+    fn start(&self, name: &str, permit: OwnedSemaphorePermit) -> Shared<BoxFuture<'static, LookupResult>> {
         let resolver = self.resolver.clone();
-        let slot = Slot { name: name.to_owned(), running: self.running.clone(), _permit: permit };
+        let running = RunningLookup { name: name.to_owned(), running: self.running.clone(), _permit: permit };
         let lookup = async move {
-            let resolved = tokio::task::spawn_blocking(move || resolver(&slot.name)).await;
+            let resolved = tokio::task::spawn_blocking(move || resolver(&running.name)).await;
             resolved.map_err(io::Error::other).flatten().map_err(Arc::new)
         };
         lookup.boxed().shared()
     }
 }
 
-impl Running {
-    fn find(&self, name: &str) -> Option<Shared<BoxFuture<'static, Found>>> {
+impl RunningLookups {
+    fn find(&self, name: &str) -> Option<Shared<BoxFuture<'static, LookupResult>>> {
         self.lock().get(name).cloned()
     }
 
-    /// The lookup of a name, which is started unless it runs.
+    /// The running lookup of a name. `start` starts it if none is running.
     fn join(
         &self,
         name: &str,
-        start: impl FnOnce() -> Shared<BoxFuture<'static, Found>>,
-    ) -> Shared<BoxFuture<'static, Found>> {
+        start: impl FnOnce() -> Shared<BoxFuture<'static, LookupResult>>,
+    ) -> Shared<BoxFuture<'static, LookupResult>> {
         self.lock().entry(name.to_owned()).or_insert_with(start).clone()
     }
 
-    fn lock(&self) -> MutexGuard<'_, HashMap<String, Shared<BoxFuture<'static, Found>>>> {
+    fn lock(&self) -> MutexGuard<'_, HashMap<String, Shared<BoxFuture<'static, LookupResult>>>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl Drop for Slot {
+impl Drop for RunningLookup {
     fn drop(&mut self) {
         self.running.lock().remove(&self.name);
     }
@@ -113,87 +113,87 @@ mod tests {
 
     use super::*;
 
-    /// A limit that only a failing test reaches.
-    const PATIENCE: Duration = Duration::from_secs(20);
+    /// A timeout that expires only if the test fails.
+    const TEST_TIMEOUT: Duration = Duration::from_secs(20);
 
-    /// Lookups that end one by one, whenever the test says so.
-    struct Held {
+    /// Lookups that end one by one, when the test releases them.
+    struct ControlledLookups {
         lookups: Arc<Lookups>,
-        began: tokio::sync::mpsc::UnboundedReceiver<String>,
+        started: tokio::sync::mpsc::UnboundedReceiver<String>,
         release: mpsc::Sender<()>,
-        at_once: Arc<AtomicUsize>,
+        concurrent: Arc<AtomicUsize>,
     }
 
-    impl Held {
-        fn new(most: usize) -> Held {
-            let (begin, began) = tokio::sync::mpsc::unbounded_channel();
+    impl ControlledLookups {
+        fn new(limit: usize) -> ControlledLookups {
+            let (start, started) = tokio::sync::mpsc::unbounded_channel();
             let (release, released) = mpsc::channel();
-            let (released, at_once) = (Mutex::new(released), Arc::new(AtomicUsize::new(0)));
-            let running = at_once.clone();
-            let lookups = Lookups::new(most, move |name| {
+            let (released, concurrent) = (Mutex::new(released), Arc::new(AtomicUsize::new(0)));
+            let running = concurrent.clone();
+            let lookups = Lookups::new(limit, move |name| {
                 running.fetch_add(1, Ordering::SeqCst);
-                begin.send(name.to_owned()).unwrap();
-                released.lock().unwrap().recv_timeout(PATIENCE).unwrap();
+                start.send(name.to_owned()).unwrap();
+                released.lock().unwrap().recv_timeout(TEST_TIMEOUT).unwrap();
                 running.fetch_sub(1, Ordering::SeqCst);
                 match name {
                     "none.example" => Err(io::Error::other("no such name")),
                     _ => Ok(vec![([192, 0, 2, 1], 0).into()]),
                 }
             });
-            Held { lookups, began, release, at_once }
+            ControlledLookups { lookups, started, release, concurrent }
         }
 
-        fn ask(&self, name: &'static str) -> tokio::task::JoinHandle<Found> {
+        fn start(&self, name: &'static str) -> tokio::task::JoinHandle<LookupResult> {
             let lookups = self.lookups.clone();
             tokio::spawn(async move { lookups.addresses(name).await })
         }
 
-        async fn began(&mut self) -> String {
-            tokio::time::timeout(PATIENCE, self.began.recv()).await.unwrap().unwrap()
+        async fn started(&mut self) -> String {
+            tokio::time::timeout(TEST_TIMEOUT, self.started.recv()).await.unwrap().unwrap()
         }
 
-        async fn end_of(&self, asked: tokio::task::JoinHandle<Found>) -> Found {
+        async fn release_and_wait(&self, task: tokio::task::JoinHandle<LookupResult>) -> LookupResult {
             self.release.send(()).unwrap();
-            tokio::time::timeout(PATIENCE, asked).await.unwrap().unwrap()
+            tokio::time::timeout(TEST_TIMEOUT, task).await.unwrap().unwrap()
         }
     }
 
     #[tokio::test]
-    async fn a_lookup_keeps_its_slot_after_its_caller_has_left() {
-        let mut held = Held::new(1);
-        let left = held.ask("a.example");
-        assert_eq!(held.began().await, "a.example");
-        left.abort();
-        assert!(left.await.unwrap_err().is_cancelled());
-        let waiting = held.ask("b.example");
-        let lookups = held.lookups.clone();
+    async fn a_lookup_keeps_its_permit_after_its_caller_was_cancelled() {
+        let mut controlled = ControlledLookups::new(1);
+        let cancelled = controlled.start("a.example");
+        assert_eq!(controlled.started().await, "a.example");
+        cancelled.abort();
+        assert!(cancelled.await.unwrap_err().is_cancelled());
+        let waiting = controlled.start("b.example");
+        let lookups = controlled.lookups.clone();
         let out_of_time = tokio::time::timeout(Duration::from_millis(50), lookups.addresses("c.example")).await;
-        assert!(out_of_time.is_err(), "a slot was free");
-        assert_eq!((held.at_once.load(Ordering::SeqCst), held.began.try_recv().ok()), (1, None));
-        held.release.send(()).unwrap();
-        assert_eq!(held.began().await, "b.example");
-        assert_eq!(held.end_of(waiting).await.unwrap(), [([192, 0, 2, 1], 0).into()]);
-        assert_eq!(held.lookups.slots.available_permits(), 1);
-        assert!(held.lookups.running.lock().is_empty());
+        assert!(out_of_time.is_err(), "a permit was available");
+        assert_eq!((controlled.concurrent.load(Ordering::SeqCst), controlled.started.try_recv().ok()), (1, None));
+        controlled.release.send(()).unwrap();
+        assert_eq!(controlled.started().await, "b.example");
+        assert_eq!(controlled.release_and_wait(waiting).await.unwrap(), [([192, 0, 2, 1], 0).into()]);
+        assert_eq!(controlled.lookups.permits.available_permits(), 1);
+        assert!(controlled.lookups.running.lock().is_empty());
     }
 
     #[tokio::test]
-    async fn lookups_of_one_name_at_a_time_are_one() {
-        let mut held = Held::new(2);
-        let first = held.ask("a.example");
-        held.began().await;
-        let others: Vec<_> = (0..8).map(|_| held.ask("a.example")).collect();
-        let other_name = held.ask("none.example");
-        assert_eq!(held.began().await, "none.example", "another name has a slot");
-        assert_eq!(held.at_once.load(Ordering::SeqCst), 2);
-        held.release.send(()).unwrap();
-        held.release.send(()).unwrap();
-        for asked in others.into_iter().chain([first]) {
-            assert_eq!(asked.await.unwrap().unwrap().len(), 1);
+    async fn concurrent_lookups_of_one_name_share_a_lookup() {
+        let mut controlled = ControlledLookups::new(2);
+        let first = controlled.start("a.example");
+        controlled.started().await;
+        let others: Vec<_> = (0..8).map(|_| controlled.start("a.example")).collect();
+        let other_name = controlled.start("none.example");
+        assert_eq!(controlled.started().await, "none.example", "another name has a permit");
+        assert_eq!(controlled.concurrent.load(Ordering::SeqCst), 2);
+        controlled.release.send(()).unwrap();
+        controlled.release.send(()).unwrap();
+        for task in others.into_iter().chain([first]) {
+            assert_eq!(task.await.unwrap().unwrap().len(), 1);
         }
         assert_eq!(other_name.await.unwrap().unwrap_err().to_string(), "no such name");
-        let again = held.ask("a.example");
-        assert_eq!(held.began().await, "a.example", "what was found is not kept");
-        held.end_of(again).await.unwrap();
+        let again = controlled.start("a.example");
+        assert_eq!(controlled.started().await, "a.example", "results are not cached");
+        controlled.release_and_wait(again).await.unwrap();
     }
 }

@@ -21,7 +21,7 @@ use http_body_util::BodyExt;
 
 pub use self::call_error::CallError;
 pub use self::network::{Network, client};
-use self::network::{Permission, OutgoingRequest};
+use self::network::{OutgoingRequest, Permission};
 use crate::config::{Origin, OriginPattern, OutboundConfig, ServiceName};
 use crate::http::{Body, BodyError};
 use crate::trace::{self, Baggage, Propagators, TraceContext};

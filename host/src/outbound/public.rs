@@ -42,8 +42,8 @@ fn is_public_v4(address: Ipv4Addr) -> bool {
     !SPECIAL_PURPOSE_V4.iter().any(is_in)
 }
 
-/// Only 2000::/3 is allocated for global unicast. Addresses that embed an IPv4 address count as that address; those whose
-/// prefix is for local use, such as that of local NAT64 (64:ff9b:1::/48), are never public.
+/// Only 2000::/3 is allocated for global unicast. An address that embeds an IPv4 address is public if that
+/// address is. An address with a prefix for local use, such as local NAT64 (64:ff9b:1::/48), is never public.
 fn is_public_v6(address: Ipv6Addr) -> bool {
     let [a, b, c, d, e, f, g, h] = address.segments();
     let embedded = |high: u16, low: u16| is_public_v4(Ipv4Addr::from_bits(u32::from(high) << 16 | u32::from(low)));
@@ -54,7 +54,7 @@ fn is_public_v6(address: Ipv6Addr) -> bool {
         (0x2002, high) => embedded(high, c),
         // IETF protocol assignments (such as Teredo), and documentation.
         (0x2001, ..0x200 | 0xdb8) | (0x3fff, ..0x1000) => false,
-        // ISATAP (RFC 5214, 6.1), under any prefix: the last four bytes are where its packets go.
+        // ISATAP (RFC 5214, 6.1), with any prefix: packets are sent to the IPv4 address in the last four bytes.
         _ if (e & !0x0300, f) == (0, 0x5efe) => a & 0xe000 == 0x2000 && embedded(g, h),
         _ => a & 0xe000 == 0x2000,
     }

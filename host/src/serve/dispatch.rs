@@ -12,8 +12,8 @@ use futures_util::future::BoxFuture;
 use http::header::{ALLOW, ORIGIN};
 use http::{HeaderMap, HeaderValue, Method, Response, StatusCode, Version};
 
-use super::inbound_request::{InboundRequest, read_whole};
 use super::exchange::Exchange;
+use super::inbound_request::{InboundRequest, read_whole};
 use super::rejection::Rejection;
 use super::request_attributes::{self, AttributeSources};
 use super::response_body::respond;
@@ -21,7 +21,7 @@ use super::{probe_span, standard};
 use crate::component::{Failure, GuestRequest, Guests, Invocation, InvocationOutcome, Reply};
 use crate::config::{RequestAttribute, ServiceName};
 use crate::http::Body;
-use crate::http::cors::{Cors, Verdict, is_preflight};
+use crate::http::cors::{Cors, CorsDecision, is_preflight};
 use crate::http::method::span_name;
 use crate::http::routes::{Match, RouteIndex};
 use crate::outbound::hops::{self, HOP_BUDGET};
@@ -234,9 +234,9 @@ impl CallContext {
 
 /// The response to a CORS preflight. The exchange adds the header fields that name the allowed origin.
 fn preflight(cors: &Cors, inbound: &InboundRequest) -> Result<Reply, Rejection> {
-    match cors.judge(inbound.headers.get(ORIGIN)) {
-        Verdict::Denied => Err(Rejection::CorsDenied),
-        Verdict::Allowed | Verdict::NoPage => {
+    match cors.decide(inbound.headers.get(ORIGIN)) {
+        CorsDecision::Denied => Err(Rejection::CorsDenied),
+        CorsDecision::Allowed | CorsDecision::NoOrigin => {
             Ok(Reply { status: StatusCode::NO_CONTENT, headers: cors.preflight(), body: Body::empty() })
         }
     }

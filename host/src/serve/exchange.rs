@@ -18,7 +18,7 @@ use super::response_rules::ResponseRules;
 use super::{server_span, trace_response};
 use crate::component::{Cost, GuestExecution, Reply};
 use crate::http::routes::{Match, RouteIndex};
-use crate::http::{Body, BodyError, FRAME};
+use crate::http::{Body, BodyError, FRAME_LIMIT};
 use crate::metrics::{ActiveRequestGuard, ServerRequest};
 use crate::services::{Generation, Lease, Outcome, Permit, Service};
 use crate::trace::{Abort, Pipeline, Recorder, SharedRecorder, SpanId, TraceId};
@@ -199,7 +199,7 @@ impl Exchange {
 
     /// Whether a body of this size is sent at once: it fits into one write, or a service of this host receives it whole.
     pub fn is_sent_at_once(&self, bytes: usize) -> bool {
-        self.version.is_none() || bytes <= FRAME
+        self.version.is_none() || bytes <= FRAME_LIMIT
     }
 
     /// The longest body, and the longest pause in it.
@@ -214,7 +214,9 @@ impl Exchange {
         self.has_ended = true;
         let interruption = match &end {
             BodyEnd::Complete => None,
-            BodyEnd::Cancelled => Some(("cancelled", String::from("the client disconnected before the end of the body"))),
+            BodyEnd::Cancelled => {
+                Some(("cancelled", String::from("the client disconnected before the end of the body")))
+            }
             BodyEnd::Failed(error) | BodyEnd::NotRead(error) => Some((error.error_type(), error.to_string())),
         };
         let is_recorded = abort.is_some();

@@ -108,6 +108,6 @@ fn body_rejection(error: BodyError, limits: &Limits) -> Rejection {
         BodyError::TooLarge(_) => Rejection::BodyTooLarge(limits.request_body),
         BodyError::Paused(limit) => Rejection::RequestTimeout(limit),
         BodyError::Malformed(_) => Rejection::MalformedBody,
-        BodyError::BrokenOff(_) | BodyError::Failed { .. } => Rejection::ClientDisconnected,
+        BodyError::EndedEarly(_) | BodyError::Failed { .. } => Rejection::ClientDisconnected,
     }
 }

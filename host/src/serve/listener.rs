@@ -19,8 +19,8 @@ use tokio::task::JoinHandle;
 use super::admission::{Admission, ConnectionPermit, PortPermits};
 use super::connection::{Protocols, ShutdownSignals};
 use crate::http::Body;
-use crate::http::bare::bare;
 use crate::http::head::HeadError;
+use crate::http::http1::last_response;
 
 /// How long cancelled connections may take to close.
 const CANCEL_TIMEOUT: Duration = Duration::from_secs(1);
@@ -76,7 +76,7 @@ impl BoundPort {
         C: Send + Sync + 'static,
         H: Fn(Request<Incoming>, &C) -> BoxFuture<'static, Response<Body>> + Clone + Send + Sync + Unpin + 'static,
     {
-        self.serve_with_head_errors(admission, connection_context, handler, |error, _| bare(error.answer()))
+        self.serve_with_head_errors(admission, connection_context, handler, |error, _| last_response(error.response()))
     }
 
     /// The same as [`BoundPort::serve`]. `reject_head` returns the responses to request heads that cannot be read, as

@@ -12,8 +12,8 @@ use http::{Method, Version};
 use super::peer::Peer;
 use super::rejection::Rejection;
 use super::{server_span, trace_response};
-use crate::http::bare::bare;
 use crate::http::head::HeadError;
+use crate::http::http1::last_response;
 use crate::http::{Body, SCHEME};
 use crate::metrics::ServerRequest;
 use crate::services::Service;
@@ -84,7 +84,7 @@ impl RejectedHeads {
             trace: None,
         });
         let body = if let Body::Whole(bytes) = body { bytes } else { Bytes::new() };
-        bare(http::Response::from_parts(parts, body))
+        last_response(http::Response::from_parts(parts, body))
     }
 
     fn has_span(&self, now: Instant) -> bool {

@@ -9,7 +9,7 @@ use super::inbound_request::InboundRequest;
 use crate::config::ServiceConfig;
 use crate::http::Body;
 use crate::http::coding::{self, Coding};
-use crate::http::vary::vary;
+use crate::http::vary::add_vary;
 use crate::services::{Lease, Service};
 
 /// The rules for the response to one request.
@@ -48,14 +48,14 @@ impl ResponseRules {
     /// Applies the rules to a response of `service`.
     pub fn apply(&self, service: &Service, parts: &mut Parts, body: Body) -> Body {
         if let Some(cors) = &self.config().cors {
-            cors.mark(self.origin.as_ref(), &mut parts.headers);
+            cors.apply(self.origin.as_ref(), &mut parts.headers);
         }
         if parts.status == StatusCode::NOT_MODIFIED {
             self.apply_to_unmodified(parts);
         }
         let is_omitted = self.is_head && body.size_hint().exact() == Some(0);
         let size = body.size_hint().exact().filter(|_| !is_omitted).or_else(|| declared_size(parts));
-        if self.compression == Compression::Off || !coding::is_codable(parts.status, &parts.headers, size) {
+        if self.compression == Compression::Off || !coding::is_compressible(parts.status, &parts.headers, size) {
             return body;
         }
         if is_omitted && size.is_none() {
@@ -65,7 +65,7 @@ impl ResponseRules {
             }
             return body;
         }
-        vary(&mut parts.headers, &ACCEPT_ENCODING);
+        add_vary(&mut parts.headers, &ACCEPT_ENCODING);
         let Compression::With(coding) = self.compression else { return body };
         // The content stays unchanged if the service has reached its limit of encoders.
         let Some(encoder) = coding.reserve(&body, service.encoders()) else { return body };
@@ -79,7 +79,7 @@ impl ResponseRules {
     /// A 304 has the fields of the response that the client has cached, which may be compressed (RFC 9110, 15.4.5).
     fn apply_to_unmodified(&self, parts: &mut Parts) {
         if self.compression != Compression::Off {
-            vary(&mut parts.headers, &ACCEPT_ENCODING);
+            add_vary(&mut parts.headers, &ACCEPT_ENCODING);
         }
         if let Compression::With(_) = self.compression {
             coding::weaken_etag(&mut parts.headers);

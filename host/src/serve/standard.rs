@@ -8,7 +8,7 @@ use super::exchange::Exchange;
 use super::inbound_request::InboundRequest;
 use super::probe_span;
 use super::rejection::Rejection;
-use crate::component::{Failure, HttpOutcome, HttpInvocation, Reply, StandardPool};
+use crate::component::{Failure, HttpInvocation, HttpOutcome, Reply, StandardPool};
 use crate::http::Body;
 use crate::outbound::LocalCalls;
 use crate::services::{Generation, Service};

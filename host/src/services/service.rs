@@ -242,7 +242,8 @@ mod tests {
 
     #[test]
     fn the_canary_gets_its_share_of_traces_for_any_pattern_of_trace_ids() {
-        let share = |ids: &mut dyn Iterator<Item = u128>| ids.filter(|id| canary_slot(TraceId::from(*id)) < 1_000).count();
+        let share =
+            |ids: &mut dyn Iterator<Item = u128>| ids.filter(|id| canary_slot(TraceId::from(*id)) < 1_000).count();
         assert!((800..1_200).contains(&share(&mut (1..=10_000))));
         assert!((800..1_200).contains(&share(&mut (1..=10_000).map(|id| id << 64))));
         assert!((800..1_200).contains(&share(&mut (1..=10_000).map(|id| id << 112 | 7))));

@@ -25,7 +25,7 @@ use crate::component::invocation::{GuestRequest, Invocation, InvocationOutcome, 
 use crate::component::store_data::StoreData;
 use crate::component::symbolizer::Symbolizer;
 use crate::http::Body;
-use crate::http::header_rules::{self, FIELDS, is_hop_by_hop};
+use crate::http::header_rules::{self, FIELD_COUNT_LIMIT, is_hop_by_hop};
 use crate::http::routes::Route;
 use crate::trace::Recorder;
 
@@ -190,8 +190,8 @@ pub(crate) fn to_wit(headers: &HeaderMap) -> Vec<wit::Header> {
 
 /// Validates the header fields of a guest and removes those that it may not set. The error message names the field.
 pub(crate) fn from_wit(fields: Vec<wit::Header>) -> Result<HeaderMap, String> {
-    if fields.len() > FIELDS {
-        return Err(format!("there are more than {FIELDS} header fields"));
+    if fields.len() > FIELD_COUNT_LIMIT {
+        return Err(format!("there are more than {FIELD_COUNT_LIMIT} header fields"));
     }
     let mut headers = HeaderMap::with_capacity(fields.len());
     for wit::Header { name, value } in fields {
@@ -202,7 +202,7 @@ pub(crate) fn from_wit(fields: Vec<wit::Header>) -> Result<HeaderMap, String> {
         let value = value.map_err(|_| format!("the header field `{parsed}` has a value that HTTP does not allow"))?;
         headers.append(parsed, value);
     }
-    header_rules::remove_all(&mut headers);
+    header_rules::remove_hop_by_hop(&mut headers);
     Ok(headers)
 }
 

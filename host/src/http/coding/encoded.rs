@@ -1,4 +1,4 @@
-//! A body that is coded on its way.
+//! A body that is encoded while it is sent.
 
 use std::io;
 use std::pin::Pin;
@@ -12,31 +12,30 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::encoder::{self, Encoder};
 use super::kind::Coding;
-use crate::http::{Body, BodyError, FRAME};
+use crate::http::{Body, BodyError, FRAME_LIMIT};
 
-/// The encoders that may exist at one time. Each takes up to 1.5 MiB for as long as its body is on its way, which a slow
-/// client decides.
+/// A limit on concurrent encoders. Each uses up to 1.5 MiB until its body has been sent, which a slow client can delay.
 #[derive(Clone, Debug)]
 pub struct EncoderLimit(Arc<Semaphore>);
 
 impl EncoderLimit {
-    /// A limit of so many encoders.
-    pub fn new(most: usize) -> EncoderLimit {
-        EncoderLimit(Arc::new(Semaphore::new(most)))
+    /// A limit of `limit` encoders.
+    pub fn new(limit: usize) -> EncoderLimit {
+        EncoderLimit(Arc::new(Semaphore::new(limit)))
     }
 }
 
-/// A coding for one body, with room for its encoder.
+/// A coding for one body, with the permit of its encoder.
 pub struct ReservedEncoder {
     coding: Coding,
-    /// None for a body that is coded at once: no more of those are coded at a time than the runtime has threads.
+    /// `None` for a body that is encoded at once: the threads of the runtime bound the number of such encodings.
     permit: Option<OwnedSemaphorePermit>,
 }
 
 impl Coding {
-    /// Reserves an encoder for a body, unless as many exist as may.
+    /// Reserves an encoder for a body. Returns `None` if the limit of encoders is reached.
     pub fn reserve(self, body: &Body, encoders: &EncoderLimit) -> Option<ReservedEncoder> {
-        if is_coded_at_once(body) {
+        if is_encoded_at_once(body) {
             return Some(ReservedEncoder { coding: self, permit: None });
         }
         let permit = encoders.0.clone().try_acquire_owned().ok()?;
@@ -45,12 +44,12 @@ impl Coding {
 }
 
 impl ReservedEncoder {
-    /// The same body in the coding. A small one that is whole is coded at once; any other frame by frame, and what has
-    /// been coded leaves when the next frame is still to come.
+    /// The same body in the coding. A small whole body is encoded at once. Any other body is encoded frame by frame, and the
+    /// encoder is flushed while the next frame is pending.
     pub fn encode(self, body: Body) -> Body {
         match body {
-            Body::Whole(bytes) if bytes.len() <= FRAME => match encoder::whole(self.coding, &bytes) {
-                Ok(coded) => Body::Whole(coded),
+            Body::Whole(bytes) if bytes.len() <= FRAME_LIMIT => match encoder::encode_whole(self.coding, &bytes) {
+                Ok(encoded) => Body::Whole(encoded),
                 Err(_) => Body::stream(Encoded::new(self, Body::Whole(bytes))),
             },
             body => Body::stream(Encoded::new(self, body)),
@@ -58,8 +57,8 @@ impl ReservedEncoder {
     }
 }
 
-fn is_coded_at_once(body: &Body) -> bool {
-    matches!(body, Body::Whole(bytes) if bytes.len() <= FRAME)
+fn is_encoded_at_once(body: &Body) -> bool {
+    matches!(body, Body::Whole(bytes) if bytes.len() <= FRAME_LIMIT)
 }
 
 /// A body in a content coding.
@@ -71,15 +70,15 @@ struct Encoded {
     _permit: Option<OwnedSemaphorePermit>,
 }
 
-/// How far coding has come.
+/// The progress of the encoding.
 enum State {
-    /// Nothing was coded.
+    /// Nothing has been encoded.
     New,
-    /// Frames are being coded. Whether the encoder holds bytes that have not left.
-    Coding { encoder: Encoder, holds: bool },
-    /// All data has left, and the trailers are to follow.
-    Trailing(HeaderMap),
-    /// There is nothing more.
+    /// Frames are being encoded. `has_unflushed` tells whether the encoder may hold output.
+    Encoding { encoder: Encoder, has_unflushed: bool },
+    /// All data has been sent. The trailers follow.
+    Trailers(HeaderMap),
+    /// The body has ended.
     Ended,
 }
 
@@ -92,52 +91,55 @@ impl Encoded {
 
     fn encoder(&mut self) -> io::Result<(&mut Encoder, &mut bool)> {
         if matches!(self.state, State::New) {
-            self.state = State::Coding { encoder: Encoder::new(self.coding)?, holds: false };
+            self.state = State::Encoding { encoder: Encoder::new(self.coding)?, has_unflushed: false };
         }
         match &mut self.state {
-            State::Coding { encoder, holds } => Ok((encoder, holds)),
-            _ => Err(io::Error::other("the body went on after its end")),
+            State::Encoding { encoder, has_unflushed } => Ok((encoder, has_unflushed)),
+            _ => Err(io::Error::other("the body has data after its end")),
         }
     }
 
-    /// Codes data. Where nothing comes out yet, the next frame is taken when others have had their turn.
-    fn take(&mut self, data: &[u8], context: &Context<'_>) -> Polled {
-        let coded = self.encoder().and_then(|(encoder, holds)| {
-            *holds = true;
+    /// Encodes data. If there is no output yet, the task yields before it polls for the next frame.
+    fn encode(&mut self, data: &[u8], context: &Context<'_>) -> Polled {
+        let output = self.encoder().and_then(|(encoder, has_unflushed)| {
+            *has_unflushed = true;
             encoder.write(data)
         });
-        match coded {
-            Ok(coded) if coded.is_empty() => {
+        match output {
+            Ok(output) if output.is_empty() => {
                 context.waker().wake_by_ref();
                 Poll::Pending
             }
-            coded => self.emit(coded),
+            output => self.emit(output),
         }
     }
 
-    /// Lets out what the encoder holds, where the next frame is still to come.
+    /// Emits the output that the encoder holds, while the next frame is pending.
     fn flush(&mut self) -> Polled {
-        let State::Coding { encoder, holds: holds @ true } = &mut self.state else { return Poll::Pending };
-        *holds = false;
+        let State::Encoding { encoder, has_unflushed: has_unflushed @ true } = &mut self.state else {
+            return Poll::Pending;
+        };
+        *has_unflushed = false;
         match encoder.flush() {
-            Ok(coded) if coded.is_empty() => Poll::Pending,
-            coded => self.emit(coded),
+            Ok(output) if output.is_empty() => Poll::Pending,
+            output => self.emit(output),
         }
     }
 
-    /// Lets out the rest, before the trailers where there are some.
+    /// Emits the rest of the output. The trailers follow if there are any.
     fn finish(&mut self, trailers: Option<HeaderMap>) -> Polled {
         let rest = self.encoder().map(|_| ());
-        let state = std::mem::replace(&mut self.state, trailers.map_or(State::Ended, State::Trailing));
+        let state = std::mem::replace(&mut self.state, trailers.map_or(State::Ended, State::Trailers));
         let rest = match (rest, state) {
-            (Ok(()), State::Coding { encoder, .. }) => encoder.finish(),
+            (Ok(()), State::Encoding { encoder, .. }) => encoder.finish(),
             (rest, _) => rest.map(|()| Bytes::new()),
         };
         self.emit(rest)
     }
 
-    fn emit(&mut self, coded: io::Result<Bytes>) -> Polled {
-        let frame = coded.map(Frame::data).map_err(|error| {
+    /// A data frame with the output, or the end of the body with an error.
+    fn emit(&mut self, output: io::Result<Bytes>) -> Polled {
+        let frame = output.map(Frame::data).map_err(|error| {
             self.state = State::Ended;
             BodyError::Failed {
                 error_type: "compression",
@@ -154,7 +156,7 @@ impl HttpBody for Encoded {
 
     fn poll_frame(self: Pin<&mut Self>, context: &mut Context<'_>) -> Polled {
         let this = self.get_mut();
-        if let State::Trailing(trailers) = &mut this.state {
+        if let State::Trailers(trailers) = &mut this.state {
             let trailers = std::mem::take(trailers);
             this.state = State::Ended;
             return Poll::Ready(Some(Ok(Frame::trailers(trailers))));
@@ -170,7 +172,7 @@ impl HttpBody for Encoded {
                 Poll::Ready(Some(Err(error)))
             }
             Poll::Ready(Some(Ok(frame))) => match frame.into_data() {
-                Ok(data) => this.take(&data, context),
+                Ok(data) => this.encode(&data, context),
                 Err(frame) => this.finish(frame.into_trailers().ok()),
             },
         }
@@ -204,7 +206,7 @@ mod tests {
         plain
     }
 
-    /// What of a coded body that is not whole can be decoded.
+    /// The bytes that can be decoded from an incomplete body.
     fn decoded_so_far(coding: Coding, coded: &[u8]) -> Option<Vec<u8>> {
         let mut plain = vec![0; 1024];
         let count = match coding {
@@ -217,9 +219,9 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn whatever_its_size_and_form_a_body_comes_out_as_it_went_in() {
+    async fn bodies_of_all_sizes_and_forms_decode_to_the_original() {
         for coding in Coding::ALL {
-            for size in [0, 1, 1000, FRAME, FRAME + 1, 5 * FRAME + 7] {
+            for size in [0, 1, 1000, FRAME_LIMIT, FRAME_LIMIT + 1, 5 * FRAME_LIMIT + 7] {
                 let plain: Vec<u8> = (0..size).map(|at| (at * at % 251) as u8).collect();
                 let whole = encode(coding, Body::Whole(Bytes::from(plain.clone())));
                 assert_eq!(decoded(coding, &whole.collect().await.unwrap()), plain, "{coding} {size}");
@@ -232,23 +234,23 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_came_leaves_before_the_next_frame_comes() {
+    async fn data_is_sent_while_the_next_frame_is_pending() {
         for coding in Coding::ALL {
             let first = stream::iter([Ok(Frame::data(Bytes::from_static(b"first")))]);
             let mut body = encode(coding, Body::stream(StreamBody::new(first.chain(stream::pending()))));
             let mut coded = Vec::new();
             while decoded_so_far(coding, &coded).is_none_or(|plain| plain != b"first") {
                 let frame = tokio::time::timeout(std::time::Duration::from_secs(10), body.frame()).await;
-                let frame = frame.unwrap_or_else(|_| panic!("{coding} holds it back: {coded:?}"));
+                let frame = frame.unwrap_or_else(|_| panic!("{coding} did not send the data: {coded:?}"));
                 coded.extend_from_slice(frame.unwrap().unwrap().data_ref().unwrap());
             }
         }
     }
 
     #[tokio::test]
-    async fn no_more_encoders_exist_than_may() {
+    async fn the_number_of_encoders_is_limited() {
         let limit = EncoderLimit::new(2);
-        let large = || Body::Whole(Bytes::from(vec![0; FRAME + 1]));
+        let large = || Body::Whole(Bytes::from(vec![0; FRAME_LIMIT + 1]));
         let endless = || Body::stream(StreamBody::new(stream::pending()));
         let reserve = |body: Body| Some(Coding::Gzip.reserve(&body, &limit)?.encode(body));
         let (one, two) = (reserve(large()).unwrap(), reserve(endless()).unwrap());
@@ -258,19 +260,19 @@ mod tests {
         let three = reserve(endless());
         assert!(three.is_some() && reserve(large()).is_none());
         one.collect().await.unwrap();
-        assert!(reserve(large()).is_some(), "a body that has ended makes room");
+        assert!(reserve(large()).is_some(), "a body that has ended releases its permit");
     }
 
     #[tokio::test]
-    async fn trailers_and_errors_pass() {
+    async fn trailers_and_errors_are_forwarded() {
         let trailers = HeaderMap::from_iter([(http::header::ETAG, "1".parse().unwrap())]);
         let frames = [Ok(Frame::data(Bytes::from_static(b"data"))), Ok(Frame::trailers(trailers.clone()))];
         let body = encode(Coding::Gzip, Body::stream(StreamBody::new(stream::iter(frames))));
         let collected = BodyExt::collect(body).await.unwrap();
         assert_eq!(collected.trailers(), Some(&trailers));
         assert_eq!(decoded(Coding::Gzip, &collected.to_bytes()), b"data");
-        let frames = [Ok(Frame::data(Bytes::from_static(b"data"))), Err(BodyError::BrokenOff("x".to_owned()))];
+        let frames = [Ok(Frame::data(Bytes::from_static(b"data"))), Err(BodyError::EndedEarly("x".to_owned()))];
         let body = encode(Coding::Gzip, Body::stream(StreamBody::new(stream::iter(frames))));
-        assert_eq!(body.collect().await, Err(BodyError::BrokenOff("x".to_owned())));
+        assert_eq!(body.collect().await, Err(BodyError::EndedEarly("x".to_owned())));
     }
 }

@@ -1,4 +1,4 @@
-//! The encoders behind one face: bytes in, and whatever has been coded by then out.
+//! One interface to the encoders of all content codings.
 
 use std::io::{self, Write};
 
@@ -10,13 +10,13 @@ use zstd::stream::write::Encoder as ZstdEncoder;
 
 use super::kind::Coding;
 
-/// Levels at which coding a response costs less than sending it as it is.
+/// Compression levels at which compression costs less than it saves.
 const GZIP_LEVEL: u32 = 5;
 const ZSTD_LEVEL: i32 = 3;
 const BROTLI_LEVEL: u32 = 4;
-/// The window of zstd and of Brotli, as a power of two: what one response may take of memory follows from it.
+/// The window size of zstd and Brotli, as a power of two. It bounds the memory of one response.
 const WINDOW: u32 = 19;
-/// Brotli's buffer.
+/// The size of Brotli's buffer, in bytes.
 const BROTLI_BUFFER: usize = 4096;
 
 /// An encoder that writes to memory.
@@ -42,19 +42,19 @@ impl Encoder {
         })
     }
 
-    /// Takes bytes, and gives what has been coded.
+    /// Encodes bytes and returns the output so far.
     pub fn write(&mut self, bytes: &[u8]) -> io::Result<Bytes> {
         self.writer().write_all(bytes)?;
-        Ok(self.take())
+        Ok(self.take_output())
     }
 
-    /// Gives everything that was taken in a form that can be decoded.
+    /// Returns the rest of the output, from which all bytes so far can be decoded.
     pub fn flush(&mut self) -> io::Result<Bytes> {
         self.writer().flush()?;
-        Ok(self.take())
+        Ok(self.take_output())
     }
 
-    /// Gives the rest.
+    /// Ends the encoding and returns the rest of the output.
     pub fn finish(self) -> io::Result<Bytes> {
         let rest = match self {
             Encoder::Zstd(encoder) => encoder.finish()?,
@@ -72,20 +72,20 @@ impl Encoder {
         }
     }
 
-    fn take(&mut self) -> Bytes {
-        let coded = match self {
+    fn take_output(&mut self) -> Bytes {
+        let output = match self {
             Encoder::Zstd(encoder) => encoder.get_mut(),
             Encoder::Brotli(encoder) => encoder.get_mut(),
             Encoder::Gzip(encoder) => encoder.get_mut(),
         };
-        std::mem::take(coded).into()
+        std::mem::take(output).into()
     }
 }
 
-/// Codes a body that is whole.
-pub(super) fn whole(coding: Coding, bytes: &[u8]) -> io::Result<Bytes> {
+/// Encodes a whole body.
+pub(super) fn encode_whole(coding: Coding, bytes: &[u8]) -> io::Result<Bytes> {
     let mut encoder = Encoder::new(coding)?;
-    let begun = encoder.write(bytes)?;
+    let start = encoder.write(bytes)?;
     let rest = encoder.finish()?;
-    Ok(if begun.is_empty() { rest } else { [begun, rest].concat().into() })
+    Ok(if start.is_empty() { rest } else { [start, rest].concat().into() })
 }

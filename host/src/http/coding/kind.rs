@@ -14,10 +14,10 @@ pub enum Coding {
 }
 
 impl Coding {
-    /// All of them, the one that costs least for what it saves first.
+    /// All codings. The first saves most for its cost.
     pub const ALL: [Coding; 3] = [Coding::Zstd, Coding::Brotli, Coding::Gzip];
 
-    /// Its name in header fields.
+    /// The name in header fields.
     pub fn name(self) -> &'static str {
         match self {
             Coding::Zstd => "zstd",
@@ -26,7 +26,7 @@ impl Coding {
         }
     }
 
-    /// The coding of this name, in whatever case.
+    /// The coding with this name, without regard to case.
     pub fn parse(name: &str) -> Option<Coding> {
         let name = if name.eq_ignore_ascii_case("x-gzip") { "gzip" } else { name };
         Coding::ALL.into_iter().find(|coding| coding.name().eq_ignore_ascii_case(name))

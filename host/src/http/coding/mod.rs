@@ -1,5 +1,5 @@
-//! Content codings: which one a client accepts, what is worth coding, and bodies that are coded on their way
-//! (RFC 9110, 8.4.1 and 12.5.3).
+//! Content codings (RFC 9110, 8.4.1 and 12.5.3): which coding a client accepts, which responses are compressible, and the
+//! compression of bodies.
 
 mod encoded;
 mod encoder;
@@ -8,4 +8,4 @@ mod selection;
 
 pub use self::encoded::EncoderLimit;
 pub use self::kind::Coding;
-pub use self::selection::{is_codable, select, weaken_etag};
+pub use self::selection::{is_compressible, select, weaken_etag};

@@ -1,15 +1,15 @@
-//! Which responses are coded, and how.
+//! Selects the coding of a response, and decides which responses are compressible.
 
 use http::header::{ACCEPT_ENCODING, CACHE_CONTROL, CONTENT_ENCODING, CONTENT_RANGE, CONTENT_TYPE, ETAG};
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 
 use super::kind::Coding;
 
-/// Bodies smaller than this, in bytes, are hardly smaller when they are coded.
-const SMALLEST: u64 = 1024;
+/// The size in bytes from which a body is compressed. Smaller bodies gain little.
+const MIN_SIZE: u64 = 1024;
 
-/// Media types outside `text/` that are text all the same, or of a form that leaves much to save.
-const TYPES: [&str; 12] = [
+/// Compressible media types other than `text/*`.
+const COMPRESSIBLE_TYPES: [&str; 12] = [
     "application/json",
     "application/javascript",
     "application/ecmascript",
@@ -24,21 +24,23 @@ const TYPES: [&str; 12] = [
     "image/x-icon",
 ];
 
-/// The coding among `offered`, in the order of preference, that a client wants most; none where it wants the body as it is.
+/// The coding in `offered` that the client prefers. Of codings with equal weight, the first in `offered`. `None` if the client
+/// prefers the body without a coding.
 pub fn select(headers: &HeaderMap, offered: &[Coding]) -> Option<Coding> {
     let fields = headers.get_all(ACCEPT_ENCODING).iter().filter_map(|value| value.to_str().ok());
     let accepted: Vec<(&str, u16)> = fields.flat_map(|field| field.split(',')).filter_map(member).collect();
-    let listed = |fits: &dyn Fn(&str) -> bool| accepted.iter().find(|(name, _)| fits(name)).map(|(_, weight)| *weight);
+    let listed =
+        |matches: &dyn Fn(&str) -> bool| accepted.iter().find(|(name, _)| matches(name)).map(|(_, weight)| *weight);
     let any = listed(&|name| name == "*");
     let identity = listed(&|name| name.eq_ignore_ascii_case("identity")).unwrap_or(0);
     let weight = |coding: Coding| listed(&|name| Coding::parse(name) == Some(coding)).or(any).unwrap_or(0);
     let weighed = offered.iter().map(|coding| (*coding, weight(*coding)));
-    // Of several with one weight the first is taken.
+    // `max_by_key` returns the last maximum, so the reversed order selects the first.
     let best = weighed.rev().max_by_key(|(_, weight)| *weight);
     best.filter(|(_, weight)| *weight > 0 && *weight >= identity).map(|(coding, _)| coding)
 }
 
-/// A member of `Accept-Encoding`: its name, and its weight in thousandths.
+/// Parses a member of `Accept-Encoding`: the name, and the weight in thousandths.
 fn member(text: &str) -> Option<(&str, u16)> {
     let mut parts = text.split(';').map(str::trim);
     let name = parts.next().filter(|name| !name.is_empty())?;
@@ -50,10 +52,10 @@ fn member(text: &str) -> Option<(&str, u16)> {
     Some((name, (weight * 1000.0).round() as u16))
 }
 
-/// Whether a response is one to code: of a type that gets smaller, large enough, not coded yet, not a part, and free to be
-/// changed. `size` is the size of its body where that is known.
-pub fn is_codable(status: StatusCode, headers: &HeaderMap, size: Option<u64>) -> bool {
-    let bound = [CONTENT_ENCODING, CONTENT_RANGE]
+/// Whether a response is compressible: of a compressible type, large enough, without a coding, not partial, and without
+/// fields that forbid a transformation. `size` is the size of the body if known.
+pub fn is_compressible(status: StatusCode, headers: &HeaderMap, size: Option<u64>) -> bool {
+    let excluded = [CONTENT_ENCODING, CONTENT_RANGE]
         .into_iter()
         .chain(["content-digest", "repr-digest", "digest"].map(HeaderName::from_static));
     let has_content = !matches!(
@@ -61,17 +63,17 @@ pub fn is_codable(status: StatusCode, headers: &HeaderMap, size: Option<u64>) ->
         StatusCode::NO_CONTENT | StatusCode::RESET_CONTENT | StatusCode::PARTIAL_CONTENT | StatusCode::NOT_MODIFIED
     );
     has_content
-        && size.is_none_or(|size| size >= SMALLEST)
-        && is_codable_type(headers)
-        && !bound.into_iter().any(|name| headers.contains_key(name))
+        && size.is_none_or(|size| size >= MIN_SIZE)
+        && has_compressible_type(headers)
+        && !excluded.into_iter().any(|name| headers.contains_key(name))
         && !forbids_transformation(headers)
 }
 
-fn is_codable_type(headers: &HeaderMap) -> bool {
+fn has_compressible_type(headers: &HeaderMap) -> bool {
     let Some(value) = headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok()) else { return false };
     let kind = value.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
     let suffix = kind.rsplit_once('+').map(|(_, suffix)| suffix);
-    kind.starts_with("text/") || matches!(suffix, Some("json" | "xml" | "yaml")) || TYPES.contains(&&*kind)
+    kind.starts_with("text/") || matches!(suffix, Some("json" | "xml" | "yaml")) || COMPRESSIBLE_TYPES.contains(&&*kind)
 }
 
 fn forbids_transformation(headers: &HeaderMap) -> bool {
@@ -79,7 +81,7 @@ fn forbids_transformation(headers: &HeaderMap) -> bool {
     fields.flat_map(|field| field.split(',')).any(|directive| directive.trim().eq_ignore_ascii_case("no-transform"))
 }
 
-/// A strong validator says that the bytes are the same, which those of another coding are not (RFC 9110, 8.8.1).
+/// Makes a strong `ETag` weak. A strong one would state that the encoded bytes equal the original (RFC 9110, 8.8.1).
 pub fn weaken_etag(headers: &mut HeaderMap) {
     let strong = headers.get(ETAG).filter(|etag| etag.as_bytes().starts_with(b"\""));
     let weak = strong.and_then(|etag| HeaderValue::from_bytes(&[b"W/", etag.as_bytes()].concat()).ok());
@@ -106,7 +108,7 @@ mod tests {
     }
 
     #[test]
-    fn the_coding_with_the_greatest_weight_is_taken_and_of_several_the_first_that_is_offered() {
+    fn the_first_offered_coding_with_the_greatest_weight_is_selected() {
         assert_eq!(selected(&["gzip, deflate, br, zstd"]), Some("zstd"));
         assert_eq!(selected(&["gzip, br"]), Some("br"));
         assert_eq!(selected(&["gzip;q=1.0, br;q=0.9"]), Some("gzip"));
@@ -121,7 +123,7 @@ mod tests {
     }
 
     #[test]
-    fn a_client_that_wants_none_gets_none() {
+    fn no_coding_is_selected_for_a_client_that_accepts_none() {
         for accepted in [
             "",
             "identity",
@@ -138,26 +140,26 @@ mod tests {
         ] {
             assert_eq!(selected(&[accepted]), None, "{accepted}");
         }
-        assert_eq!(selected(&[]), None, "no field says nothing");
+        assert_eq!(selected(&[]), None, "no Accept-Encoding");
     }
 
     #[test]
-    fn what_gets_smaller_and_may_be_changed_is_coded() {
-        let is_codable = |status: u16, fields: &[(HeaderName, &str)], size| {
-            is_codable(StatusCode::from_u16(status).unwrap(), &headers(fields), size)
+    fn responses_that_may_be_transformed_and_have_a_compressible_type_are_compressible() {
+        let is_compressible = |status: u16, fields: &[(HeaderName, &str)], size| {
+            is_compressible(StatusCode::from_u16(status).unwrap(), &headers(fields), size)
         };
         let json = (CONTENT_TYPE, "application/json; charset=utf-8");
         for kind in ["application/json", "TEXT/HTML;charset=utf-8", "application/problem+json", "image/svg+xml"] {
-            assert!(is_codable(200, &[(CONTENT_TYPE, kind)], Some(1024)), "{kind}");
+            assert!(is_compressible(200, &[(CONTENT_TYPE, kind)], Some(1024)), "{kind}");
         }
         for kind in ["image/png", "application/octet-stream", "application/zip", "video/mp4", "textual/x", ""] {
-            assert!(!is_codable(200, &[(CONTENT_TYPE, kind)], Some(1024)), "{kind}");
+            assert!(!is_compressible(200, &[(CONTENT_TYPE, kind)], Some(1024)), "{kind}");
         }
-        assert!(!is_codable(200, &[], Some(1024)), "nothing says what it is");
-        assert!(!is_codable(200, std::slice::from_ref(&json), Some(1023)));
-        assert!(is_codable(404, std::slice::from_ref(&json), None));
+        assert!(!is_compressible(200, &[], Some(1024)), "no content type");
+        assert!(!is_compressible(200, std::slice::from_ref(&json), Some(1023)));
+        assert!(is_compressible(404, std::slice::from_ref(&json), None));
         for status in [204, 205, 206, 304] {
-            assert!(!is_codable(status, std::slice::from_ref(&json), None), "{status}");
+            assert!(!is_compressible(status, std::slice::from_ref(&json), None), "{status}");
         }
         let others = [
             (CONTENT_ENCODING, "gzip"),
@@ -166,12 +168,12 @@ mod tests {
             (HeaderName::from_static("repr-digest"), "x"),
         ];
         for other in others {
-            assert!(!is_codable(200, &[json.clone(), other.clone()], None), "{other:?}");
+            assert!(!is_compressible(200, &[json.clone(), other.clone()], None), "{other:?}");
         }
     }
 
     #[test]
-    fn a_strong_validator_becomes_a_weak_one() {
+    fn a_strong_etag_becomes_weak() {
         for (before, after) in [("\"a\"", "W/\"a\""), ("W/\"a\"", "W/\"a\""), ("odd", "odd")] {
             let mut headers = headers(&[(ETAG, before)]);
             weaken_etag(&mut headers);

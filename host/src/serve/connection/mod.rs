@@ -155,7 +155,7 @@ async fn close(
     let is_draining = *signals.draining.borrow();
     let head_error = match reason {
         EndReason::Cancelled | EndReason::Expired(Expired::Unresponsive | Expired::KeepAlive) => return,
-        EndReason::Expired(Expired::Head) if stream.has_partial_head() => Some(HeadError::TooSlow),
+        EndReason::Expired(Expired::Head) if stream.has_partial_head() => Some(HeadError::Timeout),
         EndReason::Expired(Expired::Head) => return,
         EndReason::Ended(ended) => {
             let mut head_error = stream.head_error().cloned();

@@ -1,4 +1,4 @@
-//! A whole answer as bytes of HTTP/1.1, for a connection on which no request can be read any more.
+//! Serialises a response as HTTP/1.1 bytes, for a connection on which no further request can be read.
 
 use std::time::SystemTime;
 
@@ -6,8 +6,8 @@ use bytes::Bytes;
 use http::header::{CONNECTION, CONTENT_LENGTH, DATE};
 use http::{HeaderValue, Response};
 
-/// The bytes of an answer that is the last one of its connection.
-pub fn bare(response: Response<Bytes>) -> Vec<u8> {
+/// The bytes of the last response of a connection.
+pub fn last_response(response: Response<Bytes>) -> Vec<u8> {
     let (mut parts, body) = response.into_parts();
     parts.headers.insert(CONTENT_LENGTH, HeaderValue::from(body.len()));
     parts.headers.insert(CONNECTION, HeaderValue::from_static("close"));
@@ -34,9 +34,9 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_bare_answer_is_whole() {
+    fn the_last_response_has_a_complete_head_and_a_body() {
         let problem = crate::http::problem::problem(StatusCode::URI_TOO_LONG, "too long");
-        let text = String::from_utf8(bare(problem)).unwrap();
+        let text = String::from_utf8(last_response(problem)).unwrap();
         let (head, body) = text.split_once("\r\n\r\n").unwrap();
         assert!(head.starts_with("HTTP/1.1 414 URI Too Long\r\n"), "{head}");
         for field in ["content-type: application/problem+json", "connection: close", "date: "] {
