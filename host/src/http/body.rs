@@ -56,7 +56,8 @@ impl BodyError {
         }
     }
 
-    /// Converts the error of a transport. The source chain tells whether the bytes were malformed or the connection ended.
+    /// Converts the error of a transport. The source chain tells whether the bytes were malformed or the connection
+    /// ended.
     pub fn from_transport(error: &(dyn Error + 'static)) -> BodyError {
         let is_malformed_data =
             |error: &io::Error| matches!(error.kind(), io::ErrorKind::InvalidInput | io::ErrorKind::InvalidData);

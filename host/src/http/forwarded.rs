@@ -1,8 +1,8 @@
 //! The forwarded fields, by which proxies describe the client: `Forwarded` (RFC 7239) and `X-Forwarded-*`.
 //!
-//! Any client can send these fields. They are therefore evaluated from right to left, starting with the element that the
-//! nearest proxy added, as long as the proxy that added an element is trusted. The first untrusted address is the client's.
-//! Malformed fields are ignored.
+//! Any client can send these fields. They are therefore evaluated from right to left, starting with the element that
+//! the nearest proxy added, as long as the proxy that added an element is trusted. The first untrusted address is the
+//! client's. Malformed fields are ignored.
 
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 
@@ -79,8 +79,8 @@ fn element(member: &str) -> Option<Element> {
     Some(element)
 }
 
-/// The elements of `X-Forwarded-For`, with the values of `X-Forwarded-Proto` and `X-Forwarded-Host`. If these fields have one
-/// value for each element, each element gets its own value. Otherwise all elements get the last value.
+/// The elements of `X-Forwarded-For`, with the values of `X-Forwarded-Proto` and `X-Forwarded-Host`. If these fields
+/// have one value for each element, each element gets its own value. Otherwise all elements get the last value.
 fn x_forwarded(headers: &HeaderMap) -> Option<Vec<Element>> {
     let clients = list_members(headers, "x-forwarded-for", false);
     let clients = match clients {

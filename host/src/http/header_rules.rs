@@ -17,8 +17,8 @@ pub fn is_hop_by_hop(name: &HeaderName) -> bool {
     HOP_BY_HOP.contains(&name.as_str())
 }
 
-/// Removes the fields that `Connection` nominates: they apply to one connection only (RFC 9110, 7.6.1). `Host` stays, even
-/// if `Connection` nominates it.
+/// Removes the fields that `Connection` nominates: they apply to one connection only (RFC 9110, 7.6.1). `Host` stays,
+/// even if `Connection` nominates it.
 pub fn remove_nominated(headers: &mut HeaderMap) {
     if !headers.contains_key(CONNECTION) {
         return;

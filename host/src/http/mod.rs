@@ -20,6 +20,6 @@ pub use self::body::{Body, BodyError, FRAME_LIMIT};
 pub use self::problem::problem;
 pub use spandrel_routes as routes;
 
-/// The scheme of requests to the host's listeners, which serve plain HTTP. The forwarded fields of a trusted proxy override
-/// it if TLS ends at the proxy.
+/// The scheme of requests to the host's listeners, which serve plain HTTP. The forwarded fields of a trusted proxy
+/// override it if TLS ends at the proxy.
 pub const SCHEME: &str = "http";

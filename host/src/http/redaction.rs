@@ -1,8 +1,8 @@
 //! Redaction of secrets in the URLs on spans, as the semantic conventions require.
 //!
-//! The name of a parameter decides whether its value is secret. The name is percent-decoded, and only its letters and digits
-//! are compared, without case: `to%6ben`, `Access-Token` and `user[token]` are all tokens. A value that is itself a URL or a
-//! form, such as a page to return to, is redacted as a whole if it contains a secret.
+//! The name of a parameter decides whether its value is secret. The name is percent-decoded, and only its letters and
+//! digits are compared, without case: `to%6ben`, `Access-Token` and `user[token]` are all tokens. A value that is
+//! itself a URL or a form, such as a page to return to, is redacted as a whole if it contains a secret.
 
 use std::borrow::Cow;
 use std::sync::Arc;
@@ -79,8 +79,8 @@ impl Redaction {
         redacted.collect::<String>().into()
     }
 
-    /// `url.full`: a URL with the user name, the password and the values of secret parameters replaced, including those in
-    /// the fragment. `uri` is the parsed URL.
+    /// `url.full`: a URL with the user name, the password and the values of secret parameters replaced, including those
+    /// in the fragment. `uri` is the parsed URL.
     pub fn url<'u>(&self, url: &'u str, uri: &Uri) -> Cow<'u, str> {
         let authority = uri.authority().map_or("", |authority| authority.as_str());
         let mut redacted = match authority.rsplit_once('@') {

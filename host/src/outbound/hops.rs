@@ -1,8 +1,9 @@
-//! The hop count: how many services a request has passed through. Network calls carry it in a header field, so that call
-//! loops over the network end too.
+//! The hop count: how many services a request has passed through. Network calls carry it in a header field, so that
+//! call loops over the network end too.
 //!
-//! The host trusts only values that this process has set: they include a random id of the process. They are sent only to
-//! origins on this machine, from which a call can return. To other origins they would reveal the identity of the host.
+//! The host trusts only values that this process has set: they include a random id of the process. They are sent only
+//! to origins on this machine, from which a call can return. To other origins they would reveal the identity of the
+//! host.
 
 use std::net::IpAddr;
 use std::sync::LazyLock;

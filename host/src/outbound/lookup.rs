@@ -1,9 +1,9 @@
 //! Name lookups of network calls, with a limit on concurrent lookups.
 //!
-//! The system's resolver blocks a thread while a name server does not respond. A lookup therefore holds a permit until the
-//! resolver has returned, even if its caller was cancelled: the blocking threads of the runtime also serve the state store
-//! and the file watcher. Concurrent lookups of one name share a single lookup, so that one unresponsive name server cannot
-//! use all permits. A caller waits for a permit within its own timeout.
+//! The system's resolver blocks a thread while a name server does not respond. A lookup therefore holds a permit until
+//! the resolver has returned, even if its caller was cancelled: the blocking threads of the runtime also serve the
+//! state store and the file watcher. Concurrent lookups of one name share a single lookup, so that one unresponsive
+//! name server cannot use all permits. A caller waits for a permit within its own timeout.
 
 use std::collections::HashMap;
 use std::io;

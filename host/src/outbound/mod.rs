@@ -1,8 +1,8 @@
 //! Outbound calls of services. The host checks the allow list and then calls a service of this host or the network.
 //!
-//! A call to a service of the same host uses no socket, and has the same spans and limits as a network call. A call that
-//! is not allowed is rejected before any lookup or connection. An origin that only a wildcard allows must have a public
-//! address and must not be a service of this host.
+//! A call to a service of the same host uses no socket, and has the same spans and limits as a network call. A call
+//! that is not allowed is rejected before any lookup or connection. An origin that only a wildcard allows must have a
+//! public address and must not be a service of this host.
 
 mod call_error;
 pub mod hops;
@@ -51,8 +51,8 @@ pub type LocalService = Box<dyn FnOnce(Call) -> BoxFuture<'static, Response<Body
 
 /// Calls of one request to services of this host.
 pub trait LocalCalls: Send + Sync {
-    /// The service that the call names, or else the service that listens at `call.origin`. `None` if this host has no such
-    /// service. The returned service receives the call even if another service listens at the origin afterwards.
+    /// The service that the call names, or else the service that listens at `call.origin`. `None` if this host has no
+    /// such service. The returned service receives the call even if another service listens at the origin afterwards.
     fn find(&self, call: &Call) -> Option<LocalService>;
 
     /// How many services the request has passed through, including this one.
@@ -134,8 +134,8 @@ impl Outbound {
         Ok(response.map(|body| body.bounded(self.response_limit, self.idle_timeout)))
     }
 
-    /// Sends one call and waits for its whole response, of at most `response_body` bytes. `reserve` reserves memory for each
-    /// part of the body and returns false if the part exceeds the caller's memory limit.
+    /// Sends one call and waits for its whole response, of at most `response_body` bytes. `reserve` reserves memory for
+    /// each part of the body and returns false if the part exceeds the caller's memory limit.
     pub async fn send_whole(
         &self,
         call: Call,
@@ -163,8 +163,8 @@ impl Outbound {
         Ok(Response::from_parts(parts, read.freeze()))
     }
 
-    /// Removes trace context and baggage that the callee must not receive, both of the trace and in header fields that the
-    /// guest has set. Services of this host receive both, except for baggage to origins in `no_baggage`.
+    /// Removes trace context and baggage that the callee must not receive, both of the trace and in header fields that
+    /// the guest has set. Services of this host receive both, except for baggage to origins in `no_baggage`.
     fn strip_context(&self, call: &mut Call, is_local: bool) {
         let OutboundConfig { baggage, no_baggage, trace_context, .. } = &self.config;
         let is_excluded = no_baggage.iter().any(|pattern| pattern.matches(&call.origin));

@@ -1,8 +1,8 @@
-//! Which addresses are public. Calls that a wildcard allows are sent to public addresses only: neither to the host's own
-//! network nor to the metadata service of a cloud.
+//! Which addresses are public. Calls that a wildcard allows are sent to public addresses only: neither to the host's
+//! own network nor to the metadata service of a cloud.
 //!
-//! The networks are those of IANA's special-purpose address registries (RFC 6890), and one address that a cloud provider
-//! uses.
+//! The networks are those of IANA's special-purpose address registries (RFC 6890), and one address that a cloud
+//! provider uses.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 

@@ -48,8 +48,8 @@ pub(super) struct ConnectionPermit {
 }
 
 impl Admission {
-    /// The limits of the services' ports: `per_port` connections for each port, and at most half of the connections that
-    /// all ports may have.
+    /// The limits of the services' ports: `per_port` connections for each port, and at most half of the connections
+    /// that all ports may have.
     pub fn services(per_port: usize, descriptors: usize, timeouts: Timeouts) -> Admission {
         let total = descriptors.saturating_sub(RESERVED_DESCRIPTORS).max(descriptors / 2).min(Semaphore::MAX_PERMITS);
         Admission {

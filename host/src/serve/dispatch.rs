@@ -1,7 +1,7 @@
 //! The path of one request through one service. The request comes from the network or from a service of the same host.
 //!
-//! The dispatcher extracts the trace context, leases a generation, matches a route, reads the body, calls the guest, checks
-//! the response and hands the spans over. A step that rejects the request returns a `Rejection`.
+//! The dispatcher extracts the trace context, leases a generation, matches a route, reads the body, calls the guest,
+//! checks the response and hands the spans over. A step that rejects the request returns a `Rejection`.
 
 use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -41,7 +41,8 @@ pub struct Dispatcher {
 #[derive(Clone)]
 struct CallContext {
     dispatcher: Arc<Dispatcher>,
-    /// The generation of each service that the request or one of its calls has used. Later calls use the same generation.
+    /// The generation of each service that the request or one of its calls has used. Later calls use the same
+    /// generation.
     pinned: Arc<Mutex<Vec<(ServiceName, Lease)>>>,
     /// How many services the request has passed through, including this one.
     hops: u32,

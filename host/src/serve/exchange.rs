@@ -1,8 +1,8 @@
 //! The exchange: one request at one service, from the request head until the response was sent or cancelled.
 //!
 //! The exchange owns what the request uses (lease, permit, recorder, start time) and releases all of it together. A
-//! standard guest that continues after its response shares lease, permit and recorder until it has ended. A response that
-//! fits into one write ends the exchange when the connection receives it. The body of any other response owns the
+//! standard guest that continues after its response shares lease, permit and recorder until it has ended. A response
+//! that fits into one write ends the exchange when the connection receives it. The body of any other response owns the
 //! exchange.
 
 use std::sync::Arc;
@@ -197,7 +197,8 @@ impl Exchange {
         Response::from_parts(parts, body)
     }
 
-    /// Whether a body of this size is sent at once: it fits into one write, or a service of this host receives it whole.
+    /// Whether a body of this size is sent at once: it fits into one write, or a service of this host receives it
+    /// whole.
     pub fn is_sent_at_once(&self, bytes: usize) -> bool {
         self.version.is_none() || bytes <= FRAME_LIMIT
     }
@@ -324,8 +325,8 @@ fn response(reply: Reply) -> Response<Body> {
     response
 }
 
-/// Whether a response with this status may have content (RFC 9110, 15.3.5, 15.3.6 and 15.4.5). Otherwise content from the
-/// guest and its length are dropped.
+/// Whether a response with this status may have content (RFC 9110, 15.3.5, 15.3.6 and 15.4.5). Otherwise content from
+/// the guest and its length are dropped.
 fn has_content(status: StatusCode) -> bool {
     !matches!(status, StatusCode::NO_CONTENT | StatusCode::RESET_CONTENT | StatusCode::NOT_MODIFIED)
 }

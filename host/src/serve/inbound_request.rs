@@ -78,8 +78,8 @@ impl InboundRequest {
     }
 }
 
-/// Reads a whole body within the service's limits. Its bytes count towards the service's buffered bytes until the body is
-/// complete.
+/// Reads a whole body within the service's limits. Its bytes count towards the service's buffered bytes until the body
+/// is complete.
 pub(super) async fn read_whole(body: Body, limits: &Limits, service: &Arc<Service>) -> Result<Bytes, Rejection> {
     let limit = limits.request_body;
     let mut body = match body {

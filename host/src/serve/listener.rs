@@ -69,8 +69,8 @@ pub async fn bind(owner: &str, address: SocketAddr) -> Result<BoundPort, ListenE
 }
 
 impl BoundPort {
-    /// Answers every request with `handler` until the listener is drained. `connection_context` creates a value from the
-    /// client's address. The value lives as long as the connection, and every call of the handler receives it.
+    /// Answers every request with `handler` until the listener is drained. `connection_context` creates a value from
+    /// the client's address. The value lives as long as the connection, and every call of the handler receives it.
     pub fn serve<C, H>(self, admission: Admission, connection_context: fn(SocketAddr) -> C, handler: H) -> Listener
     where
         C: Send + Sync + 'static,

@@ -1,5 +1,5 @@
-//! The path of a request, in order: the connection of a listener, the dispatch to a service, the exchange that counts and
-//! traces the request, and the responses that the host sends without the guest.
+//! The path of a request, in order: the connection of a listener, the dispatch to a service, the exchange that counts
+//! and traces the request, and the responses that the host sends without the guest.
 
 pub mod admission;
 pub mod connection;

@@ -5,8 +5,8 @@ use http::StatusCode;
 use crate::component::Failure;
 use crate::trace::Recorder;
 
-/// Records the result of the probe on the span. A probe without a successful response sets the span status to error, with
-/// the reason.
+/// Records the result of the probe on the span. A probe without a successful response sets the span status to error,
+/// with the reason.
 pub(super) fn record_result(recorder: &mut Recorder, result: &Result<StatusCode, Failure>) {
     let span = recorder.server();
     match result {

@@ -1,8 +1,8 @@
 //! Request attributes: metadata of a whole trace, such as user, session and tenant. The manifest names their sources
 //! (`[[telemetry.attributes]]`).
 //!
-//! A value comes from the request or, if a caller has already read it, from W3C baggage. It is recorded on every span of
-//! the request and propagated as baggage if the manifest says so.
+//! A value comes from the request or, if a caller has already read it, from W3C baggage. It is recorded on every span
+//! of the request and propagated as baggage if the manifest says so.
 
 use std::borrow::Cow;
 
@@ -11,8 +11,8 @@ use http::HeaderMap;
 use crate::config::{AttributeSource, RequestAttribute};
 use crate::trace::{Attribute, Recorder};
 
-/// The greatest length of a value, in characters. Longer values are truncated, because every span records them and every
-/// call propagates them.
+/// The greatest length of a value, in characters. Longer values are truncated, because every span records them and
+/// every call propagates them.
 const MAX_VALUE_LENGTH: usize = 128;
 
 /// The parts of a request that attributes are read from.
@@ -25,8 +25,8 @@ pub struct AttributeSources<'a> {
     pub parameters: Vec<(&'a str, &'a str)>,
 }
 
-/// Reads a request's attributes and adds them to its spans and baggage. If tracing is turned off, a request has no spans,
-/// and its baggage stays unchanged.
+/// Reads a request's attributes and adds them to its spans and baggage. If tracing is turned off, a request has no
+/// spans, and its baggage stays unchanged.
 pub fn attach(recorder: &mut Recorder, attributes: &[RequestAttribute], sources: &AttributeSources<'_>) {
     if attributes.is_empty() || !recorder.is_enabled() {
         return;
@@ -42,7 +42,8 @@ pub fn attach(recorder: &mut Recorder, attributes: &[RequestAttribute], sources:
     recorder.set_shared_attributes(all);
 }
 
-/// The value in the request, which replaces the value in the baggage. If the request has none, the value in the baggage.
+/// The value in the request, which replaces the value in the baggage. If the request has none, the value in the
+/// baggage.
 fn value(recorder: &mut Recorder, attribute: &RequestAttribute, sources: &AttributeSources<'_>) -> Option<String> {
     let from_request = attribute.sources.iter().find_map(|source| sources.find(source));
     let from_request = from_request.map(|value| sanitize(&value)).filter(|value| !value.is_empty());

@@ -42,8 +42,8 @@ struct Shared {
     error: Option<BodyError>,
 }
 
-/// Creates the response of an exchange. The exchange ends when the body has been sent: at once if the body fits into one
-/// write, or if the caller is a service of this host and receives the body whole.
+/// Creates the response of an exchange. The exchange ends when the body has been sent: at once if the body fits into
+/// one write, or if the caller is a service of this host and receives the body whole.
 pub(super) fn respond(mut exchange: Exchange, result: Result<Reply, Rejection>) -> Response<Body> {
     let (parts, body) = exchange.response(result).into_parts();
     let body = match body {

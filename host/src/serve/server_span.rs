@@ -16,8 +16,8 @@ use crate::http::redaction::Redaction;
 use crate::http::routes::Route;
 use crate::trace::{Recorder, Value};
 
-/// The name of the server span of a request that matches `route`. `prepared` is the name for the route's method. A route
-/// for GET also matches HEAD.
+/// The name of the server span of a request that matches `route`. `prepared` is the name for the route's method. A
+/// route for GET also matches HEAD.
 pub fn route_span_name(route: &Route, prepared: &Arc<str>, method: &Method) -> String {
     if *method == route.method { prepared.to_string() } else { format!("{} {}", span_name(method), route.template) }
 }
@@ -105,8 +105,8 @@ pub fn record_response(
     }
 }
 
-/// Records the cost of a standard guest until its response was sent. Records a trap that occurred after the response head
-/// unless `is_recorded`. If the guest continues, the guest's task records the rest of the cost.
+/// Records the cost of a standard guest until its response was sent. Records a trap that occurred after the response
+/// head unless `is_recorded`. If the guest continues, the guest's task records the rest of the cost.
 pub fn record_guest_end(recorder: &mut Recorder, execution: &GuestExecution, is_recorded: bool) {
     if let Some(Failure::Trapped(exception)) = execution.failure().filter(|_| !is_recorded) {
         exception.record(recorder);

@@ -1,5 +1,5 @@
-//! The trace id in responses, by which the receiver of a response finds its trace: the header field `traceresponse` of W3C
-//! Trace Context Level 2, and the member `trace_id` of problem details.
+//! The trace id in responses, by which the receiver of a response finds its trace: the header field `traceresponse` of
+//! W3C Trace Context Level 2, and the member `trace_id` of problem details.
 
 use http::response::Parts;
 use http::{HeaderName, HeaderValue};

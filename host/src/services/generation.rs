@@ -37,8 +37,8 @@ pub struct Generation {
 }
 
 impl Generation {
-    /// A generation that is not published yet. `server_span_attributes` holds the server span attributes of requests without
-    /// a route, followed by those of each route.
+    /// A generation that is not published yet. `server_span_attributes` holds the server span attributes of requests
+    /// without a route, followed by those of each route.
     pub fn new(
         number: u64,
         config: ServiceConfig,

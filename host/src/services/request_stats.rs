@@ -1,8 +1,8 @@
 //! Request statistics of one generation. The guard and the canary compare versions by them.
 //!
-//! The statistics cover the outcomes and durations of the guest. They exclude requests that the host rejects, and delays
-//! by slow clients. Recording is one or two relaxed atomic additions. A snapshot is not exact while requests run, which is
-//! sufficient for a comparison.
+//! The statistics cover the outcomes and durations of the guest. They exclude requests that the host rejects, and
+//! delays by slow clients. Recording is one or two relaxed atomic additions. A snapshot is not exact while requests
+//! run, which is sufficient for a comparison.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -91,8 +91,8 @@ impl StatsSnapshot {
         }
     }
 
-    /// The same statistics, with requests whose client disconnected after more than `limit` counted as failed by the guest.
-    /// Their full duration is unknown.
+    /// The same statistics, with requests whose client disconnected after more than `limit` counted as failed by the
+    /// guest. Their full duration is unknown.
     pub fn with_hung(&self, limit: Duration) -> StatsSnapshot {
         let hung = self.abandoned_durations.longer_than(limit);
         StatsSnapshot {

@@ -114,8 +114,8 @@ impl Service {
         })
     }
 
-    /// The service's configuration in the manifest. The next generation runs with it. The serving generation may run with
-    /// an older configuration.
+    /// The service's configuration in the manifest. The next generation runs with it. The serving generation may run
+    /// with an older configuration.
     pub fn declared(&self) -> Arc<ServiceConfig> {
         self.declared.load_full()
     }
@@ -145,8 +145,8 @@ impl Service {
         self.serving.store(Arc::new(serving));
     }
 
-    /// Leases the generation that serves a trace. The second load ensures that a drain that starts after a publication does
-    /// not miss a request that loaded the previous generations but had not leased one yet.
+    /// Leases the generation that serves a trace. The second load ensures that a drain that starts after a publication
+    /// does not miss a request that loaded the previous generations but had not leased one yet.
     pub fn lease(&self, trace: TraceId) -> Lease {
         loop {
             let serving = self.serving.load();

@@ -44,8 +44,8 @@ impl Coding {
 }
 
 impl ReservedEncoder {
-    /// The same body in the coding. A small whole body is encoded at once. Any other body is encoded frame by frame, and the
-    /// encoder is flushed while the next frame is pending.
+    /// The same body in the coding. A small whole body is encoded at once. Any other body is encoded frame by frame,
+    /// and the encoder is flushed while the next frame is pending.
     pub fn encode(self, body: Body) -> Body {
         match body {
             Body::Whole(bytes) if bytes.len() <= FRAME_LIMIT => match encoder::encode_whole(self.coding, &bytes) {

@@ -1,5 +1,5 @@
-//! Content codings (RFC 9110, 8.4.1 and 12.5.3): which coding a client accepts, which responses are compressible, and the
-//! compression of bodies.
+//! Content codings (RFC 9110, 8.4.1 and 12.5.3): which coding a client accepts, which responses are compressible, and
+//! the compression of bodies.
 
 mod encoded;
 mod encoder;

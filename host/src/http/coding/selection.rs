@@ -24,8 +24,8 @@ const COMPRESSIBLE_TYPES: [&str; 12] = [
     "image/x-icon",
 ];
 
-/// The coding in `offered` that the client prefers. Of codings with equal weight, the first in `offered`. `None` if the client
-/// prefers the body without a coding.
+/// The coding in `offered` that the client prefers. Of codings with equal weight, the first in `offered`. `None` if the
+/// client prefers the body without a coding.
 pub fn select(headers: &HeaderMap, offered: &[Coding]) -> Option<Coding> {
     let fields = headers.get_all(ACCEPT_ENCODING).iter().filter_map(|value| value.to_str().ok());
     let accepted: Vec<(&str, u16)> = fields.flat_map(|field| field.split(',')).filter_map(member).collect();

@@ -1,9 +1,9 @@
 //! The timeouts of a connection.
 //!
 //! A connection without a request in flight has a deadline: for the head of its first request, for the rest of a
-//! partial head, or for the next request (keep-alive). A connection whose writes are blocked always has a deadline. While
-//! requests are in flight, their own limits apply. The timer is not reset for each request: when it fires, the deadline
-//! is computed again.
+//! partial head, or for the next request (keep-alive). A connection whose writes are blocked always has a deadline.
+//! While requests are in flight, their own limits apply. The timer is not reset for each request: when it fires, the
+//! deadline is computed again.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;

@@ -11,8 +11,8 @@ use crate::http::head::HeadError;
 /// The greatest length of a response that hyper generates, in bytes.
 const MAX_LENGTH: usize = 192;
 
-/// The status of `written` if hyper may have generated it: the response closes the connection, and has no content and no
-/// fields other than those that hyper writes.
+/// The status of `written` if hyper may have generated it: the response closes the connection, and has no content and
+/// no fields other than those that hyper writes.
 pub(super) fn generated_status(written: &[u8]) -> Option<StatusCode> {
     if written.len() > MAX_LENGTH {
         return None;

@@ -1,8 +1,8 @@
 //! One connection from accept to close: HTTP/1.1 or HTTP/2 without TLS (h2c), detected by its first bytes.
 //!
-//! A task owns the connection. The task ends when the connection ends, when a timeout of the connection expires, or when
-//! the listener cancels it. On drain it shuts the connection down gracefully: requests in flight end, and no others are
-//! accepted.
+//! A task owns the connection. The task ends when the connection ends, when a timeout of the connection expires, or
+//! when the listener cancels it. On drain it shuts the connection down gracefully: requests in flight end, and no
+//! others are accepted.
 
 mod clock;
 mod hyper_response;
@@ -74,8 +74,9 @@ trait Connection {
 impl Protocols {
     pub fn new() -> Protocols {
         let (mut http1, mut http2) = (http1::Builder::new(), http2::Builder::new(TokioExecutor::new()));
-        // The connection's clock limits the time for a head; hyper's timeout would also end idle connections. The stream
-        // limits the size of heads; hyper's buffer is larger, so that a head over the limit is rejected with a reason.
+        // The connection's clock limits the time for a head; hyper's timeout would also end idle connections. The
+        // stream limits the size of heads; hyper's buffer is larger, so that a head over the limit is rejected with a
+        // reason.
         http1.header_read_timeout(None).max_buf_size(2 * (FIELDS_LIMIT + TARGET_LIMIT));
         http2
             .timer(TokioTimer::new())
