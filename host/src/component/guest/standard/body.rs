@@ -15,8 +15,10 @@ use super::execution::GuestExecution;
 use crate::component::failure::Failure;
 use crate::http::{Body, BodyError};
 
-/// The most bytes of a finished guest's body that are buffered. A longer body is streamed.
+/// The most bytes of a body that are buffered before the head is sent. A longer body is streamed.
 const MAX_BUFFERED: usize = 1 << 20;
+/// What a buffered frame counts in addition to its data, in bytes.
+const FRAME_OVERHEAD: usize = 128;
 
 /// A request body as a guest reads it.
 pub(super) enum GuestRequestBody {
@@ -109,6 +111,8 @@ pub(super) struct ResponseBody {
     remaining: Option<u64>,
     /// Frames that were read from `inner` and not sent yet.
     buffered: VecDeque<Result<Frame<Bytes>, Error>>,
+    /// The size of all data that was buffered, in bytes.
+    buffered_size: usize,
     /// `inner` has ended.
     has_ended: bool,
     /// The end of the body was returned to the reader.
@@ -119,7 +123,15 @@ impl ResponseBody {
     pub fn new(inner: WasiBody, execution: Arc<GuestExecution>, headers: &HeaderMap) -> ResponseBody {
         let length = headers.get(CONTENT_LENGTH).and_then(|length| length.to_str().ok());
         let remaining = length.and_then(|length| length.parse().ok());
-        ResponseBody { inner, execution, remaining, buffered: VecDeque::new(), has_ended: false, end_reported: false }
+        ResponseBody {
+            inner,
+            execution,
+            remaining,
+            buffered: VecDeque::new(),
+            buffered_size: 0,
+            has_ended: false,
+            end_reported: false,
+        }
     }
 
     /// The body as a stream.
@@ -129,9 +141,14 @@ impl ResponseBody {
 
     /// Reads the frames that are available. Ready when `inner` has ended or [`MAX_BUFFERED`] is exceeded.
     pub fn poll_buffer(&mut self, context: &mut Context<'_>) -> Poll<()> {
-        while !self.has_ended && self.buffered_size() <= MAX_BUFFERED {
+        while !self.has_ended && self.buffered_size + self.buffered.len() * FRAME_OVERHEAD <= MAX_BUFFERED {
             match ready!(Pin::new(&mut self.inner).poll_frame(context)) {
-                Some(frame) => self.buffered.push_back(frame),
+                Some(frame) => {
+                    let data = frame.as_ref().ok().and_then(Frame::data_ref);
+                    self.buffered_size += data.map_or(0, Bytes::len);
+                    self.has_ended = frame.is_err();
+                    self.buffered.push_back(frame);
+                }
                 None => self.has_ended = true,
             }
         }
@@ -143,9 +160,14 @@ impl ResponseBody {
         self.buffered.iter().flatten().any(Frame::is_trailers)
     }
 
-    fn buffered_size(&self) -> usize {
-        let frames = self.buffered.iter().flatten().filter_map(|frame| frame.data_ref());
-        frames.map(Bytes::len).sum()
+    /// How many frames are buffered.
+    pub fn buffered_frames(&self) -> usize {
+        self.buffered.len()
+    }
+
+    /// Whether the whole body is buffered.
+    pub fn has_ended(&self) -> bool {
+        self.has_ended
     }
 
     /// The body with the frames that are available: one buffer if it is complete and the guest set its
@@ -162,18 +184,17 @@ impl ResponseBody {
         if !is_complete || !headers.contains_key(CONTENT_LENGTH) {
             return (Body::stream(self), headers);
         }
-        let size = self.buffered_size();
-        (Body::Whole(self.take_data(size)), headers)
+        (Body::Whole(self.take_data()), headers)
     }
 
-    fn take_data(&mut self, size: usize) -> Bytes {
+    fn take_data(&mut self) -> Bytes {
         let mut frames =
             std::mem::take(&mut self.buffered).into_iter().flatten().filter_map(|frame| frame.into_data().ok());
         let first = frames.next().unwrap_or_default();
-        if first.len() == size {
+        if first.len() == self.buffered_size {
             return first;
         }
-        let mut data = BytesMut::with_capacity(size);
+        let mut data = BytesMut::with_capacity(self.buffered_size);
         data.extend_from_slice(&first);
         frames.for_each(|frame| data.extend_from_slice(&frame));
         data.freeze()

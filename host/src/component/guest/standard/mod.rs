@@ -11,11 +11,13 @@ mod call;
 mod execution;
 mod linker;
 mod shared;
+mod until_blocked;
 
 use std::future::poll_fn;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::time::Duration;
+use std::task::{Context, Poll, Waker};
+use std::time::{Duration, Instant};
 
 use http::header::{TE, TRAILER};
 use http::response::Parts;
@@ -33,6 +35,7 @@ pub use self::execution::GuestExecution;
 pub use self::linker::StandardPre;
 pub(in crate::component) use self::linker::{link, linker};
 pub(in crate::component) use self::shared::{Job, SharedInstance};
+use self::until_blocked::UntilBlocked;
 use super::instance::start;
 use super::store::new_store;
 use super::{Guest, StartFailure};
@@ -51,6 +54,8 @@ use crate::trace::{Attribute, Severity, SharedRecorder};
 
 /// How long the head of a response is held back for trailers to announce, if the client accepts trailers.
 const TRAILER_WAIT: Duration = Duration::from_millis(20);
+/// How long the head of a response waits for a guest that is busy with the body: one turn of a guest on its thread.
+const MAX_AFTER_RESPONSE: Duration = Duration::from_millis(5);
 
 /// Puts an instance whose call ended without a trap back into its pool.
 pub(in crate::component) type ReturnToPool = Box<dyn FnOnce(StandardInstance) + Send>;
@@ -74,7 +79,7 @@ pub struct HttpOutcome {
 }
 
 /// The future that runs a guest on one request.
-type GuestFuture = Pin<Box<dyn Future<Output = ()> + Send>>;
+type GuestFuture = UntilBlocked<()>;
 
 impl Guest for StandardInstance {
     type Pre = StandardPre;
@@ -120,7 +125,8 @@ impl StandardInstance {
         execution.set_reused(self.served > 0);
         let limit = self.store.data().context().limits.request_timeout;
         let (answer, mut answered) = oneshot::channel();
-        let mut work: GuestFuture = Box::pin(self.run_to_end(invocation, answer, execution.clone(), return_to_pool));
+        let work = self.run_to_end(invocation, answer, execution.clone(), return_to_pool);
+        let mut work = GuestFuture::new(work);
         let answer = tokio::time::timeout(limit, first_response(&mut work, &mut answered)).await;
         let result = match answer {
             Ok((Some(answer), state)) => match check(answer, &execution) {
@@ -307,10 +313,14 @@ async fn reply(
     (accepts_trailers, limit): (bool, Duration),
     background_run: BackgroundRun,
 ) -> Reply {
-    if matches!(state, GuestState::Running) && accepts_trailers && !head.headers.contains_key(TRAILER) {
+    if matches!(state, GuestState::Running) {
+        state = run_until_blocked(&mut work, &mut body).await;
+    }
+    let waits_for_trailers = accepts_trailers && !body.has_ended() && !head.headers.contains_key(TRAILER);
+    if matches!(state, GuestState::Running) && waits_for_trailers {
         state = wait_for_trailers(&mut work, &mut body).await;
     }
-    let is_complete = matches!(state, GuestState::Ended) || body.has_trailers();
+    let is_complete = matches!(state, GuestState::Ended) || body.has_ended();
     if let GuestState::Running = state {
         tokio::spawn(background_run.finish(work, limit));
     }
@@ -322,11 +332,35 @@ async fn reply(
     Reply { status: head.status, headers, body }
 }
 
+/// Runs the guest after its response for as long as it waits only for the reader of its body, up to
+/// [`MAX_AFTER_RESPONSE`]. Most guests end here: their body is then sent in one write, and no task is spawned for them.
+async fn run_until_blocked(work: &mut GuestFuture, body: &mut ResponseBody) -> GuestState {
+    let began = Instant::now();
+    poll_fn(|context| {
+        loop {
+            let before = body.buffered_frames();
+            // The guest's next poll is what fills the body again: nothing needs to be woken for it.
+            let buffered = body.poll_buffer(&mut Context::from_waker(Waker::noop()));
+            let is_blocked = buffered.is_pending() && body.buffered_frames() == before;
+            if is_blocked || began.elapsed() > MAX_AFTER_RESPONSE {
+                return Poll::Ready(GuestState::Running);
+            }
+            if Pin::new(&mut *work).poll(context).is_ready() {
+                return Poll::Ready(GuestState::Ended);
+            }
+            if buffered.is_ready() {
+                return Poll::Ready(GuestState::Running);
+            }
+        }
+    })
+    .await
+}
+
 /// Runs the guest for up to [`TRAILER_WAIT`]: trailers that exist when the head is sent can be announced in it.
 async fn wait_for_trailers(work: &mut GuestFuture, body: &mut ResponseBody) -> GuestState {
     let mut state = GuestState::Running;
     let progress = poll_fn(|context| {
-        if matches!(state, GuestState::Running) && work.as_mut().poll(context).is_ready() {
+        if matches!(state, GuestState::Running) && Pin::new(&mut *work).poll(context).is_ready() {
             state = GuestState::Ended;
         }
         body.poll_buffer(context)
