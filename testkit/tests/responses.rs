@@ -57,7 +57,7 @@ async fn pages_can_read_only_allowed_responses() {
         assert!(lists(&answer, "vary", "origin"), "{:?}", answer.headers);
         let asked = shop.request("OPTIONS", "oddities", "/health").header("origin", origin);
         let answer = asked.header("access-control-request-method", "GET").send().await;
-        answer.assert_problem(403, "pages of this origin");
+        answer.assert_problem(403, "does not allow this origin");
         assert!(!answer.headers.contains_key("access-control-allow-methods"), "{origin}: {:?}", answer.headers);
     }
     let from_no_page = shop.get("oddities", "/health").await;

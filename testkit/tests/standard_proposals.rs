@@ -198,7 +198,7 @@ async fn invalid_and_too_many_spans_are_bounded() {
     for path in ["/otel/absurd", "/otel/open", "/otel/foreign", "/otel/flood?spans=3000&attributes=300&length=100"] {
         let answer = shop.get(SERVICE, path).await;
         assert_eq!(answer.status, 200, "{path}: {}", answer.text());
-        let tree = shop.trace(&answer.trace, 1).await;
+        let tree = shop.whole_trace(&answer.trace).await;
         assert!(!tree.line(&format!("{SERVICE} GET SERVER")).is_error(), "{path}");
     }
     let collector = shop.shut_down().await;

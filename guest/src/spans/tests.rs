@@ -25,7 +25,7 @@ fn service() -> &'static Service {
             .get("/renamed", renamed)
             .get("/typed", typed)
             .get("/ok", ok)
-            .get("/said", given)
+            .get("/given", given)
             .get("/bare", bare)
             .get("/calling", calling)
     };
@@ -333,9 +333,9 @@ fn the_status_ok_is_final() {
 #[test]
 fn fail_span_sets_error_type_and_description() {
     let host = Host::new(service());
-    assert_eq!(host.get("/said").status(), 200);
+    assert_eq!(host.get("/given").status(), 200);
     let failed = Some(("card_declined".to_owned(), "the bank said no".to_owned()));
-    assert_eq!((host.span("said").unwrap().error, host.server_span().error), (failed, None));
+    assert_eq!((host.span("given").unwrap().error, host.server_span().error), (failed, None));
 }
 
 #[test]

@@ -67,9 +67,9 @@ impl Host {
     ///
     /// let picture = Response::new(200).with_header("content-type", "image/png").with_body(*b"\x89PNG");
     /// let host = Host::new(service())
-    ///     .with_answers("http://pictures/1", picture)
-    ///     .with_answers((Method::Post, "http://bank/payments"), [Response::new(503), Response::new(201)])
-    ///     .with_answers("http://bank/payments", client::Error::TimedOut);
+    ///     .with_responses("http://pictures/1", picture)
+    ///     .with_responses((Method::Post, "http://bank/payments"), [Response::new(503), Response::new(201)])
+    ///     .with_responses("http://bank/payments", client::Error::TimedOut);
     /// ```
     #[must_use]
     pub fn with_responses(self, calls: impl Into<CallMatcher>, responses: impl Into<Responses>) -> Self {

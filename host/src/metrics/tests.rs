@@ -92,6 +92,7 @@ fn busy_host() -> Metrics {
     metrics.exports()("traces", "accepted", Duration::from_millis(7));
     metrics.observe_instances(|| 9);
     metrics.observe_state_failures(|| 1);
+    metrics.observe_code_cache(|| CodeCacheStats { hits: 3, misses: 1 });
     metrics
 }
 
