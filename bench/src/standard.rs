@@ -30,23 +30,34 @@ struct Setting {
     package: &'static str,
     /// The number of requests of an instance; `None` means one instance for each request.
     reuse: Option<u32>,
+    /// The number of concurrent requests of an instance.
+    concurrency: u32,
 }
 
-const SETTINGS: [Setting; 3] = [
+const SETTINGS: [Setting; 4] = [
     Setting {
         names: ["spandrel, 0.2, an instance for each request", "wasmtime serve, 0.2, an instance for each request"],
         package: "standard-p2",
         reuse: None,
+        concurrency: 1,
     },
     Setting {
         names: ["spandrel, 0.2, reused", "wasmtime serve, 0.2, reused"],
         package: "standard-p2",
         reuse: Some(REUSE),
+        concurrency: 1,
     },
     Setting {
-        names: ["spandrel, 0.3, reused", "wasmtime serve, 0.3, reused"],
+        names: ["spandrel, 0.3, reused, 16 at a time", "wasmtime serve, 0.3, reused, 16 at a time"],
         package: "standard-p3",
         reuse: Some(REUSE),
+        concurrency: CONCURRENCY,
+    },
+    Setting {
+        names: ["spandrel, 0.3, reused, one at a time", "wasmtime serve, 0.3, reused, one at a time"],
+        package: "standard-p3",
+        reuse: Some(REUSE),
+        concurrency: 1,
     },
 ];
 
@@ -80,10 +91,14 @@ fn spandrel(setting: Setting) -> Result<Contender> {
     start(address, command, Some(folder))
 }
 
-fn manifest(Setting { package, reuse, .. }: Setting, address: SocketAddr) -> Result<String> {
+fn manifest(Setting { package, reuse, concurrency, .. }: Setting, address: SocketAddr) -> Result<String> {
     let isolation = reuse.map_or_else(
         || "isolation = \"request\"".to_owned(),
-        |reuse| format!("isolation = \"instance\"\nrequests_per_instance = {reuse}"),
+        |reuse| {
+            format!(
+                "isolation = \"instance\"\nrequests_per_instance = {reuse}\nconcurrency_per_instance = {concurrency}"
+            )
+        },
     );
     let component = host::component(&target()?, package);
     Ok(format!(
@@ -99,6 +114,7 @@ fn wasmtime(program: &Path, setting: Setting) -> Result<Contender> {
     command.args(["serve", "-S", "cli,p3", "-W", "component-model-async", "--addr", &address.to_string()]);
     if let Some(reuse) = setting.reuse {
         command.arg(format!("--max-instance-reuse-count={reuse}"));
+        command.arg(format!("--max-instance-concurrent-reuse-count={}", setting.concurrency));
     }
     command.arg(host::component(&target()?, setting.package)).stderr(Stdio::null());
     start(address, command, None)

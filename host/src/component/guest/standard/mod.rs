@@ -79,7 +79,7 @@ pub struct HttpOutcome {
 }
 
 /// The future that runs a guest on one request.
-type GuestFuture = UntilBlocked<()>;
+type GuestFuture = UntilBlocked<'static, ()>;
 
 impl Guest for StandardInstance {
     type Pre = StandardPre;

@@ -11,10 +11,11 @@
 //! after each request.
 
 use std::collections::VecDeque;
+use std::convert::Infallible;
 use std::future::{Future, poll_fn};
-use std::pin::pin;
+use std::pin::{Pin, pin};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::task::Poll;
+use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
 
 use futures_util::stream::{FuturesUnordered, StreamExt as _};
@@ -29,6 +30,7 @@ use wasmtime_wasi_http::{Error, WasiHttpView as _};
 
 use super::body::GuestRequestBody;
 use super::call::{Handler, HandlerResponse, HttpInvocation, request_p3};
+use super::until_blocked::UntilBlocked;
 use super::{
     GuestExecution, HttpOutcome, ReturnToPool, StandardInstance, accepts_trailers, buffer_trailers, check,
     missing_response, stop_reason,
@@ -39,6 +41,7 @@ use crate::component::guest_output::{GuestOutput, OutputLines};
 use crate::component::invocation::Reply;
 use crate::component::store_data::StoreData;
 use crate::hostfn::guest_request::{ConcurrentRequests, HttpGuestRequest};
+use crate::http::Body;
 use crate::trace::SharedRecorder;
 
 /// How long a request keeps its spans and its generation after its response was sent, if its instance is still running.
@@ -57,8 +60,15 @@ struct Shared {
     /// Notified whenever a request releases its place in the instance.
     changed: Notify,
     requests: ConcurrentRequests,
+    /// Responses that the guest has returned since the instance's task was polled.
+    responses: Mutex<Vec<ReturnedResponse>>,
+    /// Requests whose response was sent, oldest first.
+    answered: Mutex<VecDeque<(Instant, RequestGuard)>>,
     ended: watch::Sender<bool>,
 }
+
+/// A response, and the channel to its requester.
+type ReturnedResponse = (oneshot::Sender<HandlerResponse>, HandlerResponse);
 
 struct InstanceLoad {
     waiting: VecDeque<Job>,
@@ -138,6 +148,8 @@ impl SharedInstance {
             waker: AtomicWaker::new(),
             changed: Notify::new(),
             requests: ConcurrentRequests::default(),
+            responses: Mutex::default(),
+            answered: Mutex::default(),
             ended: watch::Sender::new(false),
         }));
         tokio::spawn(instance.serve_shared(shared.clone(), return_to_pool, background.clone()));
@@ -172,20 +184,25 @@ impl SharedInstance {
         let result = match tokio::time::timeout(limit, answered).await {
             Ok(Ok(answer)) => match check(answer, &execution) {
                 Ok((head, mut body)) => {
-                    let headers = &head.headers;
-                    let has_trailers = accepts_trailers && buffer_trailers(headers, &mut body).await;
-                    tokio::spawn(guard.finish());
-                    let (body, headers) = if has_trailers {
+                    // Usually the guest has written all of the body by now.
+                    let _ = body.poll_buffer(&mut Context::from_waker(Waker::noop()));
+                    let is_complete =
+                        body.has_ended() || accepts_trailers && buffer_trailers(&head.headers, &mut body).await;
+                    let (body, headers) = if is_complete {
                         body.into_buffered(head.headers, accepts_trailers)
                     } else {
                         (body.into_stream(), head.headers)
                     };
+                    match &body {
+                        Body::Whole(_) => guard.finish_with_instance(),
+                        _ => drop(tokio::spawn(guard.finish())),
+                    }
                     Ok(Reply { status: head.status, headers, body })
                 }
                 Err(failure) => {
                     // An error code has no body to wait for.
                     execution.end_body();
-                    tokio::spawn(guard.finish());
+                    guard.finish_with_instance();
                     Err(failure)
                 }
             },
@@ -209,6 +226,45 @@ impl SharedInstance {
     fn end(&self) {
         drop(self.retire());
         self.0.ended.send_replace(true);
+        let answered = std::mem::take(&mut *self.answered());
+        drop(answered);
+        // After a panic of the instance's task.
+        drop(self.take_responses());
+    }
+
+    /// Sends the responses that the guest has returned. Called when the instance waits: what the guest has written of a
+    /// body until then is sent with the head.
+    fn send_responses(&self) {
+        for (receiver, response) in self.take_responses() {
+            // If the receiver is gone, the guest continues without an error.
+            let _ = receiver.send(response);
+        }
+    }
+
+    fn take_responses(&self) -> Vec<ReturnedResponse> {
+        std::mem::take(&mut *self.responses())
+    }
+
+    fn responses(&self) -> MutexGuard<'_, Vec<ReturnedResponse>> {
+        self.0.responses.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Releases the requests whose response was sent [`AFTER_RESPONSE`] ago, again and again.
+    async fn release_answered(&self) -> Infallible {
+        loop {
+            tokio::time::sleep(AFTER_RESPONSE / 4).await;
+            let now = Instant::now();
+            let mut answered = self.answered();
+            let is_due = |(since, _): &(Instant, RequestGuard)| now.duration_since(*since) >= AFTER_RESPONSE;
+            let due = answered.iter().take_while(|entry| is_due(entry)).count();
+            let due: Vec<_> = answered.drain(..due).collect();
+            drop(answered);
+            drop(due);
+        }
+    }
+
+    fn answered(&self) -> MutexGuard<'_, VecDeque<(Instant, RequestGuard)>> {
+        self.0.answered.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Retires the instance, and returns the requests that it has not started.
@@ -291,16 +347,25 @@ impl SharedInstance {
 }
 
 impl RequestGuard {
-    /// Holds the request's spans and lease until its body was sent and its instance has ended, for at most
-    /// [`AFTER_RESPONSE`].
-    async fn finish(mut self) {
+    /// Holds the request's spans and lease until its body was sent and its instance has ended, for at most about
+    /// [`AFTER_RESPONSE`]. Later work of the guest on this request is not recorded.
+    async fn finish(self) {
         self.execution.body_ended().await;
+        self.finish_with_instance();
+    }
+
+    /// The same for a request whose body was sent.
+    fn finish_with_instance(mut self) {
         self.execution.set_answered();
         self.has_ended = true;
         self.shared.release(None);
         drop(self.permit.take());
-        // Later work of the guest on this request is not recorded.
-        let _ = tokio::time::timeout(AFTER_RESPONSE, self.shared.ended()).await;
+        let shared = self.shared.clone();
+        let mut answered = shared.answered();
+        // The instance takes the lock after it is marked as ended.
+        if !*shared.0.ended.borrow() {
+            answered.push_back((Instant::now(), self));
+        }
     }
 }
 
@@ -330,9 +395,16 @@ impl StandardInstance {
             Handler::P3(guest) => {
                 let serving = store
                     .run_concurrent(async |accessor| serve(accessor, guest, &shared, (served, reused, output)).await);
+                let mut serving = UntilBlocked::new(split_busy_time(serving, &requests));
+                let serving = poll_fn(|context| {
+                    let polled = Pin::new(&mut serving).poll(context);
+                    shared.send_responses();
+                    polled
+                });
                 tokio::select! {
                     biased;
-                    ended = split_busy_time(serving, &requests) => Ended::ByItself(ended.flatten()),
+                    ended = serving => Ended::ByItself(ended.flatten()),
+                    never = shared.release_answered() => match never {},
                     () = shared.drained(limit) => Ended::Stopped(stop_reason(limit)),
                     () = registration.stopped() => Ended::Stopped("the host is shutting down".to_owned()),
                 }
@@ -482,8 +554,7 @@ async fn answer(
         })?),
         Err(error) => Err(Error::from(error)),
     };
-    // If the receiver is gone, the guest continues without an error.
-    let _ = answer.send(response);
+    shared.responses().push((answer, response));
     Ok(())
 }
 
@@ -492,7 +563,6 @@ mod tests {
     use futures_util::FutureExt as _;
 
     use super::*;
-    use crate::http::Body;
     use crate::outbound::{Call, LocalCalls, LocalService};
     use crate::trace::Recorder;
 
@@ -523,6 +593,8 @@ mod tests {
             waker: AtomicWaker::new(),
             changed: Notify::new(),
             requests: ConcurrentRequests::default(),
+            responses: Mutex::default(),
+            answered: Mutex::default(),
             ended: watch::Sender::new(false),
         }))
     }

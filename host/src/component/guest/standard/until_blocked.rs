@@ -16,8 +16,8 @@ use futures_util::task::AtomicWaker;
 const MAX_POLLS: usize = 64;
 
 /// A future that is polled again at once if it was woken while it was polled.
-pub(super) struct UntilBlocked<T> {
-    future: BoxFuture<'static, T>,
+pub(super) struct UntilBlocked<'a, T> {
+    future: BoxFuture<'a, T>,
     woken: Arc<Woken>,
     waker: Waker,
 }
@@ -42,14 +42,14 @@ impl Wake for Woken {
     }
 }
 
-impl<T> UntilBlocked<T> {
-    pub fn new(future: impl Future<Output = T> + Send + 'static) -> UntilBlocked<T> {
+impl<'a, T> UntilBlocked<'a, T> {
+    pub fn new(future: impl Future<Output = T> + Send + 'a) -> UntilBlocked<'a, T> {
         let woken = Arc::<Woken>::default();
         UntilBlocked { future: Box::pin(future), waker: Waker::from(woken.clone()), woken }
     }
 }
 
-impl<T> Future for UntilBlocked<T> {
+impl<T> Future for UntilBlocked<'_, T> {
     type Output = T;
 
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<T> {
