@@ -21,6 +21,9 @@ use crate::turns::take;
 /// The number of requests of a reused instance: the default of `wasmtime serve` for 0.3 components.
 const REUSE: u32 = 128;
 
+/// The number of concurrent requests of an instance: the default of `wasmtime serve` for 0.3 components.
+const CONCURRENCY: u32 = 16;
+
 /// A component and the reuse of its instances.
 #[derive(Clone, Copy)]
 struct Setting {

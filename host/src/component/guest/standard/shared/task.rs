@@ -1,0 +1,200 @@
+//! The task of an instance that serves several requests concurrently.
+
+use std::future::{Future, poll_fn};
+use std::pin::{Pin, pin};
+use std::task::Poll;
+use std::time::Instant;
+
+use futures_util::stream::{FuturesUnordered, StreamExt as _};
+use wasmtime::AsContextMut as _;
+use wasmtime::component::Accessor;
+use wasmtime_wasi::I32Exit;
+use wasmtime_wasi_http::p3::bindings::Service;
+use wasmtime_wasi_http::{Error, WasiHttpView as _};
+
+use super::request_end::record_end;
+use super::{Job, SharedInstance};
+use crate::component::background::BackgroundWork;
+use crate::component::failure::{Exception, Failure};
+use crate::component::guest::standard::call::{Handler, request_p3};
+use crate::component::guest::standard::until_blocked::UntilBlocked;
+use crate::component::guest::standard::{ReturnToPool, StandardInstance, log_stopped, stop_reason};
+use crate::component::guest_output::OutputLines;
+use crate::component::store_data::StoreData;
+use crate::hostfn::guest_request::ConcurrentRequests;
+
+impl StandardInstance {
+    /// Serves requests until no work is left.
+    pub(super) async fn serve_shared(
+        mut self,
+        shared: SharedInstance,
+        return_to_pool: ReturnToPool,
+        background: BackgroundWork,
+    ) {
+        let mut registration = background.begin();
+        let _end = EndOnDrop(shared.clone());
+        let requests = shared.0.requests.clone();
+        let limit = self.store.data().context().limits.request_timeout;
+        self.store.set_epoch_deadline(1);
+        self.store.data_mut().http.set_concurrent(Some(requests.clone()));
+        let reused = self.served > 0;
+        // What was printed before any request: the first one shows it.
+        let output = OutputLines::take(&self.stdout, &self.stderr);
+        let StandardInstance { store, handler, served, .. } = &mut self;
+        let ended = match handler {
+            Handler::P3(guest) => {
+                let serving = store
+                    .run_concurrent(async |accessor| serve(accessor, guest, &shared, (served, reused, output)).await);
+                let mut serving = UntilBlocked::new(split_busy_time(serving, &requests));
+                let serving = poll_fn(|context| {
+                    let polled = Pin::new(&mut serving).poll(context);
+                    shared.send_responses();
+                    polled
+                });
+                tokio::select! {
+                    biased;
+                    ended = serving => Ended::ByItself(ended.flatten()),
+                    never = shared.release_answered() => match never {},
+                    () = shared.drained(limit) => Ended::Stopped(stop_reason(limit)),
+                    () = registration.stopped() => Ended::Stopped("the host is shutting down".to_owned()),
+                }
+            }
+            // Only components of 0.3 are shared.
+            Handler::P2(_) => Ended::ByItself(Ok(())),
+        };
+        let waiting = shared.retire();
+        let failure = match &ended {
+            // Exit status 0 is a regular end.
+            Ended::ByItself(Err(trap)) if trap.downcast_ref::<I32Exit>().is_none_or(|exit| exit.0 != 0) => {
+                Some(self.shared_trap(trap, &requests))
+            }
+            Ended::ByItself(_) => None,
+            Ended::Stopped(reason) => {
+                requests.all().iter().for_each(|request| log_stopped(&request.recorder, reason));
+                None
+            }
+        };
+        requests.all().iter().for_each(|request| record_end(request, failure.as_ref()));
+        // Requests that joined while the instance ended fail now, not at their timeout.
+        waiting.iter().for_each(|job| record_end(&job.active, failure.as_ref()));
+        drop(waiting);
+        self.store.data_mut().http.set_concurrent(None);
+        if let Ended::ByItself(Ok(())) = ended {
+            return_to_pool(self);
+        } else {
+            // The failure is recorded before the store is dropped, so that bodies which end early report it.
+            drop(self);
+        }
+    }
+
+    /// The panic message is in the standard error of the request that panicked.
+    fn shared_trap(&self, trap: &wasmtime::Error, requests: &ConcurrentRequests) -> Failure {
+        let mut output = None;
+        for request in requests.all() {
+            let printed = request.printed.as_ref().map(|(stdout, stderr)| OutputLines::take(stdout, stderr));
+            if let Some(mut printed) = printed {
+                output = printed.take_trap_output().or(output);
+                request.recorder.with(|recorder| printed.log(recorder));
+            }
+        }
+        let memory = self.store.data().memory_use();
+        Failure::Trapped(Exception::from_trap(trap, output, &self.symbolizer, memory))
+    }
+}
+
+/// Marks an instance as ended, however its task ends.
+struct EndOnDrop(SharedInstance);
+
+impl Drop for EndOnDrop {
+    fn drop(&mut self) {
+        self.0.end();
+    }
+}
+
+/// How an instance ended.
+enum Ended {
+    ByItself(wasmtime::Result<()>),
+    Stopped(String),
+}
+
+/// Runs the instance, and divides its CPU time equally among the requests that it serves.
+async fn split_busy_time<T>(serving: impl Future<Output = T>, requests: &ConcurrentRequests) -> T {
+    let mut serving = pin!(serving);
+    poll_fn(|context| {
+        let start = Instant::now();
+        let polled = serving.as_mut().poll(context);
+        requests.add_busy(start.elapsed());
+        polled
+    })
+    .await
+}
+
+/// Serves requests until none is waiting and the instance has no work left. A trap ends it.
+async fn serve(
+    accessor: &Accessor<StoreData>,
+    guest: &Service,
+    shared: &SharedInstance,
+    (served, reused, output): (&mut u32, bool, OutputLines),
+) -> wasmtime::Result<()> {
+    let mut output = Some(output);
+    let mut calls = FuturesUnordered::new();
+    poll_fn(|context| {
+        loop {
+            shared.0.waker.register(context.waker());
+            while let Some(job) = shared.next() {
+                job.active.execution.set_reused(reused || *served > 0);
+                if let Some(output) = output.take() {
+                    job.active.recorder.with(|recorder| output.log(recorder));
+                }
+                *served += 1;
+                calls.push(answer(accessor, guest, job, shared));
+            }
+            match calls.poll_next_unpin(context) {
+                Poll::Ready(Some(Ok(()))) => {}
+                Poll::Ready(Some(Err(trap))) => return Poll::Ready(Err(trap)),
+                Poll::Ready(None) => {
+                    if accessor.poll_no_interesting_tasks(context).is_pending() {
+                        return Poll::Pending;
+                    }
+                    if shared.retire_if_empty() {
+                        return Poll::Ready(Ok(()));
+                    }
+                }
+                Poll::Pending => return Poll::Pending,
+            }
+        }
+    })
+    .await
+}
+
+/// Calls the guest's handler for one request.
+async fn answer(
+    accessor: &Accessor<StoreData>,
+    guest: &Service,
+    job: Job,
+    shared: &SharedInstance,
+) -> wasmtime::Result<()> {
+    let Job { request, active, answer } = job;
+    if answer.is_closed() {
+        return Ok(());
+    }
+    let (call, sent) = accessor.with(|mut access| {
+        let (request, sent) = request_p3(access.data_mut(), request)?;
+        let handle = guest.wasi_http_handler().func_handle();
+        let call = handle.start_call_concurrent(access.as_context_mut(), (request,))?;
+        active.execution.set_memory(access.data_mut().memory());
+        shared.0.requests.add(call.task(), active);
+        wasmtime::error::Ok((call, sent))
+    })?;
+    let handle = guest.wasi_http_handler().func_handle();
+    let (answered,) = handle.finish_call_concurrent(accessor, call).await?;
+    let response = match answered {
+        Ok(response) => Ok(accessor.with(|mut access| {
+            let response = access.data_mut().http().table.delete(response)?;
+            response.into_http(&mut access, sent)
+        })?),
+        Err(error) => Err(Error::from(error)),
+    };
+    shared.responses().push((answer, response));
+    Ok(())
+}
