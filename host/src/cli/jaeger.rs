@@ -8,24 +8,24 @@ use std::time::{Duration, SystemTime};
 
 use serde_json::Value as Json;
 
-use crate::console::{Attribute, Kind, Span, Trace, Value, find};
+use crate::console::{AttributeModel, SpanKindModel, SpanModel, TraceModel, ValueModel, find};
 
 /// The first trace of a response, if it has spans.
-pub(super) fn trace(answer: &Json) -> Option<Trace> {
+pub(super) fn trace(answer: &Json) -> Option<TraceModel> {
     let data = answer["data"].get(0)?;
     let services = data["processes"].as_object().into_iter().flatten();
     let services: HashMap<&str, &str> =
         services.map(|(id, process)| (id.as_str(), process["serviceName"].as_str().unwrap_or("-"))).collect();
     let spans: Vec<_> = data["spans"].as_array()?.iter().filter_map(|one| span(one, &services)).collect();
     let id = data["traceID"].as_str()?.to_owned();
-    (!spans.is_empty()).then(|| Trace::new(id, spans, Vec::new()))
+    (!spans.is_empty()).then(|| TraceModel::new(id, spans, Vec::new()))
 }
 
-fn span(span: &Json, services: &HashMap<&str, &str>) -> Option<Span> {
+fn span(span: &Json, services: &HashMap<&str, &str>) -> Option<SpanModel> {
     let attributes = attributes(&span["tags"]);
-    let tag = |key| find(&attributes, key).map(Value::to_string);
+    let tag = |key| find(&attributes, key).map(ValueModel::to_string);
     let failed = tag("error").as_deref() == Some("true");
-    Some(Span {
+    Some(SpanModel {
         id: span["spanID"].as_str()?.to_owned(),
         parent: parent(span),
         service: services.get(span["processID"].as_str()?).copied().unwrap_or("-").to_owned(),
@@ -48,29 +48,29 @@ fn parent(span: &Json) -> Option<String> {
     Some(parent["spanID"].as_str()?.to_owned())
 }
 
-fn attributes(tags: &Json) -> Vec<Attribute> {
+fn attributes(tags: &Json) -> Vec<AttributeModel> {
     let tag = |tag: &Json| {
         let value = match &tag["value"] {
-            Json::String(text) => Value::Text(text.clone()),
-            Json::Bool(truth) => Value::Bool(*truth),
+            Json::String(text) => ValueModel::Text(text.clone()),
+            Json::Bool(truth) => ValueModel::Bool(*truth),
             Json::Number(number) => match number.as_i64() {
-                Some(number) => Value::Int(number),
-                None => Value::Double(number.as_f64()?),
+                Some(number) => ValueModel::Int(number),
+                None => ValueModel::Double(number.as_f64()?),
             },
             _ => return None,
         };
-        Some(Attribute { key: tag["key"].as_str()?.to_owned(), value })
+        Some(AttributeModel { key: tag["key"].as_str()?.to_owned(), value })
     };
     tags.as_array().into_iter().flatten().filter_map(tag).collect()
 }
 
-fn kind(name: Option<&str>) -> Kind {
+fn kind(name: Option<&str>) -> SpanKindModel {
     match name {
-        Some("server") => Kind::Server,
-        Some("client") => Kind::Client,
-        Some("producer") => Kind::Producer,
-        Some("consumer") => Kind::Consumer,
-        _ => Kind::Internal,
+        Some("server") => SpanKindModel::Server,
+        Some("client") => SpanKindModel::Client,
+        Some("producer") => SpanKindModel::Producer,
+        Some("consumer") => SpanKindModel::Consumer,
+        _ => SpanKindModel::Internal,
     }
 }
 
@@ -98,7 +98,7 @@ mod tests {
         let trace = trace(&answer).unwrap();
         let [root, call] = trace.nodes.as_slice() else { panic!("{trace:?}") };
         assert_eq!((root.span.service.as_str(), root.depth), ("user", 0));
-        assert_eq!((call.span.service.as_str(), call.depth, call.span.kind), ("product", 1, Kind::Client));
+        assert_eq!((call.span.service.as_str(), call.depth, call.span.kind), ("product", 1, SpanKindModel::Client));
         assert_eq!(call.span.error.as_deref(), Some("timeout"));
     }
 

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use crate::console::units;
-use crate::console::{Kind, Node, Span, Trace, Value, find};
+use crate::console::{SpanKindModel, SpanModel, TraceModel, TreeNode, ValueModel, find};
 use crate::printable::printable;
 use crate::trace::{SpanKind, span_detail};
 
@@ -31,7 +31,7 @@ pub(super) struct Line {
 }
 
 /// The summary of the trace on one line.
-pub(super) fn head(trace: &Trace) -> String {
+pub(super) fn head(trace: &TraceModel) -> String {
     let (spans, services, errors) = (trace.nodes.len(), trace.services().len(), trace.errors());
     let mut head = format!(
         "trace {}: {}, {} in {}",
@@ -47,7 +47,7 @@ pub(super) fn head(trace: &Trace) -> String {
 }
 
 /// The lines of the spans, in tree order.
-pub(super) fn lines(trace: &Trace) -> Vec<Line> {
+pub(super) fn lines(trace: &TraceModel) -> Vec<Line> {
     let width = trace.services().iter().map(|name| printable(name).chars().count()).max().unwrap_or(0);
     let mut lines: Vec<_> = trace.nodes.iter().take(MAX_SPANS).map(|node| line(trace, node, width)).collect();
     if trace.nodes.len() > MAX_SPANS {
@@ -59,7 +59,7 @@ pub(super) fn lines(trace: &Trace) -> Vec<Line> {
 }
 
 /// The complete text. With `attributes`, all attributes of each span follow its line.
-pub(super) fn text(trace: &Trace, attributes: bool) -> String {
+pub(super) fn text(trace: &TraceModel, attributes: bool) -> String {
     let mut text = format!("{}\n", head(trace));
     let nodes = trace.nodes.iter().take(MAX_SPANS).map(Some).chain([None]);
     for (Line { label, bar, took, detail, .. }, node) in lines(trace).into_iter().zip(nodes) {
@@ -72,7 +72,7 @@ pub(super) fn text(trace: &Trace, attributes: bool) -> String {
     text
 }
 
-fn attribute_lines(node: &Node) -> impl Iterator<Item = String> {
+fn attribute_lines(node: &TreeNode) -> impl Iterator<Item = String> {
     let indent = 6 + node.depth.min(MAX_DEPTH) * 2;
     node.span.attributes.iter().map(move |attribute| {
         let value: String = attribute.value.to_string().chars().take(MAX_VALUE).collect();
@@ -80,7 +80,7 @@ fn attribute_lines(node: &Node) -> impl Iterator<Item = String> {
     })
 }
 
-fn line(trace: &Trace, node: &Node, width: usize) -> Line {
+fn line(trace: &TraceModel, node: &TreeNode, width: usize) -> Line {
     let span = &node.span;
     let indent = node.depth.min(MAX_DEPTH) * 2;
     let mut label = format!("{:<width$}  {:indent$}{}", printable(&span.service), "", printable(&span.name));
@@ -92,7 +92,7 @@ fn line(trace: &Trace, node: &Node, width: usize) -> Line {
 }
 
 /// The bar of a span on the timeline of its trace: at least one column wide.
-fn bar(whole: Duration, node: &Node) -> String {
+fn bar(whole: Duration, node: &TreeNode) -> String {
     let column =
         |time: Duration| (time.as_secs_f64() / whole.as_secs_f64().max(1e-9) * BAR_WIDTH as f64).round() as usize;
     let from = column(node.offset).min(BAR_WIDTH - 1);
@@ -101,22 +101,22 @@ fn bar(whole: Duration, node: &Node) -> String {
     (0..BAR_WIDTH).map(|at| if (from..to).contains(&at) { on_path } else { ' ' }).collect()
 }
 
-fn detail(span: &Span) -> String {
+fn detail(span: &SpanModel) -> String {
     let kind = match span.kind {
-        Kind::Server => SpanKind::Server,
-        Kind::Client => SpanKind::Client,
-        Kind::Producer => SpanKind::Producer,
-        Kind::Consumer => SpanKind::Consumer,
-        Kind::Internal => SpanKind::Internal,
+        SpanKindModel::Server => SpanKind::Server,
+        SpanKindModel::Client => SpanKind::Client,
+        SpanKindModel::Producer => SpanKind::Producer,
+        SpanKindModel::Consumer => SpanKind::Consumer,
+        SpanKindModel::Internal => SpanKind::Internal,
     };
-    let attribute = |key: &str| find(&span.attributes, key).map(Value::to_string);
+    let attribute = |key: &str| find(&span.attributes, key).map(ValueModel::to_string);
     printable(&span_detail(&kind, attribute, span.error.as_deref())).into_owned()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::console::Attribute;
+    use crate::console::AttributeModel;
     use crate::console::sample::{span, trace};
 
     #[test]
@@ -149,9 +149,9 @@ mod tests {
     #[test]
     fn statuses_paths_and_optionally_all_attributes_are_shown() {
         let attribute =
-            |key: &str, value: &str| Attribute { key: key.to_owned(), value: Value::Text(value.to_owned()) };
+            |key: &str, value: &str| AttributeModel { key: key.to_owned(), value: ValueModel::Text(value.to_owned()) };
         let mut root = span(1, 0, "user", "GET", 0, 100);
-        root.kind = Kind::Server;
+        root.kind = SpanKindModel::Server;
         root.attributes = vec![attribute("http.response.status_code", "404"), attribute("url.path", "/nope\u{202e}")];
         let inner = span(2, 1, "user", "inner", 0, 1);
         let trace = trace(vec![root, inner]);

@@ -24,7 +24,7 @@ pub(super) enum Capacity {
 pub(super) struct OnDemandLimit(Arc<Semaphore>);
 
 /// The permit of one instance that is allocated on demand, released when it is dropped. An instance in a slot has none.
-pub(super) type Permit = Option<OwnedSemaphorePermit>;
+pub(super) type OnDemandPermit = Option<OwnedSemaphorePermit>;
 
 /// The limit on instances that are allocated on demand is reached.
 #[derive(Debug, Error)]
@@ -55,7 +55,7 @@ impl Capacity {
     }
 
     /// Reserves capacity for another instance. Wasmtime itself does that for one in a slot.
-    pub fn permit(&self) -> Result<Permit, OnDemandLimitReached> {
+    pub fn permit(&self) -> Result<OnDemandPermit, OnDemandLimitReached> {
         match self {
             Capacity::Slots(_) => Ok(None),
             Capacity::OnDemand(limit) => {

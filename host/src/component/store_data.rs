@@ -9,7 +9,7 @@ use wasmtime_wasi::{WasiCtx, WasiCtxView, WasiView};
 use wasmtime_wasi_http::{WasiHttpCtxView, WasiHttpView};
 
 use super::account::MemoryAccount;
-use super::capacity::Permit;
+use super::capacity::OnDemandPermit;
 use super::client_call::ClientCall;
 use super::context::ServiceContext;
 use super::exhaustion::MemoryUse;
@@ -32,7 +32,7 @@ pub struct StoreData {
     pub(crate) table: ResourceTable,
     context: Arc<ServiceContext>,
     counts: Arc<InstanceCounts>,
-    _permit: Permit,
+    _permit: OnDemandPermit,
     pub(crate) account: Arc<MemoryAccount>,
     /// The number of the current request, so that a handle from an earlier request is recognized as stale.
     pub(crate) sequence: u16,
@@ -50,7 +50,7 @@ impl StoreData {
         wasi: WasiCtx,
         output: (GuestOutput, GuestOutput),
         context: Arc<ServiceContext>,
-        (counts, permit): (Arc<InstanceCounts>, Permit),
+        (counts, permit): (Arc<InstanceCounts>, OnDemandPermit),
     ) -> StoreData {
         counts.live.fetch_add(1, Ordering::Relaxed);
         let account = MemoryAccount::new(context.limits.memory);

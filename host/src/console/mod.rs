@@ -29,7 +29,7 @@ use tower::ServiceExt;
 use self::auth::AdminAuth;
 #[cfg(test)]
 pub(crate) use self::pages::sample;
-pub(crate) use self::pages::{Attribute, Kind, Node, Span, Trace, Value, find, units};
+pub(crate) use self::pages::{AttributeModel, SpanKindModel, SpanModel, TraceModel, TreeNode, ValueModel, find, units};
 use self::state::Console;
 pub(crate) use self::web::address_url;
 use crate::control::Control;

@@ -36,25 +36,25 @@ impl Method {
 
 /// `http` or `https`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub(super) enum Scheme {
+pub(super) enum SchemeLabel {
     Http,
     Https,
 }
 
-impl Scheme {
+impl SchemeLabel {
     pub(super) const COUNT: usize = 2;
 
-    pub(super) fn of(scheme: &str) -> Scheme {
+    pub(super) fn of(scheme: &str) -> SchemeLabel {
         match scheme {
-            "https" => Scheme::Https,
-            _ => Scheme::Http,
+            "https" => SchemeLabel::Https,
+            _ => SchemeLabel::Http,
         }
     }
 
     pub(super) fn name(self) -> &'static str {
         match self {
-            Scheme::Http => "http",
-            Scheme::Https => "https",
+            SchemeLabel::Http => "http",
+            SchemeLabel::Https => "https",
         }
     }
 }

@@ -14,7 +14,7 @@ use opentelemetry::{
 
 use super::{
     exemplar::Reservoir,
-    labels::{self, Method, OTHER, Scheme},
+    labels::{self, Method, OTHER, SchemeLabel},
     reader::HTTP_BUCKETS,
     table::{SeriesKey, SeriesMap, Table},
 };
@@ -61,7 +61,7 @@ pub(super) struct ServerMetrics {
     requests: Counter<u64>,
     series: Table<Labels<'static>, Series>,
     active: UpDownCounter<i64>,
-    active_series: [[OnceLock<BoundUpDownCounter<i64>>; Scheme::COUNT]; Method::COUNT],
+    active_series: [[OnceLock<BoundUpDownCounter<i64>>; SchemeLabel::COUNT]; Method::COUNT],
 }
 
 struct Series {
@@ -74,7 +74,7 @@ struct Series {
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 struct Labels<'a> {
     method: Method,
-    scheme: Scheme,
+    scheme: SchemeLabel,
     version: Option<http::Version>,
     status: Option<u16>,
     error_type: Option<&'static str>,
@@ -125,7 +125,7 @@ impl ServerMetrics {
     }
 
     pub(super) fn start(&self, method: &http::Method, scheme: &str) -> ActiveRequestGuard {
-        let (method, scheme) = (Method::of(method), Scheme::of(scheme));
+        let (method, scheme) = (Method::of(method), SchemeLabel::of(scheme));
         let bind = || {
             self.active.bind(&[
                 KeyValue::new("http.request.method", method.name()),
@@ -144,7 +144,7 @@ impl ServerMetrics {
     pub(super) fn record(&self, period: u64, request: &ServerRequest<'_>) {
         let labels = Labels {
             method: Method::of(request.method),
-            scheme: Scheme::of(request.scheme),
+            scheme: SchemeLabel::of(request.scheme),
             version: request.version,
             status: (request.status != 0).then_some(request.status),
             error_type: request.error_type,

@@ -22,11 +22,11 @@ use crate::http::{Body, BodyError};
 
 /// A body that ends its exchange when it ends or is dropped.
 struct ResponseBody {
-    shared: Arc<Mutex<Shared>>,
+    shared: Arc<Mutex<SharedBody>>,
     watchdog: AbortHandle,
 }
 
-struct Shared {
+struct SharedBody {
     body: Body,
     /// `None` after the exchange has ended.
     exchange: Option<Exchange>,
@@ -62,7 +62,7 @@ impl ResponseBody {
         let (limit, idle_timeout) = exchange.body_limits();
         let (last_frame_at, sent) = (Instant::now(), 0);
         let (exchange, waker, error) = (Some(exchange), None, None);
-        let shared = Shared { body, exchange, sent, limit, last_frame_at, waker, error };
+        let shared = SharedBody { body, exchange, sent, limit, last_frame_at, waker, error };
         let shared = Arc::new(Mutex::new(shared));
         let watchdog = tokio::spawn(watch_idle(shared.clone(), idle_timeout)).abort_handle();
         ResponseBody { shared, watchdog }
@@ -70,7 +70,7 @@ impl ResponseBody {
 }
 
 /// Ends the exchange if the body pauses for longer than `idle_timeout`.
-async fn watch_idle(shared: Arc<Mutex<Shared>>, idle_timeout: Duration) {
+async fn watch_idle(shared: Arc<Mutex<SharedBody>>, idle_timeout: Duration) {
     loop {
         let deadline = lock(&shared).last_frame_at + idle_timeout;
         tokio::time::sleep_until(deadline).await;
@@ -89,11 +89,11 @@ async fn watch_idle(shared: Arc<Mutex<Shared>>, idle_timeout: Duration) {
     }
 }
 
-fn lock(shared: &Mutex<Shared>) -> MutexGuard<'_, Shared> {
+fn lock(shared: &Mutex<SharedBody>) -> MutexGuard<'_, SharedBody> {
     shared.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-impl Shared {
+impl SharedBody {
     fn end(&mut self, end: BodyEnd) {
         if let Some(exchange) = self.exchange.take() {
             exchange.end(end, self.sent);

@@ -179,9 +179,9 @@ impl InstanceMetrics {
 
 /// The series of all services.
 #[derive(Default)]
-pub(super) struct GuestMetrics(Mutex<BTreeMap<String, ServiceState>>);
+pub(super) struct GuestMetrics(Mutex<BTreeMap<String, ServiceTotals>>);
 
-struct ServiceState {
+struct ServiceTotals {
     resource: Arc<Resource>,
     last_reported: Instant,
     series: BTreeMap<SeriesKey, GuestSeries>,
@@ -196,7 +196,7 @@ impl GuestMetrics {
     /// Adds deltas of one service.
     pub fn add(&self, resource: &Arc<Resource>, delta: Vec<GuestPoint>) {
         let mut services = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let service = services.entry(resource.name().to_owned()).or_insert_with(|| ServiceState {
+        let service = services.entry(resource.name().to_owned()).or_insert_with(|| ServiceTotals {
             resource: resource.clone(),
             last_reported: Instant::now(),
             series: BTreeMap::new(),
@@ -218,7 +218,7 @@ impl GuestMetrics {
     }
 }
 
-impl ServiceState {
+impl ServiceTotals {
     fn add(&mut self, point: GuestPoint) {
         let GuestPoint { mut key, description, mut attributes, value, .. } = point;
         if !self.series.contains_key(&key) {

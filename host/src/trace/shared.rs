@@ -19,9 +19,9 @@ pub struct Abort {
 
 /// One owner's handle to a request's recorder.
 #[derive(Clone)]
-pub struct SharedRecorder(Arc<Shared>);
+pub struct SharedRecorder(Arc<RecorderState>);
 
-struct Shared {
+struct RecorderState {
     recorder: Mutex<Recorder>,
     /// Set when the exchange has ended, with the reason if the request was aborted.
     ended: OnceLock<Option<Abort>>,
@@ -30,7 +30,7 @@ struct Shared {
 impl SharedRecorder {
     /// Shares a recorder.
     pub fn new(recorder: Recorder) -> SharedRecorder {
-        SharedRecorder(Arc::new(Shared { recorder: Mutex::new(recorder), ended: OnceLock::new() }))
+        SharedRecorder(Arc::new(RecorderState { recorder: Mutex::new(recorder), ended: OnceLock::new() }))
     }
 
     /// Calls `record` with the recorder. Other owners wait until it returns.
@@ -46,7 +46,7 @@ impl SharedRecorder {
     }
 }
 
-impl Drop for Shared {
+impl Drop for RecorderState {
     fn drop(&mut self) {
         let Some(abort) = self.ended.take() else { return };
         let recorder = self.recorder.get_mut().unwrap_or_else(PoisonError::into_inner);

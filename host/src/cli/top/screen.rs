@@ -108,7 +108,7 @@ fn draw_traces(frame: &mut Frame<'_>, area: Rect, state: &TopState) {
     frame.render_stateful_widget(table, area, &mut at);
 }
 
-fn draw_trace(frame: &mut Frame<'_>, area: Rect, trace: &crate::console::Trace, top: usize) {
+fn draw_trace(frame: &mut Frame<'_>, area: Rect, trace: &crate::console::TraceModel, top: usize) {
     let mut lines = vec![Line::styled(waterfall::head(trace), HEADER)];
     lines.extend(waterfall::lines(trace).into_iter().skip(top).map(|line| {
         let style = if line.failed { ERROR } else { Style::new() };

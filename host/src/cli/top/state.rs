@@ -5,7 +5,7 @@ use std::collections::{HashMap, VecDeque};
 use serde_json::Value;
 
 use super::action::Action;
-use crate::console::{Trace, units};
+use crate::console::{TraceModel, units};
 use crate::printable::printable;
 
 /// The number of rates kept per service.
@@ -32,7 +32,7 @@ pub(super) struct TopState {
     pub services: Vec<ServiceLine>,
     pub traces: Vec<TraceLine>,
     /// The trace that is open, and how far it is scrolled.
-    pub open: Option<(Trace, usize)>,
+    pub open: Option<(TraceModel, usize)>,
     /// The latest error.
     pub error: Option<String>,
     /// The id of the selected trace.
@@ -97,7 +97,7 @@ impl TopState {
         }
     }
 
-    pub fn show(&mut self, trace: Trace) {
+    pub fn show(&mut self, trace: TraceModel) {
         self.open = Some((trace, 0));
     }
 

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::component::capacity::Permit;
+use crate::component::capacity::OnDemandPermit;
 use crate::component::context::ServiceContext;
 use crate::component::guest_output::{GuestOutput, OutputLines};
 use crate::component::instance_counts::InstanceCounts;
@@ -53,7 +53,7 @@ pub trait Guest: Sized + Send + 'static {
     fn instantiate(
         made_from: (&Self::Pre, &Arc<Symbolizer>),
         context: &Arc<ServiceContext>,
-        counted: (Arc<InstanceCounts>, Permit),
+        counted: (Arc<InstanceCounts>, OnDemandPermit),
     ) -> impl Future<Output = Result<Self, StartFailure>> + Send;
 
     /// Whether the last call ended normally. An unhealthy instance must not serve again.

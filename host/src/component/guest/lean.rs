@@ -15,7 +15,7 @@ use super::instance::start;
 use super::store::new_store;
 use super::{Guest, StartFailure};
 use crate::component::bindings::{Service, ServicePre, spandrel::service::http as wit};
-use crate::component::capacity::Permit;
+use crate::component::capacity::OnDemandPermit;
 use crate::component::context::ServiceContext;
 use crate::component::cost::{Cost, measured};
 use crate::component::failure::{Exception, Failure};
@@ -67,7 +67,7 @@ impl Guest for LeanInstance {
     async fn instantiate(
         (pre, symbolizer): (&LeanPre, &Arc<Symbolizer>),
         context: &Arc<ServiceContext>,
-        counted: (Arc<InstanceCounts>, Permit),
+        counted: (Arc<InstanceCounts>, OnDemandPermit),
     ) -> Result<LeanInstance, StartFailure> {
         let (stdout, stderr) = (GuestOutput::default(), GuestOutput::default());
         let mut store = new_store(pre.engine(), (&stdout, &stderr), context, counted)?;

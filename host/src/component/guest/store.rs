@@ -5,7 +5,7 @@ use std::sync::Arc;
 use wasmtime::{Store, UpdateDeadline};
 use wasmtime_wasi::{FsPerms, WasiCtx};
 
-use crate::component::capacity::Permit;
+use crate::component::capacity::OnDemandPermit;
 use crate::component::context::ServiceContext;
 use crate::component::guest_output::GuestOutput;
 use crate::component::instance_counts::InstanceCounts;
@@ -20,7 +20,7 @@ pub(super) fn new_store(
     engine: &wasmtime::Engine,
     (stdout, stderr): (&GuestOutput, &GuestOutput),
     context: &Arc<ServiceContext>,
-    counted: (Arc<InstanceCounts>, Permit),
+    counted: (Arc<InstanceCounts>, OnDemandPermit),
 ) -> wasmtime::Result<Store<StoreData>> {
     let mut wasi = WasiCtx::builder();
     wasi.stdout(stdout.clone()).stderr(stderr.clone()).allow_tcp(false).allow_udp(false);

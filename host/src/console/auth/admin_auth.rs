@@ -27,7 +27,7 @@ pub(in crate::console) struct AdminAuth {
 
 /// Why a request is rejected.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Rejection {
+pub(super) enum AuthRejection {
     /// A token is configured, and the request does not carry it.
     MissingToken,
     /// `Host` is the name of another machine: protection against DNS rebinding.
@@ -36,20 +36,20 @@ pub(super) enum Rejection {
     ForeignOrigin,
 }
 
-impl Rejection {
+impl AuthRejection {
     pub(super) fn response(self) -> Response {
         match self {
-            Rejection::MissingToken => {
+            AuthRejection::MissingToken => {
                 let detail = "Send the admin token as `Authorization: Bearer TOKEN`";
                 let mut response = responses::problem(StatusCode::UNAUTHORIZED, detail);
                 response.headers_mut().insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
                 response
             }
-            Rejection::ForeignHost => {
+            AuthRejection::ForeignHost => {
                 let detail = "Without an admin token, `Host` must be localhost or a loopback address";
                 responses::problem(StatusCode::FORBIDDEN, detail)
             }
-            Rejection::ForeignOrigin => {
+            AuthRejection::ForeignOrigin => {
                 responses::problem(StatusCode::FORBIDDEN, "Requests from pages of other sites are not allowed")
             }
         }
@@ -64,28 +64,28 @@ impl AdminAuth {
         AdminAuth { token, address, session, login_limiter: LoginLimiter::default() }
     }
 
-    pub(super) fn authorize(&self, method: &Method, uri: &Uri, headers: &HeaderMap) -> Result<(), Rejection> {
+    pub(super) fn authorize(&self, method: &Method, uri: &Uri, headers: &HeaderMap) -> Result<(), AuthRejection> {
         let host = host(uri, headers);
         let origin = request_origin::of(method, headers, host);
         if origin == request_origin::RequestOrigin::CrossSite {
-            return Err(Rejection::ForeignOrigin);
+            return Err(AuthRejection::ForeignOrigin);
         }
         let Some(token) = &self.token else {
             let is_local = host.is_none_or(|host| self.is_local(host));
-            return if is_local { Ok(()) } else { Err(Rejection::ForeignHost) };
+            return if is_local { Ok(()) } else { Err(AuthRejection::ForeignHost) };
         };
         if bearer(headers).is_some_and(|given| is_secret(given, token.reveal())) {
             return Ok(());
         }
         if !self.has_session(headers) {
-            return Err(Rejection::MissingToken);
+            return Err(AuthRejection::MissingToken);
         }
         // A browser states the origin of a request that changes something. If there is none, no page of the console
         // sent it.
         if method.is_safe() || origin == request_origin::RequestOrigin::SameOrigin {
             Ok(())
         } else {
-            Err(Rejection::ForeignOrigin)
+            Err(AuthRejection::ForeignOrigin)
         }
     }
 
@@ -131,7 +131,7 @@ mod tests {
         AdminAuth { session: Some("s3ss10n".to_owned()), ..auth }
     }
 
-    fn check(token: Option<&str>, method: Method, fields: &[(&str, &str)], expected: Result<(), Rejection>) {
+    fn check(token: Option<&str>, method: Method, fields: &[(&str, &str)], expected: Result<(), AuthRejection>) {
         let mut headers = HeaderMap::new();
         for (name, value) in fields {
             let name = http::HeaderName::from_bytes(name.as_bytes()).unwrap();
@@ -162,28 +162,28 @@ mod tests {
             "user@localhost",
             "10.0.0.1",
         ] {
-            check(None, GET, &[("host", host)], Err(Rejection::ForeignHost));
+            check(None, GET, &[("host", host)], Err(AuthRejection::ForeignHost));
         }
         for origin in
             ["https://evil.example", "null", "http://localhost:3000", "https://localhost:8010", "localhost:8010"]
         {
-            check(None, GET, &[here, ("origin", origin)], Err(Rejection::ForeignOrigin));
-            check(None, POST, &[here, ("origin", origin)], Err(Rejection::ForeignOrigin));
+            check(None, GET, &[here, ("origin", origin)], Err(AuthRejection::ForeignOrigin));
+            check(None, POST, &[here, ("origin", origin)], Err(AuthRejection::ForeignOrigin));
         }
         let bearer = ("authorization", "Bearer t");
-        check(Some("t"), GET, &[here, ("origin", "https://evil.example"), bearer], Err(Rejection::ForeignOrigin));
+        check(Some("t"), GET, &[here, ("origin", "https://evil.example"), bearer], Err(AuthRejection::ForeignOrigin));
         for site in ["cross-site", "same-site"] {
             check(
                 None,
                 GET,
                 &[here, ("sec-fetch-site", site), ("sec-fetch-mode", "no-cors")],
-                Err(Rejection::ForeignOrigin),
+                Err(AuthRejection::ForeignOrigin),
             );
             check(
                 None,
                 POST,
                 &[here, ("sec-fetch-site", site), ("sec-fetch-mode", "navigate")],
-                Err(Rejection::ForeignOrigin),
+                Err(AuthRejection::ForeignOrigin),
             );
             check(None, GET, &[here, ("sec-fetch-site", site), ("sec-fetch-mode", "navigate")], Ok(()));
         }
@@ -201,7 +201,7 @@ mod tests {
             [("host", "localhost"), ("cookie", "spandrel-console=secret")],
             [("host", "localhost"), ("cookie", "other=s3ss10n")],
         ] {
-            check(token, GET, &fields, Err(Rejection::MissingToken));
+            check(token, GET, &fields, Err(AuthRejection::MissingToken));
         }
     }
 
@@ -212,8 +212,8 @@ mod tests {
         check(token, GET, &[host, cookie], Ok(()));
         check(token, POST, &[host, cookie, ("origin", "http://a.example")], Ok(()));
         check(token, POST, &[host, cookie, ("sec-fetch-site", "same-origin")], Ok(()));
-        check(token, POST, &[host, cookie], Err(Rejection::ForeignOrigin));
-        check(token, POST, &[host, cookie, ("origin", "null")], Err(Rejection::ForeignOrigin));
-        check(None, GET, &[host, cookie], Err(Rejection::ForeignHost));
+        check(token, POST, &[host, cookie], Err(AuthRejection::ForeignOrigin));
+        check(token, POST, &[host, cookie, ("origin", "null")], Err(AuthRejection::ForeignOrigin));
+        check(None, GET, &[host, cookie], Err(AuthRejection::ForeignHost));
     }
 }

@@ -56,7 +56,7 @@ async fn log_in(
     Form(given): Form<Credentials>,
 ) -> Response {
     if request_origin::of(&Method::POST, &headers, host(&uri, &headers)) == request_origin::RequestOrigin::CrossSite {
-        return super::Rejection::ForeignOrigin.response();
+        return super::AuthRejection::ForeignOrigin.response();
     }
     let next = local_path(&given.next);
     let Some(token) = &console.auth.token else { return responses::see_other(next) };
@@ -80,7 +80,7 @@ fn too_many() -> Response {
 
 async fn log_out(uri: Uri, headers: HeaderMap) -> Response {
     if request_origin::of(&Method::POST, &headers, host(&uri, &headers)) == request_origin::RequestOrigin::CrossSite {
-        return super::Rejection::ForeignOrigin.response();
+        return super::AuthRejection::ForeignOrigin.response();
     }
     with_cookie(responses::see_other("/login"), "; Max-Age=0", &headers)
 }

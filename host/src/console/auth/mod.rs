@@ -21,7 +21,7 @@ use http::{Method, Uri};
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 
 pub(super) use self::admin_auth::AdminAuth;
-use self::admin_auth::Rejection;
+use self::admin_auth::AuthRejection;
 pub(super) use self::login::routes;
 use super::responses;
 use super::state::Console;
@@ -31,8 +31,8 @@ pub(super) async fn authenticate(State(console): State<Arc<Console>>, request: R
     match console.auth.authorize(request.method(), request.uri(), request.headers()) {
         Ok(()) => next.run(request).await,
         // The login form looks like the other pages.
-        Err(Rejection::MissingToken) if request.uri().path().starts_with("/assets/") => next.run(request).await,
-        Err(Rejection::MissingToken) if wants_page(&request) => responses::see_other(&login_for(request.uri())),
+        Err(AuthRejection::MissingToken) if request.uri().path().starts_with("/assets/") => next.run(request).await,
+        Err(AuthRejection::MissingToken) if wants_page(&request) => responses::see_other(&login_for(request.uri())),
         Err(refusal) => refusal.response(),
     }
 }

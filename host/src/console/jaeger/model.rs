@@ -31,18 +31,18 @@ fn is_zero(code: &u16) -> bool {
 
 /// A trace.
 #[derive(Debug, Serialize)]
-pub(super) struct Trace {
+pub(super) struct TraceJson {
     #[serde(rename = "traceID")]
     pub trace_id: String,
-    pub spans: Vec<Span>,
-    pub processes: BTreeMap<String, Process>,
+    pub spans: Vec<SpanJson>,
+    pub processes: BTreeMap<String, ProcessJson>,
     pub warnings: Option<Vec<String>>,
 }
 
 /// A span. Times are in microseconds.
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
-pub(super) struct Span {
+pub(super) struct SpanJson {
     #[serde(rename = "traceID")]
     pub trace_id: String,
     #[serde(rename = "spanID")]
@@ -52,7 +52,7 @@ pub(super) struct Span {
     pub start_time: u64,
     pub duration: u64,
     pub tags: Vec<KeyValue>,
-    pub logs: Vec<Log>,
+    pub logs: Vec<LogJson>,
     #[serde(rename = "processID")]
     pub process_id: String,
     pub warnings: Option<Vec<String>>,
@@ -72,14 +72,14 @@ pub(super) struct Reference {
 /// A process: the source of spans.
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
-pub(super) struct Process {
+pub(super) struct ProcessJson {
     pub service_name: String,
     pub tags: Vec<KeyValue>,
 }
 
 /// A log of a span (an event).
 #[derive(Debug, Serialize)]
-pub(super) struct Log {
+pub(super) struct LogJson {
     pub timestamp: u64,
     pub fields: Vec<KeyValue>,
 }
@@ -96,7 +96,7 @@ pub(super) struct KeyValue {
 /// A span name of a service.
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
-pub(super) struct Operation {
+pub(super) struct OperationJson {
     pub name: String,
     pub span_kind: &'static str,
 }

@@ -8,7 +8,7 @@ use base64::engine::general_purpose::STANDARD;
 use serde_json::Value;
 
 use super::adjust::adjust;
-use super::model::{self, KeyValue, Reference, Trace};
+use super::model::{self, KeyValue, Reference, TraceJson};
 use super::span::{self, Process, RefType, Span, Tag, TagValue};
 use crate::trace::StoredTrace;
 
@@ -25,14 +25,14 @@ pub(super) enum Adjusted {
 }
 
 /// The trace in the form of Jaeger's UI.
-pub(super) fn trace(stored: &StoredTrace, adjusted: Adjusted) -> Trace {
+pub(super) fn trace(stored: &StoredTrace, adjusted: Adjusted) -> TraceJson {
     let mut spans = span::spans(stored);
     if adjusted == Adjusted::Yes {
         adjust(&mut spans);
     }
     let mut processes = Processes::default();
     let spans = spans.into_iter().map(|span| shown(span, &mut processes)).collect();
-    Trace {
+    TraceJson {
         trace_id: trace_id(u128::from_be_bytes(stored.trace_id.to_bytes())),
         spans,
         processes: processes.shown(),
@@ -45,7 +45,7 @@ pub(super) fn trace_id(id: u128) -> String {
     if id >> 64 == 0 { format!("{id:016x}") } else { format!("{id:032x}") }
 }
 
-fn shown(span: Span, processes: &mut Processes) -> model::Span {
+fn shown(span: Span, processes: &mut Processes) -> model::SpanJson {
     let references = span.references.iter().map(|reference| Reference {
         kind: match reference.kind {
             RefType::ChildOf => "CHILD_OF",
@@ -55,8 +55,8 @@ fn shown(span: Span, processes: &mut Processes) -> model::Span {
         span_id: format!("{:016x}", reference.span),
     });
     let logs =
-        span.logs.into_iter().map(|log| model::Log { timestamp: log.time / 1000, fields: key_values(log.fields) });
-    model::Span {
+        span.logs.into_iter().map(|log| model::LogJson { timestamp: log.time / 1000, fields: key_values(log.fields) });
+    model::SpanJson {
         trace_id: trace_id(span.trace),
         span_id: format!("{:016x}", span.id),
         operation_name: span.name,
@@ -104,11 +104,11 @@ impl Processes {
         format!("p{}", at + 1)
     }
 
-    fn shown(self) -> BTreeMap<String, model::Process> {
+    fn shown(self) -> BTreeMap<String, model::ProcessJson> {
         let numbered = self.known.into_iter().enumerate();
         let shown = numbered.map(|(at, process)| {
             let Process { service, tags } = Arc::unwrap_or_clone(process);
-            (format!("p{}", at + 1), model::Process { service_name: service.to_string(), tags: key_values(tags) })
+            (format!("p{}", at + 1), model::ProcessJson { service_name: service.to_string(), tags: key_values(tags) })
         });
         shown.collect()
     }

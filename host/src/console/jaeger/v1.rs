@@ -9,7 +9,7 @@ use axum::response::Response;
 use http::StatusCode;
 use serde::Serialize;
 
-use super::model::{DependencyLink, Operation, Structured, StructuredError};
+use super::model::{DependencyLink, OperationJson, Structured, StructuredError};
 use super::query::{Parameters, Search, parse_id, stored_id};
 use super::span::{kind_name, kind_named};
 use super::trace::{self, Adjusted};
@@ -54,8 +54,9 @@ pub(super) async fn operations(State(console): State<Arc<Console>>, RawQuery(que
         Ok(operations) => operations,
         Err(busy) => return busy_response(busy),
     };
-    let operations =
-        operations.into_iter().map(|found| Operation { span_kind: kind_name(found.kind.as_ref()), name: found.name });
+    let operations = operations
+        .into_iter()
+        .map(|found| OperationJson { span_kind: kind_name(found.kind.as_ref()), name: found.name });
     let operations: Vec<_> = operations.collect();
     let total = operations.len();
     responses::json(&Structured::of(operations, total))

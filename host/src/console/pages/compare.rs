@@ -8,8 +8,8 @@ use std::time::Duration;
 use maud::{Markup, html};
 
 use super::layout::{ActivePage, Updates, page};
-use super::model::{Kind, Value, find};
-use super::tree::{Node, Trace};
+use super::model::{SpanKindModel, ValueModel, find};
+use super::tree::{TraceModel, TreeNode};
 use super::{chart, text, traces, units};
 
 /// The largest number of paths shown.
@@ -34,7 +34,7 @@ struct PathStats {
 }
 
 /// The page.
-pub(in crate::console) fn compare(a: &Trace, b: &Trace) -> Markup {
+pub(in crate::console) fn compare(a: &TraceModel, b: &TraceModel) -> Markup {
     let rows = rows(a, b);
     let longest = rows.iter().flat_map(|row| row.sides).map(|side| side.time).max().unwrap_or_default();
     page(
@@ -64,7 +64,7 @@ pub(in crate::console) fn compare(a: &Trace, b: &Trace) -> Markup {
     )
 }
 
-fn side(letter: &str, trace: &Trace, other: &Trace) -> Markup {
+fn side(letter: &str, trace: &TraceModel, other: &TraceModel) -> Markup {
     html! {
         section.card aria-label={"Trace " (letter)} {
             h2 {
@@ -84,7 +84,7 @@ fn side(letter: &str, trace: &Trace, other: &Trace) -> Markup {
 }
 
 /// How the server spans of both traces differ in generation, digest and status, by service.
-fn differences(a: &Trace, b: &Trace) -> Markup {
+fn differences(a: &TraceModel, b: &TraceModel) -> Markup {
     let mut rows = Vec::new();
     for service in a.services().into_iter().filter(|service| b.services().contains(service)) {
         for key in ["spandrel.component.generation", "spandrel.component.digest", "http.response.status_code"] {
@@ -113,10 +113,11 @@ fn differences(a: &Trace, b: &Trace) -> Markup {
     }
 }
 
-fn server_values(trace: &Trace, service: &str, key: &str) -> String {
-    let servers = trace.nodes.iter().filter(|node| node.span.kind == Kind::Server && node.span.service == service);
+fn server_values(trace: &TraceModel, service: &str, key: &str) -> String {
+    let servers =
+        trace.nodes.iter().filter(|node| node.span.kind == SpanKindModel::Server && node.span.service == service);
     let mut values: Vec<_> =
-        servers.filter_map(|node| find(&node.span.attributes, key)).map(Value::to_string).collect();
+        servers.filter_map(|node| find(&node.span.attributes, key)).map(ValueModel::to_string).collect();
     values.sort_unstable();
     values.dedup();
     values.join(", ")
@@ -167,7 +168,7 @@ fn cells(side: PathStats) -> Markup {
 }
 
 /// The paths of both traces in the order of the first; new paths of the second follow their parent's others.
-fn rows(a: &Trace, b: &Trace) -> Vec<PathRow> {
+fn rows(a: &TraceModel, b: &TraceModel) -> Vec<PathRow> {
     let mut all = PathTable::default();
     all.add(a, 0);
     all.add(b, 1);
@@ -183,7 +184,7 @@ struct PathTable {
 }
 
 impl PathTable {
-    fn add(&mut self, trace: &Trace, side: usize) {
+    fn add(&mut self, trace: &TraceModel, side: usize) {
         let mut of_nodes = Vec::with_capacity(trace.nodes.len());
         for node in &trace.nodes {
             let parent = node.parent.and_then(|parent| of_nodes.get(parent).copied());
@@ -197,7 +198,7 @@ impl PathTable {
         }
     }
 
-    fn row(&mut self, node: &Node, parent: Option<usize>) -> usize {
+    fn row(&mut self, node: &TreeNode, parent: Option<usize>) -> usize {
         let (service, name) = (node.span.service.clone(), node.span.name.clone());
         let next = self.found.len();
         let at = *self.index.entry((parent, service.clone(), name.clone())).or_insert(next);

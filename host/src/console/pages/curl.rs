@@ -2,7 +2,7 @@
 
 use std::fmt::Write;
 
-use super::model::{Kind, Span, Value, find};
+use super::model::{SpanKindModel, SpanModel, ValueModel, find};
 
 /// The placeholder for parts of a URL that were redacted before recording.
 const REDACTED: &str = "REDACTED";
@@ -15,17 +15,17 @@ pub(super) struct Curl {
 }
 
 /// The command for a server span with request attributes.
-pub(super) fn of(span: &Span) -> Option<Curl> {
+pub(super) fn of(span: &SpanModel) -> Option<Curl> {
     let text = |key| match find(&span.attributes, key) {
-        Some(Value::Text(text)) => Some(text.as_str()),
+        Some(ValueModel::Text(text)) => Some(text.as_str()),
         _ => None,
     };
-    if span.kind != Kind::Server {
+    if span.kind != SpanKindModel::Server {
         return None;
     }
     let method = text("http.request.method_original").or_else(|| text("http.request.method"))?;
     let mut url = format!("{}://{}", text("url.scheme").unwrap_or("http"), text("server.address")?);
-    if let Some(Value::Int(port)) = find(&span.attributes, "server.port") {
+    if let Some(ValueModel::Int(port)) = find(&span.attributes, "server.port") {
         let written = write!(url, ":{port}");
         debug_assert!(written.is_ok(), "writing to a string cannot fail");
     }
@@ -66,18 +66,20 @@ fn quoted(word: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::console::pages::model::Attribute;
+    use crate::console::pages::model::AttributeModel;
     use crate::console::pages::tree::tests::span;
 
-    fn server(attributes: &[(&str, &str)]) -> Span {
+    fn server(attributes: &[(&str, &str)]) -> SpanModel {
         let mut made = span(1, 0, "shop", "GET /", 0, 1);
-        made.kind = Kind::Server;
+        made.kind = SpanKindModel::Server;
         let base = [("http.request.method", "GET"), ("server.address", "localhost"), ("url.path", "/")];
         let given = base.iter().filter(|(key, _)| attributes.iter().all(|(other, _)| key != other)).chain(attributes);
-        let text =
-            |(key, value): &(&str, &str)| Attribute { key: (*key).to_owned(), value: Value::Text((*value).to_owned()) };
+        let text = |(key, value): &(&str, &str)| AttributeModel {
+            key: (*key).to_owned(),
+            value: ValueModel::Text((*value).to_owned()),
+        };
         made.attributes = given.map(text).collect();
-        made.attributes.push(Attribute { key: "server.port".to_owned(), value: Value::Int(8000) });
+        made.attributes.push(AttributeModel { key: "server.port".to_owned(), value: ValueModel::Int(8000) });
         made
     }
 

@@ -5,8 +5,8 @@ use std::collections::{BTreeMap, BTreeSet, HashSet};
 use maud::{Markup, html};
 
 use super::colour::Colours;
-use super::model::{Kind, Value, find};
-use super::tree::Trace;
+use super::model::{SpanKindModel, ValueModel, find};
+use super::tree::TraceModel;
 use super::{text, units};
 
 /// The largest number of nodes drawn.
@@ -32,7 +32,7 @@ struct Map {
 }
 
 impl Map {
-    fn of(trace: &Trace) -> Map {
+    fn of(trace: &TraceModel) -> Map {
         let mut map = Map::default();
         let callers: HashSet<_> = trace.nodes.iter().filter_map(|node| node.parent).collect();
         for (at, node) in trace.nodes.iter().enumerate() {
@@ -44,7 +44,9 @@ impl Map {
             }
             // A call without a server span as its child left this host.
             let target = find(&node.span.attributes, "server.address");
-            if let (Kind::Client, false, Some(Value::Text(host))) = (node.span.kind, callers.contains(&at), target) {
+            if let (SpanKindModel::Client, false, Some(ValueModel::Text(host))) =
+                (node.span.kind, callers.contains(&at), target)
+            {
                 let external = match find(&node.span.attributes, "server.port") {
                     Some(port) => format!("{host}:{port}"),
                     None => host.clone(),
@@ -103,7 +105,7 @@ impl Map {
 }
 
 /// The drawing.
-pub(super) fn map(trace: &Trace, colours: &Colours) -> Markup {
+pub(super) fn map(trace: &TraceModel, colours: &Colours) -> Markup {
     let map = Map::of(trace);
     let columns = map.nodes.values().map(|node| node.column + 1).max().unwrap_or(1) as f64;
     let rows = map.nodes.values().map(|node| node.row + 1).max().unwrap_or(1) as f64;
@@ -157,7 +159,7 @@ fn call(map: &Map, from: &str, to: &str, count: usize, errors: usize) -> Markup 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::console::pages::model::Attribute;
+    use crate::console::pages::model::AttributeModel;
     use crate::console::pages::tree::tests::{span, trace};
 
     fn columns(map: &Map) -> Vec<(&str, usize)> {
@@ -179,9 +181,9 @@ mod tests {
     #[test]
     fn a_call_without_a_server_span_leads_to_an_external_node() {
         let mut client = span(2, 1, "user", "GET", 1, 2);
-        client.kind = Kind::Client;
-        let value = Value::Text("example.org".to_owned());
-        client.attributes = vec![Attribute { key: "server.address".to_owned(), value }];
+        client.kind = SpanKindModel::Client;
+        let value = ValueModel::Text("example.org".to_owned());
+        client.attributes = vec![AttributeModel { key: "server.address".to_owned(), value }];
         let map = Map::of(&trace(vec![span(1, 0, "user", "a", 0, 9), client]));
         assert!(map.nodes.get("example.org").is_some_and(|node| node.external));
     }

@@ -28,10 +28,10 @@ use maud::{Markup, html};
 pub(super) use self::layout::problem;
 pub(super) use self::login::login;
 pub(super) use self::model::Sample;
-pub(crate) use self::model::{Attribute, Kind, Span, Value, find};
+pub(crate) use self::model::{AttributeModel, SpanKindModel, SpanModel, ValueModel, find};
 #[cfg(test)]
 pub(crate) use self::tree::tests as sample;
-pub(crate) use self::tree::{Node, Trace};
+pub(crate) use self::tree::{TraceModel, TreeNode};
 use crate::printable::printable;
 
 /// External text on one line: escaped by the template engine, and with control characters made visible.

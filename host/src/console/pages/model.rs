@@ -6,39 +6,39 @@ use std::time::{Duration, SystemTime};
 
 /// The value of an attribute.
 #[derive(Clone, Debug, PartialEq)]
-pub(crate) enum Value {
+pub(crate) enum ValueModel {
     Text(String),
     Bool(bool),
     Int(i64),
     Double(f64),
 }
 
-impl fmt::Display for Value {
+impl fmt::Display for ValueModel {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Value::Text(text) => formatter.write_str(text),
-            Value::Bool(truth) => truth.fmt(formatter),
-            Value::Int(number) => number.fmt(formatter),
-            Value::Double(number) => number.fmt(formatter),
+            ValueModel::Text(text) => formatter.write_str(text),
+            ValueModel::Bool(truth) => truth.fmt(formatter),
+            ValueModel::Int(number) => number.fmt(formatter),
+            ValueModel::Double(number) => number.fmt(formatter),
         }
     }
 }
 
 /// A key and its value.
 #[derive(Clone, Debug, PartialEq)]
-pub(crate) struct Attribute {
+pub(crate) struct AttributeModel {
     pub key: String,
-    pub value: Value,
+    pub value: ValueModel,
 }
 
 /// Finds an attribute by its key.
-pub(crate) fn find<'a>(attributes: &'a [Attribute], key: &str) -> Option<&'a Value> {
+pub(crate) fn find<'a>(attributes: &'a [AttributeModel], key: &str) -> Option<&'a ValueModel> {
     attributes.iter().find(|attribute| attribute.key == key).map(|attribute| &attribute.value)
 }
 
 /// The side of a call that a span records.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Kind {
+pub(crate) enum SpanKindModel {
     Server,
     Client,
     Internal,
@@ -46,14 +46,14 @@ pub(crate) enum Kind {
     Consumer,
 }
 
-impl Kind {
+impl SpanKindModel {
     pub fn name(self) -> &'static str {
         match self {
-            Kind::Server => "server",
-            Kind::Client => "client",
-            Kind::Internal => "internal",
-            Kind::Producer => "producer",
-            Kind::Consumer => "consumer",
+            SpanKindModel::Server => "server",
+            SpanKindModel::Client => "client",
+            SpanKindModel::Internal => "internal",
+            SpanKindModel::Producer => "producer",
+            SpanKindModel::Consumer => "consumer",
         }
     }
 }
@@ -63,48 +63,48 @@ impl Kind {
 pub(crate) struct Event {
     pub name: String,
     pub time: SystemTime,
-    pub attributes: Vec<Attribute>,
+    pub attributes: Vec<AttributeModel>,
 }
 
 /// A span link, possibly to another trace.
 #[derive(Clone, Debug)]
-pub(crate) struct Link {
+pub(crate) struct LinkModel {
     pub trace: String,
     pub span: String,
 }
 
 /// A recorded span.
 #[derive(Clone, Debug)]
-pub(crate) struct Span {
+pub(crate) struct SpanModel {
     pub id: String,
     /// `None` for a root.
     pub parent: Option<String>,
     pub service: String,
     pub name: String,
-    pub kind: Kind,
+    pub kind: SpanKindModel,
     pub start: SystemTime,
     pub duration: Duration,
     /// The description of an error status, possibly empty.
     pub error: Option<String>,
-    pub attributes: Vec<Attribute>,
+    pub attributes: Vec<AttributeModel>,
     /// The number of attributes and events dropped because of limits.
     pub dropped: u32,
     pub events: Vec<Event>,
-    pub links: Vec<Link>,
+    pub links: Vec<LinkModel>,
     /// Resource attributes, shared by all spans of one version of a service.
-    pub resource: Arc<Vec<Attribute>>,
+    pub resource: Arc<Vec<AttributeModel>>,
 }
 
 /// A log record of a trace.
 #[derive(Clone, Debug)]
-pub(crate) struct Log {
+pub(crate) struct LogModel {
     pub time: SystemTime,
     /// Such as `WARN`.
     pub severity: String,
     pub service: String,
     pub span: String,
     pub body: String,
-    pub attributes: Vec<Attribute>,
+    pub attributes: Vec<AttributeModel>,
 }
 
 /// A trace in a list.

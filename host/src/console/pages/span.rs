@@ -4,9 +4,9 @@ use std::time::{Duration, SystemTime};
 
 use maud::{Markup, PreEscaped, html};
 
-use super::model::{Attribute, Event, Link, Log, Value, find};
+use super::model::{AttributeModel, Event, LinkModel, LogModel, ValueModel, find};
 use super::services::{digest, encoded};
-use super::tree::{Node, Trace};
+use super::tree::{TraceModel, TreeNode};
 use super::{text, units};
 use crate::printable::printable_lines;
 
@@ -14,7 +14,7 @@ use crate::printable::printable_lines;
 const BACKTRACE: &str = "exception.stacktrace";
 
 /// All details of a span.
-pub(super) fn details(trace: &Trace, node: &Node) -> Markup {
+pub(super) fn details(trace: &TraceModel, node: &TreeNode) -> Markup {
     let span = &node.span;
     let logs: Vec<_> = trace.logs.iter().filter(|log| log.span == span.id).collect();
     html! {
@@ -43,7 +43,7 @@ pub(super) fn details(trace: &Trace, node: &Node) -> Markup {
             section {
                 h3 { "Links" }
                 ul {
-                    @for Link { trace, span } in &span.links {
+                    @for LinkModel { trace, span } in &span.links {
                         li { a href={"/traces/" (trace) "#s" (span)} { code { (trace) } " span " code { (span) } } }
                     }
                 }
@@ -55,7 +55,7 @@ pub(super) fn details(trace: &Trace, node: &Node) -> Markup {
     }
 }
 
-fn failure(message: &str, attributes: &[Attribute]) -> Markup {
+fn failure(message: &str, attributes: &[AttributeModel]) -> Markup {
     html! {
         p.failure {
             strong { @match find(attributes, "error.type") {
@@ -67,7 +67,7 @@ fn failure(message: &str, attributes: &[Attribute]) -> Markup {
     }
 }
 
-fn facts(trace: &Trace, node: &Node) -> Markup {
+fn facts(trace: &TraceModel, node: &TreeNode) -> Markup {
     let span = &node.span;
     let on_path: Duration = node.critical.iter().map(|(from, to)| to.saturating_sub(*from)).sum();
     html! {
@@ -92,13 +92,13 @@ fn facts(trace: &Trace, node: &Node) -> Markup {
 }
 
 /// Attributes by key. Those of a span link to other traces of the service with the same value.
-fn attributes(all: &[Attribute], service: Option<&str>) -> Markup {
+fn attributes(all: &[AttributeModel], service: Option<&str>) -> Markup {
     let mut sorted: Vec<_> = all.iter().collect();
     sorted.sort_by(|one, other| one.key.cmp(&other.key));
     html! {
         @if all.is_empty() { p.none { "None." } }
         table.attributes {
-            @for Attribute { key, value } in sorted {
+            @for AttributeModel { key, value } in sorted {
                 tr {
                     th scope="row" { (text(key)) }
                     td data-kind=(kind(value)) { (shown(key, value)) }
@@ -109,31 +109,31 @@ fn attributes(all: &[Attribute], service: Option<&str>) -> Markup {
     }
 }
 
-fn kind(value: &Value) -> &'static str {
+fn kind(value: &ValueModel) -> &'static str {
     match value {
-        Value::Text(_) => "text",
-        Value::Bool(_) => "truth",
-        Value::Int(_) | Value::Double(_) => "number",
+        ValueModel::Text(_) => "text",
+        ValueModel::Bool(_) => "truth",
+        ValueModel::Int(_) | ValueModel::Double(_) => "number",
     }
 }
 
 /// A value; for a cost, with its meaning.
-fn shown(key: &str, value: &Value) -> Markup {
+fn shown(key: &str, value: &ValueModel) -> Markup {
     html! {
         @if value.to_string().contains('\n') { pre { (lines(&value.to_string())) } }
         @else { (text(&value.to_string())) }
         @match (key, value) {
-            ("spandrel.guest.cpu_time", Value::Double(seconds)) if (0.0..1e9).contains(seconds) => {
+            ("spandrel.guest.cpu_time", ValueModel::Double(seconds)) if (0.0..1e9).contains(seconds) => {
                 span.unit { (units::duration(Duration::from_secs_f64(*seconds))) }
             }
-            ("spandrel.guest.memory", Value::Int(bytes)) => { span.unit { (units::bytes((*bytes).max(0) as u64)) } }
+            ("spandrel.guest.memory", ValueModel::Int(bytes)) => { span.unit { (units::bytes((*bytes).max(0) as u64)) } }
             _ => {}
         }
     }
 }
 
 /// A link to the traces in which a span of the service has the same attribute.
-fn find_link(service: &str, key: &str, value: &Value) -> Markup {
+fn find_link(service: &str, key: &str, value: &ValueModel) -> Markup {
     let value = value.to_string();
     if value.len() > 200 || value.contains(['\n', '"', '\\']) || key.contains([' ', '=']) {
         return html! {};
@@ -156,7 +156,7 @@ fn event_details(event: &Event, start: SystemTime) -> Markup {
 }
 
 /// Log records by time; for a whole trace, with the span and service of each.
-pub(super) fn records(logs: &[&Log], start: SystemTime, of_trace: bool) -> Markup {
+pub(super) fn records(logs: &[&LogModel], start: SystemTime, of_trace: bool) -> Markup {
     html! {
         div.scroll {
             table.logs {
@@ -167,7 +167,7 @@ pub(super) fn records(logs: &[&Log], start: SystemTime, of_trace: bool) -> Marku
                         @if of_trace { td { a href={"#s" (log.span)} { (text(&log.service)) } } }
                         td.body {
                             (text(&log.body))
-                            @for Attribute { key, value } in &log.attributes {
+                            @for AttributeModel { key, value } in &log.attributes {
                                 span.pair { b { (text(key)) } "=" (text(&value.to_string())) }
                             }
                         }

@@ -6,9 +6,9 @@ use maud::{Markup, html};
 
 use super::colour::Colours;
 use super::layout::{ActivePage, Updates, page};
-use super::model::{Kind, TraceRow, Value, find};
+use super::model::{SpanKindModel, TraceRow, ValueModel, find};
 use super::services::{command, digest};
-use super::tree::{Node, Trace};
+use super::tree::{TraceModel, TreeNode};
 use super::{chart, curl, map, span, text, traces, units};
 
 /// The largest number of spans drawn. The JSON contains all.
@@ -24,7 +24,7 @@ const WIDTH: f64 = 1000.0;
 
 /// The view model of the page.
 pub(in crate::console) struct TracePage {
-    pub trace: Trace,
+    pub trace: TraceModel,
     /// Traces with the same root, for comparison.
     pub similar: Vec<TraceRow>,
 }
@@ -61,7 +61,7 @@ pub(in crate::console) fn trace(view: &TracePage) -> Markup {
     )
 }
 
-fn heading(trace: &Trace, colours: &Colours) -> Markup {
+fn heading(trace: &TraceModel, colours: &Colours) -> Markup {
     let errors = trace.errors();
     html! {
         div.title {
@@ -129,7 +129,7 @@ fn actions(view: &TracePage) -> Markup {
     }
 }
 
-fn waterfall(trace: &Trace, colours: &Colours) -> Markup {
+fn waterfall(trace: &TraceModel, colours: &Colours) -> Markup {
     let first_error = trace.nodes.iter().position(|node| node.span.error.is_some());
     let mut budget = MAX_DETAILS;
     html! {
@@ -171,7 +171,7 @@ fn spend(budget: &mut usize, bytes: usize) -> bool {
     fits
 }
 
-fn row(trace: &Trace, node: &Node, colours: &Colours) -> Markup {
+fn row(trace: &TraceModel, node: &TreeNode, colours: &Colours) -> Markup {
     let span = &node.span;
     let parent = node.parent.and_then(|parent| trace.nodes.get(parent));
     let is_service_entry = parent.is_none_or(|parent| parent.span.service != span.service);
@@ -181,7 +181,7 @@ fn row(trace: &Trace, node: &Node, colours: &Colours) -> Markup {
             i.swatch.(colours.class(&span.service)) {}
             @if is_service_entry { span.service { (text(&span.service)) } }
             @else { span.sr { (text(&span.service)) } }
-            span.operation.entry[span.kind == Kind::Server] { (text(&span.name)) }
+            span.operation.entry[span.kind == SpanKindModel::Server] { (text(&span.name)) }
             @if let Some(hint) = hint(node) { span.hint { (text(&hint)) } }
             @if span.error.is_some() { span.bad { "error" } }
         }
@@ -191,12 +191,12 @@ fn row(trace: &Trace, node: &Node, colours: &Colours) -> Markup {
 }
 
 /// The attributes that distinguish similar calls: their target and result.
-fn hint(node: &Node) -> Option<String> {
+fn hint(node: &TreeNode) -> Option<String> {
     let attribute = |key| find(&node.span.attributes, key);
     let status = attribute("http.response.status_code").map(|status| format!(" {status}")).unwrap_or_default();
     match (attribute("url.path"), attribute("url.full")) {
         (Some(path), _) => Some(format!("{path}{status}")),
-        (None, Some(Value::Text(url))) => {
+        (None, Some(ValueModel::Text(url))) => {
             let rest = url.split_once("://").map_or(url.as_str(), |(_, rest)| rest);
             Some(format!("{rest}{status}"))
         }
@@ -216,7 +216,7 @@ fn guide(depth: usize) -> Markup {
     }
 }
 
-fn bar(trace: &Trace, node: &Node, colours: &Colours) -> Markup {
+fn bar(trace: &TraceModel, node: &TreeNode, colours: &Colours) -> Markup {
     let whole = trace.duration.as_secs_f64().max(1e-9);
     let place = |time: Duration| chart::round((time.as_secs_f64() / whole * WIDTH).clamp(0.0, WIDTH));
     let x = place(node.offset).min(WIDTH - 2.0);
@@ -249,7 +249,7 @@ struct Share {
     digest: Option<String>,
 }
 
-fn by_service(trace: &Trace, colours: &Colours) -> Markup {
+fn by_service(trace: &TraceModel, colours: &Colours) -> Markup {
     let shares = shares(trace);
     let whole: f64 = shares.values().map(|share| share.self_time.as_secs_f64()).sum();
     html! {
@@ -290,22 +290,22 @@ fn by_service(trace: &Trace, colours: &Colours) -> Markup {
 }
 
 /// By service and generation. Durations of concurrent requests are added; of memory the maximum is shown.
-fn shares(trace: &Trace) -> std::collections::BTreeMap<(String, Option<String>), Share> {
+fn shares(trace: &TraceModel) -> std::collections::BTreeMap<(String, Option<String>), Share> {
     let mut shares = std::collections::BTreeMap::new();
     for node in &trace.nodes {
-        let generation = trace.server_attribute(node, "spandrel.component.generation").map(Value::to_string);
+        let generation = trace.server_attribute(node, "spandrel.component.generation").map(ValueModel::to_string);
         let share: &mut Share = shares.entry((node.span.service.clone(), generation)).or_default();
         share.spans += 1;
         share.errors += usize::from(node.span.error.is_some());
         share.self_time += node.self_time;
         let attribute = |key| find(&node.span.attributes, key);
-        if let Some(Value::Double(seconds)) = attribute("spandrel.guest.cpu_time") {
+        if let Some(ValueModel::Double(seconds)) = attribute("spandrel.guest.cpu_time") {
             share.cpu += Duration::try_from_secs_f64(*seconds).unwrap_or_default();
         }
-        if let Some(Value::Int(bytes)) = attribute("spandrel.guest.memory") {
+        if let Some(ValueModel::Int(bytes)) = attribute("spandrel.guest.memory") {
             share.memory = share.memory.max(u64::try_from(*bytes).unwrap_or_default());
         }
-        let shown = |value: Option<&Value>| value.map(Value::to_string);
+        let shown = |value: Option<&ValueModel>| value.map(ValueModel::to_string);
         share.digest = share.digest.take().or_else(|| shown(trace.server_attribute(node, "spandrel.component.digest")));
         share.version = share.version.take().or_else(|| shown(find(&node.span.resource, "service.version")));
     }
@@ -315,26 +315,26 @@ fn shares(trace: &Trace) -> std::collections::BTreeMap<(String, Option<String>),
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::console::pages::model::{Attribute, Event, Log, Span};
+    use crate::console::pages::model::{AttributeModel, Event, LogModel, SpanModel};
     use crate::console::pages::tree::tests::{self, span};
 
-    fn shown(spans: Vec<Span>) -> String {
+    fn shown(spans: Vec<SpanModel>) -> String {
         trace(&TracePage { trace: tests::trace(spans), similar: Vec::new() }).into_string()
     }
 
-    fn attribute(key: &str, value: Value) -> Attribute {
-        Attribute { key: key.to_owned(), value }
+    fn attribute(key: &str, value: ValueModel) -> AttributeModel {
+        AttributeModel { key: key.to_owned(), value }
     }
 
     #[test]
     fn span_details_contain_the_serving_generation_and_the_cost() {
         let mut server = span(1, 0, "user", "GET /users", 0, 9);
-        server.kind = Kind::Server;
+        server.kind = SpanKindModel::Server;
         server.attributes = vec![
-            attribute("spandrel.component.generation", Value::Int(7)),
-            attribute("spandrel.component.digest", Value::Text("sha256:abcdef0123456789".to_owned())),
-            attribute("spandrel.guest.cpu_time", Value::Double(0.0015)),
-            attribute("spandrel.guest.memory", Value::Int(1_179_648)),
+            attribute("spandrel.component.generation", ValueModel::Int(7)),
+            attribute("spandrel.component.digest", ValueModel::Text("sha256:abcdef0123456789".to_owned())),
+            attribute("spandrel.guest.cpu_time", ValueModel::Double(0.0015)),
+            attribute("spandrel.guest.memory", ValueModel::Int(1_179_648)),
         ];
         let page = shown(vec![server, span(2, 1, "user", "inner", 1, 2)]);
         assert_eq!(page.matches("<dd>generation <b>7</b>").count(), 2, "the same generation served the inner span");
@@ -348,10 +348,10 @@ mod tests {
         let hostile = "<script>alert(1)</script>\" onload=\"\u{1b}[2J";
         let mut span = span(1, 0, hostile, hostile, 0, 9);
         span.error = Some(hostile.to_owned());
-        span.attributes = vec![attribute(hostile, Value::Text(hostile.to_owned()))];
-        let attributes = vec![attribute("exception.stacktrace", Value::Text(format!("0: a\n1: {hostile}")))];
+        span.attributes = vec![attribute(hostile, ValueModel::Text(hostile.to_owned()))];
+        let attributes = vec![attribute("exception.stacktrace", ValueModel::Text(format!("0: a\n1: {hostile}")))];
         span.events = vec![Event { name: hostile.to_owned(), time: span.start, attributes }];
-        let log = Log {
+        let log = LogModel {
             time: span.start,
             severity: hostile.to_owned(),
             service: hostile.to_owned(),
@@ -359,7 +359,7 @@ mod tests {
             body: hostile.to_owned(),
             attributes: span.attributes.clone(),
         };
-        let made = Trace::new("1".repeat(32), vec![span], vec![log]);
+        let made = TraceModel::new("1".repeat(32), vec![span], vec![log]);
         let page = trace(&TracePage { trace: made, similar: Vec::new() }).into_string();
         assert!(!page.contains("<script>alert") && !page.contains("\" onload=\"") && !page.contains('\u{1b}'));
         assert!(page.contains("0: a\n1: &lt;script&gt;"), "a backtrace keeps its lines");
@@ -373,7 +373,7 @@ mod tests {
         let mut large = Vec::new();
         for id in 1..=900 {
             let mut span = span(id, 0, "s", "large", 0, 1);
-            span.attributes = vec![attribute("text", Value::Text("x".repeat(10_000)))];
+            span.attributes = vec![attribute("text", ValueModel::Text("x".repeat(10_000)))];
             large.push(span);
         }
         let page = shown(large);

@@ -6,23 +6,23 @@
 use std::collections::{HashMap, HashSet};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use super::model::{Attribute, Kind, Log, Span, find};
+use super::model::{AttributeModel, LogModel, SpanKindModel, SpanModel, find};
 
 /// A trace with its spans in tree order: each before its children, siblings by start time.
 #[derive(Clone, Debug)]
-pub(crate) struct Trace {
+pub(crate) struct TraceModel {
     pub id: String,
     pub start: SystemTime,
     pub duration: Duration,
-    pub nodes: Vec<Node>,
+    pub nodes: Vec<TreeNode>,
     /// Sorted by time.
-    pub logs: Vec<Log>,
+    pub logs: Vec<LogModel>,
 }
 
 /// A span with its position in the tree.
 #[derive(Clone, Debug)]
-pub(crate) struct Node {
-    pub span: Span,
+pub(crate) struct TreeNode {
+    pub span: SpanModel,
     pub depth: usize,
     /// The index of the parent in the list.
     pub parent: Option<usize>,
@@ -36,16 +36,16 @@ pub(crate) struct Node {
     pub critical: Vec<(Duration, Duration)>,
 }
 
-impl Node {
+impl TreeNode {
     /// Its end, relative to the start of the trace.
     pub fn end(&self) -> Duration {
         self.offset + self.span.duration
     }
 }
 
-impl Trace {
+impl TraceModel {
     /// Builds the tree of a trace. Of spans with the same id only the first is used.
-    pub fn new(id: String, mut spans: Vec<Span>, mut logs: Vec<Log>) -> Trace {
+    pub fn new(id: String, mut spans: Vec<SpanModel>, mut logs: Vec<LogModel>) -> TraceModel {
         let mut seen = HashSet::new();
         spans.retain(|span| seen.insert(span.id.clone()));
         let start = spans.iter().map(|span| span.start).min().unwrap_or(UNIX_EPOCH);
@@ -54,13 +54,13 @@ impl Trace {
         let children = children(&nodes);
         self_times(&mut nodes, &children);
         mark_critical_path(&mut nodes, &children);
-        let duration = nodes.iter().map(Node::end).max().unwrap_or_default();
+        let duration = nodes.iter().map(TreeNode::end).max().unwrap_or_default();
         logs.sort_by_key(|log| log.time);
-        Trace { id, start, duration, nodes, logs }
+        TraceModel { id, start, duration, nodes, logs }
     }
 
     /// The earliest span without a parent in the trace.
-    pub fn root(&self) -> Option<&Span> {
+    pub fn root(&self) -> Option<&SpanModel> {
         self.nodes.first().map(|node| &node.span)
     }
 
@@ -78,10 +78,10 @@ impl Trace {
     }
 
     /// The server span of a node: itself or the nearest ancestor of the same service that is one.
-    pub fn server_of<'a>(&'a self, node: &'a Node) -> Option<&'a Span> {
+    pub fn server_of<'a>(&'a self, node: &'a TreeNode) -> Option<&'a SpanModel> {
         let mut at = node;
         loop {
-            if at.span.kind == Kind::Server {
+            if at.span.kind == SpanKindModel::Server {
                 return Some(&at.span);
             }
             at = self.nodes.get(at.parent?).filter(|parent| parent.span.service == node.span.service)?;
@@ -89,13 +89,13 @@ impl Trace {
     }
 
     /// An attribute of the server span that a node belongs to.
-    pub fn server_attribute<'a>(&'a self, node: &'a Node, key: &str) -> Option<&'a super::model::Value> {
-        let attributes: &[Attribute] = &self.server_of(node)?.attributes;
+    pub fn server_attribute<'a>(&'a self, node: &'a TreeNode, key: &str) -> Option<&'a super::model::ValueModel> {
+        let attributes: &[AttributeModel] = &self.server_of(node)?.attributes;
         find(attributes, key)
     }
 }
 
-fn in_order(mut spans: Vec<Span>, start: SystemTime) -> Vec<Node> {
+fn in_order(mut spans: Vec<SpanModel>, start: SystemTime) -> Vec<TreeNode> {
     spans.sort_by_key(|span| (span.start, std::cmp::Reverse(span.duration)));
     let ids: HashMap<String, usize> = spans.iter().enumerate().map(|(at, span)| (span.id.clone(), at)).collect();
     let mut below: Vec<Vec<usize>> = vec![Vec::new(); spans.len()];
@@ -118,7 +118,7 @@ fn in_order(mut spans: Vec<Span>, start: SystemTime) -> Vec<Node> {
             open.extend(below[at].iter().map(|child| (*child, depth + 1, Some(position))));
             let offset = span.start.duration_since(start).unwrap_or_default();
             let (self_time, critical) = (span.duration, Vec::new());
-            nodes.push(Node { span, depth, parent, descendants: 0, offset, self_time, critical });
+            nodes.push(TreeNode { span, depth, parent, descendants: 0, offset, self_time, critical });
         }
         while spans.get(rest).is_some_and(Option::is_none) {
             rest += 1;
@@ -130,7 +130,7 @@ fn in_order(mut spans: Vec<Span>, start: SystemTime) -> Vec<Node> {
     }
 }
 
-fn count_descendants(nodes: &mut [Node]) {
+fn count_descendants(nodes: &mut [TreeNode]) {
     for at in (0..nodes.len()).rev() {
         if let Some(parent) = nodes[at].parent {
             nodes[parent].descendants += nodes[at].descendants + 1;
@@ -139,7 +139,7 @@ fn count_descendants(nodes: &mut [Node]) {
 }
 
 /// The children of each node, by start time.
-fn children(nodes: &[Node]) -> Vec<Vec<usize>> {
+fn children(nodes: &[TreeNode]) -> Vec<Vec<usize>> {
     let mut children = vec![Vec::new(); nodes.len()];
     for (at, node) in nodes.iter().enumerate() {
         if let Some(parent) = node.parent {
@@ -149,7 +149,7 @@ fn children(nodes: &[Node]) -> Vec<Vec<usize>> {
     children
 }
 
-fn self_times(nodes: &mut [Node], children: &[Vec<usize>]) {
+fn self_times(nodes: &mut [TreeNode], children: &[Vec<usize>]) {
     for at in 0..nodes.len() {
         let (begin, end) = (nodes[at].offset, nodes[at].end());
         let (mut covered, mut until) = (Duration::ZERO, begin);
@@ -166,7 +166,7 @@ fn self_times(nodes: &mut [Node], children: &[Vec<usize>]) {
 
 /// Walks backwards from the end of each root: the time belongs to the child that ended last, or else to the span
 /// itself.
-fn mark_critical_path(nodes: &mut [Node], children: &[Vec<usize>]) {
+fn mark_critical_path(nodes: &mut [TreeNode], children: &[Vec<usize>]) {
     let Some(last) = nodes.iter().enumerate().filter(|(_, node)| node.parent.is_none()).max_by_key(|(_, n)| n.end())
     else {
         return;
@@ -198,7 +198,7 @@ pub(crate) mod tests {
     use super::*;
     use crate::console::pages::model::TraceRow;
 
-    impl Trace {
+    impl TraceModel {
         /// The trace as an entry of a list.
         pub fn row(&self) -> TraceRow {
             let count = |name: &str| self.nodes.iter().filter(|node| node.span.service == name).count();
@@ -216,13 +216,13 @@ pub(crate) mod tests {
     }
 
     /// A span of `service` from `start` to `end` in milliseconds; `parent` 0 means none.
-    pub fn span(id: u64, parent: u64, service: &str, name: &str, start: u64, end: u64) -> Span {
-        Span {
+    pub fn span(id: u64, parent: u64, service: &str, name: &str, start: u64, end: u64) -> SpanModel {
+        SpanModel {
             id: format!("{id:016x}"),
             parent: (parent > 0).then(|| format!("{parent:016x}")),
             service: service.to_owned(),
             name: name.to_owned(),
-            kind: Kind::Internal,
+            kind: SpanKindModel::Internal,
             start: UNIX_EPOCH + Duration::from_millis(start),
             duration: Duration::from_millis(end - start),
             error: None,
@@ -234,16 +234,16 @@ pub(crate) mod tests {
         }
     }
 
-    pub fn trace(spans: Vec<Span>) -> Trace {
-        Trace::new("1".repeat(32), spans, Vec::new())
+    pub fn trace(spans: Vec<SpanModel>) -> TraceModel {
+        TraceModel::new("1".repeat(32), spans, Vec::new())
     }
 
-    fn names(trace: &Trace) -> Vec<String> {
+    fn names(trace: &TraceModel) -> Vec<String> {
         trace.nodes.iter().map(|node| format!("{}{}", ".".repeat(node.depth), node.span.name)).collect()
     }
 
-    fn critical(trace: &Trace) -> Vec<(String, u128)> {
-        let time = |node: &Node| node.critical.iter().map(|(from, to)| (*to - *from).as_millis()).sum();
+    fn critical(trace: &TraceModel) -> Vec<(String, u128)> {
+        let time = |node: &TreeNode| node.critical.iter().map(|(from, to)| (*to - *from).as_millis()).sum();
         let on = trace.nodes.iter().filter(|node| !node.critical.is_empty());
         on.map(|node| (node.span.name.clone(), time(node))).collect()
     }

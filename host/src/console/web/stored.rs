@@ -4,8 +4,10 @@ use std::sync::Arc;
 
 use opentelemetry::trace::{SpanId, SpanKind};
 
-use crate::console::pages::Trace;
-use crate::console::pages::model::{Attribute, Event, Kind, Link, Log, Span, TraceRow, Value};
+use crate::console::pages::TraceModel;
+use crate::console::pages::model::{
+    AttributeModel, Event, LinkModel, LogModel, SpanKindModel, SpanModel, TraceRow, ValueModel,
+};
 use crate::trace::{
     AnyValue, Pairs, SpanGroup, StoredEvent, StoredLog, StoredSpan, StoredStatus, StoredTrace, TraceSummary,
 };
@@ -26,18 +28,18 @@ pub(super) fn row(summary: &TraceSummary) -> TraceRow {
 }
 
 /// A whole trace.
-pub(super) fn trace(stored: &StoredTrace) -> Trace {
+pub(super) fn trace(stored: &StoredTrace) -> TraceModel {
     let (mut spans, mut logs) = (Vec::new(), Vec::new());
     for group in &stored.groups {
         let resource = Arc::new(attributes(&group.resource.attributes));
         spans.extend(group.spans.iter().map(|of| span(group, of, &resource)));
         logs.extend(group.logs.iter().map(|of| log(group, of)));
     }
-    Trace::new(stored.trace_id.to_string(), spans, logs)
+    TraceModel::new(stored.trace_id.to_string(), spans, logs)
 }
 
-fn span(group: &SpanGroup, span: &StoredSpan, resource: &Arc<Vec<Attribute>>) -> Span {
-    Span {
+fn span(group: &SpanGroup, span: &StoredSpan, resource: &Arc<Vec<AttributeModel>>) -> SpanModel {
+    SpanModel {
         id: span.span_id.to_string(),
         parent: (span.parent != SpanId::INVALID).then(|| span.parent.to_string()),
         service: group.resource.service.to_string(),
@@ -55,19 +57,19 @@ fn span(group: &SpanGroup, span: &StoredSpan, resource: &Arc<Vec<Attribute>>) ->
         links: span
             .links
             .iter()
-            .map(|of| Link { trace: of.trace_id.to_string(), span: of.span_id.to_string() })
+            .map(|of| LinkModel { trace: of.trace_id.to_string(), span: of.span_id.to_string() })
             .collect(),
         resource: resource.clone(),
     }
 }
 
-fn kind(kind: Option<&SpanKind>) -> Kind {
+fn kind(kind: Option<&SpanKind>) -> SpanKindModel {
     match kind {
-        Some(SpanKind::Server) => Kind::Server,
-        Some(SpanKind::Client) => Kind::Client,
-        Some(SpanKind::Producer) => Kind::Producer,
-        Some(SpanKind::Consumer) => Kind::Consumer,
-        Some(SpanKind::Internal) | None => Kind::Internal,
+        Some(SpanKind::Server) => SpanKindModel::Server,
+        Some(SpanKind::Client) => SpanKindModel::Client,
+        Some(SpanKind::Producer) => SpanKindModel::Producer,
+        Some(SpanKind::Consumer) => SpanKindModel::Consumer,
+        Some(SpanKind::Internal) | None => SpanKindModel::Internal,
     }
 }
 
@@ -75,8 +77,8 @@ fn event(event: &StoredEvent) -> Event {
     Event { name: event.name.clone(), time: event.time, attributes: attributes(&event.attributes) }
 }
 
-fn log(group: &SpanGroup, log: &StoredLog) -> Log {
-    Log {
+fn log(group: &SpanGroup, log: &StoredLog) -> LogModel {
+    LogModel {
         time: log.time,
         severity: log.severity_text.clone(),
         service: group.resource.service.to_string(),
@@ -86,16 +88,18 @@ fn log(group: &SpanGroup, log: &StoredLog) -> Log {
     }
 }
 
-fn attributes(pairs: &Pairs) -> Vec<Attribute> {
-    pairs.iter().map(|(key, of)| Attribute { key: key.clone(), value: value(of) }).collect()
+fn attributes(pairs: &Pairs) -> Vec<AttributeModel> {
+    pairs.iter().map(|(key, of)| AttributeModel { key: key.clone(), value: value(of) }).collect()
 }
 
-fn value(value: &AnyValue) -> Value {
+fn value(value: &AnyValue) -> ValueModel {
     match value {
-        AnyValue::Text(text) => Value::Text(text.clone()),
-        AnyValue::Boolean(truth) => Value::Bool(*truth),
-        AnyValue::Int(number) => Value::Int(*number),
-        AnyValue::Double(number) => Value::Double(*number),
-        AnyValue::Empty | AnyValue::Bytes(_) | AnyValue::List(_) | AnyValue::Map(_) => Value::Text(value.to_string()),
+        AnyValue::Text(text) => ValueModel::Text(text.clone()),
+        AnyValue::Boolean(truth) => ValueModel::Bool(*truth),
+        AnyValue::Int(number) => ValueModel::Int(*number),
+        AnyValue::Double(number) => ValueModel::Double(*number),
+        AnyValue::Empty | AnyValue::Bytes(_) | AnyValue::List(_) | AnyValue::Map(_) => {
+            ValueModel::Text(value.to_string())
+        }
     }
 }

@@ -65,13 +65,13 @@ fn is_encoded_at_once(body: &Body) -> bool {
 struct Encoded {
     coding: Coding,
     body: Body,
-    state: State,
+    state: EncoderState,
     /// Released when the body has ended or was dropped.
     _permit: Option<OwnedSemaphorePermit>,
 }
 
 /// The progress of the encoding.
-enum State {
+enum EncoderState {
     /// Nothing has been encoded.
     New,
     /// Frames are being encoded. `has_unflushed` tells whether the encoder may hold output.
@@ -86,15 +86,15 @@ type Polled = Poll<Option<Result<Frame<Bytes>, BodyError>>>;
 
 impl Encoded {
     fn new(ReservedEncoder { coding, permit }: ReservedEncoder, body: Body) -> Encoded {
-        Encoded { coding, body, state: State::New, _permit: permit }
+        Encoded { coding, body, state: EncoderState::New, _permit: permit }
     }
 
     fn encoder(&mut self) -> io::Result<(&mut Encoder, &mut bool)> {
-        if matches!(self.state, State::New) {
-            self.state = State::Encoding { encoder: Encoder::new(self.coding)?, has_unflushed: false };
+        if matches!(self.state, EncoderState::New) {
+            self.state = EncoderState::Encoding { encoder: Encoder::new(self.coding)?, has_unflushed: false };
         }
         match &mut self.state {
-            State::Encoding { encoder, has_unflushed } => Ok((encoder, has_unflushed)),
+            EncoderState::Encoding { encoder, has_unflushed } => Ok((encoder, has_unflushed)),
             _ => Err(io::Error::other("the body has data after its end")),
         }
     }
@@ -116,7 +116,7 @@ impl Encoded {
 
     /// Emits the output that the encoder holds, while the next frame is pending.
     fn flush(&mut self) -> Polled {
-        let State::Encoding { encoder, has_unflushed: has_unflushed @ true } = &mut self.state else {
+        let EncoderState::Encoding { encoder, has_unflushed: has_unflushed @ true } = &mut self.state else {
             return Poll::Pending;
         };
         *has_unflushed = false;
@@ -129,9 +129,9 @@ impl Encoded {
     /// Emits the rest of the output. The trailers follow if there are any.
     fn finish(&mut self, trailers: Option<HeaderMap>) -> Polled {
         let rest = self.encoder().map(|_| ());
-        let state = std::mem::replace(&mut self.state, trailers.map_or(State::Ended, State::Trailers));
+        let state = std::mem::replace(&mut self.state, trailers.map_or(EncoderState::Ended, EncoderState::Trailers));
         let rest = match (rest, state) {
-            (Ok(()), State::Encoding { encoder, .. }) => encoder.finish(),
+            (Ok(()), EncoderState::Encoding { encoder, .. }) => encoder.finish(),
             (rest, _) => rest.map(|()| Bytes::new()),
         };
         self.emit(rest)
@@ -140,7 +140,7 @@ impl Encoded {
     /// A data frame with the output, or the end of the body with an error.
     fn emit(&mut self, output: io::Result<Bytes>) -> Polled {
         let frame = output.map(Frame::data).map_err(|error| {
-            self.state = State::Ended;
+            self.state = EncoderState::Ended;
             BodyError::Failed {
                 error_type: "compression",
                 message: format!("the body could not be compressed: {error}"),
@@ -156,19 +156,19 @@ impl HttpBody for Encoded {
 
     fn poll_frame(self: Pin<&mut Self>, context: &mut Context<'_>) -> Polled {
         let this = self.get_mut();
-        if let State::Trailers(trailers) = &mut this.state {
+        if let EncoderState::Trailers(trailers) = &mut this.state {
             let trailers = std::mem::take(trailers);
-            this.state = State::Ended;
+            this.state = EncoderState::Ended;
             return Poll::Ready(Some(Ok(Frame::trailers(trailers))));
         }
-        if matches!(this.state, State::Ended) {
+        if matches!(this.state, EncoderState::Ended) {
             return Poll::Ready(None);
         }
         match Pin::new(&mut this.body).poll_frame(context) {
             Poll::Pending => this.flush(),
             Poll::Ready(None) => this.finish(None),
             Poll::Ready(Some(Err(error))) => {
-                this.state = State::Ended;
+                this.state = EncoderState::Ended;
                 Poll::Ready(Some(Err(error)))
             }
             Poll::Ready(Some(Ok(frame))) => match frame.into_data() {
@@ -179,7 +179,7 @@ impl HttpBody for Encoded {
     }
 
     fn is_end_stream(&self) -> bool {
-        matches!(self.state, State::Ended)
+        matches!(self.state, EncoderState::Ended)
     }
 }
 

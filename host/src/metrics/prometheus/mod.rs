@@ -35,7 +35,7 @@ pub(super) fn render(
     let mut families = BTreeMap::new();
     let mut page = Page::new(format);
     for resource in collected {
-        let mut service = Service::of(resource.resource(), exemplars);
+        let mut service = ServicePoints::of(resource.resource(), exemplars);
         page.target(&service.info(resource.resource()));
         for scope in resource.scope_metrics() {
             service.scope = scope_labels(scope.scope());
@@ -57,19 +57,19 @@ fn scope_labels(scope: &InstrumentationScope) -> Vec<(Cow<'static, str>, String)
 }
 
 /// One Resource while its metrics are added to the families.
-struct Service<'a> {
+struct ServicePoints<'a> {
     name: String,
     /// The labels of the scope whose metrics are being added.
     scope: Vec<(Cow<'static, str>, String)>,
     exemplars: Vec<&'a SeriesExemplars>,
 }
 
-impl<'a> Service<'a> {
-    fn of(resource: &Resource, exemplars: &'a [SeriesExemplars]) -> Service<'a> {
+impl<'a> ServicePoints<'a> {
+    fn of(resource: &Resource, exemplars: &'a [SeriesExemplars]) -> ServicePoints<'a> {
         let key = opentelemetry::Key::from_static_str("service.name");
         let name = resource.get_ref(&key).map_or_else(String::new, ToString::to_string);
         let exemplars = exemplars.iter().filter(|series| series.service == name);
-        Service { exemplars: exemplars.collect(), scope: Vec::new(), name }
+        ServicePoints { exemplars: exemplars.collect(), scope: Vec::new(), name }
     }
 
     fn info(&self, resource: &Resource) -> Labels {

@@ -38,10 +38,10 @@ pub(super) enum Expired {
 /// The timeouts of one connection, and its state.
 pub(super) struct Clock {
     timeouts: Timeouts,
-    state: Mutex<State>,
+    state: Mutex<ClockState>,
 }
 
-struct State {
+struct ClockState {
     phase: Phase,
     in_flight: usize,
     /// The number of requests so far.
@@ -84,7 +84,7 @@ impl Clock {
     pub fn start(timeouts: Timeouts) -> Arc<Clock> {
         let phase = Phase::FirstHead(Instant::now());
         let state =
-            State { phase, in_flight: 0, requests: 0, is_http2: false, blocked_since: None, closing_since: None };
+            ClockState { phase, in_flight: 0, requests: 0, is_http2: false, blocked_since: None, closing_since: None };
         Arc::new(Clock { timeouts, state: Mutex::new(state) })
     }
 
@@ -172,7 +172,7 @@ impl Clock {
     }
 
     /// The state is consistent even after a panic.
-    fn lock(&self) -> MutexGuard<'_, State> {
+    fn lock(&self) -> MutexGuard<'_, ClockState> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

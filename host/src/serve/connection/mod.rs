@@ -26,7 +26,7 @@ use tokio::sync::watch;
 pub use self::clock::Timeouts;
 use self::clock::{Clock, Expired};
 use self::requests::RequestService;
-use self::stream::{Protocol, Stream};
+use self::stream::{HttpProtocol, Stream};
 use crate::http::Body;
 use crate::http::head::{FIELDS_LIMIT, HeadError, TARGET_LIMIT};
 
@@ -110,13 +110,13 @@ impl Protocols {
         let client = Arc::new(client);
         let requests = RequestService::new(handler, client.clone(), clock.clone());
         match protocol {
-            Protocol::Http1 => {
+            HttpProtocol::Http1 => {
                 let mut connection = self.http1.serve_connection(TokioIo::new(stream), requests);
                 let reason = run(&mut connection, &clock, &mut signals).await;
                 let stream = connection.into_parts().io.into_inner();
                 close(stream, reason, &signals, |error| reject_head(error, &client)).await;
             }
-            Protocol::Http2 => {
+            HttpProtocol::Http2 => {
                 let mut connection = self.http2.serve_connection(TokioIo::new(stream), requests);
                 if let EndReason::Ended(Err(error)) = run(&mut connection, &clock, &mut signals).await {
                     tracing::debug!(%error, "an HTTP/2 connection ended early");

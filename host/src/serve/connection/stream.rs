@@ -21,7 +21,7 @@ const REQUEST_LINE_OVERHEAD: usize = 256;
 
 /// The protocol of a client.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Protocol {
+pub(super) enum HttpProtocol {
     Http1,
     Http2,
 }
@@ -64,14 +64,14 @@ impl Stream {
     }
 
     /// Detects the protocol. Returns `None` if the client disconnected first.
-    pub async fn detect_protocol(&mut self) -> io::Result<Option<Protocol>> {
+    pub async fn detect_protocol(&mut self) -> io::Result<Option<HttpProtocol>> {
         loop {
             if !PREFACE.starts_with(&self.read_ahead) {
-                return Ok(Some(Protocol::Http1));
+                return Ok(Some(HttpProtocol::Http1));
             }
             if self.read_ahead.len() == PREFACE.len() {
                 self.clock.set_http2();
-                return Ok(Some(Protocol::Http2));
+                return Ok(Some(HttpProtocol::Http2));
             }
             let mut rest = [0; PREFACE.len()];
             let missing = PREFACE.len() - self.read_ahead.len();

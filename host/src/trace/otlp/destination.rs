@@ -30,11 +30,11 @@ pub(super) struct Destination {
     /// Whether the endpoint was configured.
     is_configured: bool,
     view_hint: TraceViewHint,
-    state: Mutex<State>,
+    state: Mutex<DestinationState>,
 }
 
 #[derive(Debug, Default)]
-struct State {
+struct DestinationState {
     /// Whether the collector has ever responded.
     has_answered: bool,
     /// Whether the current outage, or the missing collector, has been reported.
@@ -87,11 +87,11 @@ impl Destination {
 
     /// Registers a success after failures. Returns whether a missing collector was reported before.
     pub fn answered(&self) -> bool {
-        let before = std::mem::replace(&mut *self.state(), State { has_answered: true, reported: false });
+        let before = std::mem::replace(&mut *self.state(), DestinationState { has_answered: true, reported: false });
         before.reported && !before.has_answered && !self.is_configured
     }
 
-    fn state(&self) -> MutexGuard<'_, State> {
+    fn state(&self) -> MutexGuard<'_, DestinationState> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

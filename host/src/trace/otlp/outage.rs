@@ -22,11 +22,11 @@ pub(in crate::trace) struct OutageReporter {
     /// What happens to them during an outage.
     consequence: &'static str,
     destination: Arc<Destination>,
-    state: Mutex<State>,
+    state: Mutex<OutageState>,
 }
 
 #[derive(Debug, Default)]
-struct State {
+struct OutageState {
     down: bool,
     /// Whether this signal has reported the outage.
     reported: bool,
@@ -154,7 +154,7 @@ impl OutageReporter {
         self.lock().down
     }
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, State> {
+    fn lock(&self) -> std::sync::MutexGuard<'_, OutageState> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -9,7 +9,7 @@ use tonic::codec::CompressionEncoding;
 use tonic::service::Routes;
 use tonic::{Request, Response, Status};
 
-use super::permit::Permit;
+use super::permit::ReceivePermit;
 use super::receiver::{MAX_REQUEST_BYTES, ReceiveOutcome, Receiver};
 
 /// The routes of the gRPC service.
@@ -26,7 +26,7 @@ impl TraceService for Receiver {
         &self,
         request: Request<ExportTraceServiceRequest>,
     ) -> Result<Response<ExportTraceServiceResponse>, Status> {
-        let permit = request.extensions().get::<Permit>().cloned();
+        let permit = request.extensions().get::<ReceivePermit>().cloned();
         let (receiver, request) = (self.clone(), request.into_inner());
         // Converting a large request takes milliseconds, too long for a worker thread.
         let outcome = tokio::task::spawn_blocking(move || {

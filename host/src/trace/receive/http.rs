@@ -15,7 +15,7 @@ use prost::Message;
 use tonic_types::Status;
 
 use super::grpc::response;
-use super::permit::Permit;
+use super::permit::ReceivePermit;
 use super::receiver::{MAX_REQUEST_BYTES, Receiver};
 
 /// `INVALID_ARGUMENT` of gRPC.
@@ -29,7 +29,7 @@ enum Encoding {
 }
 
 /// Why a request is rejected.
-struct Rejection {
+struct ReceiveRejection {
     encoding: Encoding,
     status: StatusCode,
     message: String,
@@ -42,7 +42,7 @@ pub(super) fn routes(receiver: Receiver) -> Router {
 
 async fn export(
     State(receiver): State<Receiver>,
-    Extension(permit): Extension<Permit>,
+    Extension(permit): Extension<ReceivePermit>,
     headers: HeaderMap,
     body: Bytes,
 ) -> Response {
@@ -60,13 +60,13 @@ async fn export(
     });
     match outcome.await {
         Ok(Ok(outcome)) => encoding.respond(StatusCode::OK, &response(&outcome)),
-        Ok(Err(rejection)) => Rejection::into_response(rejection),
+        Ok(Err(rejection)) => ReceiveRejection::into_response(rejection),
         Err(_) => StatusCode::INTERNAL_SERVER_ERROR.into_response(),
     }
 }
 
-fn decompressed(body: Bytes, encoding_name: Option<&[u8]>, encoding: Encoding) -> Result<Bytes, Rejection> {
-    let reject = |status, message: &str| Rejection { encoding, status, message: message.to_owned() };
+fn decompressed(body: Bytes, encoding_name: Option<&[u8]>, encoding: Encoding) -> Result<Bytes, ReceiveRejection> {
+    let reject = |status, message: &str| ReceiveRejection { encoding, status, message: message.to_owned() };
     match encoding_name {
         None | Some(b"" | b"identity") => Ok(body),
         Some(b"gzip") => {
@@ -94,12 +94,12 @@ impl Encoding {
         }
     }
 
-    fn decode(self, body: Bytes) -> Result<ExportTraceServiceRequest, Rejection> {
+    fn decode(self, body: Bytes) -> Result<ExportTraceServiceRequest, ReceiveRejection> {
         let read = match self {
             Encoding::Protobuf => ExportTraceServiceRequest::decode(body).map_err(|error| error.to_string()),
             Encoding::Json => serde_json::from_slice(&body).map_err(|error| error.to_string()),
         };
-        read.map_err(|message| Rejection { encoding: self, status: StatusCode::BAD_REQUEST, message })
+        read.map_err(|message| ReceiveRejection { encoding: self, status: StatusCode::BAD_REQUEST, message })
     }
 
     fn respond(self, status: StatusCode, message: &(impl Message + serde::Serialize)) -> Response {
@@ -118,7 +118,7 @@ impl Encoding {
     }
 }
 
-impl Rejection {
+impl ReceiveRejection {
     /// The response with a `google.rpc.Status`, as the OTLP specification requires.
     fn into_response(self) -> Response {
         let body = match self.encoding {

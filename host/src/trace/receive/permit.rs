@@ -19,7 +19,7 @@ const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// The permit of a request. It is released when the last clone is dropped.
 #[derive(Clone)]
-pub(super) struct Permit {
+pub(super) struct ReceivePermit {
     _permit: Arc<OwnedSemaphorePermit>,
 }
 
@@ -28,7 +28,7 @@ pub(super) async fn acquire(State(receiver): State<Receiver>, mut request: Reque
     let Ok(permit) = receiver.permits.clone().acquire_owned().await else {
         return StatusCode::SERVICE_UNAVAILABLE.into_response();
     };
-    request.extensions_mut().insert(Permit { _permit: Arc::new(permit) });
+    request.extensions_mut().insert(ReceivePermit { _permit: Arc::new(permit) });
     let kind = request.headers().get(CONTENT_TYPE);
     let is_grpc = kind.is_some_and(|kind| kind.as_bytes().starts_with(b"application/grpc"));
     let answered = tokio::time::timeout(REQUEST_TIMEOUT, next.run(request)).await;

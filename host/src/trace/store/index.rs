@@ -22,7 +22,7 @@ const PER_TRACE: usize = 512;
 /// The overhead for one part.
 const PER_PART: usize = 128;
 /// The overhead for a span name that no other trace has: a map entry with its vector, and the first node of a set.
-const PER_OPERATION: usize = 256 + size_of::<Operation>();
+const PER_OPERATION: usize = 256 + size_of::<IndexedOperation>();
 /// How many changed traces are remembered for subscribers.
 const MAX_CHANGED: usize = 64;
 
@@ -67,7 +67,7 @@ pub(super) struct Index {
     next: u64,
     numbers: Map<TraceId, u64>,
     entries: BTreeMap<u64, Entry>,
-    services: Map<Arc<str>, Service>,
+    services: Map<Arc<str>, IndexedService>,
     plain: RetainedTraces,
     slow: RetainedTraces,
     failed: RetainedTraces,
@@ -82,13 +82,13 @@ pub(super) struct RetainedTraces {
 }
 
 #[derive(Default)]
-struct Service {
+struct IndexedService {
     traces: Numbers,
-    operations: Map<Box<str>, Vec<Operation>>,
+    operations: Map<Box<str>, Vec<IndexedOperation>>,
 }
 
 /// Spans of one name and kind.
-struct Operation {
+struct IndexedOperation {
     kind: Option<SpanKind>,
     traces: Numbers,
     latency: LatencyBaseline,
@@ -361,7 +361,7 @@ struct IndexedSpans {
 }
 
 /// Indexes the spans of a part under its service.
-fn index_spans(services: &mut Map<Arc<str>, Service>, part: &StoredPart, number: u64) -> IndexedSpans {
+fn index_spans(services: &mut Map<Arc<str>, IndexedService>, part: &StoredPart, number: u64) -> IndexedSpans {
     let name = match services.get_key_value(part.service()) {
         Some((name, _)) => name.clone(),
         None => Arc::from(part.service()),
@@ -380,7 +380,7 @@ fn index_spans(services: &mut Map<Arc<str>, Service>, part: &StoredPart, number:
     IndexedSpans { service: name, is_slow, bytes }
 }
 
-fn unindex_spans(services: &mut Map<Arc<str>, Service>, part: &StoredPart, number: u64) {
+fn unindex_spans(services: &mut Map<Arc<str>, IndexedService>, part: &StoredPart, number: u64) {
     let Some(service) = services.get_mut(part.service()) else { return };
     service.traces.remove(&number);
     for span in part.spans() {
@@ -396,12 +396,12 @@ fn unindex_spans(services: &mut Map<Arc<str>, Service>, part: &StoredPart, numbe
     }
 }
 
-impl Service {
-    fn operation(&mut self, span: SpanView<'_>) -> &mut Operation {
+impl IndexedService {
+    fn operation(&mut self, span: SpanView<'_>) -> &mut IndexedOperation {
         let kinds = self.operations.entry(span.name().into()).or_default();
         let known = kinds.iter().position(|each| each.kind.as_ref() == span.kind());
         let at = known.unwrap_or_else(|| {
-            kinds.push(Operation {
+            kinds.push(IndexedOperation {
                 kind: span.kind().cloned(),
                 traces: Numbers::new(),
                 latency: LatencyBaseline::default(),

@@ -104,7 +104,7 @@ pub(crate) fn request_body_error(error: &BodyError) -> Error {
 }
 
 /// The response body of a guest. It ends with an error if the guest fails while it streams.
-pub(super) struct ResponseBody {
+pub(super) struct GuestResponseBody {
     inner: WasiBody,
     execution: Arc<GuestExecution>,
     /// The rest of the `Content-Length` that the guest set. A transport polls no frame beyond it.
@@ -119,11 +119,11 @@ pub(super) struct ResponseBody {
     end_reported: bool,
 }
 
-impl ResponseBody {
-    pub fn new(inner: WasiBody, execution: Arc<GuestExecution>, headers: &HeaderMap) -> ResponseBody {
+impl GuestResponseBody {
+    pub fn new(inner: WasiBody, execution: Arc<GuestExecution>, headers: &HeaderMap) -> GuestResponseBody {
         let length = headers.get(CONTENT_LENGTH).and_then(|length| length.to_str().ok());
         let remaining = length.and_then(|length| length.parse().ok());
-        ResponseBody {
+        GuestResponseBody {
             inner,
             execution,
             remaining,
@@ -221,7 +221,7 @@ fn announce_trailers(trailers: &HeaderMap, headers: &mut HeaderMap) {
     }
 }
 
-impl http_body::Body for ResponseBody {
+impl http_body::Body for GuestResponseBody {
     type Data = Bytes;
     type Error = BodyError;
 
@@ -262,7 +262,7 @@ impl http_body::Body for ResponseBody {
     }
 }
 
-impl Drop for ResponseBody {
+impl Drop for GuestResponseBody {
     fn drop(&mut self) {
         self.execution.end_body();
     }

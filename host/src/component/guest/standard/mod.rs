@@ -28,7 +28,7 @@ use wasmtime_wasi::I32Exit;
 use wasmtime_wasi_http::Error;
 
 pub(crate) use self::body::request_body_error;
-use self::body::{GuestRequestBody, ResponseBody};
+use self::body::{GuestRequestBody, GuestResponseBody};
 pub use self::call::HttpInvocation;
 use self::call::{Handler, HandlerResponse};
 pub use self::execution::GuestExecution;
@@ -40,7 +40,7 @@ use super::instance::start;
 use super::store::new_store;
 use super::{Guest, StartFailure};
 use crate::component::background::BackgroundWork;
-use crate::component::capacity::Permit;
+use crate::component::capacity::OnDemandPermit;
 use crate::component::context::ServiceContext;
 use crate::component::failure::{Exception, Failure};
 use crate::component::guest_output::{GuestOutput, OutputLines};
@@ -87,7 +87,7 @@ impl Guest for StandardInstance {
     async fn instantiate(
         (pre, symbolizer): (&StandardPre, &Arc<Symbolizer>),
         context: &Arc<ServiceContext>,
-        counted: (Arc<InstanceCounts>, Permit),
+        counted: (Arc<InstanceCounts>, OnDemandPermit),
     ) -> Result<StandardInstance, StartFailure> {
         let (stdout, stderr) = (GuestOutput::default(), GuestOutput::default());
         let mut store = new_store(pre.engine(), (&stdout, &stderr), context, counted)?;
@@ -295,20 +295,20 @@ fn log_stopped(recorder: &SharedRecorder, reason: &str) {
     });
 }
 
-fn check(answer: HandlerResponse, execution: &Arc<GuestExecution>) -> Result<(Parts, ResponseBody), Failure> {
+fn check(answer: HandlerResponse, execution: &Arc<GuestExecution>) -> Result<(Parts, GuestResponseBody), Failure> {
     let response = answer.map_err(|error| error_code_failure(&error))?;
     if response.status().is_informational() {
         return Err(Failure::InvalidResponse(format!("{} is not the status of a final response", response.status())));
     }
     let (head, body) = response.into_parts();
-    let body = ResponseBody::new(body, execution.clone(), &head.headers);
+    let body = GuestResponseBody::new(body, execution.clone(), &head.headers);
     Ok((head, body))
 }
 
 /// Makes the reply, and spawns a task for the guest's remaining work.
 async fn reply(
     head: Parts,
-    mut body: ResponseBody,
+    mut body: GuestResponseBody,
     (mut work, mut state): (GuestFuture, GuestState),
     (accepts_trailers, limit): (bool, Duration),
     background_run: BackgroundRun,
@@ -334,7 +334,7 @@ async fn reply(
 
 /// Runs the guest after its response for as long as it waits only for the reader of its body, up to
 /// [`MAX_AFTER_RESPONSE`]. Most guests end here: their body is then sent in one write, and no task is spawned for them.
-async fn run_until_blocked(work: &mut GuestFuture, body: &mut ResponseBody) -> GuestState {
+async fn run_until_blocked(work: &mut GuestFuture, body: &mut GuestResponseBody) -> GuestState {
     let began = Instant::now();
     poll_fn(|context| {
         loop {
@@ -357,7 +357,7 @@ async fn run_until_blocked(work: &mut GuestFuture, body: &mut ResponseBody) -> G
 }
 
 /// Runs the guest for up to [`TRAILER_WAIT`]: trailers that exist when the head is sent can be announced in it.
-async fn wait_for_trailers(work: &mut GuestFuture, body: &mut ResponseBody) -> GuestState {
+async fn wait_for_trailers(work: &mut GuestFuture, body: &mut GuestResponseBody) -> GuestState {
     let mut state = GuestState::Running;
     let progress = poll_fn(|context| {
         if matches!(state, GuestState::Running) && Pin::new(&mut *work).poll(context).is_ready() {
@@ -371,7 +371,7 @@ async fn wait_for_trailers(work: &mut GuestFuture, body: &mut ResponseBody) -> G
 }
 
 /// Waits for up to [`TRAILER_WAIT`] for trailers of a guest that runs in another task. Returns whether there are any.
-async fn buffer_trailers(headers: &HeaderMap, body: &mut ResponseBody) -> bool {
+async fn buffer_trailers(headers: &HeaderMap, body: &mut GuestResponseBody) -> bool {
     if !headers.contains_key(TRAILER) {
         let _ = tokio::time::timeout(TRAILER_WAIT, poll_fn(|context| body.poll_buffer(context))).await;
     }

@@ -43,9 +43,9 @@ const AFTER_RESPONSE: Duration = Duration::from_secs(1);
 
 /// A running instance that further requests may join. Clones are handles to the same instance.
 #[derive(Clone)]
-pub(in crate::component) struct SharedInstance(Arc<Shared>);
+pub(in crate::component) struct SharedInstance(Arc<SharedState>);
 
-struct Shared {
+struct SharedState {
     /// How many requests it serves concurrently.
     max_concurrent: u32,
     load: Mutex<InstanceLoad>,
@@ -136,7 +136,7 @@ impl SharedInstance {
     ) -> SharedInstance {
         let remaining = requests.saturating_sub(instance.served).saturating_sub(1);
         let waiting = VecDeque::from([job]);
-        let shared = SharedInstance(Arc::new(Shared {
+        let shared = SharedInstance(Arc::new(SharedState {
             max_concurrent,
             load: Mutex::new(InstanceLoad { waiting, active: 1, remaining, state: InstanceState::Serving }),
             waker: AtomicWaker::new(),
@@ -396,7 +396,7 @@ mod tests {
 
     /// An instance that takes no request by itself.
     fn shared() -> SharedInstance {
-        SharedInstance(Arc::new(Shared {
+        SharedInstance(Arc::new(SharedState {
             max_concurrent: 2,
             load: Mutex::new(InstanceLoad {
                 waiting: VecDeque::new(),
