@@ -141,11 +141,14 @@ impl SwapState {
         records.history.add(record);
     }
 
+    /// Sets the error that the status shows.
+    pub fn set_last_error(&self, error: String) {
+        self.records().last_error = Some(error);
+    }
+
     /// Records the reason of the swap that has just completed.
-    pub fn set_reason(&self, reason: String) {
-        let mut records = self.records();
-        records.history.set_reason(&reason);
-        records.last_error = Some(reason);
+    pub fn set_reason(&self, reason: &str) {
+        self.records().history.set_reason(reason);
     }
 
     /// The number of swaps, why the last one was rejected or rolled back, and the last ones.

@@ -94,13 +94,18 @@ impl Swapper {
     async fn roll_back_regression(&self, service: &Arc<Service>, new: &Arc<Generation>, reason: &str) {
         let state = self.state(service);
         let _guard = state.swap_lock.lock().await;
-        if !Arc::ptr_eq(&service.serving().stable, new) || self.restore_earlier(service, &state).await.is_err() {
+        if !Arc::ptr_eq(&service.serving().stable, new) {
             return;
         }
         let number = new.number;
         let message = format!("generation {number} was rolled back: {reason}");
+        // Set first: a status that shows the earlier generation also shows why.
+        state.set_last_error(message.clone());
+        if self.restore_earlier(service, &state).await.is_err() {
+            return;
+        }
         tracing::warn!(service = %service.name, generation = number, reason, "rolled back by the guard");
-        state.set_reason(message);
+        state.set_reason(&message);
     }
 
     /// Serves with the previous generation, with new instances: its old ones are gone or draining.
