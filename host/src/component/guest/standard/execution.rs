@@ -33,14 +33,7 @@ pub struct GuestExecution {
 impl GuestExecution {
     /// Runs a future of the guest and adds its CPU time.
     pub async fn measured<T>(&self, future: impl Future<Output = T>) -> T {
-        let mut future = pin!(future);
-        poll_fn(|context| {
-            let start = Instant::now();
-            let polled = future.as_mut().poll(context);
-            self.add_busy(start.elapsed());
-            polled
-        })
-        .await
+        timed(future, |time| self.add_busy(time)).await
     }
 
     /// Adds CPU time.
@@ -114,4 +107,16 @@ impl GuestExecution {
     pub async fn body_ended(&self) {
         self.body_ended.notified().await;
     }
+}
+
+/// Runs a future and passes the time of each poll to `add`.
+pub(super) async fn timed<T>(future: impl Future<Output = T>, add: impl Fn(Duration)) -> T {
+    let mut future = pin!(future);
+    poll_fn(|context| {
+        let start = Instant::now();
+        let polled = future.as_mut().poll(context);
+        add(start.elapsed());
+        polled
+    })
+    .await
 }

@@ -8,12 +8,15 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll, Wake, Waker};
+use std::time::{Duration, Instant};
 
 use futures_util::future::BoxFuture;
 use futures_util::task::AtomicWaker;
 
-/// The most times that a future is polled again at once, so that it cannot keep its thread for itself.
+/// The most times that a future is polled again at once, and the longest time for it: one that always wakes itself would
+/// keep other tasks from its thread.
 const MAX_POLLS: usize = 64;
+const MAX_TIME: Duration = Duration::from_millis(5);
 
 /// A future that is polled again at once if it was woken while it was polled.
 pub(super) struct UntilBlocked<'a, T> {
@@ -56,6 +59,7 @@ impl<T> Future for UntilBlocked<'_, T> {
         let UntilBlocked { future, woken, waker } = &mut *self;
         // Without a task to wake, a wake during a poll only sets the flag.
         drop(woken.task.take());
+        let began = Instant::now();
         for _ in 0..MAX_POLLS {
             woken.is_woken.store(false, Ordering::Release);
             if let Poll::Ready(output) = future.as_mut().poll(&mut Context::from_waker(waker)) {
@@ -69,6 +73,9 @@ impl<T> Future for UntilBlocked<'_, T> {
                 }
                 drop(woken.task.take());
             }
+            if began.elapsed() > MAX_TIME {
+                break;
+            }
         }
         woken.task.register(context.waker());
         context.waker().wake_by_ref();
@@ -80,7 +87,6 @@ impl<T> Future for UntilBlocked<'_, T> {
 mod tests {
     use std::future::poll_fn;
     use std::sync::atomic::AtomicUsize;
-    use std::time::Duration;
 
     use super::*;
 
@@ -120,6 +126,23 @@ mod tests {
         let waker = Waker::from(count.clone());
         let polled = Pin::new(&mut future).poll(&mut Context::from_waker(&waker));
         assert_eq!((polled, count.0.load(Ordering::Relaxed)), (Poll::Pending, 1));
+    }
+
+    #[test]
+    fn a_slow_future_that_wakes_itself_gives_way_after_its_time() {
+        let mut polls = 0;
+        let slow = poll_fn(move |context| {
+            polls += 1;
+            let busy_until = Instant::now() + 2 * MAX_TIME;
+            while Instant::now() < busy_until {}
+            context.waker().wake_by_ref();
+            if polls == 2 { Poll::Ready(()) } else { Poll::Pending }
+        });
+        let mut future = UntilBlocked::new(slow);
+        let count = Arc::new(Count(AtomicUsize::new(0)));
+        let waker = Waker::from(count.clone());
+        assert!(Pin::new(&mut future).poll(&mut Context::from_waker(&waker)).is_pending());
+        assert_eq!(count.0.load(Ordering::Relaxed), 1);
     }
 
     #[tokio::test]

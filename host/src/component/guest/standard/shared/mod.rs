@@ -136,18 +136,23 @@ impl SharedInstance {
     ) -> SharedInstance {
         let remaining = requests.saturating_sub(instance.served).saturating_sub(1);
         let waiting = VecDeque::from([job]);
-        let shared = SharedInstance(Arc::new(SharedState {
+        let load = InstanceLoad { waiting, active: 1, remaining, state: InstanceState::Serving };
+        let shared = SharedInstance::new(max_concurrent, load);
+        tokio::spawn(instance.serve_shared(shared.clone(), return_to_pool, background.clone()));
+        shared
+    }
+
+    fn new(max_concurrent: u32, load: InstanceLoad) -> SharedInstance {
+        SharedInstance(Arc::new(SharedState {
             max_concurrent,
-            load: Mutex::new(InstanceLoad { waiting, active: 1, remaining, state: InstanceState::Serving }),
+            load: Mutex::new(load),
             waker: AtomicWaker::new(),
             changed: Notify::new(),
             requests: ConcurrentRequests::default(),
             responses: Mutex::default(),
             answered: Mutex::default(),
             ended: watch::Sender::new(false),
-        }));
-        tokio::spawn(instance.serve_shared(shared.clone(), return_to_pool, background.clone()));
-        shared
+        }))
     }
 
     /// Adds a request, or returns it if the instance cannot accept it.
@@ -243,7 +248,7 @@ impl SharedInstance {
         self.0.responses.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Releases the requests whose response was sent [`AFTER_RESPONSE`] ago, again and again.
+    /// Releases requests when [`AFTER_RESPONSE`] has passed since their response was sent. Runs until it is dropped.
     async fn release_answered(&self) -> Infallible {
         loop {
             tokio::time::sleep(AFTER_RESPONSE / 4).await;
@@ -396,21 +401,8 @@ mod tests {
 
     /// An instance that takes no request by itself.
     fn shared() -> SharedInstance {
-        SharedInstance(Arc::new(SharedState {
-            max_concurrent: 2,
-            load: Mutex::new(InstanceLoad {
-                waiting: VecDeque::new(),
-                active: 0,
-                remaining: 2,
-                state: InstanceState::Serving,
-            }),
-            waker: AtomicWaker::new(),
-            changed: Notify::new(),
-            requests: ConcurrentRequests::default(),
-            responses: Mutex::default(),
-            answered: Mutex::default(),
-            ended: watch::Sender::new(false),
-        }))
+        let load = InstanceLoad { waiting: VecDeque::new(), active: 0, remaining: 2, state: InstanceState::Serving };
+        SharedInstance::new(2, load)
     }
 
     fn join(shared: &SharedInstance) -> PendingResponse {

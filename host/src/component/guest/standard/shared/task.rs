@@ -1,9 +1,8 @@
 //! The task of an instance that serves several requests concurrently.
 
 use std::future::{Future, poll_fn};
-use std::pin::{Pin, pin};
+use std::pin::Pin;
 use std::task::Poll;
-use std::time::Instant;
 
 use futures_util::stream::{FuturesUnordered, StreamExt as _};
 use wasmtime::AsContextMut as _;
@@ -17,6 +16,7 @@ use super::{Job, SharedInstance};
 use crate::component::background::BackgroundWork;
 use crate::component::failure::{Exception, Failure};
 use crate::component::guest::standard::call::{Handler, request_p3};
+use crate::component::guest::standard::execution::timed;
 use crate::component::guest::standard::until_blocked::UntilBlocked;
 use crate::component::guest::standard::{ReturnToPool, StandardInstance, log_stopped, stop_reason};
 use crate::component::guest_output::OutputLines;
@@ -45,7 +45,7 @@ impl StandardInstance {
             Handler::P3(guest) => {
                 let serving = store
                     .run_concurrent(async |accessor| serve(accessor, guest, &shared, (served, reused, output)).await);
-                let mut serving = UntilBlocked::new(split_busy_time(serving, &requests));
+                let mut serving = UntilBlocked::new(timed(serving, |time| requests.add_busy(time)));
                 let serving = poll_fn(|context| {
                     let polled = Pin::new(&mut serving).poll(context);
                     shared.send_responses();
@@ -115,18 +115,6 @@ impl Drop for EndOnDrop {
 enum Ended {
     ByItself(wasmtime::Result<()>),
     Stopped(String),
-}
-
-/// Runs the instance, and divides its CPU time equally among the requests that it serves.
-async fn split_busy_time<T>(serving: impl Future<Output = T>, requests: &ConcurrentRequests) -> T {
-    let mut serving = pin!(serving);
-    poll_fn(|context| {
-        let start = Instant::now();
-        let polled = serving.as_mut().poll(context);
-        requests.add_busy(start.elapsed());
-        polled
-    })
-    .await
 }
 
 /// Serves requests until none is waiting and the instance has no work left. A trap ends it.
