@@ -38,6 +38,22 @@ async fn a_response_over_the_limit_never_looks_whole() {
     }
 }
 
+/// Bodies that the guest has written before its head is sent, with and without `Content-Length`.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_short_response_over_the_limit_never_looks_whole() {
+    let shop = limited("response_body = \"4B\"").start().await;
+    for service in BOTH {
+        assert_eq!(shop.get(service, "/large?size=4").await.text().len(), 4, "{service}");
+        for path in ["/hello", "/large?size=5"] {
+            let trace = testkit::TraceId::fresh();
+            let seen = shop.request("GET", service, path).in_trace(&trace).try_send().await;
+            assert!(seen.map_or(true, |answer| answer.status.is_server_error()), "{service} {path}");
+            let tree = shop.trace(&trace, 1).await;
+            tree.line(&format!("{service} GET SERVER")).assert_attribute("error.type", "body_too_large");
+        }
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_response_to_a_call_over_the_limit_is_cut_off() {
     let large = Origin::start(Manner { body: Bytes::from(vec![b'x'; 5_000_000]), ..Manner::default() }).await;

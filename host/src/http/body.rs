@@ -1,6 +1,7 @@
 //! The body of a request or response, received or sent, over the network or between services of the host.
 //!
-//! A body is whole in memory, or a stream of frames that may end with trailers (RFC 9110, 6.5).
+//! A body is whole in memory, or a stream of frames that may end with trailers (RFC 9110, 6.5). A whole body has a
+//! `Content-Length` in HTTP/1.1 unless it is [`Undeclared`](Body::Undeclared).
 
 use std::error::Error;
 use std::io;
@@ -77,6 +78,9 @@ impl BodyError {
 pub enum Body {
     /// The whole body, without trailers.
     Whole(Bytes),
+    /// The whole body, without trailers, whose size is not declared in the head: HTTP/1.1 sends it in chunks (RFC 9112,
+    /// 7.1). `None` after its end was read.
+    Undeclared(Option<Bytes>),
     /// A stream of frames.
     Stream(UnsyncBoxBody<Bytes, BodyError>),
 }
@@ -116,7 +120,8 @@ impl Body {
     /// Reads the whole body without a size limit. Trailers are dropped.
     pub async fn collect(self) -> Result<Bytes, BodyError> {
         match self {
-            Body::Whole(bytes) => Ok(bytes),
+            Body::Whole(bytes) | Body::Undeclared(Some(bytes)) => Ok(bytes),
+            Body::Undeclared(None) => Ok(Bytes::new()),
             Body::Stream(stream) => Ok(stream.collect().await?.to_bytes()),
         }
     }
@@ -140,8 +145,14 @@ impl HttpBody for Body {
 
     fn poll_frame(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         match self.get_mut() {
-            Body::Whole(bytes) if bytes.is_empty() => Poll::Ready(None),
-            Body::Whole(bytes) => Poll::Ready(Some(Ok(Frame::data(bytes.split_to(bytes.len().min(FRAME_LIMIT)))))),
+            Body::Whole(bytes) => Poll::Ready(next_frame(bytes)),
+            Body::Undeclared(rest) => {
+                let frame = rest.as_mut().and_then(next_frame);
+                if frame.is_none() {
+                    *rest = None;
+                }
+                Poll::Ready(frame)
+            }
             Body::Stream(stream) => Pin::new(stream).poll_frame(context),
         }
     }
@@ -149,6 +160,7 @@ impl HttpBody for Body {
     fn is_end_stream(&self) -> bool {
         match self {
             Body::Whole(bytes) => bytes.is_empty(),
+            Body::Undeclared(rest) => rest.is_none(),
             Body::Stream(stream) => stream.is_end_stream(),
         }
     }
@@ -156,9 +168,15 @@ impl HttpBody for Body {
     fn size_hint(&self) -> SizeHint {
         match self {
             Body::Whole(bytes) => SizeHint::with_exact(bytes.len() as u64),
+            Body::Undeclared(_) => SizeHint::default(),
             Body::Stream(stream) => stream.size_hint(),
         }
     }
+}
+
+/// The next frame of a whole body, of which `rest` is left.
+fn next_frame(rest: &mut Bytes) -> Option<Result<Frame<Bytes>, BodyError>> {
+    (!rest.is_empty()).then(|| Ok(Frame::data(rest.split_to(rest.len().min(FRAME_LIMIT)))))
 }
 
 /// A body that fails when it exceeds its limits.
@@ -253,6 +271,20 @@ mod tests {
         }
         assert_eq!(sizes, [FRAME_LIMIT, FRAME_LIMIT, 1]);
         assert!(body.is_end_stream());
+    }
+
+    #[tokio::test]
+    async fn a_whole_body_of_undeclared_size_ends_only_when_its_end_was_read() {
+        for size in [0, 3, FRAME_LIMIT + 1] {
+            let mut body = Body::Undeclared(Some(Bytes::from(vec![b'x'; size])));
+            assert_eq!((body.size_hint().exact(), body.is_end_stream()), (None, false), "{size} bytes");
+            let mut read = 0;
+            while let Some(frame) = body.frame().await {
+                read += frame.unwrap().data_ref().unwrap().len();
+            }
+            assert_eq!((read, body.is_end_stream()), (size, true));
+        }
+        assert_eq!(Body::Undeclared(Some(Bytes::from_static(b"abc"))).collect().await.unwrap(), "abc");
     }
 
     #[tokio::test]

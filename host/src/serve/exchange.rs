@@ -198,9 +198,10 @@ impl Exchange {
     }
 
     /// Whether a body of this size is sent at once: it fits into one write, or a service of this host receives it
-    /// whole.
+    /// whole. A body of a standard guest that exceeds its limit is cut off, so it is not.
     pub fn is_sent_at_once(&self, bytes: usize) -> bool {
-        self.version.is_none() || bytes <= FRAME_LIMIT
+        let is_within_limit = self.standard.is_none() || bytes as u64 <= self.body_limits().0;
+        is_within_limit && (self.version.is_none() || bytes <= FRAME_LIMIT)
     }
 
     /// The longest body, and the longest pause in it.

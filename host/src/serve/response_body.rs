@@ -51,6 +51,10 @@ pub(super) fn respond(mut exchange: Exchange, result: Result<Reply, Rejection>) 
             exchange.end(BodyEnd::Complete, bytes.len() as u64);
             Body::Whole(bytes)
         }
+        Body::Undeclared(Some(bytes)) if exchange.is_sent_at_once(bytes.len()) => {
+            exchange.end(BodyEnd::Complete, bytes.len() as u64);
+            Body::Undeclared(Some(bytes))
+        }
         body => Body::stream(ResponseBody::new(exchange, body)),
     };
     Response::from_parts(parts, body)

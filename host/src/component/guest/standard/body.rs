@@ -13,7 +13,7 @@ use wasmtime_wasi_http::{Error, WasiBody};
 
 use super::execution::GuestExecution;
 use crate::component::failure::Failure;
-use crate::http::{Body, BodyError};
+use crate::http::{Body, BodyError, FRAME_LIMIT};
 
 /// The most bytes of a body that are buffered before the head is sent. A longer body is streamed.
 const MAX_BUFFERED: usize = 1 << 20;
@@ -170,9 +170,9 @@ impl GuestResponseBody {
         self.has_ended
     }
 
-    /// The body with the frames that are available: one buffer if it is complete and the guest set its
-    /// `Content-Length`, otherwise a stream of the guest's chunks. Trailers that were read are announced in `headers`
-    /// if the client accepts them: HTTP/1.1 sends no others.
+    /// The body with the frames that are available: one buffer if it is complete, and either the guest set its
+    /// `Content-Length` or it fits into one frame; otherwise a stream of the guest's chunks. Trailers that were read are
+    /// announced in `headers` if the client accepts them: HTTP/1.1 sends no others.
     pub fn into_buffered(mut self, mut headers: HeaderMap, accepts_trailers: bool) -> (Body, HeaderMap) {
         let _ = self.poll_buffer(&mut Context::from_waker(Waker::noop()));
         let trailers = self.buffered.iter().flatten().find_map(|frame| frame.trailers_ref());
@@ -181,10 +181,14 @@ impl GuestResponseBody {
         }
         let is_data = trailers.is_none() && self.buffered.iter().all(Result::is_ok);
         let is_complete = is_data && self.has_ended && self.execution.failure().is_none();
-        if !is_complete || !headers.contains_key(CONTENT_LENGTH) {
-            return (Body::stream(self), headers);
-        }
-        (Body::Whole(self.take_data()), headers)
+        let body = if is_complete && headers.contains_key(CONTENT_LENGTH) {
+            Body::Whole(self.take_data())
+        } else if is_complete && self.buffered_size <= FRAME_LIMIT {
+            Body::Undeclared(Some(self.take_data()))
+        } else {
+            Body::stream(self)
+        };
+        (body, headers)
     }
 
     fn take_data(&mut self) -> Bytes {

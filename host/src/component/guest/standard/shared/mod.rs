@@ -193,8 +193,8 @@ impl SharedInstance {
                         (body.into_stream(), head.headers)
                     };
                     match &body {
-                        Body::Whole(_) => guard.finish_with_instance(),
-                        _ => drop(tokio::spawn(guard.finish())),
+                        Body::Whole(_) | Body::Undeclared(_) => guard.finish_with_instance(),
+                        Body::Stream(_) => drop(tokio::spawn(guard.finish())),
                     }
                     Ok(Reply { status: head.status, headers, body })
                 }
