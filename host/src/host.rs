@@ -32,7 +32,7 @@ const FLUSH_LIMIT: Duration = Duration::from_secs(4);
 /// log records.
 const METRICS_LIMIT: Duration = Duration::from_secs(1);
 /// The longest time to export the trace of a failed start.
-const FAILED_START_LIMIT: Duration = Duration::from_secs(1);
+const FAILED_START_LIMIT: Duration = Duration::from_secs(3);
 /// The longest time for the last responses of the console.
 const CONSOLE_LIMIT: Duration = Duration::from_secs(1);
 

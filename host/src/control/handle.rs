@@ -47,7 +47,8 @@ pub(crate) struct Control {
     pub(crate) admission: Admission,
     pub(super) ports: Ports,
     pub(super) drains: Arc<Drains>,
-    /// Services that rejected their new configuration. They are tried again whenever the manifest is applied.
+    /// Services that do not run under their configuration in the manifest yet, or rejected it. They are tried again
+    /// whenever the manifest is applied.
     pub(super) unapplied: Mutex<BTreeSet<ServiceName>>,
     /// The manifest that could not be applied, until another one is read.
     pub(super) rejected_manifest: Mutex<Option<RejectedManifest>>,

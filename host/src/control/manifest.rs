@@ -142,6 +142,7 @@ impl Control {
         }
         warn_of_restart_settings(&old, &new);
         let changed = self.changed(&old, &new);
+        self.mark_pending(&changed);
         let (added, moved) = (prepared.iter().map(|service| service.config.name.clone()).collect(), moved(&old, &new));
         self.apply_services(new, prepared, ports);
         self.log_services("service added", added);
@@ -196,12 +197,19 @@ impl Control {
         (!service.runs_as_declared()).then(|| service.name.clone())
     }
 
-    /// Whether a service has rejected its configuration in the manifest.
-    pub(super) fn has_rejected_config(&self, service: &Service) -> bool {
+    /// Marks services whose configuration is about to be applied. A canary that ends meanwhile, or just after it made the
+    /// service reject the configuration, thus causes another attempt.
+    fn mark_pending(&self, services: &[Arc<Service>]) {
+        let mut unapplied = self.unapplied.lock().unwrap_or_else(PoisonError::into_inner);
+        unapplied.extend(services.iter().map(|service| service.name.clone()));
+    }
+
+    /// Whether a service does not run under its configuration in the manifest yet, or has rejected it.
+    pub(super) fn has_pending_config(&self, service: &Service) -> bool {
         self.unapplied.lock().unwrap_or_else(PoisonError::into_inner).contains(&service.name)
     }
 
-    /// Records whether a service has rejected its configuration in the manifest.
+    /// Records whether a service runs under its configuration in the manifest.
     pub(super) fn record_applied(&self, service: &Service) {
         let mut unapplied = self.unapplied.lock().unwrap_or_else(PoisonError::into_inner);
         if service.runs_as_declared() {

@@ -12,8 +12,8 @@ use super::handle::Control;
 use super::swap::{ComponentSource, SwapError, SwapOptions, Swapped};
 use crate::services::Service;
 
-/// How long a requested swap waits for a manifest that is being written.
-const MAX_WAIT: Duration = Duration::from_secs(3);
+/// How long a requested swap waits for the watcher to handle a manifest that has changed.
+const MAX_WAIT: Duration = Duration::from_secs(10);
 /// How often the manifest is checked meanwhile.
 const POLL_INTERVAL: Duration = Duration::from_millis(50);
 
@@ -67,7 +67,7 @@ impl Control {
     /// Applies the configuration that the manifest got while a canary ran, when it could not be applied. The component
     /// stays the promoted or kept one, whatever its file contains.
     fn apply_pending_config(self: &Arc<Self>, service: &Arc<Service>, ended: &Result<Swapped, SwapError>) {
-        if ended.is_err() || !self.has_rejected_config(service) {
+        if ended.is_err() || !self.has_pending_config(service) {
             return;
         }
         let (control, service) = (self.clone(), service.clone());

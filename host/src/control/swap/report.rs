@@ -5,7 +5,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use serde::Serialize;
 
 use super::history::SwapRecord;
-use super::swap_state::SwapState;
+use super::swap_state::{SwapState, SwapStatus};
 use crate::component::Kind;
 use crate::config::ServiceConfig;
 use crate::services::{Generation, Service, StatsSnapshot};
@@ -130,10 +130,14 @@ impl ServiceReport {
     }
 }
 
-pub(super) fn service_report(service: &Service, swap_state: &SwapState, is_compiling: bool) -> ServiceReport {
-    let serving = service.serving();
+pub(super) fn service_report(
+    service: &Service,
+    swap_state: &SwapState,
+    is_compiling: impl FnOnce() -> bool,
+) -> ServiceReport {
+    let (status, (serving, is_compiling)) = swap_state.status(|| (service.serving(), is_compiling()));
+    let SwapStatus { is_busy, swaps, last_error, history: swap_history, earlier: earlier_generations } = status;
     let stable = &serving.stable;
-    let (swaps, last_error, swap_history) = swap_state.history();
     let canary = serving.canary.as_ref().map(|canary| CanaryReport {
         share_percent: f64::from(canary.share) / 100.0,
         figures: figures(&canary.generation, canary.began, &StatsSnapshot::default()),
@@ -146,7 +150,7 @@ pub(super) fn service_report(service: &Service, swap_state: &SwapState, is_compi
     let state = match () {
         () if service.is_removed() => ServiceState::Draining,
         () if is_compiling => ServiceState::Compiling,
-        () if swap_state.is_busy() => ServiceState::Swapping,
+        () if is_busy => ServiceState::Swapping,
         () if canary.is_some() => ServiceState::Canary,
         () => ServiceState::Serving,
     };
@@ -162,7 +166,7 @@ pub(super) fn service_report(service: &Service, swap_state: &SwapState, is_compi
         swaps,
         last_error,
         swap_history,
-        earlier_generations: swap_state.earlier(),
+        earlier_generations,
         serving: figures(stable, since, &before),
         canary,
     }

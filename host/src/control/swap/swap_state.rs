@@ -1,7 +1,7 @@
 //! The swap state of one service: the running swap, earlier generations and the history.
 
 use std::collections::VecDeque;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::watch;
@@ -17,7 +17,6 @@ pub(super) struct SwapState {
     latest_request: watch::Sender<u64>,
     /// The number of the latest generation.
     last_generation: AtomicU64,
-    busy: AtomicBool,
     records: Mutex<Records>,
 }
 
@@ -28,6 +27,31 @@ struct Records {
     swaps: u64,
     last_error: Option<String>,
     history: SwapHistory,
+    /// Whether a swap prepares a version.
+    busy: bool,
+}
+
+/// The swaps of a service, for its report.
+pub(super) struct SwapStatus {
+    /// Whether a swap prepares a version.
+    pub is_busy: bool,
+    /// The number of swaps, rollbacks and promotions so far.
+    pub swaps: u64,
+    /// Why the last swap was rejected or rolled back.
+    pub last_error: Option<String>,
+    /// The last swaps, latest first.
+    pub history: Vec<SwapRecord>,
+    /// The numbers of the kept generations, latest last.
+    pub earlier: Vec<u64>,
+}
+
+impl Records {
+    fn add_failure(&mut self, record: SwapRecord) {
+        if record.outcome != "superseded" {
+            self.last_error.clone_from(&record.reason);
+        }
+        self.history.add(record);
+    }
 }
 
 impl Default for SwapState {
@@ -37,18 +61,17 @@ impl Default for SwapState {
             latest_request: watch::Sender::new(0),
             // The generation that the host started with is number 1.
             last_generation: AtomicU64::new(1),
-            busy: AtomicBool::new(false),
             records: Mutex::default(),
         }
     }
 }
 
 /// Marks the service as busy with a swap until dropped.
-pub(super) struct BusyGuard<'a>(&'a AtomicBool);
+pub(super) struct BusyGuard<'a>(&'a SwapState);
 
 impl Drop for BusyGuard<'_> {
     fn drop(&mut self) {
-        self.0.store(false, Ordering::Relaxed);
+        self.0.records().busy = false;
     }
 }
 
@@ -87,12 +110,8 @@ impl SwapState {
     }
 
     pub fn busy(&self) -> BusyGuard<'_> {
-        self.busy.store(true, Ordering::Relaxed);
-        BusyGuard(&self.busy)
-    }
-
-    pub fn is_busy(&self) -> bool {
-        self.busy.load(Ordering::Relaxed)
+        self.records().busy = true;
+        BusyGuard(self)
     }
 
     /// Keeps a generation for rollbacks, and drops the oldest if there are more than `most`.
@@ -116,29 +135,31 @@ impl SwapState {
         }
     }
 
-    /// The numbers of the kept generations, latest last.
-    pub fn earlier(&self) -> Vec<u64> {
-        self.records().earlier.iter().map(|generation| generation.number).collect()
-    }
-
-    /// Records a completed swap.
-    pub fn record_success(&self, record: SwapRecord) {
+    /// Completes a swap: calls `publish`, which makes a version serve, and adds the record that it returns. A status
+    /// shows the version and the record together, and the service is no longer busy in it.
+    pub fn complete<T>(&self, publish: impl FnOnce() -> (SwapRecord, T)) -> T {
         let mut records = self.records();
+        let (record, published) = publish();
+        records.busy = false;
         records.swaps += 1;
         // The reason of an automatic rollback stays visible until the next successful swap.
         if matches!(record.outcome, "swapped" | "promoted") {
             records.last_error = None;
         }
         records.history.add(record);
+        published
     }
 
-    /// Records why a swap did not happen. Being superseded is not an error.
-    pub fn record_failure(&self, record: SwapRecord) {
+    /// Records why the running swap did not happen. Being superseded is not an error.
+    pub fn end_failed(&self, record: SwapRecord) {
         let mut records = self.records();
-        if record.outcome != "superseded" {
-            records.last_error.clone_from(&record.reason);
-        }
-        records.history.add(record);
+        records.busy = false;
+        records.add_failure(record);
+    }
+
+    /// Records the failure of a swap that could not record it itself.
+    pub fn record_failure(&self, record: SwapRecord) {
+        self.records().add_failure(record);
     }
 
     /// Sets the error that the status shows.
@@ -151,10 +172,17 @@ impl SwapState {
         self.records().history.set_reason(reason);
     }
 
-    /// The number of swaps, why the last one was rejected or rolled back, and the last ones.
-    pub fn history(&self) -> (u64, Option<String>, Vec<SwapRecord>) {
+    /// The status, and the result of `read`, which reads what serves. Both are of the same moment.
+    pub fn status<T>(&self, read: impl FnOnce() -> T) -> (SwapStatus, T) {
         let records = self.records();
-        (records.swaps, records.last_error.clone(), records.history.records())
+        let status = SwapStatus {
+            is_busy: records.busy,
+            swaps: records.swaps,
+            last_error: records.last_error.clone(),
+            history: records.history.records(),
+            earlier: records.earlier.iter().map(|generation| generation.number).collect(),
+        };
+        (status, read())
     }
 
     fn records(&self) -> MutexGuard<'_, Records> {

@@ -11,7 +11,7 @@ use super::history::SwapRecord;
 use super::outcome::{ComponentSource, SwapOptions, Swapped};
 use super::progress::Progress;
 use super::report::{self, ServiceReport};
-use super::swap_state::SwapState;
+use super::swap_state::{BusyGuard, SwapState};
 use super::{component_file, guard, probe};
 use crate::component::Digest;
 use crate::config::{ServiceConfig, ServiceName, SwapConfig};
@@ -63,12 +63,12 @@ impl Swapper {
         let state = self.state(service);
         let ticket = state.supersede();
         let _guard = state.swap_lock.lock().await;
-        let _busy = state.busy();
+        let mut busy = None;
         let mut progress = self.progress("swap", service);
         let candidate = tokio::select! {
             biased;
             () = state.superseded(ticket) => Err(SwapError::Superseded),
-            candidate = self.build_candidate(service, &state, component, &options, &mut progress) => candidate,
+            candidate = self.build_candidate(service, (&state, &mut busy), component, &options, &mut progress) => candidate,
         };
         match candidate {
             _ if service.is_removed() => Err(self.reject(service, &state, SwapError::Removed, progress)),
@@ -151,7 +151,7 @@ impl Swapper {
 
     /// The report of a service for `spandrel status` and the admin API.
     pub fn report(&self, service: &Service) -> ServiceReport {
-        report::service_report(service, &self.state(service), self.builder.compiling().has(&service.name))
+        report::service_report(service, &self.state(service), || self.builder.compiling().has(&service.name))
     }
 
     /// Removes the state of a removed service and cancels its swap.
@@ -197,11 +197,12 @@ impl Swapper {
         self.progress("swap", service).refused(reason);
     }
 
-    /// All steps before publication. Returns the candidate, or `None` if nothing would change.
-    async fn build_candidate(
+    /// All steps before publication. Returns the candidate, or `None` if nothing would change. Otherwise the service is
+    /// marked as busy by then.
+    async fn build_candidate<'a>(
         &self,
         service: &Arc<Service>,
-        state: &SwapState,
+        (state, busy): (&'a SwapState, &mut Option<BusyGuard<'a>>),
         component: ComponentSource,
         options: &SwapOptions,
         progress: &mut Progress,
@@ -224,6 +225,7 @@ impl Swapper {
         if let Some(canary) = &serving.canary {
             return Err(SwapError::CanaryRunning(canary.generation.number));
         }
+        *busy = Some(state.busy());
         let resource = self.builder.next_resource(&config, &old.resource);
         let context = self.builder.context(&config, &resource);
         let engine = self.builder.engine();
@@ -297,11 +299,15 @@ impl Swapper {
         outcome: &'static str,
         mut progress: Progress,
     ) -> Swapped {
-        let retired = self.store_serving(service, serving, &mut progress);
+        // Counted first: the metrics of a generation that serves include its swap.
         self.builder.metrics().count_swap(service.name.as_str(), outcome);
-        let swapped = Swapped::new(shown, true, progress.timings());
-        let took: Duration = swapped.timings.iter().map(|(_, duration)| *duration).sum();
-        state.record_success(SwapRecord::succeeded(outcome, swapped.generation, &swapped.digest, took));
+        let (retired, swapped, took) = state.complete(|| {
+            let retired = self.store_serving(service, serving, &mut progress);
+            let swapped = Swapped::new(shown, true, progress.timings());
+            let took: Duration = swapped.timings.iter().map(|(_, duration)| *duration).sum();
+            let record = SwapRecord::succeeded(outcome, swapped.generation, &swapped.digest, took);
+            (record, (retired, swapped, took))
+        });
         progress.succeeded(outcome, &swapped, took);
         progress.drain(retired, self.settings.drain, &self.drains);
         swapped
@@ -332,7 +338,7 @@ impl Swapper {
         let outcome = if superseded { "superseded" } else { "refused" };
         self.builder.metrics().count_swap(service.name.as_str(), outcome);
         let took = progress.timings().iter().map(|(_, duration)| *duration).sum();
-        state.record_failure(SwapRecord::failed(outcome, &reason, took));
+        state.end_failed(SwapRecord::failed(outcome, &reason, took));
         if superseded {
             progress.superseded(&reason)
         } else {
