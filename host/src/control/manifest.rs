@@ -5,6 +5,7 @@ use std::sync::{Arc, PoisonError};
 use futures_util::future::join_all;
 
 use super::error::StartError;
+use super::file_stamp::FileStamp;
 use super::handle::{Control, PreparedService};
 use super::readiness::Readiness;
 use super::rejected_manifest::{MissingInput, RejectedManifest};
@@ -44,6 +45,16 @@ impl Control {
     /// Reads and applies the manifest again, and logs the result. `cause` is the operation that caused the reload, if
     /// any.
     pub(crate) async fn reload(self: &Arc<Self>, why: Reload, cause: Option<&Operation>) {
+        self.reload_file(why, cause, None).await;
+    }
+
+    /// The same for a file that the watcher has seen change. `stamp` is the one that it saw.
+    pub(super) async fn reload_file(
+        self: &Arc<Self>,
+        why: Reload,
+        cause: Option<&Operation>,
+        stamp: Option<FileStamp>,
+    ) {
         let _guard = self.change_lock.lock().await;
         let path = self.config.load().manifest.clone();
         let read = match Config::load(&path, &self.environment) {
@@ -58,15 +69,21 @@ impl Control {
         let operation = operation.unwrap_or_else(|| self.telemetry.operation(name, failure));
         operation.set("file.path", path.display().to_string());
         operation.set("spandrel.reload.reason", why.name());
-        operation.run(self.apply_read(read, why, &operation)).await;
+        operation.run(self.apply_read(read, why, &operation, stamp)).await;
     }
 
-    async fn apply_read(self: &Arc<Self>, read: Result<Config, ConfigError>, why: Reload, operation: &Operation) {
+    async fn apply_read(
+        self: &Arc<Self>,
+        read: Result<Config, ConfigError>,
+        why: Reload,
+        operation: &Operation,
+        stamp: Option<FileStamp>,
+    ) {
         let new = match read {
             Ok(new) => new,
             Err(error) => return self.record_rejection(None, &error.into(), why, operation),
         };
-        match self.apply(new.clone(), operation).await {
+        match self.apply(new.clone(), operation, stamp).await {
             Ok(unapplied) => {
                 self.set_rejected(None);
                 if unapplied.is_empty() {
@@ -120,7 +137,12 @@ impl Control {
     /// Applies `new` to the running services. Errors that concern the whole manifest (components of added services,
     /// ports) are found before anything is changed. A service that rejects its new configuration keeps the old one and
     /// is retried when its file or the manifest changes. Returns the names of those services.
-    async fn apply(self: &Arc<Self>, new: Config, operation: &Operation) -> Result<Vec<String>, StartError> {
+    async fn apply(
+        self: &Arc<Self>,
+        new: Config,
+        operation: &Operation,
+        stamp: Option<FileStamp>,
+    ) -> Result<Vec<String>, StartError> {
         let old = self.config.load_full();
         let new = Config { bind: old.bind, cache_dir: old.cache_dir.clone(), ..new };
         let prepared = match self.prepare_added(&new, operation).await {
@@ -145,6 +167,10 @@ impl Control {
         self.mark_pending(&changed);
         let (added, moved) = (prepared.iter().map(|service| service.config.name.clone()).collect(), moved(&old, &new));
         self.apply_services(new, prepared, ports);
+        // From here on, a requested swap uses the new configuration. It need not wait for the swaps that follow.
+        if stamp.is_some() {
+            self.handled_manifest.send_replace(stamp);
+        }
         self.log_services("service added", added);
         self.log_services("service moved", moved);
         let applied = changed.into_iter().map(|service| {

@@ -173,7 +173,7 @@ async fn manifest_changed(control: &Arc<Control>, path: &Path, watched: &mut Wat
     let (why, operation) =
         if is_first { (Reload::Start, None) } else { (Reload::Changed, Some(watch_operation(control, path))) };
     watched.mark_handled();
-    control.reload(why, operation.as_ref()).await;
+    control.reload_file(why, operation.as_ref(), watched.handled).await;
     control.handled_manifest.send_replace(watched.handled);
 }
 
