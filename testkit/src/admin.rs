@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use serde_json::Value;
 
-use crate::{Answer, Client, PATIENCE};
+use crate::{Answer, Client, PATIENCE, poll};
 
 /// A client for one console.
 #[derive(Clone)]
@@ -53,7 +53,7 @@ impl Admin {
                 return status;
             }
             assert!(Instant::now() < deadline, "{status:#}");
-            tokio::task::yield_now().await;
+            tokio::time::sleep(poll::PAUSE).await;
         }
     }
 

@@ -94,22 +94,33 @@ impl Browser {
         self.command("POST", "/execute/sync", json!({"script": body, "args": []})).await
     }
 
+    async fn try_script(&self, body: &str) -> Result<Value, String> {
+        let path = format!("/session/{}/execute/sync", self.session);
+        self.send("POST", &path, &json!({"script": body, "args": []})).await
+    }
+
     /// Runs a function body that calls its last argument when it is done.
     pub async fn script_async(&self, body: &str) -> Value {
         self.command("POST", "/execute/async", json!({"script": body, "args": []})).await
     }
 
-    /// Waits until a function body returns a truthy value, and returns it.
+    /// Waits until the page is loaded and a function body returns a truthy value, and returns it.
     pub async fn wait_for(&self, body: &str) -> Value {
         let deadline = Instant::now() + PATIENCE;
+        let loaded = format!("return document.readyState === 'complete' && (() => {{ {body} }})()");
         loop {
-            let value = self.script(body).await;
-            if !matches!(value, Value::Null | Value::Bool(false)) && value != "" {
-                return value;
+            // A script that is interrupted by a navigation fails.
+            let value = self.try_script(&loaded).await;
+            if let Ok(value) = &value
+                && !matches!(value, Value::Null | Value::Bool(false))
+                && value != ""
+            {
+                return value.clone();
             }
             if Instant::now() > deadline {
                 let shown = self.script("return document.body?.innerText").await;
-                panic!("`{body}` never came true at {}:\n{}", self.url().await, shown.as_str().unwrap_or_default());
+                let (url, shown) = (self.url().await, shown.as_str().unwrap_or_default().to_owned());
+                panic!("`{body}` never came true at {url} ({value:?}):\n{shown}");
             }
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
@@ -121,17 +132,45 @@ impl Browser {
         text.as_str().unwrap_or_default().to_owned()
     }
 
-    /// Waits for an element and clicks it as a user does: it must be visible and not covered.
-    pub async fn click(&self, selector: &str) {
-        self.wait_for(&format!("return document.querySelector({}) !== null", json!(selector))).await;
-        let element = self.element(selector).await;
-        self.command("POST", &format!("/element/{element}/click"), json!({})).await;
+    /// Waits until an element has a text that contains `part`, and returns the text.
+    pub async fn text_with(&self, selector: &str, part: &str) -> String {
+        let (selector, part) = (json!(selector), json!(part));
+        let body = format!(
+            "const text = document.querySelector({selector})?.innerText; return text?.includes({part}) && text"
+        );
+        self.wait_for(&body).await.as_str().unwrap_or_default().to_owned()
     }
 
-    /// Types into an element.
+    /// Waits for an element and clicks it as a user does: it must be visible and not covered.
+    pub async fn click(&self, selector: &str) {
+        self.act(selector, "click", json!({})).await;
+    }
+
+    /// Waits for an element and types into it.
     pub async fn fill(&self, selector: &str, text: &str) {
-        let element = self.element(selector).await;
-        self.command("POST", &format!("/element/{element}/value"), json!({ "text": text })).await;
+        self.act(selector, "value", json!({ "text": text })).await;
+    }
+
+    /// Waits for an element and sends a command to it. Repeats that if the page replaces the element or moves it
+    /// meanwhile; a command that fails has had no effect.
+    async fn act(&self, selector: &str, command: &str, body: Value) {
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            self.wait_for(&format!("return document.querySelector({}) !== null", json!(selector))).await;
+            match self.try_act(selector, command, &body).await {
+                Ok(_) => return,
+                Err(error) => assert!(Instant::now() < deadline, "{command} {selector}: {error}"),
+            }
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    }
+
+    async fn try_act(&self, selector: &str, command: &str, body: &Value) -> Result<Value, String> {
+        let session = format!("/session/{}", self.session);
+        let wanted = json!({"using": "css selector", "value": selector});
+        let found = self.send("POST", &format!("{session}/element"), &wanted).await?;
+        let element = found[ELEMENT].as_str().unwrap_or_default();
+        self.send("POST", &format!("{session}/element/{element}/{command}"), body).await
     }
 
     /// Presses keys in the focused element.
@@ -173,11 +212,6 @@ impl Browser {
 
     async fn devtools(&self, command: &str, parameters: Value) {
         self.command("POST", "/goog/cdp/execute", json!({"cmd": command, "params": parameters})).await;
-    }
-
-    async fn element(&self, selector: &str) -> String {
-        let found = self.command("POST", "/element", json!({"using": "css selector", "value": selector})).await;
-        found[ELEMENT].as_str().expect("an element").to_owned()
     }
 
     /// Sends a command to this window. Panics with the driver's message if it fails.

@@ -2,7 +2,8 @@
 
 use std::time::{Duration, Instant};
 
-const PAUSE: Duration = Duration::from_millis(5);
+/// The pause between two probes.
+pub(crate) const PAUSE: Duration = Duration::from_millis(5);
 
 /// Calls `probe` until it returns a value, for at most `patience`.
 pub async fn until<T>(patience: Duration, mut probe: impl FnMut() -> Option<T>) -> Option<T> {

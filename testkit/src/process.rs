@@ -2,7 +2,7 @@
 
 use std::convert::Infallible;
 use std::io::Read;
-use std::net::{SocketAddr, TcpListener};
+use std::net::SocketAddr;
 use std::path::Path;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::mpsc::{Receiver, Sender, channel};
@@ -11,6 +11,8 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use crate::{PATIENCE, artifacts, poll};
+
+pub use crate::port::free_address;
 
 /// The result of a finished command.
 #[derive(Debug)]
@@ -34,45 +36,42 @@ pub struct Spandrel {
 
 /// The output of a process so far. It is read continuously, because a full pipe would block the process.
 struct Output {
-    text: Arc<Mutex<String>>,
+    bytes: Arc<Mutex<Vec<u8>>>,
     reader: JoinHandle<()>,
 }
 
 impl Output {
     /// The output from a pipe, read once `begin` is dropped.
     fn of(mut pipe: impl Read + Send + 'static, begin: Receiver<Infallible>) -> Output {
-        let text = Arc::new(Mutex::new(String::new()));
-        let shared = text.clone();
+        let bytes = Arc::new(Mutex::new(Vec::new()));
+        let shared = bytes.clone();
         let reader = std::thread::spawn(move || {
             let _ = begin.recv();
             let mut buffer = [0; 4096];
             while let Some(count) = pipe.read(&mut buffer).ok().filter(|count| *count > 0) {
-                let mut text = shared.lock().unwrap_or_else(PoisonError::into_inner);
-                text.push_str(&String::from_utf8_lossy(&buffer[..count]));
+                shared.lock().unwrap_or_else(PoisonError::into_inner).extend_from_slice(&buffer[..count]);
             }
         });
-        Output { text, reader }
+        Output { bytes, reader }
     }
 
     fn so_far(&self) -> String {
-        self.text.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        text(&self.bytes)
     }
 
     fn whole(self) -> String {
         self.reader.join().ok();
-        std::mem::take(&mut *self.text.lock().unwrap_or_else(PoisonError::into_inner))
+        text(&self.bytes)
     }
+}
+
+fn text(bytes: &Mutex<Vec<u8>>) -> String {
+    String::from_utf8_lossy(&bytes.lock().unwrap_or_else(PoisonError::into_inner)).into_owned()
 }
 
 /// Runs `spandrel` with these arguments and waits until it ends.
 pub fn run(arguments: &[&str], environment: &[(&str, &str)]) -> Ended {
     Spandrel::start(arguments, environment).wait(Duration::from_secs(120))
-}
-
-/// A port that was free a moment ago.
-pub fn free_address() -> SocketAddr {
-    let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
-    listener.local_addr().expect("a bound listener has an address")
 }
 
 impl Spandrel {
@@ -119,7 +118,7 @@ impl Spandrel {
 
     /// Waits until the process listens at `address`. Panics with its output if it ends before.
     pub fn wait_until_listening(&mut self, address: SocketAddr) {
-        let listening = poll::until_blocking(Duration::from_secs(60), || {
+        let listening = poll::until_blocking(3 * PATIENCE, || {
             assert!(self.status().is_none(), "spandrel ended: {}\n{}", self.log(), self.stderr.so_far());
             let stream = std::net::TcpStream::connect(address).ok()?;
             // A connection to a free local port can use that very port as its source port, and then connects to itself.
@@ -165,9 +164,20 @@ impl Spandrel {
 
     /// Waits until the log has a line that contains all of these words, and returns it.
     pub async fn wait_for_line(&self, words: &[&str]) -> String {
+        self.wait_for_line_after(0, words).await
+    }
+
+    /// The same for lines after the first `seen` bytes of the log.
+    pub async fn wait_for_line_after(&self, seen: usize, words: &[&str]) -> String {
+        // The end of the last line may not have been read yet.
+        let is_whole = |line: &&str| line.ends_with('\n');
         let fits = |line: &&str| words.iter().all(|word| line.contains(word));
-        let found = poll::until(PATIENCE, || self.log().lines().find(fits).map(str::to_owned)).await;
-        found.unwrap_or_else(|| panic!("no line with {words:?} in {}", self.log()))
+        let found = poll::until(PATIENCE, || {
+            let log = self.log();
+            let line = log.get(seen..)?.split_inclusive('\n').filter(is_whole).find(fits)?;
+            Some(line.trim_end_matches('\n').to_owned())
+        });
+        found.await.unwrap_or_else(|| panic!("no line with {words:?} in {}", self.log()))
     }
 
     /// The number of its open file descriptors.

@@ -17,6 +17,7 @@ use tokio::runtime::{Builder, Runtime};
 pub use behaviour::Behaviour;
 pub use record::{Arrival, LogRecord, Metric, Point, Protocol, Signal};
 
+use crate::port::free_address;
 use crate::{Kind, PATIENCE, Span, SpanTree, TraceId, poll};
 use record::Records;
 
@@ -31,7 +32,8 @@ pub struct Collector {
 impl Collector {
     /// Starts a collector that accepts everything.
     pub fn start() -> Collector {
-        let (grpc, http) = (listen(([127, 0, 0, 1], 0).into()), listen(([127, 0, 0, 1], 0).into()));
+        // Nothing else takes these ports while the collector is stopped.
+        let (grpc, http) = (listen(free_address()), listen(free_address()));
         let address = |listener: &TcpListener| listener.local_addr().expect("a bound listener has an address");
         let mut collector =
             Collector { records: Arc::default(), grpc: address(&grpc), http: address(&http), runtime: None };
