@@ -15,8 +15,10 @@ use crate::{Client, PATIENCE};
 
 /// The key that identifies an element in WebDriver.
 const ELEMENT: &str = "element-6066-11e4-a52e-4f735466cecf";
-/// How long the driver may take to start.
-const START: Duration = Duration::from_secs(60);
+/// How long the driver may take for a command, which includes the start of the browser.
+const COMMAND: Duration = Duration::from_secs(180);
+/// How long a script may take, in milliseconds.
+const SCRIPT: u64 = 120_000;
 
 /// A browser window with its own profile. Closed when dropped.
 pub struct Browser {
@@ -53,7 +55,8 @@ impl Browser {
         let client = Client::default();
         let mut browser = Browser { driver, address, session: String::new(), client, _profile: profile };
         let options = browser.options(chromium);
-        let wanted = json!({"capabilities": {"alwaysMatch": {"browserName": "chrome", "goog:chromeOptions": options}}});
+        let wanted = json!({"browserName": "chrome", "goog:chromeOptions": options, "timeouts": {"script": SCRIPT}});
+        let wanted = json!({"capabilities": {"alwaysMatch": wanted}});
         let session = browser.send("POST", "/session", &wanted).await.expect("a session");
         browser.session = session["sessionId"].as_str().expect("the session has an id").to_owned();
         Some(browser)
@@ -222,7 +225,7 @@ impl Browser {
     }
 
     async fn send(&self, method: &str, path: &str, body: &Value) -> Result<Value, String> {
-        let request = self.client.request(method, self.address, path).untraced().patience(START);
+        let request = self.client.request(method, self.address, path).untraced().patience(COMMAND);
         let request = if body.is_null() { request } else { request.body(body.to_string()) };
         let answer = request.header("content-type", "application/json").send().await;
         let value = answer.json()["value"].clone();

@@ -1,6 +1,6 @@
 //! Bodies: a request lasts until its response has been sent, and slow clients do not block other requests.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use http::Request;
@@ -149,19 +149,21 @@ async fn shutdown_waits_for_a_response_body_that_is_being_sent() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_client_that_reads_slowly_but_without_long_pauses_gets_the_whole_body() {
-    let shop = Shop::oddities().limits("oddities", "idle_timeout = \"1s\"").start().await;
+    let shop = Shop::oddities().limits("oddities", "idle_timeout = \"6s\"").start().await;
     let address = shop.address("oddities");
     let stream = TokioIo::new(TcpStream::connect(address).await.unwrap());
     let (mut sender, connection) = hyper::client::conn::http1::handshake(stream).await.unwrap();
     tokio::spawn(connection);
     let request = Request::get(format!("/huge/{LARGE}")).header("host", "x").body(Empty::<Bytes>::new()).unwrap();
     let mut body = sender.send_request(request).await.unwrap().into_body();
-    let (mut read, mut pause) = (0, tokio::time::interval(Duration::from_millis(20)));
+    // The whole body takes longer than `idle_timeout`, and each pause is far shorter.
+    const DURATION: Duration = Duration::from_secs(9);
+    let (mut read, began) = (0, Instant::now());
     while let Some(frame) = body.frame().await {
-        read += frame.unwrap().data_ref().unwrap().len();
-        if read < LARGE / 2 {
-            pause.tick().await;
-        }
+        let length = frame.unwrap().data_ref().unwrap().len();
+        read += length;
+        tokio::time::sleep(DURATION.mul_f64(length as f64 / LARGE as f64)).await;
     }
     assert_eq!(read, LARGE);
+    assert!(began.elapsed() >= DURATION, "{:?}", began.elapsed());
 }

@@ -93,7 +93,7 @@ oddities GET /call SERVER
 
 #[tokio::test(flavor = "multi_thread")]
 async fn concurrent_calls_have_separate_timeouts() {
-    let origin = Origin::start(Manner { delay: Duration::from_millis(300), ..Manner::default() }).await;
+    let origin = Origin::start(Manner { delay: Duration::from_secs(3), ..Manner::default() }).await;
     let allow = format!("allow = [\"{}\"]", origin.url());
     let shop = Shop::oddities().outbound("oddities", &allow).start().await;
     let answer = shop.get("oddities", &format!("/race?within=20&url={}/slow", origin.url())).await;

@@ -136,6 +136,8 @@ async fn signals_that_are_turned_off_are_not_exported() {
         let collector = Collector::start();
         let (site, _) = site(&collector, "grpc");
         let host = site.env(name, value).serve();
+        // The start has completed.
+        host.wait_for_line(&["console:"]).await;
         host.signal("TERM");
         let ended = host.wait(PATIENCE);
         assert_eq!(ended.code, Some(0), "{ended:#?}");
@@ -155,14 +157,20 @@ async fn without_a_collector_the_host_logs_no_further_warning_and_stops_without_
     collector.stop();
     for protocol in ["grpc", "http/protobuf"] {
         let (site, _) = site(&collector, protocol);
-        let host = site.env("RUST_LOG", "info,opentelemetry=trace").env("OTEL_METRICS_EXPORTER", "none").serve();
-        // The export of the start has failed by now, or is in progress.
-        host.wait_for_line(&["console:"]).await;
-        host.signal("TERM");
-        let began = Instant::now();
-        let ended = host.wait(PATIENCE);
-        assert_eq!(ended.code, Some(0), "{ended:#?}");
-        assert!(began.elapsed() < Duration::from_secs(3), "{:?}: {ended:#?}", began.elapsed());
-        assert_eq!(warnings(&ended.stdout), Vec::<&str>::new());
+        let site = site.env("RUST_LOG", "info,opentelemetry=trace").env("OTEL_METRICS_EXPORTER", "none");
+        // A shutdown that waits for the collector always takes three seconds; on a busy machine another one can, too.
+        let mut stops = Vec::new();
+        while stops.iter().all(|stop| *stop >= Duration::from_secs(3)) {
+            assert!(stops.len() < 5, "{stops:?}");
+            let host = site.serve();
+            // The export of the start has failed by now, or is in progress.
+            host.wait_for_line(&["console:"]).await;
+            host.signal("TERM");
+            let began = Instant::now();
+            let ended = host.wait(PATIENCE);
+            stops.push(began.elapsed());
+            assert_eq!(ended.code, Some(0), "{ended:#?}");
+            assert_eq!(warnings(&ended.stdout), Vec::<&str>::new());
+        }
     }
 }

@@ -10,6 +10,8 @@ async fn large_metrics_of_a_guest_do_not_affect_metrics_of_other_services() {
     for http in [false, true] {
         let inventory = artifacts::component("inventory-service");
         let builder = Shop::oddities().service("inventory-service", &inventory, 8002);
+        // Megabytes of labels take a while on a busy machine.
+        let builder = builder.limits("oddities", "request_timeout = \"60s\"");
         let shop = if http { builder.over_http().start().await } else { builder.start().await };
         // Megabytes in one label and in the name of an operation, and thousands of series with kilobytes each.
         for path in ["/label/3000000", "/series/3000/2000"] {

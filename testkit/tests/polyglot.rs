@@ -23,7 +23,9 @@ fn example() -> Option<ShopBuilder> {
         .keys("pricing-service", "routes = [\"GET /health\", \"POST /prices\"]")
         .limits("pricing-service", "memory = \"256MiB\"")
         .service("inventory-service", &artifacts::component("inventory-service"), 8102);
-    Some(builder)
+    // The first request of an interpreter can take seconds on a busy machine.
+    let services = ["user-service", "product-service", "pricing-service"];
+    Some(services.iter().fold(builder, |builder, name| builder.limits(name, "request_timeout = \"60s\"")))
 }
 
 #[tokio::test(flavor = "multi_thread")]

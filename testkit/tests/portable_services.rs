@@ -6,8 +6,10 @@
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use serde_json::{Value, json};
+use testkit::origin::{Manner, Origin};
 use testkit::{Answer, Client, Reference, Shop, ShopBuilder, artifacts};
 
 /// The routes of each service, for the names of its spans.
@@ -216,8 +218,13 @@ async fn spans_of_a_failed_request_are_errors_in_a_portable_service() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_portable_service_calls_other_services_concurrently() {
-    let shop = with_proposals().start().await;
-    let answer = shop.get("product-service", "/products/recommend").await;
+    // No call has a response before all have started.
+    let origin = Origin::start(Manner { delay: Duration::MAX, ..Manner::default() }).await;
+    let shop = with_proposals().without("inventory-service").env("INVENTORY_SERVICE_URL", &origin.url()).start().await;
+    let asked = tokio::spawn(shop.request("GET", "product-service", "/products/recommend").send());
+    origin.wait_until_asked(3).await;
+    origin.release();
+    let answer = asked.await.expect("no panic");
     let tree = shop.whole_trace(&answer.trace).await;
     let calls = tree.named("GET");
     let (last_start, first_end) = (calls.iter().map(|call| call.start).max(), calls.iter().map(|call| call.end).min());
