@@ -9,6 +9,7 @@ pub mod browser;
 mod client;
 pub mod collector;
 pub mod diff;
+mod host_permit;
 pub mod jaeger;
 pub mod origin;
 pub mod poll;

@@ -11,6 +11,7 @@ use spandrel::Host;
 use spandrel::config::{Bind, Config, Environment};
 use tempfile::TempDir;
 
+use crate::host_permit::HostPermit;
 use crate::{Admin, Answer, Client, Collector, Request, SpanTree, TraceId, artifacts};
 
 /// The services of the demo with their default ports.
@@ -28,6 +29,8 @@ pub struct Shop {
     collector: Collector,
     /// The folder of the manifest and the state. Deleted when the shop is dropped.
     folder: TempDir,
+    /// Dropped after the host.
+    _permit: HostPermit,
 }
 
 /// The configuration of a host to start.
@@ -316,8 +319,9 @@ impl ShopBuilder {
         let mut config = Config::parse(&self.manifest(), &path, &environment).map_err(|error| error.to_string())?;
         config.bind = Bind::Ephemeral;
         config.cache_dir = Some(artifacts::cache());
+        let permit = HostPermit::acquire().await;
         let host = Host::start(config, environment).await.map_err(|error| error.to_string())?;
-        Ok(Shop { host: Some(host), client: Client::default(), collector, folder })
+        Ok(Shop { host: Some(host), client: Client::default(), collector, folder, _permit: permit })
     }
 
     /// The text of the manifest.
