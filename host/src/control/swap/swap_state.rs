@@ -189,3 +189,34 @@ impl SwapState {
         self.records.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_service_is_not_busy_in_the_status_that_shows_its_completed_swap() {
+        let state = SwapState::default();
+        let busy = state.busy();
+        assert!(state.status(|| ()).0.is_busy);
+        let record = SwapRecord::succeeded("swapped", 2, "sha256:00", std::time::Duration::ZERO);
+        state.complete(|| (record, ()));
+        let (status, ()) = state.status(|| ());
+        assert_eq!((status.is_busy, status.swaps, status.history.len()), (false, 1, 1));
+        drop(busy);
+    }
+
+    #[test]
+    fn a_service_is_not_busy_in_the_status_that_shows_its_failed_swap() {
+        let state = SwapState::default();
+        let busy = state.busy();
+        let failed = |reason: &str| SwapRecord::failed("refused", reason, std::time::Duration::ZERO);
+        // A failure of another swap does not end the running one.
+        state.record_failure(failed("a panic"));
+        assert!(state.status(|| ()).0.is_busy);
+        state.end_failed(failed("no component"));
+        let (status, ()) = state.status(|| ());
+        assert_eq!((status.is_busy, status.last_error.as_deref()), (false, Some("no component")));
+        drop(busy);
+    }
+}
