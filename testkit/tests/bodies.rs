@@ -1,6 +1,6 @@
 //! Bodies: a request lasts until its response has been sent, and slow clients do not block other requests.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use bytes::Bytes;
 use http::Request;
@@ -158,11 +158,10 @@ async fn a_client_that_reads_slowly_but_without_long_pauses_gets_the_whole_body(
     let mut body = sender.send_request(request).await.unwrap().into_body();
     // The whole body takes longer than `idle_timeout`, and each pause is far shorter.
     const DURATION: Duration = Duration::from_secs(9);
-    let (mut read, began) = (0, Instant::now());
+    let (mut read, began) = (0, tokio::time::Instant::now());
     while let Some(frame) = body.frame().await {
-        let length = frame.unwrap().data_ref().unwrap().len();
-        read += length;
-        tokio::time::sleep(DURATION.mul_f64(length as f64 / LARGE as f64)).await;
+        read += frame.unwrap().data_ref().unwrap().len();
+        tokio::time::sleep_until(began + DURATION.mul_f64(read as f64 / LARGE as f64)).await;
     }
     assert_eq!(read, LARGE);
     assert!(began.elapsed() >= DURATION, "{:?}", began.elapsed());

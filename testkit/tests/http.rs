@@ -326,7 +326,8 @@ async fn an_idle_connection_is_kept_for_keep_alive() {
         assert!(connection.response().await.0.starts_with("http/1.1 200"));
         if is_first {
             // Longer than `head_timeout`, and shorter than `keep_alive`.
-            tokio::time::sleep(std::time::Duration::from_secs(5)).await;
+            let idle = std::time::Duration::from_secs(5);
+            tokio::time::sleep_until(tokio::time::Instant::now() + idle).await;
         }
     }
     let ended = tokio::time::timeout(PATIENCE, connection.rest()).await.expect("it ends some time");
