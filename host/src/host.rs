@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::future::join_all;
+use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 
 use crate::component::{Engine, Prepared};
@@ -80,16 +81,18 @@ impl Host {
     /// Starts the host described by `config`. `environment` is used again when the manifest changes. Finished traces are
     /// printed to standard output if the settings enable that.
     pub async fn start(config: Config, environment: Environment) -> Result<Host, StartError> {
-        Host::start_with(config, environment, Printers::default(), LogExport::default()).await
+        Host::start_with(config, environment, Printers::default(), LogExport::default(), oneshot::channel().0).await
     }
 
     /// Starts the host like [`Host::start`], with other printers of traces and log records. `logs` is the layer of the
-    /// process's log; it exports log records from then on.
+    /// process's log; it exports log records from then on. `serves` is notified when the first request may be served, after
+    /// which the start cannot fail.
     pub async fn start_with(
         config: Config,
         environment: Environment,
         printers: Printers,
         logs: LogExport,
+        serves: oneshot::Sender<()>,
     ) -> Result<Host, StartError> {
         let resource: Vec<KeyValue> =
             config.resource.iter().map(|(key, value)| KeyValue::new(key.clone(), value.clone())).collect();
@@ -98,7 +101,7 @@ impl Host {
         let telemetry = HostTelemetry::start(&pipeline, &host_resource, &logs).map_err(PipelineError::from)?;
         let start = telemetry.operation("start", "start_failed");
         let startup = Startup { config, environment, pipeline, telemetry: telemetry.clone(), host_resource, resource };
-        let started = start.run(startup.run(&start)).await;
+        let started = start.run(startup.run(&start, serves)).await;
         if let Err(error) = &started {
             start.fail(&error.to_string());
             drop(start);
@@ -196,9 +199,9 @@ struct Startup {
 }
 
 impl Startup {
-    async fn run(self, start: &Operation) -> Result<Host, StartError> {
+    async fn run(self, start: &Operation, serves: oneshot::Sender<()>) -> Result<Host, StartError> {
         telemetry::ignored(&self.environment).iter().for_each(|ignored| tracing::warn!("{ignored}"));
-        serve(self.control()?, start).await
+        serve(self.control()?, start, serves).await
     }
 
     fn control(self) -> Result<Arc<Control>, StartError> {
@@ -218,7 +221,7 @@ impl Startup {
 }
 
 /// Prepares all services and binds all ports, then serves.
-async fn serve(control: Arc<Control>, start: &Operation) -> Result<Host, StartError> {
+async fn serve(control: Arc<Control>, start: &Operation, serves: oneshot::Sender<()>) -> Result<Host, StartError> {
     let config = control.config.load_full();
     let mut prepared = Vec::new();
     for service in &config.services {
@@ -231,6 +234,8 @@ async fn serve(control: Arc<Control>, start: &Operation) -> Result<Host, StartEr
         Ok::<_, ListenError>((ports, console, otlp))
     };
     let (ports, console, otlp) = start.step("listen", listening).await?;
+    // Nobody may be waiting for it.
+    serves.send(()).ok();
     control.apply_services(Config::clone(&config), prepared, ports);
     control.set_ready();
     let console = console.map(|bound| console::serve(bound, control.clone()));

@@ -8,6 +8,7 @@ use clap::Parser;
 use spandrel::cli::{self, Arguments, Command, CommandError, RunArguments, SignalAction, Signals};
 use spandrel::config::Environment;
 use spandrel::{Config, Host};
+use tokio::sync::oneshot;
 
 /// Spans are allocated on one thread and freed on another. With the allocator of the system, this costs a third of the
 /// throughput.
@@ -45,8 +46,10 @@ async fn run(arguments: RunArguments, environment: Environment) -> Result<(), Co
     let telemetry = cli::running_telemetry_line(&config, &arguments);
     // The start runs in a task of its own: compilation and file access block a thread, and a signal must end the host
     // meanwhile.
-    let starting = tokio::spawn(Host::start_with(config, environment, cli::printers(&log, &arguments), log.export()));
-    let Some(started) = signals.run_until_stopped(starting).await else {
+    let (serves, is_serving) = oneshot::channel();
+    let printers = cli::printers(&log, &arguments);
+    let starting = tokio::spawn(Host::start_with(config, environment, printers, log.export(), serves));
+    let Some(started) = signals.run_until_stopped(starting, is_serving).await else {
         tracing::info!("stopped before the start was complete");
         return Ok(());
     };

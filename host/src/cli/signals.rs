@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::sync::oneshot;
 
 /// How long a start may continue after a signal to stop: a host that is about to serve completes its start and then
 /// shuts down regularly.
@@ -58,14 +59,19 @@ impl Signals {
     }
 
     /// Runs `starting` to completion, or returns `None` if a signal to stop comes first. If the start completes shortly
-    /// after the signal, its result is returned and [`Signals::next`] returns the signal.
-    pub async fn run_until_stopped<T>(&mut self, starting: impl Future<Output = T>) -> Option<T> {
+    /// after the signal, or has notified `is_serving` by then, its result is returned and [`Signals::next`] returns the
+    /// signal.
+    pub async fn run_until_stopped<T>(
+        &mut self,
+        starting: impl Future<Output = T>,
+        is_serving: oneshot::Receiver<()>,
+    ) -> Option<T> {
         let mut starting = std::pin::pin!(starting);
         tokio::select! {
             biased;
             () = self.stop() => {
                 self.is_stopping = true;
-                tokio::time::timeout(START_GRACE, starting).await.ok()
+                finish_start(starting, is_serving).await
             }
             started = &mut starting => Some(started),
         }
@@ -78,5 +84,33 @@ impl Signals {
             _ = self.terminate.recv() => {}
             _ = self.quit.recv() => {}
         }
+    }
+}
+
+/// The result of a start that continues after a signal to stop; `None` if it takes long. A host that serves has nothing
+/// left to wait for, and must shut down regularly: it may have requests in flight and spans to export.
+async fn finish_start<T>(
+    mut starting: impl Future<Output = T> + Unpin,
+    mut is_serving: oneshot::Receiver<()>,
+) -> Option<T> {
+    match tokio::time::timeout(START_GRACE, &mut starting).await {
+        Ok(started) => Some(started),
+        Err(_) if is_serving.try_recv().is_ok() => Some(starting.await),
+        Err(_) => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn only_a_host_that_does_not_serve_yet_is_stopped_within_its_start() {
+        let (_serves, is_serving) = oneshot::channel();
+        assert_eq!(finish_start(std::future::pending::<()>(), is_serving).await, None);
+        let (serves, is_serving) = oneshot::channel();
+        serves.send(()).unwrap();
+        let started = Box::pin(tokio::time::sleep(2 * START_GRACE));
+        assert_eq!(finish_start(started, is_serving).await, Some(()));
     }
 }
