@@ -1,13 +1,19 @@
 //! Shutdown of the host's binary: requests in flight are finished, recorded telemetry is exported.
 
 use std::net::{SocketAddr, TcpListener};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use tempfile::TempDir;
 use testkit::origin::{Manner, Origin};
 use testkit::process::free_address;
-use testkit::{Admin, Client, Collector, PATIENCE, Spandrel, artifacts, poll, variant};
+use testkit::{Admin, Client, Collector, PATIENCE, Spandrel, artifacts, laborious, poll, variant};
+
+/// The time within which a shutdown that waits for nothing must end, on a busy machine too. A shutdown that waits for
+/// requests would take longer, as would a test that waits for it with [`PATIENCE`].
+const AT_ONCE: Duration = Duration::from_secs(15);
+/// A `[shutdown] drain` that no test waits for.
+const ENDLESS_DRAIN: &str = "[console]\nlisten = \"off\"\n[shutdown]\ndrain = \"1h\"";
 
 /// A process with one service that may call one origin, and its collector.
 struct Running {
@@ -67,8 +73,12 @@ fn write_manifest(folder: &TempDir, address: SocketAddr, origin: &str) -> PathBu
 
 /// The same with these tables at its head.
 fn write_manifest_with(folder: &TempDir, address: SocketAddr, origin: &str, head: &str) -> PathBuf {
+    write_manifest_of(folder, &artifacts::component("oddities"), (address, origin), head)
+}
+
+/// The same with another component.
+fn write_manifest_of(folder: &TempDir, component: &Path, (address, origin): (SocketAddr, &str), head: &str) -> PathBuf {
     let path = folder.path().join("services.toml");
-    let component = artifacts::component("oddities");
     let text = format!(
         "{head}\n[state]\nbackend = \"memory\"\n\
          [[service]]\nname = \"oddities\"\nversion = \"1.0.0\"\ncomponent = \"{}\"\nlisten = \"{address}\"\n\
@@ -97,34 +107,38 @@ async fn sigterm_finishes_requests_in_flight_exports_their_spans_and_exits_with_
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_second_signal_ends_the_host_at_once() {
-    let running = Running::start(Manner { delay: Duration::MAX, ..Manner::default() }).await;
+    let manner = Manner { delay: Duration::MAX, ..Manner::default() };
+    let running = Running::start_on(manner, &[], ENDLESS_DRAIN).await;
     let request = running.in_flight().await;
     running.spandrel.signal("TERM");
     running.wait_until_closed().await;
-    let began = Instant::now();
     running.spandrel.signal("TERM");
-    let ended = running.spandrel.wait(PATIENCE);
-    assert!(began.elapsed() < Duration::from_secs(5), "{:?}: {ended:#?}", began.elapsed());
+    let ended = running.spandrel.wait(AT_ONCE);
     assert_ne!(ended.code, Some(0), "{ended:#?}");
     assert!(request.await.expect("no panic").is_err());
 }
 
+/// The functions of a component that takes about a minute to compile.
+const FUNCTIONS: usize = 20_000;
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_signal_while_the_host_starts_ends_it_at_once() {
+    let component = laborious("oddities", FUNCTIONS, 0);
     for signal in ["TERM", "INT", "QUIT"] {
         let (folder, address) = (tempfile::tempdir().expect("a temporary folder"), free_address());
-        let manifest = write_manifest(&folder, address, "http://localhost:1");
         // Nothing has been compiled yet, so that the start takes a while.
+        let file = folder.path().join("laborious.wasm");
+        std::fs::write(&file, &component).expect("a file can be written");
+        let off = "[console]\nlisten = \"off\"";
+        let manifest = write_manifest_of(&folder, &file, (address, "http://localhost:1"), off);
         let cache = folder.path().join("cache");
         let environment = [("SPANDREL_CACHE_DIR", cache.to_str().expect("a path")), ("OTEL_SDK_DISABLED", "true")];
         let spandrel = Spandrel::serve(&manifest, &environment);
         let compiles = poll::until(PATIENCE, || cache.is_dir().then_some(())).await;
         assert!(compiles.is_some(), "{}", spandrel.log());
-        let began = Instant::now();
         spandrel.signal(signal);
-        let ended = spandrel.wait(PATIENCE);
+        let ended = spandrel.wait(AT_ONCE);
         assert_eq!(ended.code, Some(0), "{signal}: {ended:#?}");
-        assert!(began.elapsed() < Duration::from_secs(4), "{signal}: {:?}", began.elapsed());
         assert!(ended.stdout.contains("before the start was complete"), "{signal}: {ended:#?}");
         assert!(std::net::TcpStream::connect(address).is_err(), "{signal}: something listens");
     }
@@ -133,8 +147,10 @@ async fn a_signal_while_the_host_starts_ends_it_at_once() {
 #[tokio::test(flavor = "multi_thread")]
 async fn readyz_turns_503_before_the_host_stops_accepting() {
     let console = free_address();
-    let head = format!("[console]\nlisten = \"{console}\"\n[shutdown]\ndelay = \"3s\"");
-    let running = Running::start_on(Manner { delay: Duration::MAX, ..Manner::default() }, &[], &head).await;
+    let head = format!("[console]\nlisten = \"{console}\"\n[shutdown]\ndelay = \"8s\"");
+    let mut running = Running::start_on(Manner { delay: Duration::MAX, ..Manner::default() }, &[], &head).await;
+    // The console is bound after the services.
+    running.spandrel.wait_until_listening(console);
     let ready = async || Client::default().request("GET", console, "/readyz").untraced().send().await.status.as_u16();
     assert_eq!(ready().await, 200);
     let request = running.in_flight().await;
@@ -156,9 +172,9 @@ async fn requests_that_do_not_end_are_cancelled_after_the_drain() {
     let request = running.in_flight().await;
     let began = Instant::now();
     running.spandrel.signal("TERM");
-    let ended = running.spandrel.wait(PATIENCE);
+    let ended = running.spandrel.wait(AT_ONCE);
     assert_eq!(ended.code, Some(0), "{ended:#?}");
-    assert!((1..6).contains(&began.elapsed().as_secs()), "{:?}", began.elapsed());
+    assert!(began.elapsed() >= Duration::from_secs(1), "{:?}", began.elapsed());
     assert!(ended.stdout.contains("were cancelled"), "{ended:#?}");
     assert!(request.await.expect("no panic").is_err());
 }
@@ -167,7 +183,9 @@ async fn requests_that_do_not_end_are_cancelled_after_the_drain() {
 async fn a_swap_whose_drain_shutdown_cuts_short_is_exported_as_a_whole_trace() {
     for is_cut in [false, true] {
         let console = free_address();
-        let head = format!("[console]\nlisten = \"{console}\"\n[shutdown]\ndrain = \"2s\"\n[swap]\ndrain = \"1h\"");
+        let limit = if is_cut { "2s" } else { "1h" };
+        let head =
+            format!("[console]\nlisten = \"{console}\"\n[shutdown]\ndrain = \"{limit}\"\n[swap]\ndrain = \"1h\"");
         let running = Running::start_on(Manner { delay: Duration::MAX, ..Manner::default() }, &[], &head).await;
         let request = running.in_flight().await;
         assert_eq!(Admin::at(console).swap("oddities", variant("oddities", 1)).await.status, 200);
@@ -191,32 +209,28 @@ async fn a_swap_whose_drain_shutdown_cuts_short_is_exported_as_a_whole_trace() {
 #[tokio::test(flavor = "multi_thread")]
 async fn an_idle_http2_client_that_does_not_respond_does_not_delay_shutdown() {
     const SETTINGS: [u8; 9] = [0, 0, 0, 4, 0, 0, 0, 0, 0];
-    let running = Running::start(Manner::default()).await;
+    let running = Running::start_on(Manner::default(), &[], ENDLESS_DRAIN).await;
     let mut silent = testkit::raw::Connection::open(running.address).await;
     silent.send([&b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"[..], &SETTINGS].concat()).await;
     // After the host's SETTINGS and its acknowledgement, the HTTP/2 connection is established and idle.
     silent.read_until("\0\0\0\x04\x01\0\0\0\0").await;
-    let began = Instant::now();
     running.spandrel.signal("TERM");
-    let ended = running.spandrel.wait(PATIENCE);
+    let ended = running.spandrel.wait(AT_ONCE);
     assert_eq!(ended.code, Some(0), "{ended:#?}");
-    assert!(began.elapsed() < Duration::from_secs(5), "{:?}", began.elapsed());
     assert!(!ended.stdout.contains("were cancelled"), "{ended:#?}");
     drop(silent);
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn idle_connections_do_not_delay_shutdown() {
-    let running = Running::start(Manner::default()).await;
+    let running = Running::start_on(Manner::default(), &[], ENDLESS_DRAIN).await;
     let mut idle = testkit::raw::Connection::open(running.address).await;
     idle.send("GET /health HTTP/1.1\r\nhost: x\r\n\r\n").await;
     idle.response().await;
     let silent = testkit::raw::Connection::open(running.address).await;
-    let began = Instant::now();
     running.spandrel.signal("TERM");
-    let ended = running.spandrel.wait(PATIENCE);
+    let ended = running.spandrel.wait(AT_ONCE);
     assert_eq!(ended.code, Some(0), "{ended:#?}");
-    assert!(began.elapsed() < Duration::from_secs(5), "{:?}", began.elapsed());
     drop(silent);
 }
 
@@ -254,15 +268,13 @@ async fn a_collector_that_never_responds_does_not_delay_shutdown() {
         let environment = [
             ("OTEL_EXPORTER_OTLP_ENDPOINT", endpoint.as_str()),
             ("OTEL_EXPORTER_OTLP_PROTOCOL", protocol),
-            ("OTEL_EXPORTER_OTLP_TIMEOUT", "25000"),
+            ("OTEL_EXPORTER_OTLP_TIMEOUT", "3600000"),
         ];
         let running = Running::start_with(Manner::default(), &environment).await;
         running.request().await;
-        let began = Instant::now();
         running.spandrel.signal("TERM");
-        let ended = running.spandrel.wait(2 * PATIENCE);
-        assert_eq!(ended.code, Some(0), "{ended:#?}");
-        assert!(began.elapsed() < Duration::from_secs(7), "{protocol}: {:?}: {ended:#?}", began.elapsed());
+        let ended = running.spandrel.wait(AT_ONCE);
+        assert_eq!(ended.code, Some(0), "{protocol}: {ended:#?}");
         for what in ["spans", "metrics"] {
             assert!(ended.stdout.contains(&format!("did not take the last {what} in time")), "{ended:#?}");
         }
@@ -308,6 +320,8 @@ async fn standard_output_lists_services_and_urls_as_text_or_json() {
         let arguments = ["run", "--manifest", &manifest, "--log-format", format];
         let mut spandrel = Spandrel::start(&arguments, &[("OTEL_SDK_DISABLED", "true")]);
         spandrel.wait_until_listening(address);
+        // The host listens before its start is complete.
+        spandrel.wait_for_line(&["oddities"]).await;
         spandrel.signal("TERM");
         let ended = spandrel.wait(PATIENCE);
         assert_eq!(ended.code, Some(0), "{ended:#?}");
@@ -349,10 +363,8 @@ async fn traces_on_the_terminal_need_no_collector_and_are_separate_from_a_json_l
     spandrel.wait_until_listening(address);
     assert_eq!(Client::default().request("GET", address, "/health").send().await.status, 200);
     spandrel.wait_for_line(&["started"]).await;
-    let began = Instant::now();
     spandrel.signal("TERM");
     let ended = spandrel.wait(PATIENCE);
-    assert!(began.elapsed() < Duration::from_secs(4), "{:?}", began.elapsed());
     let lines = ended.stdout.lines().map(serde_json::from_str::<serde_json::Value>).collect::<Result<Vec<_>, _>>();
     let lines = lines.unwrap_or_else(|error| panic!("{error}: {}", ended.stdout));
     let warnings: Vec<_> = lines.iter().filter(|line| line["level"] == "WARN").collect();

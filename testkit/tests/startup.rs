@@ -241,7 +241,8 @@ async fn a_manifest_without_a_console_opens_none_and_reports_it() {
     let good = artifacts::component("oddities");
     let text =
         format!("[[service]]\nname = \"a\"\ncomponent = \"{}\"\nlisten = \"{}\"\n", good.display(), site.address);
-    let host = Spandrel::serve(&site.write(&text), &[("OTEL_SDK_DISABLED", "true")]);
+    let mut host = Spandrel::serve(&site.write(&text), &[("OTEL_SDK_DISABLED", "true")]);
+    host.wait_until_listening(site.address);
     host.wait_for_line(&["console: none", "`[console]`"]).await;
 }
 
