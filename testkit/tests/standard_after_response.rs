@@ -17,12 +17,12 @@ fn has_body<'a>(text: &'a str) -> impl Fn(&LogRecord) -> bool + 'a {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn work_after_the_response_counts_toward_concurrency_until_it_ends() {
-    let shop = limited("concurrency = 1\nrequest_timeout = \"1s\"").with_console().start().await;
+    let shop = limited("concurrency = 1\nrequest_timeout = \"5s\"").with_console().start().await;
     assert_eq!(shop.get(SERVICE, "/after?ms=60000").await.text(), "answered\n");
     let answer = shop.get(SERVICE, "/hello").await;
     assert_eq!(answer.status, 503, "{}", answer.text());
     assert_eq!(shop.admin().status(SERVICE).await["in_flight"], 1);
-    // The guest ends one second after its response.
+    // The guest is stopped five seconds after its response.
     shop.admin().wait_until(SERVICE, |status| status["in_flight"] == 0).await;
     assert_eq!(shop.get(SERVICE, "/hello").await.status, 200);
 }
@@ -44,7 +44,8 @@ async fn a_guest_that_outlasts_the_drain_is_stopped_and_its_spans_are_exported()
         assert_eq!(shop.get(SERVICE, path).await.text(), "answered\n", "{path}");
     }
     let answer = shop.get(SERVICE, "/after?ms=60000").await;
-    let collector = tokio::time::timeout(Duration::from_secs(10), shop.shut_down()).await.expect("an end");
+    // The guests would end after a minute.
+    let collector = tokio::time::timeout(Duration::from_secs(30), shop.shut_down()).await.expect("an end");
     assert_eq!(collector.trace(&answer.trace).spans().len(), 1);
     let record =
         collector.wait_for_log("the guest that was stopped", has_body("the guest was stopped: the host")).await;
@@ -53,8 +54,9 @@ async fn a_guest_that_outlasts_the_drain_is_stopped_and_its_spans_are_exported()
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_guest_that_is_stopped_after_its_response_has_a_log_record_in_its_trace() {
-    let shop = limited("request_timeout = \"300ms\"").start().await;
+    let shop = limited("request_timeout = \"3s\"").start().await;
     let answer = shop.get(SERVICE, "/spin-after-response").await;
+    assert_eq!(answer.text(), "answered\n");
     let record = shop.collector().wait_for_log("the guest that was stopped", has_body("the guest was stopped: ")).await;
     assert_eq!((record.trace_id, record.severity.as_str()), (answer.trace.to_string(), "WARN"));
     let tree = shop.trace(&answer.trace, 1).await;

@@ -1,6 +1,6 @@
 //! Concurrent requests in one 0.3 instance: each has its own spans, logs, limits and errors.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use testkit::{Answer, PATIENCE, STANDARD, Shop, ShopBuilder, Site, artifacts};
 
@@ -95,7 +95,7 @@ async fn a_trap_ends_all_requests_of_the_instance_each_with_its_own_error() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_request_that_times_out_does_not_affect_the_others() {
-    let shop = builder(3).limits(SERVICE, "request_timeout = \"1s\"").start().await;
+    let shop = builder(3).limits(SERVICE, "request_timeout = \"3s\"").start().await;
     let hold = |ms: u32| format!("/hold?company=3&ms={ms}");
     let paths = [hold(300), hold(60_000), hold(300)];
     let others_are_served = |answers: &[Answer]| answers[0].status == 200 && answers[2].status == 200;
@@ -108,7 +108,7 @@ async fn a_request_that_times_out_does_not_affect_the_others() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_guest_in_an_endless_loop_blocks_its_instance_only_until_the_timeout() {
-    let shop = builder(8).limits(SERVICE, "request_timeout = \"500ms\"").start().await;
+    let shop = builder(8).limits(SERVICE, "request_timeout = \"4s\"").start().await;
     let (spun, other) = tokio::join!(shop.get(SERVICE, "/spin"), shop.get("standard-p3", "/hello"));
     assert_eq!((spun.status.as_u16(), other.status.as_u16()), (504, 200));
     assert_eq!(shop.get(SERVICE, "/work").await.status, 200);
@@ -128,9 +128,16 @@ async fn a_client_that_disconnects_does_not_affect_the_others() {
 async fn an_instance_that_served_concurrent_requests_is_reused() {
     let shop = builder(4).start().await;
     all(&shop, &vec!["/work?company=2".to_owned(); 2]).await;
-    let again = shop.get(SERVICE, "/work").await;
-    let tree = shop.trace(&again.trace, 3).await;
-    tree.line(&format!("{SERVICE} GET SERVER")).assert_attribute("spandrel.instance.reused", true);
+    // An instance returns to the pool shortly after its last response.
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        let again = shop.get(SERVICE, "/work").await;
+        let tree = shop.trace(&again.trace, 3).await;
+        if *tree.line(&format!("{SERVICE} GET SERVER")).attribute("spandrel.instance.reused") == true {
+            return;
+        }
+        assert!(Instant::now() < deadline, "no instance is used again");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -173,7 +180,8 @@ async fn output_of_a_component_that_fails_to_start_is_in_the_hosts_log() {
     let site = Site::new(&[SERVICE]);
     let builder = ShopBuilder::empty().service(SERVICE, &artifacts::component(SERVICE), site.address(SERVICE).port());
     site.write(&builder.keys(SERVICE, "[service.env]\nAT_START = \"fail\""));
-    let ended = site.begin().wait(PATIENCE);
+    // The component may have to be compiled.
+    let ended = site.begin().wait(6 * PATIENCE);
     assert_eq!(ended.code, Some(2), "{ended:#?}");
     for line in ["printed at the start", "failed at the start", "no start"] {
         let is_line = |found: &&str| found.contains(line) && found.contains(&format!("service=\"{SERVICE}\""));

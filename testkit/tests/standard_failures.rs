@@ -46,7 +46,7 @@ async fn a_trap_after_the_response_head_is_an_error_on_the_span() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_guest_that_returns_no_response_is_a_500() {
-    let shop = limited("request_timeout = \"2s\"").start().await;
+    let shop = Shop::standard().start().await;
     // A 0.2 guest returns without a response. A 0.3 guest waits for nothing, which the host detects without a timeout.
     let answer = shop.get("standard-p2", "/no-response").await;
     assert_eq!(answer.status, 500, "{}", answer.text());
@@ -70,7 +70,7 @@ async fn an_error_code_instead_of_a_response_is_a_500() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_guest_in_an_endless_loop_gets_a_504_and_does_not_block_others() {
-    let shop = limited("request_timeout = \"500ms\"").start().await;
+    let shop = limited("request_timeout = \"4s\"").start().await;
     for service in BOTH {
         let (spun, other) = tokio::join!(shop.get(service, "/spin"), shop.get(service, "/hello"));
         assert_eq!(spun.status, 504, "{service}: {}", spun.text());
@@ -119,7 +119,7 @@ async fn work_after_the_response_is_completed() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_failure_after_the_response_does_not_affect_the_response() {
-    let shop = limited("request_timeout = \"500ms\"").start().await;
+    let shop = Shop::standard().start().await;
     for path in ["/trap-after-response", "/spin-after-response"] {
         assert_eq!(shop.get("standard-p3", path).await.text(), "answered\n", "{path}");
         assert_eq!(shop.get("standard-p3", "/hello").await.text(), "hello\n", "after {path}");
