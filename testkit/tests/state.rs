@@ -1,8 +1,11 @@
 //! State: reservations are atomic, and as durable as the manifest configures.
 
-use std::sync::Arc;
+use std::time::Duration;
 
 use testkit::{Collector, Shop};
+
+/// How long a client waits for its reservation.
+const PATIENT: Duration = Duration::from_secs(150);
 
 async fn available(shop: &Shop, product: u32) -> i64 {
     let answer = shop.get("inventory-service", &format!("/inventory/{product}")).await;
@@ -12,11 +15,10 @@ async fn available(shop: &Shop, product: u32) -> i64 {
 /// Makes 200 concurrent reservations of one piece of product 1. Returns how many succeeded, how many were rejected, and
 /// the available quantity afterwards.
 async fn reserve_concurrently(shop: Shop) -> (usize, usize, i64) {
-    let shop = Arc::new(shop);
     let mut running = tokio::task::JoinSet::new();
     for _ in 0..200 {
-        let shop = shop.clone();
-        running.spawn(async move { shop.post("inventory-service", "/inventory/1/reserve?quantity=1").await });
+        let request = shop.request("POST", "inventory-service", "/inventory/1/reserve?quantity=1");
+        running.spawn(request.patience(PATIENT).send());
     }
     let answers = running.join_all().await;
     for answer in &answers {
@@ -42,7 +44,9 @@ async fn two_hundred_concurrent_reservations_never_oversell_on_disk() {
 
 fn on_disk(folder: &std::path::Path) -> testkit::ShopBuilder {
     let path = folder.join("state.redb");
-    Shop::builder().state(&format!("backend = \"redb\"\npath = \"{}\"", path.display()))
+    // A slow disk takes long for 45 reservations, one after the other.
+    let shop = Shop::builder().limits("inventory-service", "request_timeout = \"120s\"");
+    shop.state(&format!("backend = \"redb\"\npath = \"{}\"", path.display()))
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -1,10 +1,11 @@
 //! Misbehaving candidates, and swaps during requests: the serving version is not affected.
 
 use std::path::Path;
+use std::time::Instant;
 
 use serde_json::{Value, json};
 use testkit::origin::{Manner, Origin};
-use testkit::{Admin, Kind, ODDITIES_PORT, Outcome, Shop, ShopBuilder, Span, artifacts, padded, variant};
+use testkit::{Admin, Kind, ODDITIES_PORT, Outcome, PATIENCE, Shop, ShopBuilder, Span, artifacts, padded, variant};
 
 const UNWATCHED: &str = "[swap]\nwatch = false";
 
@@ -12,7 +13,7 @@ const UNWATCHED: &str = "[swap]\nwatch = false";
 /// probed.
 async fn probed(probe: &str) -> Shop {
     let builder = Shop::oddities().keys("oddities", &format!("probe = \"{probe}\"")).with_console().head(UNWATCHED);
-    builder.limits("oddities", "request_timeout = \"1s\"\nmemory = \"32MiB\"").start().await
+    builder.limits("oddities", "request_timeout = \"5s\"\nmemory = \"32MiB\"").start().await
 }
 
 /// Asserts that a swap is rejected with a reason that contains these words, in the response, the status, the trace of
@@ -116,12 +117,11 @@ async fn a_candidate_whose_probe_fails_like_the_serving_version_is_accepted() {
 #[tokio::test(flavor = "multi_thread")]
 async fn rejected_candidates_leave_no_instances() {
     let shop = probed("/panic/again").await;
-    let instances = async || shop.admin().metric("spandrel_host_instances").await;
-    let before = instances().await;
+    let before = shop.admin().metric("spandrel_host_instances").await;
     for version in 1..=5 {
         assert_eq!(shop.admin().swap("oddities", variant("oddities", version)).await.status, 422);
     }
-    assert_eq!(instances().await, before);
+    wait_for_instances(&shop.admin(), |instances, _| instances == before).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -276,12 +276,19 @@ async fn restoring_the_serving_file_cancels_a_swap_in_progress() {
     let spinning = Shop::oddities().without("oddities").service("oddities", &file, ODDITIES_PORT);
     let shop = spinning.keys("oddities", "probe = \"/spin\"").limits("oddities", "request_timeout = \"60s\"");
     let shop = shop.with_console().start().await;
-    std::fs::write(&file, variant("oddities", 1)).expect("written");
+    replace(&file, &variant("oddities", 1));
     shop.admin().wait_until("oddities", |status| status["state"] == "swapping").await;
-    std::fs::write(&file, variant("oddities", 0)).expect("written");
+    replace(&file, &variant("oddities", 0));
     // Long before the probe would have timed out.
     let status = shop.admin().wait_until("oddities", |status| status["state"] == "serving").await;
     assert_eq!((&status["generation"], &status["last_error"]), (&json!(1), &Value::Null), "{status}");
+}
+
+/// Replaces a file atomically: the watcher never sees a part of it.
+fn replace(file: &Path, content: &[u8]) {
+    let next = file.with_extension("next");
+    std::fs::write(&next, content).expect("written");
+    std::fs::rename(next, file).expect("renamed");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -335,9 +342,21 @@ async fn requests_in_flight_end_on_the_old_generation_and_new_ones_use_the_new_o
         assert_eq!(shop.collector().generation_of("back", &answer.trace).await, 1);
     }
     shop.collector().wait_for_span("the drain", |span| span.name == "drain" && !span.is_error()).await;
-    let instances = |admin: Admin| async move { admin.metric("spandrel_host_instances").await };
-    let left = shop.admin().metric("spandrel_instances_live").await;
-    assert_eq!(instances(shop.admin()).await, left, "the old generation has no instance any more");
+    // The old generation has no instance any more.
+    wait_for_instances(&shop.admin(), |instances, live| instances == live).await;
+}
+
+/// Waits until the numbers of instances, of the host and of the serving generations, satisfy a condition.
+async fn wait_for_instances(admin: &Admin, fits: impl Fn(f64, f64) -> bool) {
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        let live = admin.metric("spandrel_instances_live").await;
+        let instances = admin.metric("spandrel_host_instances").await;
+        if fits(instances, live) {
+            return;
+        }
+        assert!(Instant::now() < deadline, "{instances} instances exist, of which {live} serve");
+    }
 }
 
 fn drains(shop: &Shop) -> usize {

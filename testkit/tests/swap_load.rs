@@ -10,6 +10,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
+use serde_json::Value;
 use testkit::raw::Connection;
 use testkit::{
     Admin, Client, Collector, Kind, PATIENCE, Site, Spandrel, TraceId, poll, reworded, variant, with_section,
@@ -240,9 +241,12 @@ async fn traced(load: Arc<Load>) -> Vec<TraceId> {
 
 /// Asserts that every trace is complete and has one generation of each service, and that a generation is one component.
 async fn assert_one_generation_each(collector: &Collector, traces: &[TraceId]) {
-    if let Some(last) = traces.last() {
-        collector.wait_for_trace(last, 24).await;
-    }
+    let arrived = || {
+        let mut counts: BTreeMap<String, usize> = BTreeMap::new();
+        collector.spans().into_iter().for_each(|span| *counts.entry(span.trace_id).or_default() += 1);
+        traces.iter().all(|trace| counts.get(trace.as_str()).is_some_and(|count| *count >= 24)).then_some(())
+    };
+    assert!(poll::until(PATIENCE, arrived).await.is_some(), "not all spans of {} traces arrived", traces.len());
     let mut met: BTreeMap<String, BTreeSet<(String, i64)>> = BTreeMap::new();
     let mut digests: BTreeMap<(String, i64), BTreeSet<String>> = BTreeMap::new();
     for span in collector.spans().into_iter().filter(|span| span.kind == Kind::Server) {
@@ -287,6 +291,8 @@ async fn two_hundred_swaps_under_load_lose_no_request_and_leak_nothing() {
     let site = site.env("OTEL_SDK_DISABLED", "false").env("OTEL_EXPORTER_OTLP_ENDPOINT", &collector.endpoint());
     // Only requests with a sampled traceparent are recorded. The others only generate load.
     let site = site.env("OTEL_TRACES_SAMPLER", "parentbased_always_off").env("OTEL_BSP_SCHEDULE_DELAY", "20");
+    // That swaps fail no request is the subject, not how long requests take on a busy machine.
+    let builder = SERVICES.iter().fold(builder, |shop, name| shop.limits(name, "request_timeout = \"60s\""));
     site.write(&builder.head("[swap]\nwatch = false"));
     for service in SERVICES {
         site.replace(&format!("{service}.wasm"), &marked(service, MARKS[0]));
@@ -339,8 +345,8 @@ async fn two_hundred_swaps_under_load_lose_no_request_and_leak_nothing() {
     load.report("after swaps", phase(2_000).await);
 
     for service in SERVICES {
-        let status = admin.status(service).await;
-        assert_eq!((&status["state"], &status["in_flight"]), (&"serving".into(), &0.into()), "{status}");
+        let is_idle = |status: &Value| status["state"] == "serving" && status["in_flight"] == 0;
+        let status = admin.wait_until(service, is_idle).await;
         assert_eq!(status["earlier_generations"].as_array().map(Vec::len), Some(3), "{status}");
     }
     let after = holdings(&host, &admin).await;
