@@ -125,15 +125,14 @@ async fn python_decodes_exports_over(protocol: &str, setting: &str) {
     let score = spans.iter().find(|span| span["name"] == "calculate_user_score").expect("the span");
     assert_eq!(score["attributes"]["custom.operation_type"], "user_scoring");
     assert_eq!(score["attributes"]["feature_flag.personalization_enabled"], true);
-    let metrics = receiver.facts("metric");
-    let duration = metrics.iter().find(|metric| metric["name"] == "http.server.request.duration");
-    assert_eq!(duration.map(|metric| (&metric["unit"], &metric["kind"])), Some((&"s".into(), &"histogram".into())));
     assert!(receiver.facts("span").iter().all(|span| span["protocol"] == protocol));
-    assert!(
-        metrics
-            .iter()
-            .any(|metric| metric["exemplars"].as_array().is_some_and(|all| all.contains(&json!(trace.as_str()))))
-    );
+    let has_exemplar = |metric: &Value| {
+        let mut exemplars = metric["exemplars"].as_array().into_iter().flatten();
+        metric["name"] == "http.server.request.duration" && exemplars.any(|exemplar| exemplar == trace.as_str())
+    };
+    let duration = poll::until(PATIENCE, || receiver.facts("metric").into_iter().find(has_exemplar)).await;
+    let duration = duration.unwrap_or_else(|| panic!("{:#?}", receiver.facts("metric")));
+    assert_eq!((&duration["unit"], &duration["kind"]), (&"s".into(), &"histogram".into()));
     python_decodes_failures(&receiver, protocol, setting).await;
 }
 

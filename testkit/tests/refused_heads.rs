@@ -1,6 +1,7 @@
 //! Malformed request heads: they are answered with a reason, traced and counted, and affect no other request.
 
 use std::net::SocketAddr;
+use std::time::Instant;
 
 use serde_json::json;
 use testkit::raw::Connection;
@@ -25,7 +26,9 @@ fn named(head: &str, body: &str) -> TraceId {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_malformed_head_gets_problem_details_a_span_and_is_counted() {
-    let shop = Shop::oddities().head("[limits]\nhead_timeout = \"300ms\"").start().await;
+    // A client may need a while for the heads that it sends whole.
+    let shop = Shop::oddities().start().await;
+    let impatient = Shop::oddities().head("[limits]\nhead_timeout = \"3s\"").start().await;
     let long = "x".repeat(300_000);
     let many: String = (0..101).map(|number| format!("x-{number}: 1\r\n")).collect();
     let heads: [(Vec<u8>, u16, &str); 10] = [
@@ -41,6 +44,7 @@ async fn a_malformed_head_gets_problem_details_a_span_and_is_counted() {
         (format!("GET / HTTP/1.1\r\nhost: x\r\n{many}\r\n").into(), 431, "fields_too_large"),
     ];
     for (bytes, status, error_type) in &heads {
+        let shop = if *error_type == "head_timeout" { &impatient } else { &shop };
         let shown = String::from_utf8_lossy(&bytes[..bytes.len().min(60)]).into_owned();
         let (head, body) = sent(shop.address("oddities"), bytes).await;
         assert!(head.starts_with(&format!("http/1.1 {status} ")), "{shown}: {head}");
@@ -90,10 +94,12 @@ async fn a_guest_response_that_resembles_a_rejection_is_sent_unchanged() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_flood_of_malformed_heads_is_counted_and_does_not_fill_the_queue() {
     let shop = Shop::oddities().start().await;
+    let began = Instant::now();
     for _ in 0..200 {
         let (head, _) = sent(shop.address("oddities"), b"GET /\xff HTTP/1.1\r\n\r\n").await;
         assert!(head.starts_with("http/1.1 400"), "{head}");
     }
+    let most = 20 * (began.elapsed().as_secs() as usize + 2);
     let is_counted = |metric: &testkit::collector::Metric| {
         metric
             .points
@@ -103,7 +109,7 @@ async fn a_flood_of_malformed_heads_is_counted_and_does_not_fill_the_queue() {
     shop.collector().wait_for_metric("http.server.request.duration", is_counted).await;
     let spans = shop.shut_down().await.spans();
     let refused = spans.iter().filter(|span| span.name == "HTTP").count();
-    assert!((20..200).contains(&refused), "{refused}");
+    assert!((20..=most).contains(&refused), "{refused} spans, {most} at most");
 }
 
 #[tokio::test(flavor = "multi_thread")]

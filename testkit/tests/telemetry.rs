@@ -117,9 +117,11 @@ async fn the_requested_retry_delay_is_respected() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn queued_spans_are_exported_when_the_collector_returns() {
-    let mut shop = Shop::oddities().start().await;
+    let mut shop = Shop::oddities().env(REQUESTS_ONLY.0, REQUESTS_ONLY.1).start().await;
     let before = requests(&shop, 5).await;
-    shop.trace(&before[4], 1).await;
+    // A batch whose response is lost is sent again.
+    let are_delivered = |metric: &testkit::collector::Metric| metric.points.iter().any(|point| point.value >= 5.0);
+    shop.collector().wait_for_metric("spandrel.trace.spans.exported", are_delivered).await;
     shop.collector_mut().stop();
     let during = requests(&shop, 50).await;
     shop.collector_mut().start_again();
@@ -173,21 +175,14 @@ async fn spans_rejected_by_a_partial_success_are_counted() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_slow_collector_does_not_slow_requests() {
-    let shop = Shop::oddities().env("OTEL_BSP_MAX_QUEUE_SIZE", "128").start().await;
-    let quick = slowest(&shop).await;
+    // A request that waits for the collector waits for ten minutes.
+    let builder = Shop::oddities().env("OTEL_BSP_MAX_QUEUE_SIZE", "128").env("OTEL_EXPORTER_OTLP_TIMEOUT", "600000");
+    let shop = builder.limits("oddities", "request_timeout = \"20m\"").start().await;
     shop.collector().behave(Behaviour::Hang);
-    let slow = slowest(&shop).await;
-    assert!(slow < quick * 5 + Duration::from_millis(250), "{quick:?} with, {slow:?} without an answer");
-}
-
-async fn slowest(shop: &Shop) -> Duration {
-    let mut slowest = Duration::ZERO;
-    for _ in 0..200 {
-        let began = Instant::now();
-        assert_eq!(shop.get("oddities", "/health").await.status, 200);
-        slowest = slowest.max(began.elapsed());
+    for _ in 0..400 {
+        let answer = shop.request("GET", "oddities", "/health").patience(PATIENCE).send().await;
+        assert_eq!(answer.status, 200);
     }
-    slowest
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -345,7 +340,7 @@ async fn each_server_span_has_the_cost_of_the_request() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_request_whose_client_disconnected_is_counted_and_traced() {
-    let shop = Shop::oddities().start().await;
+    let shop = Shop::oddities().limits("oddities", "request_timeout = \"60s\"").start().await;
     let mut client = Connection::open(shop.address("oddities")).await;
     client.send("GET /flood/100000000 HTTP/1.1\r\nhost: localhost\r\n\r\n").await;
     let is_served = |metric: &testkit::collector::Metric| metric.points.iter().any(|point| point.value == 1.0);
@@ -520,11 +515,25 @@ async fn cardinality_is_bounded_for_any_client_input() {
     assert!(routes.iter().all(|route| route.as_str().is_some_and(|route| route.contains('{'))), "{routes:?}");
 }
 
+/// The traces of this many requests that took less than 400 ms. On a busy machine, others may take longer.
+async fn quick_requests(shop: &Shop, count: usize) -> Vec<TraceId> {
+    let (mut traces, deadline) = (Vec::new(), Instant::now() + PATIENCE);
+    while traces.len() < count {
+        assert!(Instant::now() < deadline, "only {} requests were quick", traces.len());
+        let began = Instant::now();
+        let trace = requests(shop, 1).await;
+        if began.elapsed() < Duration::from_millis(400) {
+            traces.extend(trace);
+        }
+    }
+    traces
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn tail_sampling_exports_failed_and_slow_traces_and_drops_the_rest() {
     let telemetry = "[telemetry]\nkeep = [\"errors\", \"slower than 500ms\"]\nkeep_rate = 0.0";
     let shop = Shop::oddities().head(telemetry).start().await;
-    let plain = requests(&shop, 10).await;
+    let plain = quick_requests(&shop, 10).await;
     let failed = shop.get("oddities", "/leak-and-panic").await.trace;
     let slow = shop.get("oddities", "/nap/700").await.trace;
     let collector = shop.shut_down().await;

@@ -154,9 +154,7 @@ async fn without_a_collector_one_line_names_where_traces_are_and_there_is_no_war
     let console = format!("traces are at http://localhost:{}", running.site.console().port());
     let told = ["INFO no collector listens at http://localhost:4317", &console];
     running.spandrel.wait_for_line(&told).await;
-    let began = std::time::Instant::now();
     let text = running.stop();
-    assert!(began.elapsed() < std::time::Duration::from_secs(3), "{:?}", began.elapsed());
     let about: Vec<_> = text.lines().filter(|line| line.contains("collector")).collect();
     assert_eq!(about.len(), 1, "{text}");
     assert!(!text.lines().any(|line| line.contains(" WARN ") && !line.contains(" oddities ")), "{text}");
@@ -194,8 +192,8 @@ async fn trees_show_statuses_urls_and_errors() {
     let detail = |start: &str| {
         let lines: Vec<_> = text.lines().filter(|line| line.starts_with(&format!("  oddities  {start}  "))).collect();
         let [line] = lines.as_slice() else { panic!("{start}: {lines:#?}\n{text}") };
-        let (_, detail) = line.split_once(" ms  ").or_else(|| line.split_once(" us  ")).unwrap_or_default();
-        detail.to_owned()
+        let detail = [" ms  ", " us  ", " s  "].iter().find_map(|unit| Some(line.split_once(unit)?.1));
+        detail.unwrap_or_default().to_owned()
     };
     assert_eq!(detail("GET /health"), "200");
     assert_eq!(detail("GET"), "404  /nope");

@@ -1,7 +1,7 @@
 //! The traces of requests: spans, parents, services and attributes.
 
 use serde_json::{Value, json};
-use testkit::{Kind, Shop, Span, SpanTree, TraceId};
+use testkit::{Kind, PATIENCE, SERVICES, Shop, ShopBuilder, Span, SpanTree, TraceId};
 
 const ADDRESS: &[&str] = &["server.address", "server.port"];
 
@@ -100,12 +100,18 @@ async fn the_times_of_children_are_within_those_of_their_parents() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn independent_calls_are_concurrent() {
-    let tree = recommendations().await;
-    let calls = tree.children(tree.one("enrich_with_inventory"));
-    assert_eq!(calls.len(), 3);
-    let last_start = calls.iter().map(|call| call.start).max();
-    let first_end = calls.iter().map(|call| call.end).min();
-    assert!(last_start < first_end, "one call had ended before another began");
+    // On a busy machine the first call may end before the guest has made the last one. Consecutive calls never overlap.
+    for _ in 0..5 {
+        let tree = recommendations().await;
+        let calls = tree.children(tree.one("enrich_with_inventory"));
+        assert_eq!(calls.len(), 3);
+        let last_start = calls.iter().map(|call| call.start).max();
+        let first_end = calls.iter().map(|call| call.end).min();
+        if last_start < first_end {
+            return;
+        }
+    }
+    panic!("one call had always ended before another began");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -213,7 +219,9 @@ async fn a_reservation_is_one_trace() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn hundreds_of_interleaved_requests_never_mix_spans_or_metadata() {
-    let shop = std::sync::Arc::new(Shop::builder().env("OTEL_BSP_MAX_QUEUE_SIZE", "65536").start().await);
+    let builder = Shop::builder().env("OTEL_BSP_MAX_QUEUE_SIZE", "65536");
+    let patient = |shop: ShopBuilder, (name, _): &(&str, u16)| shop.limits(name, "request_timeout = \"60s\"");
+    let shop = std::sync::Arc::new(SERVICES.iter().fold(builder, patient).start().await);
     let mut running = tokio::task::JoinSet::new();
     for number in 0..300 {
         let shop = shop.clone();
@@ -221,7 +229,7 @@ async fn hundreds_of_interleaved_requests_never_mix_spans_or_metadata() {
             let user = 1 + number % 2;
             let path = format!("/users/{user}/recommendations");
             let request = shop.request("GET", "user-service", &path);
-            let request = request.header("x-client-id", &format!("client-{number}"));
+            let request = request.header("x-client-id", &format!("client-{number}")).patience(4 * PATIENCE);
             let answer = request.header("x-session-id", &format!("session-{number}")).send().await;
             assert_eq!(answer.status, 200, "{}", answer.text());
             assert_eq!(answer.json()["user"]["id"], user);

@@ -55,7 +55,7 @@ impl Otlp {
     /// Records the export, or rejects it. Returns the number of items to report as rejected.
     async fn take<E: Export>(&self, request: Request<E>) -> Result<i64, Status> {
         let (metadata, _, export) = request.into_parts();
-        self.0.arrived(Arrival {
+        let behaviour = self.0.arrived(Arrival {
             signal: E::SIGNAL,
             protocol: Protocol::Grpc,
             headers: headers(&metadata),
@@ -63,7 +63,7 @@ impl Otlp {
             items: export.items(),
             services: export.services(),
         });
-        match self.0.behaviour().verdict().await {
+        match behaviour.verdict().await {
             Verdict::Record { rejected } => {
                 export.record(&self.0);
                 Ok(rejected)

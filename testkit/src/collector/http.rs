@@ -90,7 +90,7 @@ where
     if export.encoded_len() > LARGEST {
         return status(StatusCode::PAYLOAD_TOO_LARGE);
     }
-    records.arrived(Arrival {
+    let behaviour = records.arrived(Arrival {
         signal: E::SIGNAL,
         protocol: Protocol::Http,
         headers: head.headers.iter().map(|(name, value)| (name.to_string(), text(value))).collect(),
@@ -98,7 +98,7 @@ where
         items: export.items(),
         services: export.services(),
     });
-    match records.behaviour().verdict().await {
+    match behaviour.verdict().await {
         Verdict::Record { rejected } => {
             export.record(records);
             let mut answer = Response::new(Full::from(response(rejected).encode_to_vec()));

@@ -130,16 +130,15 @@ impl Records {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    pub fn behaviour(&self) -> Behaviour {
-        self.state().behaviour
-    }
-
     pub fn set_behaviour(&self, behaviour: Behaviour) {
         self.state().behaviour = behaviour;
     }
 
-    pub fn arrived(&self, arrival: Arrival) {
-        self.state().arrivals.push(arrival);
+    /// Records an export. Returns the behaviour that applies to it: a change after the test has seen the export does not.
+    pub fn arrived(&self, arrival: Arrival) -> Behaviour {
+        let mut state = self.state();
+        state.arrivals.push(arrival);
+        state.behaviour
     }
 
     pub fn spans(&self) -> Vec<Span> {
