@@ -10,7 +10,7 @@ use crate::rounds;
 use crate::running::Stack;
 
 /// Spans pass two batch processors and an index that is refreshed once a second.
-const ARRIVAL: Duration = Duration::from_secs(60);
+const ARRIVAL: Duration = Duration::from_secs(120);
 
 /// One trace in Jaeger's format.
 pub struct Trace(Value);

@@ -19,7 +19,7 @@ use load::Load;
 use running::Stack;
 use shop::Shop;
 
-const INDEXED: Duration = Duration::from_secs(30);
+const INDEXED: Duration = Duration::from_secs(120);
 
 /// Siblings are sorted by name.
 const RECOMMENDATIONS: &str = "\

@@ -13,7 +13,7 @@ use testkit::poll;
 
 /// The first installation builds two programs from source.
 const FIRST_TIME: Duration = Duration::from_secs(45 * 60);
-const RESTART: Duration = Duration::from_secs(60);
+const RESTART: Duration = Duration::from_secs(120);
 
 /// The running programs.
 pub struct Stack {

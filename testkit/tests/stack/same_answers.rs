@@ -7,7 +7,7 @@ use std::time::Duration;
 use testkit::{Site, jaeger, poll, process};
 
 /// Jaeger opens its ports one after the other.
-const START: Duration = Duration::from_secs(60);
+const START: Duration = Duration::from_secs(120);
 
 /// A Jaeger that stores traces in memory.
 struct Jaeger {
