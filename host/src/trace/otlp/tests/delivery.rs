@@ -183,7 +183,7 @@ async fn spans_beyond_the_queue_are_counted_and_requests_do_not_wait() {
     let pipeline = Pipeline::start(settings).unwrap();
     let began = Instant::now();
     requests(&pipeline, 1000);
-    assert!(began.elapsed() < Duration::from_secs(1), "{:?}", began.elapsed());
+    assert!(began.elapsed() < LIMIT / 2, "{:?}", began.elapsed());
     assert_eq!(dropped(&pipeline), [("queue_full", 968)]);
     assert_eq!(pipeline.queue(), (32, 32));
     pipeline.shutdown(Duration::from_millis(200)).await;
