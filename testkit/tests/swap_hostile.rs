@@ -121,7 +121,8 @@ async fn rejected_candidates_leave_no_instances() {
     for version in 1..=5 {
         assert_eq!(shop.admin().swap("oddities", variant("oddities", version)).await.status, 422);
     }
-    wait_for_instances(&shop.admin(), |instances, _| instances == before).await;
+    // Idle instances of the serving version may have been dropped meanwhile.
+    wait_for_instances(&shop.admin(), |instances, _| instances <= before).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
