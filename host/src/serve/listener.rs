@@ -392,7 +392,9 @@ mod tests {
             *response.status_mut() = head::check(&mut request.into_parts().0).unwrap_err().status();
             response
         };
-        let listener = bound.serve(admission(100, TIMEOUTS), |_| (), move |request, ()| check(request).boxed());
+        // A connection whose head was read completely is kept alive.
+        let timeouts = Timeouts { keep_alive: Duration::from_millis(300), ..TIMEOUTS };
+        let listener = bound.serve(admission(100, timeouts), |_| (), move |request, ()| check(request).boxed());
         for (length, expected) in [(20_000, "414"), (60_000, "414"), (300_000, "414")] {
             let head = format!("GET /{} HTTP/1.1\r\nhost: a\r\n\r\n", "p".repeat(length));
             let received = sent(listener.address, head.as_bytes()).await;
