@@ -15,6 +15,8 @@ const MAX_STATE_BYTES: usize = 512;
 const LONG_MEMBER: usize = 128;
 /// The maximum length of a member's key or value.
 const MAX_STATE_PART: usize = 256;
+/// The length of `traceparent` in bytes.
+const TRACEPARENT_LENGTH: usize = 55;
 /// Flags of `traceparent`.
 const SAMPLED: u8 = 0x01;
 const RANDOM: u8 = 0x02;
@@ -101,7 +103,14 @@ impl TraceContext {
     /// The value of `traceparent` for this span.
     pub fn to_traceparent(&self) -> String {
         let flags = if self.sampled { SAMPLED } else { 0 } | if self.random { RANDOM } else { 0 };
-        format!("00-{}-{}-{flags:02x}", self.trace_id, self.span_id)
+        let mut text = String::with_capacity(TRACEPARENT_LENGTH);
+        text.push_str("00-");
+        text.push_str(const_hex::Buffer::<16>::new().format(&self.trace_id.to_bytes()));
+        text.push('-');
+        text.push_str(const_hex::Buffer::<8>::new().format(&self.span_id.to_bytes()));
+        text.push('-');
+        text.push_str(const_hex::Buffer::<1>::new().format(&[flags]));
+        text
     }
 }
 

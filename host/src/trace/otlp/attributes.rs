@@ -46,7 +46,7 @@ pub struct Attributes {
     encoded: Vec<u8>,
     count: usize,
     /// The [`bloom_bit`]s of all keys: a Bloom filter, which spares most lookups of missing keys.
-    bloom: u64,
+    bloom: u128,
 }
 
 impl<'a> Attribute<'a> {
@@ -137,7 +137,7 @@ impl Attributes {
             return others.iter().for_each(|attribute| _ = self.set(&attribute));
         }
         if self.encoded.capacity() == 0 {
-            self.encoded.reserve(others.encoded.len() + 2 * INITIAL_CAPACITY);
+            self.encoded.reserve(others.encoded.len() + 3 * INITIAL_CAPACITY);
         }
         self.encoded.extend_from_slice(&others.encoded);
         self.count += others.count;
@@ -212,11 +212,11 @@ pub fn decode_attributes(encoded: &[u8]) -> impl Iterator<Item = Attribute<'_>> 
     })
 }
 
-/// One bit derived from the key. The keys of one span rarely share a bit.
-fn bloom_bit(key: &[u8]) -> u64 {
+/// One bit derived from the key. The factors are chosen so that keys of the semantic conventions rarely share a bit.
+fn bloom_bit(key: &[u8]) -> u128 {
     let middle = key.get(key.len() / 2).copied().unwrap_or_default();
     let last = key.last().copied().unwrap_or_default();
-    1 << ((key.len() * 5 + usize::from(last) * 3 + usize::from(middle) * 11) % 64)
+    1 << ((key.len() * 5 + usize::from(last) * 9 + usize::from(middle) * 29) % 128)
 }
 
 /// The key in a `KeyValue` message.

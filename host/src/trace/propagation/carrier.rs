@@ -7,10 +7,10 @@ use crate::trace::context::{TraceContext, hex};
 
 /// Sets a header, or removes it if there is no value.
 pub(super) fn put(headers: &mut HeaderMap, name: HeaderName, value: Option<impl AsRef<str>>) {
-    headers.remove(&name);
-    if let Some(value) = value.and_then(|value| HeaderValue::from_str(value.as_ref()).ok()) {
-        headers.insert(name, value);
-    }
+    match value.and_then(|value| HeaderValue::from_str(value.as_ref()).ok()) {
+        Some(value) => headers.insert(name, value),
+        None => headers.remove(name),
+    };
 }
 
 /// The value of a field that may occur only once; `None` if it occurs several times.
