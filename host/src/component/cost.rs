@@ -1,7 +1,7 @@
 //! What a request cost in CPU time and memory.
 
 use std::future::{Future, poll_fn};
-use std::pin::pin;
+use std::pin::Pin;
 use std::time::{Duration, Instant};
 
 use crate::trace::Recorder;
@@ -30,8 +30,7 @@ impl Cost {
 }
 
 /// Polls a future and adds the CPU time of each poll to `busy`, even if the future is dropped before it completes.
-pub async fn measured<T>(busy: &mut Duration, future: impl Future<Output = T>) -> T {
-    let mut future = pin!(future);
+pub async fn measured<T>(busy: &mut Duration, mut future: Pin<&mut impl Future<Output = T>>) -> T {
     poll_fn(|context| {
         let start = Instant::now();
         let polled = future.as_mut().poll(context);

@@ -9,6 +9,7 @@ use super::context::ServiceContext;
 use super::guest::{Guest, StartFailure};
 use super::idle::IdleInstances;
 use super::instance_counts::InstanceCounts;
+use crate::boxed::boxed;
 
 /// The future that creates an instance.
 type Instantiation<'a, G> = Pin<Box<dyn Future<Output = Result<G, StartFailure>> + Send + 'a>>;
@@ -22,7 +23,7 @@ pub(super) fn instantiate<'a, G: Guest>(
     counts: &'a Arc<InstanceCounts>,
     idle: &'a IdleInstances,
 ) -> Instantiation<'a, G> {
-    Box::pin(async move {
+    boxed(move || async move {
         loop {
             let instance = match compiled.capacity.permit() {
                 Ok(permit) => G::instantiate((pre, &compiled.symbolizer), context, (counts.clone(), permit)).await,

@@ -17,6 +17,7 @@ use super::ports::{PortPlan, Ports, ServiceTarget};
 use super::readiness::Readiness;
 use super::rejected_manifest::RejectedManifest;
 use super::swap::{ServiceReport, Swapper};
+use crate::boxed::boxed;
 use crate::config::{Bind, Config, Connections, Environment, ServiceConfig, ServiceName};
 use crate::http::forwarded::Forwarded;
 use crate::http::head::HeadError;
@@ -202,7 +203,7 @@ impl Control {
                 body: Body::from_transport(body),
                 network: Some(NetworkDetails { peer: peer.clone(), head, forwarded: Forwarded::default() }),
             };
-            Box::pin(async move { dispatcher.serve(&service, inbound).await })
+            boxed(move || async move { dispatcher.serve(&service, inbound).await })
         }
     }
 

@@ -1,5 +1,6 @@
 //! `spandrel:service/client`: requests to other services, each with a client span of its own.
 
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -96,7 +97,7 @@ impl StoreData {
         let calls = calls.into_iter().zip(timeouts);
         let calls = calls.map(|(call, timeout)| send(&context.outbound, call, locals.clone(), timeout, account));
         let mut call_time = Duration::ZERO;
-        let results = measured(&mut call_time, join_all(calls)).await;
+        let results = measured(&mut call_time, pin!(join_all(calls))).await;
         if let Some(request) = &mut self.request {
             request.call_time += call_time;
         }

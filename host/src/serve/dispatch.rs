@@ -18,6 +18,7 @@ use super::rejection::Rejection;
 use super::request_attributes::{self, AttributeSources};
 use super::response_body::respond;
 use super::{probe_span, standard};
+use crate::boxed::boxed;
 use crate::component::{Failure, GuestRequest, Guests, Invocation, InvocationOutcome, Reply};
 use crate::config::{RequestAttribute, ServiceName};
 use crate::http::Body;
@@ -124,7 +125,7 @@ impl CallContext {
             body: call.body,
             network: None,
         };
-        Box::pin(async move { self.serve(&service, inbound, incoming).await })
+        boxed(move || async move { self.serve(&service, inbound, incoming).await })
     }
 
     /// Serves one request at `service` and records its server span.

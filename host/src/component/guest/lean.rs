@@ -3,6 +3,7 @@
 //! During a call, the instance owns the request's state: its recorder, its output and its outgoing calls. The call
 //! returns all of it in [`InvocationOutcome`], however it ends.
 
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -114,8 +115,10 @@ impl LeanInstance {
         let request = wit::Request { route, params, query, headers: to_wit(&headers), body: body.into() };
         self.begin(active);
         let limit = self.store.data().context().limits.request_timeout;
-        let call = self.guest.spandrel_service_handler().call_handle(&mut self.store, &request);
-        let ended = tokio::time::timeout(limit, measured(&mut self.busy, call)).await;
+        let ended = {
+            let call = pin!(self.guest.spandrel_service_handler().call_handle(&mut self.store, &request));
+            tokio::time::timeout(limit, measured(&mut self.busy, call)).await
+        };
         let mut printed = OutputLines::take(&self.stdout, &self.stderr);
         let result = match ended {
             Ok(Ok(response)) => self.check(response),

@@ -5,7 +5,7 @@
 //! therefore kept here and not in the instance.
 
 use std::future::{Future, poll_fn};
-use std::pin::pin;
+use std::pin::Pin;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
@@ -32,7 +32,7 @@ pub struct GuestExecution {
 
 impl GuestExecution {
     /// Runs a future of the guest and adds its CPU time.
-    pub async fn measured<T>(&self, future: impl Future<Output = T>) -> T {
+    pub async fn measured<T>(&self, future: Pin<&mut impl Future<Output = T>>) -> T {
         timed(future, |time| self.add_busy(time)).await
     }
 
@@ -110,8 +110,7 @@ impl GuestExecution {
 }
 
 /// Runs a future and passes the time of each poll to `add`.
-pub(super) async fn timed<T>(future: impl Future<Output = T>, add: impl Fn(Duration)) -> T {
-    let mut future = pin!(future);
+pub(super) async fn timed<T>(mut future: Pin<&mut impl Future<Output = T>>, add: impl Fn(Duration)) -> T {
     poll_fn(|context| {
         let start = Instant::now();
         let polled = future.as_mut().poll(context);

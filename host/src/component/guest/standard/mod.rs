@@ -14,7 +14,7 @@ mod shared;
 mod until_blocked;
 
 use std::future::poll_fn;
-use std::pin::Pin;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
@@ -125,8 +125,8 @@ impl StandardInstance {
         execution.set_reused(self.served > 0);
         let limit = self.store.data().context().limits.request_timeout;
         let (answer, mut answered) = oneshot::channel();
-        let work = self.run_to_end(invocation, answer, execution.clone(), return_to_pool);
-        let mut work = GuestFuture::new(work);
+        let executed = execution.clone();
+        let mut work = GuestFuture::new(move || self.run_to_end(invocation, answer, executed, return_to_pool));
         let answer = tokio::time::timeout(limit, first_response(&mut work, &mut answered)).await;
         let result = match answer {
             Ok((Some(answer), state)) => match check(answer, &execution) {
@@ -168,7 +168,10 @@ impl StandardInstance {
         self.store.data().account.take_growth_denied();
         self.store.data_mut().http.set_request(active);
         let request = self.incoming(request);
-        let ended = execution.measured(self.handler.call(&mut self.store, request, answer)).await;
+        let ended = {
+            let call = pin!(self.handler.call(&mut self.store, request, answer));
+            execution.measured(call).await
+        };
         self.served += 1;
         let failure = match &ended {
             // Exit status 0 is a regular end.

@@ -13,6 +13,8 @@ use std::time::{Duration, Instant};
 use futures_util::future::BoxFuture;
 use futures_util::task::AtomicWaker;
 
+use crate::boxed::boxed;
+
 /// The most times that a future is polled again at once, and the longest time for it: one that always wakes itself would
 /// keep other tasks from its thread.
 const MAX_POLLS: usize = 64;
@@ -47,9 +49,11 @@ impl Wake for Woken {
 }
 
 impl<'a, T> UntilBlocked<'a, T> {
-    pub fn new(future: impl Future<Output = T> + Send + 'a) -> UntilBlocked<'a, T> {
+    /// Wraps the future that `make` returns.
+    #[inline(always)]
+    pub fn new<F: Future<Output = T> + Send + 'a>(make: impl FnOnce() -> F) -> UntilBlocked<'a, T> {
         let woken = Arc::<Woken>::default();
-        UntilBlocked { future: Box::pin(future), waker: Waker::from(woken.clone()), woken, max_time: MAX_TIME }
+        UntilBlocked { future: boxed(make), waker: Waker::from(woken.clone()), woken, max_time: MAX_TIME }
     }
 }
 
@@ -114,7 +118,7 @@ mod tests {
     #[test]
     fn a_future_that_wakes_itself_ends_within_one_poll() {
         // However long the thread of the test is interrupted.
-        let mut future = UntilBlocked { max_time: Duration::MAX, ..UntilBlocked::new(woken(5)) };
+        let mut future = UntilBlocked { max_time: Duration::MAX, ..UntilBlocked::new(|| woken(5)) };
         let count = Arc::new(Count(AtomicUsize::new(0)));
         let waker = Waker::from(count.clone());
         let polled = Pin::new(&mut future).poll(&mut Context::from_waker(&waker));
@@ -123,7 +127,7 @@ mod tests {
 
     #[test]
     fn a_future_that_always_wakes_itself_gives_way_and_is_scheduled_again() {
-        let mut future = UntilBlocked::new(woken(usize::MAX));
+        let mut future = UntilBlocked::new(|| woken(usize::MAX));
         let count = Arc::new(Count(AtomicUsize::new(0)));
         let waker = Waker::from(count.clone());
         let polled = Pin::new(&mut future).poll(&mut Context::from_waker(&waker));
@@ -140,7 +144,7 @@ mod tests {
             context.waker().wake_by_ref();
             if polls == 2 { Poll::Ready(()) } else { Poll::Pending }
         });
-        let mut future = UntilBlocked::new(slow);
+        let mut future = UntilBlocked::new(|| slow);
         let count = Arc::new(Count(AtomicUsize::new(0)));
         let waker = Waker::from(count.clone());
         assert!(Pin::new(&mut future).poll(&mut Context::from_waker(&waker)).is_pending());
@@ -150,7 +154,7 @@ mod tests {
     #[tokio::test]
     async fn a_wake_from_another_thread_reaches_the_task_that_polled_last() {
         let (sender, receiver) = tokio::sync::oneshot::channel();
-        let mut future = UntilBlocked::new(receiver);
+        let mut future = UntilBlocked::new(|| receiver);
         let polled = Pin::new(&mut future).poll(&mut Context::from_waker(Waker::noop()));
         assert!(polled.is_pending());
         let thread = std::thread::spawn(move || sender.send(7));
@@ -161,7 +165,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_future_that_yields_lets_other_tasks_run() {
-        let future = UntilBlocked::new(tokio::task::yield_now());
+        let future = UntilBlocked::new(tokio::task::yield_now);
         let mut future = std::pin::pin!(future);
         let first = poll_fn(|context| Poll::Ready(future.as_mut().poll(context))).await;
         assert!(first.is_pending(), "a yield is no wake of its own");

@@ -1,7 +1,7 @@
 //! The task of an instance that serves several requests concurrently.
 
 use std::future::{Future, poll_fn};
-use std::pin::Pin;
+use std::pin::{Pin, pin};
 use std::task::Poll;
 
 use futures_util::stream::{FuturesUnordered, StreamExt as _};
@@ -45,7 +45,8 @@ impl StandardInstance {
             Handler::P3(guest) => {
                 let serving = store
                     .run_concurrent(async |accessor| serve(accessor, guest, &shared, (served, reused, output)).await);
-                let mut serving = UntilBlocked::new(timed(serving, |time| requests.add_busy(time)));
+                let mut serving =
+                    UntilBlocked::new(|| async { timed(pin!(serving), |time| requests.add_busy(time)).await });
                 let serving = poll_fn(|context| {
                     let polled = Pin::new(&mut serving).poll(context);
                     shared.send_responses();
