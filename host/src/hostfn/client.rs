@@ -10,6 +10,7 @@ use http::{Method, Response, Uri};
 use http_body::Body as _;
 use wasmtime::component::Resource;
 
+use crate::boxed::boxed;
 use crate::component::StoreData;
 use crate::component::account::{MemoryAccount, MemoryReservation};
 use crate::component::bindings::spandrel::service::client::{Error, Host, Limited, Outgoing};
@@ -95,7 +96,8 @@ impl StoreData {
         let timeouts = timeouts.into_iter().map(|timeout| timeout.map(|timeout| Duration::from_millis(timeout.into())));
         let account = &self.account;
         let calls = calls.into_iter().zip(timeouts);
-        let calls = calls.map(|(call, timeout)| send(&context.outbound, call, locals.clone(), timeout, account));
+        let calls =
+            calls.map(|(call, timeout)| boxed(|| send(&context.outbound, call, locals.clone(), timeout, account)));
         let mut call_time = Duration::ZERO;
         let results = measured(&mut call_time, pin!(join_all(calls))).await;
         if let Some(request) = &mut self.request {
@@ -164,17 +166,19 @@ async fn send(
     account: &Arc<MemoryAccount>,
 ) -> (CallResult, Instant, MemoryReservation) {
     let mut reservation = account.empty_reservation();
-    let send = async {
-        let call = call?;
-        let size = usize::try_from(call.body.size_hint().lower()).unwrap_or(usize::MAX);
-        if !reservation.try_grow(size.saturating_add(CALL_OVERHEAD)) {
-            return Err(CallError::MemoryLimit);
+    let result = {
+        let send = pin!(async {
+            let call = call?;
+            let size = usize::try_from(call.body.size_hint().lower()).unwrap_or(usize::MAX);
+            if !reservation.try_grow(size.saturating_add(CALL_OVERHEAD)) {
+                return Err(CallError::MemoryLimit);
+            }
+            outbound.send_whole(call, locals, |bytes| reservation.try_grow(bytes)).await
+        });
+        match timeout {
+            Some(timeout) => tokio::time::timeout(timeout, send).await.unwrap_or(Err(CallError::TimedOut)),
+            None => send.await,
         }
-        outbound.send_whole(call, locals, |bytes| reservation.try_grow(bytes)).await
-    };
-    let result = match timeout {
-        Some(timeout) => tokio::time::timeout(timeout, send).await.unwrap_or(Err(CallError::TimedOut)),
-        None => send.await,
     };
     (result, Instant::now(), reservation)
 }

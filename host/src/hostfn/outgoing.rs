@@ -7,7 +7,7 @@
 //! (because its own SDK created a span for the call): then that span is the parent, and the callee gets the context of
 //! the client span. A context of another trace is sent unchanged.
 
-use std::pin::Pin;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::{Duration, Instant};
@@ -180,7 +180,7 @@ async fn send(
     locals: Arc<dyn LocalCalls>,
     options: RequestOptions,
 ) -> Result<Response<Body>, CallError> {
-    let send = service.outbound.send(call?, locals);
+    let send = pin!(service.outbound.send(call?, locals));
     match options.first_byte_timeout {
         Some(limit) => tokio::time::timeout(limit, send).await.unwrap_or(Err(CallError::TimedOut)),
         None => send.await,

@@ -10,6 +10,7 @@ mod lookup;
 mod network;
 mod public;
 
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -126,7 +127,7 @@ impl Outbound {
             (Some(local), _) => local(call).await,
             (None, Some(name)) => return Err(CallError::Unreachable(format!("this host has no service `{name}`"))),
             (None, None) => {
-                let sent = self.send_over_network(call, permission, locals.hops());
+                let sent = pin!(self.send_over_network(call, permission, locals.hops()));
                 let sent = tokio::time::timeout(self.timeout, sent).await;
                 sent.unwrap_or(Err(CallError::TimedOut))?
             }
