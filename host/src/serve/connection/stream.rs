@@ -19,6 +19,10 @@ const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 /// The length allowed for a request line in addition to its target.
 const REQUEST_LINE_OVERHEAD: usize = 256;
 
+/// Buffers of up to this size in total are written as one. Copying them takes less time than the kernel needs for
+/// several.
+const COALESCED: usize = 2048;
+
 /// The protocol of a client.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum HttpProtocol {
@@ -196,7 +200,11 @@ impl AsyncWrite for Stream {
             return self.poll_write(context, only);
         }
         let this = self.get_mut();
-        let written = Pin::new(&mut this.tcp).poll_write_vectored(context, bytes);
+        let mut buffer = [0; COALESCED];
+        let written = match coalesce(bytes, &mut buffer) {
+            Some(coalesced) => Pin::new(&mut this.tcp).poll_write(context, coalesced),
+            None => Pin::new(&mut this.tcp).poll_write_vectored(context, bytes),
+        };
         this.report_write(written)
     }
 
@@ -210,5 +218,33 @@ impl AsyncWrite for Stream {
 
     fn poll_shutdown(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         Pin::new(&mut self.get_mut().tcp).poll_shutdown(context)
+    }
+}
+
+/// Copies the parts into `buffer`, or returns `None` if they do not fit.
+fn coalesce<'a>(parts: &[io::IoSlice<'_>], buffer: &'a mut [u8]) -> Option<&'a [u8]> {
+    let mut size = 0;
+    for part in parts {
+        buffer.get_mut(size..size + part.len())?.copy_from_slice(part);
+        size += part.len();
+    }
+    buffer.get(..size)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::IoSlice;
+
+    use super::*;
+
+    #[test]
+    fn small_buffers_are_written_as_one() {
+        let mut buffer = [0; 8];
+        let parts = [b"ab", b"".as_slice(), b"cde"].map(IoSlice::new);
+        assert_eq!(coalesce(&parts, &mut buffer), Some(b"abcde".as_slice()));
+        let full = [b"abcd", b"efgh"].map(|part| IoSlice::new(part));
+        assert_eq!(coalesce(&full, &mut buffer), Some(b"abcdefgh".as_slice()));
+        let large = [b"abcd", b"efghi".as_slice()].map(IoSlice::new);
+        assert_eq!(coalesce(&large, &mut buffer), None);
     }
 }
