@@ -32,7 +32,7 @@ pub struct GuestExecution {
 
 impl GuestExecution {
     /// Runs a future of the guest and adds its CPU time.
-    pub async fn measured<T>(&self, future: Pin<&mut impl Future<Output = T>>) -> T {
+    pub async fn measured<T>(&self, future: impl Future<Output = T> + Unpin) -> T {
         timed(future, |time| self.add_busy(time)).await
     }
 
@@ -110,10 +110,10 @@ impl GuestExecution {
 }
 
 /// Runs a future and passes the time of each poll to `add`.
-pub(super) async fn timed<T>(mut future: Pin<&mut impl Future<Output = T>>, add: impl Fn(Duration)) -> T {
+pub(super) async fn timed<T>(mut future: impl Future<Output = T> + Unpin, add: impl Fn(Duration)) -> T {
     poll_fn(|context| {
         let start = Instant::now();
-        let polled = future.as_mut().poll(context);
+        let polled = Pin::new(&mut future).poll(context);
         add(start.elapsed());
         polled
     })

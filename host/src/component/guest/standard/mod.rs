@@ -19,6 +19,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
 
+use futures_util::future::BoxFuture;
 use http::header::{TE, TRAILER};
 use http::response::Parts;
 use http::{HeaderMap, Request};
@@ -39,6 +40,7 @@ use self::until_blocked::UntilBlocked;
 use super::instance::start;
 use super::store::new_store;
 use super::{Guest, StartFailure};
+use crate::boxed::boxed;
 use crate::component::background::BackgroundWork;
 use crate::component::capacity::OnDemandPermit;
 use crate::component::context::ServiceContext;
@@ -79,7 +81,7 @@ pub struct HttpOutcome {
 }
 
 /// The future that runs a guest on one request.
-type GuestFuture = UntilBlocked<'static, ()>;
+type GuestFuture = BoxFuture<'static, ()>;
 
 impl Guest for StandardInstance {
     type Pre = StandardPre;
@@ -126,7 +128,7 @@ impl StandardInstance {
         let limit = self.store.data().context().limits.request_timeout;
         let (answer, mut answered) = oneshot::channel();
         let executed = execution.clone();
-        let mut work = GuestFuture::new(move || self.run_to_end(invocation, answer, executed, return_to_pool));
+        let mut work: GuestFuture = boxed(move || self.run_to_end(invocation, answer, executed, return_to_pool));
         let answer = tokio::time::timeout(limit, first_response(&mut work, &mut answered)).await;
         let result = match answer {
             Ok((Some(answer), state)) => match check(answer, &execution) {
@@ -170,7 +172,7 @@ impl StandardInstance {
         let request = self.incoming(request);
         let ended = {
             let call = pin!(self.handler.call(&mut self.store, request, answer));
-            execution.measured(call).await
+            execution.measured(UntilBlocked::new(call)).await
         };
         self.served += 1;
         let failure = match &ended {

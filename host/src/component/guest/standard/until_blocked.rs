@@ -10,10 +10,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll, Wake, Waker};
 use std::time::{Duration, Instant};
 
-use futures_util::future::BoxFuture;
 use futures_util::task::AtomicWaker;
-
-use crate::boxed::boxed;
 
 /// The most times that a future is polled again at once, and the longest time for it: one that always wakes itself would
 /// keep other tasks from its thread.
@@ -21,8 +18,8 @@ const MAX_POLLS: usize = 64;
 const MAX_TIME: Duration = Duration::from_millis(5);
 
 /// A future that is polled again at once if it was woken while it was polled.
-pub(super) struct UntilBlocked<'a, T> {
-    future: BoxFuture<'a, T>,
+pub(super) struct UntilBlocked<F> {
+    future: F,
     woken: Arc<Woken>,
     waker: Waker,
     max_time: Duration,
@@ -48,26 +45,24 @@ impl Wake for Woken {
     }
 }
 
-impl<'a, T> UntilBlocked<'a, T> {
-    /// Wraps the future that `make` returns.
-    #[inline(always)]
-    pub fn new<F: Future<Output = T> + Send + 'a>(make: impl FnOnce() -> F) -> UntilBlocked<'a, T> {
+impl<F: Future + Unpin> UntilBlocked<F> {
+    pub fn new(future: F) -> UntilBlocked<F> {
         let woken = Arc::<Woken>::default();
-        UntilBlocked { future: boxed(make), waker: Waker::from(woken.clone()), woken, max_time: MAX_TIME }
+        UntilBlocked { future, waker: Waker::from(woken.clone()), woken, max_time: MAX_TIME }
     }
 }
 
-impl<T> Future for UntilBlocked<'_, T> {
-    type Output = T;
+impl<F: Future + Unpin> Future for UntilBlocked<F> {
+    type Output = F::Output;
 
-    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<T> {
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<F::Output> {
         let UntilBlocked { future, woken, waker, max_time } = &mut *self;
         // Without a task to wake, a wake during a poll only sets the flag.
         drop(woken.task.take());
         let began = Instant::now();
         for _ in 0..MAX_POLLS {
             woken.is_woken.store(false, Ordering::Release);
-            if let Poll::Ready(output) = future.as_mut().poll(&mut Context::from_waker(waker)) {
+            if let Poll::Ready(output) = Pin::new(&mut *future).poll(&mut Context::from_waker(waker)) {
                 return Poll::Ready(output);
             }
             if !woken.is_woken.load(Ordering::Acquire) {
@@ -118,7 +113,7 @@ mod tests {
     #[test]
     fn a_future_that_wakes_itself_ends_within_one_poll() {
         // However long the thread of the test is interrupted.
-        let mut future = UntilBlocked { max_time: Duration::MAX, ..UntilBlocked::new(|| woken(5)) };
+        let mut future = UntilBlocked { max_time: Duration::MAX, ..UntilBlocked::new(Box::pin(woken(5))) };
         let count = Arc::new(Count(AtomicUsize::new(0)));
         let waker = Waker::from(count.clone());
         let polled = Pin::new(&mut future).poll(&mut Context::from_waker(&waker));
@@ -127,7 +122,7 @@ mod tests {
 
     #[test]
     fn a_future_that_always_wakes_itself_gives_way_and_is_scheduled_again() {
-        let mut future = UntilBlocked::new(|| woken(usize::MAX));
+        let mut future = UntilBlocked::new(Box::pin(woken(usize::MAX)));
         let count = Arc::new(Count(AtomicUsize::new(0)));
         let waker = Waker::from(count.clone());
         let polled = Pin::new(&mut future).poll(&mut Context::from_waker(&waker));
@@ -144,7 +139,7 @@ mod tests {
             context.waker().wake_by_ref();
             if polls == 2 { Poll::Ready(()) } else { Poll::Pending }
         });
-        let mut future = UntilBlocked::new(|| slow);
+        let mut future = UntilBlocked::new(slow);
         let count = Arc::new(Count(AtomicUsize::new(0)));
         let waker = Waker::from(count.clone());
         assert!(Pin::new(&mut future).poll(&mut Context::from_waker(&waker)).is_pending());
@@ -154,7 +149,7 @@ mod tests {
     #[tokio::test]
     async fn a_wake_from_another_thread_reaches_the_task_that_polled_last() {
         let (sender, receiver) = tokio::sync::oneshot::channel();
-        let mut future = UntilBlocked::new(|| receiver);
+        let mut future = UntilBlocked::new(receiver);
         let polled = Pin::new(&mut future).poll(&mut Context::from_waker(Waker::noop()));
         assert!(polled.is_pending());
         let thread = std::thread::spawn(move || sender.send(7));
@@ -165,7 +160,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_future_that_yields_lets_other_tasks_run() {
-        let future = UntilBlocked::new(tokio::task::yield_now);
+        let future = UntilBlocked::new(Box::pin(tokio::task::yield_now()));
         let mut future = std::pin::pin!(future);
         let first = poll_fn(|context| Poll::Ready(future.as_mut().poll(context))).await;
         assert!(first.is_pending(), "a yield is no wake of its own");

@@ -1,7 +1,7 @@
 //! The task of an instance that serves several requests concurrently.
 
 use std::future::{Future, poll_fn};
-use std::pin::{Pin, pin};
+use std::pin::pin;
 use std::task::Poll;
 
 use futures_util::stream::{FuturesUnordered, StreamExt as _};
@@ -45,10 +45,10 @@ impl StandardInstance {
             Handler::P3(guest) => {
                 let serving = store
                     .run_concurrent(async |accessor| serve(accessor, guest, &shared, (served, reused, output)).await);
-                let mut serving =
-                    UntilBlocked::new(|| async { timed(pin!(serving), |time| requests.add_busy(time)).await });
+                let serving = pin!(serving);
+                let mut serving = pin!(timed(UntilBlocked::new(serving), |time| requests.add_busy(time)));
                 let serving = poll_fn(|context| {
-                    let polled = Pin::new(&mut serving).poll(context);
+                    let polled = serving.as_mut().poll(context);
                     shared.send_responses();
                     polled
                 });
