@@ -214,9 +214,9 @@ pub fn decode_attributes(encoded: &[u8]) -> impl Iterator<Item = Attribute<'_>> 
 
 /// One bit derived from the key. The factors are chosen so that keys of the semantic conventions rarely share a bit.
 fn bloom_bit(key: &[u8]) -> u128 {
-    let middle = key.get(key.len() / 2).copied().unwrap_or_default();
-    let last = key.last().copied().unwrap_or_default();
-    1 << ((key.len() * 5 + usize::from(last) * 9 + usize::from(middle) * 29) % 128)
+    let byte = |index: usize| usize::from(key.get(index).copied().unwrap_or_default());
+    let (first, middle, last) = (byte(0), byte(key.len() / 2), byte(key.len().wrapping_sub(1)));
+    1 << ((key.len() * 9 + first * 3 + middle * 3 + last * 2) % 128)
 }
 
 /// The key in a `KeyValue` message.
