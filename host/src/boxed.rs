@@ -2,8 +2,8 @@
 
 use std::pin::Pin;
 
-/// Boxes the future that `make` returns. Its memory is allocated first, so that the compiler builds the future there;
-/// `Box::pin` copies it from the stack, which takes several kilobytes of copying for each request.
+/// Boxes the future that `make` returns. The memory is allocated before the future is created, so that the compiler can
+/// create it in place. `Box::pin` would copy it from the stack: several kilobytes for each request.
 #[inline(always)]
 pub(crate) fn boxed<F: Future>(make: impl FnOnce() -> F) -> Pin<Box<F>> {
     let place = Box::new_uninit();

@@ -234,7 +234,7 @@ async fn serve(control: Arc<Control>, start: &Operation, serves: oneshot::Sender
         Ok::<_, ListenError>((ports, console, otlp))
     };
     let (ports, console, otlp) = start.step("listen", listening).await?;
-    // Nobody may be waiting for it.
+    // The receiver may be gone: only the command `run` waits for it.
     serves.send(()).ok();
     control.apply_services(Config::clone(&config), prepared, ports);
     control.set_ready();

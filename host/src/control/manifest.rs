@@ -48,7 +48,7 @@ impl Control {
         self.reload_file(why, cause, None).await;
     }
 
-    /// The same for a file that the watcher has seen change. `stamp` is the one that it saw.
+    /// Reloads the manifest after the watcher has seen its file change. `stamp` is the stamp that the watcher saw.
     pub(super) async fn reload_file(
         self: &Arc<Self>,
         why: Reload,
