@@ -51,6 +51,8 @@ async fn a_short_response_over_the_limit_never_looks_whole() {
             let tree = shop.trace(&trace, 1).await;
             tree.line(&format!("{service} GET SERVER")).assert_attribute("error.type", "body_too_large");
         }
+        // The limit does not apply to the problem details of the host.
+        shop.get(service, "/trap").await.assert_problem(500, "");
     }
 }
 
