@@ -194,7 +194,7 @@ impl Control {
         move |request, peer| {
             let (dispatcher, service) = (dispatcher.clone(), target.load_full());
             let (mut parts, body) = request.into_parts();
-            let head = head::check(&mut parts);
+            let head = head::check(&mut parts, &peer.host);
             let inbound = InboundRequest {
                 method: parts.method,
                 uri: parts.uri,

@@ -3,6 +3,8 @@
 //! A valid head is normalised: `Host` has the authority of the request for every protocol version, and the fields that
 //! `Connection` nominates are removed.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 use http::header::{HOST, TRANSFER_ENCODING};
 use http::request::Parts;
@@ -11,6 +13,7 @@ use thiserror::Error;
 
 use super::authority::{Authority, AuthorityError};
 use super::header_rules;
+use super::host::{Host, HostCache};
 
 /// The most bytes of a request target.
 pub const TARGET_LIMIT: usize = 16 * 1024;
@@ -100,29 +103,34 @@ impl HeadError {
     }
 }
 
-/// Validates and normalises a request head.
+/// Validates and normalises a request head. Returns the host of the request, which only HTTP/1.0 allows to be missing.
 ///
 /// # Errors
 ///
 /// If the request must not be served.
-pub fn check(head: &mut Parts) -> Result<(), HeadError> {
+pub fn check(head: &mut Parts, hosts: &HostCache) -> Result<Option<Arc<Host>>, HeadError> {
     check_sizes(head)?;
     check_codings(&head.headers)?;
-    let target = target_authority(head)?;
-    let host = host_field(&head.headers)?;
-    match (target, host) {
-        (Some(target), Some(host)) if head.version == Version::HTTP_2 && !target.is_same(&host, &head.uri) => {
+    let target = target_host(head, hosts)?;
+    let field = host_field(&head.headers, hosts)?;
+    let host = match (target, field) {
+        (Some(target), Some(field))
+            if head.version == Version::HTTP_2 && !target.authority.is_same(&field.authority, &head.uri) =>
+        {
             return Err(HeadError::DifferingHosts);
         }
         // HTTP/1.1 requires the field even with an absolute target, which overrides it (RFC 9112, 3.2 and 3.2.2).
         (Some(_), None) if head.version == Version::HTTP_11 => return Err(HeadError::MissingHost),
-        (Some(target), _) => set_host(&mut head.headers, &target),
-        (None, Some(_)) => {}
-        (None, None) if head.version <= Version::HTTP_10 => {}
+        (Some(target), _) => {
+            set_host(&mut head.headers, &target.authority);
+            Some(target)
+        }
+        (None, Some(field)) => Some(field),
+        (None, None) if head.version <= Version::HTTP_10 => None,
         (None, None) => return Err(HeadError::MissingHost),
-    }
+    };
     header_rules::remove_nominated(&mut head.headers);
-    Ok(())
+    Ok(host)
 }
 
 fn check_sizes(head: &Parts) -> Result<(), HeadError> {
@@ -146,17 +154,17 @@ fn check_codings(headers: &HeaderMap) -> Result<(), HeadError> {
     if are_supported { Ok(()) } else { Err(HeadError::UnsupportedCoding) }
 }
 
-/// The authority of the request target, if it has one.
-fn target_authority(head: &Parts) -> Result<Option<Authority>, HeadError> {
+/// The host of the request target, if it has one.
+fn target_host(head: &Parts, hosts: &HostCache) -> Result<Option<Arc<Host>>, HeadError> {
     if head.method == Method::CONNECT {
         return Err(HeadError::Connect);
     }
-    let target = head.uri.authority().map(|authority| Authority::parse(authority.as_str())).transpose()?;
+    let target = head.uri.authority().map(|authority| hosts.parse(authority.as_str())).transpose()?;
     let over_http2 = head.version == Version::HTTP_2;
     match (head.uri.scheme_str(), &target, head.uri.path()) {
         // Only OPTIONS allows `*` (RFC 9112, 3.2.4).
         (_, _, "*") if head.method != Method::OPTIONS => Err(HeadError::MalformedTarget),
-        (Some("http" | "https"), Some(target), _) if target.has_host() => Ok(()),
+        (Some("http" | "https"), Some(target), _) if target.authority.has_host() => Ok(()),
         (Some(_), _, _) => Err(HeadError::MalformedTarget),
         // Only CONNECT allows an authority without a scheme (RFC 9112, 3.2.3).
         (None, Some(_), _) if !over_http2 => Err(HeadError::MalformedTarget),
@@ -166,14 +174,14 @@ fn target_authority(head: &Parts) -> Result<Option<Authority>, HeadError> {
     Ok(target)
 }
 
-fn host_field(headers: &HeaderMap) -> Result<Option<Authority>, HeadError> {
-    let mut hosts = headers.get_all(HOST).iter();
-    let Some(host) = hosts.next() else { return Ok(None) };
-    if hosts.next().is_some() {
+fn host_field(headers: &HeaderMap, hosts: &HostCache) -> Result<Option<Arc<Host>>, HeadError> {
+    let mut fields = headers.get_all(HOST).iter();
+    let Some(field) = fields.next() else { return Ok(None) };
+    if fields.next().is_some() {
         return Err(HeadError::MultipleHosts);
     }
-    let host = host.to_str().map_err(|_| AuthorityError::Characters)?;
-    Ok(Some(Authority::parse(host.trim())?))
+    let field = field.to_str().map_err(|_| AuthorityError::Characters)?;
+    Ok(Some(hosts.parse(field.trim())?))
 }
 
 /// Sets `Host`, as in HTTP/1.1.
@@ -211,7 +219,9 @@ mod tests {
     fn checked_host(version: Version, target: &str, hosts: &[&str]) -> Result<String, HeadError> {
         let fields: Vec<_> = hosts.iter().map(|host| ("host", *host)).collect();
         let mut parts = parts(version, "GET", target, &fields);
-        check(&mut parts)?;
+        let host = check(&mut parts, &HostCache::default())?;
+        let sent = parts.headers.get(HOST).map(|host| host.to_str().unwrap());
+        assert_eq!(host.as_ref().map(|host| host.authority.as_str()), sent);
         Ok(parts.headers.get(HOST).map(|host| host.to_str().unwrap().to_owned()).unwrap_or_default())
     }
 
@@ -261,17 +271,20 @@ mod tests {
 
     #[test]
     fn only_options_allows_an_asterisk_target() {
-        let result = |method| check(&mut parts(Version::HTTP_11, method, "*", &[("host", "a")]));
+        let check = |mut parts: Parts| super::check(&mut parts, &HostCache::default()).map(|_| ());
+        let result = |method| check(parts(Version::HTTP_11, method, "*", &[("host", "a")]));
         assert_eq!(result("OPTIONS"), Ok(()));
         assert_eq!(result("GET"), Err(HeadError::MalformedTarget));
-        let connect = check(&mut parts(Version::HTTP_11, "CONNECT", "a:80", &[("host", "a:80")]));
+        let connect = check(parts(Version::HTTP_11, "CONNECT", "a:80", &[("host", "a:80")]));
         assert_eq!(connect.map_err(|error| error.status().as_u16()), Err(501));
     }
 
     #[test]
     fn transfer_codings_other_than_chunked_are_not_implemented() {
-        let coded =
-            |coding| check(&mut parts(Version::HTTP_11, "POST", "/", &[("host", "a"), ("transfer-encoding", coding)]));
+        let coded = |coding| {
+            let mut parts = parts(Version::HTTP_11, "POST", "/", &[("host", "a"), ("transfer-encoding", coding)]);
+            check(&mut parts, &HostCache::default()).map(|_| ())
+        };
         for coding in ["chunked", "Chunked", " chunked ,"] {
             assert_eq!(coded(coding), Ok(()), "{coding}");
         }
@@ -284,7 +297,7 @@ mod tests {
     fn long_targets_and_large_fields_have_different_statuses() {
         let status = |target: &str, field: &str| {
             let mut parts = parts(Version::HTTP_11, "GET", target, &[("host", "a"), ("x-long", field)]);
-            check(&mut parts).map_err(|error| error.status().as_u16())
+            check(&mut parts, &HostCache::default()).map(|_| ()).map_err(|error| error.status().as_u16())
         };
         let path = format!("/{}", "p".repeat(TARGET_LIMIT - 1));
         assert_eq!(status(&path, ""), Ok(()));

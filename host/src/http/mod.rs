@@ -10,6 +10,7 @@ pub mod cors;
 pub mod forwarded;
 pub mod head;
 pub mod header_rules;
+pub mod host;
 pub mod http1;
 pub mod method;
 pub mod problem;

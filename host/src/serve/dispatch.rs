@@ -173,8 +173,8 @@ impl CallContext {
         let limits = &generation.config.limits;
         let found = generation.routes().find(&inbound.method, inbound.uri.path());
         exchange.describe_server_span(&inbound, generation, &found);
-        if let Some(network) = &inbound.network {
-            network.head.clone()?;
+        if let Some(Err(error)) = inbound.network.as_ref().map(|network| &network.head) {
+            return Err(error.clone().into());
         }
         if self.hops > HOP_BUDGET {
             return Err(Rejection::LoopDetected);

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use bytes::{Bytes, BytesMut};
 use http::header::HOST;
-use http::uri::{self, Authority, PathAndQuery};
+use http::uri::{self, PathAndQuery, Scheme};
 use http::{HeaderMap, Method, Request, Uri, Version};
 use http_body::Body as _;
 use http_body_util::BodyExt;
@@ -48,6 +48,15 @@ impl InboundRequest {
         self.network.as_ref().map(|network| &network.forwarded)
     }
 
+    /// The host that the client sent, as part of a URI.
+    fn authority(&self) -> Option<uri::Authority> {
+        if let Some(NetworkDetails { head: Ok(Some(host)), .. }) = &self.network {
+            return host.uri.clone();
+        }
+        let host_field = || self.headers.get(HOST)?.to_str().ok()?.parse().ok();
+        self.uri.authority().cloned().or_else(host_field)
+    }
+
     /// The scheme that the client used.
     pub(super) fn scheme(&self) -> &'static str {
         self.forwarded().and_then(|forwarded| forwarded.scheme).unwrap_or(SCHEME)
@@ -56,22 +65,21 @@ impl InboundRequest {
     /// The request for a standard guest, with the scheme and the authority that the client used and a body within the
     /// service's limits. `listen` is the authority if the client sent none.
     pub fn into_request(self, listen: SocketAddr, limits: &Limits) -> Result<Request<Body>, Rejection> {
-        let scheme = self.scheme();
+        let scheme = if self.scheme() == "https" { Scheme::HTTPS } else { Scheme::HTTP };
+        let authority = self.authority();
         let InboundRequest { method, uri, version, mut headers, body, .. } = self;
         if body.size_hint().lower() > limits.request_body as u64 {
             return Err(Rejection::BodyTooLarge(limits.request_body));
         }
-        let host_field = || headers.get(HOST)?.to_str().ok()?.parse().ok();
-        let authority: Option<Authority> = uri.authority().cloned().or_else(host_field);
-        let mut parts = uri::Parts::default();
-        parts.scheme = scheme.parse().ok();
+        let mut parts = uri.into_parts();
+        parts.scheme = Some(scheme);
         parts.authority = authority.or_else(|| listen.to_string().parse().ok());
-        parts.path_and_query = uri.path_and_query().cloned().or_else(|| Some(PathAndQuery::from_static("/")));
+        parts.path_and_query.get_or_insert(PathAndQuery::from_static("/"));
         hops::remove(&mut headers);
         let mut request = Request::new(body.bounded(limits.request_body, limits.idle_timeout));
         *request.method_mut() = method;
         // The parts come from a valid URI and form a valid URI again.
-        *request.uri_mut() = Uri::from_parts(parts).unwrap_or(uri);
+        *request.uri_mut() = Uri::from_parts(parts).unwrap_or_default();
         *request.version_mut() = version;
         *request.headers_mut() = headers;
         Ok(request)

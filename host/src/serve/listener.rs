@@ -197,6 +197,7 @@ mod tests {
     use super::super::connection::Timeouts;
     use super::*;
     use crate::http::head;
+    use crate::http::host::HostCache;
 
     /// Sends a request over HTTP/2 or HTTP/1.1 and waits for the response without a limit.
     async fn ask(address: SocketAddr, over_http2: bool) -> hyper::Result<Response<Incoming>> {
@@ -389,7 +390,8 @@ mod tests {
         let bound = bind("a test", SocketAddr::from(([127, 0, 0, 1], 0))).await.unwrap();
         let check = |request: Request<Incoming>| async {
             let mut response = Response::new(Body::empty());
-            *response.status_mut() = head::check(&mut request.into_parts().0).unwrap_err().status();
+            *response.status_mut() =
+                head::check(&mut request.into_parts().0, &HostCache::default()).unwrap_err().status();
             response
         };
         // A connection whose head was read completely is kept alive.

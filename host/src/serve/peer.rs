@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use crate::http::forwarded::Forwarded;
 use crate::http::head::HeadError;
+use crate::http::host::{Host, HostCache};
 use crate::trace::{Attribute, Attributes};
 
 /// The peer of a connection. It is created once for all requests of the connection.
@@ -13,6 +14,8 @@ pub struct Peer {
     pub address: IpAddr,
     /// The span attributes of the peer.
     pub attributes: Attributes,
+    /// The host that the peer's last request named.
+    pub host: HostCache,
 }
 
 impl Peer {
@@ -25,7 +28,7 @@ impl Peer {
             Attribute::new("network.peer.address", &text),
             Attribute::new("network.peer.port", i64::from(peer.port())),
         ];
-        Arc::new(Peer { address, attributes: attributes.into_iter().collect() })
+        Arc::new(Peer { address, attributes: attributes.into_iter().collect(), host: HostCache::default() })
     }
 }
 
@@ -33,8 +36,8 @@ impl Peer {
 pub struct NetworkDetails {
     /// The peer.
     pub peer: Arc<Peer>,
-    /// The result of the validation of the request head.
-    pub head: Result<(), HeadError>,
+    /// The host that the client sent, if any, or why the request head is rejected.
+    pub head: Result<Option<Arc<Host>>, HeadError>,
     /// The forwarded fields of trusted proxies.
     pub forwarded: Forwarded,
 }

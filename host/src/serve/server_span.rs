@@ -1,5 +1,6 @@
 //! The attributes of server spans: those of the stable HTTP semantic conventions, and attributes of the host.
 
+use std::borrow::Cow;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
@@ -53,9 +54,7 @@ pub fn record_request(
     if let Some(query) = inbound.uri.query().filter(|query| !query.is_empty()) {
         set("url.query", (&*redaction.query(query)).into());
     }
-    let (address, port) = server_address(inbound, listen);
-    set("server.address", (&address).into());
-    set("server.port", i64::from(port).into());
+    record_server_address(inbound, listen, &mut set);
     if inbound.network.is_some() {
         set("network.protocol.version", protocol_version(inbound.version).into());
     }
@@ -126,19 +125,34 @@ fn description(rejection: &Rejection) -> String {
     }
 }
 
-/// `server.address` and `server.port`: those that the client used, or the listening address if the client named none.
-fn server_address(inbound: &InboundRequest, listen: SocketAddr) -> (String, u16) {
-    let forwarded = inbound.forwarded().and_then(|forwarded| forwarded.host.clone());
-    let host = forwarded.or_else(|| {
-        let authority = inbound.uri.authority().map(|authority| authority.as_str());
-        let host_field = || inbound.headers.get(header::HOST).and_then(|host| host.to_str().ok());
-        Authority::parse(authority.or_else(host_field)?).ok()
-    });
+/// Records `server.address` and `server.port`: those that the client used, or the listening address if the client named
+/// none.
+fn record_server_address(inbound: &InboundRequest, listen: SocketAddr, mut set: impl FnMut(&str, Value<'_>)) {
     let default_port = if inbound.scheme() == "https" { 443 } else { 80 };
-    match host.filter(Authority::has_host) {
-        Some(host) => (host.address().to_owned(), host.port().unwrap_or(default_port)),
-        None => (listen.ip().to_string(), listen.port()),
+    let port = match client_host(inbound).filter(|host| host.has_host()) {
+        Some(host) => {
+            set("server.address", host.address().into());
+            host.port().unwrap_or(default_port)
+        }
+        None => {
+            set("server.address", (&*listen.ip().to_string()).into());
+            listen.port()
+        }
+    };
+    set("server.port", i64::from(port).into());
+}
+
+/// The host that the client used, as far as the request says.
+fn client_host(inbound: &InboundRequest) -> Option<Cow<'_, Authority>> {
+    if let Some(forwarded) = inbound.forwarded().and_then(|forwarded| forwarded.host.as_ref()) {
+        return Some(Cow::Borrowed(forwarded));
     }
+    if let Some(Ok(host)) = inbound.network.as_ref().map(|network| &network.head) {
+        return host.as_ref().map(|host| Cow::Borrowed(&host.authority));
+    }
+    let target = inbound.uri.authority().map(|authority| authority.as_str());
+    let field = || inbound.headers.get(header::HOST).and_then(|host| host.to_str().ok());
+    Authority::parse(target.or_else(field)?).ok().map(Cow::Owned)
 }
 
 fn protocol_version(version: Version) -> &'static str {
@@ -162,10 +176,16 @@ mod tests {
             let headers = [(header::HOST, host.parse().unwrap())].into_iter().collect();
             let (uri, version, body) = ("/".parse().unwrap(), Version::HTTP_11, Body::Whole(Bytes::new()));
             let inbound = InboundRequest { method: Method::GET, uri, version, headers, body, network: None };
-            server_address(&inbound, SocketAddr::from(([127, 0, 0, 1], 8000)))
+            let mut recorded = Vec::new();
+            let set = |key: &str, value: Value<'_>| recorded.push(format!("{key}={value:?}"));
+            record_server_address(&inbound, SocketAddr::from(([127, 0, 0, 1], 8000)), set);
+            recorded
         };
-        assert_eq!(address("[::1]:9000"), ("::1".to_owned(), 9000));
-        assert_eq!(address("shop.example"), ("shop.example".to_owned(), 80));
-        assert_eq!(address("shop.example:99999"), ("127.0.0.1".to_owned(), 8000), "the port number is invalid");
+        let expected = |address: &str, port: u16| {
+            [format!("server.address=Text({address:?})"), format!("server.port=Int({port})")]
+        };
+        assert_eq!(address("[::1]:9000"), expected("::1", 9000));
+        assert_eq!(address("shop.example"), expected("shop.example", 80));
+        assert_eq!(address("shop.example:99999"), expected("127.0.0.1", 8000), "the port number is invalid");
     }
 }
