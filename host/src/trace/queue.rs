@@ -1,7 +1,7 @@
 //! The queue between requests and an export task. Its capacity is counted in spans, and adding to it never blocks.
 
 use std::collections::VecDeque;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::Notify;
@@ -11,16 +11,13 @@ pub(super) struct Queue<T> {
     capacity: usize,
     /// The weight of a full batch.
     batch_size: usize,
-    waiting: Mutex<Waiting<T>>,
+    /// The entries with their weights, in spans.
+    entries: Mutex<VecDeque<(T, usize)>>,
+    /// The total weight of the entries. It changes under their lock.
+    weight: AtomicUsize,
     ready: Notify,
     closed: AtomicBool,
     closing: Notify,
-}
-
-struct Waiting<T> {
-    /// The entries with their weights, in spans.
-    entries: VecDeque<(T, usize)>,
-    weight: usize,
 }
 
 /// The outcome of adding an entry.
@@ -40,31 +37,39 @@ impl<T> Queue<T> {
             capacity,
             // A batch larger than the queue would never become full.
             batch_size: batch_size.clamp(1, capacity.max(1)),
-            waiting: Mutex::new(Waiting { entries: VecDeque::new(), weight: 0 }),
+            entries: Mutex::default(),
+            weight: AtomicUsize::new(0),
             ready: Notify::new(),
             closed: AtomicBool::new(false),
             closing: Notify::new(),
         }
     }
 
-    /// The outcome that adding an entry of this weight would have.
+    /// The outcome that adding an entry of this weight would have now. Takes no lock.
     pub fn check(&self, weight: usize) -> PushOutcome {
-        self.outcome_for(&self.lock(), weight)
+        if self.is_closed() {
+            return PushOutcome::Closed;
+        }
+        // An entry heavier than the capacity is added to an empty queue; otherwise it could never be exported.
+        match self.len() {
+            before if before > 0 && before + weight > self.capacity => PushOutcome::Full,
+            _ => PushOutcome::Queued,
+        }
     }
 
     /// Adds an entry, unless the queue is full or closed.
     pub fn push(&self, entry: T, weight: usize) -> PushOutcome {
         let weight = weight.max(1);
-        let mut waiting = self.lock();
-        match self.outcome_for(&waiting, weight) {
+        let mut entries = self.lock();
+        // Under the lock, so that entries added before the queue is closed are there for the last `take`.
+        match self.check(weight) {
             PushOutcome::Queued => {}
             refused => return refused,
         }
-        let before = waiting.weight;
-        waiting.weight += weight;
-        waiting.entries.push_back((entry, weight));
-        let wakes = before == 0 || (before < self.batch_size && waiting.weight >= self.batch_size);
-        drop(waiting);
+        let before = self.weight.fetch_add(weight, Ordering::Relaxed);
+        entries.push_back((entry, weight));
+        let wakes = before == 0 || (before < self.batch_size && before + weight >= self.batch_size);
+        drop(entries);
         if wakes {
             self.ready.notify_one();
         }
@@ -73,16 +78,16 @@ impl<T> Queue<T> {
 
     /// Takes entries with a total weight of at most `most`, or one heavier entry.
     pub fn take(&self, most: usize) -> Vec<T> {
-        let mut waiting = self.lock();
+        let mut entries = self.lock();
         let (mut taken, mut sum) = (Vec::new(), 0_usize);
-        while let Some(weight) = waiting.entries.front().map(|(_, weight)| *weight) {
+        while let Some(weight) = entries.front().map(|(_, weight)| *weight) {
             if sum > 0 && sum.saturating_add(weight) > most {
                 break;
             }
             sum += weight;
-            waiting.weight -= weight;
-            taken.extend(waiting.entries.pop_front().map(|(entry, _)| entry));
+            taken.extend(entries.pop_front().map(|(entry, _)| entry));
         }
+        self.weight.fetch_sub(sum, Ordering::Relaxed);
         taken
     }
 
@@ -112,7 +117,7 @@ impl<T> Queue<T> {
 
     /// The total weight of the entries, in spans.
     pub fn len(&self) -> usize {
-        self.lock().weight
+        self.weight.load(Ordering::Relaxed)
     }
 
     pub fn capacity(&self) -> usize {
@@ -121,9 +126,9 @@ impl<T> Queue<T> {
 
     /// Closes the queue: the export task takes the remaining entries and ends. No entry is added after this.
     pub fn close(&self) {
-        let waiting = self.lock();
+        let entries = self.lock();
         self.closed.store(true, Ordering::SeqCst);
-        drop(waiting);
+        drop(entries);
         self.ready.notify_one();
         self.closing.notify_waiters();
     }
@@ -132,20 +137,7 @@ impl<T> Queue<T> {
         self.closed.load(Ordering::SeqCst)
     }
 
-    /// Called under the lock, so that entries added before the queue is closed are there for the last `take`.
-    fn outcome_for(&self, waiting: &Waiting<T>, weight: usize) -> PushOutcome {
-        if self.is_closed() {
-            return PushOutcome::Closed;
-        }
-        // An entry heavier than the capacity is added to an empty queue; otherwise it could never be exported.
-        if waiting.weight > 0 && waiting.weight + weight > self.capacity {
-            PushOutcome::Full
-        } else {
-            PushOutcome::Queued
-        }
-    }
-
-    fn lock(&self) -> MutexGuard<'_, Waiting<T>> {
-        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock(&self) -> MutexGuard<'_, VecDeque<(T, usize)>> {
+        self.entries.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
