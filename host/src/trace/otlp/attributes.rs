@@ -5,7 +5,7 @@
 
 use std::ops::Range;
 
-use super::protobuf::{Reader, Writer};
+use super::protobuf::{Reader, Writer, field_size, varint_size};
 
 /// The initial capacity in bytes: enough for most spans.
 const INITIAL_CAPACITY: usize = 256;
@@ -67,20 +67,46 @@ impl<'a> Attribute<'a> {
         OVERHEAD + self.key.len() + value
     }
 
+    /// Writes the attribute with all lengths computed in advance, so that no byte is moved.
     fn write(&self, writer: &mut Writer) {
-        writer.message(SPAN_ATTRIBUTES, |pair| {
-            pair.text(1, self.key);
-            pair.message(2, |any| match &self.value {
-                Value::Text(text) => any.present_text(1, text),
-                Value::Boolean(truth) => any.present_uint(2, u64::from(*truth)),
-                Value::Int(number) => any.present_uint(3, *number as u64),
-                Value::Double(number) => any.present_double(4, *number),
-                Value::Texts(texts) => any.message(5, |list| {
-                    texts.iter().for_each(|text| list.message(1, |any| any.present_text(1, text)));
-                }),
-            });
-        });
+        let any = self.value.encoded_size();
+        let pair = field_size(self.key.len()) + field_size(any);
+        writer.reserve(field_size(pair));
+        writer.message_head(SPAN_ATTRIBUTES, pair);
+        writer.present_text(1, self.key);
+        writer.message_head(2, any);
+        match &self.value {
+            Value::Text(text) => writer.present_text(1, text),
+            Value::Boolean(truth) => writer.present_uint(2, u64::from(*truth)),
+            Value::Int(number) => writer.present_uint(3, *number as u64),
+            Value::Double(number) => writer.present_double(4, *number),
+            Value::Texts(texts) => {
+                writer.message_head(5, list_size(texts));
+                for text in texts {
+                    writer.message_head(1, field_size(text.len()));
+                    writer.present_text(1, text);
+                }
+            }
+        }
     }
+}
+
+impl Value<'_> {
+    /// The size of the `AnyValue` message in bytes.
+    fn encoded_size(&self) -> usize {
+        match self {
+            Value::Text(text) => field_size(text.len()),
+            Value::Boolean(_) => 2,
+            Value::Int(number) => 1 + varint_size(*number as u64),
+            Value::Double(_) => 1 + size_of::<f64>(),
+            Value::Texts(texts) => field_size(list_size(texts)),
+        }
+    }
+}
+
+/// The size of an `ArrayValue` message with these texts, in bytes.
+fn list_size(texts: &[&str]) -> usize {
+    texts.iter().map(|text| field_size(field_size(text.len()))).sum()
 }
 
 impl Attributes {

@@ -35,6 +35,11 @@ impl Writer {
         Writer { bytes }
     }
 
+    /// Reserves memory for at least this many bytes.
+    pub fn reserve(&mut self, bytes: usize) {
+        self.bytes.reserve(bytes);
+    }
+
     /// The encoded bytes.
     pub fn into_bytes(self) -> Vec<u8> {
         self.bytes
@@ -216,8 +221,14 @@ impl<'a> Reader<'a> {
     }
 }
 
-fn varint_size(value: u64) -> usize {
-    (64 - value.leading_zeros()).max(1).div_ceil(7) as usize
+/// The size of a varint in bytes.
+pub(super) fn varint_size(value: u64) -> usize {
+    if value < 0x80 { 1 } else { (64 - value.leading_zeros()).div_ceil(7) as usize }
+}
+
+/// The size of a length-delimited field with a number below 16 and this many bytes of content.
+pub(super) fn field_size(content: usize) -> usize {
+    1 + varint_size(content as u64) + content
 }
 
 #[cfg(test)]
