@@ -40,6 +40,8 @@ pub(super) struct Stream {
     head_error: Option<HeadError>,
     /// The last response, if hyper may have generated it. It is not written yet.
     held_response: Option<Vec<u8>>,
+    /// The buffer for [`coalesce`], kept for later responses.
+    coalesced: Vec<u8>,
     is_write_blocked: bool,
 }
 
@@ -63,6 +65,7 @@ impl Stream {
             head: HeadProgress::default(),
             head_error: None,
             held_response: None,
+            coalesced: Vec::new(),
             is_write_blocked: false,
         }
     }
@@ -200,10 +203,10 @@ impl AsyncWrite for Stream {
             return self.poll_write(context, only);
         }
         let this = self.get_mut();
-        let mut buffer = [0; COALESCED];
-        let written = match coalesce(bytes, &mut buffer) {
-            Some(coalesced) => Pin::new(&mut this.tcp).poll_write(context, coalesced),
-            None => Pin::new(&mut this.tcp).poll_write_vectored(context, bytes),
+        let written = if coalesce(bytes, &mut this.coalesced) {
+            Pin::new(&mut this.tcp).poll_write(context, &this.coalesced)
+        } else {
+            Pin::new(&mut this.tcp).poll_write_vectored(context, bytes)
         };
         this.report_write(written)
     }
@@ -221,14 +224,14 @@ impl AsyncWrite for Stream {
     }
 }
 
-/// Copies the parts into `buffer`, or returns `None` if they do not fit.
-fn coalesce<'a>(parts: &[io::IoSlice<'_>], buffer: &'a mut [u8]) -> Option<&'a [u8]> {
-    let mut size = 0;
-    for part in parts {
-        buffer.get_mut(size..size + part.len())?.copy_from_slice(part);
-        size += part.len();
+/// Copies the parts into `buffer` if they have up to [`COALESCED`] bytes in total. Returns whether it did.
+fn coalesce(parts: &[io::IoSlice<'_>], buffer: &mut Vec<u8>) -> bool {
+    if parts.iter().map(|part| part.len()).sum::<usize>() > COALESCED {
+        return false;
     }
-    buffer.get(..size)
+    buffer.clear();
+    parts.iter().for_each(|part| buffer.extend_from_slice(part));
+    true
 }
 
 #[cfg(test)]
@@ -239,12 +242,12 @@ mod tests {
 
     #[test]
     fn small_buffers_are_written_as_one() {
-        let mut buffer = [0; 8];
-        let parts = [b"ab", b"".as_slice(), b"cde"].map(IoSlice::new);
-        assert_eq!(coalesce(&parts, &mut buffer), Some(b"abcde".as_slice()));
-        let full = [b"abcd", b"efgh"].map(|part| IoSlice::new(part));
-        assert_eq!(coalesce(&full, &mut buffer), Some(b"abcdefgh".as_slice()));
-        let large = [b"abcd", b"efghi".as_slice()].map(IoSlice::new);
-        assert_eq!(coalesce(&large, &mut buffer), None);
+        let mut buffer = b"before".to_vec();
+        assert!(coalesce(&[b"ab", b"".as_slice(), b"cde"].map(IoSlice::new), &mut buffer));
+        assert_eq!(buffer, b"abcde");
+        let half = [b'x'; COALESCED / 2];
+        assert!(coalesce(&[&half, &half].map(|part| IoSlice::new(part)), &mut buffer));
+        assert_eq!(buffer.len(), COALESCED);
+        assert!(!coalesce(&[&half, b"y".as_slice(), &half].map(IoSlice::new), &mut buffer));
     }
 }
