@@ -16,6 +16,7 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use futures_util::future::BoxFuture;
+use futures_util::stream::{FuturesUnordered, StreamExt as _};
 use http::{Request, Response};
 use hyper::body::Incoming;
 use hyper::server::conn::{http1, http2};
@@ -128,22 +129,44 @@ impl Protocols {
 
 /// Runs a connection until it ends, a timeout expires or the listener cancels it.
 async fn run(connection: &mut impl Connection, clock: &Clock, signals: &mut ShutdownSignals) -> EndReason {
-    let mut is_shutting_down = false;
+    // The set polls its future only when that was woken. Nearly all polls of this task concern the connection, and the
+    // signals have locks that all connections share.
+    let mut events = FuturesUnordered::from_iter([next_event(clock, signals, false)]);
     loop {
         tokio::select! {
             biased;
             ended = poll_fn(|context| connection.poll(context)) => return EndReason::Ended(ended),
-            Ok(_) = signals.cancelling.wait_for(|cancelling| *cancelling) => return EndReason::Cancelled,
-            _ = signals.draining.wait_for(|draining| *draining), if !is_shutting_down => {}
-            expired = clock.expired() => match expired {
-                Expired::KeepAlive => {}
-                expired => return EndReason::Expired(expired),
+            Some((event, signals)) = events.next() => match event {
+                Event::Cancelled => return EndReason::Cancelled,
+                Event::Draining | Event::Expired(Expired::KeepAlive) => events.push(next_event(clock, signals, true)),
+                Event::Expired(expired) => return EndReason::Expired(expired),
             },
         }
-        is_shutting_down = true;
         clock.start_shutdown();
         connection.start_shutdown();
     }
+}
+
+/// What happens to a connection apart from its bytes.
+enum Event {
+    Cancelled,
+    Draining,
+    Expired(Expired),
+}
+
+/// The next event, without the start of the drain if `is_shutting_down`. Returns the signals too.
+async fn next_event<'a>(
+    clock: &Clock,
+    signals: &'a mut ShutdownSignals,
+    is_shutting_down: bool,
+) -> (Event, &'a mut ShutdownSignals) {
+    let event = tokio::select! {
+        biased;
+        Ok(_) = signals.cancelling.wait_for(|cancelling| *cancelling) => Event::Cancelled,
+        _ = signals.draining.wait_for(|draining| *draining), if !is_shutting_down => Event::Draining,
+        expired = clock.expired() => Event::Expired(expired),
+    };
+    (event, signals)
 }
 
 /// Closes an HTTP/1.1 connection, with a response if the client waits for one and can still receive it.
