@@ -13,11 +13,11 @@ use std::task::{Context, Poll, ready};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use http::{Method, Request, Response};
+use http::{HeaderName, Method, Request, Response};
 use http_body::{Frame, SizeHint};
 use http_body_util::BodyExt as _;
 use wasmtime_wasi::runtime::spawn;
-use wasmtime_wasi_http::{Error, RequestOptions, WasiBody, WasiHttpCtx, WasiHttpHooks};
+use wasmtime_wasi_http::{DEFAULT_FORBIDDEN_HEADERS, Error, RequestOptions, WasiBody, WasiHttpCtx, WasiHttpHooks};
 
 use super::guest_request::{ConcurrentRequests, Destination, HttpGuestRequest};
 use crate::component::account::{MemoryAccount, MemoryReservation};
@@ -136,6 +136,12 @@ type Driver = Box<dyn Future<Output = Result<(), Error>> + Send>;
 type SendResult = Result<(Response<WasiBody>, Driver), Error>;
 
 impl WasiHttpHooks for Outgoing {
+    /// The default, without an allocation for each field.
+    fn is_forbidden_header(&mut self, name: &HeaderName) -> bool {
+        static FORBIDDEN: [HeaderName; 9] = DEFAULT_FORBIDDEN_HEADERS;
+        FORBIDDEN.contains(name)
+    }
+
     /// The network client derives the host from the URI.
     fn set_host_header(&mut self) -> bool {
         false
