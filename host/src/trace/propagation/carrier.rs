@@ -6,8 +6,8 @@ use opentelemetry::trace::{SpanId, TraceId};
 use crate::trace::context::{TraceContext, hex};
 
 /// Sets a header, or removes it if there is no value.
-pub(super) fn put(headers: &mut HeaderMap, name: HeaderName, value: Option<impl AsRef<str>>) {
-    match value.and_then(|value| HeaderValue::from_str(value.as_ref()).ok()) {
+pub(super) fn put(headers: &mut HeaderMap, name: HeaderName, value: Option<impl TryInto<HeaderValue>>) {
+    match value.and_then(|value| value.try_into().ok()) {
         Some(value) => headers.insert(name, value),
         None => headers.remove(name),
     };
