@@ -101,8 +101,14 @@ fn python_with(packages: &[&OsStr]) -> Result<PathBuf> {
 /// The modules of this package, installed in the cache.
 fn node_modules(package: &Path) -> Result<PathBuf> {
     let folder = workspace::cache()?.join("polyglot-node");
+    let (wanted, installed) = (package.join("package.json"), folder.join("package.json"));
+    let content = |path: &Path| fs::read(path).unwrap_or_default();
+    // npm leaves packages out if it changes an installation of other versions.
+    if folder.is_dir() && content(&wanted) != content(&installed) {
+        fs::remove_dir_all(&folder).with_context(|| format!("cannot remove {}", folder.display()))?;
+    }
     fs::create_dir_all(&folder).with_context(|| format!("cannot create {}", folder.display()))?;
-    fs::copy(package.join("package.json"), folder.join("package.json")).context("cannot copy package.json")?;
+    fs::copy(wanted, installed).context("cannot copy package.json")?;
     let mut command = Command::new("npm");
     command.args(["install", "--ignore-scripts", "--no-audit", "--no-fund", "--silent"]).current_dir(&folder);
     process::output(&mut command)?;
