@@ -6,6 +6,7 @@
 
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::thread;
 use std::time::{Duration, Instant};
 
 use super::background::BackgroundWork;
@@ -15,9 +16,7 @@ use super::contract::HttpWorld;
 use super::engine::Engine;
 use super::failure::Failure;
 use super::guest::lean::LeanInstance;
-use super::guest::standard::{
-    GuestExecution, HttpInvocation, HttpOutcome, Job, ReturnToPool, SharedInstance, StandardInstance,
-};
+use super::guest::standard::{GuestExecution, HttpInvocation, HttpOutcome, Job, SharedInstance, StandardInstance};
 use super::guest::{Guest, Linked, StartFailure};
 use super::guest_output::OutputLines;
 use super::idle::{Idle, IdleInstances};
@@ -31,6 +30,8 @@ use crate::trace::SharedRecorder;
 /// How many requests one instance serves before it is replaced: of a lean component, and of a standard one.
 const LEAN_MAX_REQUESTS: u32 = 100_000;
 const STANDARD_MAX_REQUESTS: u32 = 1_000;
+/// Among how many shared instances one that the current thread ran last is looked for.
+const SEARCHED: usize = 16;
 
 /// Creates, keeps and hands out instances of one prepared component.
 pub struct Pool {
@@ -61,6 +62,7 @@ pub struct Instances<G: Guest> {
     counts: Arc<InstanceCounts>,
     idle: Arc<Idle<G>>,
     idle_instances: IdleInstances,
+    return_to_pool: Arc<dyn Fn(G) + Send + Sync>,
     background: BackgroundWork,
     isolation: Isolation,
     requests: u32,
@@ -143,8 +145,16 @@ impl<G: Guest> Instances<G> {
         (prepared, context, counts): (&Arc<Prepared>, &Arc<ServiceContext>, &Arc<InstanceCounts>),
         (isolation, requests): (Isolation, u32),
     ) -> Instances<G> {
-        let idle = Arc::default();
+        let idle = Arc::<Idle<G>>::default();
         engine.idle.add(&prepared.compiled.capacity, &idle);
+        let isolation = context.isolation.unwrap_or(isolation);
+        let requests = context.requests_per_instance.unwrap_or(requests);
+        let returned = idle.clone();
+        let return_to_pool = move |instance: G| {
+            if isolation == Isolation::Instance && instance.is_healthy() && instance.served() < requests {
+                returned.put(instance);
+            }
+        };
         Instances {
             pre,
             prepared: prepared.clone(),
@@ -153,8 +163,9 @@ impl<G: Guest> Instances<G> {
             idle,
             idle_instances: engine.idle.clone(),
             background: engine.background.clone(),
-            isolation: context.isolation.unwrap_or(isolation),
-            requests: context.requests_per_instance.unwrap_or(requests),
+            return_to_pool: Arc::new(return_to_pool),
+            isolation,
+            requests,
             shared: Mutex::default(),
         }
     }
@@ -201,10 +212,6 @@ impl<G: Guest> Instances<G> {
             }
         }
     }
-
-    fn is_reusable(&self, instance: &G) -> bool {
-        self.isolation == Isolation::Instance && instance.is_healthy() && instance.served() < self.requests
-    }
 }
 
 /// Why there is no instance for a request, and what the guest printed before.
@@ -235,9 +242,7 @@ impl LeanPool {
             }
         };
         let handled = instance.handle(invocation).await;
-        if self.is_reusable(&instance) {
-            self.idle.put(instance);
-        }
+        (self.return_to_pool)(instance);
         handled
     }
 }
@@ -253,7 +258,7 @@ impl StandardPool {
             Ok(instance) => instance,
             Err(missing) => return missing.into_outcome(&invocation.recorder),
         };
-        instance.handle(invocation, self.return_to_pool(), &self.background).await
+        instance.handle(invocation, self.return_to_pool.clone(), &self.background).await
     }
 
     /// Serves one request in a shared instance: in a running one that can accept it, otherwise in a new one.
@@ -272,7 +277,7 @@ impl StandardPool {
             Err(missing) => return missing.into_outcome(job.recorder()),
         };
         let most = (self.context.concurrency_per_instance, self.requests);
-        let shared = SharedInstance::start(instance, job, most, self.return_to_pool(), &self.background);
+        let shared = SharedInstance::start(instance, job, most, self.return_to_pool.clone(), &self.background);
         self.add_shared(shared.clone());
         shared.answer(pending, limit).await
     }
@@ -284,23 +289,18 @@ impl StandardPool {
         all.push(shared);
     }
 
+    /// Adds a request to a running instance: preferably to one that this thread ran last, because its memory is in the
+    /// caches of this core.
     fn join(&self, mut job: Job) -> Result<SharedInstance, Job> {
-        for shared in self.shared.lock().unwrap_or_else(PoisonError::into_inner).iter() {
-            match shared.join(job) {
-                Ok(()) => return Ok(shared.clone()),
-                Err(back) => job = back,
+        let all = self.shared.lock().unwrap_or_else(PoisonError::into_inner);
+        for (thread, searched) in [(Some(thread::current().id()), SEARCHED), (None, all.len())] {
+            for shared in all.iter().take(searched) {
+                match shared.join(job, thread) {
+                    Ok(()) => return Ok(shared.clone()),
+                    Err(back) => job = back,
+                }
             }
         }
         Err(job)
-    }
-
-    fn return_to_pool(&self) -> ReturnToPool {
-        let (isolation, requests, idle) = (self.isolation, self.requests, Arc::downgrade(&self.idle));
-        Box::new(move |instance| {
-            let is_reusable = isolation == Isolation::Instance && instance.served() < requests && instance.is_healthy();
-            if let Some(idle) = idle.upgrade().filter(|_| is_reusable) {
-                idle.put(instance);
-            }
-        })
     }
 }

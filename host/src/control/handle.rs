@@ -17,7 +17,6 @@ use super::ports::{PortPlan, Ports, ServiceTarget};
 use super::readiness::Readiness;
 use super::rejected_manifest::RejectedManifest;
 use super::swap::{ServiceReport, Swapper};
-use crate::boxed::boxed;
 use crate::config::{Bind, Config, Connections, Environment, ServiceConfig, ServiceName};
 use crate::http::forwarded::Forwarded;
 use crate::http::head::HeadError;
@@ -195,15 +194,15 @@ impl Control {
             let (dispatcher, service) = (dispatcher.clone(), target.load_full());
             let (mut parts, body) = request.into_parts();
             let head = head::check(&mut parts, &peer.host);
-            let inbound = InboundRequest {
+            let inbound = Box::new(InboundRequest {
                 method: parts.method,
                 uri: parts.uri,
                 version: parts.version,
                 headers: parts.headers,
                 body: Body::from_transport(body),
                 network: Some(NetworkDetails { peer: peer.clone(), head, forwarded: Forwarded::default() }),
-            };
-            boxed(move || async move { dispatcher.serve(&service, inbound).await })
+            });
+            dispatcher.serve(service, inbound)
         }
     }
 

@@ -26,7 +26,9 @@ impl Host {
     ///
     /// If the text is not an authority.
     pub fn parse(text: &str) -> Result<Host, AuthorityError> {
-        Ok(Host { authority: Authority::parse(text)?, uri: text.parse().ok() })
+        let authority = Authority::parse(text)?;
+        let uri = text.parse().ok().filter(|_| authority.has_host());
+        Ok(Host { authority, uri })
     }
 }
 

@@ -20,7 +20,7 @@ use super::response_body::respond;
 use super::{probe_span, standard};
 use crate::boxed::boxed;
 use crate::component::{Failure, GuestRequest, Guests, Invocation, InvocationOutcome, Reply};
-use crate::config::{RequestAttribute, ServiceName};
+use crate::config::RequestAttribute;
 use crate::http::Body;
 use crate::http::cors::{Cors, CorsDecision, is_preflight};
 use crate::http::method::span_name;
@@ -44,7 +44,7 @@ struct CallContext {
     dispatcher: Arc<Dispatcher>,
     /// The generation of each service that the request or one of its calls has used. Later calls use the same
     /// generation.
-    pinned: Arc<Mutex<Vec<(ServiceName, Lease)>>>,
+    pinned: Arc<Mutex<Vec<Lease>>>,
     /// How many services the request has passed through, including this one.
     hops: u32,
 }
@@ -61,11 +61,15 @@ impl Dispatcher {
     }
 
     /// Serves a request from the network.
-    pub async fn serve(self: &Arc<Self>, service: &Arc<Service>, inbound: InboundRequest) -> Response<Body> {
+    pub fn serve(
+        self: Arc<Self>,
+        service: Arc<Service>,
+        inbound: Box<InboundRequest>,
+    ) -> BoxFuture<'static, Response<Body>> {
         let incoming = self.pipeline.propagators().extract(&inbound.headers);
         let hops = hops::read(&inbound.headers);
-        let context = CallContext { dispatcher: self.clone(), pinned: Arc::default(), hops: hops.saturating_add(1) };
-        context.serve(service, inbound, incoming).await
+        let context = CallContext { dispatcher: self, pinned: Arc::default(), hops: hops.saturating_add(1) };
+        boxed(move || context.serve(service, inbound, incoming))
     }
 
     /// Sends `GET path` to a generation that is not published yet, and returns the status of the response.
@@ -117,30 +121,34 @@ impl CallContext {
     /// Serves a call from a service of this host.
     fn serve_local(self, service: Arc<Service>, call: Call) -> BoxFuture<'static, Response<Body>> {
         let incoming = Incoming { parent: Some(call.context), baggage: call.baggage, denied: false };
-        let inbound = InboundRequest {
+        let inbound = Box::new(InboundRequest {
             method: call.method,
             uri: call.uri,
             version: Version::HTTP_11,
             headers: call.headers,
             body: call.body,
             network: None,
-        };
-        boxed(move || async move { self.serve(&service, inbound, incoming).await })
+        });
+        boxed(move || self.serve(service, inbound, incoming))
     }
 
     /// Serves one request at `service` and records its server span.
-    async fn serve(self, service: &Arc<Service>, mut inbound: InboundRequest, incoming: Incoming) -> Response<Body> {
-        let started = Instant::now();
+    async fn serve(
+        self,
+        service: Arc<Service>,
+        mut inbound: Box<InboundRequest>,
+        incoming: Incoming,
+    ) -> Response<Body> {
         let resource = service.resource.load();
         let name = span_name(&inbound.method);
         let mut recorder = self.dispatcher.pipeline.record(&resource, &incoming, name, SpanKind::Server);
-        let lease = self.pinned_lease(service, &recorder);
+        let started = recorder.started_at().unwrap_or_else(Instant::now);
+        let lease = self.pinned_lease(&service, &recorder);
         // The request may have pinned another generation of the service than the one that serves now.
         recorder.set_resource(&lease.generation().resource);
         inbound.read_forwarded(&lease.generation().config.trusted_proxies);
-        let pipeline = self.dispatcher.pipeline.clone();
-        let mut exchange = Exchange::new(service, lease.clone(), &inbound, started, (recorder, pipeline));
-        let result = self.handle(service, &lease, inbound, &mut exchange).await;
+        let mut exchange = Exchange::new(service, lease.clone(), &inbound, started, recorder);
+        let result = self.handle(&lease, inbound, &mut exchange).await;
         if let Err(Rejection::ClientDisconnected) = result {
             // The dropped exchange counts the request as cancelled, as it does when the connection is closed.
             drop(exchange);
@@ -152,21 +160,20 @@ impl CallContext {
     /// A lease on the generation of `service` that the request has used before, or else on the one that serves now.
     fn pinned_lease(&self, service: &Arc<Service>, recorder: &Recorder) -> Lease {
         let mut pinned = self.pinned.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some((_, lease)) = pinned.iter().find(|(name, _)| *name == service.name) {
+        if let Some(lease) = pinned.iter().find(|lease| lease.generation().config.name == service.name) {
             // Each call counts as a request in flight and needs a lease.
             return lease.another();
         }
         let lease = service.lease(recorder.trace_id());
-        pinned.push((service.name.clone(), lease.clone()));
+        pinned.push(lease.clone());
         lease
     }
 
     /// Validates the request, matches its route and calls the guest.
     async fn handle(
         self,
-        service: &Arc<Service>,
         lease: &Lease,
-        inbound: InboundRequest,
+        inbound: Box<InboundRequest>,
         exchange: &mut Exchange,
     ) -> Result<Reply, Rejection> {
         let generation = lease.generation();
@@ -192,7 +199,7 @@ impl CallContext {
                 };
                 self.attach_request_attributes(exchange, &inbound, generation, route);
                 let locals = Arc::new(self);
-                return standard::call(service, (generation, instances), inbound, locals, exchange).await;
+                return standard::call((generation, instances), inbound, locals, exchange).await;
             }
         };
         if is_server_options(&inbound) {
@@ -204,16 +211,16 @@ impl CallContext {
             Match::NotFound => return Err(Rejection::NotFound),
         };
         self.attach_request_attributes(exchange, &inbound, generation, Some((route, &params)));
-        let body = read_whole(inbound.body, limits, service).await?;
-        exchange.permit = Some(service.permit(limits.concurrency).ok_or(Rejection::ConcurrencyLimit)?);
+        let body = read_whole(inbound.body, limits, exchange.service()).await?;
+        exchange.take_permit(limits.concurrency)?;
         let query = inbound.uri.query().map(str::to_owned);
-        let recorder = std::mem::replace(&mut exchange.recorder, Recorder::detached());
+        let recorder = exchange.take_recorder();
         let active = GuestRequest { recorder, locals: Arc::new(self), call_time: Duration::ZERO };
         let invocation = Invocation { route, params, query, headers: inbound.headers, body, active };
         exchange.guest_started();
         let InvocationOutcome { result, recorder, cost } = instances.handle(invocation).await;
         exchange.guest_stopped();
-        exchange.recorder = recorder;
+        exchange.recorder = Some(recorder);
         exchange.cost = Some(cost);
         result.map_err(Rejection::Failed)
     }
@@ -226,11 +233,13 @@ impl CallContext {
         generation: &Generation,
         route: Option<(RouteIndex, &[String])>,
     ) {
+        let attributes = &self.dispatcher.attributes;
+        let Some(recorder) = exchange.recorder.as_mut().filter(|_| !attributes.is_empty()) else { return };
         let pairs = |(route, values)| generation.routes().parameter_names(route).zip(values);
         let parameters = route.into_iter().flat_map(pairs).map(|(name, value): (_, &String)| (name, value.as_str()));
         let parameters = parameters.collect();
         let sources = AttributeSources { headers: &inbound.headers, query: inbound.uri.query(), parameters };
-        request_attributes::attach(&mut exchange.recorder, &self.dispatcher.attributes, &sources);
+        request_attributes::attach(recorder, attributes, &sources);
     }
 }
 

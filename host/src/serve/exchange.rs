@@ -21,7 +21,7 @@ use crate::http::routes::{Match, RouteIndex};
 use crate::http::{Body, BodyError, FRAME_LIMIT};
 use crate::metrics::{ActiveRequestGuard, ServerRequest};
 use crate::services::{Generation, Lease, Outcome, Permit, Service};
-use crate::trace::{Abort, Pipeline, Recorder, SharedRecorder, SpanId, TraceId};
+use crate::trace::{Abort, Recorder, SharedRecorder, SpanId, TraceId};
 
 /// One request at one service. An exchange that is dropped before it has ended counts as cancelled: the caller has
 /// disconnected.
@@ -29,18 +29,17 @@ pub(super) struct Exchange {
     service: Arc<Service>,
     lease: Lease,
     rules: ResponseRules,
-    pipeline: Pipeline,
     /// Counts the request as active.
     active: Option<ActiveRequestGuard>,
     /// The request's permit under the service's concurrency limit.
-    pub permit: Option<Permit>,
+    permit: Option<Permit>,
     method: Method,
     scheme: &'static str,
     /// `None` for a call within the host, which uses no protocol.
     version: Option<Version>,
     started: Instant,
-    /// The recorder of the request's spans, unless it is in `standard` or with a lean guest.
-    pub recorder: Recorder,
+    /// The recorder of the request's spans. `None` if it is in `standard` or with a lean guest.
+    pub recorder: Option<Recorder>,
     /// The recorder shared with a standard guest, and the guest's cost.
     pub standard: Option<(SharedRecorder, Arc<GuestExecution>)>,
     route: Option<RouteIndex>,
@@ -87,54 +86,68 @@ pub(super) enum BodyEnd {
 }
 
 impl Exchange {
-    /// Starts the exchange of a request.
+    /// Starts the exchange of a request. It is large and has several owners one after the other.
     pub fn new(
-        service: &Arc<Service>,
+        service: Arc<Service>,
         lease: Lease,
         inbound: &InboundRequest,
         started: Instant,
-        (recorder, pipeline): (Recorder, Pipeline),
-    ) -> Exchange {
-        Exchange {
+        recorder: Recorder,
+    ) -> Box<Exchange> {
+        Box::new(Exchange {
             active: Some(service.metrics.load().start_server_request(&inbound.method, inbound.scheme())),
-            service: service.clone(),
+            service,
             rules: ResponseRules::new(lease.clone(), inbound),
             lease,
-            pipeline,
             permit: None,
             method: inbound.method.clone(),
             scheme: inbound.scheme(),
             version: inbound.network.is_some().then_some(inbound.version),
             started,
-            recorder,
+            recorder: Some(recorder),
             standard: None,
             route: None,
             cost: None,
             guest_time: GuestTime::NotStarted,
             head: None,
             has_ended: false,
-        }
+        })
     }
 
     /// Sets the name of the server span and the attributes that are known before the guest is called.
     pub fn describe_server_span(&mut self, inbound: &InboundRequest, generation: &Generation, found: &Match) {
-        let server = self.recorder.server();
         if let Match::Found { index, .. } = found {
             self.route = Some(*index);
         }
-        if !self.recorder.is_recording() {
-            return;
-        }
+        let Some(recorder) = self.recorder.as_mut().filter(|recorder| recorder.is_recording()) else { return };
+        let server = recorder.server();
         let route = self.route.and_then(|index| generation.routes().get(index));
         let name = self.route.and_then(|index| generation.routes().span_name(index));
         if let Some((route, name)) = route.zip(name) {
-            self.recorder.rename(server, server_span::route_span_name(route, name, &inbound.method));
+            recorder.rename(server, server_span::route_span_name(route, name, &inbound.method));
         }
         if let Some(prepared) = generation.server_span_attributes(self.route) {
-            self.recorder.set_prepared(server, prepared);
+            recorder.set_prepared(server, prepared);
         }
         let redaction = &generation.pool.context().redaction;
-        server_span::record_request(&mut self.recorder, inbound, (self.service.listen(), redaction), route);
+        server_span::record_request(recorder, inbound, (self.service.listen(), redaction), route);
+    }
+
+    /// The service.
+    pub fn service(&self) -> &Arc<Service> {
+        &self.service
+    }
+
+    /// Takes a permit for the request, unless the service serves as many requests as it may.
+    pub fn take_permit(&mut self, limit: usize) -> Result<Permit, Rejection> {
+        let permit = self.service.permit(limit).ok_or(Rejection::ConcurrencyLimit)?;
+        self.permit = Some(permit.clone());
+        Ok(permit)
+    }
+
+    /// Takes the recorder, to hand it to a guest.
+    pub fn take_recorder(&mut self) -> Recorder {
+        self.recorder.take().unwrap_or_else(Recorder::detached)
     }
 
     /// The lease on the generation that serves the request.
@@ -183,10 +196,14 @@ impl Exchange {
             Err(rejection) => rejection.response(),
         };
         let (mut parts, mut body) = response.into_parts();
-        if let Some(server) =
-            self.with_recorder(|recorder| recorder.is_enabled().then(|| recorder.context_of(recorder.server())))
-        {
-            trace_response::set_header(&mut parts, &server, &self.pipeline);
+        let server = |recorder: &mut Recorder| {
+            let has_header = recorder.has_response_header();
+            recorder.is_enabled().then(|| (recorder.context_of(recorder.server()), has_header))
+        };
+        if let Some((server, has_header)) = self.with_recorder(server).flatten() {
+            if has_header {
+                trace_response::set_header(&mut parts, &server);
+            }
             if !is_of_standard_guest {
                 trace_response::set_problem_member(&parts, &mut body, &server);
             }
@@ -212,7 +229,7 @@ impl Exchange {
     }
 
     /// Ends the server span and counts the request. `sent` is the number of body bytes that were sent.
-    pub fn end(mut self, end: BodyEnd, sent: u64) {
+    pub fn end(mut self: Box<Self>, end: BodyEnd, sent: u64) {
         let Some(ResponseHead { status, error_type, mut abort, outcome }) = self.head.take() else { return };
         self.has_ended = true;
         let interruption = match &end {
@@ -226,7 +243,8 @@ impl Exchange {
         if let Some((error_type, message)) = &interruption {
             abort.get_or_insert((error_type, message.clone()));
         }
-        let (duration, pipeline, execution) = (self.started.elapsed(), self.pipeline.clone(), self.execution());
+        let (now, execution) = (Instant::now(), self.execution());
+        let duration = now.saturating_duration_since(self.started);
         let has_failed = status.is_server_error() || matches!(end, BodyEnd::Failed(_) | BodyEnd::NotRead(_));
         let trace = self.with_recorder(|recorder| {
             let server = recorder.server();
@@ -238,9 +256,10 @@ impl Exchange {
                 recorder.fail(server, error_type, message.clone());
             }
             // Exemplars refer only to traces that tail sampling keeps.
-            let is_kept = recorder.is_recording() && pipeline.is_certainly_exported(has_failed, duration);
+            let is_kept = recorder.is_recording() && recorder.is_certainly_exported(has_failed, duration);
             is_kept.then(|| (recorder.trace_id(), recorder.server_span_id()))
         });
+        let trace = trace.flatten();
         let outcome = match end {
             BodyEnd::Failed(_) => Outcome::GuestFault,
             BodyEnd::NotRead(_) => Outcome::ClientDisconnected,
@@ -251,19 +270,20 @@ impl Exchange {
         self.record_metrics(status.as_u16(), error_type, duration, trace);
         match self.standard.take() {
             // The guest may continue and record more.
-            Some((recorder, _)) => recorder.end(abort.map(|(kind, message)| Abort { kind, message })),
+            Some((recorder, _)) => recorder.end(now, abort.map(|(kind, message)| Abort { kind, message })),
             None => {
-                let recorder = std::mem::replace(&mut self.recorder, Recorder::detached());
-                recorder.finish(abort.as_ref().map(|(kind, message)| (*kind, message.as_str())));
+                if let Some(recorder) = self.recorder.take() {
+                    recorder.finish(abort.as_ref().map(|(kind, message)| (*kind, message.as_str())));
+                }
             }
         }
     }
 
     /// Calls `record` with the request's recorder, which a standard guest shares.
-    fn with_recorder<T>(&mut self, record: impl FnOnce(&mut Recorder) -> T) -> T {
+    fn with_recorder<T>(&mut self, record: impl FnOnce(&mut Recorder) -> T) -> Option<T> {
         match &self.standard {
-            Some((recorder, _)) => recorder.with(record),
-            None => record(&mut self.recorder),
+            Some((recorder, _)) => Some(recorder.with(record)),
+            None => self.recorder.as_mut().map(record),
         }
     }
 

@@ -64,10 +64,10 @@ impl InboundRequest {
 
     /// The request for a standard guest, with the scheme and the authority that the client used and a body within the
     /// service's limits. `listen` is the authority if the client sent none.
-    pub fn into_request(self, listen: SocketAddr, limits: &Limits) -> Result<Request<Body>, Rejection> {
+    pub fn into_request(self: Box<Self>, listen: SocketAddr, limits: &Limits) -> Result<Box<Request<Body>>, Rejection> {
         let scheme = if self.scheme() == "https" { Scheme::HTTPS } else { Scheme::HTTP };
         let authority = self.authority();
-        let InboundRequest { method, uri, version, mut headers, body, .. } = self;
+        let InboundRequest { method, uri, version, mut headers, body, .. } = *self;
         if body.size_hint().lower() > limits.request_body as u64 {
             return Err(Rejection::BodyTooLarge(limits.request_body));
         }
@@ -76,7 +76,7 @@ impl InboundRequest {
         parts.authority = authority.or_else(|| listen.to_string().parse().ok());
         parts.path_and_query.get_or_insert(PathAndQuery::from_static("/"));
         hops::remove(&mut headers);
-        let mut request = Request::new(body.bounded(limits.request_body, limits.idle_timeout));
+        let mut request = Box::new(Request::new(body.bounded(limits.request_body, limits.idle_timeout)));
         *request.method_mut() = method;
         // The parts come from a valid URI and form a valid URI again.
         *request.uri_mut() = Uri::from_parts(parts).unwrap_or_default();

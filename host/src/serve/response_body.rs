@@ -29,7 +29,7 @@ struct ResponseBody {
 struct SharedBody {
     body: Body,
     /// `None` after the exchange has ended.
-    exchange: Option<Exchange>,
+    exchange: Option<Box<Exchange>>,
     /// The number of bytes that were forwarded.
     sent: u64,
     /// The most bytes of the body.
@@ -44,7 +44,7 @@ struct SharedBody {
 
 /// Creates the response of an exchange. The exchange ends when the body has been sent: at once if the body fits into
 /// one write, or if the caller is a service of this host and receives the body whole.
-pub(super) fn respond(mut exchange: Exchange, result: Result<Reply, Rejection>) -> Response<Body> {
+pub(super) fn respond(mut exchange: Box<Exchange>, result: Result<Reply, Rejection>) -> Response<Body> {
     let (parts, body) = exchange.response(result).into_parts();
     let body = match body {
         Body::Whole(bytes) if exchange.is_sent_at_once(bytes.len()) => {
@@ -62,7 +62,7 @@ pub(super) fn respond(mut exchange: Exchange, result: Result<Reply, Rejection>) 
 
 impl ResponseBody {
     /// A body within the limits of the exchange's service.
-    fn new(exchange: Exchange, body: Body) -> ResponseBody {
+    fn new(exchange: Box<Exchange>, body: Body) -> ResponseBody {
         let (limit, idle_timeout) = exchange.body_limits();
         let (last_frame_at, sent) = (Instant::now(), 0);
         let (exchange, waker, error) = (Some(exchange), None, None);

@@ -1,6 +1,7 @@
 //! Requests to standard components. The component routes requests itself. The manifest's routes only name server spans.
 
 use std::sync::Arc;
+use std::time::Instant;
 
 use http::{HeaderMap, Method, StatusCode, Version};
 
@@ -11,22 +12,20 @@ use super::rejection::Rejection;
 use crate::component::{Failure, HttpInvocation, HttpOutcome, Reply, StandardPool};
 use crate::http::Body;
 use crate::outbound::LocalCalls;
-use crate::services::{Generation, Service};
+use crate::services::Generation;
 use crate::trace::{Abort, Recorder, SharedRecorder};
 
 /// Calls the component. The bodies of the request and of the response are streamed.
 pub(super) async fn call(
-    service: &Arc<Service>,
     (generation, instances): (&Generation, &StandardPool),
-    inbound: InboundRequest,
+    inbound: Box<InboundRequest>,
     locals: Arc<dyn LocalCalls>,
     exchange: &mut Exchange,
 ) -> Result<Reply, Rejection> {
     let limits = &generation.config.limits;
-    let permit = service.permit(limits.concurrency).ok_or(Rejection::ConcurrencyLimit)?;
-    exchange.permit = Some(permit.clone());
+    let permit = exchange.take_permit(limits.concurrency)?;
     let mut request = inbound.into_request(generation.config.listen, limits)?;
-    let recorder = std::mem::replace(&mut exchange.recorder, Recorder::detached());
+    let recorder = exchange.take_recorder();
     // An OpenTelemetry SDK in the guest reads the parent context from the header fields.
     let (server, baggage) = (recorder.context_of(recorder.server()), recorder.baggage());
     generation.pool.context().outbound.propagators().inject(&server, Some(baggage), request.headers_mut());
@@ -50,7 +49,7 @@ pub(super) async fn probe(
 ) -> Result<StatusCode, Failure> {
     let Ok(uri) = path.parse() else { return Ok(StatusCode::NOT_FOUND) };
     let (method, version, headers) = (Method::GET, Version::HTTP_11, HeaderMap::new());
-    let inbound = InboundRequest { method, uri, version, headers, body: Body::empty(), network: None };
+    let inbound = Box::new(InboundRequest { method, uri, version, headers, body: Body::empty(), network: None });
     let limits = &generation.config.limits;
     let Ok(request) = inbound.into_request(generation.config.listen, limits) else {
         return Ok(StatusCode::PAYLOAD_TOO_LARGE);
@@ -62,6 +61,6 @@ pub(super) async fn probe(
     let status = result.map(|reply| reply.status);
     recorder.with(|recorder| probe_span::record_result(recorder, &status));
     let abort = status.as_ref().err().and_then(Failure::open_span_error);
-    recorder.end(abort.map(|(kind, message)| Abort { kind, message }));
+    recorder.end(Instant::now(), abort.map(|(kind, message)| Abort { kind, message }));
     status
 }

@@ -5,6 +5,7 @@
 //! how the request ended; a recorder that is dropped before that ends its spans as cancelled.
 
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::time::Instant;
 
 use super::recorder::Recorder;
 
@@ -38,9 +39,9 @@ impl SharedRecorder {
         record(&mut self.0.recorder.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
-    /// Ends the server span and sets how the request ended. Records that other owners add later are kept too.
-    pub fn end(&self, abort: Option<Abort>) {
-        self.with(|recorder| recorder.end(recorder.server()));
+    /// Ends the server span at `at` and sets how the request ended. Records that other owners add later are kept too.
+    pub fn end(&self, at: Instant, abort: Option<Abort>) {
+        self.with(|recorder| recorder.end_at(recorder.server(), at));
         // Only the first call sets the reason.
         let _ = self.0.ended.set(abort);
     }
@@ -50,7 +51,6 @@ impl Drop for RecorderState {
     fn drop(&mut self) {
         let Some(abort) = self.ended.take() else { return };
         let recorder = self.recorder.get_mut().unwrap_or_else(PoisonError::into_inner);
-        let recorder = std::mem::replace(recorder, Recorder::detached());
-        recorder.finish(abort.as_ref().map(|abort| (abort.kind, abort.message.as_str())));
+        recorder.close(abort.as_ref().map(|abort| (abort.kind, abort.message.as_str())));
     }
 }

@@ -25,6 +25,7 @@ use crate::component::instance_counts::InstanceCounts;
 use crate::component::invocation::{GuestRequest, Invocation, InvocationOutcome, Reply};
 use crate::component::store_data::StoreData;
 use crate::component::symbolizer::Symbolizer;
+use crate::component::within::within;
 use crate::http::Body;
 use crate::http::header_rules::{self, FIELD_COUNT_LIMIT, is_hop_by_hop};
 use crate::http::routes::Route;
@@ -117,7 +118,7 @@ impl LeanInstance {
         let limit = self.store.data().context().limits.request_timeout;
         let ended = {
             let call = pin!(self.guest.spandrel_service_handler().call_handle(&mut self.store, &request));
-            tokio::time::timeout(limit, measured(&mut self.busy, call)).await
+            within(limit, measured(&mut self.busy, call)).await
         };
         let mut printed = OutputLines::take(&self.stdout, &self.stderr);
         let result = match ended {

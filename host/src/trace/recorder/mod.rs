@@ -9,7 +9,7 @@ mod spans;
 
 use std::borrow::Cow;
 use std::sync::Arc;
-use std::time::{Instant, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use opentelemetry::trace::{SpanId, SpanKind, TraceId};
 
@@ -159,6 +159,16 @@ impl Recorder {
         self.passthrough.is_none()
     }
 
+    /// Whether responses carry `traceresponse`.
+    pub fn has_response_header(&self) -> bool {
+        self.pipeline.as_ref().is_some_and(Pipeline::has_response_header)
+    }
+
+    /// Whether the spans are certain to be exported if the request ends with this outcome.
+    pub fn is_certainly_exported(&self, failed: bool, duration: Duration) -> bool {
+        self.pipeline.as_ref().is_some_and(|pipeline| pipeline.is_certainly_exported(failed, duration))
+    }
+
     /// The trace id.
     pub fn trace_id(&self) -> TraceId {
         self.segment.trace_id
@@ -167,6 +177,11 @@ impl Recorder {
     /// The server span.
     pub fn server(&self) -> SpanRef {
         SpanRef::from_index(0)
+    }
+
+    /// When recording started. `None` if the trace is not sampled.
+    pub fn started_at(&self) -> Option<Instant> {
+        self.started.map(|(started, _)| started)
     }
 
     /// The id of the server span.
@@ -221,7 +236,8 @@ impl Recorder {
         self.close(abort);
     }
 
-    fn close(&mut self, abort: Option<(&str, &str)>) {
+    /// The same as [`finish`](Self::finish). Later records are lost.
+    pub(super) fn close(&mut self, abort: Option<(&str, &str)>) {
         let Some(pipeline) = self.pipeline.take() else { return };
         if self.segment.sampled {
             self.end_open_spans(abort);
@@ -235,7 +251,7 @@ impl Recorder {
         pipeline.count_dropped(self.dropped_spans, self.dropped_logs);
         let records = self.segment.spans.len().max(self.segment.logs.len());
         if records > 0 {
-            let empty = Segment::empty(self.segment.resource.clone(), self.segment.trace_id);
+            let empty = Segment::empty(DETACHED.with(Arc::clone), self.segment.trace_id);
             let segment = std::mem::replace(&mut self.segment, empty);
             pipeline.submit(Arc::new(segment), self.limits.weight(records));
         }

@@ -251,13 +251,15 @@ impl Recorder {
     }
 
     pub(super) fn end_open_spans(&mut self, abort: Option<(&str, &str)>) {
-        let now = Instant::now();
+        let mut now = None;
         for span in (0..self.segment.spans.len() as u32).rev().map(SpanRef::from_index) {
-            let open = self.span(span).is_some_and(|span| span.duration == NOT_ENDED) && !self.has_failed(span);
-            if let (true, Some((kind, message))) = (open, abort) {
+            if self.span(span).is_none_or(|span| span.duration != NOT_ENDED) {
+                continue;
+            }
+            if let Some((kind, message)) = abort.filter(|_| !self.has_failed(span)) {
                 self.fail(span, kind, message.to_owned());
             }
-            self.end_at(span, now);
+            self.end_at(span, *now.get_or_insert_with(Instant::now));
         }
     }
 }

@@ -21,32 +21,19 @@ const MAX_BUFFERED: usize = 1 << 20;
 const FRAME_OVERHEAD: usize = 128;
 
 /// A request body as a guest reads it.
-pub(super) enum GuestRequestBody {
-    /// Only the guest reads it.
-    Owned(Body),
-    /// The part that the guest has not read may be forwarded.
-    Shared(SharedBody),
-}
+pub(super) struct GuestRequestBody(pub Body);
 
-/// A request body that is read by its guest, or by the service that the request is forwarded to.
+/// A request body of which a guest reads a part, and the service that the request is forwarded to reads the rest.
 #[derive(Clone)]
 pub(super) struct SharedBody(Arc<Mutex<Body>>);
 
 impl SharedBody {
+    pub fn new(body: Body) -> SharedBody {
+        SharedBody(Arc::new(Mutex::new(body)))
+    }
+
     fn with<T>(&self, read: impl FnOnce(&mut Body) -> T) -> T {
         read(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
-    }
-}
-
-impl GuestRequestBody {
-    pub fn new(body: Body) -> GuestRequestBody {
-        GuestRequestBody::Owned(body)
-    }
-
-    /// A body for a guest that may forward it, and the body of the forwarded request, which is the unread rest.
-    pub fn shared(body: Body) -> (GuestRequestBody, Body) {
-        let shared = SharedBody(Arc::new(Mutex::new(body)));
-        (GuestRequestBody::Shared(shared.clone()), Body::stream(shared))
     }
 }
 
@@ -72,25 +59,16 @@ impl http_body::Body for GuestRequestBody {
     type Error = Error;
 
     fn poll_frame(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Error>>> {
-        let frame = match &mut *self {
-            GuestRequestBody::Owned(body) => ready!(Pin::new(body).poll_frame(context)),
-            GuestRequestBody::Shared(body) => ready!(Pin::new(body).poll_frame(context)),
-        };
+        let frame = ready!(Pin::new(&mut self.0).poll_frame(context));
         Poll::Ready(frame.map(|frame| frame.map_err(|error| request_body_error(&error))))
     }
 
     fn is_end_stream(&self) -> bool {
-        match self {
-            GuestRequestBody::Owned(body) => body.is_end_stream(),
-            GuestRequestBody::Shared(body) => body.is_end_stream(),
-        }
+        self.0.is_end_stream()
     }
 
     fn size_hint(&self) -> SizeHint {
-        match self {
-            GuestRequestBody::Owned(body) => body.size_hint(),
-            GuestRequestBody::Shared(body) => body.size_hint(),
-        }
+        self.0.size_hint()
     }
 }
 

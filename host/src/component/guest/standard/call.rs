@@ -21,7 +21,7 @@ use crate::trace::SharedRecorder;
 /// A request for a standard guest.
 pub struct HttpInvocation {
     /// Has an absolute URI, and the header fields that the guest may see.
-    pub request: Request<Body>,
+    pub request: Box<Request<Body>>,
     /// The request's spans.
     pub recorder: SharedRecorder,
     /// The services of this host, which the guest calls without a socket.
@@ -56,7 +56,7 @@ impl Handler {
     pub async fn call(
         &self,
         store: &mut Store<StoreData>,
-        request: Request<GuestRequestBody>,
+        request: Box<Request<Body>>,
         answer: oneshot::Sender<HandlerResponse>,
     ) -> wasmtime::Result<()> {
         match self {
@@ -69,12 +69,12 @@ impl Handler {
 async fn call_p2(
     guest: &p2::bindings::Proxy,
     store: &mut Store<StoreData>,
-    request: Request<GuestRequestBody>,
+    request: Box<Request<Body>>,
     answer: oneshot::Sender<HandlerResponse>,
 ) -> wasmtime::Result<()> {
     let mut view = store.data_mut().http();
     let scheme = if request.uri().scheme_str() == Some("https") { Scheme::Https } else { Scheme::Http };
-    let request = view.new_incoming_request(scheme, request)?;
+    let request = view.new_incoming_request(scheme, request.map(GuestRequestBody))?;
     let answer = move |value: Result<_, p2::bindings::http::types::ErrorCode>| {
         // If the receiver is gone, the guest continues without an error.
         let _ = answer.send(value.map_err(Error::from));
@@ -86,13 +86,14 @@ async fn call_p2(
 /// Creates a 0.3 request in the instance, and the future that resolves to the guest's result of reading its body.
 pub(super) fn request_p3(
     data: &mut StoreData,
-    request: Request<GuestRequestBody>,
+    request: Box<Request<Body>>,
 ) -> wasmtime::Result<(Resource<p3::Request>, impl Future<Output = Result<(), Error>> + Send + use<>)> {
     let view = data.http();
     let (head, body) = request.into_parts();
     let uri = head.uri.into_parts();
     let headers = FieldMap::new_immutable(view.hooks, head.headers);
     let (scheme, authority, path) = (uri.scheme, uri.authority, uri.path_and_query);
+    let body = GuestRequestBody(body);
     let (request, sent) = p3::Request::new(head.method, scheme, authority, path, headers, None, body);
     Ok((view.table.push(request)?, sent))
 }
@@ -100,11 +101,11 @@ pub(super) fn request_p3(
 async fn call_p3(
     guest: &p3::bindings::Service,
     store: &mut Store<StoreData>,
-    request: Request<GuestRequestBody>,
+    request: Box<Request<Body>>,
     answer: oneshot::Sender<HandlerResponse>,
 ) -> wasmtime::Result<()> {
+    let (request, sent) = request_p3(store.data_mut(), request)?;
     let call = async |accessor: &wasmtime::component::Accessor<StoreData>| {
-        let (request, sent) = accessor.with(|mut access| request_p3(access.data_mut(), request))?;
         let answered = guest.wasi_http_handler().call_handle(accessor, request).await?;
         let response = answered.map_err(Error::from).map(|response| {
             accessor.with(|mut access| {

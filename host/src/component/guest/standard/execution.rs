@@ -4,11 +4,9 @@
 //! A guest may continue after its response: while the body streams, and afterwards. Its cost and its failure are
 //! therefore kept here and not in the instance.
 
-use std::future::{Future, poll_fn};
-use std::pin::Pin;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use tokio::sync::Notify;
 
@@ -31,11 +29,6 @@ pub struct GuestExecution {
 }
 
 impl GuestExecution {
-    /// Runs a future of the guest and adds its CPU time.
-    pub async fn measured<T>(&self, future: impl Future<Output = T> + Unpin) -> T {
-        timed(future, |time| self.add_busy(time)).await
-    }
-
     /// Adds CPU time.
     pub fn add_busy(&self, time: Duration) {
         let nanos = u64::try_from(time.as_nanos()).unwrap_or(u64::MAX);
@@ -107,15 +100,4 @@ impl GuestExecution {
     pub async fn body_ended(&self) {
         self.body_ended.notified().await;
     }
-}
-
-/// Runs a future and passes the time of each poll to `add`.
-pub(super) async fn timed<T>(mut future: impl Future<Output = T> + Unpin, add: impl Fn(Duration)) -> T {
-    poll_fn(|context| {
-        let start = Instant::now();
-        let polled = Pin::new(&mut future).poll(context);
-        add(start.elapsed());
-        polled
-    })
-    .await
 }

@@ -29,14 +29,14 @@ use wasmtime_wasi::I32Exit;
 use wasmtime_wasi_http::Error;
 
 pub(crate) use self::body::request_body_error;
-use self::body::{GuestRequestBody, GuestResponseBody};
+use self::body::{GuestResponseBody, SharedBody};
 pub use self::call::HttpInvocation;
 use self::call::{Handler, HandlerResponse};
 pub use self::execution::GuestExecution;
 pub use self::linker::StandardPre;
 pub(in crate::component) use self::linker::{link, linker};
 pub(in crate::component) use self::shared::{Job, SharedInstance};
-use self::until_blocked::UntilBlocked;
+use self::until_blocked::{UntilBlocked, Wakes};
 use super::instance::start;
 use super::store::new_store;
 use super::{Guest, StartFailure};
@@ -50,6 +50,7 @@ use crate::component::instance_counts::InstanceCounts;
 use crate::component::invocation::Reply;
 use crate::component::store_data::StoreData;
 use crate::component::symbolizer::Symbolizer;
+use crate::component::within::within;
 use crate::hostfn::guest_request::HttpGuestRequest;
 use crate::http::Body;
 use crate::trace::{Attribute, Severity, SharedRecorder};
@@ -60,7 +61,7 @@ const TRAILER_WAIT: Duration = Duration::from_millis(20);
 const MAX_AFTER_RESPONSE: Duration = Duration::from_millis(5);
 
 /// Puts an instance whose call ended without a trap back into its pool.
-pub(in crate::component) type ReturnToPool = Box<dyn FnOnce(StandardInstance) + Send>;
+pub(in crate::component) type ReturnToPool = Arc<dyn Fn(StandardInstance) + Send + Sync>;
 
 /// An instantiated guest.
 pub struct StandardInstance {
@@ -69,6 +70,7 @@ pub struct StandardInstance {
     symbolizer: Arc<Symbolizer>,
     stdout: GuestOutput,
     stderr: GuestOutput,
+    wakes: Wakes,
     served: u32,
 }
 
@@ -95,7 +97,15 @@ impl Guest for StandardInstance {
         let mut store = new_store(pre.engine(), (&stdout, &stderr), context, counted)?;
         let limit = context.limits.request_timeout;
         let handler = start(Handler::instantiate(pre, &mut store), limit, (&stdout, &stderr)).await?;
-        Ok(StandardInstance { store, handler, symbolizer: symbolizer.clone(), stdout, stderr, served: 0 })
+        Ok(StandardInstance {
+            store,
+            handler,
+            symbolizer: symbolizer.clone(),
+            stdout,
+            stderr,
+            wakes: Wakes::default(),
+            served: 0,
+        })
     }
 
     /// An instance whose call failed is dropped and never returned to its pool.
@@ -117,11 +127,7 @@ impl StandardInstance {
         background: &BackgroundWork,
     ) -> HttpOutcome {
         let execution = Arc::new(GuestExecution::default());
-        let background_run = BackgroundRun {
-            recorder: invocation.recorder.clone(),
-            execution: execution.clone(),
-            background: background.clone(),
-        };
+        let recorder = invocation.recorder.clone();
         let accepts_trailers = accepts_trailers(invocation.request.headers());
         execution.set_memory(self.store.data().memory());
         execution.set_reused(self.served > 0);
@@ -129,10 +135,12 @@ impl StandardInstance {
         let (answer, mut answered) = oneshot::channel();
         let executed = execution.clone();
         let mut work: GuestFuture = boxed(move || self.run_to_end(invocation, answer, executed, return_to_pool));
-        let answer = tokio::time::timeout(limit, first_response(&mut work, &mut answered)).await;
+        let answer = within(limit, first_response(&mut work, &mut answered)).await;
         let result = match answer {
             Ok((Some(answer), state)) => match check(answer, &execution) {
                 Ok((head, body)) => {
+                    let background_run =
+                        || BackgroundRun { recorder, execution: execution.clone(), background: background.clone() };
                     Ok(reply(head, body, (work, state), (accepts_trailers, limit), background_run).await)
                 }
                 Err(failure) => Err(failure),
@@ -160,7 +168,7 @@ impl StandardInstance {
 
     async fn serve(
         mut self,
-        request: Request<Body>,
+        request: Box<Request<Body>>,
         active: HttpGuestRequest,
         answer: oneshot::Sender<HandlerResponse>,
         return_to_pool: ReturnToPool,
@@ -172,7 +180,7 @@ impl StandardInstance {
         let request = self.incoming(request);
         let ended = {
             let call = pin!(self.handler.call(&mut self.store, request, answer));
-            execution.measured(UntilBlocked::new(call)).await
+            UntilBlocked::new(call, &self.wakes, |time| execution.add_busy(time)).await
         };
         self.served += 1;
         let failure = match &ended {
@@ -187,17 +195,22 @@ impl StandardInstance {
         }
     }
 
-    /// The request in the form that the guest receives. A 0.2 middleware can forward only this request, so the host
-    /// keeps a copy of the head and shares the body.
-    fn incoming(&mut self, request: Request<Body>) -> Request<GuestRequestBody> {
+    /// The request for the guest. A 0.2 middleware can forward only this request, so the host keeps a copy of the head
+    /// and shares the body.
+    fn incoming(&mut self, mut request: Box<Request<Body>>) -> Box<Request<Body>> {
         let data = self.store.data_mut();
         if data.context().next.is_none() || matches!(self.handler, Handler::P3(_)) {
-            return request.map(GuestRequestBody::new);
+            return request;
         }
-        let (head, body) = request.into_parts();
-        let (body, forwarded) = GuestRequestBody::shared(body);
-        data.http.store_incoming(Request::from_parts(head.clone(), forwarded));
-        Request::from_parts(head, body)
+        let body = SharedBody::new(std::mem::take(request.body_mut()));
+        *request.body_mut() = Body::stream(body.clone());
+        let mut forwarded = Request::new(Body::stream(body));
+        request.method().clone_into(forwarded.method_mut());
+        *forwarded.uri_mut() = request.uri().clone();
+        *forwarded.version_mut() = request.version();
+        *forwarded.headers_mut() = request.headers().clone();
+        data.http.store_incoming(forwarded);
+        request
     }
 
     fn trapped(&mut self, trap: &wasmtime::Error) -> Failure {
@@ -316,7 +329,7 @@ async fn reply(
     mut body: GuestResponseBody,
     (mut work, mut state): (GuestFuture, GuestState),
     (accepts_trailers, limit): (bool, Duration),
-    background_run: BackgroundRun,
+    background_run: impl FnOnce() -> BackgroundRun,
 ) -> Reply {
     if matches!(state, GuestState::Running) {
         state = run_until_blocked(&mut work, &mut body).await;
@@ -327,7 +340,7 @@ async fn reply(
     }
     let is_complete = matches!(state, GuestState::Ended) || body.has_ended();
     if let GuestState::Running = state {
-        tokio::spawn(background_run.finish(work, limit));
+        tokio::spawn(background_run().finish(work, limit));
     }
     let (body, headers) = if is_complete {
         body.into_buffered(head.headers, accepts_trailers)
@@ -340,14 +353,15 @@ async fn reply(
 /// Runs the guest after its response for as long as it waits only for the reader of its body, up to
 /// [`MAX_AFTER_RESPONSE`]. Most guests end here: their body is then sent in one write, and no task is spawned for them.
 async fn run_until_blocked(work: &mut GuestFuture, body: &mut GuestResponseBody) -> GuestState {
-    let began = Instant::now();
+    // The clock is read only if the guest runs more than once.
+    let mut began: Option<Instant> = None;
     poll_fn(|context| {
         loop {
             let before = body.buffered_frames();
             // The guest's next poll is what fills the body again: nothing needs to be woken for it.
             let buffered = body.poll_buffer(&mut Context::from_waker(Waker::noop()));
             let is_blocked = buffered.is_pending() && body.buffered_frames() == before;
-            if is_blocked || began.elapsed() > MAX_AFTER_RESPONSE {
+            if is_blocked || began.is_some_and(|began| began.elapsed() > MAX_AFTER_RESPONSE) {
                 return Poll::Ready(GuestState::Running);
             }
             if Pin::new(&mut *work).poll(context).is_ready() {
@@ -356,6 +370,7 @@ async fn run_until_blocked(work: &mut GuestFuture, body: &mut GuestResponseBody)
             if buffered.is_ready() {
                 return Poll::Ready(GuestState::Running);
             }
+            began.get_or_insert_with(Instant::now);
         }
     })
     .await

@@ -18,11 +18,19 @@ const MAX_POLLS: usize = 64;
 const MAX_TIME: Duration = Duration::from_millis(5);
 
 /// A future that is polled again at once if it was woken while it was polled.
-pub(super) struct UntilBlocked<F> {
+pub(super) struct UntilBlocked<'a, F, A> {
     future: F,
+    wakes: &'a Wakes,
+    /// Receives the time of each turn, in which the future is polled once or more.
+    add_time: A,
+    max_time: Duration,
+}
+
+/// The waker of the futures of one instance, one after the other. A late wake for an earlier future costs the current
+/// one a poll.
+pub(super) struct Wakes {
     woken: Arc<Woken>,
     waker: Waker,
-    max_time: Duration,
 }
 
 /// Records that the future was woken, and wakes the task that polls it.
@@ -30,6 +38,13 @@ pub(super) struct UntilBlocked<F> {
 struct Woken {
     is_woken: AtomicBool,
     task: AtomicWaker,
+}
+
+impl Default for Wakes {
+    fn default() -> Wakes {
+        let woken = Arc::<Woken>::default();
+        Wakes { waker: Waker::from(woken.clone()), woken }
+    }
 }
 
 impl Wake for Woken {
@@ -45,22 +60,18 @@ impl Wake for Woken {
     }
 }
 
-impl<F: Future + Unpin> UntilBlocked<F> {
-    pub fn new(future: F) -> UntilBlocked<F> {
-        let woken = Arc::<Woken>::default();
-        UntilBlocked { future, waker: Waker::from(woken.clone()), woken, max_time: MAX_TIME }
+impl<'a, F: Future + Unpin, A: FnMut(Duration) + Unpin> UntilBlocked<'a, F, A> {
+    /// Wraps a future. `add_time` receives how long it runs.
+    pub fn new(future: F, wakes: &'a Wakes, add_time: A) -> UntilBlocked<'a, F, A> {
+        UntilBlocked { future, wakes, add_time, max_time: MAX_TIME }
     }
-}
 
-impl<F: Future + Unpin> Future for UntilBlocked<F> {
-    type Output = F::Output;
-
-    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<F::Output> {
-        let UntilBlocked { future, woken, waker, max_time } = &mut *self;
+    /// Polls the future until it is ready or waits, for up to [`MAX_POLLS`] times from `began` on.
+    fn poll_repeatedly(&mut self, context: &mut Context<'_>, began: Instant) -> Poll<F::Output> {
+        let UntilBlocked { future, wakes: Wakes { woken, waker }, max_time, .. } = self;
         // Without a task to wake, a wake during a poll only sets the flag.
         drop(woken.task.take());
-        let began = Instant::now();
-        for _ in 0..MAX_POLLS {
+        for repetition in 0..MAX_POLLS {
             woken.is_woken.store(false, Ordering::Release);
             if let Poll::Ready(output) = Pin::new(&mut *future).poll(&mut Context::from_waker(waker)) {
                 return Poll::Ready(output);
@@ -73,13 +84,25 @@ impl<F: Future + Unpin> Future for UntilBlocked<F> {
                 }
                 drop(woken.task.take());
             }
-            if began.elapsed() > *max_time {
+            // The clock is not read for the first repetition, after which most futures are ready.
+            if repetition > 0 && began.elapsed() > *max_time {
                 break;
             }
         }
         woken.task.register(context.waker());
         context.waker().wake_by_ref();
         Poll::Pending
+    }
+}
+
+impl<F: Future + Unpin, A: FnMut(Duration) + Unpin> Future for UntilBlocked<'_, F, A> {
+    type Output = F::Output;
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<F::Output> {
+        let began = Instant::now();
+        let polled = self.poll_repeatedly(context, began);
+        (self.add_time)(began.elapsed());
+        polled
     }
 }
 
@@ -112,17 +135,22 @@ mod tests {
 
     #[test]
     fn a_future_that_wakes_itself_ends_within_one_poll() {
+        let wakes = Wakes::default();
+        let mut turns = 0;
+        let mut future = UntilBlocked::new(Box::pin(woken(5)), &wakes, |_| turns += 1);
         // However long the thread of the test is interrupted.
-        let mut future = UntilBlocked { max_time: Duration::MAX, ..UntilBlocked::new(Box::pin(woken(5))) };
+        future.max_time = Duration::MAX;
         let count = Arc::new(Count(AtomicUsize::new(0)));
         let waker = Waker::from(count.clone());
         let polled = Pin::new(&mut future).poll(&mut Context::from_waker(&waker));
         assert_eq!((polled, count.0.load(Ordering::Relaxed)), (Poll::Ready("done"), 0));
+        assert_eq!(turns, 1);
     }
 
     #[test]
     fn a_future_that_always_wakes_itself_gives_way_and_is_scheduled_again() {
-        let mut future = UntilBlocked::new(Box::pin(woken(usize::MAX)));
+        let wakes = Wakes::default();
+        let mut future = UntilBlocked::new(Box::pin(woken(usize::MAX)), &wakes, |_| ());
         let count = Arc::new(Count(AtomicUsize::new(0)));
         let waker = Waker::from(count.clone());
         let polled = Pin::new(&mut future).poll(&mut Context::from_waker(&waker));
@@ -137,19 +165,22 @@ mod tests {
             let busy_until = Instant::now() + 2 * MAX_TIME;
             while Instant::now() < busy_until {}
             context.waker().wake_by_ref();
-            if polls == 2 { Poll::Ready(()) } else { Poll::Pending }
+            if polls == 3 { Poll::Ready(()) } else { Poll::Pending }
         });
-        let mut future = UntilBlocked::new(slow);
+        let wakes = Wakes::default();
+        let mut busy = Duration::ZERO;
+        let mut future = UntilBlocked::new(slow, &wakes, |time| busy += time);
         let count = Arc::new(Count(AtomicUsize::new(0)));
         let waker = Waker::from(count.clone());
         assert!(Pin::new(&mut future).poll(&mut Context::from_waker(&waker)).is_pending());
         assert_eq!(count.0.load(Ordering::Relaxed), 1);
+        assert!(busy >= 4 * MAX_TIME, "{busy:?}");
     }
 
     #[tokio::test]
     async fn a_wake_from_another_thread_reaches_the_task_that_polled_last() {
         let (sender, receiver) = tokio::sync::oneshot::channel();
-        let mut future = UntilBlocked::new(receiver);
+        let mut future = UntilBlocked::new(receiver, Box::leak(Box::default()), |_| ());
         let polled = Pin::new(&mut future).poll(&mut Context::from_waker(Waker::noop()));
         assert!(polled.is_pending());
         let thread = std::thread::spawn(move || sender.send(7));
@@ -160,7 +191,8 @@ mod tests {
 
     #[tokio::test]
     async fn a_future_that_yields_lets_other_tasks_run() {
-        let future = UntilBlocked::new(Box::pin(tokio::task::yield_now()));
+        let wakes = Wakes::default();
+        let future = UntilBlocked::new(Box::pin(tokio::task::yield_now()), &wakes, |_| ());
         let mut future = std::pin::pin!(future);
         let first = poll_fn(|context| Poll::Ready(future.as_mut().poll(context))).await;
         assert!(first.is_pending(), "a yield is no wake of its own");

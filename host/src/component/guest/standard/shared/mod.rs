@@ -17,6 +17,7 @@ use std::collections::VecDeque;
 use std::convert::Infallible;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Waker};
+use std::thread::{self, ThreadId};
 use std::time::{Duration, Instant};
 
 use futures_util::task::AtomicWaker;
@@ -24,7 +25,6 @@ use http::Request;
 use tokio::sync::{Notify, oneshot, watch};
 
 use self::request_end::record_end;
-use super::body::GuestRequestBody;
 use super::call::{HandlerResponse, HttpInvocation};
 use super::{
     GuestExecution, HttpOutcome, ReturnToPool, StandardInstance, accepts_trailers, buffer_trailers, check,
@@ -34,6 +34,7 @@ use crate::component::background::BackgroundWork;
 use crate::component::failure::Failure;
 use crate::component::guest_output::GuestOutput;
 use crate::component::invocation::Reply;
+use crate::component::within::within;
 use crate::hostfn::guest_request::{ConcurrentRequests, HttpGuestRequest};
 use crate::http::Body;
 use crate::trace::SharedRecorder;
@@ -71,6 +72,8 @@ struct InstanceLoad {
     /// Requests that it may still accept.
     remaining: u32,
     state: InstanceState,
+    /// The thread that ran it last, whose core has its memory in the caches.
+    thread: Option<ThreadId>,
 }
 
 #[derive(Clone, Copy, PartialEq)]
@@ -82,7 +85,7 @@ enum InstanceState {
 
 /// A request for the instance.
 pub(in crate::component) struct Job {
-    request: Request<GuestRequestBody>,
+    request: Box<Request<Body>>,
     active: HttpGuestRequest,
     answer: oneshot::Sender<HandlerResponse>,
 }
@@ -114,7 +117,7 @@ impl Job {
         let printed = Some((GuestOutput::default(), GuestOutput::default()));
         let active = HttpGuestRequest { recorder, locals, execution: execution.clone(), printed };
         let (answer, answered) = oneshot::channel();
-        let job = Job { request: request.map(GuestRequestBody::new), active, answer };
+        let job = Job { request, active, answer };
         (job, PendingResponse { answered, execution, accepts_trailers, permit, lease })
     }
 
@@ -136,7 +139,8 @@ impl SharedInstance {
     ) -> SharedInstance {
         let remaining = requests.saturating_sub(instance.served).saturating_sub(1);
         let waiting = VecDeque::from([job]);
-        let load = InstanceLoad { waiting, active: 1, remaining, state: InstanceState::Serving };
+        let thread = Some(thread::current().id());
+        let load = InstanceLoad { waiting, active: 1, remaining, state: InstanceState::Serving, thread };
         let shared = SharedInstance::new(max_concurrent, load);
         tokio::spawn(instance.serve_shared(shared.clone(), return_to_pool, background.clone()));
         shared
@@ -155,10 +159,12 @@ impl SharedInstance {
         }))
     }
 
-    /// Adds a request, or returns it if the instance cannot accept it.
-    pub fn join(&self, job: Job) -> Result<(), Job> {
+    /// Adds a request, or returns it if the instance cannot accept it. With `thread`, only an instance that this thread
+    /// ran last accepts it.
+    pub fn join(&self, job: Job, thread: Option<ThreadId>) -> Result<(), Job> {
         let mut load = self.lock();
-        if load.state == InstanceState::Retired || load.active >= self.0.max_concurrent || load.remaining == 0 {
+        let has_place = load.active < self.0.max_concurrent && load.remaining > 0;
+        if load.state == InstanceState::Retired || !has_place || (thread.is_some() && load.thread != thread) {
             return Err(job);
         }
         load.active += 1;
@@ -180,7 +186,7 @@ impl SharedInstance {
         let PendingResponse { answered, execution, accepts_trailers, permit, lease } = pending;
         let (shared, permit) = (self.clone(), Some(permit));
         let guard = RequestGuard { shared, execution: execution.clone(), has_ended: false, permit, _lease: lease };
-        let result = match tokio::time::timeout(limit, answered).await {
+        let result = match within(limit, answered).await {
             Ok(Ok(answer)) => match check(answer, &execution) {
                 Ok((head, mut body)) => {
                     // Usually the guest has written all of the body by now.
@@ -273,8 +279,11 @@ impl SharedInstance {
         std::mem::take(&mut load.waiting)
     }
 
+    /// The next request, for the thread that runs the instance.
     fn next(&self) -> Option<Job> {
-        self.lock().waiting.pop_front()
+        let mut load = self.lock();
+        load.thread = Some(thread::current().id());
+        load.waiting.pop_front()
     }
 
     /// Retires the instance unless a request is waiting. Returns whether it was retired.
@@ -401,19 +410,24 @@ mod tests {
 
     /// An instance that takes no request by itself.
     fn shared() -> SharedInstance {
-        let load = InstanceLoad { waiting: VecDeque::new(), active: 0, remaining: 2, state: InstanceState::Serving };
+        let (waiting, state) = (VecDeque::new(), InstanceState::Serving);
+        let load = InstanceLoad { waiting, active: 0, remaining: 2, state, thread: None };
         SharedInstance::new(2, load)
     }
 
-    fn join(shared: &SharedInstance) -> PendingResponse {
-        let (job, pending) = Job::new(HttpInvocation {
-            request: Request::new(Body::empty()),
+    fn invocation() -> HttpInvocation {
+        HttpInvocation {
+            request: Box::new(Request::new(Body::empty())),
             recorder: SharedRecorder::new(Recorder::detached()),
             locals: Arc::new(Alone),
             permit: Box::new(()),
             lease: Box::new(()),
-        });
-        assert!(shared.join(job).is_ok(), "there is a place");
+        }
+    }
+
+    fn join(shared: &SharedInstance) -> PendingResponse {
+        let (job, pending) = Job::new(invocation());
+        assert!(shared.join(job, None).is_ok(), "there is a place");
         pending
     }
 
@@ -434,6 +448,19 @@ mod tests {
         assert_eq!(load(&shared), (1, 1, 1));
         let started = shared.next().expect("the one that stays");
         assert!(Arc::ptr_eq(&started.active.execution, &staying.execution));
+    }
+
+    #[tokio::test]
+    async fn an_instance_that_another_thread_ran_last_accepts_no_request_that_names_this_thread() {
+        let shared = shared();
+        let here = thread::current().id();
+        let (job, _pending) = Job::new(invocation());
+        let Err(job) = shared.join(job, Some(here)) else { panic!("no thread has run it") };
+        assert!(shared.next().is_none());
+        let Ok(()) = shared.join(job, Some(here)) else { panic!("this thread has run it") };
+        let elsewhere = thread::scope(|scope| scope.spawn(|| thread::current().id()).join().unwrap());
+        let (job, _pending) = Job::new(invocation());
+        assert!(shared.join(job, Some(elsewhere)).is_err());
     }
 
     #[tokio::test]

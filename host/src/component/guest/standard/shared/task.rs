@@ -1,7 +1,7 @@
 //! The task of an instance that serves several requests concurrently.
 
 use std::future::{Future, poll_fn};
-use std::pin::pin;
+use std::pin::{Pin, pin};
 use std::task::Poll;
 
 use futures_util::stream::{FuturesUnordered, StreamExt as _};
@@ -16,7 +16,6 @@ use super::{Job, SharedInstance};
 use crate::component::background::BackgroundWork;
 use crate::component::failure::{Exception, Failure};
 use crate::component::guest::standard::call::{Handler, request_p3};
-use crate::component::guest::standard::execution::timed;
 use crate::component::guest::standard::until_blocked::UntilBlocked;
 use crate::component::guest::standard::{ReturnToPool, StandardInstance, log_stopped, stop_reason};
 use crate::component::guest_output::OutputLines;
@@ -40,15 +39,15 @@ impl StandardInstance {
         let reused = self.served > 0;
         // What was printed before any request: the first one shows it.
         let output = OutputLines::take(&self.stdout, &self.stderr);
-        let StandardInstance { store, handler, served, .. } = &mut self;
+        let StandardInstance { store, handler, served, wakes, .. } = &mut self;
         let ended = match handler {
             Handler::P3(guest) => {
                 let serving = store
                     .run_concurrent(async |accessor| serve(accessor, guest, &shared, (served, reused, output)).await);
                 let serving = pin!(serving);
-                let mut serving = pin!(timed(UntilBlocked::new(serving), |time| requests.add_busy(time)));
+                let mut serving = UntilBlocked::new(serving, wakes, |time| requests.add_busy(time));
                 let serving = poll_fn(|context| {
-                    let polled = serving.as_mut().poll(context);
+                    let polled = Pin::new(&mut serving).poll(context);
                     shared.send_responses();
                     polled
                 });

@@ -1,0 +1,62 @@
+//! A time limit whose timer exists only for futures that wait.
+
+use std::future::poll_fn;
+use std::pin::pin;
+use std::task::Poll;
+use std::time::Duration;
+
+/// The time limit has passed.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Elapsed;
+
+/// Runs a future for up to `limit` from when it first waits. Most calls of guests never wait; a timer would cost them
+/// more than all other checks together.
+pub(super) async fn within<T>(limit: Duration, future: impl Future<Output = T>) -> Result<T, Elapsed> {
+    let mut future = pin!(future);
+    if let Poll::Ready(output) = poll_fn(|context| Poll::Ready(future.as_mut().poll(context))).await {
+        return Ok(output);
+    }
+    let mut timer = pin!(tokio::time::sleep(limit));
+    // The future was polled a moment ago, in the same poll of the task.
+    let mut was_polled = true;
+    poll_fn(|context| {
+        if !std::mem::take(&mut was_polled)
+            && let Poll::Ready(output) = future.as_mut().poll(context)
+        {
+            return Poll::Ready(Ok(output));
+        }
+        timer.as_mut().poll(context).map(|()| Err(Elapsed))
+    })
+    .await
+}
+
+#[cfg(test)]
+mod tests {
+    use std::future::{pending, ready};
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_future_that_waits_ends_by_itself_or_at_the_limit() {
+        let hour = Duration::from_secs(3600);
+        assert_eq!(within(Duration::ZERO, ready(1)).await, Ok(1));
+        assert_eq!(within(Duration::from_millis(1), pending::<()>()).await, Err(Elapsed));
+        let (sender, receiver) = tokio::sync::oneshot::channel();
+        let waiting = tokio::spawn(within(hour, receiver));
+        tokio::task::yield_now().await;
+        sender.send(2).unwrap();
+        assert_eq!(waiting.await.unwrap(), Ok(Ok(2)));
+    }
+
+    #[tokio::test]
+    async fn a_future_is_polled_once_for_each_wake() {
+        let mut polls = 0;
+        let counted = poll_fn(|context| {
+            polls += 1;
+            context.waker().wake_by_ref();
+            if polls == 3 { Poll::Ready(()) } else { Poll::Pending }
+        });
+        assert_eq!(within(Duration::from_secs(3600), counted).await, Ok(()));
+        assert_eq!(polls, 3);
+    }
+}
