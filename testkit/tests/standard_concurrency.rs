@@ -66,6 +66,16 @@ async fn concurrent_requests_with_calls_keep_their_own_spans_and_logs() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_response_over_the_limit_is_answered_with_a_problem() {
+    let shop = builder(4).limits(SERVICE, "response_body = \"4B\"").start().await;
+    let answer = shop.get(SERVICE, "/hello").await;
+    answer.assert_problem(500, "exceeds its limit");
+    let tree = shop.trace(&answer.trace, 1).await;
+    tree.line(&format!("{SERVICE} GET SERVER")).assert_attribute("error.type", "response_too_large");
+    assert_eq!(shop.get(SERVICE, "/work?name=one&company=1").await.status, 200, "the instance serves on");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn an_instance_serves_at_most_concurrency_per_instance_requests() {
     let shop = builder(2).start().await;
     // A request that is alone in its instance waits for others for a while, then continues.

@@ -263,12 +263,12 @@ impl StandardPool {
 
     /// Serves one request in a shared instance: in a running one that can accept it, otherwise in a new one.
     async fn handle_shared(&self, invocation: HttpInvocation) -> HttpOutcome {
-        let limit = self.context.limits.request_timeout;
+        let limits = (self.context.limits.request_timeout, self.context.limits.response_body);
         let (job, pending) = Job::new(invocation);
         let job = match self.join(job) {
             Ok(shared) => {
                 self.context.metrics.record_pool_wait(Duration::ZERO);
-                return shared.answer(pending, limit).await;
+                return shared.answer(pending, limits).await;
             }
             Err(job) => job,
         };
@@ -279,7 +279,7 @@ impl StandardPool {
         let most = (self.context.concurrency_per_instance, self.requests);
         let shared = SharedInstance::start(instance, job, most, self.return_to_pool.clone(), &self.background);
         self.add_shared(shared.clone());
-        shared.answer(pending, limit).await
+        shared.answer(pending, limits).await
     }
 
     /// Makes an instance available to other requests.

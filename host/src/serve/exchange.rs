@@ -215,11 +215,9 @@ impl Exchange {
     }
 
     /// Whether a body of this size is sent at once: it fits into one write, or a service of this host receives it
-    /// whole. A body of a standard guest that exceeds `response_body` is streamed instead, and fails at the limit.
+    /// whole.
     pub fn is_sent_at_once(&self, bytes: usize) -> bool {
-        let is_of_host = self.head.as_ref().is_some_and(|head| head.error_type.is_some());
-        let is_within_limit = self.standard.is_none() || is_of_host || bytes as u64 <= self.body_limits().0;
-        is_within_limit && (self.version.is_none() || bytes <= FRAME_LIMIT)
+        self.version.is_none() || bytes <= FRAME_LIMIT
     }
 
     /// The longest body, and the longest pause in it.

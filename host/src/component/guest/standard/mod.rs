@@ -131,7 +131,8 @@ impl StandardInstance {
         let accepts_trailers = accepts_trailers(invocation.request.headers());
         execution.set_memory(self.store.data().memory());
         execution.set_reused(self.served > 0);
-        let limit = self.store.data().context().limits.request_timeout;
+        let limits = &self.store.data().context().limits;
+        let (limit, response_limit) = (limits.request_timeout, limits.response_body);
         let (answer, mut answered) = oneshot::channel();
         let executed = execution.clone();
         let mut work: GuestFuture = boxed(move || self.run_to_end(invocation, answer, executed, return_to_pool));
@@ -141,7 +142,8 @@ impl StandardInstance {
                 Ok((head, body)) => {
                     let background_run =
                         || BackgroundRun { recorder, execution: execution.clone(), background: background.clone() };
-                    Ok(reply(head, body, (work, state), (accepts_trailers, limit), background_run).await)
+                    let reply = reply(head, body, (work, state), (accepts_trailers, limit), background_run).await;
+                    check_size(reply, response_limit)
                 }
                 Err(failure) => Err(failure),
             },
@@ -321,6 +323,16 @@ fn check(answer: HandlerResponse, execution: &Arc<GuestExecution>) -> Result<(Pa
     let (head, body) = response.into_parts();
     let body = GuestResponseBody::new(body, execution.clone(), &head.headers);
     Ok((head, body))
+}
+
+/// Fails if the whole body is there and exceeds `response_body`. A body that is streamed fails when it reaches the limit.
+fn check_size(reply: Reply, limit: usize) -> Result<Reply, Failure> {
+    match &reply.body {
+        Body::Whole(body) | Body::Undeclared(Some(body)) if body.len() > limit => {
+            Err(Failure::ResponseTooLarge { size: body.len() })
+        }
+        _ => Ok(reply),
+    }
 }
 
 /// Makes the reply, and spawns a task for the guest's remaining work.

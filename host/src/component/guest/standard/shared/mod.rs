@@ -27,7 +27,7 @@ use tokio::sync::{Notify, oneshot, watch};
 use self::request_end::record_end;
 use super::call::{HandlerResponse, HttpInvocation};
 use super::{
-    GuestExecution, HttpOutcome, ReturnToPool, StandardInstance, accepts_trailers, buffer_trailers, check,
+    GuestExecution, HttpOutcome, ReturnToPool, StandardInstance, accepts_trailers, buffer_trailers, check, check_size,
     missing_response,
 };
 use crate::component::background::BackgroundWork;
@@ -181,8 +181,8 @@ impl SharedInstance {
         load.state == InstanceState::Serving && load.remaining > 0
     }
 
-    /// Waits for the response to a request.
-    pub async fn answer(&self, pending: PendingResponse, limit: Duration) -> HttpOutcome {
+    /// Waits for the response to a request, for up to `limit`. Its body may have up to `response_limit` bytes.
+    pub async fn answer(&self, pending: PendingResponse, (limit, response_limit): (Duration, usize)) -> HttpOutcome {
         let PendingResponse { answered, execution, accepts_trailers, permit, lease } = pending;
         let (shared, permit) = (self.clone(), Some(permit));
         let guard = RequestGuard { shared, execution: execution.clone(), has_ended: false, permit, _lease: lease };
@@ -202,7 +202,7 @@ impl SharedInstance {
                         Body::Whole(_) | Body::Undeclared(_) => guard.finish_with_instance(),
                         Body::Stream(_) => drop(tokio::spawn(guard.finish())),
                     }
-                    Ok(Reply { status: head.status, headers, body })
+                    check_size(Reply { status: head.status, headers, body }, response_limit)
                 }
                 Err(failure) => {
                     // An error code has no body to wait for.
@@ -394,7 +394,7 @@ mod tests {
     use crate::outbound::{Call, LocalCalls, LocalService};
     use crate::trace::Recorder;
 
-    const LIMIT: Duration = Duration::from_secs(60);
+    const LIMITS: (Duration, usize) = (Duration::from_secs(60), 0);
 
     struct Alone;
 
@@ -440,11 +440,11 @@ mod tests {
     async fn a_client_that_goes_away_while_its_request_waits_only_leaves_the_queue() {
         let shared = shared();
         let (gone, staying) = (join(&shared), join(&shared));
-        assert!(shared.answer(gone, LIMIT).now_or_never().is_none());
+        assert!(shared.answer(gone, LIMITS).now_or_never().is_none());
         assert_eq!(load(&shared), (1, 1, 1));
         assert!(shared.is_serving());
         let late = join(&shared);
-        assert!(matches!(shared.answer(late, Duration::ZERO).await.result, Err(Failure::TimedOut)));
+        assert!(matches!(shared.answer(late, (Duration::ZERO, 0)).await.result, Err(Failure::TimedOut)));
         assert_eq!(load(&shared), (1, 1, 1));
         let started = shared.next().expect("the one that stays");
         assert!(Arc::ptr_eq(&started.active.execution, &staying.execution));
@@ -468,7 +468,7 @@ mod tests {
         let shared = shared();
         let pending = join(&shared);
         let _started = shared.next().expect("a request");
-        assert!(shared.answer(pending, LIMIT).now_or_never().is_none());
+        assert!(shared.answer(pending, LIMITS).now_or_never().is_none());
         assert!(!shared.is_serving());
         assert_eq!(load(&shared).1, 0);
     }
