@@ -9,8 +9,7 @@ use std::time::Duration;
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Elapsed;
 
-/// Runs a future for up to `limit` from when it first waits. Most calls of guests never wait; a timer would cost them
-/// more than all other checks together.
+/// Runs a future for up to `limit` from when it first waits. Most calls of guests never wait and need no timer.
 pub(super) async fn within<T>(limit: Duration, future: impl Future<Output = T>) -> Result<T, Elapsed> {
     let mut future = pin!(future);
     if let Poll::Ready(output) = poll_fn(|context| Poll::Ready(future.as_mut().poll(context))).await {
