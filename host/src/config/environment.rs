@@ -6,7 +6,7 @@ use std::path::PathBuf;
 
 use super::admin_token::AdminToken;
 use super::error::ConfigError;
-use super::telemetry;
+use super::telemetry::strict::is_strict;
 
 /// Environment variables. A variable that is empty or consists of whitespace counts as unset, as the OpenTelemetry
 /// specification requires. Whitespace around a value is removed.
@@ -60,10 +60,9 @@ impl Environment {
     }
 
     /// Rejects variables for the host that are not valid UTF-8: treating them as unset would silently change the host's
-    /// behaviour. [`telemetry::ignored()`] reports the variables of telemetry that count as unset.
+    /// behaviour. [`telemetry::ignored()`](super::telemetry::ignored) reports the variables of telemetry that count as unset.
     pub(super) fn check(&self) -> Result<(), ConfigError> {
-        let is_own =
-            |name: &str| OWN_PREFIXES.iter().any(|prefix| name.starts_with(prefix)) || telemetry::is_strict(name);
+        let is_own = |name: &str| OWN_PREFIXES.iter().any(|prefix| name.starts_with(prefix)) || is_strict(name);
         match self.non_utf8.iter().find(|name| is_own(name)) {
             Some(name) => Err(ConfigError::NotUtf8 { name: name.clone() }),
             None => Ok(()),
@@ -101,6 +100,7 @@ mod tests {
     use std::path::Path;
 
     use super::*;
+    use crate::config::telemetry;
 
     #[test]
     fn an_empty_variable_counts_as_unset() {

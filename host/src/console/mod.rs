@@ -26,7 +26,7 @@ use http::{Request, StatusCode};
 use hyper::body::Incoming;
 use tower::ServiceExt;
 
-use self::auth::AdminAuth;
+use self::auth::admin_auth::AdminAuth;
 #[cfg(test)]
 pub(crate) use self::pages::sample;
 pub(crate) use self::pages::{AttributeModel, SpanKindModel, SpanModel, TraceModel, TreeNode, ValueModel, find, units};

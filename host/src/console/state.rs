@@ -8,9 +8,9 @@ use http::StatusCode;
 use thiserror::Error;
 use tokio::sync::Semaphore;
 
-use super::auth::AdminAuth;
+use super::auth::admin_auth::AdminAuth;
 use super::responses;
-use super::web::PageState;
+use super::web::page_state::PageState;
 use crate::control::Control;
 use crate::trace::TraceStore;
 

@@ -19,7 +19,8 @@ use thiserror::Error;
 
 use super::{
     labels::cut,
-    prometheus::{Kind, family_name, label_name},
+    prometheus::format::Kind,
+    prometheus::name::{family as family_name, label as label_name},
     reader::HTTP_BUCKETS,
     table::{SeriesKey, SeriesMap, Table},
 };

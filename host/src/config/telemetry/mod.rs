@@ -7,7 +7,7 @@ mod headers;
 mod ignored;
 mod ignored_value;
 mod otlp;
-mod strict;
+pub(super) mod strict;
 mod summary;
 #[cfg(test)]
 mod tests;
@@ -16,7 +16,6 @@ mod variables;
 
 pub use self::ignored::{ignored, invalid};
 pub use self::ignored_value::Ignored;
-pub(super) use self::strict::is_strict;
 pub use self::summary::summary;
 use self::variables::{Result, Variables, entries, pair};
 use super::environment::Environment;

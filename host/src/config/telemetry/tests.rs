@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use super::strict::is_strict;
 use super::*;
 use crate::trace::Otlp;
 

@@ -5,7 +5,7 @@
 //! not available to scripts and not sent by other sites. A request that changes something must come from the console's
 //! own pages or from a program: browsers state the origin of such a request.
 
-mod admin_auth;
+pub(super) mod admin_auth;
 mod login;
 mod login_limiter;
 mod request_origin;
@@ -20,7 +20,6 @@ use http::header::ACCEPT;
 use http::{Method, Uri};
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 
-pub(super) use self::admin_auth::AdminAuth;
 use self::admin_auth::AuthRejection;
 pub(super) use self::login::routes;
 use super::responses;

@@ -2,7 +2,7 @@
 
 mod events;
 mod form;
-mod page_state;
+pub(super) mod page_state;
 mod stored;
 mod view;
 
@@ -20,7 +20,6 @@ use maud::Markup;
 use serde::Deserialize;
 
 use self::form::Params;
-pub(super) use self::page_state::PageState;
 pub(crate) use self::view::address_url;
 use super::history;
 use super::pages::{self, assets};

@@ -5,9 +5,9 @@
 //! `otel_scope_*`; the other attributes of a Resource are in `target_info`.
 
 mod accept;
-mod format;
+pub(super) mod format;
 mod guests;
-mod name;
+pub(super) mod name;
 mod page;
 
 use std::borrow::Cow;
@@ -20,9 +20,7 @@ use opentelemetry_sdk::{
 };
 
 pub use self::format::Exposition;
-pub(super) use self::format::Kind;
-use self::format::Number;
-pub(super) use self::name::{family as family_name, label as label_name};
+use self::format::{Kind, Number};
 use self::page::{Family, Labels, Page};
 use crate::trace::{MetricExemplar, SeriesExemplars, ServiceSeries};
 
