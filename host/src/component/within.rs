@@ -15,7 +15,8 @@ pub(super) async fn within<T>(limit: Duration, future: impl Future<Output = T>) 
     if let Poll::Ready(output) = poll_fn(|context| Poll::Ready(future.as_mut().poll(context))).await {
         return Ok(output);
     }
-    let mut timer = pin!(tokio::time::sleep(limit));
+    // Unconstrained, so that it expires even if the future uses up the task's cooperative budget in every poll.
+    let mut timer = pin!(tokio::task::unconstrained(tokio::time::sleep(limit)));
     // The future was polled a moment ago, in the same poll of the task.
     let mut was_polled = true;
     poll_fn(|context| {
@@ -33,7 +34,20 @@ pub(super) async fn within<T>(limit: Duration, future: impl Future<Output = T>) 
 mod tests {
     use std::future::{pending, ready};
 
+    use std::time::Instant;
+
     use super::*;
+
+    #[tokio::test]
+    async fn a_future_that_uses_up_the_cooperative_budget_ends_at_the_limit() {
+        let end = Instant::now() + Duration::from_secs(60);
+        let busy = async {
+            while Instant::now() < end {
+                tokio::task::coop::consume_budget().await
+            }
+        };
+        assert_eq!(within(Duration::from_millis(1), busy).await, Err(Elapsed));
+    }
 
     #[tokio::test]
     async fn a_future_that_waits_ends_by_itself_or_at_the_limit() {

@@ -60,7 +60,8 @@ impl Environment {
     }
 
     /// Rejects variables for the host that are not valid UTF-8: treating them as unset would silently change the host's
-    /// behaviour. [`telemetry::ignored()`](super::telemetry::ignored) reports the variables of telemetry that count as unset.
+    /// behaviour. [`telemetry::ignored()`](super::telemetry::ignored) reports the variables of telemetry that count as
+    /// unset.
     pub(super) fn check(&self) -> Result<(), ConfigError> {
         let is_own = |name: &str| OWN_PREFIXES.iter().any(|prefix| name.starts_with(prefix)) || is_strict(name);
         match self.non_utf8.iter().find(|name| is_own(name)) {

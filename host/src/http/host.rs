@@ -6,6 +6,9 @@ use http::uri;
 
 use super::authority::{Authority, AuthorityError};
 
+/// The most bytes of a host that is kept: a domain name has up to 253, and a client may send many kilobytes.
+const MAX_CACHED: usize = 300;
+
 /// The host of a request.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Host {
@@ -44,7 +47,9 @@ impl HostCache {
             return Ok(host.clone());
         }
         let host = Arc::new(Host::parse(text)?);
-        *last = Some(host.clone());
+        if text.len() <= MAX_CACHED {
+            *last = Some(host.clone());
+        }
         Ok(host)
     }
 }
@@ -62,6 +67,10 @@ mod tests {
         assert!(Arc::ptr_eq(&first, &cache.parse("shop:8000").unwrap()), "an error does not change the cache");
         assert_eq!(cache.parse("SHOP:8000").unwrap().authority.as_str(), "SHOP:8000");
         assert_eq!(*cache.parse("shop:8000").unwrap(), *first);
+        let long = "a".repeat(MAX_CACHED + 1);
+        assert_eq!(cache.parse(&long).unwrap().authority.as_str(), long);
+        let kept = cache.0.lock().unwrap();
+        assert_eq!(kept.as_ref().unwrap().authority.as_str(), "shop:8000", "a long host is not kept");
     }
 
     #[test]

@@ -86,7 +86,7 @@ pub(super) enum BodyEnd {
 }
 
 impl Exchange {
-    /// Starts the exchange of a request. It is large and has several owners one after the other.
+    /// Starts the exchange of a request. It is boxed because it is large and is passed on several times.
     pub fn new(
         service: Arc<Service>,
         lease: Lease,
@@ -201,9 +201,7 @@ impl Exchange {
             recorder.is_enabled().then(|| (recorder.context_of(recorder.server()), has_header))
         };
         if let Some((server, has_header)) = self.with_recorder(server).flatten() {
-            if has_header {
-                trace_response::set_header(&mut parts, &server);
-            }
+            trace_response::set_header(&mut parts, &server, has_header);
             if !is_of_standard_guest {
                 trace_response::set_problem_member(&parts, &mut body, &server);
             }

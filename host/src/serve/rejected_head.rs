@@ -68,9 +68,7 @@ impl RejectedHeads {
             server_span::record_response(&mut recorder, parts.status, Some(&rejection), None);
             if recorder.is_enabled() {
                 let server = recorder.context_of(recorder.server());
-                if self.pipeline.has_response_header() {
-                    trace_response::set_header(&mut parts, &server);
-                }
+                trace_response::set_header(&mut parts, &server, self.pipeline.has_response_header());
                 trace_response::set_problem_member(&parts, &mut body, &server);
             }
             recorder.finish(None);

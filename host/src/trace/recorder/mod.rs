@@ -251,7 +251,9 @@ impl Recorder {
         pipeline.count_dropped(self.dropped_spans, self.dropped_logs);
         let records = self.segment.spans.len().max(self.segment.logs.len());
         if records > 0 {
-            let empty = Segment::empty(DETACHED.with(Arc::clone), self.segment.trace_id);
+            // The Resource of this thread, since the cores share the segment's own. It is gone while the thread ends.
+            let resource = DETACHED.try_with(Arc::clone).unwrap_or_else(|_| self.segment.resource.clone());
+            let empty = Segment::empty(resource, self.segment.trace_id);
             let segment = std::mem::replace(&mut self.segment, empty);
             pipeline.submit(Arc::new(segment), self.limits.weight(records));
         }

@@ -36,7 +36,7 @@ pub use self::execution::GuestExecution;
 pub use self::linker::StandardPre;
 pub(in crate::component) use self::linker::{link, linker};
 pub(in crate::component) use self::shared::{Job, SharedInstance};
-use self::until_blocked::{UntilBlocked, Wakes};
+use self::until_blocked::{ReusableWaker, UntilBlocked};
 use super::instance::start;
 use super::store::new_store;
 use super::{Guest, StartFailure};
@@ -70,7 +70,7 @@ pub struct StandardInstance {
     symbolizer: Arc<Symbolizer>,
     stdout: GuestOutput,
     stderr: GuestOutput,
-    wakes: Wakes,
+    waker: ReusableWaker,
     served: u32,
 }
 
@@ -103,7 +103,7 @@ impl Guest for StandardInstance {
             symbolizer: symbolizer.clone(),
             stdout,
             stderr,
-            wakes: Wakes::default(),
+            waker: ReusableWaker::default(),
             served: 0,
         })
     }
@@ -182,7 +182,7 @@ impl StandardInstance {
         let request = self.incoming(request);
         let ended = {
             let call = pin!(self.handler.call(&mut self.store, request, answer));
-            UntilBlocked::new(call, &self.wakes, |time| execution.add_busy(time)).await
+            UntilBlocked::new(call, &self.waker, |time| execution.add_busy(time)).await
         };
         self.served += 1;
         let failure = match &ended {

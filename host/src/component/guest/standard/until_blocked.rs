@@ -20,7 +20,7 @@ const MAX_TIME: Duration = Duration::from_millis(5);
 /// A future that is polled again at once if it was woken while it was polled.
 pub(super) struct UntilBlocked<'a, F, A> {
     future: F,
-    wakes: &'a Wakes,
+    waker: &'a ReusableWaker,
     /// Receives the time of each turn, in which the future is polled once or more.
     add_time: A,
     max_time: Duration,
@@ -28,7 +28,7 @@ pub(super) struct UntilBlocked<'a, F, A> {
 
 /// The waker of the futures of one instance, one after the other. A late wake for an earlier future costs the current
 /// one a poll.
-pub(super) struct Wakes {
+pub(super) struct ReusableWaker {
     woken: Arc<Woken>,
     waker: Waker,
 }
@@ -40,10 +40,10 @@ struct Woken {
     task: AtomicWaker,
 }
 
-impl Default for Wakes {
-    fn default() -> Wakes {
+impl Default for ReusableWaker {
+    fn default() -> ReusableWaker {
         let woken = Arc::<Woken>::default();
-        Wakes { waker: Waker::from(woken.clone()), woken }
+        ReusableWaker { waker: Waker::from(woken.clone()), woken }
     }
 }
 
@@ -62,13 +62,13 @@ impl Wake for Woken {
 
 impl<'a, F: Future + Unpin, A: FnMut(Duration) + Unpin> UntilBlocked<'a, F, A> {
     /// Wraps a future. `add_time` receives how long it runs.
-    pub fn new(future: F, wakes: &'a Wakes, add_time: A) -> UntilBlocked<'a, F, A> {
-        UntilBlocked { future, wakes, add_time, max_time: MAX_TIME }
+    pub fn new(future: F, waker: &'a ReusableWaker, add_time: A) -> UntilBlocked<'a, F, A> {
+        UntilBlocked { future, waker, add_time, max_time: MAX_TIME }
     }
 
     /// Polls the future until it is ready or waits, for up to [`MAX_POLLS`] times from `began` on.
     fn poll_repeatedly(&mut self, context: &mut Context<'_>, began: Instant) -> Poll<F::Output> {
-        let UntilBlocked { future, wakes: Wakes { woken, waker }, max_time, .. } = self;
+        let UntilBlocked { future, waker: ReusableWaker { woken, waker }, max_time, .. } = self;
         // Without a task to wake, a wake during a poll only sets the flag.
         drop(woken.task.take());
         for repetition in 0..MAX_POLLS {
@@ -135,9 +135,9 @@ mod tests {
 
     #[test]
     fn a_future_that_wakes_itself_ends_within_one_poll() {
-        let wakes = Wakes::default();
+        let reusable = ReusableWaker::default();
         let mut turns = 0;
-        let mut future = UntilBlocked::new(Box::pin(woken(5)), &wakes, |_| turns += 1);
+        let mut future = UntilBlocked::new(Box::pin(woken(5)), &reusable, |_| turns += 1);
         // However long the thread of the test is interrupted.
         future.max_time = Duration::MAX;
         let count = Arc::new(Count(AtomicUsize::new(0)));
@@ -149,8 +149,8 @@ mod tests {
 
     #[test]
     fn a_future_that_always_wakes_itself_gives_way_and_is_scheduled_again() {
-        let wakes = Wakes::default();
-        let mut future = UntilBlocked::new(Box::pin(woken(usize::MAX)), &wakes, |_| ());
+        let reusable = ReusableWaker::default();
+        let mut future = UntilBlocked::new(Box::pin(woken(usize::MAX)), &reusable, |_| ());
         let count = Arc::new(Count(AtomicUsize::new(0)));
         let waker = Waker::from(count.clone());
         let polled = Pin::new(&mut future).poll(&mut Context::from_waker(&waker));
@@ -167,9 +167,9 @@ mod tests {
             context.waker().wake_by_ref();
             if polls == 3 { Poll::Ready(()) } else { Poll::Pending }
         });
-        let wakes = Wakes::default();
+        let reusable = ReusableWaker::default();
         let mut busy = Duration::ZERO;
-        let mut future = UntilBlocked::new(slow, &wakes, |time| busy += time);
+        let mut future = UntilBlocked::new(slow, &reusable, |time| busy += time);
         let count = Arc::new(Count(AtomicUsize::new(0)));
         let waker = Waker::from(count.clone());
         assert!(Pin::new(&mut future).poll(&mut Context::from_waker(&waker)).is_pending());
@@ -191,8 +191,8 @@ mod tests {
 
     #[tokio::test]
     async fn a_future_that_yields_lets_other_tasks_run() {
-        let wakes = Wakes::default();
-        let future = UntilBlocked::new(Box::pin(tokio::task::yield_now()), &wakes, |_| ());
+        let reusable = ReusableWaker::default();
+        let future = UntilBlocked::new(Box::pin(tokio::task::yield_now()), &reusable, |_| ());
         let mut future = std::pin::pin!(future);
         let first = poll_fn(|context| Poll::Ready(future.as_mut().poll(context))).await;
         assert!(first.is_pending(), "a yield is no wake of its own");

@@ -39,13 +39,13 @@ impl StandardInstance {
         let reused = self.served > 0;
         // What was printed before any request: the first one shows it.
         let output = OutputLines::take(&self.stdout, &self.stderr);
-        let StandardInstance { store, handler, served, wakes, .. } = &mut self;
+        let StandardInstance { store, handler, served, waker, .. } = &mut self;
         let ended = match handler {
             Handler::P3(guest) => {
                 let serving = store
                     .run_concurrent(async |accessor| serve(accessor, guest, &shared, (served, reused, output)).await);
                 let serving = pin!(serving);
-                let mut serving = UntilBlocked::new(serving, wakes, |time| requests.add_busy(time));
+                let mut serving = UntilBlocked::new(serving, waker, |time| requests.add_busy(time));
                 let serving = poll_fn(|context| {
                     let polled = Pin::new(&mut serving).poll(context);
                     shared.send_responses();
