@@ -69,14 +69,12 @@ pub(super) struct Sequential {
     pub engine: wasmtime::Engine,
     pub lean: Linker<StoreData>,
     pub p2: Linker<StoreData>,
-    _ticker: EpochTicker,
 }
 
 /// Runs components of WASI 0.3.
 pub(super) struct Concurrent {
     pub engine: wasmtime::Engine,
     pub p3: Linker<StoreData>,
-    _ticker: EpochTicker,
 }
 
 /// How the instances of an engine are allocated.
@@ -103,12 +101,14 @@ pub(super) struct Engines<R> {
     /// Created for the first component that needs it.
     on_demand: OnceLock<R>,
     cache: Option<Cache>,
+    ticker: EpochTicker,
 }
 
 impl<R: Runtime> Engines<R> {
-    fn new(cache: Option<Cache>) -> wasmtime::Result<Engines<R>> {
+    fn new(cache: Option<Cache>, ticker: EpochTicker) -> wasmtime::Result<Engines<R>> {
         let pooled = R::new(cache.clone(), Allocation::Pooled)?;
-        Ok(Engines { pooled, on_demand: OnceLock::new(), cache })
+        ticker.add(pooled.engine());
+        Ok(Engines { pooled, on_demand: OnceLock::new(), cache, ticker })
     }
 
     /// The engine for components that fit no slot.
@@ -117,6 +117,7 @@ impl<R: Runtime> Engines<R> {
             return Ok(engine);
         }
         let engine = R::new(self.cache.clone(), Allocation::OnDemand)?;
+        self.ticker.add(engine.engine());
         Ok(self.on_demand.get_or_init(|| engine))
     }
 }
@@ -125,10 +126,10 @@ impl Engine {
     /// Creates the engines. Compiled code is cached in `cache` by the component's digest. If the folder cannot be used,
     /// the host runs without a cache.
     pub fn new(cache: Option<&Path>) -> Result<Engine, EngineError> {
-        let cache = cache.and_then(usable_cache);
+        let (cache, ticker) = (cache.and_then(usable_cache), EpochTicker::start());
         Ok(Engine {
-            sequential: Arc::new(Engines::new(cache.clone()).map_err(unsupported)?),
-            concurrent: Arc::new(Engines::new(cache.clone()).map_err(unsupported)?),
+            sequential: Arc::new(Engines::new(cache.clone(), ticker.clone()).map_err(unsupported)?),
+            concurrent: Arc::new(Engines::new(cache.clone(), ticker).map_err(unsupported)?),
             compiler_threads: Arc::new(compiler_threads()?),
             compiled: CompiledComponents::default(),
             idle: IdleInstances::with_sweeper(),
@@ -172,7 +173,7 @@ impl Runtime for Sequential {
         config.concurrency_support(false);
         let engine = wasmtime::Engine::new(&config)?;
         let (lean, p2) = (lean::linker(&engine)?, standard::linker(&engine, HttpWorld::P2)?);
-        Ok(Sequential { _ticker: EpochTicker::start(engine.clone()), engine, lean, p2 })
+        Ok(Sequential { engine, lean, p2 })
     }
 
     fn engine(&self) -> &wasmtime::Engine {
@@ -188,7 +189,7 @@ impl Runtime for Concurrent {
         config.wasm_component_model_more_async_builtins(true);
         let engine = wasmtime::Engine::new(&config)?;
         let p3 = standard::linker(&engine, HttpWorld::P3)?;
-        Ok(Concurrent { _ticker: EpochTicker::start(engine.clone()), engine, p3 })
+        Ok(Concurrent { engine, p3 })
     }
 
     fn engine(&self) -> &wasmtime::Engine {
