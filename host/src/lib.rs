@@ -19,6 +19,7 @@ pub mod services;
 pub mod state;
 pub mod telemetry;
 pub mod trace;
+mod woken;
 
 pub use crate::config::Config;
 pub use crate::host::{Host, StartError, check};

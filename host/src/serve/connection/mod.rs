@@ -10,13 +10,12 @@ mod requests;
 mod stream;
 
 use std::future::poll_fn;
-use std::pin::Pin;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
 use futures_util::future::BoxFuture;
-use futures_util::stream::{FuturesUnordered, StreamExt as _};
 use http::{Request, Response};
 use hyper::body::Incoming;
 use hyper::server::conn::{http1, http2};
@@ -30,6 +29,7 @@ use self::requests::RequestService;
 use self::stream::{HttpProtocol, Stream};
 use crate::http::Body;
 use crate::http::head::{FIELDS_LIMIT, HeadError, TARGET_LIMIT};
+use crate::woken::WhenWoken;
 
 /// The most concurrent requests of one HTTP/2 connection.
 const MAX_CONCURRENT_STREAMS: u32 = 256;
@@ -129,19 +129,21 @@ impl Protocols {
 
 /// Runs a connection until it ends, a timeout expires or the listener cancels it.
 async fn run(connection: &mut impl Connection, clock: &Clock, signals: &mut ShutdownSignals) -> EndReason {
-    // The set polls its future only when that was woken. Nearly all polls of this task concern the connection, and the
-    // signals have locks that all connections share.
-    let mut events = FuturesUnordered::from_iter([next_event(clock, signals, false)]);
+    let mut is_shutting_down = false;
     loop {
+        // Nearly all polls of this task concern the connection, and the signals have locks that all connections share.
+        let event = pin!(next_event(clock, signals, is_shutting_down));
+        let mut event = WhenWoken::new(event);
         tokio::select! {
             biased;
             ended = poll_fn(|context| connection.poll(context)) => return EndReason::Ended(ended),
-            Some((event, signals)) = events.next() => match event {
+            event = &mut event => match event {
                 Event::Cancelled => return EndReason::Cancelled,
-                Event::Draining | Event::Expired(Expired::KeepAlive) => events.push(next_event(clock, signals, true)),
+                Event::Draining | Event::Expired(Expired::KeepAlive) => {}
                 Event::Expired(expired) => return EndReason::Expired(expired),
             },
         }
+        is_shutting_down = true;
         clock.start_shutdown();
         connection.start_shutdown();
     }
@@ -154,19 +156,14 @@ enum Event {
     Expired(Expired),
 }
 
-/// The next event, without the start of the drain if `is_shutting_down`. Returns the signals too.
-async fn next_event<'a>(
-    clock: &Clock,
-    signals: &'a mut ShutdownSignals,
-    is_shutting_down: bool,
-) -> (Event, &'a mut ShutdownSignals) {
-    let event = tokio::select! {
+/// The next event, without the start of the drain if `is_shutting_down`.
+async fn next_event(clock: &Clock, signals: &mut ShutdownSignals, is_shutting_down: bool) -> Event {
+    tokio::select! {
         biased;
         Ok(_) = signals.cancelling.wait_for(|cancelling| *cancelling) => Event::Cancelled,
         _ = signals.draining.wait_for(|draining| *draining), if !is_shutting_down => Event::Draining,
         expired = clock.expired() => Event::Expired(expired),
-    };
-    (event, signals)
+    }
 }
 
 /// Closes an HTTP/1.1 connection, with a response if the client waits for one and can still receive it.

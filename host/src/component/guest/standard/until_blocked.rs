@@ -6,11 +6,11 @@
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::task::{Context, Poll, Wake, Waker};
+use std::sync::atomic::Ordering;
+use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
 
-use futures_util::task::AtomicWaker;
+use crate::woken::Woken;
 
 /// The most times that a future is polled again at once, and the longest time for it: one that always wakes itself would
 /// keep other tasks from its thread.
@@ -33,30 +33,10 @@ pub(super) struct ReusableWaker {
     waker: Waker,
 }
 
-/// Records that the future was woken, and wakes the task that polls it.
-#[derive(Default)]
-struct Woken {
-    is_woken: AtomicBool,
-    task: AtomicWaker,
-}
-
 impl Default for ReusableWaker {
     fn default() -> ReusableWaker {
         let woken = Arc::<Woken>::default();
         ReusableWaker { waker: Waker::from(woken.clone()), woken }
-    }
-}
-
-impl Wake for Woken {
-    fn wake(self: Arc<Self>) {
-        self.wake_by_ref();
-    }
-
-    fn wake_by_ref(self: &Arc<Self>) {
-        // Only the first wake matters to the task, until it polls again.
-        if !self.is_woken.swap(true, Ordering::AcqRel) {
-            self.task.wake();
-        }
     }
 }
 
@@ -110,6 +90,7 @@ impl<F: Future + Unpin, A: FnMut(Duration) + Unpin> Future for UntilBlocked<'_, 
 mod tests {
     use std::future::poll_fn;
     use std::sync::atomic::AtomicUsize;
+    use std::task::Wake;
 
     use super::*;
 
