@@ -23,6 +23,9 @@ use super::pipeline::Pipeline;
 use super::resource::Resource;
 use super::settings::{Exporter, RootSampler, Settings, Signal};
 
+/// The most queued spans of the host's own operations. The SDK allocates the whole queue at the start, and a larger one
+/// in the settings is meant for the spans of requests.
+const MAX_QUEUED_SPANS: usize = 2048;
 /// The lower limit of the SDK's scheduled delay: with a shorter one its threads would only poll their queues.
 const MIN_SCHEDULED_DELAY: Duration = Duration::from_millis(20);
 
@@ -120,7 +123,7 @@ fn tracer_provider(
             context,
         );
         let config = spans::BatchConfigBuilder::default()
-            .with_max_queue_size(settings.batch.queue_size)
+            .with_max_queue_size(settings.batch.queue_size.min(MAX_QUEUED_SPANS))
             .with_max_export_batch_size(settings.batch.export_size)
             .with_scheduled_delay(settings.batch.delay.max(MIN_SCHEDULED_DELAY))
             .build();
