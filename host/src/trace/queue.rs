@@ -20,6 +20,9 @@ pub(super) struct Queue<T> {
     closing: Notify,
 }
 
+/// Entries are joined up to this fraction of a batch, so that batches are nearly full.
+const JOINED_SHARE: usize = 8;
+
 /// The outcome of adding an entry.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum PushOutcome {
@@ -57,8 +60,10 @@ impl<T> Queue<T> {
         }
     }
 
-    /// Adds an entry, unless the queue is full or closed.
-    pub fn push(&self, entry: T, weight: usize) -> PushOutcome {
+    /// Adds an entry of this weight, unless the queue is full or closed. `join` adds it to the last entry and returns
+    /// true, if they belong together; it is called if that entry stays a small part of a batch. Otherwise `make` creates
+    /// the entry.
+    pub fn push(&self, weight: usize, join: impl FnOnce(&mut T) -> bool, make: impl FnOnce() -> T) -> PushOutcome {
         let weight = weight.max(1);
         let mut entries = self.lock();
         // Under the lock, so that entries added before the queue is closed are there for the last `take`.
@@ -67,7 +72,16 @@ impl<T> Queue<T> {
             refused => return refused,
         }
         let before = self.weight.fetch_add(weight, Ordering::Relaxed);
-        entries.push_back((entry, weight));
+        let heaviest = self.batch_size / JOINED_SHARE;
+        let last = entries.back_mut().filter(|(_, sum)| *sum + weight <= heaviest);
+        let is_joined = last.is_some_and(|(last, sum)| {
+            let is_joined = join(last);
+            *sum += if is_joined { weight } else { 0 };
+            is_joined
+        });
+        if !is_joined {
+            entries.push_back((make(), weight));
+        }
         let wakes = before == 0 || (before < self.batch_size && before + weight >= self.batch_size);
         drop(entries);
         if wakes {
@@ -139,5 +153,42 @@ impl<T> Queue<T> {
 
     fn lock(&self) -> MutexGuard<'_, VecDeque<(T, usize)>> {
         self.entries.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Adds a text of one letter for each span. Texts of the same letter belong together.
+    fn push(queue: &Queue<String>, text: &str) -> PushOutcome {
+        let join = |last: &mut String| {
+            let is_same = last.get(..1) == text.get(..1);
+            last.push_str(if is_same { text } else { "" });
+            is_same
+        };
+        queue.push(text.len(), join, || text.to_owned())
+    }
+
+    #[test]
+    fn entries_that_belong_together_are_joined_up_to_a_part_of_a_batch() {
+        let queue = Queue::new(40, 4 * JOINED_SHARE);
+        for text in ["a", "aa", "a", "a", "bbbbbb", "b", "a"] {
+            assert_eq!(push(&queue, text), PushOutcome::Queued);
+        }
+        assert_eq!(queue.len(), 13);
+        assert_eq!(queue.take(9), ["aaaa", "a"], "the next one would exceed nine");
+        assert_eq!(queue.take(usize::MAX), ["bbbbbb", "b", "a"]);
+        assert_eq!(queue.len(), 0);
+    }
+
+    #[test]
+    fn nothing_is_joined_in_a_queue_that_is_full_or_closed() {
+        let queue = Queue::new(16, 16);
+        assert_eq!(push(&queue, &"a".repeat(16)), PushOutcome::Queued);
+        assert_eq!(push(&queue, "a"), PushOutcome::Full);
+        queue.close();
+        assert_eq!(push(&queue, "a"), PushOutcome::Closed);
+        assert_eq!(queue.take(1), ["a".repeat(16)], "an entry that is heavier than a batch is taken alone");
     }
 }

@@ -59,25 +59,27 @@ impl From<Vec<u8>> for Body {
 }
 
 /// The requests for a batch, with at most `max_items` records in each.
-pub(super) fn requests(batch: &[Encoded], max_items: usize) -> Vec<Payload> {
+pub(super) fn requests(batch: Vec<Encoded>, max_items: usize) -> Vec<Payload> {
     let mut builder = RequestBuilder { max_items: max_items.max(1) as u64, ..RequestBuilder::default() };
     for (resource, group) in by_resource(batch) {
-        group.iter().for_each(|encoded| builder.add(resource, encoded));
-        builder.close_group(resource);
+        group.into_iter().for_each(|(items, bytes)| builder.add(&resource, items, bytes));
+        builder.close_group(&resource);
     }
     builder.close_request();
     builder.payloads
 }
 
-type Groups<'a> = Vec<(&'a Arc<Resource>, Vec<&'a Encoded>)>;
+/// The records of each Resource: their numbers and bytes.
+type Groups = Vec<(Arc<Resource>, Vec<(u64, Bytes)>)>;
 
 /// A batch has few Resources, so a linear search is as fast as a map.
-fn by_resource(batch: &[Encoded]) -> Groups<'_> {
-    let mut groups: Groups<'_> = Vec::new();
-    for encoded in batch {
-        match groups.iter_mut().find(|(resource, _)| Arc::ptr_eq(resource, &encoded.resource)) {
-            Some((_, group)) => group.push(encoded),
-            None => groups.push((&encoded.resource, vec![encoded])),
+fn by_resource(batch: Vec<Encoded>) -> Groups {
+    let mut groups: Groups = Vec::new();
+    for Encoded { resource, items, bytes } in batch {
+        let records = (items, bytes.into());
+        match groups.iter_mut().find(|(known, _)| Arc::ptr_eq(known, &resource)) {
+            Some((_, group)) => group.push(records),
+            None => groups.push((resource, vec![records])),
         }
     }
     groups
@@ -101,20 +103,20 @@ struct RequestBuilder {
 }
 
 impl RequestBuilder {
-    /// Adds the records of one segment, one by one if they do not all fit into the request.
-    fn add(&mut self, resource: &Resource, encoded: &Encoded) {
-        if self.fits(encoded.bytes.len(), encoded.items) {
-            return self.push(encoded.bytes.clone(), encoded.items);
+    /// Adds records, one by one if they do not all fit into the request.
+    fn add(&mut self, resource: &Resource, items: u64, bytes: Bytes) {
+        if self.fits(bytes.len(), items) {
+            return self.push(bytes, items);
         }
-        let mut left = Reader::new(&encoded.bytes);
+        let mut left = Reader::new(&bytes);
         let mut start = 0;
         while left.delimited().is_some() {
-            let end = encoded.bytes.len() - left.len();
+            let end = bytes.len() - left.len();
             if !self.fits(end - start, 1) {
                 self.close_group(resource);
                 self.close_request();
             }
-            self.push(encoded.bytes.slice(start..end), 1);
+            self.push(bytes.slice(start..end), 1);
             start = end;
         }
     }

@@ -6,7 +6,6 @@
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use bytes::Bytes;
 use opentelemetry::trace::{SpanId, SpanKind};
 
 use super::attributes::{Attributes, SPAN_ATTRIBUTES};
@@ -22,10 +21,12 @@ const IS_REMOTE: u32 = 0x200;
 const OK: u64 = 1;
 /// `STATUS_CODE_ERROR`.
 const ERROR: u64 = 2;
-/// The estimated bytes of a span or log record in addition to its names and attributes.
-const RECORD_OVERHEAD: usize = 128;
+/// The initial capacity in bytes: enough for the spans of a small request.
+const USUAL_SIZE: usize = 4096;
+/// The bytes of a span or log record in addition to its attributes, at least.
+const RECORD_OVERHEAD: usize = 64;
 
-/// The encoded spans or log records of a segment.
+/// Encoded spans or log records of one Resource.
 #[derive(Clone, Debug)]
 pub(in crate::trace) struct Encoded {
     /// Their Resource.
@@ -33,31 +34,35 @@ pub(in crate::trace) struct Encoded {
     /// Their number.
     pub items: u64,
     /// Each of them as field 2 of `ScopeSpans` or `ScopeLogs`.
-    pub bytes: Bytes,
+    pub bytes: Vec<u8>,
 }
 
-/// Encodes the spans of a segment.
-pub(super) fn spans(segment: &Segment) -> Encoded {
+/// Appends the spans of a segment to `bytes`, each as field 2 of `ScopeSpans`.
+pub(super) fn spans(segment: &Segment, bytes: &mut Vec<u8>) {
     let shared = segment.shared.size();
-    let capacity =
-        segment.spans.iter().map(|span| RECORD_OVERHEAD + span.name.len() + span.attributes.size() + shared).sum();
-    let mut writer = Writer::with_capacity(capacity);
-    segment.spans.iter().for_each(|each| writer.message(2, |writer| span(writer, segment, each)));
-    encoded(segment, segment.spans.len(), writer)
+    append(bytes, |writer| {
+        for each in &segment.spans {
+            let size = RECORD_OVERHEAD + each.attributes.size() + shared;
+            writer.message_of_about(2, size, |writer| span(writer, segment, each));
+        }
+    });
 }
 
-/// Encodes the log records of a segment.
-pub(super) fn logs(segment: &Segment) -> Encoded {
+/// Appends the log records of a segment to `bytes`, each as field 2 of `ScopeLogs`.
+pub(super) fn logs(segment: &Segment, bytes: &mut Vec<u8>) {
     let shared = segment.shared.size();
-    let capacity =
-        segment.logs.iter().map(|record| RECORD_OVERHEAD + record.body.len() + record.attributes.size() + shared).sum();
-    let mut writer = Writer::with_capacity(capacity);
-    segment.logs.iter().for_each(|each| writer.message(2, |writer| log(writer, segment, each)));
-    encoded(segment, segment.logs.len(), writer)
+    append(bytes, |writer| {
+        for each in &segment.logs {
+            let size = RECORD_OVERHEAD + each.body.len() + each.attributes.size() + shared;
+            writer.message_of_about(2, size, |writer| log(writer, segment, each));
+        }
+    });
 }
 
-fn encoded(segment: &Segment, items: usize, writer: Writer) -> Encoded {
-    Encoded { resource: segment.resource.clone(), items: items as u64, bytes: writer.into_bytes().into() }
+fn append(bytes: &mut Vec<u8>, fields: impl FnOnce(&mut Writer)) {
+    let mut writer = Writer::continuing(std::mem::take(bytes), USUAL_SIZE);
+    fields(&mut writer);
+    *bytes = writer.into_bytes();
 }
 
 pub(super) fn nanos(time: SystemTime) -> u64 {

@@ -4,6 +4,7 @@
 //! collector accepts nothing, these requests are retried and later records stay in the queue; records that do not fit
 //! into the queue are dropped and counted.
 
+use std::cell::Cell;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
@@ -25,6 +26,13 @@ use crate::trace::settings::Batch;
 const MAX_IN_FLIGHT: usize = 8;
 /// The longest delay between attempts when the host is stopping.
 const SHUTDOWN_RETRY_DELAY: Duration = Duration::from_millis(200);
+/// The records of several requests are joined up to this size, in bytes.
+const JOINED_SIZE: usize = 32 << 10;
+
+thread_local! {
+    /// The buffer in which this thread encodes.
+    static ENCODED: Cell<Vec<u8>> = const { Cell::new(Vec::new()) };
+}
 
 /// The export queue of spans or of log records.
 pub(in crate::trace) struct ExportQueue {
@@ -57,7 +65,7 @@ impl ExportQueue {
         }
         // Nothing is encoded if the queue is full.
         let outcome = match self.queue.check(weight) {
-            PushOutcome::Queued => self.queue.push(self.encode(segment), weight),
+            PushOutcome::Queued => self.push(segment, weight, items),
             refused => refused,
         };
         match outcome {
@@ -92,7 +100,7 @@ impl ExportQueue {
                 break;
             }
             self.in_flight.fetch_add(batch.iter().map(|encoded| encoded.items).sum(), Ordering::Relaxed);
-            for payload in batch::requests(&batch, self.batch.export_size) {
+            for payload in batch::requests(batch, self.batch.export_size) {
                 in_flight.spawn(self.clone().export(payload));
             }
         }
@@ -123,11 +131,31 @@ impl ExportQueue {
         }
     }
 
-    fn encode(&self, segment: &Segment) -> Encoded {
+    /// Encodes a segment's records and adds them to the queue: to its last entry if that has the same Resource, because
+    /// an allocation for each request would be freed by another thread.
+    fn push(&self, segment: &Segment, weight: usize, items: u64) -> PushOutcome {
+        // The buffer is gone while its thread ends.
+        let mut encoded = ENCODED.try_with(Cell::take).unwrap_or_default();
         match self.signal {
-            SignalKind::Logs => encode::logs(segment),
-            _ => encode::spans(segment),
+            SignalKind::Logs => encode::logs(segment, &mut encoded),
+            _ => encode::spans(segment, &mut encoded),
         }
+        let join = |last: &mut Encoded| {
+            let fits = last.bytes.len() + encoded.len() <= JOINED_SIZE;
+            let fits = fits && Arc::ptr_eq(&last.resource, &segment.resource);
+            if fits {
+                last.bytes.extend_from_slice(&encoded);
+                last.items += items;
+            }
+            fits
+        };
+        let make = || Encoded { resource: segment.resource.clone(), items, bytes: encoded.clone() };
+        let outcome = self.queue.push(weight, join, make);
+        if encoded.capacity() <= JOINED_SIZE {
+            encoded.clear();
+            let _ = ENCODED.try_with(|buffer| buffer.set(encoded));
+        }
+        outcome
     }
 
     /// Sends a request until the collector accepts or rejects it.

@@ -22,11 +22,6 @@ pub(super) struct Reader<'a> {
 }
 
 impl Writer {
-    /// A writer with this capacity in bytes.
-    pub fn with_capacity(bytes: usize) -> Writer {
-        Writer { bytes: Vec::with_capacity(bytes) }
-    }
-
     /// A writer that appends to `bytes`. If they have no capacity yet, `usual` bytes are reserved.
     pub fn continuing(mut bytes: Vec<u8>, usual: usize) -> Writer {
         if bytes.capacity() == 0 {
@@ -101,8 +96,14 @@ impl Writer {
 
     /// A nested message, written by `fields`.
     pub fn message(&mut self, field: u64, fields: impl FnOnce(&mut Writer)) {
+        // Most messages are shorter than 128 bytes.
+        self.message_of_about(field, 0, fields);
+    }
+
+    /// The same for a message of about `expected` bytes: if its length has as many digits, no byte is moved.
+    pub fn message_of_about(&mut self, field: u64, expected: usize, fields: impl FnOnce(&mut Writer)) {
         self.varint(field << 3 | DELIMITED);
-        self.delimited(fields);
+        self.delimited(varint_size(expected as u64), fields);
     }
 
     /// The tag and length of a nested message, whose bytes the caller writes next.
@@ -111,22 +112,18 @@ impl Writer {
         self.varint(length as u64);
     }
 
-    /// A length-delimited message without its tag.
-    fn delimited(&mut self, fields: impl FnOnce(&mut Writer)) {
+    /// A length-delimited message without its tag. `reserved` bytes are kept free for the length.
+    fn delimited(&mut self, reserved: usize, fields: impl FnOnce(&mut Writer)) {
         let at = self.bytes.len();
-        // Most messages are shorter than 128 bytes, so that this byte holds their length.
-        self.bytes.push(0);
+        self.bytes.resize(at + reserved, 0);
         fields(self);
-        let length = self.bytes.len() - at - 1;
-        if let (0..0x80, Some(place)) = (length, self.bytes.get_mut(at)) {
-            *place = length as u8;
-            return;
-        }
+        let end = self.bytes.len();
+        let length = end - at - reserved;
         let size = varint_size(length as u64);
-        if size > 1 {
-            let end = self.bytes.len();
-            self.bytes.resize(end + size - 1, 0);
-            self.bytes.copy_within(at + 1..end, at + size);
+        if size != reserved {
+            self.bytes.resize(end.max(at + size + length), 0);
+            self.bytes.copy_within(at + reserved..end, at + size);
+            self.bytes.truncate(at + size + length);
         }
         let mut left = length as u64;
         for (index, byte) in self.bytes.iter_mut().skip(at).take(size).enumerate() {
@@ -248,13 +245,14 @@ mod tests {
 
     #[test]
     fn lengths_are_written_in_the_shortest_form() {
-        for length in [0, 1, 127, 128, 300, 16_383, 16_384, 3_000_000] {
+        let lengths = [0, 1, 127, 128, 300, 16_383, 16_384, 3_000_000];
+        for (length, about) in lengths.into_iter().flat_map(|length| lengths.map(|about| (length, about))) {
             let mut writer = Writer::default();
-            writer.message(2, |inner| inner.raw(&vec![7; length]));
+            writer.message_of_about(2, about, |inner| inner.raw(&vec![7; length]));
             let mut expected = vec![2 << 3 | 2];
             prost::encoding::encode_varint(length as u64, &mut expected);
             expected.extend(vec![7; length]);
-            assert_eq!(writer.into_bytes(), expected, "{length}");
+            assert_eq!(writer.into_bytes(), expected, "{length}, about {about}");
         }
     }
 }

@@ -13,7 +13,7 @@ use prost::Message;
 
 use super::super::attributes::{Attribute, Attributes, Value};
 use super::super::batch::{self, Payload};
-use super::super::encode;
+use super::super::encode::{self, Encoded};
 use crate::trace::segment::{Event, Link, Segment, Severity, Span, Status};
 use crate::trace::tests::{log, segment, span};
 
@@ -120,8 +120,14 @@ fn expected(segment: &Segment, span: &Span) -> ProtoSpan {
     }
 }
 
+fn encoded(segment: &Segment, encode: fn(&Segment, &mut Vec<u8>)) -> Encoded {
+    let mut bytes = Vec::new();
+    encode(segment, &mut bytes);
+    Encoded { resource: segment.resource.clone(), items: segment.spans.len().max(1) as u64, bytes }
+}
+
 fn payloads(segments: &[Segment], most: usize) -> Vec<Payload> {
-    batch::requests(&segments.iter().map(encode::spans).collect::<Vec<_>>(), most)
+    batch::requests(segments.iter().map(|segment| encoded(segment, encode::spans)).collect(), most)
 }
 
 fn decoded(segments: &[Segment], most: usize) -> Vec<ExportTraceServiceRequest> {
@@ -187,7 +193,7 @@ fn log_records_carry_the_ids_of_their_span() {
     let mut made = segment("shop", 7, Vec::new());
     made.shared = [Attribute::new("business.user_id", "1")].into_iter().collect();
     made.logs.push(log(Severity::Warn, "look here"));
-    let body = batch::requests(&[encode::logs(&made)], 512)[0].body.whole();
+    let body = batch::requests(vec![encoded(&made, encode::logs)], 512)[0].body.whole();
     let request = ExportLogsServiceRequest::decode(body.clone()).unwrap();
     assert_eq!(request.encode_to_vec(), body);
     let record = &request.resource_logs[0].scope_logs[0].log_records[0];
