@@ -22,10 +22,13 @@ const MAX_BUFFERED: usize = 64 * 1024;
 
 /// One of a guest's two output streams.
 #[derive(Clone, Default)]
-pub struct GuestOutput {
-    buffer: Arc<Mutex<Buffer>>,
-    /// The buffer that output is redirected to.
-    redirect: Arc<Mutex<Option<Arc<Mutex<Buffer>>>>>,
+pub struct GuestOutput(Arc<OutputState>);
+
+#[derive(Default)]
+struct OutputState {
+    buffer: Mutex<Buffer>,
+    /// Where output is redirected to.
+    redirect: Mutex<Option<GuestOutput>>,
 }
 
 #[derive(Default)]
@@ -119,18 +122,22 @@ impl GuestOutput {
 
     /// Redirects later output to `other`; `None` ends the redirection.
     pub fn redirect_to(&self, other: Option<&GuestOutput>) {
-        *self.redirect.lock().unwrap_or_else(PoisonError::into_inner) = other.map(|other| other.buffer.clone());
+        *self.0.redirect.lock().unwrap_or_else(PoisonError::into_inner) = other.cloned();
     }
 
-    /// The buffer that output is written to.
-    fn target(&self) -> Arc<Mutex<Buffer>> {
-        let redirect = self.redirect.lock().unwrap_or_else(PoisonError::into_inner);
-        redirect.as_ref().unwrap_or(&self.buffer).clone()
+    /// Where output is written to.
+    fn target(&self) -> GuestOutput {
+        let redirect = self.0.redirect.lock().unwrap_or_else(PoisonError::into_inner);
+        redirect.as_ref().unwrap_or(self).clone()
     }
 
     fn append(&self, bytes: &[u8]) {
-        let target = self.target();
-        let mut buffer = target.lock().unwrap_or_else(PoisonError::into_inner);
+        self.target().append_here(bytes);
+    }
+
+    /// Appends to this output even if it is redirected.
+    fn append_here(&self, bytes: &[u8]) {
+        let mut buffer = self.lock();
         let fits = bytes.len().min(MAX_BUFFERED - buffer.bytes.len());
         let (kept, rest) = bytes.split_at(fits);
         // The rest of a line has the time of its start; the first new line has a time of its own.
@@ -147,7 +154,7 @@ impl GuestOutput {
     }
 
     fn lock(&self) -> MutexGuard<'_, Buffer> {
-        self.buffer.lock().unwrap_or_else(PoisonError::into_inner)
+        self.0.buffer.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -158,9 +165,9 @@ impl IsTerminal for GuestOutput {
 }
 
 impl StdoutStream for GuestOutput {
-    /// The stream keeps writing to the buffer that is current now.
+    /// The stream keeps writing to where output is redirected to now.
     fn async_stream(&self) -> Box<dyn AsyncWrite + Send + Sync> {
-        Box::new(GuestOutput { buffer: self.target(), ..GuestOutput::default() })
+        Box::new(FixedOutput(self.target()))
     }
 
     fn p2_stream(&self) -> Box<dyn OutputStream> {
@@ -188,9 +195,12 @@ impl OutputStream for GuestOutput {
     }
 }
 
-impl AsyncWrite for GuestOutput {
+/// An output that is not redirected.
+struct FixedOutput(GuestOutput);
+
+impl AsyncWrite for FixedOutput {
     fn poll_write(self: Pin<&mut Self>, _: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        self.append(bytes);
+        self.0.append_here(bytes);
         Poll::Ready(Ok(bytes.len()))
     }
 

@@ -277,8 +277,10 @@ impl StandardPool {
             Err(missing) => return missing.into_outcome(job.recorder()),
         };
         let most = (self.context.concurrency_per_instance, self.requests);
-        let shared = SharedInstance::start(instance, job, most, self.return_to_pool.clone(), &self.background);
-        self.add_shared(shared.clone());
+        let shared = SharedInstance::start(instance, job, most, self.return_to_pool.clone(), &self.background).await;
+        if shared.is_serving() {
+            self.add_shared(shared.clone());
+        }
         shared.answer(pending, limits).await
     }
 

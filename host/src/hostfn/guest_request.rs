@@ -51,6 +51,11 @@ impl ConcurrentRequests {
         requests.remove(&task)
     }
 
+    /// Removes and returns all requests.
+    pub fn take_all(&self) -> Vec<HttpGuestRequest> {
+        std::mem::take(&mut *self.lock()).into_values().collect()
+    }
+
     /// All requests.
     pub fn all(&self) -> Vec<HttpGuestRequest> {
         self.lock().values().cloned().collect()

@@ -1,7 +1,7 @@
 //! A 0.3 instance that serves several requests concurrently.
 //!
-//! The instance runs in a task of its own, which accepts requests as long as there are any. When it has no work left,
-//! it is returned to its pool. A request must not affect the others, with one exception: a trap ends all of them,
+//! The instance runs in the task of its first request until it waits, and then in a task of its own, which accepts
+//! requests as long as there are any. When it has no work left, it is returned to its pool. A request must not affect the others, with one exception: a trap ends all of them,
 //! because it ends the instance. A request that was cancelled or timed out cannot be stopped on its own; its instance
 //! accepts no further requests and is dropped when the others have ended.
 //!
@@ -15,14 +15,17 @@ mod task;
 
 use std::collections::VecDeque;
 use std::convert::Infallible;
+use std::future::{Future, poll_fn};
+use std::pin::pin;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::task::{Context, Waker};
+use std::task::{Context, Poll, Waker};
 use std::thread::{self, ThreadId};
 use std::time::{Duration, Instant};
 
 use futures_util::task::AtomicWaker;
 use http::Request;
-use tokio::sync::{Notify, oneshot, watch};
+use tokio::sync::{Notify, oneshot};
 
 use self::request_end::record_end;
 use super::call::{HandlerResponse, HttpInvocation};
@@ -30,6 +33,7 @@ use super::{
     GuestExecution, HttpOutcome, ReturnToPool, StandardInstance, accepts_trailers, buffer_trailers, check, check_size,
     missing_response,
 };
+use crate::boxed::boxed;
 use crate::component::background::BackgroundWork;
 use crate::component::failure::Failure;
 use crate::component::guest_output::GuestOutput;
@@ -59,7 +63,10 @@ struct SharedState {
     responses: Mutex<Vec<ReturnedResponse>>,
     /// Requests whose response was sent, oldest first.
     answered: Mutex<VecDeque<(Instant, RequestGuard)>>,
-    ended: watch::Sender<bool>,
+    /// The instance was dropped or returned to its pool.
+    has_ended: AtomicBool,
+    /// Notified when it has ended.
+    ended: Notify,
 }
 
 /// A response, and the channel to its requester.
@@ -128,9 +135,9 @@ impl Job {
 }
 
 impl SharedInstance {
-    /// Starts an instance with its first request. It serves `max_concurrent` requests concurrently and `requests` in
-    /// total.
-    pub fn start(
+    /// Starts an instance with its first request, and runs it until it waits: most guests never do, and need no task. It
+    /// serves `max_concurrent` requests concurrently and `requests` in total.
+    pub async fn start(
         instance: StandardInstance,
         job: Job,
         (max_concurrent, requests): (u32, u32),
@@ -142,7 +149,10 @@ impl SharedInstance {
         let thread = Some(thread::current().id());
         let load = InstanceLoad { waiting, active: 1, remaining, state: InstanceState::Serving, thread };
         let shared = SharedInstance::new(max_concurrent, load);
-        tokio::spawn(instance.serve_shared(shared.clone(), return_to_pool, background.clone()));
+        let mut serving = boxed(|| instance.serve_shared(shared.clone(), return_to_pool, background.clone()));
+        if poll_fn(|context| Poll::Ready(serving.as_mut().poll(context))).await.is_pending() {
+            tokio::spawn(serving);
+        }
         shared
     }
 
@@ -155,7 +165,8 @@ impl SharedInstance {
             requests: ConcurrentRequests::default(),
             responses: Mutex::default(),
             answered: Mutex::default(),
-            ended: watch::Sender::new(false),
+            has_ended: AtomicBool::new(false),
+            ended: Notify::new(),
         }))
     }
 
@@ -222,15 +233,22 @@ impl SharedInstance {
     }
 
     async fn ended(&self) {
-        let mut ended = self.0.ended.subscribe();
-        // `self` holds the sender.
-        let _ = ended.wait_for(|ended| *ended).await;
+        let mut ended = pin!(self.0.ended.notified());
+        ended.as_mut().enable();
+        if !self.has_ended() {
+            ended.await;
+        }
+    }
+
+    fn has_ended(&self) -> bool {
+        self.0.has_ended.load(Ordering::Acquire)
     }
 
     /// Marks the instance as dropped or returned to its pool. Requests that still wait get no response.
     fn end(&self) {
         drop(self.retire());
-        self.0.ended.send_replace(true);
+        self.0.has_ended.store(true, Ordering::Release);
+        self.0.ended.notify_waiters();
         let answered = std::mem::take(&mut *self.answered());
         drop(answered);
         // After a panic of the instance's task.
@@ -371,7 +389,7 @@ impl RequestGuard {
         let shared = self.shared.clone();
         let mut answered = shared.answered();
         // The instance takes the lock after it is marked as ended.
-        if !*shared.0.ended.borrow() {
+        if !shared.has_ended() {
             answered.push_back((Instant::now(), self));
         }
     }

@@ -30,8 +30,8 @@ impl StandardInstance {
         return_to_pool: ReturnToPool,
         background: BackgroundWork,
     ) {
-        let mut registration = background.begin();
         let _end = EndOnDrop(shared.clone());
+        let mut registration = None;
         let requests = shared.0.requests.clone();
         let limit = self.store.data().context().limits.request_timeout;
         self.store.set_epoch_deadline(1);
@@ -56,7 +56,8 @@ impl StandardInstance {
                     ended = serving => Ended::ByItself(ended.flatten()),
                     never = shared.release_answered() => match never {},
                     () = shared.drained(limit) => Ended::Stopped(stop_reason(limit)),
-                    () = registration.stopped() => Ended::Stopped("the host is shutting down".to_owned()),
+                    // Registered once the guest waits, which is before a response is sent.
+                    () = async { registration.insert(background.begin()).stopped().await } => Ended::Stopped("the host is shutting down".to_owned()),
                 }
             }
             // Only components of 0.3 are shared.
@@ -74,7 +75,7 @@ impl StandardInstance {
                 None
             }
         };
-        requests.all().iter().for_each(|request| record_end(request, failure.as_ref()));
+        requests.take_all().iter().for_each(|request| record_end(request, failure.as_ref()));
         // Requests that joined while the instance ended fail now, not at their timeout.
         waiting.iter().for_each(|job| record_end(&job.active, failure.as_ref()));
         drop(waiting);
