@@ -200,6 +200,7 @@ impl Control {
                 version: parts.version,
                 headers: parts.headers,
                 body: Body::from_transport(body),
+                incoming: Default::default(),
                 network: Some(NetworkDetails { peer: peer.clone(), head, forwarded: Forwarded::default() }),
             });
             dispatcher.serve(service, inbound)

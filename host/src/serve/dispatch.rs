@@ -64,12 +64,12 @@ impl Dispatcher {
     pub fn serve(
         self: Arc<Self>,
         service: Arc<Service>,
-        inbound: Box<InboundRequest>,
+        mut inbound: Box<InboundRequest>,
     ) -> BoxFuture<'static, Response<Body>> {
-        let incoming = self.pipeline.propagators().extract(&inbound.headers);
+        inbound.incoming = self.pipeline.propagators().extract(&inbound.headers);
         let hops = hops::read(&inbound.headers);
         let context = CallContext { dispatcher: self, pinned: Arc::default(), hops: hops.saturating_add(1) };
-        boxed(move || context.serve(service, inbound, incoming))
+        boxed(move || context.serve(service, inbound))
     }
 
     /// Sends `GET path` to a generation that is not published yet, and returns the status of the response.
@@ -120,28 +120,23 @@ impl LocalCalls for CallContext {
 impl CallContext {
     /// Serves a call from a service of this host.
     fn serve_local(self, service: Arc<Service>, call: Call) -> BoxFuture<'static, Response<Body>> {
-        let incoming = Incoming { parent: Some(call.context), baggage: call.baggage, denied: false };
         let inbound = Box::new(InboundRequest {
             method: call.method,
             uri: call.uri,
             version: Version::HTTP_11,
             headers: call.headers,
             body: call.body,
+            incoming: Incoming { parent: Some(call.context), baggage: call.baggage, denied: false },
             network: None,
         });
-        boxed(move || self.serve(service, inbound, incoming))
+        boxed(move || self.serve(service, inbound))
     }
 
     /// Serves one request at `service` and records its server span.
-    async fn serve(
-        self,
-        service: Arc<Service>,
-        mut inbound: Box<InboundRequest>,
-        incoming: Incoming,
-    ) -> Response<Body> {
+    async fn serve(self, service: Arc<Service>, mut inbound: Box<InboundRequest>) -> Response<Body> {
         let resource = service.resource.load();
         let name = span_name(&inbound.method);
-        let mut recorder = self.dispatcher.pipeline.record(&resource, &incoming, name, SpanKind::Server);
+        let mut recorder = self.dispatcher.pipeline.record(&resource, &inbound.incoming, name, SpanKind::Server);
         let started = recorder.started_at().unwrap_or_else(Instant::now);
         let lease = self.pinned_lease(&service, &recorder);
         // The request may have pinned another generation of the service than the one that serves now.

@@ -18,6 +18,7 @@ use crate::http::forwarded::Forwarded;
 use crate::http::{Body, BodyError, SCHEME};
 use crate::outbound::hops;
 use crate::services::Service;
+use crate::trace::Incoming;
 
 /// A request that a service receives, from the network or from a service of the same host.
 pub struct InboundRequest {
@@ -31,6 +32,8 @@ pub struct InboundRequest {
     pub headers: HeaderMap,
     /// The request body.
     pub body: Body,
+    /// The caller's trace context and baggage. The dispatcher reads those of a request from the network.
+    pub incoming: Incoming,
     /// Details of a request from the network. `None` for a call from a service of the same host.
     pub network: Option<NetworkDetails>,
 }

@@ -174,8 +174,9 @@ mod tests {
     fn the_server_address_is_the_host_that_the_client_used_without_brackets() {
         let address = |host: &str| {
             let headers = [(header::HOST, host.parse().unwrap())].into_iter().collect();
-            let (uri, version, body) = ("/".parse().unwrap(), Version::HTTP_11, Body::Whole(Bytes::new()));
-            let inbound = InboundRequest { method: Method::GET, uri, version, headers, body, network: None };
+            let (method, uri, version) = (Method::GET, "/".parse().unwrap(), Version::HTTP_11);
+            let (body, incoming, network) = (Body::Whole(Bytes::new()), Default::default(), None);
+            let inbound = InboundRequest { method, uri, version, headers, body, incoming, network };
             let mut recorded = Vec::new();
             let set = |key: &str, value: Value<'_>| recorded.push(format!("{key}={value:?}"));
             record_server_address(&inbound, SocketAddr::from(([127, 0, 0, 1], 8000)), set);

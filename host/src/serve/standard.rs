@@ -13,7 +13,7 @@ use crate::component::{Failure, HttpInvocation, HttpOutcome, Reply, StandardPool
 use crate::http::Body;
 use crate::outbound::LocalCalls;
 use crate::services::Generation;
-use crate::trace::{Abort, Recorder, SharedRecorder};
+use crate::trace::{Abort, Incoming, Recorder, SharedRecorder};
 
 /// Calls the component. The bodies of the request and of the response are streamed.
 pub(super) async fn call(
@@ -31,7 +31,7 @@ pub(super) async fn call(
     generation.pool.context().outbound.propagators().inject(&server, Some(baggage), request.headers_mut());
     let recorder = SharedRecorder::new(recorder);
     // A guest that continues after its response keeps its permit and its generation.
-    let (permit, lease) = (Box::new(permit), Box::new(exchange.lease().clone()));
+    let (permit, lease) = (permit.held(), exchange.lease().held());
     let invocation = HttpInvocation { request, recorder: recorder.clone(), locals, permit, lease };
     exchange.guest_started();
     let HttpOutcome { result, execution } = instances.handle(invocation).await;
@@ -49,13 +49,14 @@ pub(super) async fn probe(
 ) -> Result<StatusCode, Failure> {
     let Ok(uri) = path.parse() else { return Ok(StatusCode::NOT_FOUND) };
     let (method, version, headers) = (Method::GET, Version::HTTP_11, HeaderMap::new());
-    let inbound = Box::new(InboundRequest { method, uri, version, headers, body: Body::empty(), network: None });
+    let (body, incoming, network) = (Body::empty(), Incoming::default(), None);
+    let inbound = Box::new(InboundRequest { method, uri, version, headers, body, incoming, network });
     let limits = &generation.config.limits;
     let Ok(request) = inbound.into_request(generation.config.listen, limits) else {
         return Ok(StatusCode::PAYLOAD_TOO_LARGE);
     };
     let recorder = SharedRecorder::new(recorder);
-    let (permit, lease) = (Box::new(()), Box::new(()));
+    let (permit, lease) = (Arc::new(()), Arc::new(()));
     let invocation = HttpInvocation { request, recorder: recorder.clone(), locals, permit, lease };
     let HttpOutcome { result, .. } = instances.handle(invocation).await;
     let status = result.map(|reply| reply.status);

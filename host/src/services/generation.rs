@@ -115,6 +115,11 @@ impl Lease {
         Lease::new(self.0.generation.clone())
     }
 
+    /// The same lease for an owner that only holds it.
+    pub fn held(&self) -> Arc<dyn Send + Sync> {
+        self.0.clone()
+    }
+
     /// The leased generation.
     pub fn generation(&self) -> &Arc<Generation> {
         &self.0.generation

@@ -86,10 +86,17 @@ impl Drop for BufferedBytes {
 /// A request's permit under the service's concurrency limit. Clones share one permit: the exchange holds a clone, and a
 /// guest that continues after its response holds another.
 #[derive(Clone)]
-pub struct Permit(#[expect(dead_code, reason = "held for its drop")] Arc<PermitInner>);
+pub struct Permit(Arc<PermitInner>);
 
 struct PermitInner {
     service: Arc<Service>,
+}
+
+impl Permit {
+    /// The same permit for an owner that only holds it.
+    pub fn held(&self) -> Arc<dyn Send + Sync> {
+        self.0.clone()
+    }
 }
 
 impl Drop for PermitInner {

@@ -18,6 +18,9 @@ use crate::http::Body;
 use crate::outbound::LocalCalls;
 use crate::trace::SharedRecorder;
 
+/// What a request holds until it ends. Clones hold the same.
+pub type Held = Arc<dyn Send + Sync>;
+
 /// A request for a standard guest.
 pub struct HttpInvocation {
     /// Has an absolute URI, and the header fields that the guest may see.
@@ -27,10 +30,10 @@ pub struct HttpInvocation {
     /// The services of this host, which the guest calls without a socket.
     pub locals: Arc<dyn LocalCalls>,
     /// The request's permit under the service's concurrency limit.
-    pub permit: Box<dyn Send>,
+    pub permit: Held,
     /// The request's lease on its generation, held until the guest has ended, which may be after its response. Dropped
     /// after the last span was handed over.
-    pub lease: Box<dyn Send>,
+    pub lease: Held,
 }
 
 /// The guest's response, or the error code that it returned instead.

@@ -28,7 +28,7 @@ use http::Request;
 use tokio::sync::{Notify, oneshot};
 
 use self::request_end::record_end;
-use super::call::{HandlerResponse, HttpInvocation};
+use super::call::{HandlerResponse, Held, HttpInvocation};
 use super::{
     GuestExecution, HttpOutcome, ReturnToPool, StandardInstance, accepts_trailers, buffer_trailers, check, check_size,
     missing_response,
@@ -102,8 +102,8 @@ pub(in crate::component) struct PendingResponse {
     answered: oneshot::Receiver<HandlerResponse>,
     execution: Arc<GuestExecution>,
     accepts_trailers: bool,
-    permit: Box<dyn Send>,
-    lease: Box<dyn Send>,
+    permit: Held,
+    lease: Held,
 }
 
 /// A request's place in an instance. If it is dropped before the request has ended, the request was cancelled.
@@ -112,8 +112,8 @@ struct RequestGuard {
     execution: Arc<GuestExecution>,
     has_ended: bool,
     /// The request's concurrency permit, until its response was sent.
-    permit: Option<Box<dyn Send>>,
-    _lease: Box<dyn Send>,
+    permit: Option<Held>,
+    _lease: Held,
 }
 
 impl Job {
@@ -438,8 +438,8 @@ mod tests {
             request: Box::new(Request::new(Body::empty())),
             recorder: SharedRecorder::new(Recorder::detached()),
             locals: Arc::new(Alone),
-            permit: Box::new(()),
-            lease: Box::new(()),
+            permit: Arc::new(()),
+            lease: Arc::new(()),
         }
     }
 
