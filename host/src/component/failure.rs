@@ -28,9 +28,9 @@ pub enum Failure {
     #[error("returned an invalid HTTP response: {0}")]
     InvalidResponse(String),
     /// The guest's response body exceeds `response_body`.
-    #[error("returned a body of {size} bytes, which exceeds response_body")]
+    #[error("returned a body of {size} bytes or more, which exceeds response_body")]
     ResponseTooLarge {
-        /// Its size in bytes.
+        /// Its size in bytes, as far as it is known.
         size: usize,
     },
     /// The guest ended without a response.

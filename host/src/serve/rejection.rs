@@ -118,7 +118,7 @@ impl Rejection {
                 "The service returned an error instead of a response".to_owned()
             }
             Rejection::Failed(Failure::ResponseTooLarge { size }) => {
-                format!("The service's response of {size} bytes exceeds its limit")
+                format!("The service's response of {size} bytes or more exceeds its limit")
             }
         }
     }

@@ -133,6 +133,14 @@ impl GuestResponseBody {
         Poll::Ready(())
     }
 
+    /// Reads the frames that are available, and fails if they have more than `limit` bytes: as long as the head was not
+    /// sent, the client can be told. A body that exceeds the limit later is cut off.
+    pub fn check_size(&mut self, limit: usize) -> Result<(), Failure> {
+        let _ = self.poll_buffer(&mut Context::from_waker(Waker::noop()));
+        let size = self.buffered_size;
+        if size > limit { Err(Failure::ResponseTooLarge { size }) } else { Ok(()) }
+    }
+
     /// Whether trailers were read.
     pub fn has_trailers(&self) -> bool {
         self.buffered.iter().flatten().any(Frame::is_trailers)
@@ -152,7 +160,6 @@ impl GuestResponseBody {
     /// `Content-Length` or it fits into one frame; otherwise a stream of the guest's chunks. Trailers that were read are
     /// announced in `headers` if the client accepts them: HTTP/1.1 sends no others.
     pub fn into_buffered(mut self, mut headers: HeaderMap, accepts_trailers: bool) -> (Body, HeaderMap) {
-        let _ = self.poll_buffer(&mut Context::from_waker(Waker::noop()));
         let trailers = self.buffered.iter().flatten().find_map(|frame| frame.trailers_ref());
         if let Some(trailers) = trailers.filter(|_| accepts_trailers) {
             announce_trailers(trailers, &mut headers);

@@ -142,8 +142,7 @@ impl StandardInstance {
                 Ok((head, body)) => {
                     let background_run =
                         || BackgroundRun { recorder, execution: execution.clone(), background: background.clone() };
-                    let reply = reply(head, body, (work, state), (accepts_trailers, limit), background_run).await;
-                    check_size(reply, response_limit)
+                    reply(head, body, (work, state), (accepts_trailers, limit, response_limit), background_run).await
                 }
                 Err(failure) => Err(failure),
             },
@@ -325,24 +324,14 @@ fn check(answer: HandlerResponse, execution: &Arc<GuestExecution>) -> Result<(Pa
     Ok((head, body))
 }
 
-/// Fails if the whole body is there and exceeds `response_body`. A body that is streamed fails when it reaches the limit.
-fn check_size(reply: Reply, limit: usize) -> Result<Reply, Failure> {
-    match &reply.body {
-        Body::Whole(body) | Body::Undeclared(Some(body)) if body.len() > limit => {
-            Err(Failure::ResponseTooLarge { size: body.len() })
-        }
-        _ => Ok(reply),
-    }
-}
-
-/// Makes the reply, and spawns a task for the guest's remaining work.
+/// Makes the reply, and spawns a task for the guest's remaining work. Fails if the body exceeds `response_limit` already.
 async fn reply(
     head: Parts,
     mut body: GuestResponseBody,
     (mut work, mut state): (GuestFuture, GuestState),
-    (accepts_trailers, limit): (bool, Duration),
+    (accepts_trailers, limit, response_limit): (bool, Duration, usize),
     background_run: impl FnOnce() -> BackgroundRun,
-) -> Reply {
+) -> Result<Reply, Failure> {
     if matches!(state, GuestState::Running) {
         state = run_until_blocked(&mut work, &mut body).await;
     }
@@ -354,12 +343,13 @@ async fn reply(
     if let GuestState::Running = state {
         tokio::spawn(background_run().finish(work, limit));
     }
+    body.check_size(response_limit)?;
     let (body, headers) = if is_complete {
         body.into_buffered(head.headers, accepts_trailers)
     } else {
         (body.into_stream(), head.headers)
     };
-    Reply { status: head.status, headers, body }
+    Ok(Reply { status: head.status, headers, body })
 }
 
 /// Runs the guest after its response for as long as it waits only for the reader of its body, up to

@@ -25,12 +25,14 @@ use std::time::{Duration, Instant};
 
 use futures_util::task::AtomicWaker;
 use http::Request;
+use http::response::Parts;
 use tokio::sync::{Notify, oneshot};
 
 use self::request_end::record_end;
+use super::body::GuestResponseBody;
 use super::call::{HandlerResponse, Held, HttpInvocation};
 use super::{
-    GuestExecution, HttpOutcome, ReturnToPool, StandardInstance, accepts_trailers, buffer_trailers, check, check_size,
+    GuestExecution, HttpOutcome, ReturnToPool, StandardInstance, accepts_trailers, buffer_trailers, check,
     missing_response,
 };
 use crate::boxed::boxed;
@@ -198,30 +200,18 @@ impl SharedInstance {
         let (shared, permit) = (self.clone(), Some(permit));
         let guard = RequestGuard { shared, execution: execution.clone(), has_ended: false, permit, _lease: lease };
         let result = match within(limit, answered).await {
-            Ok(Ok(answer)) => match check(answer, &execution) {
-                Ok((head, mut body)) => {
-                    // Usually the guest has written all of the body by now.
-                    let _ = body.poll_buffer(&mut Context::from_waker(Waker::noop()));
-                    let is_complete =
-                        body.has_ended() || accepts_trailers && buffer_trailers(&head.headers, &mut body).await;
-                    let (body, headers) = if is_complete {
-                        body.into_buffered(head.headers, accepts_trailers)
-                    } else {
-                        (body.into_stream(), head.headers)
-                    };
-                    match &body {
-                        Body::Whole(_) | Body::Undeclared(_) => guard.finish_with_instance(),
-                        Body::Stream(_) => drop(tokio::spawn(guard.finish())),
-                    }
-                    check_size(Reply { status: head.status, headers, body }, response_limit)
+            Ok(Ok(answer)) => {
+                let reply = match check(answer, &execution) {
+                    Ok((head, body)) => reply(head, body, accepts_trailers, response_limit).await,
+                    Err(failure) => Err(failure),
+                };
+                match &reply {
+                    Ok(Reply { body: Body::Stream(_), .. }) => drop(tokio::spawn(guard.finish())),
+                    // There is no body to wait for.
+                    Ok(_) | Err(_) => guard.finish_with_instance(),
                 }
-                Err(failure) => {
-                    // An error code has no body to wait for.
-                    execution.end_body();
-                    guard.finish_with_instance();
-                    Err(failure)
-                }
-            },
+                reply
+            }
             Ok(Err(_)) => {
                 // The instance has ended or is ending.
                 self.ended().await;
@@ -370,6 +360,24 @@ impl SharedInstance {
     fn lock(&self) -> MutexGuard<'_, InstanceLoad> {
         self.0.load.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// Makes the reply with what the guest has written of its body by now. Fails if that exceeds `response_limit`.
+async fn reply(
+    head: Parts,
+    mut body: GuestResponseBody,
+    accepts_trailers: bool,
+    response_limit: usize,
+) -> Result<Reply, Failure> {
+    let _ = body.poll_buffer(&mut Context::from_waker(Waker::noop()));
+    let is_complete = body.has_ended() || accepts_trailers && buffer_trailers(&head.headers, &mut body).await;
+    body.check_size(response_limit)?;
+    let (body, headers) = if is_complete {
+        body.into_buffered(head.headers, accepts_trailers)
+    } else {
+        (body.into_stream(), head.headers)
+    };
+    Ok(Reply { status: head.status, headers, body })
 }
 
 impl RequestGuard {
