@@ -324,7 +324,8 @@ fn check(answer: HandlerResponse, execution: &Arc<GuestExecution>) -> Result<(Pa
     Ok((head, body))
 }
 
-/// Makes the reply, and spawns a task for the guest's remaining work. Fails if the body exceeds `response_limit` already.
+/// Makes the reply, and spawns a task for the guest's remaining work. Fails if the body already exceeds
+/// `response_limit`.
 async fn reply(
     head: Parts,
     mut body: GuestResponseBody,

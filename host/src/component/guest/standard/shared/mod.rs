@@ -1,9 +1,10 @@
 //! A 0.3 instance that serves several requests concurrently.
 //!
 //! The instance runs in the task of its first request until it waits, and then in a task of its own, which accepts
-//! requests as long as there are any. When it has no work left, it is returned to its pool. A request must not affect the others, with one exception: a trap ends all of them,
-//! because it ends the instance. A request that was cancelled or timed out cannot be stopped on its own; its instance
-//! accepts no further requests and is dropped when the others have ended.
+//! requests as long as there are any. When it has no work left, it is returned to its pool. A request must not affect
+//! the others, with one exception: a trap ends all of them, because it ends the instance. A request that was cancelled
+//! or timed out cannot be stopped on its own; its instance accepts no further requests and is dropped when the others
+//! have ended.
 //!
 //! Wasmtime does not report when the work of one request has ended, only when no work is left. A request therefore
 //! keeps its spans and its generation until then, or for [`AFTER_RESPONSE`] after its response body was sent. It

@@ -57,7 +57,9 @@ impl StandardInstance {
                     never = shared.release_answered() => match never {},
                     () = shared.drained(limit) => Ended::Stopped(stop_reason(limit)),
                     // Registered once the guest waits, which is before a response is sent.
-                    () = async { registration.insert(background.begin()).stopped().await } => Ended::Stopped("the host is shutting down".to_owned()),
+                    () = async { registration.insert(background.begin()).stopped().await } => {
+                        Ended::Stopped("the host is shutting down".to_owned())
+                    }
                 }
             }
             // Only components of 0.3 are shared.
