@@ -7,12 +7,14 @@ use std::task::{Context, Poll, Waker, ready};
 
 use bytes::{Bytes, BytesMut};
 use http::header::{CONTENT_LENGTH, TRAILER};
+use http::response::Parts;
 use http::{HeaderMap, HeaderName, HeaderValue};
 use http_body::{Body as _, Frame, SizeHint};
 use wasmtime_wasi_http::{Error, WasiBody};
 
 use super::execution::GuestExecution;
 use crate::component::failure::Failure;
+use crate::component::invocation::Reply;
 use crate::http::{Body, BodyError, FRAME_LIMIT};
 
 /// The most bytes of a body that are buffered before the head is sent. A longer body is streamed.
@@ -112,9 +114,12 @@ impl GuestResponseBody {
         }
     }
 
-    /// The body as a stream.
-    pub fn into_stream(self) -> Body {
-        Body::stream(self)
+    /// The reply with this body: buffered as far as possible if `is_complete`, otherwise a stream.
+    pub fn into_reply(self, head: Parts, is_complete: bool, accepts_trailers: bool) -> Reply {
+        let Parts { status, headers, .. } = head;
+        let (body, headers) =
+            if is_complete { self.into_buffered(headers, accepts_trailers) } else { (Body::stream(self), headers) };
+        Reply { status, headers, body }
     }
 
     /// Reads the frames that are available. Ready when `inner` has ended or [`MAX_BUFFERED`] is exceeded.
@@ -159,7 +164,7 @@ impl GuestResponseBody {
     /// The body with the frames that are available: one buffer if it is complete, and either the guest set its
     /// `Content-Length` or it fits into one frame; otherwise a stream of the guest's chunks. Trailers that were read are
     /// announced in `headers` if the client accepts them: HTTP/1.1 sends no others.
-    pub fn into_buffered(mut self, mut headers: HeaderMap, accepts_trailers: bool) -> (Body, HeaderMap) {
+    fn into_buffered(mut self, mut headers: HeaderMap, accepts_trailers: bool) -> (Body, HeaderMap) {
         let trailers = self.buffered.iter().flatten().find_map(|frame| frame.trailers_ref());
         if let Some(trailers) = trailers.filter(|_| accepts_trailers) {
             announce_trailers(trailers, &mut headers);

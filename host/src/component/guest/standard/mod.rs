@@ -345,12 +345,7 @@ async fn reply(
         tokio::spawn(background_run().finish(work, limit));
     }
     body.check_size(response_limit)?;
-    let (body, headers) = if is_complete {
-        body.into_buffered(head.headers, accepts_trailers)
-    } else {
-        (body.into_stream(), head.headers)
-    };
-    Ok(Reply { status: head.status, headers, body })
+    Ok(body.into_reply(head, is_complete, accepts_trailers))
 }
 
 /// Runs the guest after its response for as long as it waits only for the reader of its body, up to

@@ -11,6 +11,7 @@
 //! releases its concurrency permit with the response: otherwise a busy instance would occupy permits for up to a second
 //! after each request.
 
+mod job;
 mod request_end;
 mod task;
 
@@ -25,26 +26,21 @@ use std::thread::{self, ThreadId};
 use std::time::{Duration, Instant};
 
 use futures_util::task::AtomicWaker;
-use http::Request;
 use http::response::Parts;
 use tokio::sync::{Notify, oneshot};
 
+pub(in crate::component) use self::job::{Job, PendingResponse};
 use self::request_end::record_end;
 use super::body::GuestResponseBody;
-use super::call::{HandlerResponse, Held, HttpInvocation};
-use super::{
-    GuestExecution, HttpOutcome, ReturnToPool, StandardInstance, accepts_trailers, buffer_trailers, check,
-    missing_response,
-};
+use super::call::{HandlerResponse, Held};
+use super::{GuestExecution, HttpOutcome, ReturnToPool, StandardInstance, buffer_trailers, check, missing_response};
 use crate::boxed::boxed;
 use crate::component::background::BackgroundWork;
 use crate::component::failure::Failure;
-use crate::component::guest_output::GuestOutput;
 use crate::component::invocation::Reply;
 use crate::component::within::within;
-use crate::hostfn::guest_request::{ConcurrentRequests, HttpGuestRequest};
+use crate::hostfn::guest_request::ConcurrentRequests;
 use crate::http::Body;
-use crate::trace::SharedRecorder;
 
 /// How long a request keeps its spans and its generation after its response was sent, if its instance is still running.
 const AFTER_RESPONSE: Duration = Duration::from_secs(1);
@@ -93,22 +89,6 @@ enum InstanceState {
     Retired,
 }
 
-/// A request for the instance.
-pub(in crate::component) struct Job {
-    request: Box<Request<Body>>,
-    active: HttpGuestRequest,
-    answer: oneshot::Sender<HandlerResponse>,
-}
-
-/// The requester's side of a job.
-pub(in crate::component) struct PendingResponse {
-    answered: oneshot::Receiver<HandlerResponse>,
-    execution: Arc<GuestExecution>,
-    accepts_trailers: bool,
-    permit: Held,
-    lease: Held,
-}
-
 /// A request's place in an instance. If it is dropped before the request has ended, the request was cancelled.
 struct RequestGuard {
     shared: SharedInstance,
@@ -117,24 +97,6 @@ struct RequestGuard {
     /// The request's concurrency permit, until its response was sent.
     permit: Option<Held>,
     _lease: Held,
-}
-
-impl Job {
-    /// The part of a request for the instance, and the part for the requester.
-    pub fn new(invocation: HttpInvocation) -> (Job, PendingResponse) {
-        let HttpInvocation { request, recorder, locals, permit, lease } = invocation;
-        let (accepts_trailers, execution) = (accepts_trailers(request.headers()), Arc::new(GuestExecution::default()));
-        let printed = Some((GuestOutput::default(), GuestOutput::default()));
-        let active = HttpGuestRequest { recorder, locals, execution: execution.clone(), printed };
-        let (answer, answered) = oneshot::channel();
-        let job = Job { request, active, answer };
-        (job, PendingResponse { answered, execution, accepts_trailers, permit, lease })
-    }
-
-    /// The request's spans.
-    pub fn recorder(&self) -> &SharedRecorder {
-        &self.active.recorder
-    }
 }
 
 impl SharedInstance {
@@ -373,12 +335,7 @@ async fn reply(
     let _ = body.poll_buffer(&mut Context::from_waker(Waker::noop()));
     let is_complete = body.has_ended() || accepts_trailers && buffer_trailers(&head.headers, &mut body).await;
     body.check_size(response_limit)?;
-    let (body, headers) = if is_complete {
-        body.into_buffered(head.headers, accepts_trailers)
-    } else {
-        (body.into_stream(), head.headers)
-    };
-    Ok(Reply { status: head.status, headers, body })
+    Ok(body.into_reply(head, is_complete, accepts_trailers))
 }
 
 impl RequestGuard {
@@ -416,10 +373,12 @@ impl Drop for RequestGuard {
 #[cfg(test)]
 mod tests {
     use futures_util::FutureExt as _;
+    use http::Request;
 
+    use super::super::call::HttpInvocation;
     use super::*;
     use crate::outbound::{Call, LocalCalls, LocalService};
-    use crate::trace::Recorder;
+    use crate::trace::{Recorder, SharedRecorder};
 
     const LIMITS: (Duration, usize) = (Duration::from_secs(60), 0);
 
