@@ -1,7 +1,8 @@
 //! Start and shutdown of the host described by a [`Config`].
 //!
-//! All errors of a start are found before the first request is served: the components are compiled and verified, then
-//! the ports are bound, then the services are published.
+//! A start checks components and ports, then compiles the components, then binds the ports and publishes the services.
+//! Usually all errors are found before the first request is served; only if compiling takes long do some services serve
+//! earlier than others.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -17,7 +18,7 @@ use crate::console;
 pub use crate::control::StartError;
 use crate::control::manifest::{Reload, in_manifest};
 use crate::control::swap::{ServiceReport, Swapper};
-use crate::control::{Control, metric_export, watch};
+use crate::control::{Control, PendingServices, metric_export, watch};
 use crate::metrics::Metrics;
 use crate::outbound::Network;
 use crate::serve::dispatch::Dispatcher;
@@ -43,6 +44,8 @@ pub struct Host {
     tasks: Vec<JoinHandle<()>>,
     console: Option<Listener>,
     otlp: Option<Listener>,
+    /// Starts the services that do not serve yet.
+    starting: Option<JoinHandle<Result<(), StartError>>>,
 }
 
 /// Compiles, links and validates all components of `config`, without serving. Returns the services in the order of the
@@ -78,15 +81,23 @@ pub async fn check(config: &Config) -> Result<Vec<(ServiceConfig, Arc<Prepared>)
 }
 
 impl Host {
-    /// Starts the host described by `config`. `environment` is used again when the manifest changes. Finished traces are
-    /// printed to standard output if the settings enable that.
+    /// Starts the host described by `config`, and returns when all services serve. `environment` is used again when the
+    /// manifest changes. Finished traces are printed to standard output if the settings enable that.
     pub async fn start(config: Config, environment: Environment) -> Result<Host, StartError> {
-        Host::start_with(config, environment, Printers::default(), LogExport::default(), oneshot::channel().0).await
+        let (printers, logs, serves) = (Printers::default(), LogExport::default(), oneshot::channel().0);
+        let mut host = Host::start_with(config, environment, printers, logs, serves).await?;
+        match host.started().await {
+            Ok(()) => Ok(host),
+            Err(error) => {
+                host.shutdown().await;
+                Err(error)
+            }
+        }
     }
 
-    /// Starts the host like [`Host::start`], with other printers of traces and log records. `logs` is the layer of the
-    /// process's log; it exports log records from then on. `serves` is notified when the first request may be served, after
-    /// which the start cannot fail.
+    /// Starts the host with other printers of traces and log records. Returns when the services serve that need not wait
+    /// for a component that takes long to compile; [`Host::started`] waits for the others. `logs` is the layer of the
+    /// process's log; it exports log records from then on. `serves` is notified when the first request may be served.
     pub async fn start_with(
         config: Config,
         environment: Environment,
@@ -99,15 +110,26 @@ impl Host {
         let pipeline = Pipeline::start_with(config.telemetry.clone(), printers)?;
         let host_resource = Resource::new(crate::telemetry::SERVICE, env!("CARGO_PKG_VERSION"), &resource);
         let telemetry = HostTelemetry::start(&pipeline, &host_resource, &logs).map_err(PipelineError::from)?;
-        let start = telemetry.operation("start", "start_failed");
+        let start = Arc::new(telemetry.operation("start", "start_failed"));
         let startup = Startup { config, environment, pipeline, telemetry: telemetry.clone(), host_resource, resource };
-        let started = start.run(startup.run(&start, serves)).await;
+        let started = start.run(startup.run(start.clone(), serves)).await;
         if let Err(error) = &started {
             start.fail(&error.to_string());
             drop(start);
             telemetry.shutdown(FAILED_START_LIMIT).await;
         }
         started
+    }
+
+    /// Waits until all services serve. If it fails, the host must be shut down.
+    pub async fn started(&mut self) -> Result<(), StartError> {
+        let Some(starting) = &mut self.starting else { return Ok(()) };
+        let ended = starting.await;
+        self.starting = None;
+        ended.unwrap_or_else(|failed| match failed.try_into_panic() {
+            Ok(panic) => std::panic::resume_unwind(panic),
+            Err(_) => Err(StartError::Stopping),
+        })
     }
 
     /// The address that a service listens on.
@@ -145,7 +167,12 @@ impl Host {
     /// Shuts the host down. It reports that it is not ready and accepts connections for `[shutdown] delay`; then it stops
     /// accepting, drains the requests in flight (`[shutdown] drain` at most) and exports the last spans, log records and
     /// metrics (4 s at most). The console serves until the end, so that `/readyz` reports the shutdown.
-    pub async fn shutdown(self) {
+    pub async fn shutdown(mut self) {
+        if let Some(starting) = self.starting.take() {
+            starting.abort();
+            // A service that it publishes at this moment is drained like the others.
+            let _ = starting.await;
+        }
         self.drain_requests().await;
         let end = tokio::time::Instant::now() + FLUSH_LIMIT;
         let console = async {
@@ -199,7 +226,7 @@ struct Startup {
 }
 
 impl Startup {
-    async fn run(self, start: &Operation, serves: oneshot::Sender<()>) -> Result<Host, StartError> {
+    async fn run(self, start: Arc<Operation>, serves: oneshot::Sender<()>) -> Result<Host, StartError> {
         telemetry::ignored(&self.environment).iter().for_each(|ignored| tracing::warn!("{ignored}"));
         serve(self.control()?, start, serves).await
     }
@@ -220,24 +247,23 @@ impl Startup {
     }
 }
 
-/// Prepares all services and binds all ports, then serves.
-async fn serve(control: Arc<Control>, start: &Operation, serves: oneshot::Sender<()>) -> Result<Host, StartError> {
+/// Prepares the services and binds their ports, then serves.
+async fn serve(control: Arc<Control>, start: Arc<Operation>, serves: oneshot::Sender<()>) -> Result<Host, StartError> {
     let config = control.config.load_full();
-    let mut prepared = Vec::new();
-    for service in &config.services {
-        prepared.push(control.prepare(service, start).await.map_err(|reason| in_manifest(&config, reason))?);
-    }
+    let mut pending = PendingServices::check(control.clone(), start.clone()).await?;
+    let first = pending.first().await?;
     let listening = async {
-        let ports = control.plan_ports(&config.services).await?;
-        let console = bind(&control, "the console", config.console.listen).await?;
-        let otlp = bind(&control, "the OTLP receiver", config.console.otlp).await?;
+        let services: Vec<_> = first.iter().map(|service| service.config().clone()).collect();
+        let ports = control.plan_ports(&services).await?;
+        let console = bind(&control, listener::CONSOLE, config.console.listen).await?;
+        let otlp = bind(&control, listener::OTLP_RECEIVER, config.console.otlp).await?;
         Ok::<_, ListenError>((ports, console, otlp))
     };
     let (ports, console, otlp) = start.step("listen", listening).await?;
     // The receiver may be gone: only the command `run` waits for it.
     serves.send(()).ok();
-    control.apply_services(Config::clone(&config), prepared, ports);
-    control.set_ready();
+    control.apply_services(Config::clone(&config), first, ports);
+    let starting = Some(tokio::spawn(pending.publish_others()));
     let console = console.map(|bound| console::serve(bound, control.clone()));
     if let Some(console) = &console {
         control.pipeline.set_trace_view_hint(format!("traces are at {}", console::address_url(console.address)));
@@ -249,7 +275,7 @@ async fn serve(control: Arc<Control>, start: &Operation, serves: oneshot::Sender
         let watcher = watch::FileWatcher::new(&control);
         tasks.push(tokio::spawn(watcher.watch(control.clone())));
     }
-    Ok(Host { control, tasks, console, otlp })
+    Ok(Host { control, tasks, console, otlp, starting })
 }
 
 async fn bind(control: &Control, what: &str, address: Option<SocketAddr>) -> Result<Option<BoundPort>, ListenError> {

@@ -1,8 +1,8 @@
 //! The host's binary as a process, for tests of exit status, signals and standard output.
 
 use std::convert::Infallible;
-use std::io::Read;
-use std::net::SocketAddr;
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpStream};
 use std::path::Path;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::mpsc::{Receiver, Sender, channel};
@@ -118,13 +118,28 @@ impl Spandrel {
 
     /// Waits until the process listens at `address`. Panics with its output if it ends before.
     pub fn wait_until_listening(&mut self, address: SocketAddr) {
-        let listening = poll::until_blocking(3 * PATIENCE, || {
-            assert!(self.status().is_none(), "spandrel ended: {}\n{}", self.log(), self.stderr.so_far());
-            let stream = std::net::TcpStream::connect(address).ok()?;
-            // A connection to a free local port can use that very port as its source port, and then connects to itself.
-            stream.local_addr().ok().filter(|own| *own != address)
-        });
+        let listening = poll::until_blocking(3 * PATIENCE, || self.connect(address));
         assert!(listening.is_some(), "nothing listens at {address}");
+    }
+
+    /// Waits until all services serve, according to the console. Panics like [`Spandrel::wait_until_listening`].
+    pub fn wait_until_ready(&mut self, console: SocketAddr) {
+        let ready = poll::until_blocking(9 * PATIENCE, || {
+            let (mut stream, mut head) = (self.connect(console)?, [0; 12]);
+            stream.write_all(b"GET /readyz HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n").ok()?;
+            stream.read_exact(&mut head).ok()?;
+            head.ends_with(b" 200").then_some(())
+        });
+        assert!(ready.is_some(), "some services do not serve: {}", self.log());
+    }
+
+    /// A connection to the process, if it listens at `address`.
+    fn connect(&mut self, address: SocketAddr) -> Option<TcpStream> {
+        assert!(self.status().is_none(), "spandrel ended: {}\n{}", self.log(), self.stderr.so_far());
+        let stream = TcpStream::connect(address).ok()?;
+        // A connection to a free local port can use that very port as its source port, and then connects to itself.
+        let own = stream.local_addr().ok()?;
+        (own != address).then_some(stream)
     }
 
     /// Sends a signal by name, such as `TERM`.

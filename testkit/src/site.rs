@@ -92,7 +92,7 @@ impl Site {
     /// Starts the host and waits until it is ready.
     pub fn serve(&self) -> Spandrel {
         let mut spandrel = self.begin();
-        spandrel.wait_until_listening(self.console);
+        spandrel.wait_until_ready(self.console);
         spandrel
     }
 

@@ -50,6 +50,7 @@ async fn start_reload_watch_swap_and_shutdown_are_traces_with_their_log_lines() 
         let start = root(&collector, "start").await;
         assert!(!start.is_error(), "{start}");
         assert_eq!(step(&collector, &start, "compile").await.attribute("spandrel.service"), "one");
+        step(&collector, &start, "check").await;
         step(&collector, &start, "listen").await;
 
         // After this the host has polled the current files.
@@ -107,7 +108,7 @@ async fn a_failed_start_is_a_trace_with_the_reason() {
     assert_eq!(ended.code, Some(2), "{ended:#?}");
     let start = root(&collector, "start").await;
     start.assert_attribute("error.type", "start_failed");
-    step(&collector, &start, "compile").await.assert_attribute("error.type", "compile");
+    step(&collector, &start, "check").await.assert_attribute("error.type", "check");
 }
 
 #[tokio::test(flavor = "multi_thread")]

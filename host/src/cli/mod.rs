@@ -8,6 +8,7 @@ mod jaeger;
 mod local;
 mod log;
 mod remote;
+mod run;
 mod runtime;
 mod signals;
 mod table;
@@ -20,14 +21,10 @@ pub use self::arguments::{
     ServiceActionArguments, StatusArguments, SwapArguments, TopArguments, TraceArguments, TracesArguments,
 };
 pub use self::error::{CommandError, error_text};
-pub use self::first_trace::link_first_trace;
-pub use self::guest_log::printers;
-pub use self::local::{banner, running_telemetry_line};
 use self::local::{check, inspect};
-pub use self::log::{Log, start_log};
 use self::remote::{service_action, status, swap};
+pub use self::run::{RunEnd, run};
 pub use self::runtime::runtime;
-pub use self::signals::{SignalAction, Signals};
 use self::top::top;
 use self::traces::{trace, traces};
 use crate::config::Environment;

@@ -58,6 +58,15 @@ impl Signals {
         }
     }
 
+    /// Runs `work` to completion, or returns `None` if a signal to stop comes first.
+    pub async fn unless_stopped<T>(&mut self, work: impl Future<Output = T>) -> Option<T> {
+        tokio::select! {
+            biased;
+            done = work => Some(done),
+            () = self.stop() => None,
+        }
+    }
+
     /// Runs `starting` to completion, or returns `None` if a signal to stop comes first. If the start completes shortly
     /// after the signal, or has notified `is_serving` by then, its result is returned and [`Signals::next`] returns the
     /// signal.
@@ -79,6 +88,9 @@ impl Signals {
 
     /// Waits for a signal to stop. A signal to reload stays pending.
     pub async fn stop(&mut self) {
+        if std::mem::take(&mut self.is_stopping) {
+            return;
+        }
         tokio::select! {
             _ = self.interrupt.recv() => {}
             _ = self.terminate.recv() => {}

@@ -1,7 +1,7 @@
 //! Origins of URLs, normalized so that equal origins compare as equal.
 
 use std::fmt;
-use std::net::Ipv6Addr;
+use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 
 use crate::http::authority::without_brackets;
 
@@ -46,6 +46,17 @@ impl Origin {
     /// The host as in `server.address`: an IPv6 address without brackets.
     pub fn address(&self) -> &str {
         without_brackets(&self.host)
+    }
+
+    /// Whether a call to this origin from this machine reaches a listener at `listen`. `localhost` stands for the loopback
+    /// addresses.
+    pub fn reaches(&self, listen: SocketAddr) -> bool {
+        let host = self.address();
+        let is_same_host = match host.parse::<IpAddr>() {
+            Ok(address) => address == listen.ip() || (address.is_loopback() && listen.ip().is_unspecified()),
+            Err(_) => host == "localhost" && (listen.ip().is_loopback() || listen.ip().is_unspecified()),
+        };
+        is_same_host && self.scheme == Scheme::Http && self.port == listen.port()
     }
 
     /// Parses an origin: a URL without user, path, query, fragment and wildcards.

@@ -56,13 +56,25 @@ pub(crate) struct Control {
     pub(super) handled_manifest: watch::Sender<Option<FileStamp>>,
     pub(super) readiness: watch::Sender<Readiness>,
     /// Locked while services are added, removed or changed.
-    pub(super) change_lock: tokio::sync::Mutex<()>,
+    pub(super) change_lock: Arc<tokio::sync::Mutex<()>>,
 }
 
 /// A service whose first generation can be published.
 pub(crate) struct PreparedService {
-    pub(super) config: ServiceConfig,
+    config: ServiceConfig,
     generation: Arc<Generation>,
+}
+
+impl PreparedService {
+    /// The configuration of the service.
+    pub(crate) fn config(&self) -> &ServiceConfig {
+        &self.config
+    }
+
+    /// The name of the service.
+    pub(super) fn name(&self) -> &ServiceName {
+        &self.config.name
+    }
 }
 
 /// The longest time that a client may read nothing of its response. A service's `idle_timeout` overrides it.
@@ -102,7 +114,7 @@ impl Control {
             rejected_manifest: Mutex::default(),
             handled_manifest: watch::Sender::default(),
             readiness: watch::Sender::new(Readiness::Starting),
-            change_lock: tokio::sync::Mutex::default(),
+            change_lock: Arc::default(),
         })
     }
 
@@ -213,7 +225,7 @@ impl Control {
     }
 
     /// The reports of all services: the serving ones in the order of the manifest, then the draining ones, then those
-    /// that wait for their component.
+    /// that do not serve yet.
     pub(crate) fn reports(&self) -> Vec<ServiceReport> {
         let services = self.catalog.services();
         let serving = services.iter().map(|service| self.swapper.report(service));
@@ -223,9 +235,12 @@ impl Control {
         let is_compiling = |name: &str| compiling.iter().any(|service| service.name.as_str() == name);
         let waiting = rejected.iter().flat_map(|rejected| rejected.waiting_reports(&self.catalog));
         let waiting = waiting.filter(|report| !is_compiling(&report.name));
-        let absent = compiling.iter().filter(|service| services.iter().all(|known| known.name != service.name));
-        let absent = absent.map(ServiceReport::compiling);
-        serving.chain(draining).chain(waiting).chain(absent).collect()
+        let is_absent = |service: &&ServiceConfig| services.iter().all(|known| known.name != service.name);
+        let absent = compiling.iter().filter(is_absent).map(ServiceReport::compiling);
+        let config = self.config.load();
+        let starting = if self.readiness() == Readiness::Starting { config.services.as_slice() } else { &[] };
+        let starting = starting.iter().filter(is_absent).filter(|service| !is_compiling(service.name.as_str()));
+        serving.chain(draining).chain(waiting).chain(absent).chain(starting.map(ServiceReport::starting)).collect()
     }
 
     /// Whether the host is ready for requests.
@@ -233,9 +248,15 @@ impl Control {
         *self.readiness.borrow()
     }
 
-    /// Sets the readiness to `Ready`: all services serve.
-    pub(crate) fn set_ready(&self) {
-        self.readiness.send_replace(Readiness::Ready);
+    /// Ends the start: all services serve. A host that is stopping stays so.
+    pub(super) fn set_ready(&self) {
+        self.readiness.send_if_modified(|readiness| {
+            let is_starting = *readiness == Readiness::Starting;
+            if is_starting {
+                *readiness = Readiness::Ready;
+            }
+            is_starting
+        });
     }
 
     /// Reports that the host is stopping. Returns when requests need no longer be accepted.

@@ -165,7 +165,7 @@ impl Control {
         warn_of_restart_settings(&old, &new);
         let changed = self.changed(&old, &new);
         self.mark_pending(&changed);
-        let (added, moved) = (prepared.iter().map(|service| service.config.name.clone()).collect(), moved(&old, &new));
+        let (added, moved) = (prepared.iter().map(|service| service.name().clone()).collect(), moved(&old, &new));
         self.apply_services(new, prepared, ports);
         // From here on, a requested swap uses the new configuration. It need not wait for the swaps that follow.
         if stamp.is_some() {
@@ -204,7 +204,7 @@ impl Control {
         new.services.iter().filter(is_changed).filter_map(|service| self.catalog.find(service.name.as_str())).collect()
     }
 
-    fn log_services(&self, what: &str, names: Vec<ServiceName>) {
+    pub(super) fn log_services(&self, what: &str, names: Vec<ServiceName>) {
         for name in names {
             if let Some(address) = self.ports.address(name.as_str()) {
                 tracing::info!(service = %name, %address, "{what}");

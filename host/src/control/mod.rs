@@ -4,6 +4,7 @@
 //! `Control` is the only handle: the console, the watcher and the signal handlers use nothing else.
 
 mod completeness;
+mod dependencies;
 mod drains;
 mod error;
 mod file_stamp;
@@ -14,6 +15,7 @@ mod observe;
 mod ports;
 mod readiness;
 mod rejected_manifest;
+mod start;
 pub mod swap;
 mod swapping;
 pub mod watch;
@@ -21,3 +23,4 @@ pub mod watch;
 pub use self::error::StartError;
 pub(crate) use self::handle::Control;
 pub(crate) use self::readiness::Readiness;
+pub(crate) use self::start::PendingServices;

@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 
 use super::file_stamp::FileStamp;
 use super::handle::Control;
+use super::readiness::Readiness;
 use super::swap::{ComponentSource, SwapError, SwapOptions, Swapped};
 use crate::services::Service;
 
@@ -97,12 +98,13 @@ impl Control {
         ended
     }
 
-    /// Waits until the watcher has handled the manifest as it is on disk. Without a watcher this returns at once, and a
-    /// swap uses the manifest that was read last.
+    /// Waits until the watcher has handled the manifest as it is on disk. Without a watcher, and during the start, this
+    /// returns at once, and a swap uses the manifest that was read last.
     async fn wait_for_watcher(&self) {
         let config = self.config.load_full();
         let began = Instant::now();
-        while config.swap.watch && began.elapsed() < MAX_WAIT {
+        let is_watched = config.swap.watch && self.readiness() != Readiness::Starting;
+        while is_watched && began.elapsed() < MAX_WAIT {
             let now = FileStamp::of(&config.manifest).await;
             if now.is_none() || now == *self.handled_manifest.borrow() {
                 return;

@@ -18,6 +18,7 @@ use super::completeness::is_complete;
 use super::file_stamp::FileStamp;
 use super::handle::Control;
 use super::manifest::Reload;
+use super::readiness::Readiness;
 use crate::component::Digest;
 use crate::telemetry::Operation;
 
@@ -61,7 +62,7 @@ pub(crate) struct FileWatcher {
 }
 
 impl FileWatcher {
-    /// The files of a host that has just started. Each may have been replaced since it was read, so each is checked
+    /// The files of a host that has just begun to serve. Each may have been replaced since it was read, so each is checked
     /// once.
     pub(crate) fn new(control: &Control) -> FileWatcher {
         let manifest = (control.config.load().manifest.clone(), WatchedFile::default());
@@ -70,10 +71,10 @@ impl FileWatcher {
         watcher
     }
 
-    /// Watches the components that the manifest names, and those that a rejected manifest is missing.
+    /// Watches the components of the services, and those that a rejected manifest is missing.
     fn update_files(&mut self, control: &Control) {
-        let (config, services) = (control.config.load(), control.catalog.services());
-        let mut wanted: Vec<_> = config.services.iter().map(|service| service.component.clone()).collect();
+        let services = control.catalog.services();
+        let mut wanted: Vec<_> = services.iter().map(|service| service.declared().component.clone()).collect();
         wanted.extend(missing_components(control));
         self.components.retain(|path, _| wanted.contains(path));
         for path in wanted {
@@ -86,14 +87,16 @@ impl FileWatcher {
         }
     }
 
-    /// Runs until the host stops.
+    /// Runs until the host stops. Changes during the start are handled after it.
     pub(crate) async fn watch(mut self, control: Arc<Control>) {
         let mut ticks = tokio::time::interval(POLL_INTERVAL);
         ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {
             ticks.tick().await;
             self.update_files(&control);
-            self.poll(&control).await;
+            if control.readiness() != Readiness::Starting {
+                self.poll(&control).await;
+            }
         }
     }
 

@@ -12,7 +12,7 @@ use futures_util::future::BoxFuture;
 use http::{Request, Response};
 use hyper::body::Incoming;
 use thiserror::Error;
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
@@ -21,6 +21,11 @@ use super::connection::{Protocols, ShutdownSignals};
 use crate::http::Body;
 use crate::http::head::HeadError;
 use crate::http::http1::last_response;
+
+/// The console as the owner of a port.
+pub const CONSOLE: &str = "the console";
+/// The OTLP receiver as the owner of a port.
+pub const OTLP_RECEIVER: &str = "the OTLP receiver";
 
 /// How long cancelled connections may take to close.
 const CANCEL_TIMEOUT: Duration = Duration::from_secs(1);
@@ -66,6 +71,17 @@ pub async fn bind(owner: &str, address: SocketAddr) -> Result<BoundPort, ListenE
     let listener = TcpListener::bind(address).await.map_err(fail)?;
     let address = listener.local_addr().map_err(fail)?;
     Ok(BoundPort { listener, address })
+}
+
+/// Checks that `owner` can bind `address`, without accepting connections.
+pub fn check(owner: &str, address: SocketAddr) -> Result<(), ListenError> {
+    let socket = if address.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() };
+    let bound = socket.and_then(|socket| {
+        // As `TcpListener::bind` does: connections that were closed a short time ago do not prevent it.
+        socket.set_reuseaddr(true)?;
+        socket.bind(address)
+    });
+    bound.map_err(|reason| ListenError { owner: owner.to_owned(), address, reason })
 }
 
 impl BoundPort {

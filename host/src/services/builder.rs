@@ -185,10 +185,11 @@ impl GenerationBuilder {
     }
 
     /// Checks a service's component file without compiling it. The checks cover the binary format, the exports and the
-    /// imports.
-    pub async fn check_file(&self, config: &ServiceConfig) -> Result<(), BuildError> {
+    /// imports. Returns the size in bytes.
+    pub async fn check_file(&self, config: &ServiceConfig) -> Result<usize, BuildError> {
         let bytes = self.read(config).await?;
-        component::check(&bytes).map_err(|reason| BuildError::of(config, reason))
+        component::check(&bytes).map_err(|reason| BuildError::of(config, reason))?;
+        Ok(bytes.len())
     }
 
     /// Compiles and verifies a component.

@@ -2,7 +2,7 @@
 //!
 //! A request leases one generation when it starts and keeps it to its end.
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::SystemTime;
@@ -11,7 +11,7 @@ use arc_swap::ArcSwap;
 
 use super::generation::{Generation, Lease};
 use super::request_stats::StatsSnapshot;
-use crate::config::{Origin, Scheme, ServiceConfig, ServiceName};
+use crate::config::{Origin, ServiceConfig, ServiceName};
 use crate::http::coding::EncoderLimit;
 use crate::metrics::ServiceMetrics;
 use crate::trace::{self, Resource, TraceId};
@@ -214,19 +214,8 @@ impl Service {
 
     /// Whether this service listens at `origin`. `localhost` stands for the loopback addresses.
     pub fn serves(&self, origin: &Origin) -> bool {
-        reaches(origin, self.listen())
+        origin.reaches(self.listen())
     }
-}
-
-/// Whether a call to `origin` on this machine reaches `listen`.
-fn reaches(origin: &Origin, listen: SocketAddr) -> bool {
-    let host = origin.address();
-    let address = host.parse::<IpAddr>().ok();
-    let is_same_host = match address {
-        Some(address) => address == listen.ip() || (address.is_loopback() && listen.ip().is_unspecified()),
-        None => host == "localhost" && (listen.ip().is_loopback() || listen.ip().is_unspecified()),
-    };
-    is_same_host && origin.scheme == Scheme::Http && origin.port == listen.port()
 }
 
 /// The generation that serves a trace. All requests of a trace get the same generation.

@@ -24,7 +24,8 @@ pub enum ServiceState {
     Canary,
     /// Removed from the manifest and draining.
     Draining,
-    /// In the manifest but not serving yet: its component, or that of another added service, is missing or invalid.
+    /// In the manifest but not serving yet: during the start of the host, or because its component or that of another
+    /// added service is missing or invalid.
     Waiting,
 }
 
@@ -107,6 +108,11 @@ impl ServiceReport {
     /// The report of a service in the manifest whose first version is being compiled.
     pub(crate) fn compiling(service: &ServiceConfig) -> ServiceReport {
         ServiceReport::absent(service, ServiceState::Compiling)
+    }
+
+    /// The report of a service that waits for others while the host starts.
+    pub(crate) fn starting(service: &ServiceConfig) -> ServiceReport {
+        ServiceReport::absent(service, ServiceState::Waiting)
     }
 
     fn absent(service: &ServiceConfig, state: ServiceState) -> ServiceReport {
