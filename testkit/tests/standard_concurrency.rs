@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use testkit::{Answer, PATIENCE, STANDARD, Shop, ShopBuilder, Site, artifacts};
+use testkit::{Answer, Client, PATIENCE, STANDARD, Shop, ShopBuilder, Site, artifacts};
 
 const SERVICE: &str = "standard-concurrent";
 const PORT: u16 = 8024;
@@ -60,8 +60,30 @@ async fn concurrent_requests_with_calls_keep_their_own_spans_and_logs() {
         let logs = collector.logs().into_iter().filter(|log| log.trace_id == answer.trace.to_string());
         let mut said: Vec<_> = logs.filter_map(|log| log.body.as_str().map(str::to_owned)).collect();
         said.sort();
-        let expected = ["logged {} after", "logged {} before", "printed {} after", "printed {} before"];
-        assert_eq!(said, expected.map(|text| text.replace("{}", name)));
+        let expected =
+            ["logged", "printed", "streamed"].map(|how| ["after", "before"].map(|when| format!("{how} {name} {when}")));
+        assert_eq!(said, expected.concat());
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nothing_is_lost_of_requests_that_end_while_their_instance_is_busy() {
+    let shop = builder(2).start().await;
+    let hold = tokio::spawn(shop.request("GET", SERVICE, "/hold?ms=3000").send());
+    let mut answers = Vec::new();
+    for number in 0..10 {
+        answers.push(shop.get(SERVICE, &format!("/work?name={number}")).await);
+    }
+    assert_eq!(hold.await.expect("no panic").status, 200);
+    for answer in &answers {
+        let tree = shop.trace(&answer.trace, 3).await;
+        let server = tree.line(&format!("{SERVICE} GET SERVER"));
+        assert!(server.attributes.contains_key("spandrel.guest.cpu_time"), "{:?}", server.attributes);
+    }
+    let collector = shop.shut_down().await;
+    for (number, answer) in answers.iter().enumerate() {
+        let lines = collector.logs().into_iter().filter(|log| log.trace_id == answer.trace.to_string()).count();
+        assert_eq!(lines, 6, "request {number}");
     }
 }
 
@@ -182,6 +204,23 @@ async fn output_during_instantiation_is_logged_with_the_first_request() {
             assert!(said(&first).contains(&line), "{concurrency}: {:?}", said(&first));
             assert!(!said(&second).contains(&line), "{concurrency}: {:?}", said(&second));
         }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn output_through_a_stream_that_outlives_its_request_is_in_the_hosts_log() {
+    for concurrency in [1, 4] {
+        let site = Site::new(&[SERVICE]);
+        let component = artifacts::component(SERVICE);
+        let builder = ShopBuilder::empty().console_port(site.console().port());
+        let builder = builder.service(SERVICE, &component, site.address(SERVICE).port());
+        site.write(&builder.keys(SERVICE, &format!("concurrency_per_instance = {concurrency}")));
+        let host = site.serve();
+        let linger = Client::default().request("GET", site.address(SERVICE), "/linger?ms=2000").untraced();
+        assert_eq!(linger.send().await.status, 200);
+        let line = host.wait_for_line(&["streamed late", SERVICE]).await;
+        // A line of a request has its trace id instead.
+        assert_eq!(line.contains("service="), concurrency > 1, "{line}");
     }
 }
 

@@ -37,6 +37,8 @@ struct Buffer {
     /// The offsets at which lines start that have a time of their own, and that time.
     times: Vec<(usize, SystemTime)>,
     dropped: usize,
+    /// Whether its request has ended.
+    is_closed: bool,
 }
 
 /// The lines that a guest printed during one request, or while it was instantiated.
@@ -55,6 +57,14 @@ impl OutputLines {
     /// Takes the lines of both streams, which are empty afterwards.
     pub fn take(stdout: &GuestOutput, stderr: &GuestOutput) -> OutputLines {
         OutputLines { stdout: stdout.take_lines(), stderr: stderr.take_lines() }
+    }
+
+    /// Takes the last lines of a request. What is written through its streams later belongs to the instance.
+    pub(super) fn take_last(stdout: &GuestOutput, stderr: &GuestOutput) -> OutputLines {
+        for output in [stdout, stderr] {
+            output.lock().is_closed = true;
+        }
+        OutputLines::take(stdout, stderr)
     }
 
     /// Removes and returns what the standard library of a trapped guest wrote about the trap on standard error.
@@ -100,7 +110,9 @@ impl GuestOutput {
         if buffer.bytes.is_empty() {
             return Vec::new();
         }
-        let Buffer { bytes, times, dropped } = std::mem::take(&mut *buffer);
+        let is_closed = buffer.is_closed;
+        let Buffer { bytes, times, dropped, .. } =
+            std::mem::replace(&mut *buffer, Buffer { is_closed, ..Buffer::default() });
         let (mut lines, mut start) = (Vec::new(), 0);
         let mut times = times.into_iter().peekable();
         let mut time = SystemTime::UNIX_EPOCH;
@@ -135,9 +147,12 @@ impl GuestOutput {
         self.target().append_here(bytes);
     }
 
-    /// Appends to this output even if it is redirected.
-    fn append_here(&self, bytes: &[u8]) {
+    /// Appends to this output even if it is redirected. Returns false if it is closed.
+    fn append_here(&self, bytes: &[u8]) -> bool {
         let mut buffer = self.lock();
+        if buffer.is_closed {
+            return false;
+        }
         let fits = bytes.len().min(MAX_BUFFERED - buffer.bytes.len());
         let (kept, rest) = bytes.split_at(fits);
         // The rest of a line has the time of its start; the first new line has a time of its own.
@@ -151,6 +166,7 @@ impl GuestOutput {
         }
         buffer.bytes.extend_from_slice(kept);
         buffer.dropped += rest.len();
+        true
     }
 
     fn lock(&self) -> MutexGuard<'_, Buffer> {
@@ -165,9 +181,10 @@ impl IsTerminal for GuestOutput {
 }
 
 impl StdoutStream for GuestOutput {
-    /// The stream keeps writing to where output is redirected to now.
+    /// The stream keeps writing to where output is redirected to now, and to the instance's own output once the request
+    /// has ended.
     fn async_stream(&self) -> Box<dyn AsyncWrite + Send + Sync> {
-        Box::new(FixedOutput(self.target()))
+        Box::new(RequestOutput { request: self.target(), instance: self.clone() })
     }
 
     fn p2_stream(&self) -> Box<dyn OutputStream> {
@@ -195,12 +212,17 @@ impl OutputStream for GuestOutput {
     }
 }
 
-/// An output that is not redirected.
-struct FixedOutput(GuestOutput);
+/// A stream that a request has opened, and that may outlive it.
+struct RequestOutput {
+    request: GuestOutput,
+    instance: GuestOutput,
+}
 
-impl AsyncWrite for FixedOutput {
+impl AsyncWrite for RequestOutput {
     fn poll_write(self: Pin<&mut Self>, _: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        self.0.append_here(bytes);
+        if !self.request.append_here(bytes) {
+            self.instance.append_here(bytes);
+        }
         Poll::Ready(Ok(bytes.len()))
     }
 
@@ -215,6 +237,8 @@ impl AsyncWrite for FixedOutput {
 
 #[cfg(test)]
 mod tests {
+    use tokio::io::AsyncWriteExt as _;
+
     use super::*;
 
     #[test]
@@ -225,6 +249,19 @@ mod tests {
         assert!(output.take_lines().is_empty());
         output.append(&vec![b'x'; MAX_BUFFERED + 5]);
         assert_eq!(texts(&output)[1], "(5 more bytes were dropped)");
+    }
+
+    #[tokio::test]
+    async fn a_stream_that_outlives_its_request_writes_to_the_instances_output() {
+        let (instance, request) = (GuestOutput::default(), GuestOutput::default());
+        instance.redirect_to(Some(&request));
+        let mut stream = Box::into_pin(instance.async_stream());
+        instance.redirect_to(None);
+        stream.write_all(b"during the request\n").await.unwrap();
+        let last = OutputLines::take_last(&request, &GuestOutput::default());
+        assert_eq!(last.stdout.iter().map(|line| line.text.as_str()).collect::<Vec<_>>(), ["during the request"]);
+        stream.write_all(b"later\n").await.unwrap();
+        assert_eq!((texts(&instance), texts(&request)), (vec!["later".to_owned()], Vec::new()));
     }
 
     fn texts(output: &GuestOutput) -> Vec<String> {

@@ -37,10 +37,11 @@ pub(crate) enum Destination {
 pub(crate) struct ConcurrentRequests(Arc<Mutex<BTreeMap<GuestTaskId, HttpGuestRequest>>>);
 
 impl ConcurrentRequests {
-    /// Adds a request. It may replace one with the same id, whose task has ended.
-    pub fn add(&self, task: GuestTaskId, request: HttpGuestRequest) {
-        let replaced = self.lock().insert(task, request);
-        drop(replaced);
+    /// Adds a request. Returns the earlier request whose task had the same id, if there is one: Wasmtime uses the ids of
+    /// tasks that have ended again.
+    #[must_use = "the end of the earlier request must be recorded"]
+    pub fn add(&self, task: GuestTaskId, request: HttpGuestRequest) -> Option<HttpGuestRequest> {
+        self.lock().insert(task, request)
     }
 
     /// Removes and returns the request with this execution.

@@ -14,4 +14,5 @@ mod metrics;
 pub(crate) mod next;
 mod otel;
 pub(crate) mod outgoing;
+pub(crate) mod output;
 mod tracing;

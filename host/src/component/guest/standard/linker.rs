@@ -10,7 +10,7 @@ use crate::component::bindings::wasi as lean;
 use crate::component::contract::{HttpWorld, is_logging};
 use crate::component::standard_bindings::wasi as proposals;
 use crate::component::store_data::StoreData;
-use crate::hostfn::{caller, logging, next};
+use crate::hostfn::{caller, logging, next, output};
 
 /// The draft of `wasi:logging` in the shared linker.
 const LOGGING: &str = "wasi:logging/logging@0.1.0-draft";
@@ -54,7 +54,7 @@ pub(in crate::component) fn linker(engine: &wasmtime::Engine, world: HttpWorld) 
         wasmtime_wasi::p3::add_to_linker(&mut linker)?;
         p3::bindings::http::types::add_to_linker::<_, WasiHttp>(&mut linker, StoreData::http)?;
         p3::bindings::http::client::add_to_linker::<_, caller::Client>(&mut linker, StoreData::http)?;
-        caller::shadow_output_functions(&mut linker)?;
+        output::shadow_output_functions(&mut linker)?;
         next::add_p3_to_linker(&mut linker)?;
     } else {
         next::add_p2_to_linker(&mut linker)?;

@@ -1,8 +1,10 @@
 //! The task of an instance that serves several requests concurrently.
 
+use std::convert::Infallible;
 use std::future::{Future, poll_fn};
 use std::pin::{Pin, pin};
 use std::task::Poll;
+use std::time::Duration;
 
 use futures_util::stream::{FuturesUnordered, StreamExt as _};
 use wasmtime::AsContextMut as _;
@@ -18,9 +20,12 @@ use crate::component::failure::{Exception, Failure};
 use crate::component::guest::standard::call::{Handler, request_p3};
 use crate::component::guest::standard::until_blocked::UntilBlocked;
 use crate::component::guest::standard::{ReturnToPool, StandardInstance, log_stopped, stop_reason};
-use crate::component::guest_output::OutputLines;
+use crate::component::guest_output::{GuestOutput, OutputLines};
 use crate::component::store_data::StoreData;
 use crate::hostfn::guest_request::ConcurrentRequests;
+
+/// How often output that belongs to no request is logged.
+const UNASSIGNED_INTERVAL: Duration = Duration::from_secs(1);
 
 impl StandardInstance {
     /// Serves requests until no work is left.
@@ -33,13 +38,14 @@ impl StandardInstance {
         let _end = EndOnDrop(shared.clone());
         let mut registration = None;
         let requests = shared.0.requests.clone();
-        let limit = self.store.data().context().limits.request_timeout;
+        let context = self.store.data().context().clone();
+        let limit = context.limits.request_timeout;
         self.store.set_epoch_deadline(1);
         self.store.data_mut().http.set_concurrent(Some(requests.clone()));
         let reused = self.served > 0;
         // What was printed before any request: the first one shows it.
         let output = OutputLines::take(&self.stdout, &self.stderr);
-        let StandardInstance { store, handler, served, waker, .. } = &mut self;
+        let StandardInstance { store, handler, served, waker, stdout, stderr, .. } = &mut self;
         let ended = match handler {
             Handler::P3(guest) => {
                 let serving = store
@@ -55,6 +61,7 @@ impl StandardInstance {
                     biased;
                     ended = serving => Ended::ByItself(ended.flatten()),
                     never = shared.release_answered() => match never {},
+                    never = log_unassigned((stdout, stderr), &context.name) => match never {},
                     () = shared.drained(limit) => Ended::Stopped(stop_reason(limit)),
                     // Registered once the guest waits, which is before a response is sent.
                     () = async { registration.insert(background.begin()).stopped().await } => {
@@ -65,6 +72,7 @@ impl StandardInstance {
             // Only components of 0.3 are shared.
             Handler::P2(_) => Ended::ByItself(Ok(())),
         };
+        OutputLines::take(&self.stdout, &self.stderr).log_to_host(&context.name);
         let waiting = shared.retire();
         let failure = match &ended {
             // Exit status 0 is a regular end.
@@ -102,6 +110,15 @@ impl StandardInstance {
         }
         let memory = self.store.data().memory_use();
         Failure::Trapped(Exception::from_trap(trap, output, &self.symbolizer, memory))
+    }
+}
+
+/// Logs what the guest prints for no request, such as through a stream that outlives its request. Runs until it is
+/// dropped.
+async fn log_unassigned((stdout, stderr): (&GuestOutput, &GuestOutput), service: &str) -> Infallible {
+    loop {
+        tokio::time::sleep(UNASSIGNED_INTERVAL).await;
+        OutputLines::take(stdout, stderr).log_to_host(service);
     }
 }
 
@@ -169,14 +186,15 @@ async fn answer(
     if answer.is_closed() {
         return Ok(());
     }
-    let (call, sent) = accessor.with(|mut access| {
+    let (call, sent, ended) = accessor.with(|mut access| {
         let (request, sent) = request_p3(access.data_mut(), request)?;
         let handle = guest.wasi_http_handler().func_handle();
         let call = handle.start_call_concurrent(access.as_context_mut(), (request,))?;
         active.execution.set_memory(access.data_mut().memory());
-        shared.0.requests.add(call.task(), active);
-        wasmtime::error::Ok((call, sent))
+        let ended = shared.0.requests.add(call.task(), active);
+        wasmtime::error::Ok((call, sent, ended))
     })?;
+    ended.iter().for_each(|request| record_end(request, None));
     let handle = guest.wasi_http_handler().func_handle();
     let (answered,) = handle.finish_call_concurrent(accessor, call).await?;
     let response = match answered {
