@@ -21,7 +21,11 @@ pub(crate) const P50: Figure = ("p50", |turn| turn.p50.as_secs_f64());
 /// The latency that 1 % of the requests exceed.
 pub(crate) const P99: Figure = ("p99", |turn| turn.p99.as_secs_f64());
 /// CPU time for each request.
-pub(crate) const CPU: Figure = ("CPU per request", |turn| turn.cpu.as_secs_f64());
+pub(crate) const CPU: Figure = ("CPU per request", |turn| turn.user + turn.kernel);
+/// CPU time of the program itself for each request. Kernel time also depends on how often the load generator sleeps.
+pub(crate) const USER_CPU: Figure = ("user CPU per request", |turn| turn.user);
+/// CPU time of the kernel for each request.
+const KERNEL_CPU: Figure = ("kernel CPU per request", |turn| turn.kernel);
 
 /// Prints a heading.
 pub(crate) fn heading(text: &str) {
@@ -30,17 +34,19 @@ pub(crate) fn heading(text: &str) {
 
 /// Prints the medians, one row for each contender.
 pub(crate) fn table(standings: &[Standing]) {
-    println!("| contender | requests/s | p50 | p99 | CPU/request | spans/request |");
-    println!("|---|---:|---:|---:|---:|---:|");
+    println!("| contender | requests/s | p50 | p99 | CPU/request | user | kernel | spans/request |");
+    println!("|---|---:|---:|---:|---:|---:|---:|---:|");
     for standing in standings {
         let median = |(_, figure): Figure| standing.median(figure);
         println!(
-            "| {} | {:.0} | {} | {} | {} | {:.2} |",
+            "| {} | {:.0} | {} | {} | {} | {} | {} | {:.2} |",
             standing.name,
             median(THROUGHPUT),
             time(median(P50)),
             time(median(P99)),
             time(median(CPU)),
+            time(median(USER_CPU)),
+            time(median(KERNEL_CPU)),
             standing.spans_per_request()
         );
     }

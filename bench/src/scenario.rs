@@ -12,7 +12,7 @@ use crate::host::Shop;
 use crate::load::Target;
 use crate::native::{self, Peer};
 use crate::report;
-use crate::report::{CPU, Goal, P50, P99, THROUGHPUT, compare, heading, table};
+use crate::report::{CPU, Goal, P50, P99, THROUGHPUT, USER_CPU, compare, heading, table};
 use crate::turns::{Standing, take};
 
 /// The name of the host of another checkout.
@@ -34,6 +34,7 @@ pub(crate) fn inventory(effort: Effort, other: Option<&Path>) -> Result<()> {
     let [spandrel, hyper, hyper_span, other @ ..] = &standings[..] else { unreachable!("at least three contenders") };
     compare(spandrel, hyper_span, THROUGHPUT, Goal::AtLeast(1.0));
     compare(spandrel, hyper_span, CPU, Goal::None);
+    compare(spandrel, hyper_span, USER_CPU, Goal::None);
     compare(spandrel, hyper, THROUGHPUT, Goal::None);
     other.iter().for_each(|other| compare_with_other(spandrel, other));
     Ok(())
@@ -69,6 +70,7 @@ pub(crate) fn chain(effort: Effort, other: Option<&Path>) -> Result<()> {
     compare(spandrel, axum, THROUGHPUT, Goal::AtLeast(2.0));
     compare(spandrel, axum, P50, Goal::AtMost(0.5));
     compare(spandrel, axum, CPU, Goal::None);
+    compare(spandrel, axum, USER_CPU, Goal::None);
     for peer in rest {
         if peer.name == OTHER {
             compare_with_other(spandrel, peer);
@@ -83,7 +85,7 @@ pub(crate) fn chain(effort: Effort, other: Option<&Path>) -> Result<()> {
 
 /// Compares this host with the one of another checkout.
 fn compare_with_other(spandrel: &Standing, other: &Standing) {
-    for figure in [THROUGHPUT, P50, P99, CPU] {
+    for figure in [THROUGHPUT, P50, P99, CPU, USER_CPU] {
         compare(spandrel, other, figure, Goal::None);
     }
 }

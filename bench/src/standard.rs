@@ -15,7 +15,7 @@ use crate::contender::{Contender, Plan, Process, free_addresses};
 use crate::folders::target;
 use crate::host;
 use crate::load::Target;
-use crate::report::{CPU, Goal, P50, THROUGHPUT, compare, heading, table};
+use crate::report::{CPU, Goal, P50, THROUGHPUT, USER_CPU, compare, heading, table};
 use crate::turns::take;
 
 /// The number of requests of a reused instance: the default of `wasmtime serve` for 0.3 components.
@@ -83,6 +83,7 @@ pub(crate) fn run(effort: Effort) -> Result<()> {
         compare(&pair[0], &pair[1], THROUGHPUT, Goal::AtLeast(1.0));
         compare(&pair[0], &pair[1], P50, Goal::None);
         compare(&pair[0], &pair[1], CPU, Goal::None);
+        compare(&pair[0], &pair[1], USER_CPU, Goal::None);
     }
     Ok(())
 }

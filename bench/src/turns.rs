@@ -22,8 +22,9 @@ pub(crate) struct Turn {
     pub(crate) per_second: f64,
     pub(crate) p50: Duration,
     pub(crate) p99: Duration,
-    /// CPU time of the contender's processes for each request.
-    pub(crate) cpu: Duration,
+    /// CPU time of the contender's processes, in seconds for each request: in the programs and in the kernel.
+    pub(crate) user: f64,
+    pub(crate) kernel: f64,
 }
 
 /// All turns of one contender.
@@ -78,13 +79,15 @@ pub(crate) fn turn(contender: &mut Contender, effort: Effort) -> Result<Turn> {
     let processes = contender.processes();
     let before = cpu::of(&processes);
     let served = contender.serve(effort.connections, effort.turn)?;
-    let used = cpu::of(&processes).saturating_sub(before);
+    let used = cpu::of(&processes) - before;
+    let per_request = |time: Duration| time.as_secs_f64() / served.requests().max(1) as f64;
     Ok(Turn {
         requests: served.requests(),
         per_second: served.per_second(),
         p50: served.quantile(0.5),
         p99: served.quantile(0.99),
-        cpu: used.div_f64(served.requests().max(1) as f64),
+        user: per_request(used.user),
+        kernel: per_request(used.kernel),
     })
 }
 
@@ -177,6 +180,6 @@ mod tests {
     }
 
     fn turn(per_second: f64) -> Turn {
-        Turn { requests: 1, per_second, p50: Duration::ZERO, p99: Duration::ZERO, cpu: Duration::ZERO }
+        Turn { requests: 1, per_second, p50: Duration::ZERO, p99: Duration::ZERO, user: 0.0, kernel: 0.0 }
     }
 }
