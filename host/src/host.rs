@@ -126,10 +126,7 @@ impl Host {
         let Some(starting) = &mut self.starting else { return Ok(()) };
         let ended = starting.await;
         self.starting = None;
-        ended.unwrap_or_else(|failed| match failed.try_into_panic() {
-            Ok(panic) => std::panic::resume_unwind(panic),
-            Err(_) => Err(StartError::Stopping),
-        })
+        ended.unwrap_or_else(|failed| Err(StartError::Panicked(failed.to_string())))
     }
 
     /// The address that a service listens on.

@@ -1,6 +1,6 @@
 //! Starts with a component that takes long to compile: the other services serve meanwhile.
 
-use testkit::{Answer, Client, PATIENCE, ShopBuilder, Site, Spandrel, artifacts, laborious};
+use testkit::{Answer, Client, PATIENCE, ShopBuilder, Site, Spandrel, artifacts, laborious, variant};
 
 /// The functions of a component, for each core, whose compilation takes longer than the others wait for it.
 const FUNCTIONS_PER_CORE: usize = 3_000;
@@ -68,6 +68,9 @@ async fn a_service_serves_once_it_and_those_that_it_may_call_are_compiled() {
     assert!(status == 503 && body.contains("starting"), "{body}");
     assert_eq!(states(&site).await, ["compiling", "serving", "waiting", "serving"]);
     assert!(!host.log().contains("Try:"), "{}", host.log());
+    // A swap of a service that serves is kept; there is nothing to swap yet of one that does not.
+    assert_eq!(site.admin().swap("oddities", variant("oddities", 1)).await.status, 200);
+    site.admin().swap("large", variant("oddities", 1)).await.assert_problem(503, "has not started yet");
 
     host.wait_for_line(&["Try:"]).await;
     let path = format!("/call?url=http://localhost:{}/health", site.address("large").port());
@@ -75,6 +78,10 @@ async fn a_service_serves_once_it_and_those_that_it_may_call_are_compiled() {
     assert_eq!(called.status, 200, "{}", called.text());
     assert_eq!(ready(&site).await.0, 200);
     assert_eq!(states(&site).await, ["serving"; 4]);
+    let handled = host.log().len();
+    site.write(&manifest.without("standard-p2"));
+    host.wait_for_line_after(handled, &["manifest applied"]).await;
+    assert_eq!(site.admin().status("oddities").await["generation"], 2, "{}", host.log());
     host.signal("TERM");
     assert_eq!(host.wait(PATIENCE).code, Some(0));
 }
@@ -102,7 +109,9 @@ async fn a_service_that_fails_late_ends_the_start() {
     serves_in_part(&mut host, &site).await;
     let ended = host.wait(9 * PATIENCE);
     assert_eq!(ended.code, Some(2), "{ended:#?}");
-    assert!(ended.stderr.contains("`large`") && ended.stderr.contains("memory"), "{ended:#?}");
+    for output in [&ended.stderr, &ended.stdout] {
+        assert!(output.contains("`large`") && output.contains("memory"), "{ended:#?}");
+    }
     nothing_listens(&site, &SERVICES);
 }
 

@@ -1,5 +1,7 @@
 //! `spandrel run`: starts the host, and stops it on a signal.
 
+use std::pin::pin;
+
 use tokio::sync::oneshot;
 
 use super::arguments::RunArguments;
@@ -52,18 +54,20 @@ pub async fn run(arguments: RunArguments, environment: Environment) -> Result<Ru
             }
             Ok(RunEnd::Drained)
         }
-        Some(Err(error)) => {
-            tracing::error!("the start has failed");
-            Err(error.into())
-        }
+        Some(Err(error)) => Err(CommandError::from(error)),
         None => {
             tracing::info!("stopped before the start was complete");
             Ok(RunEnd::Drained)
         }
     };
     tracing::info!("stopping: draining the requests in flight");
+    let mut shutdown = pin!(host.shutdown());
+    // After a failed start, no signal to stop was received yet: the first one is no reason to exit at once.
+    if result.is_err() && signals.unless_stopped(&mut shutdown).await.is_some() {
+        return result;
+    }
     tokio::select! {
-        () = host.shutdown() => result,
+        () = shutdown => result,
         () = signals.stop() => Ok(RunEnd::Interrupted),
     }
 }

@@ -83,6 +83,17 @@ impl OutputLines {
         }
     }
 
+    /// Writes up to `limit` lines to the host's log, because they belong to no request, and how many were left out.
+    pub(super) fn log_some_to_host(mut self, limit: usize, service: &str) {
+        let lines = self.stdout.len() + self.stderr.len();
+        self.stderr.truncate(limit);
+        self.stdout.truncate(limit - self.stderr.len());
+        self.log_to_host(service);
+        if lines > limit {
+            tracing::warn!(service, "{} more lines of output were left out", lines - limit);
+        }
+    }
+
     /// Writes each line to the host's log, because they belong to no request.
     pub(super) fn log_to_host(self, service: &str) {
         for (Line { text, .. }, stream, severity) in self.sorted() {
@@ -144,7 +155,9 @@ impl GuestOutput {
     }
 
     fn append(&self, bytes: &[u8]) {
-        self.target().append_here(bytes);
+        if !self.target().append_here(bytes) {
+            self.append_here(bytes);
+        }
     }
 
     /// Appends to this output even if it is redirected. Returns false if it is closed.

@@ -79,7 +79,7 @@ async fn services(State(console): State<Arc<Console>>) -> Response {
 
 /// `PUT /admin/v1/services/{name}/component`: the body is the component.
 async fn swap(State(console): State<Arc<Console>>, Path(name): Path<String>, request: Request) -> Response {
-    let Some(service) = console.control.catalog.find(&name) else { return unknown(&name) };
+    let Some(service) = console.control.catalog.find(&name) else { return absent(&console, &name) };
     let options = match options(request.uri().query().unwrap_or_default()) {
         Ok(options) => options,
         Err(reason) => return problem(StatusCode::BAD_REQUEST, &reason),
@@ -97,19 +97,19 @@ async fn swap(State(console): State<Arc<Console>>, Path(name): Path<String>, req
 
 /// `POST /admin/v1/services/{name}/rollback`.
 async fn roll_back(State(console): State<Arc<Console>>, Path(name): Path<String>) -> Response {
-    let Some(service) = console.control.catalog.find(&name) else { return unknown(&name) };
+    let Some(service) = console.control.catalog.find(&name) else { return absent(&console, &name) };
     swap_response(console.control.swapper.rollback(&service).await)
 }
 
 /// `POST /admin/v1/services/{name}/promote`.
 async fn promote(State(console): State<Arc<Console>>, Path(name): Path<String>) -> Response {
-    let Some(service) = console.control.catalog.find(&name) else { return unknown(&name) };
+    let Some(service) = console.control.catalog.find(&name) else { return absent(&console, &name) };
     swap_response(console.control.promote(&service).await)
 }
 
 /// `POST /admin/v1/services/{name}/abort`.
 async fn abort(State(console): State<Arc<Console>>, Path(name): Path<String>) -> Response {
-    let Some(service) = console.control.catalog.find(&name) else { return unknown(&name) };
+    let Some(service) = console.control.catalog.find(&name) else { return absent(&console, &name) };
     swap_response(console.control.abort(&service).await)
 }
 
@@ -136,7 +136,11 @@ fn status(error: &SwapError) -> StatusCode {
     }
 }
 
-fn unknown(name: &str) -> Response {
+fn absent(console: &Console, name: &str) -> Response {
+    if console.control.is_starting(name) {
+        let detail = format!("The service `{name}` has not started yet; try again later");
+        return problem(StatusCode::SERVICE_UNAVAILABLE, &detail);
+    }
     problem(StatusCode::NOT_FOUND, &format!("There is no service `{name}`"))
 }
 

@@ -9,7 +9,7 @@ use crate::services::BuildError;
 use crate::state::StateError;
 use crate::trace::PipelineError;
 
-/// Why the host did not start, or why `spandrel check` failed. No task keeps running.
+/// Why the host did not start, why the manifest was not applied, or why `spandrel check` failed.
 #[derive(Debug, Error)]
 pub enum StartError {
     /// The manifest or the environment is invalid.
@@ -38,6 +38,9 @@ pub enum StartError {
     /// Telemetry cannot be set up.
     #[error("telemetry cannot be set up: {0}")]
     Telemetry(#[from] PipelineError),
+    /// The task of the start has panicked.
+    #[error("the start has failed unexpectedly: {0}")]
+    Panicked(String),
     /// The host was asked to stop.
     #[error("the host is stopping")]
     Stopping,

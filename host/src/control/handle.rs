@@ -10,6 +10,7 @@ use http::{Request, Response};
 use hyper::body::Incoming;
 use tokio::sync::watch;
 
+use super::component_file;
 use super::drains::Drains;
 use super::file_stamp::FileStamp;
 use super::observe;
@@ -132,7 +133,8 @@ impl Control {
     async fn first_generation(&self, config: &ServiceConfig) -> Result<PreparedService, BuildError> {
         let resource = self.builder.resource(config);
         let context = self.builder.context(config, &resource);
-        let prepared = self.builder.prepare_file(config, &context).await?;
+        let bytes = component_file::read(&self.builder, config).await?;
+        let prepared = self.builder.prepare_bytes(config, bytes, &context).await?;
         let pool = self.builder.pool(Arc::new(prepared), context);
         let generation = self.builder.generation(1, config.clone(), resource, pool);
         if let Err(failure) = generation.pool.warm(1).await {
@@ -227,6 +229,8 @@ impl Control {
     /// The reports of all services: the serving ones in the order of the manifest, then the draining ones, then those
     /// that do not serve yet.
     pub(crate) fn reports(&self) -> Vec<ServiceReport> {
+        // Read before the services, so that one that begins to serve meanwhile is not missed.
+        let readiness = self.readiness();
         let services = self.catalog.services();
         let serving = services.iter().map(|service| self.swapper.report(service));
         let draining = self.drains.services().into_iter().map(|service| self.swapper.report(&service));
@@ -238,9 +242,15 @@ impl Control {
         let is_absent = |service: &&ServiceConfig| services.iter().all(|known| known.name != service.name);
         let absent = compiling.iter().filter(is_absent).map(ServiceReport::compiling);
         let config = self.config.load();
-        let starting = if self.readiness() == Readiness::Starting { config.services.as_slice() } else { &[] };
+        let starting = if readiness == Readiness::Starting { config.services.as_slice() } else { &[] };
         let starting = starting.iter().filter(is_absent).filter(|service| !is_compiling(service.name.as_str()));
         serving.chain(draining).chain(waiting).chain(absent).chain(starting.map(ServiceReport::starting)).collect()
+    }
+
+    /// Whether a service of the manifest does not serve yet because the host is starting.
+    pub(crate) fn is_starting(&self, service: &str) -> bool {
+        let is_declared = self.config.load().services.iter().any(|declared| declared.name.as_str() == service);
+        self.readiness() == Readiness::Starting && is_declared && self.catalog.find(service).is_none()
     }
 
     /// Whether the host is ready for requests.
@@ -262,7 +272,9 @@ impl Control {
     /// Reports that the host is stopping. Returns when requests need no longer be accepted.
     pub(crate) async fn begin_shutdown(&self) {
         self.readiness.send_replace(Readiness::Draining);
-        tokio::time::sleep(self.config.load().shutdown.delay).await;
+        if !self.catalog.services().is_empty() {
+            tokio::time::sleep(self.config.load().shutdown.delay).await;
+        }
     }
 
     /// Stops accepting connections, cancels swaps and waits for requests in flight. Returns whether any had to be

@@ -4,6 +4,7 @@
 //! `Control` is the only handle: the console, the watcher and the signal handlers use nothing else.
 
 mod completeness;
+mod component_file;
 mod dependencies;
 mod drains;
 mod error;

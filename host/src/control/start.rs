@@ -72,11 +72,10 @@ impl PendingServices {
             }
         }
         let first = self.take_ready();
-        let services: Vec<_> = first.iter().map(|service| service.name().as_str()).collect();
-        tracing::info!(
-            serving = services.join(", "),
-            "some components take long to compile: the others serve meanwhile"
-        );
+        if !first.is_empty() {
+            let names: Vec<_> = first.iter().map(|service| service.name().as_str()).collect();
+            tracing::info!(serving = names.join(", "), "some components take long to compile: other services serve");
+        }
         Ok(first)
     }
 
@@ -86,7 +85,10 @@ impl PendingServices {
         let published = start.run(self.publish_each()).await;
         match &published {
             Ok(()) => self.control.set_ready(),
-            Err(error) => start.fail(&error.to_string()),
+            Err(error) => {
+                start.fail(&error.to_string());
+                start.log(|| tracing::error!(%error, "the start has failed"));
+            }
         }
         published
     }
@@ -95,6 +97,9 @@ impl PendingServices {
         let control = self.control.clone();
         while self.prepare_next().await? {
             let ready = self.take_ready();
+            if ready.is_empty() {
+                continue;
+            }
             let names = ready.iter().map(|service| service.name().clone()).collect();
             let mut services: Vec<_> = ready.iter().map(|service| service.config().clone()).collect();
             services.extend(control.catalog.services().iter().map(|service| ServiceConfig::clone(&service.declared())));

@@ -20,6 +20,8 @@ use super::handle::Control;
 use super::manifest::Reload;
 use super::readiness::Readiness;
 use crate::component::Digest;
+use crate::config::ServiceName;
+use crate::services::Service;
 use crate::telemetry::Operation;
 
 /// The polling interval.
@@ -34,8 +36,8 @@ struct WatchedFile {
     handled: Option<FileStamp>,
     /// The stamp that was last seen, if it differs from the handled one, and since when.
     pending: Option<PendingChange>,
-    /// Digests of the components that were read from this file before it was first polled.
-    known_digests: Vec<Digest>,
+    /// The components that services read from this file before it was first polled.
+    known: Vec<(ServiceName, Digest)>,
 }
 
 #[derive(Clone, Copy)]
@@ -80,8 +82,8 @@ impl FileWatcher {
         for path in wanted {
             let known = || {
                 let running = services.iter().filter(|service| service.declared().component == path);
-                let known = running.map(|service| service.serving().stable.digest().clone()).collect();
-                WatchedFile { known_digests: known, ..WatchedFile::default() }
+                let known = running.map(|service| (service.name.clone(), service.first_digest.clone())).collect();
+                WatchedFile { known, ..WatchedFile::default() }
             };
             self.components.entry(path.clone()).or_insert_with(known);
         }
@@ -94,7 +96,7 @@ impl FileWatcher {
         loop {
             ticks.tick().await;
             self.update_files(&control);
-            if control.readiness() != Readiness::Starting {
+            if control.readiness() == Readiness::Ready {
                 self.poll(&control).await;
             }
         }
@@ -123,7 +125,7 @@ impl FileWatcher {
         for path in changed {
             let Some(watched) = self.components.get_mut(&path) else { continue };
             watched.mark_handled();
-            component_changed(control, &path, std::mem::take(&mut watched.known_digests)).await;
+            component_changed(control, &path, std::mem::take(&mut watched.known)).await;
         }
     }
 }
@@ -180,16 +182,18 @@ async fn manifest_changed(control: &Arc<Control>, path: &Path, watched: &mut Wat
     control.handled_manifest.send_replace(watched.handled);
 }
 
-async fn component_changed(control: &Arc<Control>, path: &Path, known: Vec<Digest>) {
+async fn component_changed(control: &Arc<Control>, path: &Path, known: Vec<(ServiceName, Digest)>) {
     let is_awaited = missing_components(control).iter().any(|awaited| awaited == path);
     if is_awaited {
         control.reload(Reload::Retry, Some(&watch_operation(control, path))).await;
     }
-    if is_known(path, &known).await {
-        return;
-    }
+    let digest = if known.is_empty() { None } else { digest_of(path).await };
+    let has_read = |service: &Service| {
+        known.iter().any(|(name, read)| *name == service.name && digest.as_ref().is_some_and(|digest| digest == read))
+    };
     let services = control.catalog.services();
-    let swapped: Vec<_> = services.iter().filter(|service| service.declared().component == path).collect();
+    let swapped = services.iter().filter(|service| service.declared().component == path && !has_read(service));
+    let swapped: Vec<_> = swapped.collect();
     if !swapped.is_empty() {
         let names: Vec<_> = swapped.iter().map(|service| service.name.to_string()).collect();
         watch_operation(control, path).set("spandrel.service", names.join(", "));
@@ -208,15 +212,10 @@ fn watch_operation(control: &Control, path: &Path) -> Operation {
     operation
 }
 
-/// Whether the file contains a component that was read from it before.
-async fn is_known(path: &Path, known: &[Digest]) -> bool {
-    if known.is_empty() {
-        return false;
-    }
-    match tokio::fs::read(path).await {
-        Ok(bytes) => known.contains(&Digest::compute(&bytes.into()).await),
-        Err(_) => false,
-    }
+/// The digest of the component in a file, if it can be read.
+async fn digest_of(path: &Path) -> Option<Digest> {
+    let bytes = tokio::fs::read(path).await.ok()?;
+    Some(Digest::compute(&bytes.into()).await)
 }
 
 #[cfg(test)]

@@ -178,7 +178,16 @@ impl GenerationBuilder {
         config: &ServiceConfig,
         context: &Arc<ServiceContext>,
     ) -> Result<Prepared, BuildError> {
-        let bytes = self.read(config).await?;
+        self.prepare_bytes(config, self.read(config).await?, context).await
+    }
+
+    /// Compiles and verifies the bytes of a service's component file.
+    pub async fn prepare_bytes(
+        &self,
+        config: &ServiceConfig,
+        bytes: Arc<[u8]>,
+        context: &Arc<ServiceContext>,
+    ) -> Result<Prepared, BuildError> {
         let prepared = self.prepare(config, bytes, context).await.map_err(|reason| BuildError::of(config, reason))?;
         self.check_probe(config, &prepared)?;
         Ok(prepared)

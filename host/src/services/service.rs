@@ -11,6 +11,7 @@ use arc_swap::ArcSwap;
 
 use super::generation::{Generation, Lease};
 use super::request_stats::StatsSnapshot;
+use crate::component::Digest;
 use crate::config::{Origin, ServiceConfig, ServiceName};
 use crate::http::coding::EncoderLimit;
 use crate::metrics::ServiceMetrics;
@@ -42,6 +43,8 @@ pub struct Canary {
 pub struct Service {
     /// The name in the manifest.
     pub name: ServiceName,
+    /// The digest of its first component.
+    pub first_digest: Digest,
     /// The Resource of the serving generation's spans.
     pub resource: ArcSwap<Resource>,
     /// The metrics of the serving generation.
@@ -110,6 +113,7 @@ impl Service {
     pub fn new(generation: Arc<Generation>) -> Arc<Service> {
         Arc::new(Service {
             name: generation.config.name.clone(),
+            first_digest: generation.digest().clone(),
             resource: ArcSwap::new(generation.resource.clone()),
             metrics: ArcSwap::new(generation.pool.context().metrics.clone()),
             declared: ArcSwap::from_pointee(generation.config.clone()),

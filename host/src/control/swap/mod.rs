@@ -4,7 +4,6 @@
 //! and a failure leaves the serving version unchanged. One swap of a service runs at a time; a newer one cancels an
 //! older one that has not published yet. The last generations are kept for rollbacks, compiled but without instances.
 
-mod component_file;
 mod differences;
 mod error;
 mod guard;

@@ -26,6 +26,8 @@ use crate::hostfn::guest_request::ConcurrentRequests;
 
 /// How often output that belongs to no request is logged.
 const UNASSIGNED_INTERVAL: Duration = Duration::from_secs(1);
+/// The most lines of it that are logged at one time. The host's own log lines must not be displaced.
+const UNASSIGNED_LINES: usize = 100;
 
 impl StandardInstance {
     /// Serves requests until no work is left.
@@ -72,12 +74,12 @@ impl StandardInstance {
             // Only components of 0.3 are shared.
             Handler::P2(_) => Ended::ByItself(Ok(())),
         };
-        OutputLines::take(&self.stdout, &self.stderr).log_to_host(&context.name);
+        let mut unassigned = OutputLines::take(&self.stdout, &self.stderr);
         let waiting = shared.retire();
         let failure = match &ended {
             // Exit status 0 is a regular end.
             Ended::ByItself(Err(trap)) if trap.downcast_ref::<I32Exit>().is_none_or(|exit| exit.0 != 0) => {
-                Some(self.shared_trap(trap, &requests))
+                Some(self.shared_trap(trap, &requests, &mut unassigned))
             }
             Ended::ByItself(_) => None,
             Ended::Stopped(reason) => {
@@ -85,6 +87,7 @@ impl StandardInstance {
                 None
             }
         };
+        unassigned.log_some_to_host(UNASSIGNED_LINES, &context.name);
         requests.take_all().iter().for_each(|request| record_end(request, failure.as_ref()));
         // Requests that joined while the instance ended fail now, not at their timeout.
         waiting.iter().for_each(|job| record_end(&job.active, failure.as_ref()));
@@ -98,9 +101,15 @@ impl StandardInstance {
         }
     }
 
-    /// The panic message is in the standard error of the request that panicked.
-    fn shared_trap(&self, trap: &wasmtime::Error, requests: &ConcurrentRequests) -> Failure {
-        let mut output = None;
+    /// The panic message is in the standard error of the request that panicked, or in `unassigned` if that request has
+    /// ended.
+    fn shared_trap(
+        &self,
+        trap: &wasmtime::Error,
+        requests: &ConcurrentRequests,
+        unassigned: &mut OutputLines,
+    ) -> Failure {
+        let mut output = unassigned.take_trap_output();
         for request in requests.all() {
             let printed = request.printed.as_ref().map(|(stdout, stderr)| OutputLines::take(stdout, stderr));
             if let Some(mut printed) = printed {
@@ -118,7 +127,7 @@ impl StandardInstance {
 async fn log_unassigned((stdout, stderr): (&GuestOutput, &GuestOutput), service: &str) -> Infallible {
     loop {
         tokio::time::sleep(UNASSIGNED_INTERVAL).await;
-        OutputLines::take(stdout, stderr).log_to_host(service);
+        OutputLines::take(stdout, stderr).log_some_to_host(UNASSIGNED_LINES, service);
     }
 }
 

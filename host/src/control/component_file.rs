@@ -1,12 +1,12 @@
-//! Reads the component file of a service for a swap completely, even if it is being written meanwhile.
+//! Reads the component file of a service completely, even if it is being written meanwhile.
 
 use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use super::completeness::is_complete;
+use super::file_stamp::FileStamp;
 use crate::config::ServiceConfig;
-use crate::control::completeness::is_complete;
-use crate::control::file_stamp::FileStamp;
 use crate::services::{BuildError, GenerationBuilder};
 
 /// The time between two reads of a file that looks incomplete.
