@@ -36,6 +36,11 @@ impl Target {
         Target { address, path: "/hello", expected: "hello" }
     }
 
+    /// A lean component, or a standard one of the guest library.
+    pub(crate) fn health(address: SocketAddr) -> Target {
+        Target { address, path: "/health", expected: "healthy" }
+    }
+
     /// The first service of the chain. A correct response contains the data of the last service for the third product.
     pub(crate) fn chain(address: SocketAddr) -> Target {
         Target { address, path: "/users/1/recommendations", expected: "\"available_quantity\":200" }

@@ -1,13 +1,13 @@
 //! Standard components, with a server span for each request, against `wasmtime serve`, which does not trace.
 //!
 //! Both serve the same files, with an instance for each request, and with instances that are reused for the same number
-//! of requests.
+//! of requests. A lean component is measured with the defaults, against those of `wasmtime serve`.
 
 use std::net::SocketAddr;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
-use anyhow::Result;
+use anyhow::{Context as _, Result};
 use tempfile::TempDir;
 
 use crate::arguments::Effort;
@@ -64,6 +64,9 @@ const SETTINGS: [Setting; 4] = [
     },
 ];
 
+/// The positions of the contenders that run `wasmtime serve` with its defaults, for 0.2 and for 0.3.
+const DEFAULTS: [usize; 2] = [1, 5];
+
 pub(crate) fn run(effort: Effort) -> Result<()> {
     heading("GET /hello, one standard component");
     let program = target()?.join("reference/wasmtime");
@@ -77,9 +80,14 @@ pub(crate) fn run(effort: Effort) -> Result<()> {
         plans.push(Plan::new(setting.names[0], move || spandrel(setting)));
         plans.push(Plan::new(setting.names[1], move || wasmtime(&program, setting)));
     }
+    plans.push(Plan::new("spandrel, lean, GET /health", lean));
     let standings = take(&plans, effort)?;
     table(&standings);
-    for pair in standings.chunks_exact(2) {
+    let (lean, standard) = standings.split_last().context("a lean contender")?;
+    for default in DEFAULTS.iter().filter_map(|position| standard.get(*position)) {
+        compare(lean, default, THROUGHPUT, Goal::AtLeast(3.0));
+    }
+    for pair in standard.chunks_exact(2) {
         compare(&pair[0], &pair[1], THROUGHPUT, Goal::AtLeast(1.0));
         compare(&pair[0], &pair[1], P50, Goal::None);
         compare(&pair[0], &pair[1], CPU, Goal::None);
@@ -91,23 +99,36 @@ pub(crate) fn run(effort: Effort) -> Result<()> {
 fn spandrel(setting: Setting) -> Result<Contender> {
     let [address] = free_addresses()?;
     let folder = tempfile::tempdir()?;
-    let command = host::command(&target()?, "run", &folder, &manifest(setting, address)?)?;
-    start(address, command, Some(folder))
+    let manifest = manifest(setting.package, address, &isolation(setting))?;
+    let command = host::command(&target()?, "run", &folder, &manifest)?;
+    start(Target::hello(address), command, Some(folder))
 }
 
-fn manifest(Setting { package, reuse, concurrency, .. }: Setting, address: SocketAddr) -> Result<String> {
-    let isolation = reuse.map_or_else(
+/// A lean component with the defaults of the host.
+fn lean() -> Result<Contender> {
+    let [address] = free_addresses()?;
+    let folder = tempfile::tempdir()?;
+    let command = host::command(&target()?, "run", &folder, &manifest("oddities", address, "")?)?;
+    start(Target::health(address), command, Some(folder))
+}
+
+fn isolation(Setting { reuse, concurrency, .. }: Setting) -> String {
+    reuse.map_or_else(
         || "isolation = \"request\"".to_owned(),
         |reuse| {
             format!(
                 "isolation = \"instance\"\nrequests_per_instance = {reuse}\nconcurrency_per_instance = {concurrency}"
             )
         },
-    );
+    )
+}
+
+/// The manifest of a host with one service.
+fn manifest(package: &str, address: SocketAddr, keys: &str) -> Result<String> {
     let component = host::component(&target()?, package);
     Ok(format!(
         "[state]\nbackend = \"memory\"\n[[service]]\nname = \"standard\"\nversion = \"1.0.0\"\ncomponent = \"{}\"\n\
-         listen = \"{address}\"\n{isolation}\n",
+         listen = \"{address}\"\n{keys}\n",
         component.display()
     ))
 }
@@ -121,12 +142,13 @@ fn wasmtime(program: &Path, setting: Setting) -> Result<Contender> {
         command.arg(format!("--max-instance-concurrent-reuse-count={}", setting.concurrency));
     }
     command.arg(host::component(&target()?, setting.package)).stderr(Stdio::null());
-    start(address, command, None)
+    start(Target::hello(address), command, None)
 }
 
 /// Starts one process. Its folder, if any, is removed when it responds.
-fn start(address: SocketAddr, command: Command, folder: Option<TempDir>) -> Result<Contender> {
-    let contender = Contender::start(Target::hello(address), vec![Process { command, address }]);
+fn start(target: Target, command: Command, folder: Option<TempDir>) -> Result<Contender> {
+    let address = target.address;
+    let contender = Contender::start(target, vec![Process { command, address }]);
     drop(folder);
     contender
 }
