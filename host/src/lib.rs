@@ -2,6 +2,7 @@
 //!
 //! `ARCHITECTURE.md` describes each module and the path of a request through them.
 
+mod batching;
 mod boxed;
 pub mod cli;
 pub mod component;

@@ -4,6 +4,7 @@ use std::future::{Future, poll_fn};
 use std::pin::Pin;
 use std::time::{Duration, Instant};
 
+use crate::batching;
 use crate::trace::Recorder;
 
 /// The cost of one request at one service.
@@ -34,7 +35,9 @@ pub async fn measured<T>(busy: &mut Duration, mut future: Pin<&mut impl Future<O
     poll_fn(|context| {
         let start = Instant::now();
         let polled = future.as_mut().poll(context);
-        *busy += start.elapsed();
+        let time = start.elapsed();
+        *busy += time;
+        batching::guest_ran(time);
         polled
     })
     .await

@@ -18,6 +18,7 @@ use super::rejection::Rejection;
 use super::request_attributes::{self, AttributeSources};
 use super::response_body::respond;
 use super::{probe_span, standard};
+use crate::batching;
 use crate::boxed::boxed;
 use crate::component::{Failure, GuestRequest, Guests, Invocation, InvocationOutcome, Reply};
 use crate::config::RequestAttribute;
@@ -138,6 +139,7 @@ impl CallContext {
         let name = span_name(&inbound.method);
         let mut recorder = self.dispatcher.pipeline.record(&resource, &inbound.incoming, name, SpanKind::Server);
         let started = recorder.started_at().unwrap_or_else(Instant::now);
+        let is_from_network = inbound.network.is_some();
         let lease = self.pinned_lease(&service, &recorder);
         // The request may have pinned another generation of the service than the one that serves now.
         recorder.set_resource(&lease.generation().resource);
@@ -149,7 +151,11 @@ impl CallContext {
             drop(exchange);
             return Rejection::ClientDisconnected.response();
         }
-        respond(exchange, result)
+        let response = respond(exchange, result);
+        if is_from_network {
+            batching::wait_for_batch().await;
+        }
+        response
     }
 
     /// A lease on the generation of `service` that the request has used before, or else on the one that serves now.

@@ -10,6 +10,7 @@ use std::sync::atomic::Ordering;
 use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
 
+use crate::batching;
 use crate::woken::Woken;
 
 /// The most times that a future is polled again at once, and the longest time for it: one that always wakes itself would
@@ -81,7 +82,9 @@ impl<F: Future + Unpin, A: FnMut(Duration) + Unpin> Future for UntilBlocked<'_, 
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<F::Output> {
         let began = Instant::now();
         let polled = self.poll_repeatedly(context, began);
-        (self.add_time)(began.elapsed());
+        let time = began.elapsed();
+        (self.add_time)(time);
+        batching::guest_ran(time);
         polled
     }
 }
