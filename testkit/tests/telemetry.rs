@@ -92,7 +92,8 @@ async fn retryable_errors_are_retried_and_nothing_is_lost() {
         let traces = requests(&shop, 20).await;
         let refused = || shop.collector().arrivals().iter().filter(|arrival| is_of_spans(arrival)).count();
         poll::until(PATIENCE, || (refused() > 0).then_some(())).await.expect("an export came");
-        assert!(shop.collector().spans().is_empty());
+        // The host may have exported spans of its start before.
+        assert!(shop.collector().spans().iter().all(|span| span.service == "spandrel"));
         shop.collector().behave(Behaviour::Accept);
         let last = traces.last().expect("a trace");
         shop.trace(last, 1).await;
