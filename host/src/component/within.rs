@@ -3,29 +3,36 @@
 use std::future::poll_fn;
 use std::pin::pin;
 use std::task::Poll;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// The time limit has passed.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Elapsed;
 
-/// Runs a future for up to `limit` from when it first waits. Most calls of guests never wait and need no timer.
+/// Runs a future for up to `limit`. Most calls of guests never wait and need no timer. If the limit has passed, the future
+/// is not polled again: a call of the guest with the same time limit, which began later, never ends first.
 pub(super) async fn within<T>(limit: Duration, future: impl Future<Output = T>) -> Result<T, Elapsed> {
     let mut future = pin!(future);
+    let began = Instant::now();
     if let Poll::Ready(output) = poll_fn(|context| Poll::Ready(future.as_mut().poll(context))).await {
         return Ok(output);
     }
     // Unconstrained, so that it expires even if the future uses up the task's cooperative budget in every poll.
-    let mut timer = pin!(tokio::task::unconstrained(tokio::time::sleep(limit)));
+    let timer = match began.checked_add(limit) {
+        Some(end) => tokio::time::sleep_until(end.into()),
+        None => tokio::time::sleep(limit),
+    };
+    let mut timer = pin!(tokio::task::unconstrained(timer));
     // The future was polled a moment ago, in the same poll of the task.
     let mut was_polled = true;
     poll_fn(|context| {
-        if !std::mem::take(&mut was_polled)
-            && let Poll::Ready(output) = future.as_mut().poll(context)
-        {
-            return Poll::Ready(Ok(output));
+        if timer.as_mut().poll(context).is_ready() {
+            return Poll::Ready(Err(Elapsed));
         }
-        timer.as_mut().poll(context).map(|()| Err(Elapsed))
+        if std::mem::take(&mut was_polled) {
+            return Poll::Pending;
+        }
+        future.as_mut().poll(context).map(Ok)
     })
     .await
 }
@@ -33,8 +40,6 @@ pub(super) async fn within<T>(limit: Duration, future: impl Future<Output = T>) 
 #[cfg(test)]
 mod tests {
     use std::future::{pending, ready};
-
-    use std::time::Instant;
 
     use super::*;
 
@@ -47,6 +52,15 @@ mod tests {
             }
         };
         assert_eq!(within(Duration::from_millis(1), busy).await, Err(Elapsed));
+    }
+
+    #[tokio::test]
+    async fn the_limit_passes_before_that_of_a_call_within_the_future() {
+        for _ in 0..20 {
+            let limit = Duration::from_millis(2);
+            let call = async { tokio::time::timeout(limit, pending::<()>()).await };
+            assert_eq!(within(limit, call).await, Err(Elapsed));
+        }
     }
 
     #[tokio::test]
