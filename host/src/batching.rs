@@ -13,61 +13,65 @@ use std::future::poll_fn;
 use std::task::Poll;
 use std::time::Duration;
 
-/// A guest that computes longer than this at a time ends the batching of its thread for a while.
-const LONG: Duration = Duration::from_micros(500);
-/// For how many requests that is.
-const UNBATCHED: u32 = 256;
+/// After a guest has computed for longer than this at a time, its thread writes responses at once for a while.
+const LONG_COMPUTATION: Duration = Duration::from_micros(500);
+/// The number of those responses.
+const UNBATCHED_RESPONSES: u32 = 256;
 
 thread_local! {
-    static THREAD: Load = const { Load { handled: Cell::new(0), handled_before: Cell::new(0), unbatched: Cell::new(0) } };
+    static THREAD_LOAD: ThreadLoad = const { ThreadLoad::new() };
 }
 
-/// What a thread has done lately.
-struct Load {
-    /// The number of requests that it has handled since it was idle.
-    handled: Cell<u32>,
-    /// The same for the period before it was idle.
-    handled_before: Cell<u32>,
-    /// The number of requests until it batches responses again.
+/// What a thread has done lately. It is busy for a period, idle, busy again, and so on.
+struct ThreadLoad {
+    /// The number of requests in the current busy period.
+    requests: Cell<u32>,
+    /// The number of requests in the last busy period that had any.
+    last_requests: Cell<u32>,
+    /// The number of responses to write at once.
     unbatched: Cell<u32>,
 }
 
-impl Load {
-    /// Counts a request, and returns whether its response waits for those of other requests.
-    fn is_batched(&self) -> bool {
-        let (handled, unbatched) = (self.handled.get(), self.unbatched.get());
-        self.handled.set(handled.saturating_add(1));
-        self.unbatched.set(unbatched.saturating_sub(1));
-        (handled > 0 || self.handled_before.get() > 1) && unbatched == 0
+impl ThreadLoad {
+    const fn new() -> ThreadLoad {
+        ThreadLoad { requests: Cell::new(0), last_requests: Cell::new(0), unbatched: Cell::new(0) }
     }
 
-    fn is_idle(&self) {
+    /// Counts a request, and returns whether its response waits for those of other requests.
+    fn is_batched(&self) -> bool {
+        let (requests, unbatched) = (self.requests.get(), self.unbatched.get());
+        self.requests.set(requests.saturating_add(1));
+        self.unbatched.set(unbatched.saturating_sub(1));
+        (requests > 0 || self.last_requests.get() > 1) && unbatched == 0
+    }
+
+    fn end_period(&self) {
         // The runtime may wake a thread for something else than requests.
-        if self.handled.get() > 0 {
-            self.handled_before.set(self.handled.replace(0));
+        if self.requests.get() > 0 {
+            self.last_requests.set(self.requests.replace(0));
         }
     }
 
     fn guest_ran(&self, time: Duration) {
-        if time > LONG {
-            self.unbatched.set(UNBATCHED);
+        if time > LONG_COMPUTATION {
+            self.unbatched.set(UNBATCHED_RESPONSES);
         }
     }
 }
 
 /// Records that this thread has nothing to do. The runtime calls it.
 pub(crate) fn thread_is_idle() {
-    THREAD.with(Load::is_idle);
+    THREAD_LOAD.with(ThreadLoad::end_period);
 }
 
 /// Records for how long a guest has run on this thread without a pause.
 pub(crate) fn guest_ran(time: Duration) {
-    THREAD.with(|load| load.guest_ran(time));
+    THREAD_LOAD.with(|load| load.guest_ran(time));
 }
 
 /// Waits until the other tasks of this thread that are ready have run once, if responses are batched.
 pub(crate) async fn wait_for_batch() {
-    if !THREAD.with(Load::is_batched) {
+    if !THREAD_LOAD.with(ThreadLoad::is_batched) {
         return;
     }
     let mut has_waited = false;
@@ -86,17 +90,13 @@ pub(crate) async fn wait_for_batch() {
 mod tests {
     use super::*;
 
-    fn load() -> Load {
-        Load { handled: Cell::new(0), handled_before: Cell::new(0), unbatched: Cell::new(0) }
-    }
-
     #[test]
     fn responses_are_batched_while_a_thread_has_several_requests_at_a_time() {
-        let load = load();
+        let load = ThreadLoad::new();
         let period = |requests: usize| {
             let batched: Vec<_> = (0..requests).map(|_| load.is_batched()).collect();
-            load.is_idle();
-            load.is_idle();
+            load.end_period();
+            load.end_period();
             batched
         };
         assert_eq!(period(3), [false, true, true]);
@@ -107,19 +107,19 @@ mod tests {
 
     #[test]
     fn responses_are_not_held_back_after_a_long_computation() {
-        let load = load();
+        let load = ThreadLoad::new();
         load.is_batched();
-        load.guest_ran(LONG);
+        load.guest_ran(LONG_COMPUTATION);
         assert!(load.is_batched());
-        load.guest_ran(LONG + Duration::from_nanos(1));
-        assert!((0..UNBATCHED).all(|_| !load.is_batched()));
+        load.guest_ran(LONG_COMPUTATION + Duration::from_nanos(1));
+        assert!((0..UNBATCHED_RESPONSES).all(|_| !load.is_batched()));
         assert!(load.is_batched());
     }
 
     #[tokio::test]
     async fn other_ready_tasks_run_before_a_batched_response() {
         // Another test may have run on this thread.
-        THREAD.with(|load| load.unbatched.set(0));
+        THREAD_LOAD.with(|load| load.unbatched.set(0));
         wait_for_batch().await;
         let other = tokio::spawn(async {});
         wait_for_batch().await;

@@ -1,14 +1,28 @@
 //! Starts with a component that takes long to compile: the other services serve meanwhile.
 
 use testkit::{Answer, Client, PATIENCE, ShopBuilder, Site, Spandrel, artifacts, laborious, variant};
+use tokio::task::JoinHandle;
 
 /// The functions of a component, for each core, whose compilation takes longer than the others wait for it.
 const FUNCTIONS_PER_CORE: usize = 3_000;
 /// A large service, one that may call it, and two that call no other.
 const SERVICES: [&str; 4] = ["large", "oddities", "caller", "standard-p2"];
 
+/// Starts the host with an empty cache and the manifest of [`SERVICES`], which `adapt` can change. Returns while the
+/// large component is being compiled and two services serve.
+async fn serving_in_part(adapt: impl FnOnce(ShopBuilder) -> ShopBuilder) -> (Site, ShopBuilder, Spandrel) {
+    let (site, manifest) = site();
+    let manifest = adapt(manifest);
+    site.write(&manifest);
+    let mut host = site.begin();
+    host.wait_until_listening(site.console());
+    assert_eq!(get(&site, "oddities", "/health").await.expect("an answer").status, 200, "{}", host.log());
+    assert_eq!(get(&site, "standard-p2", "/hello").await.expect("an answer").status, 200, "{}", host.log());
+    (site, manifest, host)
+}
+
 /// A site with an empty cache, and the manifest of [`SERVICES`].
-fn slow() -> (Site, ShopBuilder) {
+fn site() -> (Site, ShopBuilder) {
     let site = Site::new(&SERVICES);
     let cache = site.path("cache").display().to_string();
     let site = site.env("SPANDREL_CACHE_DIR", &cache);
@@ -45,25 +59,16 @@ async fn states(site: &Site) -> Vec<String> {
     states
 }
 
-fn nothing_listens(site: &Site, services: &[&str]) {
+fn assert_nothing_listens(site: &Site, services: &[&str]) {
     for service in services {
         assert!(std::net::TcpStream::connect(site.address(service)).is_err(), "{service} listens");
     }
 }
 
-async fn serves_in_part(host: &mut Spandrel, site: &Site) {
-    host.wait_until_listening(site.console());
-    assert_eq!(get(site, "oddities", "/health").await.expect("an answer").status, 200, "{}", host.log());
-    assert_eq!(get(site, "standard-p2", "/hello").await.expect("an answer").status, 200, "{}", host.log());
-}
-
 #[tokio::test(flavor = "multi_thread")]
 async fn a_service_serves_once_it_and_those_that_it_may_call_are_compiled() {
-    let (site, manifest) = slow();
-    site.write(&manifest);
-    let mut host = site.begin();
-    serves_in_part(&mut host, &site).await;
-    nothing_listens(&site, &["large", "caller"]);
+    let (site, manifest, host) = serving_in_part(|manifest| manifest).await;
+    assert_nothing_listens(&site, &["large", "caller"]);
     let (status, body) = ready(&site).await;
     assert!(status == 503 && body.contains("starting"), "{body}");
     assert_eq!(states(&site).await, ["compiling", "serving", "waiting", "serving"]);
@@ -88,46 +93,57 @@ async fn a_service_serves_once_it_and_those_that_it_may_call_are_compiled() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn changes_of_files_meanwhile_are_handled_after_the_start() {
-    let (site, manifest) = slow();
-    site.write(&manifest);
-    let mut host = site.begin();
-    serves_in_part(&mut host, &site).await;
+    let (site, manifest, host) = serving_in_part(|manifest| manifest).await;
     site.write(&manifest.without("standard-p2"));
     host.wait_for_line(&["manifest applied"]).await;
-    nothing_listens(&site, &["standard-p2"]);
+    assert_nothing_listens(&site, &["standard-p2"]);
     for service in ["large", "oddities", "caller"] {
         assert_eq!(get(&site, service, "/health").await.expect("an answer").status, 200, "{service}");
     }
 }
 
+/// A request that takes this long, of which the host has received the head.
+async fn in_flight(site: &Site, milliseconds: u32) -> JoinHandle<Result<Answer, String>> {
+    let path = format!("/nap/{milliseconds}");
+    let request = Client::default().request("GET", site.address("oddities"), &path).untraced();
+    let request = tokio::spawn(request.try_send());
+    site.admin().wait_until("oddities", |status| status["in_flight"] == 1).await;
+    request
+}
+
 #[tokio::test(flavor = "multi_thread")]
-async fn a_service_that_fails_late_ends_the_start() {
-    let (site, manifest) = slow();
+async fn a_service_that_fails_late_ends_the_start_after_the_requests_in_flight() {
     // Its instances need more memory, which is noticed only after the compilation.
-    site.write(&manifest.limits("large", "memory = \"64KiB\""));
-    let mut host = site.begin();
-    serves_in_part(&mut host, &site).await;
+    let (site, _, host) = serving_in_part(|manifest| manifest.limits("large", "memory = \"64KiB\"")).await;
+    let request = in_flight(&site, 8000).await;
+    host.wait_for_line(&["the start has failed", "`large`", "memory"]).await;
+    // This is the first signal to stop.
+    host.signal("TERM");
     let ended = host.wait(9 * PATIENCE);
     assert_eq!(ended.code, Some(2), "{ended:#?}");
-    for output in [&ended.stderr, &ended.stdout] {
-        assert!(output.contains("`large`") && output.contains("memory"), "{ended:#?}");
-    }
-    nothing_listens(&site, &SERVICES);
+    assert!(ended.stderr.contains("`large`") && ended.stderr.contains("memory"), "{ended:#?}");
+    assert_eq!(request.await.expect("no panic").expect("an answer").status, 200);
+    assert_nothing_listens(&site, &SERVICES);
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_signal_while_some_services_serve_drains_them() {
-    let (site, manifest) = slow();
-    site.write(&manifest);
-    let mut host = site.begin();
-    serves_in_part(&mut host, &site).await;
-    let address = site.address("oddities");
-    let request = Client::default().request("GET", address, "/nap/1000").untraced();
-    let request = tokio::spawn(request.try_send());
-    site.admin().wait_until("oddities", |status| status["in_flight"] == 1).await;
+    let (site, _, host) = serving_in_part(|manifest| manifest).await;
+    let request = in_flight(&site, 1000).await;
     host.signal("TERM");
     let ended = host.wait(PATIENCE);
     assert_eq!(ended.code, Some(0), "{ended:#?}");
     assert_eq!(request.await.expect("no panic").expect("an answer").status, 200);
     assert!(ended.stdout.contains("before the start was complete"), "{ended:#?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_second_signal_while_some_services_serve_ends_the_host_at_once() {
+    let (site, _, host) = serving_in_part(|manifest| manifest).await;
+    let request = in_flight(&site, 8000).await;
+    host.signal("INT");
+    host.wait_for_line(&["stopping"]).await;
+    host.signal("INT");
+    assert_eq!(host.wait(PATIENCE).code, Some(130));
+    assert!(request.await.expect("no panic").is_err());
 }
