@@ -3,9 +3,10 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use http::{HeaderMap, Method, StatusCode, Version};
 use http_body_util::{BodyExt, Full};
+use hyper::body::Frame;
 use hyper_util::client::legacy::Client as Pool;
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::TokioExecutor;
@@ -113,18 +114,47 @@ impl Request {
         tokio::time::timeout(self.patience, self.exchange()).await.unwrap_or_else(|_| Err("a hang".to_owned()))
     }
 
+    /// Sends the request and reads the response until its body fails. Panics if there is no response, or a complete
+    /// one.
+    pub async fn send_incomplete(self) -> Answer {
+        match tokio::time::timeout(self.patience, self.read()).await {
+            Ok(Ok((answer, Some(_)))) => answer,
+            Ok(Ok((answer, None))) => panic!("a complete answer: {answer:?}"),
+            Ok(Err(error)) => panic!("no answer: {error}"),
+            Err(_) => panic!("no answer: a hang"),
+        }
+    }
+
     async fn exchange(self) -> Result<Answer, String> {
+        let (answer, error) = self.read().await?;
+        error.map_or(Ok(answer), Err)
+    }
+
+    /// Sends the request and reads the response, up to the error of its body if it has one.
+    async fn read(self) -> Result<(Answer, Option<String>), String> {
         let head = match &self.trace {
             Some(trace) => self.head.header("traceparent", trace.traceparent()),
             None => self.head,
         };
         let request = head.body(Full::new(self.body)).map_err(|error| error.to_string())?;
         let response = self.client.0.request(request).await.map_err(|error| format!("{error:?}"))?;
-        let (head, body) = response.into_parts();
-        let body = body.collect().await.map_err(|error| format!("{error:?}"))?;
-        let (trailers, body) = (body.trailers().cloned().unwrap_or_default(), body.to_bytes());
+        let (head, mut frames) = response.into_parts();
+        let (mut body, mut trailers, mut failed) = (BytesMut::new(), HeaderMap::new(), None);
+        while let Some(frame) = frames.frame().await {
+            match frame.map(Frame::into_data) {
+                Ok(Ok(data)) => body.extend_from_slice(&data),
+                Ok(Err(frame)) => trailers = frame.into_trailers().unwrap_or_default(),
+                Err(error) => {
+                    failed = Some(format!("{error:?}"));
+                    break;
+                }
+            }
+        }
         let trace = self.trace.unwrap_or_else(|| TraceId::from(""));
-        Ok(Answer { status: head.status, version: head.version, headers: head.headers, body, trailers, trace })
+        let body = body.freeze();
+        let answer =
+            Answer { status: head.status, version: head.version, headers: head.headers, body, trailers, trace };
+        Ok((answer, failed))
     }
 }
 

@@ -6,6 +6,7 @@ use super::exhaustion::{MemoryUse, stack_overflow};
 use super::function_name::demangled;
 use super::panic_output::TrapOutput;
 use super::symbolizer::Symbolizer;
+use crate::http::BodyError;
 use crate::trace::{Attribute, Recorder};
 
 /// The values of `error.type` for traps other than `wasm_trap`.
@@ -62,6 +63,13 @@ impl Failure {
             Failure::TimedOut => Some((self.error_type(), String::from("request_timeout passed"))),
             _ => None,
         }
+    }
+}
+
+/// The error that readers of a response body get when the guest fails.
+impl From<&Failure> for BodyError {
+    fn from(failure: &Failure) -> BodyError {
+        BodyError::Failed { error_type: failure.error_type(), message: failure.to_string() }
     }
 }
 

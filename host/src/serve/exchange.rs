@@ -16,7 +16,7 @@ use super::inbound_request::InboundRequest;
 use super::rejection::Rejection;
 use super::response_rules::ResponseRules;
 use super::{server_span, trace_response};
-use crate::component::{Cost, GuestExecution, Reply};
+use crate::component::{Cost, Failure, GuestExecution, Reply};
 use crate::http::routes::{Match, RouteIndex};
 use crate::http::{Body, BodyError, FRAME_LIMIT};
 use crate::metrics::{ActiveRequestGuard, ServerRequest};
@@ -228,6 +228,13 @@ impl Exchange {
     pub fn end(mut self: Box<Self>, end: BodyEnd, sent: u64) {
         let Some(ResponseHead { status, error_type, mut abort, outcome }) = self.head.take() else { return };
         self.has_ended = true;
+        let execution = self.execution();
+        let failure = execution.as_ref().and_then(|execution| execution.failure());
+        let end = match (end, failure) {
+            // A transport sends no more than the `Content-Length` and does not see what the guest produced beyond it.
+            (BodyEnd::Complete, Some(failure @ Failure::InvalidResponse(_))) => BodyEnd::Failed(failure.into()),
+            (end, _) => end,
+        };
         let interruption = match &end {
             BodyEnd::Complete => None,
             BodyEnd::Cancelled => {
@@ -239,7 +246,7 @@ impl Exchange {
         if let Some((error_type, message)) = &interruption {
             abort.get_or_insert((error_type, message.clone()));
         }
-        let (now, execution) = (Instant::now(), self.execution());
+        let now = Instant::now();
         let duration = now.saturating_duration_since(self.started);
         let has_failed = status.is_server_error() || matches!(end, BodyEnd::Failed(_) | BodyEnd::NotRead(_));
         let trace = self.with_recorder(|recorder| {

@@ -3,7 +3,10 @@
 //! Both the client that receives the frames and the guest that produces them may be slow. If no frame is forwarded for
 //! `idle_timeout`, the exchange ends, whether or not the transport polls the body: over HTTP/2 the transport does not
 //! poll the body while the client reads nothing.
+//!
+//! If the body fails, the client still receives the head and the frames before the failure.
 
+use std::future::Future;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
@@ -13,12 +16,16 @@ use bytes::Bytes;
 use http::Response;
 use http_body::{Body as HttpBody, Frame, SizeHint};
 use tokio::task::AbortHandle;
-use tokio::time::Instant;
+use tokio::time::{Instant, Sleep};
 
 use super::exchange::{BodyEnd, Exchange};
 use super::rejection::Rejection;
 use crate::component::Reply;
 use crate::http::{Body, BodyError};
+
+/// The time in which the transport writes the head and earlier frames before it receives an error. When it receives one
+/// it discards what it has not written, and the client would get no response at all.
+const ERROR_DELAY: Duration = Duration::from_millis(10);
 
 /// A body that ends its exchange when it ends or is dropped.
 struct ResponseBody {
@@ -40,6 +47,8 @@ struct SharedBody {
     waker: Option<Waker>,
     /// The error that the transport will receive.
     error: Option<BodyError>,
+    /// What is left of the delay before it.
+    error_delay: Option<Pin<Box<Sleep>>>,
 }
 
 /// Creates the response of an exchange. The exchange ends when the body has been sent: at once if the body fits into
@@ -65,8 +74,8 @@ impl ResponseBody {
     fn new(exchange: Box<Exchange>, body: Body) -> ResponseBody {
         let (limit, idle_timeout) = exchange.body_limits();
         let (last_frame_at, sent) = (Instant::now(), 0);
-        let (exchange, waker, error) = (Some(exchange), None, None);
-        let shared = SharedBody { body, exchange, sent, limit, last_frame_at, waker, error };
+        let (exchange, waker, error, error_delay) = (Some(exchange), None, None, None);
+        let shared = SharedBody { body, exchange, sent, limit, last_frame_at, waker, error, error_delay };
         let shared = Arc::new(Mutex::new(shared));
         let watchdog = tokio::spawn(watch_idle(shared.clone(), idle_timeout)).abort_handle();
         ResponseBody { shared, watchdog }
@@ -104,18 +113,29 @@ impl SharedBody {
         }
     }
 
-    /// Ends the exchange with `error` and drops the rest of the body.
-    fn fail(&mut self, error: BodyError) -> BodyError {
+    /// Ends the exchange with `error` and drops the rest of the body. The transport receives the error after
+    /// [`ERROR_DELAY`].
+    fn fail(&mut self, error: BodyError) {
         self.body = Body::empty();
         self.end(BodyEnd::Failed(error.clone()));
-        error
+        self.error = Some(error);
+        self.error_delay = Some(Box::pin(tokio::time::sleep(ERROR_DELAY)));
     }
 
-    /// Counts a frame that is handed to the transport.
+    /// The error for the transport, if there is one.
+    fn poll_error(&mut self, context: &mut Context<'_>) -> Option<Poll<BodyError>> {
+        self.error.as_ref()?;
+        if self.error_delay.as_mut().is_some_and(|delay| delay.as_mut().poll(context).is_pending()) {
+            return Some(Poll::Pending);
+        }
+        self.error.take().map(Poll::Ready)
+    }
+
+    /// Counts a frame that is handed to the transport. Fails if the body exceeds its limit.
     fn forward(&mut self, frame: Frame<Bytes>) -> Result<Frame<Bytes>, BodyError> {
         let size = frame.data_ref().map_or(0, Bytes::len) as u64;
         if self.sent + size > self.limit {
-            return Err(self.fail(BodyError::TooLarge(self.limit)));
+            return Err(BodyError::TooLarge(self.limit));
         }
         self.sent += size;
         self.last_frame_at = Instant::now();
@@ -132,21 +152,27 @@ impl HttpBody for ResponseBody {
 
     fn poll_frame(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         let mut shared = lock(&self.shared);
-        if let Some(error) = shared.error.take() {
-            return Poll::Ready(Some(Err(error)));
+        if let Some(error) = shared.poll_error(context) {
+            return error.map(|error| Some(Err(error)));
         }
         shared.waker = None;
-        match Pin::new(&mut shared.body).poll_frame(context) {
+        let frame = match Pin::new(&mut shared.body).poll_frame(context) {
             Poll::Pending => {
                 shared.waker = Some(context.waker().clone());
-                Poll::Pending
+                return Poll::Pending;
             }
             Poll::Ready(None) => {
                 shared.end(BodyEnd::Complete);
-                Poll::Ready(None)
+                return Poll::Ready(None);
             }
-            Poll::Ready(Some(Ok(frame))) => Poll::Ready(Some(shared.forward(frame))),
-            Poll::Ready(Some(Err(error))) => Poll::Ready(Some(Err(shared.fail(error)))),
+            Poll::Ready(Some(frame)) => frame.and_then(|frame| shared.forward(frame)),
+        };
+        match frame {
+            Ok(frame) => Poll::Ready(Some(Ok(frame))),
+            Err(error) => {
+                shared.fail(error);
+                shared.poll_error(context).unwrap_or(Poll::Pending).map(|error| Some(Err(error)))
+            }
         }
     }
 

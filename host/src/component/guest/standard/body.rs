@@ -161,19 +161,22 @@ impl GuestResponseBody {
         self.has_ended
     }
 
-    /// The body with the frames that are available: one buffer if it is complete, and either the guest set its
-    /// `Content-Length` or it fits into one frame; otherwise a stream of the guest's chunks. Trailers that were read are
-    /// announced in `headers` if the client accepts them: HTTP/1.1 sends no others.
+    /// The body with the frames that are available: one buffer if it is complete, and either has the `Content-Length`
+    /// that the guest set, or has none and fits into one frame; otherwise a stream of the guest's chunks. Trailers that
+    /// were read are announced in `headers` if the client accepts them: HTTP/1.1 sends no others.
     fn into_buffered(mut self, mut headers: HeaderMap, accepts_trailers: bool) -> (Body, HeaderMap) {
+        if self.remaining.is_some_and(|length| self.buffered_size as u64 > length) {
+            self.fail_as_too_long();
+        }
         let trailers = self.buffered.iter().flatten().find_map(|frame| frame.trailers_ref());
         if let Some(trailers) = trailers.filter(|_| accepts_trailers) {
             announce_trailers(trailers, &mut headers);
         }
         let is_data = trailers.is_none() && self.buffered.iter().all(Result::is_ok);
         let is_complete = is_data && self.has_ended && self.execution.failure().is_none();
-        let body = if is_complete && headers.contains_key(CONTENT_LENGTH) {
+        let body = if is_complete && self.remaining == Some(self.buffered_size as u64) {
             Body::Whole(self.take_data())
-        } else if is_complete && self.buffered_size <= FRAME_LIMIT {
+        } else if is_complete && !headers.contains_key(CONTENT_LENGTH) && self.buffered_size <= FRAME_LIMIT {
             Body::Undeclared(Some(self.take_data()))
         } else {
             Body::stream(self)
@@ -194,15 +197,39 @@ impl GuestResponseBody {
         data.freeze()
     }
 
+    /// Subtracts the data of a frame from the rest of the `Content-Length`, and cuts off what exceeds it.
+    fn count(&mut self, frame: Frame<Bytes>) -> Frame<Bytes> {
+        let (Some(remaining), Some(data)) = (self.remaining, frame.data_ref()) else { return frame };
+        let size = data.len() as u64;
+        self.remaining = Some(remaining.saturating_sub(size));
+        if size <= remaining {
+            return frame;
+        }
+        self.fail_as_too_long();
+        Frame::data(data.slice(..remaining as usize))
+    }
+
+    /// Records that the guest has produced more than its `Content-Length`. The client gets a complete response.
+    fn fail_as_too_long(&self) {
+        let reason = String::from("its body is longer than its Content-Length");
+        self.execution.fail(Failure::InvalidResponse(reason));
+    }
+
+    /// Why a body that ended without an error is incomplete. A dropped store ends the body in this way; the failure was
+    /// recorded before that.
+    fn error_at_end(&self) -> Option<BodyError> {
+        if let Some(failure) = self.execution.failure() {
+            return Some(BodyError::from(failure));
+        }
+        let missing = self.remaining.filter(|missing| *missing > 0)?;
+        let reason = format!("its body is {missing} bytes shorter than its Content-Length");
+        Some(BodyError::from(&Failure::InvalidResponse(reason)))
+    }
+
     fn stream_error(&self, error: Error) -> BodyError {
         let failure = self.execution.failure().cloned();
-        guest_failed(&failure.unwrap_or_else(|| Failure::InvalidResponse(error.to_string())))
+        BodyError::from(&failure.unwrap_or_else(|| Failure::InvalidResponse(error.to_string())))
     }
-}
-
-/// The error that readers of the body get when the guest fails.
-fn guest_failed(failure: &Failure) -> BodyError {
-    BodyError::Failed { error_type: failure.error_type(), message: failure.to_string() }
 }
 
 fn announce_trailers(trailers: &HeaderMap, headers: &mut HeaderMap) {
@@ -229,20 +256,15 @@ impl http_body::Body for GuestResponseBody {
             None => ready!(Pin::new(&mut self.inner).poll_frame(context)),
         };
         Poll::Ready(match frame {
-            Some(Ok(frame)) => {
-                let size = frame.data_ref().map_or(0, Bytes::len) as u64;
-                self.remaining = self.remaining.map(|remaining| remaining.saturating_sub(size));
-                Some(Ok(frame))
-            }
+            Some(Ok(frame)) => Some(Ok(self.count(frame))),
             Some(Err(error)) => {
                 (self.has_ended, self.end_reported) = (true, true);
                 Some(Err(self.stream_error(error)))
             }
-            // A dropped store ends the body without an error. The failure was recorded before that.
             None => {
                 let is_first = !std::mem::replace(&mut self.end_reported, true);
                 self.has_ended = true;
-                self.execution.failure().filter(|_| is_first).map(|failure| Err(guest_failed(failure)))
+                self.error_at_end().filter(|_| is_first).map(Err)
             }
         })
     }

@@ -59,6 +59,11 @@ impl GuestExecution {
         self.failure.get()
     }
 
+    /// Sets why the guest failed although it has not ended.
+    pub fn fail(&self, failure: Failure) {
+        let _ = self.failure.set(failure);
+    }
+
     /// Marks the exchange as ended; from now on [`end`](Self::end) records the guest's outcome. Called while the
     /// recorder is locked.
     pub fn end_exchange(&self) {
@@ -74,7 +79,7 @@ impl GuestExecution {
             exception.record(recorder);
         }
         if let Some(failure) = failure {
-            let _ = self.failure.set(failure);
+            self.fail(failure);
         }
         if is_late && recorder.is_recording() {
             self.cost().record(recorder);
