@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 
 use serde_json::Value;
+use testkit::artifacts::component;
 use testkit::{Answer, Client, PATIENCE, Shop, Site, Spandrel};
 
 /// A host with one service in a separate process.
@@ -221,4 +222,17 @@ async fn all_attributes_are_shown_on_request() {
         }
     }
     assert!(!plain.contains("http.request.method=GET"), "{plain}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_service_whose_routes_are_not_known_has_an_example_request_too() {
+    let running = serve_of(
+        "standard-p2",
+        testkit::ShopBuilder::empty().service("standard-p2", &component("standard-p2"), 8000),
+        &[],
+        &NO_COLLECTOR,
+    );
+    let port = running.address.port();
+    let output = running.stop();
+    assert!(output.contains(&format!("Try:\n  curl http://localhost:{port}/\n")), "{output}");
 }

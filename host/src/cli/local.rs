@@ -59,7 +59,8 @@ fn text_banner(host: &Host, telemetry: &str) -> String {
         rows.push(row([&service.name, &service.version, &service.kind, &url, digest]));
         urls.extend(host.examples(&service.name).into_iter().map(|path| format!("  curl {url}{}\n", printable(&path))));
     }
-    let text = format!("{}\n{telemetry}\n\nTry:\n{}\n", table(&rows), urls.concat());
+    let examples = if urls.is_empty() { String::new() } else { format!("Try:\n{}\n", urls.concat()) };
+    let text = format!("{}\n{telemetry}\n\n{examples}", table(&rows));
     // The console comes last, so that it stays visible above the first lines of the log.
     match host.console_address() {
         Some(console) => format!("{text}console: {}\n", address_url(console)),

@@ -157,8 +157,12 @@ impl RouteTable {
         }
     }
 
-    /// Paths for a GET request to each GET route, with the value 1 for every parameter.
+    /// Paths for a GET request to each GET route, with the value 1 for every parameter. A table without routes is that of
+    /// a component whose routes are not known; its example is `/`.
     pub fn examples(&self) -> Vec<String> {
+        if self.routes.is_empty() {
+            return vec![String::from("/")];
+        }
         let get_routes =
             self.routes.iter().filter(|route| route.method == Method::GET && !route.template.ends_with("**"));
         get_routes.map(|route| example(&route.template)).collect()
