@@ -24,7 +24,7 @@ const fn post(path: &'static str, body: &'static str) -> Probe {
 }
 
 /// Requests to which the standard components must respond in the same way under both hosts.
-const PROBES: [Probe; 18] = [
+const PROBES: [Probe; 23] = [
     get("/hello"),
     Probe { method: "HEAD", path: "/hello", body: "" },
     get("/health"),
@@ -32,6 +32,11 @@ const PROBES: [Probe; 18] = [
     get("/status?code=204"),
     get("/status?code=304"),
     get("/status?code=418"),
+    get("/no-body?code=200"),
+    get("/no-body?code=302"),
+    get("/no-body?code=304"),
+    Probe { method: "HEAD", path: "/no-body?code=200", body: "" },
+    Probe { method: "HEAD", path: "/status?code=200", body: "" },
     post("/echo", "a body that is sent back"),
     post("/count", "abcdefgh"),
     get("/large?size=200000"),

@@ -89,6 +89,8 @@ pub(super) struct GuestResponseBody {
     execution: Arc<GuestExecution>,
     /// The rest of the `Content-Length` that the guest set. A transport polls no frame beyond it.
     remaining: Option<u64>,
+    /// The guest gave the response no body, which has a declared length of 0, unlike a body to which nothing is written.
+    is_absent: bool,
     /// Frames that were read from `inner` and not sent yet.
     buffered: VecDeque<Result<Frame<Bytes>, Error>>,
     /// The size of all data that was buffered, in bytes.
@@ -104,6 +106,7 @@ impl GuestResponseBody {
         let length = headers.get(CONTENT_LENGTH).and_then(|length| length.to_str().ok());
         let remaining = length.and_then(|length| length.parse().ok());
         GuestResponseBody {
+            is_absent: inner.is_end_stream(),
             inner,
             execution,
             remaining,
@@ -162,8 +165,8 @@ impl GuestResponseBody {
     }
 
     /// The body with the frames that are available: one buffer if it is complete, and either has the `Content-Length`
-    /// that the guest set, or has none and fits into one frame; otherwise a stream of the guest's chunks. Trailers that
-    /// were read are announced in `headers` if the client accepts them: HTTP/1.1 sends no others.
+    /// that the guest set, or the guest set none and it fits into one frame; otherwise a stream of the guest's chunks.
+    /// Trailers that were read are announced in `headers` if the client accepts them: HTTP/1.1 sends no others.
     fn into_buffered(mut self, mut headers: HeaderMap, accepts_trailers: bool) -> (Body, HeaderMap) {
         if self.remaining.is_some_and(|length| self.buffered_size as u64 > length) {
             self.fail_as_too_long();
@@ -174,9 +177,11 @@ impl GuestResponseBody {
         }
         let is_data = trailers.is_none() && self.buffered.iter().all(Result::is_ok);
         let is_complete = is_data && self.has_ended && self.execution.failure().is_none();
-        let body = if is_complete && self.remaining == Some(self.buffered_size as u64) {
+        let is_declared = headers.contains_key(CONTENT_LENGTH);
+        let is_whole = self.remaining == Some(self.buffered_size as u64) || (self.is_absent && !is_declared);
+        let body = if is_complete && is_whole {
             Body::Whole(self.take_data())
-        } else if is_complete && !headers.contains_key(CONTENT_LENGTH) && self.buffered_size <= FRAME_LIMIT {
+        } else if is_complete && !is_declared && self.buffered_size <= FRAME_LIMIT {
             Body::Undeclared(Some(self.take_data()))
         } else {
             Body::stream(self)
