@@ -24,7 +24,7 @@ const fn post(path: &'static str, body: &'static str) -> Probe {
 }
 
 /// Requests to which the standard components must respond in the same way under both hosts.
-const PROBES: [Probe; 23] = [
+const PROBES: [Probe; 25] = [
     get("/hello"),
     Probe { method: "HEAD", path: "/hello", body: "" },
     get("/health"),
@@ -38,6 +38,8 @@ const PROBES: [Probe; 23] = [
     Probe { method: "HEAD", path: "/no-body?code=200", body: "" },
     Probe { method: "HEAD", path: "/status?code=200", body: "" },
     post("/echo", "a body that is sent back"),
+    post("/pass", "a body that is sent back"),
+    post("/pass", ""),
     post("/count", "abcdefgh"),
     get("/large?size=200000"),
     get("/drip?lines=3&pause=1"),

@@ -87,10 +87,9 @@ pub(crate) fn request_body_error(error: &BodyError) -> Error {
 pub(super) struct GuestResponseBody {
     inner: WasiBody,
     execution: Arc<GuestExecution>,
-    /// The rest of the `Content-Length` that the guest set. A transport polls no frame beyond it.
+    /// The rest of the length that is known in advance: the `Content-Length` that the guest set, or else that of the
+    /// request body if the guest responds with it, or 0 if there is no body. A transport polls no frame beyond it.
     remaining: Option<u64>,
-    /// The guest gave the response no body, which has a declared length of 0, unlike a body to which nothing is written.
-    is_absent: bool,
     /// Frames that were read from `inner` and not sent yet.
     buffered: VecDeque<Result<Frame<Bytes>, Error>>,
     /// The size of all data that was buffered, in bytes.
@@ -104,9 +103,8 @@ pub(super) struct GuestResponseBody {
 impl GuestResponseBody {
     pub fn new(inner: WasiBody, execution: Arc<GuestExecution>, headers: &HeaderMap) -> GuestResponseBody {
         let length = headers.get(CONTENT_LENGTH).and_then(|length| length.to_str().ok());
-        let remaining = length.and_then(|length| length.parse().ok());
+        let remaining = length.map_or_else(|| inner.size_hint().exact(), |length| length.parse().ok());
         GuestResponseBody {
-            is_absent: inner.is_end_stream(),
             inner,
             execution,
             remaining,
@@ -164,9 +162,9 @@ impl GuestResponseBody {
         self.has_ended
     }
 
-    /// The body with the frames that are available: one buffer if it is complete, and either has the `Content-Length`
-    /// that the guest set, or the guest set none and it fits into one frame; otherwise a stream of the guest's chunks.
-    /// Trailers that were read are announced in `headers` if the client accepts them: HTTP/1.1 sends no others.
+    /// The body with the frames that are available: one buffer if it is complete, and either has the length that was
+    /// known in advance, or none was known and it fits into one frame; otherwise a stream of the guest's chunks. Trailers
+    /// that were read are announced in `headers` if the client accepts them: HTTP/1.1 sends no others.
     fn into_buffered(mut self, mut headers: HeaderMap, accepts_trailers: bool) -> (Body, HeaderMap) {
         if self.remaining.is_some_and(|length| self.buffered_size as u64 > length) {
             self.fail_as_too_long();
@@ -177,11 +175,9 @@ impl GuestResponseBody {
         }
         let is_data = trailers.is_none() && self.buffered.iter().all(Result::is_ok);
         let is_complete = is_data && self.has_ended && self.execution.failure().is_none();
-        let is_declared = headers.contains_key(CONTENT_LENGTH);
-        let is_whole = self.remaining == Some(self.buffered_size as u64) || (self.is_absent && !is_declared);
-        let body = if is_complete && is_whole {
+        let body = if is_complete && self.remaining == Some(self.buffered_size as u64) {
             Body::Whole(self.take_data())
-        } else if is_complete && !is_declared && self.buffered_size <= FRAME_LIMIT {
+        } else if is_complete && self.remaining.is_none() && self.buffered_size <= FRAME_LIMIT {
             Body::Undeclared(Some(self.take_data()))
         } else {
             Body::stream(self)
@@ -279,7 +275,7 @@ impl http_body::Body for GuestResponseBody {
     }
 
     fn size_hint(&self) -> SizeHint {
-        if self.buffered.is_empty() { self.inner.size_hint() } else { SizeHint::default() }
+        self.remaining.map_or_else(SizeHint::default, SizeHint::with_exact)
     }
 }
 
