@@ -15,7 +15,10 @@ fn builder(concurrency: u32) -> ShopBuilder {
         .outbound(SERVICE, &format!("allow = [{allowed}]"))
 }
 
+/// Sends all requests concurrently while an instance is running: requests that arrive before there is one may each get a
+/// separate one.
 async fn all(shop: &Shop, paths: &[String]) -> Vec<Answer> {
+    assert_eq!(shop.get(SERVICE, "/linger?ms=1000").await.text(), "lingers");
     let send = |path: &String| tokio::spawn(shop.request("GET", SERVICE, path).send());
     let running: Vec<_> = paths.iter().map(send).collect();
     let mut answers = Vec::new();
@@ -25,8 +28,8 @@ async fn all(shop: &Shop, paths: &[String]) -> Vec<Answer> {
     answers
 }
 
-/// The same, repeated until one instance has served all requests concurrently. Requests that arrive before there is an
-/// instance may each get a separate one.
+/// The same, repeated until one instance has served all requests concurrently. On a slow machine, the running instance
+/// may have ended before they arrive.
 async fn together(shop: &Shop, paths: &[String], are_together: impl Fn(&[Answer]) -> bool) -> Vec<Answer> {
     for _ in 0..8 {
         let answers = all(shop, paths).await;
