@@ -131,6 +131,39 @@ async fn a_body_that_fails_is_sent_up_to_its_failure_and_recorded_as_one() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_body_that_the_guest_leaves_unfinished_ends_soon() {
+    let settings = ["isolation = \"request\"", "isolation = \"instance\"", "concurrency_per_instance = 4"];
+    for (service, settings) in [("standard-p2", &settings[..2]), ("standard-p3", &settings[..])] {
+        for setting in settings {
+            let shop = Shop::standard().keys(service, setting).start().await;
+            for _ in 0..2 {
+                // A body that ends because of `idle_timeout` fails.
+                let answer = shop.get(service, "/forgotten").await;
+                assert_eq!(answer.text(), "the first half", "{service} {setting}");
+                assert_eq!(shop.get(service, "/hello").await.text(), "hello\n", "{service} {setting}");
+            }
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_instance_that_finishes_its_bodies_is_reused_for_large_ones() {
+    let shop = with_large_limits().keys("standard-p2", "isolation = \"instance\"").start().await;
+    for service in BOTH {
+        let deadline = std::time::Instant::now() + PATIENCE;
+        loop {
+            let large = shop.get(service, "/large?size=5000000").await;
+            assert_eq!(large.body.len(), 5_000_000, "{service}");
+            let tree = shop.trace(&large.trace, 1).await;
+            if *tree.line(&format!("{service} GET SERVER")).attribute("spandrel.instance.reused") == true {
+                break;
+            }
+            assert!(std::time::Instant::now() < deadline, "{service}: no instance is reused");
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_body_that_exceeds_its_content_length_is_cut_off_and_an_error() {
     let shop = Shop::standard().start().await;
     for client in [Client::default(), Client::h2c()] {

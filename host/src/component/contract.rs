@@ -8,6 +8,7 @@ use std::fmt;
 use wasmparser::{ComponentTypeRef, Parser, Payload};
 
 use super::error::ComponentError;
+use crate::config::Isolation;
 
 /// The export of a lean component.
 const HANDLER: &str = "spandrel:service/handler@";
@@ -48,6 +49,17 @@ pub enum HttpWorld {
     P2,
     /// `wasi:http/handler@0.3`.
     P3,
+}
+
+impl HttpWorld {
+    /// The isolation unless the manifest sets one. As in other hosts, a 0.2 instance serves one request; a 0.3 instance
+    /// expects several.
+    pub fn isolation(self) -> Isolation {
+        match self {
+            HttpWorld::P2 => Isolation::Request,
+            HttpWorld::P3 => Isolation::Instance,
+        }
+    }
 }
 
 impl fmt::Display for Kind {

@@ -12,7 +12,6 @@ use std::time::{Duration, Instant};
 use super::background::BackgroundWork;
 use super::compile::Prepared;
 use super::context::ServiceContext;
-use super::contract::HttpWorld;
 use super::engine::Engine;
 use super::failure::Failure;
 use super::guest::lean::LeanInstance;
@@ -80,11 +79,7 @@ impl Pool {
                 Guests::Lean(Instances::new(engine, pre.clone(), parts, (Isolation::Instance, LEAN_MAX_REQUESTS)))
             }
             Linked::Standard(pre) => {
-                // As in other hosts, a 0.2 instance serves one request; a 0.3 instance expects several.
-                let isolation = match pre.world() {
-                    HttpWorld::P2 => Isolation::Request,
-                    HttpWorld::P3 => Isolation::Instance,
-                };
+                let isolation = pre.world().isolation();
                 Guests::Standard(Instances::new(engine, pre.clone(), parts, (isolation, STANDARD_MAX_REQUESTS)))
             }
         };

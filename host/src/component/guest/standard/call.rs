@@ -13,6 +13,7 @@ use wasmtime_wasi_http::{p2, p3};
 
 use super::body::GuestRequestBody;
 use super::linker::StandardPre;
+use crate::component::contract::HttpWorld;
 use crate::component::store_data::StoreData;
 use crate::http::Body;
 use crate::outbound::LocalCalls;
@@ -51,6 +52,14 @@ impl Handler {
         match pre {
             StandardPre::P2(pre) => pre.instantiate_async(store).await.map(Handler::P2),
             StandardPre::P3(pre) => pre.instantiate_async(store).await.map(Handler::P3),
+        }
+    }
+
+    /// The version of the handler.
+    pub fn world(&self) -> HttpWorld {
+        match self {
+            Handler::P2(_) => HttpWorld::P2,
+            Handler::P3(_) => HttpWorld::P3,
         }
     }
 

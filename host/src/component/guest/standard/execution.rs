@@ -4,6 +4,7 @@
 //! A guest may continue after its response: while the body streams, and afterwards. Its cost and its failure are
 //! therefore kept here and not in the instance.
 
+use std::pin::pin;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
@@ -23,6 +24,9 @@ pub struct GuestExecution {
     failure: OnceLock<Failure>,
     /// The exchange has ended: the guest records what happens from here on.
     exchange_ended: AtomicBool,
+    /// The response body has ended or was dropped.
+    body_has_ended: AtomicBool,
+    /// Notified when it has.
     body_ended: Notify,
     /// The response was sent, body included.
     answered: AtomicBool,
@@ -88,7 +92,8 @@ impl GuestExecution {
 
     /// Marks the response body as ended or dropped.
     pub fn end_body(&self) {
-        self.body_ended.notify_one();
+        self.body_has_ended.store(true, Ordering::Release);
+        self.body_ended.notify_waiters();
     }
 
     /// Marks the response as sent, body included.
@@ -103,6 +108,10 @@ impl GuestExecution {
 
     /// Waits until the response body has ended or was dropped.
     pub async fn body_ended(&self) {
-        self.body_ended.notified().await;
+        let mut ended = pin!(self.body_ended.notified());
+        ended.as_mut().enable();
+        if !self.body_has_ended.load(Ordering::Acquire) {
+            ended.await;
+        }
     }
 }

@@ -4,8 +4,10 @@
 //! the guest may work after its response. Until the head is returned, the guest runs within the task of its request.
 //! The rest of its work then moves to a task of its own, which ends with the guest, `request_timeout` after the body
 //! has ended, or at shutdown. The concurrency permit and the lease on the generation are released when the guest has
-//! ended. An instance whose guest ended without a failure goes back to the pool.
+//! ended. An instance whose guest ended without a failure goes back to the pool, unless it leaves its response body
+//! unfinished.
 
+mod after_response;
 mod body;
 mod call;
 mod execution;
@@ -28,6 +30,7 @@ use wasmtime::Store;
 use wasmtime_wasi::I32Exit;
 use wasmtime_wasi_http::Error;
 
+use self::after_response::{BackgroundRun, EndedGuest};
 pub(crate) use self::body::request_body_error;
 use self::body::{GuestResponseBody, SharedBody};
 pub use self::call::HttpInvocation;
@@ -51,9 +54,9 @@ use crate::component::invocation::Reply;
 use crate::component::store_data::StoreData;
 use crate::component::symbolizer::Symbolizer;
 use crate::component::within::within;
+use crate::config::Isolation;
 use crate::hostfn::guest_request::HttpGuestRequest;
 use crate::http::Body;
-use crate::trace::{Attribute, Severity, SharedRecorder};
 
 /// How long the head of a response is held back for trailers to announce, if the client accepts trailers.
 const TRAILER_WAIT: Duration = Duration::from_millis(20);
@@ -83,7 +86,7 @@ pub struct HttpOutcome {
 }
 
 /// The future that runs a guest on one request.
-type GuestFuture = BoxFuture<'static, ()>;
+type GuestFuture = BoxFuture<'static, EndedGuest<StandardInstance>>;
 
 impl Guest for StandardInstance {
     type Pre = StandardPre;
@@ -144,9 +147,15 @@ impl StandardInstance {
                         || BackgroundRun { recorder, execution: execution.clone(), background: background.clone() };
                     reply(head, body, (work, state), (accepts_trailers, limit, response_limit), background_run).await
                 }
-                Err(failure) => Err(failure),
+                Err(failure) => {
+                    state.release();
+                    Err(failure)
+                }
             },
-            Ok((None, _)) => Err(missing_response(&execution)),
+            Ok((None, state)) => {
+                state.release();
+                Err(missing_response(&execution))
+            }
             // Dropping the future also drops the guest.
             Err(_) => Err(Failure::TimedOut),
         };
@@ -159,21 +168,21 @@ impl StandardInstance {
         answer: oneshot::Sender<HandlerResponse>,
         execution: Arc<GuestExecution>,
         return_to_pool: ReturnToPool,
-    ) {
+    ) -> EndedGuest<StandardInstance> {
         let HttpInvocation { request, recorder, locals, permit, lease } = invocation;
-        self.serve(request, HttpGuestRequest { recorder, locals, execution, printed: None }, answer, return_to_pool)
-            .await;
-        // Released last: by now the request's spans are handed over, and the instance is dropped or back in its pool.
-        drop((permit, lease));
+        let active = HttpGuestRequest { recorder, locals, execution, printed: None };
+        let is_reused = self.is_reused();
+        let instance = self.serve(request, active, answer).await.map(|instance| (instance, is_reused));
+        EndedGuest { instance, return_to_pool, _held: (permit, lease) }
     }
 
+    /// Runs the guest. Returns the instance unless the guest has failed.
     async fn serve(
         mut self,
         request: Box<Request<Body>>,
         active: HttpGuestRequest,
         answer: oneshot::Sender<HandlerResponse>,
-        return_to_pool: ReturnToPool,
-    ) {
+    ) -> Option<StandardInstance> {
         let (recorder, execution) = (active.recorder.clone(), active.execution.clone());
         self.store.set_epoch_deadline(1);
         self.store.data().account.take_growth_denied();
@@ -190,10 +199,17 @@ impl StandardInstance {
             _ => None,
         };
         recorder.with(|recorder| execution.end(failure, recorder));
-        if ended.is_ok() {
-            self.end();
-            return_to_pool(self);
+        if ended.is_err() {
+            return None;
         }
+        self.end();
+        Some(self)
+    }
+
+    /// Whether the instance serves further requests.
+    fn is_reused(&self) -> bool {
+        let context = self.store.data().context();
+        context.isolation.unwrap_or(self.handler.world().isolation()) == Isolation::Instance
     }
 
     /// The request for the guest. A 0.2 middleware can forward only this request, so the host keeps a copy of the head
@@ -245,8 +261,17 @@ impl Drop for StandardInstance {
 
 /// Whether the guest has work left after its response.
 enum GuestState {
-    Ended,
+    Ended(EndedGuest<StandardInstance>),
     Running,
+}
+
+impl GuestState {
+    /// Returns the instance to its pool if the guest has ended.
+    fn release(self) {
+        if let GuestState::Ended(guest) = self {
+            guest.release();
+        }
+    }
 }
 
 /// Runs the guest until its response is available or it has ended. The guest is polled first: if it never waits, it has
@@ -257,61 +282,16 @@ async fn first_response(
 ) -> (Option<HandlerResponse>, GuestState) {
     tokio::select! {
         biased;
-        () = &mut *work => match answered.try_recv() {
-            Ok(answer) => (Some(answer), GuestState::Ended),
-            Err(TryRecvError::Empty | TryRecvError::Closed) => (None, GuestState::Ended),
+        guest = &mut *work => match answered.try_recv() {
+            Ok(answer) => (Some(answer), GuestState::Ended(guest)),
+            Err(TryRecvError::Empty | TryRecvError::Closed) => (None, GuestState::Ended(guest)),
         },
         answer = &mut *answered => match answer {
             Ok(answer) => (Some(answer), GuestState::Running),
             // The guest dropped its response outparam; it may still trap or end.
-            Err(_) => {
-                work.await;
-                (None, GuestState::Ended)
-            }
+            Err(_) => (None, GuestState::Ended(work.await)),
         },
     }
-}
-
-/// What the task needs that runs a guest after its response.
-struct BackgroundRun {
-    recorder: SharedRecorder,
-    execution: Arc<GuestExecution>,
-    background: BackgroundWork,
-}
-
-impl BackgroundRun {
-    /// Runs the guest until it has ended, until `limit` after the end of the response body, or until shutdown.
-    async fn finish(self, mut work: GuestFuture, limit: Duration) {
-        let BackgroundRun { recorder, execution, background } = self;
-        let mut registration = background.begin();
-        drop(background);
-        let grace_period = async {
-            execution.body_ended().await;
-            tokio::time::sleep(limit).await;
-        };
-        let reason = tokio::select! {
-            () = &mut work => return,
-            () = grace_period => stop_reason(limit),
-            () = registration.stopped() => "the host is shutting down".to_owned(),
-        };
-        log_stopped(&recorder, &reason);
-        recorder.with(|recorder| execution.end(None, recorder));
-        // The work releases the permit and the lease, after the spans were handed over.
-        drop(recorder);
-        drop(work);
-    }
-}
-
-fn stop_reason(limit: Duration) -> String {
-    format!("it was still running {limit:?} after its response")
-}
-
-/// Adds a log record to the request's trace which says that the guest was stopped after its response.
-fn log_stopped(recorder: &SharedRecorder, reason: &str) {
-    let kind = Attribute::new("error.type", "guest_stopped");
-    recorder.with(|recorder| {
-        recorder.log(recorder.server(), Severity::Warn, format!("the guest was stopped: {reason}"), [kind]);
-    });
 }
 
 fn check(answer: HandlerResponse, execution: &Arc<GuestExecution>) -> Result<(Parts, GuestResponseBody), Failure> {
@@ -340,9 +320,13 @@ async fn reply(
     if matches!(state, GuestState::Running) && waits_for_trailers {
         state = wait_for_trailers(&mut work, &mut body).await;
     }
-    let is_complete = matches!(state, GuestState::Ended) || body.has_ended();
-    if let GuestState::Running = state {
-        tokio::spawn(background_run().finish(work, limit));
+    let is_complete = matches!(state, GuestState::Ended(_)) || body.has_ended();
+    match state {
+        GuestState::Running => drop(tokio::spawn(background_run().finish(work, limit))),
+        GuestState::Ended(guest) if !body.has_ended() && guest.is_reused() => {
+            drop(tokio::spawn(background_run().release_after_body(guest)));
+        }
+        GuestState::Ended(guest) => guest.release(),
     }
     body.check_size(response_limit)?;
     Ok(body.into_reply(head, is_complete, accepts_trailers))
@@ -362,8 +346,8 @@ async fn run_until_blocked(work: &mut GuestFuture, body: &mut GuestResponseBody)
             if is_blocked || began.is_some_and(|began| began.elapsed() > MAX_AFTER_RESPONSE) {
                 return Poll::Ready(GuestState::Running);
             }
-            if Pin::new(&mut *work).poll(context).is_ready() {
-                return Poll::Ready(GuestState::Ended);
+            if let Poll::Ready(guest) = Pin::new(&mut *work).poll(context) {
+                return Poll::Ready(GuestState::Ended(guest));
             }
             if buffered.is_ready() {
                 return Poll::Ready(GuestState::Running);
@@ -378,8 +362,10 @@ async fn run_until_blocked(work: &mut GuestFuture, body: &mut GuestResponseBody)
 async fn wait_for_trailers(work: &mut GuestFuture, body: &mut GuestResponseBody) -> GuestState {
     let mut state = GuestState::Running;
     let progress = poll_fn(|context| {
-        if matches!(state, GuestState::Running) && Pin::new(&mut *work).poll(context).is_ready() {
-            state = GuestState::Ended;
+        if let GuestState::Running = state
+            && let Poll::Ready(guest) = Pin::new(&mut *work).poll(context)
+        {
+            state = GuestState::Ended(guest);
         }
         body.poll_buffer(context)
     });

@@ -1,8 +1,9 @@
 //! A 0.3 instance that serves several requests concurrently.
 //!
 //! The instance runs in the task of its first request until it waits, and then in a task of its own, which accepts
-//! requests as long as there are any. When it has no work left, it is returned to its pool. A request must not affect
-//! the others, with one exception: a trap ends all of them, because it ends the instance. A request that was cancelled
+//! requests as long as there are any. When it has no work left and the responses were sent, it is returned to its pool;
+//! if a body lasts longer than [`UNFINISHED_BODY`], it is dropped, which ends the body. A request must not affect the
+//! others, with one exception: a trap ends all of them, because it ends the instance. A request that was cancelled
 //! or timed out cannot be stopped on its own; its instance accepts no further requests and is dropped when the others
 //! have ended.
 //!
@@ -31,6 +32,7 @@ use tokio::sync::{Notify, oneshot};
 
 pub(in crate::component) use self::job::{Job, PendingResponse};
 use self::request_end::record_end;
+use super::after_response::UNFINISHED_BODY;
 use super::body::GuestResponseBody;
 use super::call::{HandlerResponse, Held};
 use super::{GuestExecution, HttpOutcome, ReturnToPool, StandardInstance, buffer_trailers, check, missing_response};
@@ -80,6 +82,8 @@ struct InstanceLoad {
     state: InstanceState,
     /// The thread that ran it last, whose core has its memory in the caches.
     thread: Option<ThreadId>,
+    /// The instance, if it has no work left and responses are still being sent.
+    finished: Option<(StandardInstance, ReturnToPool)>,
 }
 
 #[derive(Clone, Copy, PartialEq)]
@@ -112,7 +116,8 @@ impl SharedInstance {
         let remaining = requests.saturating_sub(instance.served).saturating_sub(1);
         let waiting = VecDeque::from([job]);
         let thread = Some(thread::current().id());
-        let load = InstanceLoad { waiting, active: 1, remaining, state: InstanceState::Serving, thread };
+        let load =
+            InstanceLoad { waiting, active: 1, remaining, state: InstanceState::Serving, thread, finished: None };
         let shared = SharedInstance::new(max_concurrent, load);
         let mut serving = boxed(|| instance.serve_shared(shared.clone(), return_to_pool, background.clone()));
         if poll_fn(|context| Poll::Ready(serving.as_mut().poll(context))).await.is_pending() {
@@ -295,9 +300,32 @@ impl SharedInstance {
         let mut load = self.lock();
         load.active = load.active.saturating_sub(1);
         load.state = state.unwrap_or(load.state);
+        let finished = if load.active == 0 { load.finished.take() } else { None };
         drop(load);
+        if let Some((instance, return_to_pool)) = finished {
+            return_to_pool(instance);
+        }
         self.0.changed.notify_waiters();
         self.0.waker.wake();
+    }
+
+    /// Returns an instance without work to its pool as soon as its responses were sent.
+    fn give_back(&self, instance: StandardInstance, return_to_pool: ReturnToPool) {
+        let mut load = self.lock();
+        if load.active > 0 {
+            load.finished = Some((instance, return_to_pool));
+            return;
+        }
+        drop(load);
+        return_to_pool(instance);
+    }
+
+    /// Drops the instance when it has had no work for [`UNFINISHED_BODY`] and a response is still being sent.
+    async fn drop_finished(&self) {
+        self.ended().await;
+        tokio::time::sleep(UNFINISHED_BODY).await;
+        let finished = self.lock().finished.take();
+        drop(finished);
     }
 
     /// Resolves when no request is active, and the instance was retired or no request has come for `limit`.
@@ -342,7 +370,11 @@ impl RequestGuard {
     /// Holds the request's spans and lease until its body was sent and its instance has ended, for at most about
     /// [`AFTER_RESPONSE`]. Later work of the guest on this request is not recorded.
     async fn finish(self) {
-        self.execution.body_ended().await;
+        tokio::select! {
+            biased;
+            () = self.execution.body_ended() => {}
+            () = self.shared.drop_finished() => self.execution.body_ended().await,
+        }
         self.finish_with_instance();
     }
 
@@ -397,7 +429,7 @@ mod tests {
     /// An instance that takes no request by itself.
     fn shared() -> SharedInstance {
         let (waiting, state) = (VecDeque::new(), InstanceState::Serving);
-        let load = InstanceLoad { waiting, active: 0, remaining: 2, state, thread: None };
+        let load = InstanceLoad { waiting, active: 0, remaining: 2, state, thread: None, finished: None };
         SharedInstance::new(2, load)
     }
 

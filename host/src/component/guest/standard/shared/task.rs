@@ -17,9 +17,10 @@ use super::request_end::record_end;
 use super::{Job, SharedInstance};
 use crate::component::background::BackgroundWork;
 use crate::component::failure::{Exception, Failure};
+use crate::component::guest::standard::after_response::{log_stopped, stop_reason};
 use crate::component::guest::standard::call::{Handler, request_p3};
 use crate::component::guest::standard::until_blocked::UntilBlocked;
-use crate::component::guest::standard::{ReturnToPool, StandardInstance, log_stopped, stop_reason};
+use crate::component::guest::standard::{ReturnToPool, StandardInstance};
 use crate::component::guest_output::{GuestOutput, OutputLines};
 use crate::component::store_data::StoreData;
 use crate::hostfn::guest_request::ConcurrentRequests;
@@ -94,7 +95,7 @@ impl StandardInstance {
         drop(waiting);
         self.store.data_mut().http.set_concurrent(None);
         if let Ended::ByItself(Ok(())) = ended {
-            return_to_pool(self);
+            shared.give_back(self, return_to_pool);
         } else {
             // The failure is recorded before the store is dropped, so that bodies which end early report it.
             drop(self);
