@@ -152,26 +152,25 @@ impl HttpBody for ResponseBody {
 
     fn poll_frame(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         let mut shared = lock(&self.shared);
-        if let Some(error) = shared.poll_error(context) {
-            return error.map(|error| Some(Err(error)));
-        }
-        shared.waker = None;
-        let frame = match Pin::new(&mut shared.body).poll_frame(context) {
-            Poll::Pending => {
-                shared.waker = Some(context.waker().clone());
-                return Poll::Pending;
+        loop {
+            if let Some(error) = shared.poll_error(context) {
+                return error.map(|error| Some(Err(error)));
             }
-            Poll::Ready(None) => {
-                shared.end(BodyEnd::Complete);
-                return Poll::Ready(None);
-            }
-            Poll::Ready(Some(frame)) => frame.and_then(|frame| shared.forward(frame)),
-        };
-        match frame {
-            Ok(frame) => Poll::Ready(Some(Ok(frame))),
-            Err(error) => {
-                shared.fail(error);
-                shared.poll_error(context).unwrap_or(Poll::Pending).map(|error| Some(Err(error)))
+            shared.waker = None;
+            let frame = match Pin::new(&mut shared.body).poll_frame(context) {
+                Poll::Pending => {
+                    shared.waker = Some(context.waker().clone());
+                    return Poll::Pending;
+                }
+                Poll::Ready(None) => {
+                    shared.end(BodyEnd::Complete);
+                    return Poll::Ready(None);
+                }
+                Poll::Ready(Some(frame)) => frame,
+            };
+            match frame.and_then(|frame| shared.forward(frame)) {
+                Ok(frame) => return Poll::Ready(Some(Ok(frame))),
+                Err(error) => shared.fail(error),
             }
         }
     }

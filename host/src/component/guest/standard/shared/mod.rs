@@ -64,7 +64,7 @@ struct SharedState {
     responses: Mutex<Vec<ReturnedResponse>>,
     /// Requests whose response was sent, oldest first.
     answered: Mutex<VecDeque<(Instant, RequestGuard)>>,
-    /// The instance was dropped or returned to its pool.
+    /// The instance was dropped, or has no work left.
     has_ended: AtomicBool,
     /// Notified when it has ended.
     ended: Notify,
@@ -202,7 +202,7 @@ impl SharedInstance {
         self.0.has_ended.load(Ordering::Acquire)
     }
 
-    /// Marks the instance as dropped or returned to its pool. Requests that still wait get no response.
+    /// Marks the instance as dropped or without work. Requests that still wait get no response.
     fn end(&self) {
         drop(self.retire());
         self.0.has_ended.store(true, Ordering::Release);
