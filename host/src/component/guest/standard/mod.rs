@@ -320,6 +320,7 @@ async fn reply(
     if matches!(state, GuestState::Running) && waits_for_trailers {
         state = wait_for_trailers(&mut work, &mut body).await;
     }
+    let checked = body.check_size(response_limit);
     let is_complete = matches!(state, GuestState::Ended(_)) || body.has_ended();
     match state {
         GuestState::Running => drop(tokio::spawn(background_run().finish(work, limit))),
@@ -328,8 +329,7 @@ async fn reply(
         }
         GuestState::Ended(guest) => guest.release(),
     }
-    body.check_size(response_limit)?;
-    Ok(body.into_reply(head, is_complete, accepts_trailers))
+    checked.map(|()| body.into_reply(head, is_complete, accepts_trailers))
 }
 
 /// Runs the guest after its response for as long as it waits only for the reader of its body, up to
