@@ -63,6 +63,23 @@ async fn trailers_of_a_response_need_not_be_announced_over_http_2() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_response_with_trailers_is_complete_whether_or_not_the_client_receives_them() {
+    let shop = Shop::standard().start().await;
+    for service in BOTH {
+        for (client, te) in [(Client::h2c(), ""), (Client::default(), ""), (Client::default(), "trailers")] {
+            let request = client.request("GET", shop.address(service), "/trailers").header("te", te);
+            let answer = request.send().await;
+            assert_eq!(answer.text(), "before the trailers\n", "{service}");
+            let tree = shop.trace(&answer.trace, 1).await;
+            let server = tree.line(&format!("{service} GET SERVER"));
+            assert!(!server.is_error(), "{service} {te}");
+            assert_eq!(server.attributes.get("error.type"), None, "{service} {te}");
+            server.assert_attribute("http.response.body.size", "before the trailers\n".len());
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn trailers_that_are_known_with_the_head_are_sent_over_http_1() {
     let shop = Shop::standard().start().await;
     let mut connection = Connection::open(shop.address("standard-p2")).await;

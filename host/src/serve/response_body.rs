@@ -139,7 +139,8 @@ impl SharedBody {
         }
         self.sent += size;
         self.last_frame_at = Instant::now();
-        if self.body.is_end_stream() {
+        // A transport does not poll a body again after its trailers.
+        if frame.is_trailers() || self.body.is_end_stream() {
             self.end(BodyEnd::Complete);
         }
         Ok(frame)
