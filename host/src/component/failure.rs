@@ -135,7 +135,7 @@ fn message(error: &wasmtime::Error, trap: Option<&Trap>) -> String {
 fn render(backtrace: &WasmBacktrace, symbolizer: &Symbolizer) -> String {
     let mut lines = String::new();
     let frames = backtrace.frames();
-    let locations = symbolizer.locations(frames.iter().map(|frame| (module(frame), frame.module_offset())));
+    let locations = symbolizer.locations(frames.iter().map(|frame| (frame.module().name(), frame.module_offset())));
     for (frame, locations) in frames.iter().zip(locations) {
         if locations.is_empty() {
             push_frame(&mut lines, frame.func_name().unwrap_or("<unknown>"), module(frame), None);

@@ -6,6 +6,7 @@
 
 use std::collections::HashMap;
 use std::fmt;
+use std::ops::Range;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
@@ -37,16 +38,17 @@ pub struct Symbolizer {
 /// One of the core modules of a component.
 #[derive(Default)]
 struct Module {
-    name: String,
-    /// The offset of the code section in the component. DWARF addresses are relative to it.
-    code: u64,
+    /// The name in its `name` section. Some toolchains set none.
+    name: Option<String>,
+    /// Where the code section is in the component. DWARF addresses are relative to its start.
+    code: Range<usize>,
     sections: HashMap<String, Box<[u8]>>,
 }
 
 /// The locations resolved so far, and the budget for more.
 struct LookupCache {
     /// By the index of the module and the offset of the instruction.
-    locations: HashMap<(usize, u64), Locations>,
+    locations: HashMap<(usize, usize), Locations>,
     budget: ReadBudget,
     refilled: Instant,
 }
@@ -66,7 +68,7 @@ impl Symbolizer {
             match payload {
                 Ok(Payload::Version { encoding: wasmparser::Encoding::Module, .. }) => open = Some(Module::default()),
                 Ok(Payload::CodeSectionStart { range, .. }) => {
-                    open.iter_mut().for_each(|module| module.code = range.start as u64);
+                    open.iter_mut().for_each(|module| module.code = range.clone());
                 }
                 Ok(Payload::CustomSection(section)) => {
                     if let Some(module) = &mut open {
@@ -82,16 +84,19 @@ impl Symbolizer {
         Symbolizer { modules, cache: Mutex::default() }
     }
 
-    /// The locations of instructions, each given by its module and its offset in it.
-    pub fn locations<'a>(&self, instructions: impl Iterator<Item = (&'a str, Option<usize>)>) -> Vec<Locations> {
+    /// The locations of instructions, each given by the name of its module, if it has one, and its offset in the component.
+    pub fn locations<'a>(
+        &self,
+        instructions: impl Iterator<Item = (Option<&'a str>, Option<usize>)>,
+    ) -> Vec<Locations> {
         let mut cache = self.cache.lock().unwrap_or_else(PoisonError::into_inner);
-        let keys: Vec<_> = instructions.map(|(name, offset)| self.key(name, offset)).collect();
+        let keys: Vec<_> = instructions.map(|(name, offset)| self.key(name, offset?)).collect();
         if cache.locations.len() + keys.len() > MAX_CACHED_LOCATIONS {
             cache.locations.clear();
         }
         for (index, module) in self.modules.iter().enumerate() {
-            let new = |key: &&(usize, u64)| key.0 == index && !cache.locations.contains_key(key);
-            let mut offsets: Vec<u64> = keys.iter().flatten().filter(new).map(|(_, offset)| *offset).collect();
+            let new = |key: &&(usize, usize)| key.0 == index && !cache.locations.contains_key(key);
+            let mut offsets: Vec<usize> = keys.iter().flatten().filter(new).map(|(_, offset)| *offset).collect();
             offsets.sort_unstable();
             offsets.dedup();
             if !offsets.is_empty() {
@@ -101,13 +106,16 @@ impl Symbolizer {
         keys.into_iter().map(|key| cache.locations.get(&key?).cloned()).map(Option::unwrap_or_default).collect()
     }
 
-    fn key(&self, name: &str, offset: Option<usize>) -> Option<(usize, u64)> {
-        Some((self.modules.iter().position(|module| module.name == name)?, offset? as u64))
+    /// The module whose code contains the offset. Its name must fit too: the offsets in modules that Wasmtime generates
+    /// between components, which have no name, are not those of the component.
+    fn key(&self, name: Option<&str>, offset: usize) -> Option<(usize, usize)> {
+        let is_meant = |module: &Module| module.code.contains(&offset) && module.name.as_deref() == name;
+        Some((self.modules.iter().position(is_meant)?, offset))
     }
 }
 
 impl LookupCache {
-    fn look_up(&mut self, index: usize, module: &Module, offsets: &[u64]) {
+    fn look_up(&mut self, index: usize, module: &Module, offsets: &[usize]) {
         let seconds = self.refilled.elapsed().as_secs();
         if seconds > 0 {
             self.budget.0 = seconds.saturating_mul(BUDGET_PER_SECOND).saturating_add(self.budget.0).min(MAX_BUDGET);
@@ -119,7 +127,7 @@ impl LookupCache {
                 self.locations.extend(keys.zip(locations.into_iter().map(Locations::from)));
             }
             Err(BudgetExhausted) => {
-                tracing::debug!(module = module.name, "resolving source locations exceeds the budget")
+                tracing::debug!(module = index, "resolving source locations exceeds the budget")
             }
         }
     }
@@ -130,7 +138,7 @@ impl Module {
         if let KnownCustom::Name(names) = custom {
             for names in names.into_iter().flatten() {
                 if let Name::Module { name, .. } = names {
-                    self.name = name.to_owned();
+                    self.name = Some(name.to_owned());
                 }
             }
         }
@@ -145,20 +153,20 @@ impl Module {
         self.sections.contains_key(".debug_line")
     }
 
-    fn locations(&self, offsets: &[u64], budget: &mut ReadBudget) -> Result<Vec<Vec<Location>>, BudgetExhausted> {
+    fn locations(&self, offsets: &[usize], budget: &mut ReadBudget) -> Result<Vec<Vec<Location>>, BudgetExhausted> {
         let section = |id: SectionId| -> Result<_, gimli::Error> {
             let bytes = self.sections.get(id.name()).map(AsRef::as_ref).unwrap_or_default();
             Ok(EndianSlice::new(bytes, LittleEndian))
         };
         let Ok(dwarf) = Dwarf::load(section) else { return Ok(vec![Vec::new(); offsets.len()]) };
-        let addresses: Vec<u64> = offsets.iter().map(|offset| offset.wrapping_sub(self.code)).collect();
+        let addresses: Vec<u64> = offsets.iter().map(|offset| (offset - self.code.start) as u64).collect();
         dwarf::find(&dwarf, &addresses, budget)
     }
 }
 
 impl fmt::Debug for Symbolizer {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter.debug_list().entries(self.modules.iter().map(|module| &module.name)).finish()
+        formatter.debug_list().entries(self.modules.iter().map(|module| &module.code)).finish()
     }
 }
 
@@ -172,12 +180,11 @@ mod tests {
     fn locations_beyond_the_budget_are_found_after_a_refill() {
         let sections = dwarf::tests::shop();
         let sections = sections.named().into_iter().map(|(name, bytes)| (name.to_owned(), bytes.into())).collect();
-        let module = Module { name: "shop".to_owned(), code: 1000, sections };
+        let module = Module { name: None, code: 1000..1100, sections };
         let cache = LookupCache { budget: ReadBudget(10), ..LookupCache::default() };
         let symbolizer = Symbolizer { modules: vec![module], cache: Mutex::new(cache) };
         let functions = || {
-            let locations =
-                symbolizer.locations([("shop", Some(1050)), ("shop", Some(7)), ("other", Some(1050))].into_iter());
+            let locations = symbolizer.locations([(None, Some(1050)), (None, Some(7)), (None, None)].into_iter());
             let name = |locations: &Locations| locations.first().and_then(|location| location.function.clone());
             locations.iter().map(name).collect::<Vec<_>>()
         };
@@ -189,9 +196,32 @@ mod tests {
     }
 
     #[test]
+    fn an_instruction_belongs_to_the_module_with_its_name_whose_code_contains_it() {
+        let module = |name: Option<&str>, start: usize| {
+            let sections = dwarf::tests::shop();
+            let sections = sections.named().into_iter().map(|(name, bytes)| (name.to_owned(), bytes.into())).collect();
+            Module { name: name.map(str::to_owned), code: start..start + 100, sections }
+        };
+        let modules = vec![module(None, 1000), module(Some("shop"), 5000), module(Some("shop"), 9000)];
+        let symbolizer = Symbolizer { modules, cache: Mutex::default() };
+        for (name, offset, is_found) in [
+            (None, 1050, true),
+            (None, 1150, false),
+            (None, 5050, false),
+            (Some("shop"), 5050, true),
+            (Some("shop"), 9050, true),
+            (Some("shop"), 1050, false),
+            (Some("other"), 5050, false),
+        ] {
+            let locations = symbolizer.locations([(name, Some(offset))].into_iter());
+            assert_eq!(!locations[0].is_empty(), is_found, "{name:?} {offset}");
+        }
+    }
+
+    #[test]
     fn bytes_that_are_no_component_have_no_locations() {
         for bytes in [&b""[..], b"no component", b"\0asm\x0d\0\x01\0", b"\0asm\x01\0\0\0\0\xff"] {
-            let locations = Symbolizer::of(bytes).locations([("", Some(0))].into_iter());
+            let locations = Symbolizer::of(bytes).locations([(None, Some(0))].into_iter());
             assert!(locations.iter().all(|locations| locations.is_empty()), "{locations:?}");
         }
     }
