@@ -1,7 +1,11 @@
 //! Calls of standard components: allowed origins, propagated context, and traces across kinds of components.
 
+use std::net::SocketAddr;
+
 use testkit::origin::{Manner, Origin};
 use testkit::{ODDITIES_PORT, STANDARD, Shop, ShopBuilder, artifacts};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpListener;
 
 const BOTH: [&str; 2] = ["standard-p2", "standard-p3"];
 
@@ -82,16 +86,43 @@ async fn network_requests_carry_the_context_of_the_client_span() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_unreachable_origin_is_an_error_code_and_an_error_on_the_span() {
-    let gone = testkit::process::free_address();
-    let shop = allowing(&format!("http://{gone}")).start().await;
-    for service in BOTH {
-        let answer = shop.get(service, &format!("/fetch?url=http://{gone}/")).await;
-        assert_eq!(answer.status, 502, "{service}");
-        assert!(answer.text().starts_with("Connection"), "{service}: {}", answer.text());
-        let tree = shop.trace(&answer.trace, 2).await;
-        assert!(tree.line(&format!("{service} GET CLIENT")).is_error(), "{service}");
+async fn a_failed_connection_is_an_error_code_that_says_what_failed_and_an_error_on_the_span() {
+    let silent = respond_to_connections(b"").await;
+    let other = respond_to_connections(b"220 this is no HTTP\r\n").await;
+    // The resolver rejects a label of 64 characters without a question to a name server.
+    let unknown = format!("{}.invalid", "x".repeat(64));
+    for (origin, expected) in [
+        (format!("http://{}", testkit::process::free_address()), "ConnectionRefused"),
+        (format!("http://{silent}"), "HttpProtocolError"),
+        (format!("http://{other}"), "HttpProtocolError"),
+        (format!("https://{silent}"), "TlsProtocolError"),
+        (format!("https://{other}"), "TlsProtocolError"),
+        (format!("http://{unknown}"), "DnsError("),
+    ] {
+        let shop = allowing(&origin).start().await;
+        for service in BOTH {
+            let answer = shop.get(service, &format!("/fetch?url={origin}/")).await;
+            assert_eq!(answer.status, 502, "{service} {origin}");
+            assert!(answer.text().starts_with(expected), "{service} {origin}: {}", answer.text());
+            let tree = shop.trace(&answer.trace, 2).await;
+            let client = tree.line(&format!("{service} GET CLIENT"));
+            assert!(client.is_error(), "{service} {origin}");
+            client.assert_attribute("error.type", "unreachable");
+        }
     }
+}
+
+/// A server that reads something, sends these bytes and closes the connection, for each connection.
+async fn respond_to_connections(bytes: &'static [u8]) -> SocketAddr {
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+    let address = listener.local_addr().expect("a bound listener has an address");
+    tokio::spawn(async move {
+        while let Ok((mut connection, _)) = listener.accept().await {
+            let _ = connection.read(&mut [0; 4096]).await;
+            let _ = connection.write_all(bytes).await;
+        }
+    });
+    address
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -26,7 +26,7 @@ use crate::config::{Origin, Scheme};
 use crate::http::method::span_name;
 use crate::http::{Body, BodyError};
 use crate::metrics::ClientRequest;
-use crate::outbound::{Call, CallError, LocalCalls};
+use crate::outbound::{Call, CallError, ConnectionFailure, LocalCalls};
 use crate::trace::{GuestPoint, InstanceMetrics, SharedRecorder, SpanKind, SpanRef};
 
 /// The largest chunk of a body that a guest writes at once, and the most chunks of one body that are queued. A guest
@@ -415,7 +415,13 @@ fn call_error(error: CallError) -> Error {
     match error {
         CallError::Denied(_) | CallError::NotPublic(..) => Error::HttpRequestDenied,
         CallError::InvalidUrl(_) => Error::HttpRequestUriInvalid,
-        CallError::Unreachable(_) => Error::ConnectionRefused,
+        CallError::Unreachable { failure, .. } => match failure {
+            ConnectionFailure::Name => Error::DnsError { rcode: None, info_code: None },
+            ConnectionFailure::NotConnected => Error::ConnectionRefused,
+            ConnectionFailure::Certificate => Error::TlsCertificateError,
+            ConnectionFailure::Tls => Error::TlsProtocolError,
+            ConnectionFailure::Protocol => Error::HttpProtocolError,
+        },
         CallError::TimedOut => Error::HttpResponseTimeout,
         CallError::TooLarge(limit) => Error::HttpResponseBodySize(Some(limit as u64)),
         CallError::MemoryLimit => Error::InternalError(Some(error.to_string())),

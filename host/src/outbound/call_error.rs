@@ -19,8 +19,13 @@ pub enum CallError {
     #[error("{0}")]
     InvalidUrl(String),
     /// The connection could not be established, or was lost.
-    #[error("{0}")]
-    Unreachable(String),
+    #[error("{reason}")]
+    Unreachable {
+        /// What failed.
+        failure: ConnectionFailure,
+        /// The cause, as text.
+        reason: String,
+    },
     /// The response did not arrive in time.
     #[error("the response did not arrive in time")]
     TimedOut,
@@ -32,13 +37,28 @@ pub enum CallError {
     MemoryLimit,
 }
 
+/// What failed about a connection. Only after [`Protocol`](Self::Protocol) may the server have received the request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ConnectionFailure {
+    /// The name does not resolve.
+    Name,
+    /// The connection was not established.
+    NotConnected,
+    /// The server's certificate is not valid.
+    Certificate,
+    /// TLS could not be established for another reason.
+    Tls,
+    /// The connection ended before a response, or carried no HTTP.
+    Protocol,
+}
+
 impl CallError {
     /// The value of `error.type` on the client span.
     pub fn error_type(&self) -> &'static str {
         match self {
             CallError::Denied(_) | CallError::NotPublic(..) => "denied",
             CallError::InvalidUrl(_) => "invalid_url",
-            CallError::Unreachable(_) => "unreachable",
+            CallError::Unreachable { .. } => "unreachable",
             CallError::TimedOut => "timeout",
             CallError::TooLarge(_) => "response_too_large",
             CallError::MemoryLimit => "memory_limit",

@@ -20,7 +20,7 @@ use http::{HeaderMap, Method, Response, Uri};
 use http_body::Body as _;
 use http_body_util::BodyExt;
 
-pub use self::call_error::CallError;
+pub use self::call_error::{CallError, ConnectionFailure};
 pub use self::network::{Network, client};
 use self::network::{OutgoingRequest, Permission};
 use crate::config::{Origin, OriginPattern, OutboundConfig, ServiceName};
@@ -125,7 +125,10 @@ impl Outbound {
         self.strip_context(&mut call, local.is_some());
         let response = match (local, &call.service) {
             (Some(local), _) => local(call).await,
-            (None, Some(name)) => return Err(CallError::Unreachable(format!("this host has no service `{name}`"))),
+            (None, Some(name)) => {
+                let reason = format!("this host has no service `{name}`");
+                return Err(CallError::Unreachable { failure: ConnectionFailure::NotConnected, reason });
+            }
             (None, None) => {
                 let sent = pin!(self.send_over_network(call, permission, locals.hops()));
                 let sent = tokio::time::timeout(self.timeout, sent).await;
@@ -197,7 +200,7 @@ fn body_error(error: BodyError, limit: usize) -> CallError {
     match error {
         BodyError::TooLarge(_) => CallError::TooLarge(limit),
         BodyError::Paused(_) => CallError::TimedOut,
-        other => CallError::Unreachable(other.to_string()),
+        other => CallError::Unreachable { failure: ConnectionFailure::Protocol, reason: other.to_string() },
     }
 }
 

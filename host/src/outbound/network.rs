@@ -8,6 +8,7 @@
 //! manifest lists.
 
 use std::error::Error as StdError;
+use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -21,7 +22,7 @@ use reqwest::Url;
 use reqwest::dns::{Addrs, Name, Resolve, Resolving};
 use thiserror::Error;
 
-use super::call_error::CallError;
+use super::call_error::{CallError, ConnectionFailure};
 use super::lookup::Lookups;
 use super::public::is_public;
 use crate::config::Origin;
@@ -137,11 +138,16 @@ struct PublicAddresses(Arc<Lookups>);
 #[error("the name resolves to {0}, which is not a public address")]
 struct NoPublicAddress(IpAddr);
 
+/// A name that does not resolve.
+#[derive(Debug, Error)]
+#[error("{0}")]
+struct UnknownName(Arc<io::Error>);
+
 impl Resolve for AllAddresses {
     fn resolve(&self, name: Name) -> Resolving {
         let lookups = self.0.clone();
         Box::pin(async move {
-            let found = lookups.addresses(name.as_str()).await?;
+            let found = lookups.addresses(name.as_str()).await.map_err(UnknownName)?;
             Ok(Box::new(found.into_iter()) as Addrs)
         })
     }
@@ -150,7 +156,10 @@ impl Resolve for AllAddresses {
 impl Resolve for PublicAddresses {
     fn resolve(&self, name: Name) -> Resolving {
         let lookups = self.0.clone();
-        Box::pin(async move { Ok(only_public(lookups.addresses(name.as_str()).await?)?) })
+        Box::pin(async move {
+            let found = lookups.addresses(name.as_str()).await.map_err(UnknownName)?;
+            Ok(only_public(found)?)
+        })
     }
 }
 
@@ -172,11 +181,32 @@ fn network_error(error: reqwest::Error, origin: &Origin) -> CallError {
     if error.is_timeout() {
         return CallError::TimedOut;
     }
-    CallError::Unreachable(trace::root_cause(&error))
+    let failure = if error.is_connect() { connection_failure(&error) } else { ConnectionFailure::Protocol };
+    CallError::Unreachable { failure, reason: trace::root_cause(&error) }
 }
 
 fn not_public<'e>(error: &'e (dyn StdError + 'static)) -> Option<&'e NoPublicAddress> {
     error.downcast_ref().or_else(|| not_public(error.source()?))
+}
+
+/// What failed, by the type of an error in the source chain of `error`.
+fn connection_failure(error: &(dyn StdError + 'static)) -> ConnectionFailure {
+    match error.downcast_ref() {
+        Some(rustls::Error::InvalidCertificate(_)) => return ConnectionFailure::Certificate,
+        Some(_) => return ConnectionFailure::Tls,
+        None if error.is::<UnknownName>() => return ConnectionFailure::Name,
+        None => {}
+    }
+    let io = error.downcast_ref::<io::Error>();
+    if io.is_some_and(|error| error.kind() == io::ErrorKind::UnexpectedEof) {
+        // The server has accepted the connection, and closed it during the handshake.
+        return ConnectionFailure::Tls;
+    }
+    // The source of an `io::Error` is not the error that it contains, but the source of that error.
+    match io.and_then(io::Error::get_ref) {
+        Some(contained) => connection_failure(contained),
+        None => error.source().map_or(ConnectionFailure::NotConnected, connection_failure),
+    }
 }
 
 fn network_body(body: Body) -> reqwest::Body {
@@ -243,6 +273,28 @@ mod tests {
             let error = send_to(host, Permission::Wildcard).await.unwrap_err();
             assert!(matches!(error, CallError::NotPublic(..)), "{host}: {error:?}");
         }
+    }
+
+    #[tokio::test]
+    async fn a_certificate_that_is_not_trusted_is_told_from_other_failures() {
+        let rcgen::CertifiedKey { cert, signing_key } =
+            rcgen::generate_simple_self_signed(["localhost".into()]).unwrap();
+        let key = rustls::pki_types::PrivateKeyDer::try_from(signing_key.serialize_der()).unwrap();
+        // Also installs the provider of the cryptography.
+        let network = Network::new().unwrap();
+        let tls = rustls::ServerConfig::builder().with_no_client_auth();
+        let tls = tls.with_single_cert(vec![cert.der().clone()], key).unwrap();
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let uri: Uri = format!("https://localhost:{}/", listener.local_addr().unwrap().port()).parse().unwrap();
+        tokio::spawn(async move {
+            let (stream, _) = listener.accept().await.unwrap();
+            tokio_rustls::TlsAcceptor::from(Arc::new(tls)).accept(stream).await.map(drop)
+        });
+        let origin = Origin::of(&uri).unwrap();
+        let request = OutgoingRequest { method: Method::GET, uri, headers: HeaderMap::new(), body: Body::empty() };
+        let error = network.send(request, &origin, Permission::Exact).await.map(drop).unwrap_err();
+        let CallError::Unreachable { failure, reason } = error else { panic!("{error:?}") };
+        assert_eq!(failure, ConnectionFailure::Certificate, "{reason}");
     }
 
     #[tokio::test]
