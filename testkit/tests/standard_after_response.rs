@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use testkit::collector::LogRecord;
-use testkit::{Shop, ShopBuilder};
+use testkit::{Client, Shop, ShopBuilder};
 
 const SERVICE: &str = "standard-p3";
 
@@ -69,14 +69,26 @@ async fn a_guest_that_is_stopped_after_its_response_has_a_log_record_in_its_trac
 #[tokio::test(flavor = "multi_thread")]
 async fn a_trap_after_the_response_is_an_exception_event_without_the_status_error() {
     let shop = Shop::standard().start().await;
-    let answer = shop.get(SERVICE, "/trap-after-response").await;
-    assert_eq!(answer.text(), "answered\n");
-    let tree = shop.trace(&answer.trace, 1).await;
-    let server = tree.line("standard-p3 GET SERVER");
-    assert!(!server.is_error());
-    let exception = server.event("exception").expect("an exception");
-    let message = exception.attributes["exception.message"].as_str().unwrap_or_default();
-    assert!(message.starts_with("a trap after the response ("), "{message}");
+    let shared = Shop::standard().keys(SERVICE, "concurrency_per_instance = 4").start().await;
+    for (shop, service, path, message) in [
+        (&shop, SERVICE, "/trap-after-response", "a trap after the response ("),
+        (&shop, SERVICE, "/trap-after-response?ms=0", "a trap after the response ("),
+        (&shared, SERVICE, "/trap-after-response", "a trap after the response ("),
+        (&shared, SERVICE, "/trap-after-response?ms=0", "a trap after the response ("),
+        (&shop, "standard-p2", "/trap-after-response", "a trap after the response ("),
+        (&shop, "standard-p2", "/exit-after-response", "Exited with i32 exit status 1"),
+    ] {
+        for client in [Client::default(), Client::h2c()] {
+            let answer = client.request("GET", shop.address(service), path).send().await;
+            assert_eq!((answer.status.as_u16(), answer.text().as_str()), (200, "answered\n"), "{service} {path}");
+            let tree = shop.trace(&answer.trace, 1).await;
+            let server = tree.line(&format!("{service} GET SERVER"));
+            assert!(!server.is_error(), "{service} {path}");
+            let exception = server.event("exception").expect("an exception");
+            let found = exception.attributes["exception.message"].as_str().unwrap_or_default();
+            assert!(found.starts_with(message), "{service} {path}: {found}");
+        }
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -133,6 +133,8 @@ async fn a_body_that_fails_is_sent_up_to_its_failure_and_recorded_as_one() {
             ("/unfinished", "the first half", "invalid_response"),
             ("/short", "ten bytes.", "invalid_response"),
             ("/trap-after-head", "before the trap\n", "wasm_trap"),
+            // By then the transport waits for the rest of the body.
+            ("/trap-after-head?ms=300", "before the trap\n", "wasm_trap"),
         ] {
             for client in [Client::default(), Client::h2c()] {
                 let answer = client.request("GET", shop.address(service), path).send_incomplete().await;
@@ -144,6 +146,18 @@ async fn a_body_that_fails_is_sent_up_to_its_failure_and_recorded_as_one() {
             }
         }
         assert_eq!(shop.get(service, "/hello").await.text(), "hello\n", "{service} serves on");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn trailers_do_not_complete_a_body_that_is_shorter_than_its_content_length() {
+    let shop = Shop::standard().start().await;
+    for client in [Client::default(), Client::h2c()] {
+        let address = shop.address("standard-p3");
+        let answer = client.request("GET", address, "/short-with-trailers").send_incomplete().await;
+        assert_eq!(answer.text(), "ten bytes.");
+        let tree = shop.trace(&answer.trace, 1).await;
+        tree.line("standard-p3 GET SERVER").assert_attribute("error.type", "invalid_response");
     }
 }
 

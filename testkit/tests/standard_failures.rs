@@ -9,6 +9,27 @@ fn limited(limit: &str) -> ShopBuilder {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_guest_that_traps_while_it_passes_on_a_response_ends_the_request() {
+    for setting in ["isolation = \"instance\"", "concurrency_per_instance = 4"] {
+        let shop = Shop::standard().keys("standard-p3", setting).start().await;
+        let passed_on = |path: &str, trap: u32| {
+            let url = format!("http://localhost:8022{path}");
+            shop.request("GET", "standard-p3", &format!("/forward?trap={trap}&url={url}"))
+        };
+        let complete = passed_on("/hello", 20).send().await;
+        assert_eq!(complete.text(), "hello\n", "{setting}");
+        let incomplete = passed_on("/drip?lines=100", 100).send_incomplete().await;
+        assert_eq!(incomplete.status, 200, "{setting}");
+        for (answer, is_error) in [(complete, false), (incomplete, true)] {
+            let tree = shop.trace(&answer.trace, 3).await;
+            let server = tree.line("standard-p3 GET SERVER");
+            assert!(server.event("exception").is_some(), "{setting}");
+            assert_eq!(server.is_error(), is_error, "{setting}");
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_trap_is_a_500_and_an_exception_with_function_names() {
     let shop = Shop::standard().start().await;
     for service in BOTH {

@@ -80,7 +80,7 @@ impl BackgroundRun {
             () = registration.stopped() => "the host is shutting down".to_owned(),
         };
         log_stopped(&recorder, &reason);
-        recorder.with(|recorder| execution.end(None, recorder));
+        execution.end(None, &recorder);
         // The work releases the permit and the lease, after the spans were handed over.
         drop(recorder);
         drop(work);

@@ -1,26 +1,21 @@
 //! Request bodies as a standard guest reads them, and response bodies as it writes them.
 
-use std::collections::VecDeque;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll, Waker, ready};
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use http::header::{CONTENT_LENGTH, TRAILER};
 use http::response::Parts;
-use http::{HeaderMap, HeaderName, HeaderValue};
+use http::{HeaderMap, HeaderName, HeaderValue, Response};
 use http_body::{Body as _, Frame, SizeHint};
 use wasmtime_wasi_http::{Error, WasiBody};
 
+use super::body_buffer::{BodyBuffer, MAX_BUFFERED};
 use super::execution::GuestExecution;
 use crate::component::failure::Failure;
 use crate::component::invocation::Reply;
 use crate::http::{Body, BodyError, FRAME_LIMIT};
-
-/// The most bytes of a body that are buffered before the head is sent. A longer body is streamed.
-const MAX_BUFFERED: usize = 1 << 20;
-/// What a buffered frame counts in addition to its data, in bytes.
-const FRAME_OVERHEAD: usize = 128;
 
 /// A request body as a guest reads it.
 pub(super) struct GuestRequestBody(pub Body);
@@ -83,36 +78,25 @@ pub(crate) fn request_body_error(error: &BodyError) -> Error {
     }
 }
 
-/// The response body of a guest. It ends with an error if the guest fails while it streams.
+/// The reader of a guest's response body. The body ends with an error if the guest fails before it has finished it.
 pub(super) struct GuestResponseBody {
-    inner: WasiBody,
+    /// Keeps the body.
     execution: Arc<GuestExecution>,
     /// The rest of the length that is known in advance: the `Content-Length` that the guest set, or else that of the
     /// request body if the guest responds with it, or 0 if there is no body. A transport polls no frame beyond it.
     remaining: Option<u64>,
-    /// Frames that were read from `inner` and not sent yet.
-    buffered: VecDeque<Result<Frame<Bytes>, Error>>,
-    /// The size of all data that was buffered, in bytes.
-    buffered_size: usize,
-    /// `inner` has ended.
-    has_ended: bool,
     /// The end of the body was returned to the reader.
     end_reported: bool,
 }
 
 impl GuestResponseBody {
-    pub fn new(inner: WasiBody, execution: Arc<GuestExecution>, headers: &HeaderMap) -> GuestResponseBody {
-        let length = headers.get(CONTENT_LENGTH).and_then(|length| length.to_str().ok());
+    /// The response with its body in `execution`.
+    pub fn of(response: Response<WasiBody>, execution: &Arc<GuestExecution>) -> Response<GuestResponseBody> {
+        let (head, inner) = response.into_parts();
+        let length = head.headers.get(CONTENT_LENGTH).and_then(|length| length.to_str().ok());
         let remaining = length.map_or_else(|| inner.size_hint().exact(), |length| length.parse().ok());
-        GuestResponseBody {
-            inner,
-            execution,
-            remaining,
-            buffered: VecDeque::new(),
-            buffered_size: 0,
-            has_ended: false,
-            end_reported: false,
-        }
+        *execution.body() = BodyBuffer::new(inner);
+        Response::from_parts(head, GuestResponseBody { execution: execution.clone(), remaining, end_reported: false })
     }
 
     /// The reply with this body: buffered as far as possible if `is_complete`, otherwise a stream.
@@ -123,79 +107,58 @@ impl GuestResponseBody {
         Reply { status, headers, body }
     }
 
-    /// Reads the frames that are available. Ready when `inner` has ended or [`MAX_BUFFERED`] is exceeded.
-    pub fn poll_buffer(&mut self, context: &mut Context<'_>) -> Poll<()> {
-        while !self.has_ended && self.buffered_size + self.buffered.len() * FRAME_OVERHEAD <= MAX_BUFFERED {
-            match ready!(Pin::new(&mut self.inner).poll_frame(context)) {
-                Some(frame) => {
-                    let data = frame.as_ref().ok().and_then(Frame::data_ref);
-                    self.buffered_size += data.map_or(0, Bytes::len);
-                    self.has_ended = frame.is_err();
-                    self.buffered.push_back(frame);
-                }
-                None => self.has_ended = true,
-            }
-        }
-        Poll::Ready(())
+    /// Reads the frames that are available. Ready when the body has ended or [`MAX_BUFFERED`] is exceeded.
+    pub fn poll_buffer(&self, context: &mut Context<'_>) -> Poll<()> {
+        self.execution.body().poll_fill(MAX_BUFFERED, context)
     }
 
     /// Reads the frames that are available, and fails if they have more than `limit` bytes: as long as the head was not
     /// sent, the client can be told. A body that exceeds the limit later is cut off.
-    pub fn check_size(&mut self, limit: usize) -> Result<(), Failure> {
+    pub fn check_size(&self, limit: usize) -> Result<(), Failure> {
         let _ = self.poll_buffer(&mut Context::from_waker(Waker::noop()));
-        let size = self.buffered_size;
+        let size = self.execution.body().size;
         if size > limit { Err(Failure::ResponseTooLarge { size }) } else { Ok(()) }
     }
 
     /// Whether trailers were read.
     pub fn has_trailers(&self) -> bool {
-        self.buffered.iter().flatten().any(Frame::is_trailers)
+        self.execution.body().frames.iter().flatten().any(Frame::is_trailers)
     }
 
     /// How many frames are buffered.
     pub fn buffered_frames(&self) -> usize {
-        self.buffered.len()
+        self.execution.body().frames.len()
     }
 
     /// Whether the whole body is buffered.
     pub fn has_ended(&self) -> bool {
-        self.has_ended
+        self.execution.body().has_ended
     }
 
     /// The body with the frames that are available: one buffer if it is complete, and either has the length that was
     /// known in advance, or none was known and it fits into one frame; otherwise a stream of the guest's chunks. Trailers
     /// that were read are announced in `headers` if the client accepts them: HTTP/1.1 sends no others.
-    fn into_buffered(mut self, mut headers: HeaderMap, accepts_trailers: bool) -> (Body, HeaderMap) {
-        if self.remaining.is_some_and(|length| self.buffered_size as u64 > length) {
+    fn into_buffered(self, mut headers: HeaderMap, accepts_trailers: bool) -> (Body, HeaderMap) {
+        let mut body = self.execution.body();
+        if self.remaining.is_some_and(|length| body.size as u64 > length) {
             self.fail_as_too_long();
         }
-        let trailers = self.buffered.iter().flatten().find_map(|frame| frame.trailers_ref());
+        let trailers = body.frames.iter().flatten().find_map(|frame| frame.trailers_ref());
         if let Some(trailers) = trailers.filter(|_| accepts_trailers) {
             announce_trailers(trailers, &mut headers);
         }
-        let is_data = trailers.is_none() && self.buffered.iter().all(Result::is_ok);
-        let is_complete = is_data && self.has_ended && self.execution.failure().is_none();
-        let body = if is_complete && self.remaining == Some(self.buffered_size as u64) {
-            Body::Whole(self.take_data())
-        } else if is_complete && self.remaining.is_none() && self.buffered_size <= FRAME_LIMIT {
-            Body::Undeclared(Some(self.take_data()))
-        } else {
-            Body::stream(self)
+        let is_data = trailers.is_none() && body.frames.iter().all(Result::is_ok);
+        let is_complete = is_data && body.has_ended && self.execution.failure().is_none();
+        let has_length = self.remaining == Some(body.size as u64);
+        let fits = self.remaining.is_none() && body.size <= FRAME_LIMIT;
+        let data = (is_complete && (has_length || fits)).then(|| body.take_data());
+        drop(body);
+        let body = match data {
+            Some(data) if has_length => Body::Whole(data),
+            Some(data) => Body::Undeclared(Some(data)),
+            None => Body::stream(self),
         };
         (body, headers)
-    }
-
-    fn take_data(&mut self) -> Bytes {
-        let mut frames =
-            std::mem::take(&mut self.buffered).into_iter().flatten().filter_map(|frame| frame.into_data().ok());
-        let first = frames.next().unwrap_or_default();
-        if first.len() == self.buffered_size {
-            return first;
-        }
-        let mut data = BytesMut::with_capacity(self.buffered_size);
-        data.extend_from_slice(&first);
-        frames.for_each(|frame| data.extend_from_slice(&frame));
-        data.freeze()
     }
 
     /// Subtracts the data of a frame from the rest of the `Content-Length`, and cuts off what exceeds it.
@@ -251,20 +214,20 @@ impl http_body::Body for GuestResponseBody {
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
-        let frame = match self.buffered.pop_front() {
-            Some(frame) => Some(frame),
-            None if self.has_ended => None,
-            None => ready!(Pin::new(&mut self.inner).poll_frame(context)),
-        };
+        let frame = ready!(self.execution.body().poll_frame(context));
         Poll::Ready(match frame {
+            // Trailers are the last frame.
+            Some(Ok(frame)) if frame.is_trailers() => {
+                self.end_reported = true;
+                Some(self.error_at_end().map_or(Ok(frame), Err))
+            }
             Some(Ok(frame)) => Some(Ok(self.count(frame))),
             Some(Err(error)) => {
-                (self.has_ended, self.end_reported) = (true, true);
+                self.end_reported = true;
                 Some(Err(self.stream_error(error)))
             }
             None => {
                 let is_first = !std::mem::replace(&mut self.end_reported, true);
-                self.has_ended = true;
                 self.error_at_end().filter(|_| is_first).map(Err)
             }
         })

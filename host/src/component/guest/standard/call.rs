@@ -8,10 +8,11 @@ use tokio::sync::oneshot;
 use wasmtime::Store;
 use wasmtime::component::Resource;
 use wasmtime_wasi_http::p2::bindings::http::types::Scheme;
-use wasmtime_wasi_http::{Error, FieldMap, WasiBody, WasiHttpView as _};
+use wasmtime_wasi_http::{Error, FieldMap, WasiHttpView as _};
 use wasmtime_wasi_http::{p2, p3};
 
-use super::body::GuestRequestBody;
+use super::body::{GuestRequestBody, GuestResponseBody};
+use super::execution::GuestExecution;
 use super::linker::StandardPre;
 use crate::component::contract::HttpWorld;
 use crate::component::store_data::StoreData;
@@ -38,7 +39,7 @@ pub struct HttpInvocation {
 }
 
 /// The guest's response, or the error code that it returned instead.
-pub(super) type HandlerResponse = Result<Response<WasiBody>, Error>;
+pub(super) type HandlerResponse = Result<Response<GuestResponseBody>, Error>;
 
 /// The exported handler of an instance.
 pub(super) enum Handler {
@@ -63,17 +64,18 @@ impl Handler {
         }
     }
 
-    /// Calls the handler. The response is sent to `answer` when it is available; the call ends when the guest has
-    /// ended.
+    /// Calls the handler. The response is sent to `answer` when it is available, with its body in `execution`; the call
+    /// ends when the guest has ended.
     pub async fn call(
         &self,
         store: &mut Store<StoreData>,
         request: Box<Request<Body>>,
         answer: oneshot::Sender<HandlerResponse>,
+        execution: &Arc<GuestExecution>,
     ) -> wasmtime::Result<()> {
         match self {
-            Handler::P2(guest) => call_p2(guest, store, request, answer).await,
-            Handler::P3(guest) => call_p3(guest, store, request, answer).await,
+            Handler::P2(guest) => call_p2(guest, store, request, answer, execution).await,
+            Handler::P3(guest) => call_p3(guest, store, request, answer, execution).await,
         }
     }
 }
@@ -83,13 +85,15 @@ async fn call_p2(
     store: &mut Store<StoreData>,
     request: Box<Request<Body>>,
     answer: oneshot::Sender<HandlerResponse>,
+    execution: &Arc<GuestExecution>,
 ) -> wasmtime::Result<()> {
+    let execution = execution.clone();
     let mut view = store.data_mut().http();
     let scheme = if request.uri().scheme_str() == Some("https") { Scheme::Https } else { Scheme::Http };
     let request = view.new_incoming_request(scheme, request.map(GuestRequestBody))?;
     let answer = move |value: Result<_, p2::bindings::http::types::ErrorCode>| {
         // If the receiver is gone, the guest continues without an error.
-        let _ = answer.send(value.map_err(Error::from));
+        let _ = answer.send(value.map(|response| GuestResponseBody::of(response, &execution)).map_err(Error::from));
     };
     let outparam = view.new_response_outparam_from_callback(answer)?;
     guest.wasi_http_incoming_handler().call_handle(store, request, outparam).await
@@ -115,6 +119,7 @@ async fn call_p3(
     store: &mut Store<StoreData>,
     request: Box<Request<Body>>,
     answer: oneshot::Sender<HandlerResponse>,
+    execution: &Arc<GuestExecution>,
 ) -> wasmtime::Result<()> {
     let (request, sent) = request_p3(store.data_mut(), request)?;
     let call = async |accessor: &wasmtime::component::Accessor<StoreData>| {
@@ -126,7 +131,7 @@ async fn call_p3(
             })
         });
         let response = match response {
-            Ok(response) => Ok(response?),
+            Ok(response) => Ok(GuestResponseBody::of(response?, execution)),
             Err(error) => Err(error),
         };
         let _ = answer.send(response);

@@ -5,15 +5,16 @@
 //! therefore kept here and not in the instance.
 
 use std::pin::pin;
-use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
 use tokio::sync::Notify;
 
+use super::body_buffer::BodyBuffer;
 use crate::component::cost::Cost;
 use crate::component::failure::Failure;
-use crate::trace::Recorder;
+use crate::trace::SharedRecorder;
 
 /// Cost, failure and progress of one request in a standard guest.
 #[derive(Debug, Default)]
@@ -24,6 +25,7 @@ pub struct GuestExecution {
     failure: OnceLock<Failure>,
     /// The exchange has ended: the guest records what happens from here on.
     exchange_ended: AtomicBool,
+    body: Mutex<BodyBuffer>,
     /// The response body has ended or was dropped.
     body_has_ended: AtomicBool,
     /// Notified when it has.
@@ -74,24 +76,36 @@ impl GuestExecution {
         self.exchange_ended.store(true, Ordering::Relaxed);
     }
 
-    /// Sets the guest's end, with its failure if there was one. If the exchange has ended before, this records the
-    /// failure and the cost on the server span. Call it before the store is dropped, since the body's end reads the
-    /// failure.
-    pub fn end(&self, failure: Option<Failure>, recorder: &mut Recorder) {
-        let is_late = self.exchange_ended.load(Ordering::Relaxed);
-        if let Some(Failure::Trapped(exception)) = failure.as_ref().filter(|_| is_late) {
-            exception.record(recorder);
-        }
-        if let Some(failure) = failure {
-            self.fail(failure);
-        }
-        if is_late && recorder.is_recording() {
-            self.cost().record(recorder);
-        }
+    /// Sets the guest's end, with its failure if there was one. Call it before the store is dropped, since the body's end
+    /// reads the failure.
+    ///
+    /// If the guest fails after it has finished its response, the client gets the whole response, and this records the
+    /// failure on the server span. If the exchange has ended before, this also records the cost.
+    pub fn end(&self, failure: Option<Failure>, recorder: &SharedRecorder) {
+        // Outside of the recorder's lock: a body that is the response of another service ends its client span.
+        let has_finished = failure.is_some() && self.body().is_finished();
+        recorder.with(|recorder| {
+            let exchange_ended = self.exchange_ended.load(Ordering::Relaxed);
+            match failure {
+                Some(Failure::Trapped(exception)) if has_finished || exchange_ended => exception.record(recorder),
+                Some(failure) => self.fail(failure),
+                None => {}
+            }
+            if exchange_ended && recorder.is_recording() {
+                self.cost().record(recorder);
+            }
+        });
     }
 
-    /// Marks the response body as ended or dropped.
+    /// The response body.
+    pub(super) fn body(&self) -> MutexGuard<'_, BodyBuffer> {
+        self.body.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Drops the response body and marks it as ended.
     pub fn end_body(&self) {
+        let body = std::mem::take(&mut *self.body());
+        drop(body);
         self.body_has_ended.store(true, Ordering::Release);
         self.body_ended.notify_waiters();
     }
@@ -113,5 +127,46 @@ impl GuestExecution {
         if !self.body_has_ended.load(Ordering::Acquire) {
             ended.await;
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+    use std::task::Poll;
+
+    use bytes::Bytes;
+    use futures_util::stream;
+    use http::Response;
+    use http_body::Frame;
+    use http_body_util::{BodyExt, StreamBody};
+    use wasmtime_wasi_http::Error;
+
+    use super::super::body::GuestResponseBody;
+    use super::*;
+    use crate::component::failure::Exception;
+    use crate::trace::Recorder;
+
+    /// An execution whose guest traps. The body, which is the response of another service, ends its client span when
+    /// it `ends`.
+    fn trapped(ends: bool) -> Arc<GuestExecution> {
+        let execution = Arc::<GuestExecution>::default();
+        let recorder = SharedRecorder::new(Recorder::detached());
+        let client_span = recorder.clone();
+        let frames = stream::poll_fn(move |_| {
+            client_span.with(|_| ());
+            if ends { Poll::Ready(None::<Result<Frame<Bytes>, Error>>) } else { Poll::Pending }
+        });
+        let response = GuestResponseBody::of(Response::new(StreamBody::new(frames).boxed_unsync()), &execution);
+        let (kind, message, stacktrace) = ("trap", String::from("a trap"), String::new());
+        execution.end(Some(Failure::Trapped(Exception { kind, message, stacktrace })), &recorder);
+        drop(response);
+        execution
+    }
+
+    #[test]
+    fn a_trap_is_no_failure_of_a_response_that_was_finished_before() {
+        assert!(trapped(true).failure().is_none());
+        assert!(trapped(false).failure().is_some());
     }
 }

@@ -9,6 +9,7 @@
 
 mod after_response;
 mod body;
+mod body_buffer;
 mod call;
 mod execution;
 mod linker;
@@ -141,7 +142,7 @@ impl StandardInstance {
         let mut work: GuestFuture = boxed(move || self.run_to_end(invocation, answer, executed, return_to_pool));
         let answer = within(limit, first_response(&mut work, &mut answered)).await;
         let result = match answer {
-            Ok((Some(answer), state)) => match check(answer, &execution) {
+            Ok((Some(answer), state)) => match check(answer) {
                 Ok((head, body)) => {
                     let background_run =
                         || BackgroundRun { recorder, execution: execution.clone(), background: background.clone() };
@@ -189,7 +190,7 @@ impl StandardInstance {
         self.store.data_mut().http.set_request(active);
         let request = self.incoming(request);
         let ended = {
-            let call = pin!(self.handler.call(&mut self.store, request, answer));
+            let call = pin!(self.handler.call(&mut self.store, request, answer, &execution));
             UntilBlocked::new(call, &self.waker, |time| execution.add_busy(time)).await
         };
         self.served += 1;
@@ -198,7 +199,7 @@ impl StandardInstance {
             Err(trap) if trap.downcast_ref::<I32Exit>().is_none_or(|exit| exit.0 != 0) => Some(self.trapped(trap)),
             _ => None,
         };
-        recorder.with(|recorder| execution.end(failure, recorder));
+        execution.end(failure, &recorder);
         if ended.is_err() {
             return None;
         }
@@ -294,31 +295,29 @@ async fn first_response(
     }
 }
 
-fn check(answer: HandlerResponse, execution: &Arc<GuestExecution>) -> Result<(Parts, GuestResponseBody), Failure> {
+fn check(answer: HandlerResponse) -> Result<(Parts, GuestResponseBody), Failure> {
     let response = answer.map_err(|error| error_code_failure(&error))?;
     if response.status().is_informational() {
         return Err(Failure::InvalidResponse(format!("{} is not the status of a final response", response.status())));
     }
-    let (head, body) = response.into_parts();
-    let body = GuestResponseBody::new(body, execution.clone(), &head.headers);
-    Ok((head, body))
+    Ok(response.into_parts())
 }
 
 /// Makes the reply, and spawns a task for the guest's remaining work. Fails if the body already exceeds
 /// `response_limit`.
 async fn reply(
     head: Parts,
-    mut body: GuestResponseBody,
+    body: GuestResponseBody,
     (mut work, mut state): (GuestFuture, GuestState),
     (accepts_trailers, limit, response_limit): (bool, Duration, usize),
     background_run: impl FnOnce() -> BackgroundRun,
 ) -> Result<Reply, Failure> {
     if matches!(state, GuestState::Running) {
-        state = run_until_blocked(&mut work, &mut body).await;
+        state = run_until_blocked(&mut work, &body).await;
     }
     let waits_for_trailers = accepts_trailers && !body.has_ended() && !head.headers.contains_key(TRAILER);
     if matches!(state, GuestState::Running) && waits_for_trailers {
-        state = wait_for_trailers(&mut work, &mut body).await;
+        state = wait_for_trailers(&mut work, &body).await;
     }
     let checked = body.check_size(response_limit);
     let is_complete = matches!(state, GuestState::Ended(_)) || body.has_ended();
@@ -334,7 +333,7 @@ async fn reply(
 
 /// Runs the guest after its response for as long as it waits only for the reader of its body, up to
 /// [`MAX_AFTER_RESPONSE`]. Most guests end here: their body is then sent in one write, and no task is spawned for them.
-async fn run_until_blocked(work: &mut GuestFuture, body: &mut GuestResponseBody) -> GuestState {
+async fn run_until_blocked(work: &mut GuestFuture, body: &GuestResponseBody) -> GuestState {
     // The clock is read only if the guest runs more than once.
     let mut began: Option<Instant> = None;
     poll_fn(|context| {
@@ -359,7 +358,7 @@ async fn run_until_blocked(work: &mut GuestFuture, body: &mut GuestResponseBody)
 }
 
 /// Runs the guest for up to [`TRAILER_WAIT`]: trailers that exist when the head is sent can be announced in it.
-async fn wait_for_trailers(work: &mut GuestFuture, body: &mut GuestResponseBody) -> GuestState {
+async fn wait_for_trailers(work: &mut GuestFuture, body: &GuestResponseBody) -> GuestState {
     let mut state = GuestState::Running;
     let progress = poll_fn(|context| {
         if let GuestState::Running = state
@@ -375,7 +374,7 @@ async fn wait_for_trailers(work: &mut GuestFuture, body: &mut GuestResponseBody)
 }
 
 /// Waits for up to [`TRAILER_WAIT`] for trailers of a guest that runs in another task. Returns whether there are any.
-async fn buffer_trailers(headers: &HeaderMap, body: &mut GuestResponseBody) -> bool {
+async fn buffer_trailers(headers: &HeaderMap, body: &GuestResponseBody) -> bool {
     if !headers.contains_key(TRAILER) {
         let _ = tokio::time::timeout(TRAILER_WAIT, poll_fn(|context| body.poll_buffer(context))).await;
     }

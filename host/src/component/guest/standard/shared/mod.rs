@@ -169,7 +169,7 @@ impl SharedInstance {
         let guard = RequestGuard { shared, execution: execution.clone(), has_ended: false, permit, _lease: lease };
         let result = match within(limit, answered).await {
             Ok(Ok(answer)) => {
-                let reply = match check(answer, &execution) {
+                let reply = match check(answer) {
                     Ok((head, body)) => reply(head, body, accepts_trailers, response_limit).await,
                     Err(failure) => Err(failure),
                 };
@@ -356,12 +356,12 @@ impl SharedInstance {
 /// Makes the reply with what the guest has written of its body by now. Fails if that exceeds `response_limit`.
 async fn reply(
     head: Parts,
-    mut body: GuestResponseBody,
+    body: GuestResponseBody,
     accepts_trailers: bool,
     response_limit: usize,
 ) -> Result<Reply, Failure> {
     let _ = body.poll_buffer(&mut Context::from_waker(Waker::noop()));
-    let is_complete = body.has_ended() || accepts_trailers && buffer_trailers(&head.headers, &mut body).await;
+    let is_complete = body.has_ended() || accepts_trailers && buffer_trailers(&head.headers, &body).await;
     body.check_size(response_limit)?;
     Ok(body.into_reply(head, is_complete, accepts_trailers))
 }

@@ -18,6 +18,7 @@ use super::{Job, SharedInstance};
 use crate::component::background::BackgroundWork;
 use crate::component::failure::{Exception, Failure};
 use crate::component::guest::standard::after_response::{log_stopped, stop_reason};
+use crate::component::guest::standard::body::GuestResponseBody;
 use crate::component::guest::standard::call::{Handler, request_p3};
 use crate::component::guest::standard::until_blocked::UntilBlocked;
 use crate::component::guest::standard::{ReturnToPool, StandardInstance};
@@ -193,6 +194,7 @@ async fn answer(
     shared: &SharedInstance,
 ) -> wasmtime::Result<()> {
     let Job { request, active, answer } = job;
+    let execution = active.execution.clone();
     if answer.is_closed() {
         return Ok(());
     }
@@ -208,10 +210,13 @@ async fn answer(
     let handle = guest.wasi_http_handler().func_handle();
     let (answered,) = handle.finish_call_concurrent(accessor, call).await?;
     let response = match answered {
-        Ok(response) => Ok(accessor.with(|mut access| {
-            let response = access.data_mut().http().table.delete(response)?;
-            response.into_http(&mut access, sent)
-        })?),
+        Ok(response) => {
+            let response = accessor.with(|mut access| {
+                let response = access.data_mut().http().table.delete(response)?;
+                response.into_http(&mut access, sent)
+            })?;
+            Ok(GuestResponseBody::of(response, &execution))
+        }
         Err(error) => Err(Error::from(error)),
     };
     shared.responses().push((answer, response));
