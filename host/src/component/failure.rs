@@ -69,7 +69,11 @@ impl Failure {
 /// The error that readers of a response body get when the guest fails.
 impl From<&Failure> for BodyError {
     fn from(failure: &Failure) -> BodyError {
-        BodyError::Failed { error_type: failure.error_type(), message: failure.to_string() }
+        let message = match failure {
+            Failure::Trapped(exception) => exception.message.clone(),
+            other => other.to_string(),
+        };
+        BodyError::Failed { error_type: failure.error_type(), message }
     }
 }
 
