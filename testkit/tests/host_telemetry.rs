@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::json;
 use testkit::collector::LogRecord;
-use testkit::{Collector, PATIENCE, ShopBuilder, Site, Span, artifacts, variant};
+use testkit::{Client, Collector, PATIENCE, ShopBuilder, Site, Span, artifacts, variant};
 
 /// A host with short export intervals, and one service whose component is a separate file.
 fn site(collector: &Collector, protocol: &str) -> (Site, ShopBuilder) {
@@ -174,4 +174,25 @@ async fn without_a_collector_the_host_logs_no_further_warning_and_stops_without_
             assert_eq!(warnings(&ended.stdout), Vec::<&str>::new());
         }
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_first_metric_of_a_guest_that_is_rejected_is_logged_as_a_warning() {
+    let collector = Collector::start();
+    let (site, _) = site(&collector, "grpc");
+    let proposals = artifacts::component("standard-proposals");
+    let builder = ShopBuilder::empty().console_port(site.console().port());
+    site.write(&builder.service("one", &proposals, site.address("one").port()));
+    let host = site.serve();
+    for _ in 0..3 {
+        let request = Client::default().request("GET", site.address("one"), "/otel/reserved-name");
+        assert_eq!(request.send().await.status, 500);
+    }
+    let text = "a metric of the guest is rejected";
+    let record = line(&collector, text).await;
+    assert_eq!((record.severity.as_str(), &record.attributes["service"]), ("WARN", &json!("one")));
+    host.signal("TERM");
+    host.wait(PATIENCE);
+    let is_rejection = |record: &&LogRecord| record.body.as_str().is_some_and(|body| body.contains(text));
+    assert_eq!(collector.logs().iter().filter(is_rejection).count(), 1);
 }

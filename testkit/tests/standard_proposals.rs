@@ -251,6 +251,14 @@ async fn guest_metrics_are_exported_under_the_services_resource() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_metric_with_a_name_of_the_host_is_rejected_and_the_rest_of_the_export_accepted() {
+    let shop = proposals().start().await;
+    let answer = shop.get(SERVICE, "/otel/reserved-name").await;
+    assert!(answer.status == 500 && answer.text().contains("http.server.orders"), "{}", answer.text());
+    shop.collector().wait_for_metric("fixture.accepted", |_| true).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn guest_metrics_are_on_the_prometheus_page() {
     let shop = proposals().with_console().start().await;
     assert_eq!(shop.get(SERVICE, "/otel/metrics").await.text(), "\"exported\"");

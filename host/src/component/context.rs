@@ -1,7 +1,7 @@
 //! The configuration and resources of the instances of one generation.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::sync::{Arc, Once};
 
 use crate::config::{Folder, Isolation, Limits, ServiceName};
 use crate::http::redaction::Redaction;
@@ -42,4 +42,6 @@ pub struct ServiceContext {
     pub process: Metrics,
     /// The service's instruments.
     pub metrics: Arc<ServiceMetrics>,
+    /// Called when the host rejects a metric of a guest's SDK for the first time.
+    pub metric_rejected: Once,
 }

@@ -3,7 +3,7 @@
 //! The start, a swap and `spandrel check` run the same steps, so a component that passes one of them passes the others.
 
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, Once};
 
 use thiserror::Error;
 
@@ -149,6 +149,7 @@ impl GenerationBuilder {
             redaction: self.redaction.clone(),
             metrics: self.metrics.service(config.name.as_str(), resource.attributes().to_vec()),
             process: self.metrics.clone(),
+            metric_rejected: Once::new(),
         })
     }
 

@@ -5,8 +5,8 @@ use wasmtime::component::{Access, HasSelf};
 
 use super::super::caller::with_caller;
 use super::value::GuestAttributes;
-use crate::component::StoreData;
 use crate::component::standard_bindings::wasi::otel::{metrics as wit, types};
+use crate::component::{ServiceContext, StoreData};
 use crate::metrics::{InstrumentError, check_guest_metric, is_label};
 use crate::trace::guest_limits::{MAX_LABELS, MAX_TEXT_BYTES};
 use crate::trace::{
@@ -43,7 +43,9 @@ impl StoreData {
             }
         }
         if points.len() > MAX_POINTS {
-            return Err(format!("an export is limited to {MAX_POINTS} points"));
+            let reason = format!("an export is limited to {MAX_POINTS} points");
+            self.log_first_rejection(&reason);
+            return Err(reason);
         }
         if let Some(request) = self.http.request() {
             let recorder = request.recorder.clone();
@@ -51,7 +53,18 @@ impl StoreData {
             recorder.with(|recorder| recorder.add_guest_metrics(points));
         }
         // The valid part of the export was recorded.
-        error.map_or(Ok(()), |error: InstrumentError| Err(error.to_string()))
+        let Some(error) = error else { return Ok(()) };
+        let reason = error.to_string();
+        self.log_first_rejection(&reason);
+        Err(reason)
+    }
+
+    /// Most SDKs ignore the error of an export, so that the metric would be missing without an explanation.
+    fn log_first_rejection(&self, reason: &str) {
+        let ServiceContext { name, metric_rejected, .. } = &**self.context();
+        metric_rejected.call_once(|| {
+            tracing::warn!(service = &**name, reason, "a metric of the guest is rejected; further ones are not logged");
+        });
     }
 }
 
