@@ -23,6 +23,7 @@ const FRAME_OVERHEAD: usize = 128;
 pub(super) struct BodyBuffer {
     /// `None` before the guest has responded, and after the reader was dropped.
     inner: Option<WasiBody>,
+    /// The frames that were read and not sent yet.
     pub frames: VecDeque<Result<Frame<Bytes>, Error>>,
     /// The size of all data that was buffered, in bytes.
     pub size: usize,
