@@ -1,8 +1,8 @@
 //! The timeouts of a connection.
 //!
 //! A connection without a request in flight has a deadline: for the head of its first request, for the rest of a
-//! partial head, or for the next request (keep-alive). A connection whose writes are blocked always has a deadline.
-//! While requests are in flight, their own limits apply. The timer is not reset for each request: when it fires, the
+//! partial head, or for the next request (keep-alive). A connection whose writes are blocked has only the deadline for
+//! them: its last response is not sent yet. While requests are in flight, their own limits apply. The timer is not reset for each request: when it fires, the
 //! deadline is computed again.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -124,10 +124,14 @@ impl Clock {
         }
     }
 
-    /// Records whether writes to the peer are blocked.
+    /// Records whether writes to the peer are blocked. The wait for the next request starts when they no longer are.
     pub fn set_write_blocked(&self, is_blocked: bool) {
+        let now = Instant::now();
         let mut state = self.lock();
-        state.blocked_since = is_blocked.then(Instant::now);
+        state.blocked_since = is_blocked.then_some(now);
+        if let (false, Phase::Idle(since) | Phase::Head(since)) = (is_blocked, &mut state.phase) {
+            *since = now;
+        }
     }
 
     /// Records that the connection's graceful shutdown has started.
@@ -154,17 +158,15 @@ impl Clock {
     fn next_deadline(&self, now: Instant) -> Result<Option<Instant>, Expired> {
         let state = self.lock();
         let Timeouts { head, keep_alive, stall } = self.timeouts;
-        let waiting = match (state.phase, state.closing_since) {
-            (Phase::Serving, _) => None,
-            (Phase::Head(since), _) => Some((since + head, Expired::Head)),
-            (Phase::FirstHead(since), None) => Some((since + head, Expired::Head)),
-            (Phase::Idle(since), None) => Some((since + keep_alive, Expired::KeepAlive)),
-            (Phase::FirstHead(since) | Phase::Idle(since), Some(closing)) => {
+        let due = match (state.blocked_since, state.phase, state.closing_since) {
+            (Some(since), ..) => Some((since + stall, Expired::Unresponsive)),
+            (None, Phase::Serving, _) => None,
+            (None, Phase::Head(since), _) | (None, Phase::FirstHead(since), None) => Some((since + head, Expired::Head)),
+            (None, Phase::Idle(since), None) => Some((since + keep_alive, Expired::KeepAlive)),
+            (None, Phase::FirstHead(since) | Phase::Idle(since), Some(closing)) => {
                 Some((since.max(closing) + CLOSE_TIMEOUT, Expired::Unresponsive))
             }
         };
-        let blocked = state.blocked_since.map(|since| (since + stall, Expired::Unresponsive));
-        let due = waiting.into_iter().chain(blocked).min_by_key(|(due, _)| *due);
         match due {
             Some((due, expired)) if due <= now => Err(expired),
             due => Ok(due.map(|(due, _)| due)),
@@ -248,6 +250,22 @@ mod tests {
         assert_eq!(expires(&clock), Some((Expired::Unresponsive, 30)));
         clock.set_write_blocked(false);
         assert_eq!(expires(&clock), None);
+    }
+
+    #[test]
+    fn a_response_that_is_still_being_written_has_only_the_deadline_for_blocked_writes() {
+        for shuts_down in [false, true] {
+            let clock = Clock::start(TIMEOUTS);
+            let request = clock.start_request();
+            clock.set_write_blocked(true);
+            drop(request);
+            if shuts_down {
+                clock.start_shutdown();
+            }
+            assert_eq!(expires(&clock), Some((Expired::Unresponsive, 30)));
+            clock.bytes_received();
+            assert_eq!(expires(&clock), Some((Expired::Unresponsive, 30)), "the next head has arrived in part");
+        }
     }
 
     #[test]
