@@ -80,13 +80,42 @@ async fn a_response_with_trailers_is_complete_whether_or_not_the_client_receives
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn trailers_that_are_known_with_the_head_are_sent_over_http_1() {
+async fn trailers_of_a_response_need_not_be_announced_over_http_1() {
+    let shared = "isolation = \"instance\"\nconcurrency_per_instance = 4";
+    let shop = Shop::standard().keys("standard-p3", shared).start().await;
+    for service in BOTH {
+        // A pause sends the head and the body before the trailers exist.
+        for (path, te) in [("/trailers", "trailers"), ("/trailers?ms=200", "gzip;q=0.5, Trailers")] {
+            let mut connection = Connection::open(shop.address(service)).await;
+            let next = "GET /hello HTTP/1.1\r\nhost: x\r\n\r\n";
+            connection.send(format!("GET {path} HTTP/1.1\r\nhost: x\r\nte: {te}\r\n\r\n{next}")).await;
+            let response = connection.read_until("2\r\n\r\n").await;
+            let (_, trailers) = response.split_once("\r\n0\r\n").unwrap_or_else(|| panic!("{response}"));
+            assert_eq!(trailers, "x-checksum: abc123\r\nx-rows: 2\r\n\r\n", "{service}");
+            let (_, body) = connection.response().await;
+            assert_eq!(body, "hello\n", "{service}: the connection serves the next request");
+        }
+        let mut connection = Connection::open(shop.address(service)).await;
+        let head = "GET /trailers?ms=200 HTTP/1.1\r\nhost: x\r\nte: trailers\r\nconnection: close\r\n\r\n";
+        connection.send(head).await;
+        let response = connection.rest().await;
+        assert!(response.ends_with("\r\n0\r\nx-checksum: abc123\r\nx-rows: 2\r\n\r\n"), "{service}: {response}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn trailers_are_not_sent_to_clients_that_do_not_accept_them() {
     let shop = Shop::standard().start().await;
-    let mut connection = Connection::open(shop.address("standard-p2")).await;
-    connection.send("GET /trailers HTTP/1.1\r\nhost: x\r\nte: trailers\r\nconnection: close\r\n\r\n").await;
-    let response = connection.rest().await;
-    let (_, trailers) = response.split_once("\r\n0\r\n").unwrap_or_else(|| panic!("{response}"));
-    assert!(trailers.contains("x-checksum: abc123\r\n") && trailers.contains("x-rows: 2\r\n"), "{response}");
+    for service in BOTH {
+        for (version, te) in [("1.1", ""), ("1.1", "te: gzip\r\n"), ("1.0", "te: trailers\r\n")] {
+            let mut connection = Connection::open(shop.address(service)).await;
+            let head = format!("GET /trailers HTTP/{version}\r\nhost: x\r\n{te}connection: close\r\n\r\n");
+            connection.send(head).await;
+            let response = connection.rest().await;
+            assert!(response.contains("before the trailers\n"), "{service}: {response}");
+            assert!(!response.contains("x-checksum"), "{service} HTTP/{version} {te}: {response}");
+        }
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -86,6 +86,46 @@ async fn expect_100_continue_is_answered_when_the_guest_reads_the_body() {
     }
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn expect_100_continue_is_answered_before_the_head_of_a_response_to_a_body_that_the_guest_may_still_read() {
+    let shop = Shop::standard().start().await;
+    for service in BOTH {
+        for (path, sent) in [("/echo", "abc"), ("/early", "early\n")] {
+            let mut connection = Connection::open(shop.address(service)).await;
+            let head = format!("POST {path} HTTP/1.1\r\nhost: x\r\ncontent-length: 3\r\nexpect: 100-continue\r\n\r\n");
+            connection.send(head).await;
+            let interim = connection.read_until("\r\n\r\n").await;
+            assert!(interim.starts_with("HTTP/1.1 100"), "{service}{path}: {interim}");
+            connection.send("abc").await;
+            let response = connection.read_until("\r\n0\r\n\r\n").await;
+            assert!(response.contains(sent), "{service}{path}: {response}");
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_response_without_the_whole_request_body_announces_that_the_connection_closes() {
+    let shop = Shop::standard().start().await;
+    for service in BOTH {
+        for expect in ["", "expect: 100-continue\r\n"] {
+            let mut connection = Connection::open(shop.address(service)).await;
+            let head = format!("POST /early-deaf HTTP/1.1\r\nhost: x\r\n{expect}content-length: 10\r\n\r\n");
+            connection.send(head).await;
+            let (head, _) = connection.response().await;
+            assert!(head.starts_with("http/1.1 413"), "{service}: {head}");
+            assert!(head.contains("\r\nconnection: close\r\n"), "{service}: {head}");
+        }
+        // The body has arrived and is discarded.
+        let mut connection = Connection::open(shop.address(service)).await;
+        let request = "POST /early-deaf HTTP/1.1\r\nhost: x\r\ncontent-length: 5\r\n\r\nwhole";
+        for _ in 0..2 {
+            connection.send(request).await;
+            let (head, _) = connection.response().await;
+            assert!(head.starts_with("http/1.1 413") && !head.contains("connection: close"), "{service}: {head}");
+        }
+    }
+}
+
 /// For several consecutive requests, the number of requests that the serving instance had served before.
 async fn served(shop: &Shop, service: &str, times: usize) -> Vec<u64> {
     let mut served = Vec::new();

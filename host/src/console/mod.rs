@@ -23,7 +23,6 @@ use axum::middleware::from_fn_with_state;
 use axum::response::Response;
 use axum::routing::get;
 use http::{Request, StatusCode};
-use hyper::body::Incoming;
 use tower::ServiceExt;
 
 use self::auth::admin_auth::AdminAuth;
@@ -56,7 +55,7 @@ pub(crate) fn serve_otlp(bound: BoundPort, control: &Control) -> Listener {
     bound.serve(admission, |_| (), move |request, ()| Box::pin(respond(router.clone(), request)))
 }
 
-async fn respond(router: Router, request: Request<Incoming>) -> http::Response<Body> {
+async fn respond(router: Router, request: Request<Body>) -> http::Response<Body> {
     let answered = router.oneshot(request).await.unwrap_or_else(|never| match never {});
     answered.map(Body::from_transport)
 }

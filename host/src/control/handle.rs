@@ -7,7 +7,6 @@ use std::time::Duration;
 
 use futures_util::future::BoxFuture;
 use http::{Request, Response};
-use hyper::body::Incoming;
 use tokio::sync::watch;
 
 use super::component_file;
@@ -202,7 +201,7 @@ impl Control {
     fn handler(
         self: &Arc<Self>,
         target: ServiceTarget,
-    ) -> impl Fn(Request<Incoming>, &Arc<Peer>) -> BoxFuture<'static, Response<Body>> + Clone + use<> {
+    ) -> impl Fn(Request<Body>, &Arc<Peer>) -> BoxFuture<'static, Response<Body>> + Clone + use<> {
         let dispatcher = self.dispatcher.clone();
         move |request, peer| {
             let (dispatcher, service) = (dispatcher.clone(), target.load_full());
@@ -213,7 +212,7 @@ impl Control {
                 uri: parts.uri,
                 version: parts.version,
                 headers: parts.headers,
-                body: Body::from_transport(body),
+                body,
                 incoming: Default::default(),
                 network: Some(NetworkDetails { peer: peer.clone(), head, forwarded: Forwarded::default() }),
             });

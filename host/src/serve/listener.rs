@@ -10,7 +10,6 @@ use std::time::{Duration, Instant};
 
 use futures_util::future::BoxFuture;
 use http::{Request, Response};
-use hyper::body::Incoming;
 use thiserror::Error;
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::sync::watch;
@@ -90,7 +89,7 @@ impl BoundPort {
     pub fn serve<C, H>(self, admission: Admission, connection_context: fn(SocketAddr) -> C, handler: H) -> Listener
     where
         C: Send + Sync + 'static,
-        H: Fn(Request<Incoming>, &C) -> BoxFuture<'static, Response<Body>> + Clone + Send + Sync + Unpin + 'static,
+        H: Fn(Request<Body>, &C) -> BoxFuture<'static, Response<Body>> + Clone + Send + Sync + Unpin + 'static,
     {
         self.serve_with_head_errors(admission, connection_context, handler, |error, _| last_response(error.response()))
     }
@@ -106,7 +105,7 @@ impl BoundPort {
     ) -> Listener
     where
         C: Send + Sync + 'static,
-        H: Fn(Request<Incoming>, &C) -> BoxFuture<'static, Response<Body>> + Clone + Send + Sync + Unpin + 'static,
+        H: Fn(Request<Body>, &C) -> BoxFuture<'static, Response<Body>> + Clone + Send + Sync + Unpin + 'static,
         R: Fn(&HeadError, &C) -> Vec<u8> + Clone + Send + Sync + 'static,
     {
         let ((drain, draining), (cancel, cancelling)) = (watch::channel(false), watch::channel(false));
@@ -156,7 +155,7 @@ impl Acceptor {
     ) where
         C: Send + Sync + 'static,
         R: Fn(&HeadError, &C) -> Vec<u8> + Clone + Send + Sync + 'static,
-        H: Fn(Request<Incoming>, &C) -> BoxFuture<'static, Response<Body>> + Clone + Send + Sync + Unpin + 'static,
+        H: Fn(Request<Body>, &C) -> BoxFuture<'static, Response<Body>> + Clone + Send + Sync + Unpin + 'static,
     {
         let protocols = Arc::new(Protocols::new());
         let mut draining = signals.draining.clone();
@@ -201,10 +200,15 @@ impl Acceptor {
 
 #[cfg(test)]
 mod tests {
+    use std::convert::Infallible;
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
     use bytes::Bytes;
     use futures_util::FutureExt;
     use futures_util::future::join_all;
-    use http_body_util::Empty;
+    use http_body::Frame;
+    use http_body_util::{Empty, StreamBody};
+    use hyper::body::Incoming;
     use hyper::client::conn::{http1, http2};
     use hyper_util::rt::{TokioExecutor, TokioIo};
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -249,6 +253,35 @@ mod tests {
             assert_eq!(gone, Ok(None), "the request is still being served");
             assert!(asked.await.unwrap().is_err());
         }
+    }
+
+    #[tokio::test]
+    async fn the_rest_of_an_http_2_body_is_discarded_when_the_service_has_responded() {
+        let bound = bind("a test", SocketAddr::from(([127, 0, 0, 1], 0))).await.unwrap();
+        let early = |request: Request<Body>| async {
+            drop(request);
+            Response::new(Body::empty())
+        };
+        let listener = bound.serve(admission(10, TIMEOUTS), |_| (), move |request, ()| early(request).boxed());
+        let stream = TokioIo::new(TcpStream::connect(listener.address).await.unwrap());
+        let (mut sender, connection) = http2::handshake(TokioExecutor::new(), stream).await.unwrap();
+        tokio::spawn(connection);
+        // More than the windows of the stream and the connection.
+        let (chunks, counted) = (64, Arc::new(AtomicUsize::new(0)));
+        let count = counted.clone();
+        let frames = (0..chunks).map(move |_| {
+            count.fetch_add(1, Ordering::Relaxed);
+            Ok::<_, Infallible>(Frame::data(Bytes::from(vec![b'x'; 64 * 1024])))
+        });
+        let body = StreamBody::new(futures_util::stream::iter(frames));
+        let request = Request::post(format!("http://{}/", listener.address)).body(body).unwrap();
+        assert_eq!(sender.send_request(request).await.unwrap().status(), 200);
+        let sent = async {
+            while counted.load(Ordering::Relaxed) < chunks {
+                tokio::task::yield_now().await;
+            }
+        };
+        within(Duration::from_secs(30), sent).await;
     }
 
     const HOUR: Duration = Duration::from_secs(3600);
@@ -404,7 +437,7 @@ mod tests {
     #[tokio::test]
     async fn a_head_over_a_limit_is_rejected_with_the_status_for_that_limit() {
         let bound = bind("a test", SocketAddr::from(([127, 0, 0, 1], 0))).await.unwrap();
-        let check = |request: Request<Incoming>| async {
+        let check = |request: Request<Body>| async {
             let mut response = Response::new(Body::empty());
             *response.status_mut() =
                 head::check(&mut request.into_parts().0, &HostCache::default()).unwrap_err().status();

@@ -161,7 +161,9 @@ impl Clock {
         let due = match (state.blocked_since, state.phase, state.closing_since) {
             (Some(since), ..) => Some((since + stall, Expired::Unresponsive)),
             (None, Phase::Serving, _) => None,
-            (None, Phase::Head(since), _) | (None, Phase::FirstHead(since), None) => Some((since + head, Expired::Head)),
+            (None, Phase::Head(since), _) | (None, Phase::FirstHead(since), None) => {
+                Some((since + head, Expired::Head))
+            }
             (None, Phase::Idle(since), None) => Some((since + keep_alive, Expired::KeepAlive)),
             (None, Phase::FirstHead(since) | Phase::Idle(since), Some(closing)) => {
                 Some((since.max(closing) + CLOSE_TIMEOUT, Expired::Unresponsive))

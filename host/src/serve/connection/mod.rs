@@ -6,8 +6,10 @@
 
 mod clock;
 mod hyper_response;
+mod request_body;
 mod requests;
 mod stream;
+mod trailers;
 
 use std::future::poll_fn;
 use std::pin::{Pin, pin};
@@ -17,7 +19,6 @@ use std::time::Duration;
 
 use futures_util::future::BoxFuture;
 use http::{Request, Response};
-use hyper::body::Incoming;
 use hyper::server::conn::{http1, http2};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use tokio::net::TcpStream;
@@ -27,6 +28,7 @@ pub use self::clock::Timeouts;
 use self::clock::{Clock, Expired};
 use self::requests::RequestService;
 use self::stream::{HttpProtocol, Stream};
+use self::trailers::TrailerSlot;
 use crate::http::Body;
 use crate::http::head::{FIELDS_LIMIT, HeadError, TARGET_LIMIT};
 use crate::woken::WhenWoken;
@@ -98,10 +100,11 @@ impl Protocols {
     ) where
         C: Send + Sync + 'static,
         R: Fn(&HeadError, &C) -> Vec<u8>,
-        H: Fn(Request<Incoming>, &C) -> BoxFuture<'static, Response<Body>> + Send + Sync + Unpin + 'static,
+        H: Fn(Request<Body>, &C) -> BoxFuture<'static, Response<Body>> + Send + Sync + Unpin + 'static,
     {
         let clock = Clock::start(timeouts);
-        let mut stream = Stream::new(tcp, clock.clone());
+        let trailers = Arc::<TrailerSlot>::default();
+        let mut stream = Stream::new(tcp, clock.clone(), trailers.clone());
         let detected = tokio::select! {
             detected = stream.detect_protocol() => detected,
             _ = clock.expired() => return,
@@ -109,7 +112,7 @@ impl Protocols {
         };
         let Ok(Some(protocol)) = detected else { return };
         let client = Arc::new(client);
-        let requests = RequestService::new(handler, client.clone(), clock.clone());
+        let requests = RequestService::new(handler, client.clone(), clock.clone(), trailers);
         match protocol {
             HttpProtocol::Http1 => {
                 let mut connection = self.http1.serve_connection(TokioIo::new(stream), requests);
@@ -203,7 +206,7 @@ async fn close(
 impl<H, C> Connection for http1::Connection<TokioIo<Stream>, RequestService<H, C>>
 where
     C: Send + Sync + 'static,
-    H: Fn(Request<Incoming>, &C) -> BoxFuture<'static, Response<Body>> + Send + Sync + Unpin + 'static,
+    H: Fn(Request<Body>, &C) -> BoxFuture<'static, Response<Body>> + Send + Sync + Unpin + 'static,
 {
     fn poll(&mut self, context: &mut Context<'_>) -> Poll<hyper::Result<()>> {
         self.poll_without_shutdown(context)
@@ -217,7 +220,7 @@ where
 impl<H, C> Connection for http2::Connection<TokioIo<Stream>, RequestService<H, C>, TokioExecutor>
 where
     C: Send + Sync + 'static,
-    H: Fn(Request<Incoming>, &C) -> BoxFuture<'static, Response<Body>> + Send + Sync + Unpin + 'static,
+    H: Fn(Request<Body>, &C) -> BoxFuture<'static, Response<Body>> + Send + Sync + Unpin + 'static,
 {
     fn poll(&mut self, context: &mut Context<'_>) -> Poll<hyper::Result<()>> {
         Future::poll(Pin::new(self), context)

@@ -4,14 +4,15 @@
 use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 
-use bytes::{Buf, BytesMut};
+use bytes::{Buf, Bytes, BytesMut};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
 use tokio::net::TcpStream;
 
 use super::clock::Clock;
 use super::hyper_response;
+use super::trailers::{LAST_CHUNK, TrailerSlot};
 use crate::http::head::{FIELDS_LIMIT, HeadError, TARGET_LIMIT};
 
 /// The connection preface of HTTP/2 (RFC 9113, 3.4).
@@ -42,6 +43,9 @@ pub(super) struct Stream {
     held_response: Option<Vec<u8>>,
     /// The buffer for [`coalesce`], kept for later responses.
     coalesced: Vec<u8>,
+    trailers: Arc<TrailerSlot>,
+    /// The rest of a last chunk with trailers. It is written before anything else.
+    last_chunk: Bytes,
     is_write_blocked: bool,
 }
 
@@ -57,7 +61,7 @@ struct HeadProgress {
 }
 
 impl Stream {
-    pub fn new(tcp: TcpStream, clock: Arc<Clock>) -> Stream {
+    pub fn new(tcp: TcpStream, clock: Arc<Clock>, trailers: Arc<TrailerSlot>) -> Stream {
         Stream {
             tcp,
             read_ahead: BytesMut::new(),
@@ -66,6 +70,8 @@ impl Stream {
             head_error: None,
             held_response: None,
             coalesced: Vec::new(),
+            trailers,
+            last_chunk: Bytes::new(),
             is_write_blocked: false,
         }
     }
@@ -150,6 +156,19 @@ impl Stream {
         }
     }
 
+    /// Writes the rest of the last chunk, if there is one.
+    fn poll_last_chunk(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        while !self.last_chunk.is_empty() {
+            let written = Pin::new(&mut self.tcp).poll_write(context, &self.last_chunk);
+            let count = ready!(self.report_write(written))?;
+            if count == 0 {
+                return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
+            }
+            self.last_chunk.advance(count);
+        }
+        Poll::Ready(Ok(()))
+    }
+
     /// Reports to the clock whether writes are blocked.
     fn report_write<T>(&mut self, result: Poll<io::Result<T>>) -> Poll<io::Result<T>> {
         if self.is_write_blocked != result.is_pending() {
@@ -170,7 +189,7 @@ impl AsyncRead for Stream {
         }
         let before = buffer.filled().len();
         if this.read_ahead.is_empty() {
-            std::task::ready!(Pin::new(&mut this.tcp).poll_read(context, buffer))?;
+            ready!(Pin::new(&mut this.tcp).poll_read(context, buffer))?;
         } else {
             let count = this.read_ahead.len().min(buffer.remaining());
             buffer.put_slice(this.read_ahead.get(..count).unwrap_or_default());
@@ -186,6 +205,11 @@ impl AsyncRead for Stream {
 impl AsyncWrite for Stream {
     fn poll_write(self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         let this = self.get_mut();
+        ready!(this.poll_last_chunk(context))?;
+        if let Some(last_chunk) = this.trailers.take_due(bytes) {
+            this.last_chunk = last_chunk;
+            return Poll::Ready(Ok(LAST_CHUNK.len()));
+        }
         if hyper_response::generated_status(bytes).is_some() {
             this.held_response = Some(bytes.to_vec());
             return Poll::Ready(Ok(bytes.len()));
@@ -203,6 +227,13 @@ impl AsyncWrite for Stream {
             return self.poll_write(context, only);
         }
         let this = self.get_mut();
+        ready!(this.poll_last_chunk(context))?;
+        if let Some(first) = bytes.iter().find(|part| !part.is_empty())
+            && let Some(last_chunk) = this.trailers.take_due(first)
+        {
+            this.last_chunk = last_chunk;
+            return Poll::Ready(Ok(LAST_CHUNK.len()));
+        }
         let written = if coalesce(bytes, &mut this.coalesced) {
             Pin::new(&mut this.tcp).poll_write(context, &this.coalesced)
         } else {
@@ -216,7 +247,10 @@ impl AsyncWrite for Stream {
     }
 
     fn poll_flush(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.get_mut().tcp).poll_flush(context)
+        let this = self.get_mut();
+        ready!(this.poll_last_chunk(context))?;
+        this.trailers.flushed();
+        Pin::new(&mut this.tcp).poll_flush(context)
     }
 
     fn poll_shutdown(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {

@@ -5,9 +5,9 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll, Waker, ready};
 
 use bytes::Bytes;
-use http::header::{CONTENT_LENGTH, TRAILER};
+use http::Response;
+use http::header::CONTENT_LENGTH;
 use http::response::Parts;
-use http::{HeaderMap, HeaderName, HeaderValue, Response};
 use http_body::{Body as _, Frame, SizeHint};
 use wasmtime_wasi_http::{Error, WasiBody};
 
@@ -100,10 +100,9 @@ impl GuestResponseBody {
     }
 
     /// The reply with this body: buffered as far as possible if `is_complete`, otherwise a stream.
-    pub fn into_reply(self, head: Parts, is_complete: bool, accepts_trailers: bool) -> Reply {
+    pub fn into_reply(self, head: Parts, is_complete: bool) -> Reply {
         let Parts { status, headers, .. } = head;
-        let (body, headers) =
-            if is_complete { self.into_buffered(headers, accepts_trailers) } else { (Body::stream(self), headers) };
+        let body = if is_complete { self.into_buffered() } else { Body::stream(self) };
         Reply { status, headers, body }
     }
 
@@ -120,11 +119,6 @@ impl GuestResponseBody {
         if size > limit { Err(Failure::ResponseTooLarge { size }) } else { Ok(()) }
     }
 
-    /// Whether trailers were read.
-    pub fn has_trailers(&self) -> bool {
-        self.execution.body().frames.iter().flatten().any(Frame::is_trailers)
-    }
-
     /// How many frames are buffered.
     pub fn buffered_frames(&self) -> usize {
         self.execution.body().frames.len()
@@ -136,29 +130,23 @@ impl GuestResponseBody {
     }
 
     /// The body with the frames that are available: one buffer if it is complete, and either has the length that was
-    /// known in advance, or none was known and it fits into one frame; otherwise a stream of the guest's chunks. Trailers
-    /// that were read are announced in `headers` if the client accepts them: HTTP/1.1 sends no others.
-    fn into_buffered(self, mut headers: HeaderMap, accepts_trailers: bool) -> (Body, HeaderMap) {
+    /// known in advance, or none was known and it fits into one frame; otherwise a stream of the guest's chunks.
+    fn into_buffered(self) -> Body {
         let mut body = self.execution.body();
         if self.remaining.is_some_and(|length| body.size as u64 > length) {
             self.fail_as_too_long();
         }
-        let trailers = body.frames.iter().flatten().find_map(|frame| frame.trailers_ref());
-        if let Some(trailers) = trailers.filter(|_| accepts_trailers) {
-            announce_trailers(trailers, &mut headers);
-        }
-        let is_data = trailers.is_none() && body.frames.iter().all(Result::is_ok);
+        let is_data = body.frames.iter().all(|frame| frame.as_ref().is_ok_and(Frame::is_data));
         let is_complete = is_data && body.has_ended && self.execution.failure().is_none();
         let has_length = self.remaining == Some(body.size as u64);
         let fits = self.remaining.is_none() && body.size <= FRAME_LIMIT;
         let data = (is_complete && (has_length || fits)).then(|| body.take_data());
         drop(body);
-        let body = match data {
+        match data {
             Some(data) if has_length => Body::Whole(data),
             Some(data) => Body::Undeclared(Some(data)),
             None => Body::stream(self),
-        };
-        (body, headers)
+        }
     }
 
     /// Subtracts the data of a frame from the rest of the `Content-Length`, and cuts off what exceeds it.
@@ -193,16 +181,6 @@ impl GuestResponseBody {
     fn stream_error(&self, error: Error) -> BodyError {
         let failure = self.execution.failure().cloned();
         BodyError::from(&failure.unwrap_or_else(|| Failure::InvalidResponse(error.to_string())))
-    }
-}
-
-fn announce_trailers(trailers: &HeaderMap, headers: &mut HeaderMap) {
-    if headers.contains_key(TRAILER) {
-        return;
-    }
-    let names: Vec<_> = trailers.keys().map(HeaderName::as_str).collect();
-    if let Ok(names) = HeaderValue::from_str(&names.join(", ")) {
-        headers.insert(TRAILER, names);
     }
 }
 

@@ -23,9 +23,8 @@ use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
 
 use futures_util::future::BoxFuture;
-use http::header::{TE, TRAILER};
+use http::Request;
 use http::response::Parts;
-use http::{HeaderMap, Request};
 use tokio::sync::oneshot::{self, error::TryRecvError};
 use wasmtime::Store;
 use wasmtime_wasi::I32Exit;
@@ -59,8 +58,6 @@ use crate::config::Isolation;
 use crate::hostfn::guest_request::HttpGuestRequest;
 use crate::http::Body;
 
-/// How long the head of a response is held back for trailers to announce, if the client accepts trailers.
-const TRAILER_WAIT: Duration = Duration::from_millis(20);
 /// How long the head of a response waits for a guest that is busy with the body: one turn of a guest on its thread.
 const MAX_AFTER_RESPONSE: Duration = Duration::from_millis(5);
 
@@ -132,7 +129,6 @@ impl StandardInstance {
     ) -> HttpOutcome {
         let execution = Arc::new(GuestExecution::default());
         let recorder = invocation.recorder.clone();
-        let accepts_trailers = accepts_trailers(invocation.request.headers());
         execution.set_memory(self.store.data().memory());
         execution.set_reused(self.served > 0);
         let limits = &self.store.data().context().limits;
@@ -146,7 +142,7 @@ impl StandardInstance {
                 Ok((head, body)) => {
                     let background_run =
                         || BackgroundRun { recorder, execution: execution.clone(), background: background.clone() };
-                    reply(head, body, (work, state), (accepts_trailers, limit, response_limit), background_run).await
+                    reply(head, body, (work, state), (limit, response_limit), background_run).await
                 }
                 Err(failure) => {
                     state.release();
@@ -309,15 +305,11 @@ async fn reply(
     head: Parts,
     body: GuestResponseBody,
     (mut work, mut state): (GuestFuture, GuestState),
-    (accepts_trailers, limit, response_limit): (bool, Duration, usize),
+    (limit, response_limit): (Duration, usize),
     background_run: impl FnOnce() -> BackgroundRun,
 ) -> Result<Reply, Failure> {
     if matches!(state, GuestState::Running) {
         state = run_until_blocked(&mut work, &body).await;
-    }
-    let waits_for_trailers = accepts_trailers && !body.has_ended() && !head.headers.contains_key(TRAILER);
-    if matches!(state, GuestState::Running) && waits_for_trailers {
-        state = wait_for_trailers(&mut work, &body).await;
     }
     let checked = body.check_size(response_limit);
     let is_complete = matches!(state, GuestState::Ended(_)) || body.has_ended();
@@ -328,7 +320,7 @@ async fn reply(
         }
         GuestState::Ended(guest) => guest.release(),
     }
-    checked.map(|()| body.into_reply(head, is_complete, accepts_trailers))
+    checked.map(|()| body.into_reply(head, is_complete))
 }
 
 /// Runs the guest after its response for as long as it waits only for the reader of its body, up to
@@ -355,36 +347,6 @@ async fn run_until_blocked(work: &mut GuestFuture, body: &GuestResponseBody) -> 
         }
     })
     .await
-}
-
-/// Runs the guest for up to [`TRAILER_WAIT`]: trailers that exist when the head is sent can be announced in it.
-async fn wait_for_trailers(work: &mut GuestFuture, body: &GuestResponseBody) -> GuestState {
-    let mut state = GuestState::Running;
-    let progress = poll_fn(|context| {
-        if let GuestState::Running = state
-            && let Poll::Ready(guest) = Pin::new(&mut *work).poll(context)
-        {
-            state = GuestState::Ended(guest);
-        }
-        body.poll_buffer(context)
-    });
-    // Trailers that come later are not announced.
-    let _ = tokio::time::timeout(TRAILER_WAIT, progress).await;
-    state
-}
-
-/// Waits for up to [`TRAILER_WAIT`] for trailers of a guest that runs in another task. Returns whether there are any.
-async fn buffer_trailers(headers: &HeaderMap, body: &GuestResponseBody) -> bool {
-    if !headers.contains_key(TRAILER) {
-        let _ = tokio::time::timeout(TRAILER_WAIT, poll_fn(|context| body.poll_buffer(context))).await;
-    }
-    body.has_trailers()
-}
-
-/// Whether the client accepts trailers (RFC 9110, section 10.1.4).
-fn accepts_trailers(headers: &HeaderMap) -> bool {
-    let fields = headers.get_all(TE).into_iter().filter_map(|field| field.to_str().ok());
-    fields.flat_map(|field| field.split(',')).any(|coding| coding.trim().eq_ignore_ascii_case("trailers"))
 }
 
 /// Why a guest ended without a response.

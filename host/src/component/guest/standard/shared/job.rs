@@ -5,8 +5,8 @@ use std::sync::Arc;
 use http::Request;
 use tokio::sync::oneshot;
 
+use crate::component::guest::standard::GuestExecution;
 use crate::component::guest::standard::call::{HandlerResponse, Held, HttpInvocation};
-use crate::component::guest::standard::{GuestExecution, accepts_trailers};
 use crate::component::guest_output::GuestOutput;
 use crate::hostfn::guest_request::HttpGuestRequest;
 use crate::http::Body;
@@ -23,7 +23,6 @@ pub(in crate::component) struct Job {
 pub(in crate::component) struct PendingResponse {
     pub(super) answered: oneshot::Receiver<HandlerResponse>,
     pub(super) execution: Arc<GuestExecution>,
-    pub(super) accepts_trailers: bool,
     pub(super) permit: Held,
     pub(super) lease: Held,
 }
@@ -32,12 +31,12 @@ impl Job {
     /// The part of a request for the instance, and the part for the requester.
     pub fn new(invocation: HttpInvocation) -> (Job, PendingResponse) {
         let HttpInvocation { request, recorder, locals, permit, lease } = invocation;
-        let (accepts_trailers, execution) = (accepts_trailers(request.headers()), Arc::new(GuestExecution::default()));
+        let execution = Arc::new(GuestExecution::default());
         let printed = Some((GuestOutput::default(), GuestOutput::default()));
         let active = HttpGuestRequest { recorder, locals, execution: execution.clone(), printed };
         let (answer, answered) = oneshot::channel();
         let job = Job { request, active, answer };
-        (job, PendingResponse { answered, execution, accepts_trailers, permit, lease })
+        (job, PendingResponse { answered, execution, permit, lease })
     }
 
     /// The request's spans.

@@ -35,7 +35,7 @@ use self::request_end::record_end;
 use super::after_response::UNFINISHED_BODY;
 use super::body::GuestResponseBody;
 use super::call::{HandlerResponse, Held};
-use super::{GuestExecution, HttpOutcome, ReturnToPool, StandardInstance, buffer_trailers, check, missing_response};
+use super::{GuestExecution, HttpOutcome, ReturnToPool, StandardInstance, check, missing_response};
 use crate::boxed::boxed;
 use crate::component::background::BackgroundWork;
 use crate::component::failure::Failure;
@@ -164,13 +164,13 @@ impl SharedInstance {
 
     /// Waits for the response to a request, for up to `limit`. Its body may have up to `response_limit` bytes.
     pub async fn answer(&self, pending: PendingResponse, (limit, response_limit): (Duration, usize)) -> HttpOutcome {
-        let PendingResponse { answered, execution, accepts_trailers, permit, lease } = pending;
+        let PendingResponse { answered, execution, permit, lease } = pending;
         let (shared, permit) = (self.clone(), Some(permit));
         let guard = RequestGuard { shared, execution: execution.clone(), has_ended: false, permit, _lease: lease };
         let result = match within(limit, answered).await {
             Ok(Ok(answer)) => {
                 let reply = match check(answer) {
-                    Ok((head, body)) => reply(head, body, accepts_trailers, response_limit).await,
+                    Ok((head, body)) => reply(head, body, response_limit),
                     Err(failure) => Err(failure),
                 };
                 match &reply {
@@ -354,16 +354,11 @@ impl SharedInstance {
 }
 
 /// Makes the reply with what the guest has written of its body by now. Fails if that exceeds `response_limit`.
-async fn reply(
-    head: Parts,
-    body: GuestResponseBody,
-    accepts_trailers: bool,
-    response_limit: usize,
-) -> Result<Reply, Failure> {
+fn reply(head: Parts, body: GuestResponseBody, response_limit: usize) -> Result<Reply, Failure> {
     let _ = body.poll_buffer(&mut Context::from_waker(Waker::noop()));
-    let is_complete = body.has_ended() || accepts_trailers && buffer_trailers(&head.headers, &body).await;
+    let is_complete = body.has_ended();
     body.check_size(response_limit)?;
-    Ok(body.into_reply(head, is_complete, accepts_trailers))
+    Ok(body.into_reply(head, is_complete))
 }
 
 impl RequestGuard {
