@@ -15,21 +15,79 @@ const HANDLER: &str = "spandrel:service/handler@";
 /// The exports of a standard component.
 const HTTP_P2: &str = "wasi:http/incoming-handler@0.2.";
 const HTTP_P3: &str = "wasi:http/handler@0.3.";
-/// The interfaces for components of every kind: package, then interface with its version.
-const COMMON_INTERFACES: [(&str, &[&str]); 3] = [
-    ("wasi:config/", &["store@0.2.0-rc.1"]),
-    ("wasi:keyvalue/", &["store@0.2.0-draft2", "atomics@0.2.0-draft2"]),
-    ("wasi:", &["cli/", "clocks/", "filesystem/", "io/", "random/", "sockets/"]),
+/// The interfaces of drafts for components of every kind.
+const COMMON_DRAFTS: [&str; 3] =
+    ["wasi:config/store@0.2.0-rc.1", "wasi:keyvalue/store@0.2.0-draft2", "wasi:keyvalue/atomics@0.2.0-draft2"];
+/// The interfaces of drafts for standard components only.
+const STANDARD_DRAFTS: [&str; 8] = [
+    "wasi:keyvalue/store@0.2.0-draft",
+    "wasi:keyvalue/atomics@0.2.0-draft",
+    "wasi:keyvalue/batch@0.2.0-draft",
+    "wasi:keyvalue/batch@0.2.0-draft2",
+    "wasi:otel/types@0.2.0-rc.2",
+    "wasi:otel/tracing@0.2.0-rc.2",
+    "wasi:otel/metrics@0.2.0-rc.2",
+    "wasi:otel/logs@0.2.0-rc.2",
 ];
-/// The interfaces for lean components only.
-const LEAN_INTERFACES: [(&str, &[&str]); 2] =
-    [("spandrel:service/http@0.1.", &[]), ("spandrel:service/", &["tracing@0.1.", "client@0.1.", "metrics@0.1."])];
-/// The interfaces for standard components only.
-const STANDARD_INTERFACES: [(&str, &[&str]); 3] = [
-    ("wasi:keyvalue/", &["store@0.2.0-draft", "atomics@0.2.0-draft", "batch@0.2.0-draft", "batch@0.2.0-draft2"]),
-    ("wasi:otel/", &["types@0.2.0-rc.2", "tracing@0.2.0-rc.2", "metrics@0.2.0-rc.2", "logs@0.2.0-rc.2"]),
-    ("wasi:", &["http/"]),
+/// The interfaces for lean components only, each up to its version.
+const LEAN_INTERFACES: [&str; 4] = [
+    "spandrel:service/http@0.1.",
+    "spandrel:service/tracing@0.1.",
+    "spandrel:service/client@0.1.",
+    "spandrel:service/metrics@0.1.",
 ];
+/// The interfaces of all releases of WASI 0.2: package, then interfaces.
+const WASI_P2: [(&str, &[&str]); 6] = [
+    (
+        "cli",
+        &[
+            "environment",
+            "exit",
+            "stderr",
+            "stdin",
+            "stdout",
+            "terminal-input",
+            "terminal-output",
+            "terminal-stderr",
+            "terminal-stdin",
+            "terminal-stdout",
+        ],
+    ),
+    ("clocks", &["monotonic-clock", "wall-clock"]),
+    ("filesystem", &["preopens", "types"]),
+    ("io", &["error", "poll", "streams"]),
+    ("random", &["insecure", "insecure-seed", "random"]),
+    (
+        "sockets",
+        &["instance-network", "ip-name-lookup", "network", "tcp", "tcp-create-socket", "udp", "udp-create-socket"],
+    ),
+];
+/// The same for WASI 0.3.
+const WASI_P3: [(&str, &[&str]); 5] = [
+    (
+        "cli",
+        &[
+            "environment",
+            "exit",
+            "stderr",
+            "stdin",
+            "stdout",
+            "terminal-input",
+            "terminal-output",
+            "terminal-stderr",
+            "terminal-stdin",
+            "terminal-stdout",
+            "types",
+        ],
+    ),
+    ("clocks", &["monotonic-clock", "system-clock", "types"]),
+    ("filesystem", &["preopens", "types"]),
+    ("random", &["insecure", "insecure-seed", "random"]),
+    ("sockets", &["ip-name-lookup", "types"]),
+];
+/// The interfaces of `wasi:http`, for standard components only. A middleware imports the handler.
+const HTTP_P2_INTERFACES: [(&str, &[&str]); 1] = [("http", &["incoming-handler", "outgoing-handler", "types"])];
+const HTTP_P3_INTERFACES: [(&str, &[&str]); 1] = [("http", &["client", "handler", "types"])];
 
 /// The kind of a component, as its exports determine it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -189,26 +247,19 @@ pub(super) fn check_header(bytes: &[u8]) -> Result<(), ComponentError> {
 }
 
 fn is_offered(kind: Kind, import: &str) -> bool {
-    let is_in = |offered: &[(&str, &[&str])], releases: &[&str]| {
-        offered.iter().any(|(prefix, rest)| match import.strip_prefix(prefix) {
-            Some(_) if rest.is_empty() => true,
-            Some(tail) if *prefix == "wasi:" => {
-                let version = tail.split_once('@').map_or("", |(_, version)| version);
-                let is_release = releases.iter().any(|release| version.starts_with(release)) && !version.contains('-');
-                rest.iter().any(|name| tail.starts_with(name)) && is_release
-            }
-            Some(tail) if *prefix == "spandrel:service/" => rest.iter().any(|name| tail.starts_with(name)),
-            Some(tail) => rest.contains(&tail),
-            None => false,
-        })
+    let is_in = |interfaces: &[(&str, &[&str])], release| {
+        let (name, version) = import.strip_prefix("wasi:").and_then(|name| name.split_once('@')).unwrap_or_default();
+        let (package, interface) = name.split_once('/').unwrap_or_default();
+        let is_listed = |(listed, names): &(&str, &[&str])| *listed == package && names.contains(&interface);
+        is_release(version, release) && interfaces.iter().any(is_listed)
     };
+    let is_common = COMMON_DRAFTS.contains(&import) || is_in(&WASI_P2, "0.2.");
+    let is_standard = || is_logging(import) || STANDARD_DRAFTS.contains(&import) || is_in(&HTTP_P2_INTERFACES, "0.2.");
+    let is_p3 = || is_in(&WASI_P3, "0.3.") || is_in(&HTTP_P3_INTERFACES, "0.3.");
     match kind {
-        Kind::Lean => is_in(&COMMON_INTERFACES, &["0.2."]) || is_in(&LEAN_INTERFACES, &[]),
-        Kind::Standard(_) if is_logging(import) => true,
-        Kind::Standard(HttpWorld::P2) => is_in(&COMMON_INTERFACES, &["0.2."]) || is_in(&STANDARD_INTERFACES, &["0.2."]),
-        Kind::Standard(HttpWorld::P3) => {
-            is_in(&COMMON_INTERFACES, &["0.2.", "0.3."]) || is_in(&STANDARD_INTERFACES, &["0.2.", "0.3."])
-        }
+        Kind::Lean => is_common || LEAN_INTERFACES.iter().any(|name| import.starts_with(name)),
+        Kind::Standard(HttpWorld::P2) => is_common || is_standard(),
+        Kind::Standard(HttpWorld::P3) => is_common || is_standard() || is_p3(),
         Kind::Unknown => false,
     }
 }
@@ -255,6 +306,14 @@ mod tests {
             (LEAN, "wasi:io/streams@0.3.0"),
             (LEAN, "wasi:http/types@0.2.0"),
             (LEAN, "env"),
+            (LEAN, "wasi:sockets/frobnicate@0.2.12"),
+            (P2, "wasi:cli/environments@0.2.0"),
+            (P2, "wasi:clocks/system-clock@0.2.0"),
+            (P2, "wasi:http/client@0.2.0"),
+            (P2, "wasi:io/poll"),
+            (P3, "wasi:io/poll@0.3.0"),
+            (P3, "wasi:clocks/wall-clock@0.3.0"),
+            (P3, "wasi:http/outgoing-handler@0.3.0"),
             (P2, "spandrel:service/tracing@0.1.0"),
             (P2, "wasi:http/types@0.3.0"),
             (P2, "wasi:keyvalue/store@0.2.0-draft3"),

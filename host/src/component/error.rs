@@ -58,7 +58,9 @@ pub enum ComponentError {
     #[error("`next` is set, but the component imports no `wasi:http` handler to forward requests to. Leave it out")]
     NextNotImported,
     /// An interface has a known name, but other types.
-    #[error("the component does not fit the host's interfaces: {0}. Build it against the wit/ folder of this version")]
+    #[error(
+        "the component does not fit the host's interfaces: {0}. Build it against the released versions of WASI, or, if it is written with `spandrel-guest`, against the same version as the host"
+    )]
     Mismatch(String),
     /// The declared routes are invalid.
     #[error("the component's routes are invalid: {0}")]
