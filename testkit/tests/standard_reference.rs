@@ -24,7 +24,7 @@ const fn post(path: &'static str, body: &'static str) -> Probe {
 }
 
 /// Requests to which the standard components must respond in the same way under both hosts.
-const PROBES: [Probe; 25] = [
+const PROBES: [Probe; 26] = [
     get("/hello"),
     Probe { method: "HEAD", path: "/hello", body: "" },
     get("/health"),
@@ -43,6 +43,7 @@ const PROBES: [Probe; 25] = [
     post("/count", "abcdefgh"),
     get("/large?size=200000"),
     get("/drip?lines=3&pause=1"),
+    get("/single-write?size=1000000"),
     get("/trailers"),
     post("/early", "a body"),
     post("/early-deaf", "a body"),

@@ -215,7 +215,7 @@ impl From<CallError> for Error {
             CallError::Denied(_) | CallError::NotPublic(..) => Error::Denied,
             CallError::InvalidUrl(reason) => Error::InvalidUrl(reason),
             CallError::Unreachable { reason, .. } => Error::Unreachable(reason),
-            CallError::TimedOut => Error::TimedOut,
+            CallError::ConnectTimedOut(_) | CallError::TimedOut => Error::TimedOut,
             CallError::TooLarge(_) => Error::TooLarge,
             CallError::MemoryLimit => Error::Unreachable(error.to_string()),
         }

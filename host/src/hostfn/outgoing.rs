@@ -29,10 +29,14 @@ use crate::metrics::ClientRequest;
 use crate::outbound::{Call, CallError, ConnectionFailure, LocalCalls};
 use crate::trace::{GuestPoint, InstanceMetrics, SharedRecorder, SpanKind, SpanRef};
 
-/// The largest chunk of a body that a guest writes at once, and the most chunks of one body that are queued. A guest
-/// whose response fits into the queue does not wait for the client.
-const CHUNK_SIZE: usize = 64 * 1024;
-const MAX_QUEUED_CHUNKS: usize = 8;
+/// The largest chunk of a body that a 0.2 guest writes at once. It is that of `wasmtime serve`: a guest that writes more
+/// than `check-write` permits is stopped, and some do not ask.
+const P2_CHUNK_SIZE: usize = 1024 * 1024;
+/// The most chunks of one body that are queued. A 0.2 guest whose response fits into the queue does not wait for the
+/// client.
+const MAX_QUEUED_CHUNKS: usize = 4;
+/// The largest chunk that is read from a 0.3 guest at once.
+const P3_CHUNK_SIZE: usize = 64 * 1024;
 
 /// The part of a store's data for `wasi:http`.
 pub(crate) struct HttpState {
@@ -152,11 +156,11 @@ impl WasiHttpHooks for Outgoing {
     }
 
     fn p2_outgoing_body_chunk_size(&mut self) -> usize {
-        CHUNK_SIZE
+        P2_CHUNK_SIZE
     }
 
     fn p3_outgoing_body_chunk_size(&mut self) -> usize {
-        CHUNK_SIZE
+        P3_CHUNK_SIZE
     }
 
     fn send_request(
@@ -422,6 +426,7 @@ fn call_error(error: CallError) -> Error {
             ConnectionFailure::Tls => Error::TlsProtocolError,
             ConnectionFailure::Protocol => Error::HttpProtocolError,
         },
+        CallError::ConnectTimedOut(_) => Error::ConnectionTimeout,
         CallError::TimedOut => Error::HttpResponseTimeout,
         CallError::TooLarge(limit) => Error::HttpResponseBodySize(Some(limit as u64)),
         CallError::MemoryLimit => Error::InternalError(Some(error.to_string())),

@@ -1,6 +1,7 @@
 //! Why an outbound call of a guest failed.
 
 use std::net::IpAddr;
+use std::time::Duration;
 
 use thiserror::Error;
 
@@ -26,6 +27,9 @@ pub enum CallError {
         /// The cause, as text.
         reason: String,
     },
+    /// The connection was not established within this time.
+    #[error("no connection was established within {0:?}")]
+    ConnectTimedOut(Duration),
     /// The response did not arrive in time.
     #[error("the response did not arrive in time")]
     TimedOut,
@@ -59,7 +63,7 @@ impl CallError {
             CallError::Denied(_) | CallError::NotPublic(..) => "denied",
             CallError::InvalidUrl(_) => "invalid_url",
             CallError::Unreachable { .. } => "unreachable",
-            CallError::TimedOut => "timeout",
+            CallError::ConnectTimedOut(_) | CallError::TimedOut => "timeout",
             CallError::TooLarge(_) => "response_too_large",
             CallError::MemoryLimit => "memory_limit",
         }

@@ -40,6 +40,9 @@ pub struct Network {
     public: reqwest::Client,
 }
 
+/// How long the establishment of a connection may take, TLS included.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+
 /// The kind of pattern by which the manifest allows calls to an origin.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Permission {
@@ -122,7 +125,7 @@ fn builder() -> reqwest::ClientBuilder {
     reqwest::Client::builder()
         .redirect(reqwest::redirect::Policy::none())
         .no_proxy()
-        .connect_timeout(Duration::from_secs(5))
+        .connect_timeout(CONNECT_TIMEOUT)
         .pool_max_idle_per_host(64)
         .http2_max_header_list_size(FIELDS_LIMIT as u32)
 }
@@ -179,7 +182,7 @@ fn network_error(error: reqwest::Error, origin: &Origin) -> CallError {
         return CallError::NotPublic(origin.clone(), *address);
     }
     if error.is_timeout() {
-        return CallError::TimedOut;
+        return if error.is_connect() { CallError::ConnectTimedOut(CONNECT_TIMEOUT) } else { CallError::TimedOut };
     }
     let failure = if error.is_connect() { connection_failure(&error) } else { ConnectionFailure::Protocol };
     CallError::Unreachable { failure, reason: trace::root_cause(&error) }
@@ -273,6 +276,31 @@ mod tests {
             let error = send_to(host, Permission::Wildcard).await.unwrap_err();
             assert!(matches!(error, CallError::NotPublic(..)), "{host}: {error:?}");
         }
+    }
+
+    /// A port whose queue of connections is full: it does not answer any others. Also returns what keeps it so.
+    fn silent_port() -> (SocketAddr, impl Sized) {
+        let socket = tokio::net::TcpSocket::new_v4().unwrap();
+        socket.bind(SocketAddr::from(([127, 0, 0, 1], 0))).unwrap();
+        let listener = socket.listen(1).unwrap();
+        let address = listener.local_addr().unwrap();
+        let connect = || std::net::TcpStream::connect_timeout(&address, Duration::from_millis(200));
+        let waiting: Vec<_> = std::iter::repeat_with(connect).map_while(Result::ok).take(100).collect();
+        (address, (listener, waiting))
+    }
+
+    #[tokio::test]
+    async fn a_connection_that_is_not_established_in_time_is_told_from_a_late_response() {
+        let (address, _full) = silent_port();
+        let uri = format!("http://{address}/");
+        let client = builder().connect_timeout(Duration::from_millis(100)).build().unwrap();
+        let error = client.get(&uri).send().await.unwrap_err();
+        let origin = Origin::of(&uri.parse().unwrap()).unwrap();
+        assert_eq!(network_error(error, &origin), CallError::ConnectTimedOut(CONNECT_TIMEOUT));
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let uri = format!("http://{}/", listener.local_addr().unwrap());
+        let late = client.get(&uri).timeout(Duration::from_millis(300)).send().await.unwrap_err();
+        assert_eq!(network_error(late, &origin), CallError::TimedOut);
     }
 
     #[tokio::test]

@@ -232,7 +232,7 @@ impl Exchange {
         let failure = execution.as_ref().and_then(|execution| execution.failure());
         let end = match (end, failure) {
             // A transport sends no more than the `Content-Length` and does not see what the guest produced beyond it.
-            (BodyEnd::Complete, Some(failure @ Failure::InvalidResponse(_))) => BodyEnd::Failed(failure.into()),
+            (BodyEnd::Complete, Some(failure @ Failure::InvalidResponse(_))) => BodyEnd::Failed((&failure).into()),
             (end, _) => end,
         };
         let interruption = match &end {

@@ -171,7 +171,7 @@ impl GuestResponseBody {
     /// recorded before that.
     fn error_at_end(&self) -> Option<BodyError> {
         if let Some(failure) = self.execution.failure() {
-            return Some(BodyError::from(failure));
+            return Some(BodyError::from(&failure));
         }
         let missing = self.remaining.filter(|missing| *missing > 0)?;
         let reason = format!("its body is {missing} bytes shorter than its Content-Length");
@@ -179,7 +179,7 @@ impl GuestResponseBody {
     }
 
     fn stream_error(&self, error: Error) -> BodyError {
-        let failure = self.execution.failure().cloned();
+        let failure = self.execution.failure();
         BodyError::from(&failure.unwrap_or_else(|| Failure::InvalidResponse(error.to_string())))
     }
 }

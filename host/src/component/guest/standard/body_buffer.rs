@@ -12,6 +12,8 @@ use wasmtime_wasi_http::{Error, WasiBody};
 
 /// The most bytes that are buffered at a time. The rest of a longer body is streamed.
 pub(super) const MAX_BUFFERED: usize = 1 << 20;
+/// More than a 0.2 guest can have written without a reader. The limits of `wasi:http` are lower.
+const MAX_UNREAD: usize = 8 << 20;
 /// What a buffered frame counts in addition to its data, in bytes.
 const FRAME_OVERHEAD: usize = 128;
 
@@ -54,10 +56,10 @@ impl BodyBuffer {
         Poll::Ready(())
     }
 
-    /// Reads the frames that are available, up to [`MAX_BUFFERED`]. Tokio would report that there are none after a
+    /// Reads the frames that are available, up to [`MAX_UNREAD`]. Tokio would report that there are none after a
     /// certain number of operations of the current task.
     fn fill(&mut self, context: &mut Context<'_>) {
-        let limit = self.size + MAX_BUFFERED;
+        let limit = self.size + MAX_UNREAD;
         let filled = pin!(unconstrained(poll_fn(|context| self.poll_fill(limit, context))));
         let _ = filled.poll(context);
     }
@@ -97,8 +99,13 @@ impl BodyBuffer {
         data.freeze()
     }
 
-    /// Whether the guest has finished the body. What it has written itself and nobody has read is less than
-    /// [`MAX_BUFFERED`], because of the limits of `wasi:http`. More can be available of a body that it passes on.
+    /// Whether the body continues.
+    pub fn is_running(&mut self) -> bool {
+        self.inner.is_some() && !self.is_finished() && !self.has_ended
+    }
+
+    /// Whether the guest has finished the body: everything that it has written itself is read. More than [`MAX_UNREAD`]
+    /// can be available of a body that it passes on.
     pub fn is_finished(&mut self) -> bool {
         // `inner` keeps only the waker of the last poll, and the reader still waits for the end.
         let reader = self.reader.take().unwrap_or_else(|| Waker::noop().clone());

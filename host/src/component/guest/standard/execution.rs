@@ -6,7 +6,7 @@
 
 use std::pin::pin;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use tokio::sync::Notify;
@@ -22,7 +22,7 @@ pub struct GuestExecution {
     busy: AtomicU64,
     memory: AtomicU64,
     reused: AtomicBool,
-    failure: OnceLock<Failure>,
+    failure: Mutex<Option<Failure>>,
     /// The exchange has ended: the guest records what happens from here on.
     exchange_ended: AtomicBool,
     body: Mutex<BodyBuffer>,
@@ -61,13 +61,17 @@ impl GuestExecution {
     }
 
     /// Why the guest failed, if it did.
-    pub fn failure(&self) -> Option<&Failure> {
-        self.failure.get()
+    pub fn failure(&self) -> Option<Failure> {
+        self.lock_failure().clone()
+    }
+
+    fn lock_failure(&self) -> MutexGuard<'_, Option<Failure>> {
+        self.failure.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Sets why the guest failed although it has not ended.
     pub fn fail(&self, failure: Failure) {
-        let _ = self.failure.set(failure);
+        self.lock_failure().get_or_insert(failure);
     }
 
     /// Marks the exchange as ended; from now on [`end`](Self::end) records the guest's outcome. Called while the
@@ -95,6 +99,18 @@ impl GuestExecution {
                 self.cost().record(recorder);
             }
         });
+    }
+
+    /// Call it when the store was dropped. A response body that has not ended by then is not written by the guest: the
+    /// guest passes on the response of another service, or its own request. It is sent to its end, so that a trap is not
+    /// a failure of the response.
+    pub fn store_dropped(&self, recorder: &SharedRecorder) {
+        if self.lock_failure().is_none() || !self.body().is_running() {
+            return;
+        }
+        if let Some(Failure::Trapped(exception)) = self.lock_failure().take() {
+            recorder.with(|recorder| exception.record(recorder));
+        }
     }
 
     /// The response body.
@@ -147,8 +163,8 @@ mod tests {
     use crate::component::failure::Exception;
     use crate::trace::Recorder;
 
-    /// An execution whose guest traps. The body, which is the response of another service, ends its client span when
-    /// it `ends`.
+    /// An execution whose guest has trapped. The body, which is the response of another service, ends its client span
+    /// when it `ends`.
     fn trapped(ends: bool) -> Arc<GuestExecution> {
         let execution = Arc::<GuestExecution>::default();
         let recorder = SharedRecorder::new(Recorder::detached());

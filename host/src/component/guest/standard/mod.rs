@@ -197,6 +197,8 @@ impl StandardInstance {
         };
         execution.end(failure, &recorder);
         if ended.is_err() {
+            drop(self);
+            execution.store_dropped(&recorder);
             return None;
         }
         self.end();
@@ -351,7 +353,7 @@ async fn run_until_blocked(work: &mut GuestFuture, body: &GuestResponseBody) -> 
 
 /// Why a guest ended without a response.
 fn missing_response(execution: &GuestExecution) -> Failure {
-    execution.failure().cloned().unwrap_or(Failure::NoResponse)
+    execution.failure().unwrap_or(Failure::NoResponse)
 }
 
 fn error_code_failure(error: &Error) -> Failure {

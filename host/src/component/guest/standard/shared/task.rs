@@ -90,7 +90,8 @@ impl StandardInstance {
             }
         };
         unassigned.log_some_to_host(UNASSIGNED_LINES, &context.name);
-        requests.take_all().iter().for_each(|request| record_end(request, failure.as_ref()));
+        let unfinished = requests.take_all();
+        unfinished.iter().for_each(|request| record_end(request, failure.as_ref()));
         // Requests that joined while the instance ended fail now, not at their timeout.
         waiting.iter().for_each(|job| record_end(&job.active, failure.as_ref()));
         drop(waiting);
@@ -100,6 +101,7 @@ impl StandardInstance {
         } else {
             // The failure is recorded before the store is dropped, so that bodies which end early report it.
             drop(self);
+            unfinished.iter().for_each(|request| request.execution.store_dropped(&request.recorder));
         }
     }
 
