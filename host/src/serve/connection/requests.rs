@@ -54,7 +54,7 @@ where
 pub(super) struct ResponseFuture {
     response: BoxFuture<'static, Response<Body>>,
     /// The response, if hyper has to read before it writes the head.
-    ready: Option<Response<Body>>,
+    ready: Option<Box<Response<Body>>>,
     unfinished: Option<UnfinishedBody>,
     trailers: Option<Arc<TrailerSlot>>,
     in_flight: Option<InFlight>,
@@ -63,11 +63,11 @@ pub(super) struct ResponseFuture {
 impl ResponseFuture {
     fn poll_response(&mut self, context: &mut Context<'_>) -> Poll<Response<Body>> {
         if let Some(response) = self.ready.take() {
-            return Poll::Ready(response);
+            return Poll::Ready(*response);
         }
         let response = ready!(self.response.as_mut().poll(context));
         if self.unfinished.take().is_some_and(|body| body.precedes_head(context)) {
-            self.ready = Some(response);
+            self.ready = Some(Box::new(response));
             context.waker().wake_by_ref();
             return Poll::Pending;
         }
