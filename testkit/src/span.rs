@@ -99,6 +99,8 @@ pub struct Span {
     pub dropped_attributes: u32,
     /// The number of events dropped because of the limit.
     pub dropped_events: u32,
+    /// The number of links dropped because of the limit.
+    pub dropped_links: u32,
 }
 
 impl Span {
@@ -139,6 +141,7 @@ impl Span {
             end: span.end_time_unix_nano,
             dropped_attributes: span.dropped_attributes_count,
             dropped_events: span.dropped_events_count,
+            dropped_links: span.dropped_links_count,
         }
     }
 

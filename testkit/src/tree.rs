@@ -176,6 +176,7 @@ mod tests {
             end: 0,
             dropped_attributes: 0,
             dropped_events: 0,
+            dropped_links: 0,
         }
     }
 

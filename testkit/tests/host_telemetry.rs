@@ -176,8 +176,8 @@ async fn without_a_collector_the_host_logs_no_further_warning_and_stops_without_
     }
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn the_first_metric_of_a_guest_that_is_rejected_is_logged_as_a_warning() {
+/// Asserts that three requests for `path` of a standard guest log one warning about it, which contains `text`.
+async fn assert_warned_once(path: &str, status: u16, text: &str) {
     let collector = Collector::start();
     let (site, _) = site(&collector, "grpc");
     let proposals = artifacts::component("standard-proposals");
@@ -185,14 +185,24 @@ async fn the_first_metric_of_a_guest_that_is_rejected_is_logged_as_a_warning() {
     site.write(&builder.service("one", &proposals, site.address("one").port()));
     let host = site.serve();
     for _ in 0..3 {
-        let request = Client::default().request("GET", site.address("one"), "/otel/reserved-name");
-        assert_eq!(request.send().await.status, 500);
+        let request = Client::default().request("GET", site.address("one"), path);
+        assert_eq!(request.send().await.status, status);
     }
-    let text = "a metric of the guest is rejected";
     let record = line(&collector, text).await;
     assert_eq!((record.severity.as_str(), &record.attributes["service"]), ("WARN", &json!("one")));
+    assert!(record.attributes["reason"].is_string(), "{:?}", record.attributes);
     host.signal("TERM");
     host.wait(PATIENCE);
-    let is_rejection = |record: &&LogRecord| record.body.as_str().is_some_and(|body| body.contains(text));
-    assert_eq!(collector.logs().iter().filter(is_rejection).count(), 1);
+    let is_warning = |record: &&LogRecord| record.body.as_str().is_some_and(|body| body.contains(text));
+    assert_eq!(collector.logs().iter().filter(is_warning).count(), 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_first_metric_of_a_guest_that_is_rejected_is_logged_as_a_warning() {
+    assert_warned_once("/otel/reserved-name", 500, "a metric of the guest is rejected").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_first_unusable_span_id_of_a_guest_is_logged_as_a_warning() {
+    assert_warned_once("/otel/absurd", 200, "a span of the guest has an unusable id").await;
 }

@@ -1,5 +1,7 @@
 //! Standard components: proposals outside WASI: configuration, two drafts of keyvalue, logging, and `wasi:otel`.
 
+use std::collections::BTreeSet;
+
 use serde_json::{Value, json};
 use testkit::{Shop, ShopBuilder, TraceId, artifacts};
 
@@ -160,7 +162,7 @@ async fn guest_spans_are_children_of_the_server_span_with_all_their_data() {
     child.assert_attribute("bytes", "data:application/octet-stream;base64,AAEC");
     child.assert_attribute("bare", "no JSON");
     assert_eq!(child.event("half way").expect("its event").attributes["done"], 0.5);
-    assert_eq!((child.dropped_attributes, child.dropped_events), (1, 2));
+    assert_eq!((child.dropped_attributes, child.dropped_events, child.dropped_links), (1, 2, 3));
     let server = tree.line(&format!("{SERVICE} GET SERVER"));
     let (trace, span, attributes) = &child.links[0];
     assert_eq!((trace, span, child.links.len()), (&server.trace_id, &server.span_id, 1));
@@ -179,6 +181,21 @@ async fn ids_without_their_leading_zeros_are_padded() {
     let span = tree.one("short ids");
     assert_eq!(span.span_id, "00000000abcdef12");
     assert_eq!(tree.parent(span).expect("its parent").name, "GET");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_span_with_an_unusable_id_gets_a_new_one_and_links_with_unusable_ids_are_counted() {
+    let shop = proposals().start().await;
+    let trace = shop.get(SERVICE, "/otel/absurd").await.trace;
+    let tree = shop.trace(&trace, 6).await;
+    let server = tree.line(&format!("{SERVICE} GET SERVER"));
+    let renewed: Vec<_> = tree.spans().iter().filter(|span| span.name == "absurd id").collect();
+    assert_eq!(renewed.len(), 4);
+    assert!(renewed.iter().all(|span| span.parent.as_ref() == Some(&server.span_id)));
+    let ids: BTreeSet<_> = tree.spans().iter().map(|span| &span.span_id).collect();
+    assert_eq!(ids.len(), 6, "{ids:?}");
+    let linking = tree.one("");
+    assert_eq!((linking.links.len(), linking.dropped_links), (1, 4));
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -44,4 +44,6 @@ pub struct ServiceContext {
     pub metrics: Arc<ServiceMetrics>,
     /// Called when the host rejects a metric of a guest's SDK for the first time.
     pub metric_rejected: Once,
+    /// Called when the host replaces the id of a span of a guest's SDK for the first time.
+    pub span_id_replaced: Once,
 }

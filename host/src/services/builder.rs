@@ -150,6 +150,7 @@ impl GenerationBuilder {
             metrics: self.metrics.service(config.name.as_str(), resource.attributes().to_vec()),
             process: self.metrics.clone(),
             metric_rejected: Once::new(),
+            span_id_replaced: Once::new(),
         })
     }
 

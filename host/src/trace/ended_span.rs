@@ -8,8 +8,8 @@ use super::segment::Status;
 
 /// A complete span. Attributes, events and links are iterators, so that the recorder encodes them without a copy.
 pub struct EndedSpan<A, E, L> {
-    /// The span id, which its children refer to.
-    pub span_id: SpanId,
+    /// The span id, which its children refer to. `None`: a new one.
+    pub span_id: Option<SpanId>,
     /// The parent span.
     pub parent: SpanId,
     /// The name.

@@ -2,7 +2,8 @@
 //!
 //! They are exported with the service's Resource and within the limits for guests. Spans are added to the request's
 //! trace. A span without a parent, or with an unknown parent in another trace, becomes a child of the server span. A
-//! span is recorded when the guest ends it, even if the guest fails afterwards.
+//! span whose own id is unusable gets a new one. A span is recorded when the guest ends it, even if the guest fails
+//! afterwards.
 
 mod metrics;
 mod value;
@@ -13,9 +14,9 @@ use wasmtime::component::{Access, HasSelf};
 
 use self::value::{GuestAttributes, GuestValue};
 use super::caller::with_caller;
-use crate::component::StoreData;
 use crate::component::standard_bindings::wasi::clocks::wall_clock::Datetime;
-use crate::component::standard_bindings::wasi::otel::{logs, tracing, types};
+use crate::component::standard_bindings::wasi::otel::{logs, tracing as wit, types};
+use crate::component::{ServiceContext, StoreData};
 use crate::trace::{
     AttributeLimits, EndedSpan, EndedSpanEvent, EndedSpanLink, Recorder, Severity, SpanId, SpanKind, Status, TraceId,
 };
@@ -27,40 +28,56 @@ const MAX_TRACE_STATE: usize = 512;
 
 impl types::Host for StoreData {}
 
-impl tracing::Host for StoreData {
+impl wit::Host for StoreData {
     /// A span is recorded when it ends, because only then its name is known.
-    fn on_start(&mut self, _: tracing::SpanContext) -> wasmtime::Result<()> {
+    fn on_start(&mut self, _: wit::SpanContext) -> wasmtime::Result<()> {
         Ok(())
     }
 }
 
-impl tracing::HostWithStore<StoreData> for HasSelf<StoreData> {
-    fn on_end(access: Access<'_, StoreData, Self>, span: tracing::SpanData) -> wasmtime::Result<()> {
-        with_caller(access, |data| {
-            if let Some(request) = data.http.request() {
-                request.recorder.with(|recorder| record(recorder, span));
-            }
-        });
+impl wit::HostWithStore<StoreData> for HasSelf<StoreData> {
+    fn on_end(access: Access<'_, StoreData, Self>, span: wit::SpanData) -> wasmtime::Result<()> {
+        with_caller(access, |data| data.add_ended_span(span));
         Ok(())
     }
 
-    fn outer_span_context(access: Access<'_, StoreData, Self>) -> wasmtime::Result<tracing::SpanContext> {
+    fn outer_span_context(access: Access<'_, StoreData, Self>) -> wasmtime::Result<wit::SpanContext> {
         Ok(with_caller(access, |data| data.server_span_context()))
     }
 
-    fn current_span_context(access: Access<'_, StoreData, Self>) -> wasmtime::Result<tracing::SpanContext> {
+    fn current_span_context(access: Access<'_, StoreData, Self>) -> wasmtime::Result<wit::SpanContext> {
         Ok(with_caller(access, |data| data.server_span_context()))
     }
 }
 
 impl StoreData {
-    fn server_span_context(&self) -> tracing::SpanContext {
+    fn add_ended_span(&self, span: wit::SpanData) {
+        let Some(request) = self.http.request() else { return };
+        if let Some(reason) = unusable(&span.span_context.span_id) {
+            self.log_first_new_id(reason);
+        }
+        request.recorder.with(|recorder| record(recorder, span));
+    }
+
+    /// The guest refers to the span by its own id, so that children and log records of the span are not found below it.
+    fn log_first_new_id(&self, reason: &'static str) {
+        let ServiceContext { name, span_id_replaced, .. } = &**self.context();
+        span_id_replaced.call_once(|| {
+            tracing::warn!(
+                service = &**name,
+                reason,
+                "a span of the guest has an unusable id and gets a new one; further ones are not logged"
+            );
+        });
+    }
+
+    fn server_span_context(&self) -> wit::SpanContext {
         let context = self.http.request().map(|request| {
             request.recorder.with(|recorder| {
                 let context = recorder.context_of(recorder.server());
                 let members = context.state.as_deref().unwrap_or_default().split(',');
                 let members = members.filter_map(|member| member.trim().split_once('='));
-                tracing::SpanContext {
+                wit::SpanContext {
                     trace_id: context.trace_id.to_string(),
                     span_id: context.span_id.to_string(),
                     trace_flags: flags(context.sampled),
@@ -69,7 +86,7 @@ impl StoreData {
                 }
             })
         });
-        context.unwrap_or_else(|| tracing::SpanContext {
+        context.unwrap_or_else(|| wit::SpanContext {
             trace_id: TraceId::INVALID.to_string(),
             span_id: SpanId::INVALID.to_string(),
             trace_flags: flags(false),
@@ -79,13 +96,15 @@ impl StoreData {
     }
 }
 
-fn flags(sampled: bool) -> tracing::TraceFlags {
-    if sampled { tracing::TraceFlags::SAMPLED } else { tracing::TraceFlags::empty() }
+fn flags(sampled: bool) -> wit::TraceFlags {
+    if sampled { wit::TraceFlags::SAMPLED } else { wit::TraceFlags::empty() }
 }
 
-fn record(recorder: &mut Recorder, span: tracing::SpanData) {
+fn record(recorder: &mut Recorder, span: wit::SpanData) {
     let context = &span.span_context;
-    let Some(span_id) = span_id(&context.span_id).filter(|_| recorder.is_recording()) else { return };
+    if !recorder.is_recording() {
+        return;
+    }
     let is_same_trace = trace_id(&context.trace_id) == Some(recorder.trace_id());
     // In another trace, the parent may be a span of the guest that was recorded here.
     let parent = self::span_id(&span.parent_span_id).filter(|parent| is_same_trace || recorder.contains_span(*parent));
@@ -102,13 +121,15 @@ fn record(recorder: &mut Recorder, span: tracing::SpanData) {
             GuestAttributes::parse(event.attributes, limits, &mut bytes),
         ));
     }
-    let mut links = Vec::with_capacity(span.links.len());
+    let given_links = span.links.len();
+    let mut links = Vec::with_capacity(given_links);
     for (trace_id, span_id, state, attributes) in span.links.into_iter().filter_map(link) {
         let limits = if links.len() < limits.links { limits.event } else { NO_ATTRIBUTES };
         links.push((trace_id, span_id, state, GuestAttributes::parse(attributes, limits, &mut bytes)));
     }
+    let invalid_links = u32::try_from(given_links - links.len()).unwrap_or(u32::MAX);
     recorder.add_ended(EndedSpan {
-        span_id,
+        span_id: span_id(&context.span_id),
         parent: parent.unwrap_or(recorder.server_span_id()),
         name: span.name,
         kind: span_kind(span.span_kind),
@@ -128,17 +149,17 @@ fn record(recorder: &mut Recorder, span: tracing::SpanData) {
             state: state.clone(),
             attributes: attributes.borrowed(),
         }),
-        dropped_links: span.dropped_links,
+        dropped_links: span.dropped_links.saturating_add(invalid_links),
         status: match span.status {
-            tracing::Status::Unset => Status::Unset,
-            tracing::Status::Ok => Status::Ok,
-            tracing::Status::Error(message) => Status::Error(message),
+            wit::Status::Unset => Status::Unset,
+            wit::Status::Ok => Status::Ok,
+            wit::Status::Error(message) => Status::Error(message),
         },
     });
 }
 
 /// A link to another span; `None` if its context is invalid.
-fn link(link: tracing::Link) -> Option<(TraceId, SpanId, String, Vec<types::KeyValue>)> {
+fn link(link: wit::Link) -> Option<(TraceId, SpanId, String, Vec<types::KeyValue>)> {
     let context = link.span_context;
     let (trace_id, span_id) = (trace_id(&context.trace_id)?, span_id(&context.span_id)?);
     let members = context.trace_state.iter().map(|(key, value)| format!("{key}={value}"));
@@ -161,13 +182,13 @@ fn add_scope(attributes: &mut GuestAttributes, scope: Option<types::Instrumentat
     }
 }
 
-fn span_kind(kind: tracing::SpanKind) -> SpanKind {
+fn span_kind(kind: wit::SpanKind) -> SpanKind {
     match kind {
-        tracing::SpanKind::Client => SpanKind::Client,
-        tracing::SpanKind::Server => SpanKind::Server,
-        tracing::SpanKind::Producer => SpanKind::Producer,
-        tracing::SpanKind::Consumer => SpanKind::Consumer,
-        tracing::SpanKind::Internal => SpanKind::Internal,
+        wit::SpanKind::Client => SpanKind::Client,
+        wit::SpanKind::Server => SpanKind::Server,
+        wit::SpanKind::Producer => SpanKind::Producer,
+        wit::SpanKind::Consumer => SpanKind::Consumer,
+        wit::SpanKind::Internal => SpanKind::Internal,
     }
 }
 
@@ -180,6 +201,17 @@ fn span_id(text: &str) -> Option<SpanId> {
 fn trace_id(text: &str) -> Option<TraceId> {
     let id = is_hex(text, 32).then(|| u128::from_str_radix(text, 16).ok())?.map(TraceId::from)?;
     (id != TraceId::INVALID).then_some(id)
+}
+
+/// Why a text is not a span id; `None` if it is one.
+fn unusable(text: &str) -> Option<&'static str> {
+    match span_id(text) {
+        Some(_) => None,
+        None if text.is_empty() => Some("the id is empty"),
+        None if is_hex(text, 16) => Some("the id is zero"),
+        None if is_hex(text, text.len()) => Some("the id has more than 16 digits"),
+        None => Some("the id is not hexadecimal"),
+    }
 }
 
 fn is_hex(text: &str, max_digits: usize) -> bool {
@@ -245,6 +277,16 @@ mod tests {
         for none in ["", "0", "0000000000000000", "x", "+1", "0123456789abcdef0"] {
             assert_eq!(span_id(none), None, "{none}");
         }
+    }
+
+    #[test]
+    fn an_unusable_id_is_explained() {
+        let check = |id: &str, expected: Option<&str>| assert_eq!(unusable(id), expected, "{id}");
+        check("f067aa0ba902b7", None);
+        check("", Some("the id is empty"));
+        check("0000000000000000", Some("the id is zero"));
+        check("0123456789abcdef0123456789abcd", Some("the id has more than 16 digits"));
+        check("not hexadecimal!", Some("the id is not hexadecimal"));
     }
 
     #[test]

@@ -66,7 +66,7 @@ impl Recorder {
             self.dropped_spans += 1;
             return;
         }
-        let span = self.push(span_id, parent, start, name.into(), kind);
+        let span = self.push(span_id.unwrap_or_else(ids::span_id), parent, start, name.into(), kind);
         self.set_guest_attributes(span, attributes);
         for EndedSpanEvent { name, time, attributes } in events {
             self.push_event(span, name, attributes, time);
