@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 
 use testkit::origin::{Manner, Origin};
-use testkit::{ODDITIES_PORT, STANDARD, Shop, ShopBuilder, artifacts};
+use testkit::{ODDITIES_PORT, STANDARD, Shop, ShopBuilder, TraceId, artifacts};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpListener;
 
@@ -146,6 +146,46 @@ async fn a_traceparent_set_by_the_guest_is_sent() {
         assert_eq!(answer.status, 200, "{service}: {}", answer.text());
         let asked = origin.asked()[index].headers["traceparent"].to_str().unwrap().to_owned();
         assert!(asked.starts_with("00-0123456789abcdef0123456789abcdef-"), "{service}: {asked}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_lean_callee_reads_the_client_span_whatever_context_a_guest_sets() {
+    let origin = Origin::start(Manner::default()).await;
+    let lean = format!("http://localhost:{ODDITIES_PORT}");
+    let shop = Shop::standard().service("oddities", &artifacts::component("oddities"), ODDITIES_PORT);
+    let outbound = format!("allow = [\"{lean}\", \"{}\"]\nbaggage = true", origin.url());
+    let shop = BOTH.iter().fold(shop, |shop, service| shop.outbound(service, &outbound)).start().await;
+    for service in BOTH {
+        for own in
+            ["garbage", "00-TRACE-00f067aa0ba902b7-01", "00-0123456789abcdef0123456789abcdef-0123456789abcdef-01"]
+        {
+            let trace = TraceId::fresh();
+            let own = own.replace("TRACE", trace.as_str());
+            let fields = format!("traceparent={own}&tracestate=forged%3D1&baggage=forged%3D1");
+            let send = async |url: String| {
+                let request = shop.request("GET", service, &format!("/fetch?{fields}&url={url}")).in_trace(&trace);
+                let answer = request.header("baggage", "tenant=blue").send().await;
+                assert_eq!(answer.status, 200, "{service} {own}: {}", answer.text());
+                answer
+            };
+            send(format!("{}/", origin.url())).await;
+            let over_network = origin.asked().pop().expect("a request").headers;
+            let local = send(format!("{lean}/echo/a/b")).await.json()["headers"].clone();
+            for name in ["tracestate", "baggage"] {
+                let expected = over_network.get(name).map(|value| value.to_str().unwrap());
+                assert_eq!(local[name].as_str(), expected, "{service} {own}: {name}");
+            }
+            let context = local["traceparent"].as_str().expect("a context");
+            if own.starts_with("00-0123") {
+                assert_eq!(context, over_network["traceparent"], "{service}: the context of another trace is sent");
+                continue;
+            }
+            let tree = shop.trace(&trace, 5).await;
+            let callee = tree.line("oddities GET /echo/{first}/{second} SERVER");
+            let client = tree.parent(callee).expect("a client span");
+            assert!(context.starts_with(&format!("00-{trace}-{}-", client.span_id)), "{service} {own}: {context}");
+        }
     }
 }
 

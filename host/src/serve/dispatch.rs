@@ -174,7 +174,7 @@ impl CallContext {
     async fn handle(
         self,
         lease: &Lease,
-        inbound: Box<InboundRequest>,
+        mut inbound: Box<InboundRequest>,
         exchange: &mut Exchange,
     ) -> Result<Reply, Rejection> {
         let generation = lease.generation();
@@ -212,6 +212,7 @@ impl CallContext {
             Match::NotFound => return Err(Rejection::NotFound),
         };
         self.attach_request_attributes(exchange, &inbound, generation, Some((route, &params)));
+        inbound.replace_context(self.dispatcher.pipeline.propagators());
         let body = read_whole(inbound.body, limits, exchange.service()).await?;
         exchange.take_permit(limits.concurrency)?;
         let query = inbound.uri.query().map(str::to_owned);

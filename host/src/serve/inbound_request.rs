@@ -18,7 +18,7 @@ use crate::http::forwarded::Forwarded;
 use crate::http::{Body, BodyError, SCHEME};
 use crate::outbound::hops;
 use crate::services::Service;
-use crate::trace::Incoming;
+use crate::trace::{Incoming, Propagators};
 
 /// A request that a service receives, from the network or from a service of the same host.
 pub struct InboundRequest {
@@ -63,6 +63,15 @@ impl InboundRequest {
     /// The scheme that the client used.
     pub(super) fn scheme(&self) -> &'static str {
         self.forwarded().and_then(|forwarded| forwarded.scheme).unwrap_or(SCHEME)
+    }
+
+    /// Replaces the trace context and the baggage that a caller on this host has set in header fields by those of the
+    /// client span, as in a request over the network. A caller that has set none needs no fields.
+    pub(super) fn replace_context(&mut self, propagators: &Propagators) {
+        let Incoming { parent, baggage, .. } = &self.incoming;
+        if let (None, Some(client)) = (&self.network, parent) {
+            propagators.replace(client, baggage, &mut self.headers);
+        }
     }
 
     /// The request for a standard guest, with the scheme and the authority that the client used and a body within the

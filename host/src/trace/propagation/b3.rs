@@ -11,6 +11,8 @@ const SPAN: HeaderName = HeaderName::from_static("x-b3-spanid");
 const PARENT: HeaderName = HeaderName::from_static("x-b3-parentspanid");
 const SAMPLED: HeaderName = HeaderName::from_static("x-b3-sampled");
 const FLAGS: HeaderName = HeaderName::from_static("x-b3-flags");
+/// The headers of both forms.
+static HEADERS: [HeaderName; 6] = [B3, TRACE, SPAN, PARENT, SAMPLED, FLAGS];
 
 /// Extracts the caller's context. Both forms are read, whichever is sent, the single header first.
 pub(super) fn extract(headers: &HeaderMap) -> Option<TraceContext> {
@@ -89,7 +91,12 @@ pub(super) fn inject_multi(context: Option<&TraceContext>, headers: &mut HeaderM
 
 /// Removes the headers of both forms.
 pub(super) fn remove(headers: &mut HeaderMap) {
-    [B3, TRACE, SPAN, PARENT, SAMPLED, FLAGS].iter().for_each(|name| drop(headers.remove(name)));
+    HEADERS.iter().for_each(|name| drop(headers.remove(name)));
+}
+
+/// Whether this is a header of either form.
+pub(super) fn is_header(name: &HeaderName) -> bool {
+    HEADERS.contains(name)
 }
 
 /// The decision to propagate; `None` if the caller deferred it and the host has not decided.

@@ -51,6 +51,11 @@ pub(super) fn remove_context(headers: &mut HeaderMap) {
     headers.remove(TRACE);
 }
 
+/// Whether this is a header of trace context or baggage.
+pub(super) fn is_header(name: &HeaderName) -> bool {
+    *name == TRACE || name.as_str().starts_with(BAGGAGE)
+}
+
 pub(super) fn remove_baggage(headers: &mut HeaderMap) {
     let found: Vec<_> = headers.keys().filter(|name| name.as_str().starts_with(BAGGAGE)).cloned().collect();
     found.iter().for_each(|name| drop(headers.remove(name)));

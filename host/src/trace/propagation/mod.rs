@@ -83,6 +83,14 @@ impl Propagators {
         }
     }
 
+    /// The same as [`inject`](Self::inject) if there is any header of trace context or baggage, in use or not. Other
+    /// headers stay unchanged.
+    pub fn replace(&self, context: &TraceContext, baggage: &Baggage, headers: &mut HeaderMap) {
+        if headers.keys().any(is_propagation_header) {
+            self.inject(context, Some(baggage), headers);
+        }
+    }
+
     fn uses_b3(&self) -> bool {
         self.0.iter().any(|format| matches!(format, Propagator::B3 | Propagator::B3Multi))
     }
@@ -100,6 +108,11 @@ pub fn remove_context(headers: &mut HeaderMap) {
     headers.remove(&TRACESTATE);
     b3::remove(headers);
     jaeger::remove_context(headers);
+}
+
+/// Whether a header carries trace context or baggage in any format.
+fn is_propagation_header(name: &HeaderName) -> bool {
+    [TRACEPARENT, TRACESTATE, BAGGAGE].contains(name) || b3::is_header(name) || jaeger::is_header(name)
 }
 
 /// The values of a field that may occur several times. If one of them is not valid text, all are ignored.
@@ -268,6 +281,21 @@ mod tests {
         remove_context(&mut headers);
         let left: BTreeSet<_> = headers.keys().map(HeaderName::as_str).collect();
         assert_eq!(left, BTreeSet::from(["baggage", "uberctx-user"]));
+    }
+
+    #[test]
+    fn headers_are_replaced_if_there_are_any() {
+        let context = TraceContext::valid(TraceId::from(7_u128), SpanId::from(9_u64), true).unwrap();
+        let replaced = |name: &str| {
+            let mut headers = headers(&[(name, "forged"), ("accept", "*/*")]);
+            Propagators::default().replace(&context, &Baggage::default().with("a", "1"), &mut headers);
+            let text = |name| headers.get(name).map(|value: &HeaderValue| value.to_str().unwrap().to_owned());
+            (text("traceparent"), text("tracestate"), text("baggage"))
+        };
+        for name in NAMES {
+            assert_eq!(replaced(name), (Some(context.to_traceparent()), None, Some("a=1".to_owned())), "{name}");
+        }
+        assert_eq!(replaced("x-other"), (None, None, None));
     }
 
     #[test]
