@@ -2,7 +2,8 @@
 
 use std::time::{Duration, Instant};
 
-use testkit::{Answer, Client, PATIENCE, STANDARD, Shop, ShopBuilder, Site, artifacts};
+use testkit::raw::Connection;
+use testkit::{Answer, Client, PATIENCE, STANDARD, Shop, ShopBuilder, Site, Span, TraceId, artifacts};
 
 const SERVICE: &str = "standard-concurrent";
 const PORT: u16 = 8024;
@@ -126,6 +127,38 @@ async fn a_trap_ends_all_requests_of_the_instance_each_with_its_own_error() {
         assert!(message.starts_with("a trap in company ("), "{message}");
     }
     assert_eq!(shop.get(SERVICE, "/work").await.status, 200, "the service serves on");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_trap_is_the_failure_of_a_response_that_its_client_does_not_read_whether_it_stays_or_leaves() {
+    let shop = builder(2).limits(SERVICE, "idle_timeout = \"3s\"\nresponse_body = \"1GiB\"").start().await;
+    for leaves in [false, true] {
+        let server = unread_response_of_a_trapped_guest(&shop, leaves).await;
+        server.assert_attribute("error.type", "wasm_trap");
+        assert!(server.is_error());
+    }
+}
+
+/// The server span of a request whose client reads nothing, while another request in the instance traps. If the client
+/// `leaves`, it closes the connection afterwards.
+async fn unread_response_of_a_trapped_guest(shop: &Shop, leaves: bool) -> Span {
+    for _ in 0..8 {
+        assert_eq!(shop.get(SERVICE, "/linger?ms=1000").await.text(), "lingers");
+        let trace = TraceId::fresh();
+        let mut unread = Connection::open(shop.address(SERVICE)).await;
+        let head = format!("host: localhost\r\ntraceparent: {}\r\n\r\n", trace.traceparent());
+        unread.send(format!("GET /pour?company=2 HTTP/1.1\r\n{head}")).await;
+        shop.get(SERVICE, "/trap?company=2&ms=500").await;
+        let unread = (!leaves).then_some(unread);
+        let tree = shop.trace(&trace, 1).await;
+        drop(unread);
+        let server = tree.line(&format!("{SERVICE} GET SERVER"));
+        // Otherwise the two requests were in different instances.
+        if server.event("exception").is_some() {
+            return server.clone();
+        }
+    }
+    panic!("the requests were never in one instance");
 }
 
 #[tokio::test(flavor = "multi_thread")]

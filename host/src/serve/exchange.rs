@@ -85,6 +85,19 @@ pub(super) enum BodyEnd {
     NotRead(BodyError),
 }
 
+impl BodyEnd {
+    /// Whether the transport may have ended the body like this without having seen this failure of the guest.
+    fn may_hide(&self, failure: &Failure) -> bool {
+        match self {
+            // It sends no more than the `Content-Length` and does not see what the guest produced beyond it.
+            BodyEnd::Complete => matches!(failure, Failure::InvalidResponse(_)),
+            // It does not poll the body while the client reads nothing.
+            BodyEnd::Cancelled | BodyEnd::NotRead(_) | BodyEnd::Failed(BodyError::Paused(_)) => true,
+            BodyEnd::Failed(_) => false,
+        }
+    }
+}
+
 impl Exchange {
     /// Starts the exchange of a request. It is boxed because it is large and is passed on several times.
     pub fn new(
@@ -230,10 +243,9 @@ impl Exchange {
         self.has_ended = true;
         let execution = self.execution();
         let failure = execution.as_ref().and_then(|execution| execution.failure());
-        let end = match (end, failure) {
-            // A transport sends no more than the `Content-Length` and does not see what the guest produced beyond it.
-            (BodyEnd::Complete, Some(failure @ Failure::InvalidResponse(_))) => BodyEnd::Failed((&failure).into()),
-            (end, _) => end,
+        let end = match failure {
+            Some(failure) if end.may_hide(&failure) => BodyEnd::Failed((&failure).into()),
+            _ => end,
         };
         let interruption = match &end {
             BodyEnd::Complete => None,
