@@ -21,6 +21,7 @@ use http_body::Body as _;
 use http_body_util::BodyExt;
 
 pub use self::call_error::{CallError, ConnectionFailure};
+use self::hops::Hops;
 pub use self::network::{Network, client};
 use self::network::{OutgoingRequest, Permission};
 use crate::config::{Origin, OriginPattern, OutboundConfig, ServiceName};
@@ -57,7 +58,7 @@ pub trait LocalCalls: Send + Sync {
     fn find(&self, call: &Call) -> Option<LocalService>;
 
     /// How many services the request has passed through, including this one.
-    fn hops(&self) -> u32;
+    fn hops(&self) -> Hops;
 }
 
 /// The origins that one service may call, and the limits of its calls.
@@ -186,11 +187,15 @@ impl Outbound {
         &self,
         call: Call,
         permission: Permission,
-        hops: u32,
+        hops: Hops,
     ) -> Result<Response<Body>, CallError> {
         let Call { method, uri, origin, mut headers, body, context, baggage, .. } = call;
         self.propagators.inject(&context, Some(&baggage), &mut headers);
-        hops::write(hops, &origin, &mut headers);
+        // Neither the guest nor a client may set the field.
+        hops::remove(&mut headers);
+        if self.config.trace_context.include(&origin) {
+            hops.write(&origin, &mut headers);
+        }
         headers.remove(http::header::HOST);
         self.network.send(OutgoingRequest { method, uri, headers, body }, &origin, permission).await
     }
@@ -234,8 +239,8 @@ mod tests {
             self.serves.then(|| Box::new(service) as LocalService)
         }
 
-        fn hops(&self) -> u32 {
-            1
+        fn hops(&self) -> Hops {
+            Hops::first()
         }
     }
 
@@ -277,7 +282,7 @@ mod tests {
     /// A call with propagation headers that the guest has set.
     fn call(url: &str) -> Call {
         let uri: Uri = url.parse().unwrap();
-        let fields = ["baggage", "traceparent", "b3", "x-b3-traceid", "uber-trace-id", "uberctx-a"];
+        let fields = ["baggage", "traceparent", "b3", "x-b3-traceid", "uber-trace-id", "uberctx-a", "spandrel-hops"];
         let fields = fields.map(|name| (HeaderName::from_static(name), HeaderValue::from_static("a=1")));
         Call {
             method: Method::GET,
@@ -322,6 +327,8 @@ mod tests {
                 (["baggage", "uberctx-a"], ["traceparent", "b3", "x-b3-traceid", "uber-trace-id"]);
             assert!(if baggage { all(&all_baggage) } else { none(&all_baggage) }, "{config:?} {headers:?}");
             assert!(if context { all(&all_context) } else { none(&all_context) }, "{config:?} {headers:?}");
+            let has_hops = headers.get("spandrel-hops").is_some_and(|value| value != "a=1");
+            assert_eq!(has_hops, context && !is_local, "{config:?} {headers:?}");
         };
         check(standard.clone(), true, true, true).await;
         check(standard.clone(), false, false, true).await;
@@ -369,8 +376,8 @@ mod tests {
             self.0.swap(true, Ordering::Relaxed).then(|| local_services(true, 0).find(call))?
         }
 
-        fn hops(&self) -> u32 {
-            1
+        fn hops(&self) -> Hops {
+            Hops::first()
         }
     }
 

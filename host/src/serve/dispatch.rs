@@ -26,7 +26,7 @@ use crate::http::Body;
 use crate::http::cors::{Cors, CorsDecision, is_preflight};
 use crate::http::method::span_name;
 use crate::http::routes::{Match, RouteIndex};
-use crate::outbound::hops::{self, HOP_BUDGET};
+use crate::outbound::hops::{self, Hops};
 use crate::outbound::{Call, LocalCalls, LocalService};
 use crate::services::{Catalog, Generation, Lease, Service};
 use crate::trace::{Incoming, Pipeline, Recorder, SpanKind};
@@ -47,7 +47,7 @@ struct CallContext {
     /// generation.
     pinned: Arc<Mutex<Vec<Lease>>>,
     /// How many services the request has passed through, including this one.
-    hops: u32,
+    hops: Hops,
 }
 
 impl Dispatcher {
@@ -68,8 +68,8 @@ impl Dispatcher {
         mut inbound: Box<InboundRequest>,
     ) -> BoxFuture<'static, Response<Body>> {
         inbound.incoming = self.pipeline.propagators().extract(&inbound.headers);
-        let hops = hops::read(&inbound.headers);
-        let context = CallContext { dispatcher: self, pinned: Arc::default(), hops: hops.saturating_add(1) };
+        let hops = Hops::read(&inbound.headers);
+        let context = CallContext { dispatcher: self, pinned: Arc::default(), hops };
         boxed(move || context.serve(service, inbound))
     }
 
@@ -80,7 +80,7 @@ impl Dispatcher {
         recorder: Recorder,
         path: &str,
     ) -> Result<StatusCode, Failure> {
-        let context = CallContext { dispatcher: self.clone(), pinned: Arc::default(), hops: 1 };
+        let context = CallContext { dispatcher: self.clone(), pinned: Arc::default(), hops: Hops::first() };
         let instances = match generation.pool.guests() {
             Guests::Lean(instances) => instances,
             Guests::Standard(instances) => {
@@ -109,12 +109,13 @@ impl LocalCalls for CallContext {
             Some(name) => catalog.find(name.as_str()),
             None => catalog.at(&call.origin),
         }?;
-        let context = CallContext { hops: self.hops + 1, ..self.clone() };
+        let (dispatcher, pinned) = (self.dispatcher.clone(), self.pinned.clone());
+        let context = CallContext { dispatcher, pinned, hops: self.hops.next() };
         Some(Box::new(move |call| context.serve_local(service, call)))
     }
 
-    fn hops(&self) -> u32 {
-        self.hops
+    fn hops(&self) -> Hops {
+        self.hops.clone()
     }
 }
 
@@ -184,7 +185,7 @@ impl CallContext {
         if let Some(Err(error)) = inbound.network.as_ref().map(|network| &network.head) {
             return Err(error.clone().into());
         }
-        if self.hops > HOP_BUDGET {
+        if self.hops.is_exceeded() {
             return Err(Rejection::LoopDetected);
         }
         if let Some(cors) = generation.config.cors.as_ref().filter(|_| is_preflight(&inbound.method, &inbound.headers))
@@ -213,6 +214,7 @@ impl CallContext {
         };
         self.attach_request_attributes(exchange, &inbound, generation, Some((route, &params)));
         inbound.replace_context(self.dispatcher.pipeline.propagators());
+        hops::remove(&mut inbound.headers);
         let body = read_whole(inbound.body, limits, exchange.service()).await?;
         exchange.take_permit(limits.concurrency)?;
         let query = inbound.uri.query().map(str::to_owned);

@@ -404,6 +404,7 @@ mod tests {
 
     use super::super::call::HttpInvocation;
     use super::*;
+    use crate::outbound::hops::Hops;
     use crate::outbound::{Call, LocalCalls, LocalService};
     use crate::trace::{Recorder, SharedRecorder};
 
@@ -416,8 +417,8 @@ mod tests {
             None
         }
 
-        fn hops(&self) -> u32 {
-            1
+        fn hops(&self) -> Hops {
+            Hops::first()
         }
     }
 
