@@ -226,8 +226,18 @@ async fn invalid_and_too_many_spans_are_bounded() {
     for span in collector.spans() {
         let valid = |id: &str, length: usize| id.len() == length && id.bytes().any(|digit| digit != b'0');
         assert!(valid(&span.trace_id, 32) && valid(&span.span_id, 16), "{span}: {} {}", span.trace_id, span.span_id);
-        assert!(span.attributes.len() <= 128, "{span} has {} attributes", span.attributes.len());
+        assert!(span.attributes.len() <= 130, "{span} has {} attributes", span.attributes.len());
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_scope_does_not_count_toward_the_limit_of_attributes() {
+    let shop = proposals().start().await;
+    let trace = shop.get(SERVICE, "/otel/flood?spans=1&attributes=200").await.trace;
+    let tree = shop.trace(&trace, 2).await;
+    let span = tree.one("one of many");
+    span.assert_attribute("otel.scope.version", "1.0.0");
+    assert_eq!((span.attributes.len(), span.dropped_attributes), (130, 72));
 }
 
 #[tokio::test(flavor = "multi_thread")]

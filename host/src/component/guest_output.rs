@@ -77,9 +77,8 @@ impl OutputLines {
 
     /// Adds a log record to the request for each line, in the order of their times.
     pub fn log(self, recorder: &mut Recorder) {
-        let span = recorder.server();
         for (Line { time, text }, stream, severity) in self.sorted() {
-            recorder.log_at(span, severity, text, [Attribute::new("log.iostream", stream)], time);
+            recorder.log_of_host(severity, text, &[Attribute::new("log.iostream", stream)], Some(time));
         }
     }
 

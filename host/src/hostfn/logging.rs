@@ -55,7 +55,7 @@ impl StoreData {
         let Some(request) = self.http.request() else { return };
         request.recorder.with(|recorder| {
             let context = (!context.is_empty()).then(|| Attribute::new(CONTEXT, context.as_str()));
-            recorder.log(recorder.server(), level.into(), message, context);
+            recorder.log_of_host(level.into(), message, context.as_slice(), None);
         });
     }
 }

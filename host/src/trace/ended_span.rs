@@ -4,10 +4,11 @@ use std::time::SystemTime;
 
 use opentelemetry::trace::{SpanId, SpanKind, TraceId};
 
+use super::otlp::Attribute;
 use super::segment::Status;
 
 /// A complete span. Attributes, events and links are iterators, so that the recorder encodes them without a copy.
-pub struct EndedSpan<A, E, L> {
+pub struct EndedSpan<'a, A, E, L> {
     /// The span id, which its children refer to. `None`: a new one.
     pub span_id: Option<SpanId>,
     /// The parent span.
@@ -22,6 +23,8 @@ pub struct EndedSpan<A, E, L> {
     pub end: SystemTime,
     /// The attributes.
     pub attributes: A,
+    /// The attributes that the host adds, which do not count toward the limit of attributes.
+    pub host_attributes: Vec<Attribute<'a>>,
     /// The number of attributes that the guest's SDK has dropped.
     pub dropped_attributes: u32,
     /// The events.

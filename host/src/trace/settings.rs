@@ -104,6 +104,13 @@ pub struct AttributeLimits {
     pub value_length: Option<usize>,
 }
 
+impl AttributeLimits {
+    /// The same limits without one on the number of attributes.
+    pub(super) fn without_count(self) -> AttributeLimits {
+        AttributeLimits { count: usize::MAX, ..self }
+    }
+}
+
 /// A format in which trace context is propagated.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Propagator {

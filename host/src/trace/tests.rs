@@ -321,16 +321,27 @@ async fn guests_do_not_displace_attributes_of_the_host_and_log_records_have_sepa
     let mut recorder = pipeline.record(&shop(), &Incoming::default(), "GET /", SpanKind::Server);
     let server = recorder.server();
     recorder.set_shared_attributes(given());
+    recorder.set(server, "http.request.method", "GET");
     recorder.set_guest_attributes(server, given());
     recorder.set(server, "http.response.status_code", 200);
     recorder.log(server, Severity::Info, "hello".to_owned(), given());
+    let of_host = [Attribute::new("x", "1"), Attribute::new("y", "2")];
+    recorder.log_under_id(
+        recorder.server_span_id(),
+        Severity::Info,
+        String::new(),
+        given(),
+        &of_host,
+        SystemTime::UNIX_EPOCH,
+    );
     recorder.finish(None);
     let segment = only(&pipeline);
     assert_eq!(segment.spans[0].attributes.get("http.response.status_code"), Some(Value::Int(200)));
-    assert_eq!((segment.spans[0].attributes.len(), segment.spans[0].dropped_attributes), (3, 2));
+    assert_eq!((segment.spans[0].attributes.len(), segment.spans[0].dropped_attributes), (4, 2));
     assert_eq!(segment.shared.len(), 4);
     let record = &segment.logs[0];
     assert_eq!((record.attributes.get("a"), record.dropped_attributes), (Some(Value::Text("text")), 3));
+    assert_eq!((segment.logs[1].attributes.len(), segment.logs[1].dropped_attributes), (3, 3));
 }
 
 #[tokio::test]

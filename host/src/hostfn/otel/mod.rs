@@ -18,7 +18,8 @@ use crate::component::standard_bindings::wasi::clocks::wall_clock::Datetime;
 use crate::component::standard_bindings::wasi::otel::{logs, tracing as wit, types};
 use crate::component::{ServiceContext, StoreData};
 use crate::trace::{
-    AttributeLimits, EndedSpan, EndedSpanEvent, EndedSpanLink, Recorder, Severity, SpanId, SpanKind, Status, TraceId,
+    Attribute, AttributeLimits, EndedSpan, EndedSpanEvent, EndedSpanLink, Recorder, Severity, SpanId, SpanKind, Status,
+    TraceId,
 };
 
 /// The limits for the attributes of events and links that exceed their own limit: none are read.
@@ -110,8 +111,7 @@ fn record(recorder: &mut Recorder, span: wit::SpanData) {
     let parent = self::span_id(&span.parent_span_id).filter(|parent| is_same_trace || recorder.contains_span(*parent));
     let limits = recorder.guest_limits();
     let mut bytes = limits.bytes;
-    let mut attributes = GuestAttributes::parse(span.attributes, limits.span, &mut bytes);
-    add_scope(&mut attributes, Some(span.instrumentation_scope));
+    let attributes = GuestAttributes::parse(span.attributes, limits.span, &mut bytes);
     let mut events = Vec::with_capacity(span.events.len());
     for event in span.events {
         let limits = if events.len() < limits.events { limits.event } else { NO_ATTRIBUTES };
@@ -136,6 +136,7 @@ fn record(recorder: &mut Recorder, span: wit::SpanData) {
         start: system_time(span.start_time),
         end: system_time(span.end_time),
         attributes: attributes.borrowed(),
+        host_attributes: scope_attributes(Some(&span.instrumentation_scope)).collect(),
         dropped_attributes: span.dropped_attributes,
         events: events.iter().map(|(name, time, attributes)| EndedSpanEvent {
             name: name.clone(),
@@ -173,13 +174,12 @@ fn is_valid_trace_state(text: &str) -> bool {
     text.len() <= MAX_TRACE_STATE && text.bytes().all(|byte| matches!(byte, 0x20..=0x7e))
 }
 
-/// Records the scope as attributes, because all records of a request are exported in one scope.
-fn add_scope(attributes: &mut GuestAttributes, scope: Option<types::InstrumentationScope>) {
-    let Some(scope) = scope.filter(|scope| !scope.name.is_empty()) else { return };
-    attributes.add("otel.scope.name", scope.name);
-    if let Some(version) = scope.version.filter(|version| !version.is_empty()) {
-        attributes.add("otel.scope.version", version);
-    }
+/// The scope as attributes, because all records of a request are exported in one scope.
+fn scope_attributes(scope: Option<&types::InstrumentationScope>) -> impl Iterator<Item = Attribute<'_>> {
+    let scope = scope.filter(|scope| !scope.name.is_empty());
+    let name = scope.map(|scope| Attribute::new("otel.scope.name", scope.name.as_str()));
+    let version = scope.and_then(|scope| scope.version.as_deref()).filter(|version| !version.is_empty());
+    name.into_iter().chain(version.map(|version| Attribute::new("otel.scope.version", version)))
 }
 
 fn span_kind(kind: wit::SpanKind) -> SpanKind {
@@ -239,16 +239,15 @@ impl StoreData {
         let severity = severity(record.severity_number, record.severity_text.as_deref());
         let body = record.body.map(|body| GuestValue::parse(body).into_text()).unwrap_or_default();
         let mut limits = request.recorder.with(|recorder| recorder.guest_limits());
-        let mut attributes =
-            GuestAttributes::parse(record.attributes.unwrap_or_default(), limits.log, &mut limits.bytes);
-        if let Some(name) = record.event_name.filter(|name| !name.is_empty()) {
-            attributes.add("event.name", name);
-        }
-        add_scope(&mut attributes, record.instrumentation_scope);
+        let attributes = GuestAttributes::parse(record.attributes.unwrap_or_default(), limits.log, &mut limits.bytes);
+        let event_name = record.event_name.as_deref().filter(|name| !name.is_empty());
+        let event_name = event_name.map(|name| Attribute::new("event.name", name));
+        let of_host: Vec<_> =
+            event_name.into_iter().chain(scope_attributes(record.instrumentation_scope.as_ref())).collect();
         let span = record.span_id.as_deref().and_then(span_id);
         request.recorder.with(|recorder| {
             let span = span.unwrap_or(recorder.server_span_id());
-            recorder.log_under_id(span, severity, body, attributes.borrowed(), time);
+            recorder.log_under_id(span, severity, body, attributes.borrowed(), &of_host, time);
         });
     }
 }

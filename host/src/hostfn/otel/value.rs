@@ -134,11 +134,6 @@ impl GuestAttributes {
         self.0.iter().all(|(key, _)| !key.is_empty())
     }
 
-    /// Adds an attribute that the host provides.
-    pub fn add(&mut self, key: &str, value: String) {
-        self.0.push((key.to_owned(), GuestValue::Text(value)));
-    }
-
     /// Truncates each text to `max_length` bytes.
     pub fn truncate(&mut self, max_length: usize) {
         for (_, value) in &mut self.0 {

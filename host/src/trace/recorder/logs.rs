@@ -13,7 +13,7 @@ use crate::trace::segment::{Event, LogRecord, Severity, SpanRef};
 const MAX_LOG_RECORDS: usize = 1024;
 
 impl Recorder {
-    /// Adds a log record that belongs to `span`. It is kept even if the trace is not sampled.
+    /// Adds a log record of a guest that belongs to `span`. It is kept even if the trace is not sampled.
     pub fn log<'a>(
         &mut self,
         span: SpanRef,
@@ -21,29 +21,31 @@ impl Recorder {
         body: String,
         attributes: impl IntoIterator<Item = Attribute<'a>>,
     ) {
-        self.log_at(span, severity, body, attributes, self.now());
+        let span_id = self.id_or_server(span);
+        self.log_under_id(span_id, severity, body, attributes, &[], self.now());
     }
 
-    /// Adds a log record with an earlier time.
-    pub fn log_at<'a>(
+    /// Adds a log record of the server span whose attributes are those of the host. `None`: the time is now.
+    pub fn log_of_host(
         &mut self,
-        span: SpanRef,
         severity: Severity,
         body: String,
-        attributes: impl IntoIterator<Item = Attribute<'a>>,
-        time: SystemTime,
+        attributes: &[Attribute<'_>],
+        time: Option<SystemTime>,
     ) {
-        let span_id = self.span(span).map_or(self.server_span_id, |span| span.span_id);
-        self.log_under_id(span_id, severity, body, attributes, time);
+        let time = time.unwrap_or_else(|| self.now());
+        self.log_under_id(self.server_span_id, severity, body, [], attributes, time);
     }
 
-    /// Adds a log record of a span that may not be recorded here: a guest's own SDK may have created it.
+    /// Adds a log record of a span that may not be recorded here: a guest's own SDK may have created it. The attributes
+    /// `of_host` do not count toward the limit of attributes.
     pub fn log_under_id<'a>(
         &mut self,
         span_id: SpanId,
         severity: Severity,
         body: String,
         attributes: impl IntoIterator<Item = Attribute<'a>>,
+        of_host: &[Attribute<'_>],
         time: SystemTime,
     ) {
         if self.segment.logs.len() >= MAX_LOG_RECORDS || !self.limits.reserve(size_of::<LogRecord>() + body.len()) {
@@ -51,7 +53,11 @@ impl Recorder {
             return;
         }
         let limits = self.limits.log_attributes();
-        let (attributes, dropped_attributes) = self.limits.collect(attributes, limits);
+        let (mut attributes, mut dropped_attributes) = self.limits.collect(attributes, limits);
+        for attribute in of_host {
+            let is_set = self.limits.set(&mut attributes, attribute.clone(), limits.without_count());
+            dropped_attributes = dropped_attributes.saturating_add(u32::from(!is_set));
+        }
         self.segment.logs.push(LogRecord { time, severity, body, attributes, dropped_attributes, span_id });
     }
 
@@ -60,7 +66,7 @@ impl Recorder {
     pub fn record_exception(&mut self, span: SpanRef, message: String, attributes: &[Attribute<'_>]) {
         let mut own = Attributes::default();
         attributes.iter().for_each(|attribute| self.limits.set_unlimited(&mut own, attribute.clone()));
-        let (time, span_id) = (self.now(), self.span(span).map_or(self.server_span_id, |span| span.span_id));
+        let (time, span_id) = (self.now(), self.id_or_server(span));
         if let Some(span) = self.segment.spans.get_mut(span.index() as usize) {
             let (name, attributes) = (Cow::Borrowed("exception"), own.clone());
             span.events.push(Event { name, time, attributes, dropped_attributes: 0 });
@@ -72,6 +78,10 @@ impl Recorder {
     pub(super) fn log_dropped_records(&mut self) {
         let body = format!("{} more log records of this request were left out", self.dropped_logs);
         self.push_log(Severity::Warn, body, Attributes::default(), self.server_span_id);
+    }
+
+    fn id_or_server(&self, span: SpanRef) -> SpanId {
+        self.span(span).map_or(self.server_span_id, |span| span.span_id)
     }
 
     /// Adds a log record of the host, to which no limits apply.

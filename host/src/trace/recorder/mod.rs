@@ -44,6 +44,8 @@ pub struct Recorder {
     /// trace is not sampled.
     started: Option<(Instant, SystemTime)>,
     limits: RecordLimits,
+    /// The number of attributes that the host has set on the server span, which do not count toward the guest's limit.
+    host_attributes: usize,
     dropped_spans: u32,
     dropped_logs: u32,
 }
@@ -99,6 +101,7 @@ impl Recorder {
             debug: sampled && parent.as_ref().is_some_and(|parent| parent.debug),
             started: None,
             limits,
+            host_attributes: 0,
             dropped_spans: 0,
             dropped_logs: 0,
         };
@@ -137,6 +140,7 @@ impl Recorder {
             debug: false,
             started: None,
             limits: RecordLimits::none(),
+            host_attributes: 0,
             dropped_spans: 0,
             dropped_logs: 0,
         }

@@ -52,7 +52,12 @@ impl Recorder {
     /// Adds a span that a guest's own SDK has recorded, within the span limits.
     pub fn add_ended<'a, A, B, C>(
         &mut self,
-        ended: EndedSpan<A, impl IntoIterator<Item = EndedSpanEvent<B>>, impl IntoIterator<Item = EndedSpanLink<C>>>,
+        ended: EndedSpan<
+            'a,
+            A,
+            impl IntoIterator<Item = EndedSpanEvent<B>>,
+            impl IntoIterator<Item = EndedSpanLink<C>>,
+        >,
     ) where
         A: IntoIterator<Item = Attribute<'a>>,
         B: IntoIterator<Item = Attribute<'a>>,
@@ -68,6 +73,7 @@ impl Recorder {
         }
         let span = self.push(span_id.unwrap_or_else(ids::span_id), parent, start, name.into(), kind);
         self.set_guest_attributes(span, attributes);
+        self.set_uncounted(span, ended.host_attributes);
         for EndedSpanEvent { name, time, attributes } in events {
             self.push_event(span, name, attributes, time);
         }
@@ -93,24 +99,47 @@ impl Recorder {
 
     /// Sets an attribute of the host, replacing one with the same key. The limits on a guest's attributes do not apply.
     pub fn set<'a>(&mut self, span: SpanRef, key: &'a str, value: impl Into<Value<'a>>) {
-        if let Some(span) = self.segment.spans.get_mut(span.index() as usize) {
-            self.limits.set_unlimited(&mut span.attributes, Attribute::new(key, value));
+        let is_server = span == self.server();
+        let Some(span) = self.segment.spans.get_mut(span.index() as usize) else { return };
+        let before = span.attributes.len();
+        self.limits.set_unlimited(&mut span.attributes, Attribute::new(key, value));
+        if is_server {
+            self.host_attributes += span.attributes.len() - before;
         }
     }
 
     /// Sets attributes of the host that were encoded once for many requests.
     pub fn set_prepared(&mut self, span: SpanRef, attributes: &Attributes) {
+        let is_server = span == self.server();
         let Some(span) = self.segment.spans.get_mut(span.index() as usize) else { return };
+        let before = span.attributes.len();
         if self.limits.span_attributes().value_length.is_some() {
-            return attributes.iter().for_each(|attribute| self.limits.set_unlimited(&mut span.attributes, attribute));
+            attributes.iter().for_each(|attribute| self.limits.set_unlimited(&mut span.attributes, attribute));
+        } else {
+            self.limits.charge(attributes.size());
+            span.attributes.append(attributes);
         }
-        self.limits.charge(attributes.size());
-        span.attributes.append(attributes);
+        if is_server {
+            self.host_attributes += span.attributes.len() - before;
+        }
     }
 
     /// Sets attributes of a guest within the span limits, replacing those with the same keys.
     pub fn set_guest_attributes<'a>(&mut self, span: SpanRef, attributes: impl IntoIterator<Item = Attribute<'a>>) {
-        let limits = self.limits.span_attributes();
+        let mut limits = self.limits.span_attributes();
+        if span == self.server() {
+            limits.count += self.host_attributes;
+        }
+        let Some(span) = self.segment.spans.get_mut(span.index() as usize) else { return };
+        for attribute in attributes {
+            let dropped = !self.limits.set(&mut span.attributes, attribute, limits);
+            span.dropped_attributes = span.dropped_attributes.saturating_add(u32::from(dropped));
+        }
+    }
+
+    /// Sets attributes that the host takes from a guest's input. Only the limits on bytes apply to them.
+    fn set_uncounted<'a>(&mut self, span: SpanRef, attributes: Vec<Attribute<'a>>) {
+        let limits = self.limits.span_attributes().without_count();
         let Some(span) = self.segment.spans.get_mut(span.index() as usize) else { return };
         for attribute in attributes {
             let dropped = !self.limits.set(&mut span.attributes, attribute, limits);

@@ -95,6 +95,6 @@ pub(super) fn stop_reason(limit: Duration) -> String {
 pub(super) fn log_stopped(recorder: &SharedRecorder, reason: &str) {
     let kind = Attribute::new("error.type", "guest_stopped");
     recorder.with(|recorder| {
-        recorder.log(recorder.server(), Severity::Warn, format!("the guest was stopped: {reason}"), [kind]);
+        recorder.log_of_host(Severity::Warn, format!("the guest was stopped: {reason}"), &[kind], None);
     });
 }
