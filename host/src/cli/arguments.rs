@@ -162,7 +162,7 @@ pub struct TraceArguments {
     /// The trace id
     #[arg(value_name = "ID")]
     pub id: String,
-    /// Print all attributes of each span
+    /// Print all attributes and events of each span
     #[arg(long)]
     pub attributes: bool,
     /// The host.

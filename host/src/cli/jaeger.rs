@@ -8,7 +8,10 @@ use std::time::{Duration, SystemTime};
 
 use serde_json::Value as Json;
 
-use crate::console::{AttributeModel, SpanKindModel, SpanModel, TraceModel, ValueModel, find};
+use crate::console::{AttributeModel, Event, SpanKindModel, SpanModel, TraceModel, ValueModel, find};
+
+/// The field with the name of an event.
+const EVENT_NAME: &str = "event";
 
 /// The first trace of a response, if it has spans.
 pub(super) fn trace(answer: &Json) -> Option<TraceModel> {
@@ -36,10 +39,19 @@ fn span(span: &Json, services: &HashMap<&str, &str>) -> Option<SpanModel> {
         error: failed.then(|| tag("otel.status_description").unwrap_or_default()),
         attributes,
         dropped: 0,
-        events: Vec::new(),
+        events: span["logs"].as_array().into_iter().flatten().map(event).collect(),
         links: Vec::new(),
         resource: Arc::default(),
     })
+}
+
+/// A span event. Its name is the field `event`.
+fn event(log: &Json) -> Event {
+    let mut attributes = attributes(&log["fields"]);
+    let name = find(&attributes, EVENT_NAME).map_or("event".to_owned(), ValueModel::to_string);
+    attributes.retain(|attribute| attribute.key != EVENT_NAME);
+    let time = SystemTime::UNIX_EPOCH + Duration::from_micros(log["timestamp"].as_u64().unwrap_or_default());
+    Event { name, time, attributes }
 }
 
 fn parent(span: &Json) -> Option<String> {
@@ -92,12 +104,16 @@ mod tests {
                  "tags": [tag("span.kind", json!("client")), tag("error", json!(true)),
                           tag("otel.status_description", json!("timeout"))]},
                 {"spanID": "1", "operationName": "GET /", "processID": "p1", "startTime": 1, "duration": 9,
-                 "references": [], "tags": []},
+                 "references": [], "tags": [],
+                 "logs": [{"timestamp": 4, "fields": [tag("event", json!("exception")), tag("a", json!("b"))]}]},
             ],
         }]});
         let trace = trace(&answer).unwrap();
         let [root, call] = trace.nodes.as_slice() else { panic!("{trace:?}") };
         assert_eq!((root.span.service.as_str(), root.depth), ("user", 0));
+        let event = &root.span.events[0];
+        assert_eq!((event.name.as_str(), event.attributes.len()), ("exception", 1));
+        assert_eq!(event.time.duration_since(root.span.start).unwrap(), Duration::from_micros(3));
         assert_eq!((call.span.service.as_str(), call.depth, call.span.kind), ("product", 1, SpanKindModel::Client));
         assert_eq!(call.span.error.as_deref(), Some("timeout"));
     }

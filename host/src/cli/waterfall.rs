@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use crate::console::units;
-use crate::console::{SpanKindModel, SpanModel, TraceModel, TreeNode, ValueModel, find};
+use crate::console::{AttributeModel, SpanKindModel, SpanModel, TraceModel, TreeNode, ValueModel, find};
 use crate::printable::printable;
 use crate::trace::{SpanKind, span_detail};
 
@@ -17,6 +17,9 @@ const BAR_WIDTH: usize = 32;
 const LABEL_WIDTH: usize = 64;
 /// The largest number of characters of an attribute's value.
 const MAX_VALUE: usize = 400;
+/// The most events of a span, and the most lines of an attribute of an event, that are shown.
+const MAX_EVENTS: usize = 100;
+const MAX_LINES: usize = 100;
 
 /// The line of one span.
 pub(super) struct Line {
@@ -58,7 +61,7 @@ pub(super) fn lines(trace: &TraceModel) -> Vec<Line> {
     lines
 }
 
-/// The complete text. With `attributes`, all attributes of each span follow its line.
+/// The complete text. With `attributes`, all attributes and events of each span follow its line.
 pub(super) fn text(trace: &TraceModel, attributes: bool) -> String {
     let mut text = format!("{}\n", head(trace));
     let nodes = trace.nodes.iter().take(MAX_SPANS).map(Some).chain([None]);
@@ -67,17 +70,44 @@ pub(super) fn text(trace: &TraceModel, attributes: bool) -> String {
         text.push('\n');
         if let Some(node) = node.filter(|_| attributes) {
             text.extend(attribute_lines(node));
+            text.extend(event_lines(node));
         }
     }
     text
 }
 
 fn attribute_lines(node: &TreeNode) -> impl Iterator<Item = String> {
-    let indent = 6 + node.depth.min(MAX_DEPTH) * 2;
+    let indent = indent_below(node);
     node.span.attributes.iter().map(move |attribute| {
         let value: String = attribute.value.to_string().chars().take(MAX_VALUE).collect();
         format!("{:indent$}{}={}\n", "", printable(&attribute.key), printable(&value))
     })
+}
+
+/// The events of a span, each with its time since the start of the span, and below it its attributes.
+fn event_lines(node: &TreeNode) -> impl Iterator<Item = String> {
+    let indent = indent_below(node);
+    node.span.events.iter().take(MAX_EVENTS).flat_map(move |event| {
+        let offset = units::duration(event.time.duration_since(node.span.start).unwrap_or_default());
+        let head = format!("{:indent$}{} (+{offset})\n", "", printable(&event.name));
+        let attributes = event.attributes.iter();
+        [head].into_iter().chain(attributes.flat_map(move |attribute| event_attribute_lines(attribute, indent + 2)))
+    })
+}
+
+/// An attribute of an event. A value of several lines, such as a stack trace, follows its key.
+fn event_attribute_lines(attribute: &AttributeModel, indent: usize) -> Vec<String> {
+    let (key, value) = (printable(&attribute.key), attribute.value.to_string());
+    let shown = |line: &str| printable(&line.chars().take(MAX_VALUE).collect::<String>()).into_owned();
+    if value.lines().count() <= 1 {
+        return vec![format!("{:indent$}{key}={}\n", "", shown(&value))];
+    }
+    let lines = value.lines().take(MAX_LINES).map(|line| format!("{:indent$}  {}\n", "", shown(line)));
+    [format!("{:indent$}{key}=\n", "")].into_iter().chain(lines).collect()
+}
+
+fn indent_below(node: &TreeNode) -> usize {
+    6 + node.depth.min(MAX_DEPTH) * 2
 }
 
 fn line(trace: &TraceModel, node: &TreeNode, width: usize) -> Line {
@@ -116,7 +146,7 @@ fn detail(span: &SpanModel) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::console::AttributeModel;
+    use crate::console::Event;
     use crate::console::sample::{span, trace};
 
     #[test]
@@ -137,6 +167,27 @@ mod tests {
         hostile.error = Some("\u{1b}]0;title\u{7}".to_owned());
         let text = text(&trace(vec![hostile]), true);
         assert!(text.chars().all(|letter| letter == '\n' || !letter.is_control()), "{text:?}");
+    }
+
+    #[test]
+    fn events_are_shown_below_the_attributes_with_their_stack_trace() {
+        let attribute =
+            |key: &str, value: &str| AttributeModel { key: key.to_owned(), value: ValueModel::Text(value.to_owned()) };
+        let mut failed = span(1, 0, "user", "GET", 0, 100);
+        failed.attributes = vec![attribute("a", "b")];
+        let attributes =
+            vec![attribute("exception.type", "panic\u{1b}"), attribute("exception.stacktrace", "0: first\n1: second")];
+        let time = failed.start + Duration::from_millis(3);
+        failed.events = vec![Event { name: "exception".to_owned(), time, attributes }];
+        let trace = trace(vec![failed]);
+        let offset = units::duration(Duration::from_millis(3));
+        let whole = text(&trace, true);
+        let expected = format!(
+            "      a=b\n      exception (+{offset})\n        exception.type=panic\u{241b}\n        \
+             exception.stacktrace=\n          0: first\n          1: second\n"
+        );
+        assert!(whole.ends_with(&expected), "{whole}");
+        assert!(!text(&trace, false).contains("exception"));
     }
 
     #[test]

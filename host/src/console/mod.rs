@@ -28,7 +28,9 @@ use tower::ServiceExt;
 use self::auth::admin_auth::AdminAuth;
 #[cfg(test)]
 pub(crate) use self::pages::sample;
-pub(crate) use self::pages::{AttributeModel, SpanKindModel, SpanModel, TraceModel, TreeNode, ValueModel, find, units};
+pub(crate) use self::pages::{
+    AttributeModel, Event, SpanKindModel, SpanModel, TraceModel, TreeNode, ValueModel, find, units,
+};
 use self::state::Console;
 pub(crate) use self::web::address_url;
 use crate::control::Control;

@@ -28,7 +28,7 @@ use maud::{Markup, html};
 pub(super) use self::layout::problem;
 pub(super) use self::login::login;
 pub(super) use self::model::Sample;
-pub(crate) use self::model::{AttributeModel, SpanKindModel, SpanModel, ValueModel, find};
+pub(crate) use self::model::{AttributeModel, Event, SpanKindModel, SpanModel, ValueModel, find};
 #[cfg(test)]
 pub(crate) use self::tree::tests as sample;
 pub(crate) use self::tree::{TraceModel, TreeNode};
