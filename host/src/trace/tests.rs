@@ -339,9 +339,24 @@ async fn guests_do_not_displace_attributes_of_the_host_and_log_records_have_sepa
     assert_eq!(segment.spans[0].attributes.get("http.response.status_code"), Some(Value::Int(200)));
     assert_eq!((segment.spans[0].attributes.len(), segment.spans[0].dropped_attributes), (4, 2));
     assert_eq!(segment.shared.len(), 4);
-    let record = &segment.logs[0];
+    let [record, early] = [&segment.logs[1], &segment.logs[0]];
     assert_eq!((record.attributes.get("a"), record.dropped_attributes), (Some(Value::Text("text")), 3));
-    assert_eq!((segment.logs[1].attributes.len(), segment.logs[1].dropped_attributes), (3, 3));
+    assert_eq!((early.attributes.len(), early.dropped_attributes), (3, 3));
+}
+
+#[tokio::test]
+async fn log_records_of_a_request_are_in_the_order_of_their_times() {
+    let pipeline = stored(|_| {});
+    let mut recorder = pipeline.record(&shop(), &Incoming::default(), "GET /", SpanKind::Server);
+    recorder.log(recorder.server(), Severity::Info, "logged".to_owned(), []);
+    let before = SystemTime::now() - Duration::from_secs(1);
+    for body in ["printed first", "printed second"] {
+        recorder.log_of_host(Severity::Info, body.to_owned(), &[], Some(before));
+    }
+    recorder.finish(None);
+    let segment = only(&pipeline);
+    let bodies: Vec<_> = segment.logs.iter().map(|record| record.body.as_str()).collect();
+    assert_eq!(bodies, ["printed first", "printed second", "logged"]);
 }
 
 #[tokio::test]

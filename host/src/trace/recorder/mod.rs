@@ -249,6 +249,8 @@ impl Recorder {
         if self.dropped_spans > 0 {
             self.set(self.server(), "spandrel.spans.dropped", i64::from(self.dropped_spans));
         }
+        // The output of a guest is added when the guest has ended.
+        self.segment.logs.sort_by_key(|record| record.time);
         if self.dropped_logs > 0 {
             self.log_dropped_records();
         }
