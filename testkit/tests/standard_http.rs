@@ -184,3 +184,27 @@ async fn declared_routes_name_the_spans() {
         server.assert_has(&["http.request.method", "url.path", "url.scheme", "http.response.status_code"]);
     }
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_route_without_a_method_names_the_spans_of_all_methods() {
+    let routes = "routes = [\"/echo/**\", \"/hello\", \"FETCH /health\"]";
+    let shop = Shop::standard().keys("standard-p2", routes).start().await;
+    for (method, path, name, recorded) in [
+        ("TRACE", "/hello", "TRACE /hello", "TRACE"),
+        ("QUERY", "/hello", "QUERY /hello", "QUERY"),
+        ("HEAD", "/hello", "HEAD /hello", "HEAD"),
+        ("PROPFIND", "/echo/x", "HTTP /echo/**", "_OTHER"),
+        ("FETCH", "/health", "HTTP /health", "_OTHER"),
+    ] {
+        let trace = shop.request(method, "standard-p2", path).send().await.trace;
+        let tree = shop.trace(&trace, 1).await;
+        let server = tree.line(&format!("standard-p2 {name} SERVER"));
+        server.assert_attribute("http.request.method", recorded);
+        let route = name.split_once(' ').map(|(_, route)| route).unwrap_or_default();
+        server.assert_attribute("http.route", route);
+        match recorded {
+            "_OTHER" => server.assert_attribute("http.request.method_original", method),
+            _ => assert!(server.attribute("http.request.method_original").is_null(), "{:#?}", server.attributes),
+        }
+    }
+}

@@ -73,7 +73,9 @@ impl Rejection {
 /// If a template is malformed, or two of them match the same requests.
 pub fn table(service: &Service) -> Result<RouteTable, RouteError> {
     let routes = service.routes().into_iter();
-    RouteTable::new(routes.map(|route| Route { method: route.method.into(), template: route.path.into() }).collect())
+    RouteTable::new(
+        routes.map(|route| Route { method: Some(route.method.into()), template: route.path.into() }).collect(),
+    )
 }
 
 /// The result of route matching.

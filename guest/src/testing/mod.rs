@@ -202,7 +202,7 @@ fn series(name: &str, labels: &[(&str, &str)]) -> host::Series {
 
 #[expect(clippy::panic, reason = "a test whose service no host would run has failed")]
 fn table(service: &Service) -> RouteTable {
-    let route = |route: host::Route| Route { method: route.method.into(), template: route.path.into() };
+    let route = |route: host::Route| Route { method: Some(route.method.into()), template: route.path.into() };
     let routes = service.routes().into_iter().map(route).collect();
     RouteTable::new(routes).unwrap_or_else(|error| panic!("{error}"))
 }

@@ -3,6 +3,7 @@
 use std::path::Path;
 use std::sync::Arc;
 
+use http::Method;
 use serde_json::{Value, json};
 
 use super::arguments::{CheckArguments, InspectArguments, LogFormat, RunArguments};
@@ -12,6 +13,7 @@ use crate::component::{self, Engine, HttpWorld, Inspection, Kind};
 use crate::config::{Config, Environment, ServiceConfig, telemetry};
 use crate::console::address_url;
 use crate::host::Host;
+use crate::http::routes::Route;
 use crate::metrics::Metrics;
 use crate::outbound::Network;
 use crate::printable::{printable, printable_lines};
@@ -85,7 +87,7 @@ pub async fn check(arguments: CheckArguments, environment: &Environment) -> Resu
                 "version": service.version,
                 "digest": prepared.digest().as_str(),
                 "size": prepared.size(),
-                "routes": prepared.routes().routes().iter().map(|route| route.span_name()).collect::<Vec<_>>(),
+                "routes": prepared.routes().routes().iter().map(ToString::to_string).collect::<Vec<_>>(),
             })
         });
         let services: Vec<_> = services.collect();
@@ -155,7 +157,7 @@ fn inspection_json(path: &str, inspection: &Inspection) -> Value {
     let routes = inspection.routes.as_ref().map(|routes| {
         routes
             .iter()
-            .map(|route| json!({ "method": route.method.as_str(), "path": &*route.template }))
+            .map(|route| json!({ "method": route.method.as_ref().map(Method::as_str), "path": &*route.template }))
             .collect::<Vec<_>>()
     });
     let imports = inspection.imports.iter();
@@ -185,7 +187,8 @@ fn inspection_text(path: &str, inspection: &Inspection) -> String {
     );
     match &inspection.routes {
         Ok(routes) => {
-            text.extend(routes.iter().map(|route| format!("  {:<7} {}\n", route.method, printable(&route.template))));
+            let method = |route: &Route| route.method.as_ref().map_or("any", Method::as_str).to_owned();
+            text.extend(routes.iter().map(|route| format!("  {:<7} {}\n", method(route), printable(&route.template))));
         }
         Err(error) => text.push_str(&format!("  none: {}\n", printable_lines(&error.to_string()))),
     }

@@ -9,44 +9,35 @@ use super::section::{Result, Section, SpannedText, all};
 use super::types::ServiceName;
 use crate::http::routes::{Route, RouteTable};
 
-/// The methods of a route without a method. A route for GET serves HEAD too.
-const METHODS: [Method; 6] = [Method::GET, Method::POST, Method::PUT, Method::PATCH, Method::DELETE, Method::OPTIONS];
 const ROUTE_HELP: &str =
     "write a method and a template, as in \"GET /links/{code}\", or a template alone; `/**` takes the rest of a path";
 
 /// `routes`.
 pub(super) fn routes(section: &Section<'_>) -> Result<Vec<Route>> {
-    let Some(texts) = section.texts("routes")? else { return Ok(Vec::new()) };
     let mut routes: Vec<Route> = Vec::new();
-    let (with_method, without): (Vec<_>, Vec<_>) = texts.into_iter().partition(|(text, _)| !text.starts_with('/'));
-    for (text, span) in with_method {
-        let route = text.split_once(' ').and_then(|(method, template)| {
-            let method =
-                method.parse::<Method>().ok().filter(|_| method.bytes().all(|byte| byte.is_ascii_uppercase()))?;
-            Some(Route { method, template: template.trim().into() })
-        });
-        let error = || section.reader.error(span.clone(), format!("`{text}` is not a valid route"), ROUTE_HELP);
-        if let Ok(route) = route.ok_or_else(error) {
-            add(section, &mut routes, route, &span);
-        }
-    }
-    for (text, span) in without {
-        for method in METHODS {
-            // A route with a method takes precedence over one without.
-            if !routes.iter().any(|route| route.method == method && *route.template == *text) {
-                add(section, &mut routes, Route { method, template: text.as_str().into() }, &span);
-            }
+    for (text, span) in section.texts("routes")?.unwrap_or_default() {
+        let Some(route) = route(&text) else {
+            section.reader.error(span, format!("`{text}` is not a valid route"), ROUTE_HELP);
+            continue;
+        };
+        routes.push(route);
+        if let Err(error) = RouteTable::declared(routes.clone()) {
+            routes.pop();
+            section.reader.error(span, error.to_string(), ROUTE_HELP);
         }
     }
     Ok(routes)
 }
 
-fn add(section: &Section<'_>, routes: &mut Vec<Route>, route: Route, span: &std::ops::Range<usize>) {
-    routes.push(route);
-    if let Err(error) = RouteTable::declared(routes.clone()) {
-        routes.pop();
-        section.reader.error(span.clone(), error.to_string(), ROUTE_HELP);
+/// Parses a template, or a method and a template.
+fn route(text: &str) -> Option<Route> {
+    if text.starts_with('/') {
+        return Some(Route { method: None, template: text.into() });
     }
+    let (method, template) = text.split_once(' ')?;
+    let is_upper_case = method.bytes().all(|byte| byte.is_ascii_uppercase());
+    let method = method.parse().ok().filter(|_: &Method| is_upper_case)?;
+    Some(Route { method: Some(method), template: template.trim().into() })
 }
 
 /// `[service.env]`.
@@ -128,16 +119,13 @@ mod tests {
     }
 
     fn names(service: &str) -> Vec<String> {
-        config(service).unwrap().services[0].routes.iter().map(Route::span_name).collect()
+        config(service).unwrap().services[0].routes.iter().map(ToString::to_string).collect()
     }
 
     #[test]
-    fn a_route_without_a_method_serves_all_methods_without_a_route_of_their_own() {
+    fn a_route_may_have_a_method() {
         assert_eq!(names("routes = [\"GET /links/{code}\"]"), ["GET /links/{code}"]);
-        assert_eq!(
-            names("routes = [\"/**\", \"POST /**\"]"),
-            ["POST /**", "GET /**", "PUT /**", "PATCH /**", "DELETE /**", "OPTIONS /**"]
-        );
+        assert_eq!(names("routes = [\"/**\", \"POST /**\"]"), ["/**", "POST /**"]);
     }
 
     #[test]

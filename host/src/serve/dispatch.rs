@@ -3,7 +3,6 @@
 //! The dispatcher extracts the trace context, leases a generation, matches a route, reads the body, calls the guest,
 //! checks the response and hands the spans over. A step that rejects the request returns a `Rejection`.
 
-use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -264,12 +263,7 @@ fn is_server_options(inbound: &InboundRequest) -> bool {
 
 /// The response to `OPTIONS *`: the methods of all routes, and those that the host answers without a route.
 fn server_options(generation: &Generation) -> Reply {
-    let declared = generation.routes().routes().iter().map(|route| route.method.as_str());
-    let mut methods: BTreeSet<_> = declared.chain([Method::OPTIONS.as_str()]).collect();
-    if methods.contains(Method::GET.as_str()) {
-        methods.insert(Method::HEAD.as_str());
-    }
-    let methods = methods.into_iter().collect::<Vec<_>>().join(", ");
+    let methods = generation.routes().methods().into_iter().collect::<Vec<_>>().join(", ");
     let headers = HeaderValue::from_str(&methods).map(|methods| (ALLOW, methods)).into_iter().collect();
     Reply { status: StatusCode::NO_CONTENT, headers, body: Body::empty() }
 }

@@ -135,9 +135,8 @@ impl Exchange {
         let Some(recorder) = self.recorder.as_mut().filter(|recorder| recorder.is_recording()) else { return };
         let server = recorder.server();
         let route = self.route.and_then(|index| generation.routes().get(index));
-        let name = self.route.and_then(|index| generation.routes().span_name(index));
-        if let Some((route, name)) = route.zip(name) {
-            recorder.rename(server, server_span::route_span_name(route, name, &inbound.method));
+        if let Some(route) = route {
+            recorder.rename(server, server_span::route_span_name(route, &inbound.method));
         }
         if let Some(prepared) = generation.server_span_attributes(self.route) {
             recorder.set_prepared(server, prepared);

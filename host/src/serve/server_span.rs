@@ -2,7 +2,6 @@
 
 use std::borrow::Cow;
 use std::net::SocketAddr;
-use std::sync::Arc;
 
 use http::{Method, StatusCode, Version, header};
 
@@ -12,15 +11,14 @@ use super::rejection::Rejection;
 use crate::component::{Cost, Failure, GuestExecution};
 use crate::http::SCHEME;
 use crate::http::authority::Authority;
-use crate::http::method::span_name;
+use crate::http::method;
 use crate::http::redaction::Redaction;
 use crate::http::routes::Route;
 use crate::trace::{Recorder, Value};
 
-/// The name of the server span of a request that matches `route`. `prepared` is the name for the route's method. A
-/// route for GET also matches HEAD.
-pub fn route_span_name(route: &Route, prepared: &Arc<str>, method: &Method) -> String {
-    if *method == route.method { prepared.to_string() } else { format!("{} {}", span_name(method), route.template) }
+/// The name of the server span of a request with this method that matches `route`.
+pub fn route_span_name(route: &Route, method: &Method) -> String {
+    [method::span_name(method), " ", &route.template].concat()
 }
 
 /// Records the attributes that differ between requests and are known from the request head.
@@ -41,14 +39,12 @@ pub fn record_request(
     if inbound.scheme() != SCHEME {
         set("url.scheme", inbound.scheme().into());
     }
-    if route.is_none_or(|route| route.method != inbound.method) {
-        match span_name(&inbound.method) {
-            "HTTP" => {
-                set("http.request.method", "_OTHER".into());
-                set("http.request.method_original", inbound.method.as_str().into());
-            }
-            known => set("http.request.method", known.into()),
-        }
+    // The common attributes of the route's spans contain the method that it names.
+    if route.is_none_or(|route| route.method.as_ref() != Some(&inbound.method)) {
+        set("http.request.method", method::attributes(&inbound.method).0.into());
+    }
+    if let Some(original) = method::attributes(&inbound.method).1 {
+        set("http.request.method_original", original.into());
     }
     set("url.path", inbound.uri.path().into());
     if let Some(query) = inbound.uri.query().filter(|query| !query.is_empty()) {

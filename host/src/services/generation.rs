@@ -13,7 +13,7 @@ use super::request_stats::RequestStats;
 use crate::component::{Digest, Kind, Pool};
 use crate::config::ServiceConfig;
 use crate::http::SCHEME;
-use crate::http::method::span_name;
+use crate::http::method;
 use crate::http::routes::{Route, RouteIndex, RouteTable};
 use crate::trace::{Attribute, Attributes, Resource};
 
@@ -143,7 +143,9 @@ pub(super) fn common_span_attributes(route: Option<&Route>, digest: &str, genera
         Attribute::new("spandrel.component.generation", generation as i64),
     ];
     if let Some(route) = route {
-        attributes.push(Attribute::new("http.request.method", span_name(&route.method)));
+        if let Some(method) = &route.method {
+            attributes.push(Attribute::new("http.request.method", method::attributes(method).0));
+        }
         attributes.push(Attribute::new("http.route", &*route.template));
     }
     attributes.into_iter().collect()

@@ -2,6 +2,7 @@
 
 use std::borrow::Cow;
 use std::collections::BTreeSet;
+use std::fmt;
 use std::sync::Arc;
 
 use http::Method;
@@ -11,16 +12,19 @@ use crate::template::{RouteError, Segment, decode, parse};
 /// An endpoint of a component.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Route {
-    /// The HTTP method.
-    pub method: Method,
+    /// The HTTP method. `None` for all methods, which only a manifest can declare.
+    pub method: Option<Method>,
     /// The path template, as in `/inventory/{product_id}`; the value of `http.route`.
     pub template: Arc<str>,
 }
 
-impl Route {
-    /// The name of the server span: `{method} {route}`, as defined by the HTTP semantic conventions.
-    pub fn span_name(&self) -> String {
-        format!("{} {}", self.method, self.template)
+/// The form in which a manifest declares the route: `{method} {template}`, or the template alone.
+impl fmt::Display for Route {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.method {
+            Some(method) => write!(formatter, "{method} {}", self.template),
+            None => formatter.write_str(&self.template),
+        }
     }
 }
 
@@ -46,17 +50,17 @@ pub enum Match {
 /// The routes of one version of a service.
 #[derive(Clone)]
 pub struct RouteTable {
-    entries: Vec<Entry>,
     routes: Vec<Route>,
-    /// A matcher for each method, because a path may match a less specific route of another method.
-    matchers: Vec<(Method, matchit::Router<RouteIndex>)>,
+    /// The parsed template of each route.
+    templates: Vec<Vec<Segment>>,
+    /// A matcher for each method of a route, because a path may match a less specific route of another method. It also
+    /// has the routes for all methods.
+    matchers: Vec<(Method, Matcher)>,
+    /// The matcher for the other methods. It has only the routes for all methods.
+    any_method: Matcher,
 }
 
-#[derive(Clone)]
-struct Entry {
-    span_name: Arc<str>,
-    segments: Vec<Segment>,
-}
+type Matcher = matchit::Router<RouteIndex>;
 
 /// The paths that two routes both match.
 enum Overlap {
@@ -78,76 +82,91 @@ impl RouteTable {
         RouteTable::declared(routes)
     }
 
-    /// The same for routes from a manifest, which only name spans: the list may be empty, and `**` at the end of a
-    /// template matches the rest of a path, including an empty rest.
+    /// The same for routes from a manifest, which only name spans: the list may be empty, a route may be for all methods,
+    /// and `**` at the end of a template matches the rest of a path, including an empty rest.
+    ///
+    /// Of two routes for the same paths, one with a method takes precedence over one for all methods.
     ///
     /// # Errors
     /// If a template is malformed, or two of them match the same requests.
     pub fn declared(routes: Vec<Route>) -> Result<RouteTable, RouteError> {
-        let entry = |route: &Route| {
-            let segments = match prefix_of_rest(&route.template) {
-                Some(before) => parse(&format!("{before}{{*rest}}"))?,
-                None => parse(&route.template)?,
-            };
-            Ok(Entry { span_name: route.span_name().into(), segments })
+        let parse_route = |route: &Route| match prefix_of_rest(&route.template) {
+            Some(before) => parse(&format!("{before}{{*rest}}")),
+            None => parse(&route.template),
         };
-        let entries = routes.iter().map(entry).collect::<Result<Vec<_>, _>>()?;
-        let mut table = RouteTable { entries, routes, matchers: Vec::new() };
-        for index in 0..table.routes.len() {
-            table.insert(index)?;
+        let templates = routes.iter().map(parse_route).collect::<Result<Vec<_>, _>>()?;
+        let mut table = RouteTable { routes, templates, matchers: Vec::new(), any_method: Matcher::new() };
+        table.any_method = table.matcher(None)?;
+        for route in &table.routes {
+            let Some(method) = &route.method else { continue };
+            if table.matchers.iter().all(|(known, _)| known != method) {
+                table.matchers.push((method.clone(), table.matcher(Some(method))?));
+            }
         }
-        table.insert_empty_rests();
         Ok(table)
     }
 
+    /// Creates the matcher for a method; `None` stands for all methods that no route names.
+    fn matcher(&self, method: Option<&Method>) -> Result<Matcher, RouteError> {
+        let indices = self.serving(method);
+        let mut matcher = Matcher::new();
+        for (count, index) in indices.iter().enumerate() {
+            let inserted = matcher.insert(pattern(self.segments(*index)), *index);
+            let earlier = indices.get(..count).unwrap_or_default();
+            if inserted.is_err() && !self.is_overridden(*index, earlier) {
+                return Err(self.conflict(*index, earlier));
+            }
+        }
+        self.insert_empty_rests(&mut matcher, &indices);
+        Ok(matcher)
+    }
+
+    /// The routes that serve a method: those that name it, then those for all methods.
+    fn serving(&self, method: Option<&Method>) -> Vec<RouteIndex> {
+        let of = |method: Option<&Method>| {
+            let indexed = (0..).zip(&self.routes);
+            let chosen = indexed.filter(|(_, route)| route.method.as_ref() == method).map(|(index, _)| index);
+            chosen.collect::<Vec<RouteIndex>>()
+        };
+        let named = if method.is_some() { of(method) } else { Vec::new() };
+        [named, of(None)].concat()
+    }
+
     /// Adds the paths with an empty rest to routes that end with `**`, unless another route matches them.
-    fn insert_empty_rests(&mut self) {
-        for (index, route) in (0..).zip(&self.routes) {
-            let Some(before) = prefix_of_rest(&route.template) else { continue };
-            let Some((_, matcher)) = self.matchers.iter_mut().find(|(method, _)| *method == route.method) else {
-                continue;
-            };
+    fn insert_empty_rests(&self, matcher: &mut Matcher, indices: &[RouteIndex]) {
+        for index in indices {
+            let Some(before) = self.get(*index).and_then(|route| prefix_of_rest(&route.template)) else { continue };
             let Ok(segments) = parse(before.trim_end_matches('/')).or_else(|_| parse("/")) else { continue };
             let shortest = pattern(&segments);
             let with_slash = format!("{}/", shortest.trim_end_matches('/'));
             for pattern in [shortest, with_slash] {
                 // An existing entry belongs to a more specific route.
-                let _ = matcher.insert(pattern, index);
+                let _ = matcher.insert(pattern, *index);
             }
         }
     }
 
-    fn insert(&mut self, position: usize) -> Result<(), RouteError> {
-        let (Some(route), Some(entry)) = (self.routes.get(position), self.entries.get(position)) else { return Ok(()) };
-        let matcher_index = match self.matchers.iter().position(|(method, _)| *method == route.method) {
-            Some(matcher_index) => matcher_index,
-            None => {
-                self.matchers.push((route.method.clone(), matchit::Router::new()));
-                self.matchers.len() - 1
-            }
-        };
-        let Some((_, matcher)) = self.matchers.get_mut(matcher_index) else { return Ok(()) };
-        let inserted = matcher.insert(pattern(&entry.segments), position as RouteIndex);
-        inserted.map_err(|_| self.conflict(position))
+    /// Whether a route for all methods has the same paths as one of `earlier` that names its method.
+    fn is_overridden(&self, index: RouteIndex, earlier: &[RouteIndex]) -> bool {
+        let names_method = |index: RouteIndex| self.get(index).is_some_and(|route| route.method.is_some());
+        let has_same_paths = |other: &&RouteIndex| matches!(self.overlap(**other, index), Some(Overlap::SamePaths));
+        !names_method(index) && earlier.iter().find(has_same_paths).is_some_and(|other| names_method(*other))
     }
 
-    /// The error for a route that conflicts with an earlier one.
-    fn conflict(&self, position: usize) -> RouteError {
-        let name = |index: usize| self.entries.get(index).map(|entry| entry.span_name.to_string()).unwrap_or_default();
-        let mut earlier = (0..position).filter_map(|index| Some((index, self.overlap(index, position)?)));
-        match earlier.next() {
-            Some((index, Overlap::Wildcard)) => RouteError::WildcardBesideParameter(name(index), name(position)),
-            Some((index, Overlap::SamePaths)) => RouteError::Ambiguous(name(index), name(position)),
-            None => RouteError::Ambiguous(name(position), name(position)),
+    /// The error for a route that conflicts with one of `earlier`.
+    fn conflict(&self, index: RouteIndex, earlier: &[RouteIndex]) -> RouteError {
+        let name = |index: RouteIndex| self.get(index).map(ToString::to_string).unwrap_or_default();
+        let mut conflicts = earlier.iter().filter_map(|other| Some((*other, self.overlap(*other, index)?)));
+        match conflicts.next() {
+            Some((other, Overlap::Wildcard)) => RouteError::WildcardBesideParameter(name(other), name(index)),
+            Some((other, Overlap::SamePaths)) => RouteError::Ambiguous(name(other), name(index)),
+            None => RouteError::Ambiguous(name(index), name(index)),
         }
     }
 
-    /// How two routes conflict, if they match the same paths with equal precedence.
-    fn overlap(&self, first: usize, second: usize) -> Option<Overlap> {
-        let ((method, first), (second_method, second)) = (self.shape(first)?, self.shape(second)?);
-        if method != second_method {
-            return None;
-        }
+    /// How two routes of one method conflict, if they match the same paths with equal precedence.
+    fn overlap(&self, first: RouteIndex, second: RouteIndex) -> Option<Overlap> {
+        let (first, second) = (self.shape(first), self.shape(second));
         match first.iter().zip(&second).find(|(first, second)| first != second) {
             Some((Segment::Parameter(_), Segment::Wildcard(_)) | (Segment::Wildcard(_), Segment::Parameter(_))) => {
                 Some(Overlap::Wildcard)
@@ -157,15 +176,20 @@ impl RouteTable {
         }
     }
 
-    /// Paths for a GET request to each GET route, with the value 1 for every parameter. A table without routes is that of
-    /// a component whose routes are not known; its example is `/`.
+    /// Paths for a GET request to each route that serves GET, with the value 1 for every parameter. A table without routes
+    /// is that of a component whose routes are not known; its example is `/`.
     pub fn examples(&self) -> Vec<String> {
         if self.routes.is_empty() {
             return vec![String::from("/")];
         }
-        let get_routes =
-            self.routes.iter().filter(|route| route.method == Method::GET && !route.template.ends_with("**"));
-        get_routes.map(|route| example(&route.template)).collect()
+        let mut examples = Vec::new();
+        for route in self.routes.iter().filter(|route| !route.template.ends_with("**")) {
+            let path = example(&route.template);
+            if route.method.as_ref().is_none_or(|method| *method == Method::GET) && !examples.contains(&path) {
+                examples.push(path);
+            }
+        }
+        examples
     }
 
     /// The routes in the order of the component's list.
@@ -178,28 +202,29 @@ impl RouteTable {
         self.routes.get(index as usize)
     }
 
-    /// The name of the server span for a route.
-    pub fn span_name(&self, index: RouteIndex) -> Option<&Arc<str>> {
-        self.entries.get(index as usize).map(|entry| &entry.span_name)
-    }
-
     /// The names of a route's parameters, in path order.
     pub fn parameter_names(&self, index: RouteIndex) -> impl Iterator<Item = &str> {
         self.segments(index).iter().filter_map(Segment::name)
     }
 
-    /// The methods of all routes, and OPTIONS, which the host itself answers.
+    /// The methods that routes name, and OPTIONS, which the host itself answers.
     pub fn methods(&self) -> BTreeSet<String> {
-        let gets = self.routes.iter().any(|route| route.method == Method::GET);
-        let implied = gets.then_some(Method::HEAD).into_iter().chain([Method::OPTIONS]);
-        self.routes.iter().map(|route| route.method.clone()).chain(implied).map(|method| method.to_string()).collect()
+        let named = self.routes.iter().filter_map(|route| route.method.as_ref());
+        let gets = named.clone().any(|method| *method == Method::GET);
+        let implied = gets.then_some(&Method::HEAD).into_iter().chain([&Method::OPTIONS]);
+        named.chain(implied).map(ToString::to_string).collect()
     }
 
     /// Finds the route for a request. `HEAD` uses the route for `GET` if it has none of its own.
     pub fn find(&self, method: &Method, path: &str) -> Match {
         let normal = normalize(path);
-        let lookup = |method: &Method| self.lookup(method, &normal);
-        let index = lookup(method).or_else(|| if method == Method::HEAD { lookup(&Method::GET) } else { None });
+        let index = match self.lookup(method, &normal) {
+            // The route for GET may be more specific than one for all methods.
+            found if *method == Method::HEAD && !self.names(found, method) => {
+                self.lookup(&Method::GET, &normal).or(found)
+            }
+            found => found,
+        };
         match index {
             Some(index) => Match::Found { index, params: self.params(index, path) },
             None => self.without_route(&normal),
@@ -207,8 +232,15 @@ impl RouteTable {
     }
 
     fn lookup(&self, method: &Method, path: &str) -> Option<RouteIndex> {
-        let (_, matcher) = self.matchers.iter().find(|(served, _)| served == method)?;
+        let named = self.matchers.iter().find(|(served, _)| served == method);
+        let matcher = named.map_or(&self.any_method, |(_, matcher)| matcher);
         matcher.at(path).ok().map(|found| *found.value)
+    }
+
+    /// Whether this route is declared for `method` by name.
+    fn names(&self, index: Option<RouteIndex>, method: &Method) -> bool {
+        let route = index.and_then(|index| self.get(index));
+        route.is_some_and(|route| route.method.as_ref() == Some(method))
     }
 
     fn without_route(&self, path: &str) -> Match {
@@ -239,37 +271,43 @@ impl RouteTable {
         params
     }
 
-    /// The routes of `self` that `newer` does not have. A table without routes does not restrict what is served, so it
-    /// drops none.
+    /// The routes of `self` that `newer` does not have. A route for all methods includes those for a single method. A
+    /// table without routes does not restrict what is served, so it drops none.
     pub fn dropped_by(&self, newer: &RouteTable) -> Vec<String> {
         if newer.routes.is_empty() {
             return Vec::new();
         }
-        let kept: BTreeSet<_> = (0..newer.routes.len()).filter_map(|position| newer.shape(position)).collect();
-        let dropped =
-            (0..self.routes.len()).filter(|index| self.shape(*index).is_none_or(|shape| !kept.contains(&shape)));
-        dropped.filter_map(|index| self.entries.get(index)).map(|entry| entry.span_name.to_string()).collect()
+        let kept: BTreeSet<_> = (0..).zip(&newer.routes).map(|(index, route)| newer.key(index, route)).collect();
+        let is_kept = |(method, shape): (Option<&str>, Vec<Segment>)| {
+            kept.contains(&(None, shape.clone())) || kept.contains(&(method, shape))
+        };
+        let dropped = (0..).zip(&self.routes).filter(|(index, route)| !is_kept(self.key(*index, route)));
+        dropped.map(|(_, route)| route.to_string()).collect()
     }
 
-    /// A route without the names of its parameters, to compare routes.
-    fn shape(&self, position: usize) -> Option<(&str, Vec<Segment>)> {
-        let method = self.routes.get(position)?.method.as_str();
+    /// What identifies a route when tables are compared.
+    fn key<'a>(&self, index: RouteIndex, route: &'a Route) -> (Option<&'a str>, Vec<Segment>) {
+        (route.method.as_ref().map(Method::as_str), self.shape(index))
+    }
+
+    /// The segments of a route without the names of its parameters, to compare routes.
+    fn shape(&self, index: RouteIndex) -> Vec<Segment> {
         let without_name = |segment: &Segment| match segment {
             Segment::Literal(text) => Segment::Literal(text.clone()),
             Segment::Parameter(_) => Segment::Parameter(String::new()),
             Segment::Wildcard(_) => Segment::Wildcard(String::new()),
         };
-        Some((method, self.entries.get(position)?.segments.iter().map(without_name).collect()))
+        self.segments(index).iter().map(without_name).collect()
     }
 
     fn segments(&self, index: RouteIndex) -> &[Segment] {
-        self.entries.get(index as usize).map_or(&[], |entry| &entry.segments)
+        self.templates.get(index as usize).map_or(&[], |template| template)
     }
 }
 
-impl std::fmt::Debug for RouteTable {
-    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        formatter.debug_list().entries(self.entries.iter().map(|entry| &entry.span_name)).finish()
+impl fmt::Debug for RouteTable {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.debug_list().entries(self.routes.iter().map(ToString::to_string)).finish()
     }
 }
 

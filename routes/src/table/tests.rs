@@ -3,9 +3,18 @@
 use super::*;
 
 fn table(routes: &[(&str, &str)]) -> RouteTable {
-    let routes =
-        routes.iter().map(|(method, template)| Route { method: method.parse().unwrap(), template: (*template).into() });
+    let routes = routes.iter().map(|(method, template)| route(&format!("{method} {template}")));
     RouteTable::new(routes.collect()).unwrap()
+}
+
+/// A route as a manifest declares it.
+fn route(declared: &str) -> Route {
+    let (method, template) = declared.split_once(' ').map_or((None, declared), |(method, path)| (Some(method), path));
+    Route { method: method.map(|method| method.parse().unwrap()), template: template.into() }
+}
+
+fn declared(routes: &[&str]) -> Result<RouteTable, RouteError> {
+    RouteTable::declared(routes.iter().map(|declared| route(declared)).collect())
 }
 
 #[track_caller]
@@ -108,12 +117,12 @@ fn a_method_matches_a_less_specific_route_if_the_more_specific_one_has_another_m
 
 #[test]
 fn two_routes_for_the_same_requests_are_rejected() {
-    let routes =
-        ["/a", "/users/{id}", "/users/{name}"].map(|template| Route { method: Method::GET, template: template.into() });
+    let routes = ["/a", "/users/{id}", "/users/{name}"]
+        .map(|template| Route { method: Some(Method::GET), template: template.into() });
     let error = RouteTable::new(routes.to_vec()).unwrap_err();
     assert_eq!(error.to_string(), "routes `GET /users/{id}` and `GET /users/{name}` match the same requests");
-    let routes =
-        ["/files/{id}/size", "/files/{*path}"].map(|template| Route { method: Method::GET, template: template.into() });
+    let routes = ["/files/{id}/size", "/files/{*path}"]
+        .map(|template| Route { method: Some(Method::GET), template: template.into() });
     let error = RouteTable::new(routes.to_vec()).unwrap_err();
     assert!(matches!(error, RouteError::WildcardBesideParameter(..)), "{error}");
     assert_eq!(RouteTable::new(Vec::new()).unwrap_err(), RouteError::Empty);
@@ -128,11 +137,7 @@ fn dropped_routes_are_found_regardless_of_parameter_names() {
 
 #[test]
 fn the_rest_wildcard_of_declared_routes_may_be_empty() {
-    let routes = ["GET /**", "GET /links/{code}", "GET /links", "GET /files/**"].map(|route| {
-        let (method, template) = route.split_once(' ').unwrap();
-        Route { method: method.parse().unwrap(), template: template.into() }
-    });
-    let table = RouteTable::declared(routes.to_vec()).unwrap();
+    let table = declared(&["GET /**", "GET /links/{code}", "GET /links", "GET /files/**"]).unwrap();
     let found = |path: &str| match table.find(&Method::GET, path) {
         Match::Found { index, .. } => Some(index),
         _ => None,
@@ -145,6 +150,52 @@ fn the_rest_wildcard_of_declared_routes_may_be_empty() {
 fn a_table_without_routes_drops_no_routes() {
     let empty = RouteTable::declared(Vec::new()).unwrap();
     assert_eq!(empty.find(&Method::GET, "/"), Match::NotFound);
-    let table = RouteTable::new(vec![Route { method: Method::GET, template: "/".into() }]).unwrap();
+    let table = RouteTable::new(vec![route("GET /")]).unwrap();
     assert!(table.dropped_by(&empty).is_empty());
+}
+
+#[test]
+fn a_route_without_a_method_matches_every_method() {
+    let table = declared(&["/any/**", "/all", "GET /links/{code}"]).unwrap();
+    for method in ["GET", "HEAD", "POST", "OPTIONS", "TRACE", "QUERY", "PROPFIND", "BREW"] {
+        check(&table, &format!("{method} /any/x"), "0 x");
+        check(&table, &format!("{method} /any"), "0");
+        check(&table, &format!("{method} /all"), "1");
+    }
+    check(&table, "PROPFIND /links/7", "405 GET, HEAD");
+    check(&table, "PROPFIND /other", "404");
+}
+
+#[test]
+fn a_route_with_a_method_takes_precedence_over_one_for_the_same_paths_without() {
+    let table = declared(&["/x/{any}", "POST /x/{id}", "GET /**", "/**", "HEAD /h/{*rest}"]).unwrap();
+    check(&table, "POST /x/7", "1 7");
+    check(&table, "GET /x/7", "0 7");
+    check(&table, "GET /y", "2 y");
+    check(&table, "GET /", "2");
+    check(&table, "QUERY /", "3");
+    check(&table, "HEAD /y", "2 y");
+    check(&table, "HEAD /h/y", "4 y");
+    check(&table, "HEAD /x/7", "0 7");
+}
+
+#[test]
+fn routes_without_a_method_conflict_as_those_with_one_do() {
+    let error = |routes: &[&str]| declared(routes).unwrap_err().to_string();
+    assert_eq!(error(&["/**", "/{*rest}"]), "routes `/**` and `/{*rest}` match the same requests");
+    assert_eq!(error(&["/a/{x}", "/a/{y}"]), "routes `/a/{x}` and `/a/{y}` match the same requests");
+    assert!(error(&["GET /a/{x}", "/a/**"]).contains("`GET /a/{x}` and `/a/**` have a parameter and a wildcard"));
+}
+
+#[test]
+fn a_route_without_a_method_replaces_those_with_one() {
+    let (named, any) = (declared(&["GET /x/{id}", "FETCH /y"]).unwrap(), declared(&["/x/{other}", "/y"]).unwrap());
+    assert!(named.dropped_by(&any).is_empty());
+    assert_eq!(any.dropped_by(&named), ["/x/{other}", "/y"]);
+}
+
+#[test]
+fn examples_are_the_paths_that_serve_get() {
+    let table = declared(&["/x/{id}", "GET /x/{code}", "POST /y", "/z", "/**"]).unwrap();
+    assert_eq!(table.examples(), ["/x/1", "/z"]);
 }

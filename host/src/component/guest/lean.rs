@@ -226,6 +226,6 @@ impl From<wit::Method> for Method {
 
 impl From<wit::Route> for Route {
     fn from(route: wit::Route) -> Route {
-        Route { method: route.method.into(), template: route.path.into() }
+        Route { method: Some(route.method.into()), template: route.path.into() }
     }
 }
