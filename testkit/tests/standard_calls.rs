@@ -211,3 +211,17 @@ async fn lean_and_standard_components_call_each_other_in_one_trace() {
     }
     assert_eq!(tree.roots().len(), 1, "{}", tree.text(&[]));
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_method_that_the_conventions_do_not_list_is_recorded_as_other_at_both_ends_of_a_call() {
+    let shop = Shop::standard().start().await;
+    for (from, to) in [("standard-p2", "standard-p3"), ("standard-p3", "standard-p2")] {
+        let request = shop.request("PROPFIND", from, &format!("/fetch?url={}", url(to, "/hello")));
+        let tree = shop.trace(&request.send().await.trace, 3).await;
+        for span in [format!("{from} HTTP CLIENT"), format!("{to} HTTP SERVER")] {
+            let span = tree.line(&span);
+            span.assert_attribute("http.request.method", "_OTHER");
+            span.assert_attribute("http.request.method_original", "PROPFIND");
+        }
+    }
+}

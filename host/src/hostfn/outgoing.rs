@@ -23,7 +23,7 @@ use super::guest_request::{ConcurrentRequests, Destination, HttpGuestRequest};
 use crate::component::account::{MemoryAccount, MemoryReservation};
 use crate::component::{GuestOutput, ServiceContext};
 use crate::config::{Origin, Scheme};
-use crate::http::method::span_name;
+use crate::http::method;
 use crate::http::{Body, BodyError};
 use crate::metrics::ClientRequest;
 use crate::outbound::{Call, CallError, ConnectionFailure, LocalCalls};
@@ -221,9 +221,13 @@ fn start(
             .as_ref()
             .filter(|_| is_same_trace)
             .map_or(recorder.server_span_id(), |guest_context| guest_context.span_id);
-        let span = recorder.start_under_id(span_name(&method), SpanKind::Client, parent);
+        let span = recorder.start_under_id(method::span_name(&method), SpanKind::Client, parent);
         if recorder.is_recording() {
-            recorder.set(span, "http.request.method", span_name(&method));
+            let (known, original) = method::attributes(&method);
+            recorder.set(span, "http.request.method", known);
+            if let Some(original) = original {
+                recorder.set(span, "http.request.method_original", original);
+            }
             recorder.set(span, "url.full", &*service.redaction.url(&uri.to_string(), &uri));
             if let Some(origin) = &origin {
                 recorder.set(span, "server.address", origin.address());
