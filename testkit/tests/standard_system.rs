@@ -85,6 +85,23 @@ async fn a_read_write_folder_can_be_written() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn relative_paths_are_in_the_folder_at_the_root() {
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::write(folder.path().join("greeting.txt"), "from a file").unwrap();
+    let keys = format!("[[service.files]]\nhost = \"{}\"\nguest = \"/\"", folder.path().display());
+    let shop = with(&keys).start().await;
+    for service in BOTH {
+        for path in ["/greeting.txt", "greeting.txt", "./greeting.txt"] {
+            assert_eq!(
+                shop.get(service, &format!("/file?path={path}")).await.text(),
+                "from a file",
+                "{service}: {path}"
+            );
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn sockets_are_not_permitted() {
     let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let port = listener.local_addr().unwrap().port();

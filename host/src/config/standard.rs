@@ -1,6 +1,6 @@
 //! The manifest's settings of standard components: routes, environment, folders, and the reuse of instances.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use http::Method;
 
@@ -62,13 +62,23 @@ pub(super) fn files(section: &Section<'_>) -> Result<Vec<Folder>> {
     let Some(tables) = value.get_ref().as_array() else {
         return Err(section.error("files", "`files` is not a list of tables".to_owned(), "write `[[service.files]]`"));
     };
-    all(tables.iter().map(|table| folder(&section.reader.table(table, "[[service.files]]")?)))
+    let mut guests = BTreeSet::new();
+    all(tables.iter().map(|table| {
+        let section = section.reader.table(table, "[[service.files]]")?;
+        let folder = folder(&section)?;
+        if !guests.insert(folder.guest.clone()) {
+            let problem = format!("two folders have the path `{}` in the component", folder.guest);
+            section.error("guest", problem, "use a different path for each folder");
+        }
+        Ok(folder)
+    }))
 }
 
 fn folder(section: &Section<'_>) -> Result<Folder> {
     section.allow_keys(&["host", "guest", "access"]);
     let host = section.path("host").and_then(|host| section.required(host, "host", "host = \"data\""));
     let guest = section.text("guest").and_then(|guest| section.required(guest, "guest", "guest = \"/data\""));
+    let guest = guest.and_then(|guest| guest_path(section, guest));
     let access = match section.text("access")?.as_ref().map(|(text, _)| text.as_str()) {
         None | Some("read-only") => Access::Read,
         Some("read-write") => Access::Write,
@@ -77,12 +87,30 @@ fn folder(section: &Section<'_>) -> Result<Folder> {
             return Err(section.error("access", problem, "write \"read-only\" or \"read-write\""));
         }
     };
-    let (host, (guest, span)): (_, SpannedText) = (host?, guest?);
+    let (host, guest) = (host?, guest?);
     if !host.is_dir() {
         let problem = format!("{} is not a folder", host.display());
-        return Err(section.reader.error(span, problem, "create it, or correct `host`"));
+        return Err(section.error("host", problem, "create it, or correct `host`"));
     }
     Ok(Folder { host, guest, access })
+}
+
+/// The path of a folder in the component. WASI passes any text to the component, whose library then compares it with the
+/// paths that the component opens. The results differ between libraries unless the path is absolute and has no empty,
+/// `.` or `..` segments.
+fn guest_path(section: &Section<'_>, (guest, span): SpannedText) -> Result<String> {
+    let segments: Vec<_> = guest.split('/').filter(|segment| !matches!(*segment, "" | ".")).collect();
+    let clean = format!("/{}", segments.join("/"));
+    if guest == clean && !segments.contains(&"..") && !guest.contains('\0') {
+        return Ok(guest);
+    }
+    let help = if guest.is_empty() || segments.contains(&"..") || guest.contains('\0') {
+        "write an absolute path, as in \"/data\"; \"/\" is the component's current folder".to_owned()
+    } else {
+        format!("write {clean:?}; \"/\" is the component's current folder")
+    };
+    let problem = format!("`{}` is not the absolute path of a folder in the component", guest.escape_debug());
+    Err(section.reader.error(span, problem, &help))
 }
 
 /// `next`.
@@ -154,6 +182,39 @@ mod tests {
         assert_eq!(service.files, [Folder { host: "/".into(), guest: "/data".into(), access: Access::Read }]);
         let text = "[[service.files]]\nhost = \"/\"\nguest = \"/data\"\naccess = \"read-write\"\n";
         assert_eq!(config(text).unwrap().services[0].files[0].access, Access::Write);
-        assert!(config("[[service.files]]\nhost = \"/no/such/folder\"\nguest = \"/data\"\n").is_err());
+        let missing = "[[service.files]]\nguest = \"/data\"\nhost = \"/no/such/folder\"\n";
+        assert!(config(missing).unwrap_err().to_string().contains(":7:8: /no/such/folder is not a folder"));
+    }
+
+    fn folder_error(guest: &str) -> String {
+        config(&format!("[[service.files]]\nhost = \"/\"\nguest = \"{guest}\"\n")).unwrap_err().to_string()
+    }
+
+    #[test]
+    fn the_path_of_a_folder_in_the_component_is_absolute_and_in_its_shortest_form() {
+        for guest in ["/", "/data", "/data/a.b", "/..data"] {
+            assert!(config(&format!("[[service.files]]\nhost = \"/\"\nguest = \"{guest}\"\n")).is_ok(), "{guest}");
+        }
+        for (guest, remedy) in [
+            ("", "write an absolute path, as in \"/data\""),
+            ("/../x", "write an absolute path, as in \"/data\""),
+            ("/a/..", "write an absolute path, as in \"/data\""),
+            ("/a\\u0000", "write an absolute path, as in \"/data\""),
+            (".", "write \"/\""),
+            ("./data", "write \"/data\""),
+            ("data", "write \"/data\""),
+            ("/data/", "write \"/data\""),
+            ("//data/./x", "write \"/data/x\""),
+        ] {
+            let error = folder_error(guest);
+            assert!(error.contains(":7:9: `") && error.contains(remedy), "{guest}: {error}");
+        }
+    }
+
+    #[test]
+    fn two_folders_with_the_same_path_in_the_component_are_rejected() {
+        let folder = "[[service.files]]\nhost = \"/\"\nguest = \"/data\"\n";
+        let error = config(&folder.repeat(2)).unwrap_err().to_string();
+        assert!(error.contains(":10:9: two folders have the path `/data`"), "{error}");
     }
 }
