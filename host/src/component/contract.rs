@@ -253,14 +253,16 @@ fn is_offered(kind: Kind, import: &str) -> bool {
         let is_listed = |(listed, names): &(&str, &[&str])| *listed == package && names.contains(&interface);
         is_release(version, release) && interfaces.iter().any(is_listed)
     };
+    let is_lean = || LEAN_INTERFACES.iter().any(|name| import.starts_with(name));
     let is_common = COMMON_DRAFTS.contains(&import) || is_in(&WASI_P2, "0.2.");
     let is_standard = || is_logging(import) || STANDARD_DRAFTS.contains(&import) || is_in(&HTTP_P2_INTERFACES, "0.2.");
     let is_p3 = || is_in(&WASI_P3, "0.3.") || is_in(&HTTP_P3_INTERFACES, "0.3.");
     match kind {
-        Kind::Lean => is_common || LEAN_INTERFACES.iter().any(|name| import.starts_with(name)),
+        Kind::Lean => is_common || is_lean(),
         Kind::Standard(HttpWorld::P2) => is_common || is_standard(),
         Kind::Standard(HttpWorld::P3) => is_common || is_standard() || is_p3(),
-        Kind::Unknown => false,
+        // Its imports are not why such a component cannot run, unless no kind of component is offered them.
+        Kind::Unknown => is_common || is_lean() || is_standard() || is_p3(),
     }
 }
 
@@ -324,6 +326,17 @@ mod tests {
             (P3, "wasi:http/types@0.3.0-rc-2026-01-06"),
         ] {
             assert!(!is_offered(kind, name), "{kind:?} {name}");
+        }
+    }
+
+    #[test]
+    fn a_component_without_a_handler_misses_only_what_no_kind_of_component_is_offered() {
+        let candidate = "wasi:http/types@0.3.0-rc-2026-01-06";
+        let imports = ["wasi:io/poll@0.2.12", "wasi:cli/environment@0.3.0", "spandrel:service/http@0.1.0", candidate];
+        for exports in [&[][..], &["wasi:http/handler@0.3.0-rc-2026-01-06"]] {
+            let contract = contract(&imports, exports);
+            let missing = contract.imports_with_support().filter(|(_, offered)| !offered).map(|(name, _)| name);
+            assert_eq!(missing.collect::<Vec<_>>(), [candidate], "{exports:?}");
         }
     }
 
