@@ -1,6 +1,7 @@
 //! Path templates: their syntax, and hints for the syntax of other routers.
 
 use std::collections::BTreeSet;
+use std::fmt;
 
 use percent_encoding::percent_decode_str;
 use thiserror::Error;
@@ -30,7 +31,9 @@ pub enum RouteError {
         instead: String,
     },
     /// A wildcard before the end of a template.
-    #[error("route `{template}` has the segment `{segment}` in its middle: a wildcard takes the rest of the path")]
+    #[error(
+        "route `{template}` has the segment `{segment}` in its middle: a wildcard takes the rest of the path. End the template there, or write a parameter such as `{{name}}` for each segment"
+    )]
     WildcardNotLast {
         /// The whole template.
         template: String,
@@ -89,28 +92,31 @@ pub(crate) fn parse(template: &str) -> Result<Vec<Segment>, RouteError> {
         return Err(RouteError::Query(template.to_owned()));
     }
     let texts: Vec<_> = rest.split('/').collect();
-    let segments = texts.iter().map(|text| parse_segment(template, text)).collect::<Result<Vec<_>, _>>()?;
-    let mut names = BTreeSet::new();
-    for (position, segment) in segments.iter().enumerate() {
-        let template = template.to_owned();
-        if let Some(name) = segment.name().filter(|name| !names.insert(*name)) {
-            return Err(RouteError::DuplicateParameter { template, name: name.to_owned() });
-        }
-        if matches!(segment, Segment::Wildcard(_)) && position + 1 < segments.len() {
-            return Err(RouteError::WildcardNotLast { template, segment: texts[position].to_owned() });
-        }
+    let mut segments = Vec::new();
+    for (position, text) in texts.iter().enumerate() {
+        segments.push(parse_segment(template, text, position + 1 == texts.len())?);
     }
-    Ok(segments)
+    let mut names = BTreeSet::new();
+    match segments.iter().filter_map(Segment::name).find(|name| !names.insert(*name)) {
+        Some(name) => Err(RouteError::DuplicateParameter { template: template.to_owned(), name: name.to_owned() }),
+        None => Ok(segments),
+    }
 }
 
-fn parse_segment(template: &str, segment: &str) -> Result<Segment, RouteError> {
-    if let Some(instead) = equivalent_syntax(segment) {
-        let (template, segment) = (template.to_owned(), segment.to_owned());
-        return Err(RouteError::ForeignSyntax { template, segment, instead });
+fn parse_segment(template: &str, segment: &str, is_last: bool) -> Result<Segment, RouteError> {
+    let misplaced = || RouteError::WildcardNotLast { template: template.to_owned(), segment: segment.to_owned() };
+    match equivalent_syntax(segment) {
+        Some(Equivalent::Wildcard(_)) if !is_last => return Err(misplaced()),
+        Some(equivalent) => {
+            let (template, segment, instead) = (template.to_owned(), segment.to_owned(), equivalent.to_string());
+            return Err(RouteError::ForeignSyntax { template, segment, instead });
+        }
+        None => {}
     }
     let invalid = || RouteError::InvalidSegment { template: template.to_owned(), segment: segment.to_owned() };
     match segment.strip_prefix('{').and_then(|rest| rest.strip_suffix('}')) {
         Some(inner) => match inner.strip_prefix('*') {
+            Some(name) if is_name(name) && !is_last => Err(misplaced()),
             Some(name) if is_name(name) => Ok(Segment::Wildcard(name.to_owned())),
             None if is_name(inner) => Ok(Segment::Parameter(inner.to_owned())),
             _ => Err(invalid()),
@@ -120,10 +126,28 @@ fn parse_segment(template: &str, segment: &str) -> Result<Segment, RouteError> {
     }
 }
 
+/// The equivalent of a segment in the syntax of another router, with the name of the parameter.
+enum Equivalent<'a> {
+    Parameter(&'a str),
+    /// A parameter whose values the other router restricts.
+    TypedParameter(&'a str),
+    Wildcard(&'a str),
+}
+
+impl fmt::Display for Equivalent<'_> {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Equivalent::Parameter(name) => write!(formatter, "`{{{name}}}`"),
+            Equivalent::TypedParameter(name) => write!(formatter, "`{{{name}}}` and let `param` check its type"),
+            Equivalent::Wildcard(name) => write!(formatter, "`{{*{name}}}`"),
+        }
+    }
+}
+
 /// The equivalent of a segment in the syntax of another router.
-fn equivalent_syntax(segment: &str) -> Option<String> {
-    let parameter = |name: &str| format!("`{{{}}}`", parameter_name(name, "id"));
-    let wildcard = |name: &str| format!("`{{*{}}}`", parameter_name(name, "path"));
+fn equivalent_syntax(segment: &str) -> Option<Equivalent<'_>> {
+    let parameter = |name| Equivalent::Parameter(parameter_name(name, "id"));
+    let wildcard = |name| Equivalent::Wildcard(parameter_name(name, "path"));
     let inside = |open, close| segment.strip_prefix(open).and_then(|rest: &str| rest.strip_suffix(close));
     if let Some(name) = segment.strip_prefix(':') {
         return Some(if name.ends_with(['*', '+']) { wildcard(name) } else { parameter(name) });
@@ -142,8 +166,8 @@ fn equivalent_syntax(segment: &str) -> Option<String> {
     let inner = inside('{', '}')?;
     if let Some((name, rule)) = inner.split_once(':') {
         let rest = matches!(rule, "path" | ".*" | ".+" | "*");
-        let typed = || format!("{} and let `param` check its type", parameter(name));
-        return Some(if rest { wildcard(name) } else { typed() });
+        let typed = Equivalent::TypedParameter(parameter_name(name, "id"));
+        return Some(if rest { wildcard(name) } else { typed });
     }
     (inner.ends_with("...") || inner.ends_with(['+', '*']) && inner.len() > 1).then(|| wildcard(inner))
 }
@@ -182,8 +206,16 @@ mod tests {
         for (template, segment) in [("/users/x{id}", "`x{id}`"), ("/users/{}", "`{}`"), ("/{*}", "`{*}`")] {
             assert!(error(template).contains(segment), "{template}");
         }
-        assert!(error("/files/{*path}/size").contains("`{*path}` in its middle"));
         assert!(error("/{x}/of/{x}").contains("two parameters called `x`"));
+    }
+
+    #[test]
+    fn a_wildcard_before_the_end_is_rejected_in_the_syntax_of_any_router() {
+        for segment in ["{*path}", "**", "*", "*rest", ":path*", "{rest:path}", "{rest...}", "<rest..>", "[...slug]"] {
+            let error = error(&format!("/files/{segment}/size"));
+            assert!(error.contains(&format!("`{segment}` in its middle")), "{error}");
+            assert!(!error.contains("write `"), "{error}");
+        }
     }
 
     #[test]

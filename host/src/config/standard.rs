@@ -7,10 +7,10 @@ use http::Method;
 use super::folder::{Access, Folder};
 use super::section::{Result, Section, SpannedText, all};
 use super::types::ServiceName;
-use crate::http::routes::{Route, RouteTable};
+use crate::http::routes::{Route, RouteError, RouteTable};
 
-const ROUTE_HELP: &str =
-    "write a method and a template, as in \"GET /links/{code}\", or a template alone; `/**` takes the rest of a path";
+const ROUTE_HELP: &str = "write a method and a template, as in \"GET /links/{code}\", or a template alone; `/**` at the end takes the rest of a path";
+const CONFLICT_HELP: &str = "leave one of the two out, or change it";
 
 /// `routes`.
 pub(super) fn routes(section: &Section<'_>) -> Result<Vec<Route>> {
@@ -23,7 +23,8 @@ pub(super) fn routes(section: &Section<'_>) -> Result<Vec<Route>> {
         routes.push(route);
         if let Err(error) = RouteTable::declared(routes.clone()) {
             routes.pop();
-            section.reader.error(span, error.to_string(), ROUTE_HELP);
+            let is_conflict = matches!(error, RouteError::Ambiguous(..) | RouteError::WildcardBesideParameter(..));
+            section.reader.error(span, error.to_string(), if is_conflict { CONFLICT_HELP } else { ROUTE_HELP });
         }
     }
     Ok(routes)
@@ -160,6 +161,22 @@ mod tests {
     fn invalid_routes_are_rejected() {
         for route in ["GET", "get /x", "GET x", "/x/{", "GET /**/x", "GET /a\", \"GET /a"] {
             assert!(config(&format!("routes = [\"{route}\"]")).is_err(), "{route}");
+        }
+    }
+
+    #[test]
+    fn a_mistake_in_a_route_is_one_error_with_a_remedy() {
+        for (routes, remedy) in [
+            ("\"/a/**/b\"", "End the template there"),
+            ("\"/a/*\"", "write `{*path}`"),
+            ("\"/**\", \"/{*rest}\"", "help: leave one of the two out"),
+            ("\"/a/{x}\", \"/a/{y}\"", "help: leave one of the two out"),
+            ("\"/a/{x}\", \"GET /a/**\"", "make one of the two a literal"),
+            ("\"fetch /a\"", "help: write a method and a template"),
+        ] {
+            let error = config(&format!("routes = [{routes}]")).unwrap_err().to_string();
+            assert_eq!(error.matches("help: ").count(), 1, "{error}");
+            assert!(error.contains(remedy), "{error}");
         }
     }
 
