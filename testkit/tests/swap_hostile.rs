@@ -180,16 +180,21 @@ async fn every_outcome_is_counted_and_is_a_log_record_of_its_trace() {
         assert_eq!(admin.send("PUT", &path, variant(service, version)).await.status, 200);
         assert_eq!(admin.act(service, end).await.status, 200);
     }
-    for (name, outcome) in
-        [("swap", "swapped"), ("rollback", "rolled_back"), ("promote", "promoted"), ("abort", "aborted")]
-    {
+    for (name, outcome) in [
+        ("swap", "swapped"),
+        ("swap", "canary_started"),
+        ("rollback", "rolled_back"),
+        ("promote", "promoted"),
+        ("abort", "aborted"),
+    ] {
         wait_for_outcome(&shop, service, outcome).await;
-        let span = shop.collector().wait_for_span(name, |span| span.name == name).await;
+        let body = json!(format!("{name}: {outcome}"));
+        let record = shop.collector().wait_for_log(outcome, |record| record.body == body).await;
+        assert_eq!(record.severity, "INFO");
+        let is_root = |span: &testkit::Span| span.name == name && span.trace_id == record.trace_id;
+        let span = shop.collector().wait_for_span(name, is_root).await;
         assert!(!span.is_error(), "{span}");
         assert!(span.attribute("spandrel.component.generation").is_number());
-        let told = |record: &testkit::collector::LogRecord| record.trace_id == span.trace_id;
-        let record = shop.collector().wait_for_log(outcome, told).await;
-        assert_eq!((record.severity.as_str(), &record.body), ("INFO", &json!(format!("{name}: {outcome}"))));
         assert_eq!(record.attributes["spandrel.service"], service);
         assert_eq!(record.attributes["spandrel.component.digest"], *span.attribute("spandrel.component.digest"));
     }

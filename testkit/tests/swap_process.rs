@@ -86,13 +86,14 @@ async fn only_the_last_three_generations_are_kept() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_canary_is_shown_beside_the_serving_version_and_can_be_promoted_or_aborted() {
     let (site, _) = shop();
-    let _host = site.serve();
+    let host = site.serve();
     let client = Client::default();
     for _ in 0..30 {
         let request = client.request("GET", site.address(SERVICE), "/inventory/1");
         assert_eq!(request.send().await.status, 200);
     }
-    assert_says(&swap(&site, "1.wasm", &["--canary", "10%"]), &["serves 10% of its requests with generation 2"]);
+    assert_says(&swap(&site, "1.wasm", &["--canary", "10"]), &["serves 10% of its requests with generation 2"]);
+    host.wait_for_line(&["swap: canary_started", "outcome=\"canary_started\""]).await;
     assert_fails(&swap(&site, "2.wasm", &[]), &["generation 2 runs as a canary"]);
     let mut served = std::collections::BTreeMap::new();
     for _ in 0..200 {

@@ -128,9 +128,7 @@ fn number(value: &Value) -> String {
 
 /// `spandrel swap`.
 pub async fn swap(arguments: SwapArguments, environment: &Environment) -> Result<String, CommandError> {
-    if let Some(share) = &arguments.canary {
-        parse_share(share).map_err(CommandError::Rejected)?;
-    }
+    let share = arguments.canary.as_deref().map(parse_share).transpose().map_err(CommandError::Rejected)?;
     let bytes = local::read(&arguments.file).await?;
     let remote = Remote::new(&arguments.target, environment)?;
     let mut query = vec![("allow-dropped-routes", arguments.allow_dropped_routes.to_string())];
@@ -141,10 +139,11 @@ pub async fn swap(arguments: SwapArguments, environment: &Environment) -> Result
     if arguments.json {
         return Ok(format!("{answer:#}\n"));
     }
-    Ok(match (answer["changed"].as_bool(), &arguments.canary) {
+    Ok(match (answer["changed"].as_bool(), share) {
         (Some(false), _) => format!("{} already serves this component\n", arguments.service),
         (_, Some(share)) => {
-            format!("{} serves {share} of its requests with {}\n", arguments.service, outcome(&answer))
+            let percent = f64::from(share) / 100.0;
+            format!("{} serves {percent}% of its requests with {}\n", arguments.service, outcome(&answer))
         }
         _ => format!("{} now serves {}\n", arguments.service, outcome(&answer)),
     })

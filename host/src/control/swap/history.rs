@@ -14,8 +14,8 @@ pub struct SwapRecord {
     /// The time of its end, in milliseconds since 1970-01-01.
     #[serde(rename = "time_ms", serialize_with = "milliseconds")]
     pub time: SystemTime,
-    /// The outcome, as in the metric of swaps: `swapped`, `rolled_back`, `promoted`, `aborted`, `refused`,
-    /// `superseded`.
+    /// The outcome, as in the metric of swaps: `swapped`, `canary_started`, `rolled_back`, `promoted`, `aborted`,
+    /// `refused`, `superseded`.
     pub outcome: &'static str,
     /// The generation that it concerned, if there was one.
     pub generation: Option<u64>,

@@ -269,7 +269,7 @@ impl Swapper {
             let (began, before) = (SystemTime::now(), old.stats.snapshot());
             let canary = Canary { generation: candidate.clone(), share, began, before };
             let serving = Serving { stable: old, canary: Some(canary) };
-            return self.switch_to(service, state, serving, &candidate, "swapped", progress);
+            return self.switch_to(service, state, serving, &candidate, "canary_started", progress);
         }
         state.keep_for_rollback(old.clone(), self.settings.keep);
         let serving = Serving { stable: candidate.clone(), canary: None };
