@@ -74,7 +74,15 @@ fn a_file_that_is_not_webassembly_is_named() {
     let site = Site::new();
     let path = site.path("bad.wasm");
     std::fs::write(&path, "#!/bin/sh\necho hello\n").expect("a file can be written");
-    assert_refused(&site, &site.manifest(&path), &["bad.wasm", "not a WebAssembly file"]);
+    assert_refused(&site, &site.manifest(&path), &["bad.wasm", "not a WebAssembly file", "componentize-py"]);
+}
+
+#[test]
+fn a_folder_as_a_component_is_refused_with_the_remedy() {
+    let site = Site::new();
+    let path = site.path("build");
+    std::fs::create_dir(&path).expect("a folder can be created");
+    assert_refused(&site, &site.manifest(&path), &["Is a directory", "Add the name of the .wasm file in it"]);
 }
 
 #[test]
@@ -98,14 +106,18 @@ fn an_empty_file_is_refused() {
     let site = Site::new();
     let path = site.path("bad.wasm");
     std::fs::write(&path, "").expect("a file can be written");
-    assert_refused(&site, &site.manifest(&path), &["bad.wasm"]);
+    assert_refused(&site, &site.manifest(&path), &["bad.wasm", "it is empty"]);
 }
 
 #[test]
 fn the_error_for_a_missing_handler_lists_the_possible_exports() {
     let site = Site::new();
     let path = site.wat("(component)");
-    assert_refused(&site, &site.manifest(&path), &["bad.wasm", "spandrel:service/handler"]);
+    assert_refused(
+        &site,
+        &site.manifest(&path),
+        &["bad.wasm", "spandrel:service/handler", "`guest::serve!`", "`wasi:http/proxy`"],
+    );
 }
 
 #[test]

@@ -9,7 +9,8 @@ use crate::http::routes::RouteError;
 pub enum ComponentError {
     /// Not WebAssembly.
     #[error(
-        "this is not a WebAssembly file ({size} bytes). Build the service with `cargo build --release --target wasm32-wasip2` and use the .wasm file that it writes"
+        "this is not a WebAssembly file ({}). Use the .wasm file that the build of the component writes: in Rust that of `cargo build --release --target wasm32-wasip2`, in other languages that of tools such as componentize-py, componentize-js or TinyGo",
+        number_of_bytes(*size)
     )]
     NotWasm {
         /// Their number.
@@ -32,7 +33,7 @@ pub enum ComponentError {
         interface: String,
     },
     /// The component exports no handler.
-    #[error("the component does not export `spandrel:service/handler@0.1.0`, `wasi:http/incoming-handler@0.2` or `wasi:http/handler@0.3`, so it cannot run as a service{}", listing("; it exports ", .exports))]
+    #[error("the component does not export `spandrel:service/handler@0.1.0`, `wasi:http/incoming-handler@0.2` or `wasi:http/handler@0.3`, so it cannot run as a service{}. In Rust, export the routes with `guest::serve!`; in other languages, build the component for a world that exports a handler, such as `wasi:http/proxy`", listing("; it exports ", .exports))]
     MissingExport {
         /// What it exports instead.
         exports: Vec<String>,
@@ -71,6 +72,10 @@ pub enum ComponentError {
     /// The component failed when its routes were requested.
     #[error("the component failed when asked for its routes: {0}")]
     RoutesFailed(String),
+}
+
+fn number_of_bytes(size: usize) -> String {
+    if size == 0 { "it is empty".to_owned() } else { format!("{size} bytes") }
 }
 
 fn listing(before: &str, names: &[String]) -> String {

@@ -23,7 +23,7 @@ use crate::trace::{KeyValue, Propagators, Resource};
 #[derive(Debug, Error)]
 pub enum BuildError {
     /// The file does not exist or cannot be read.
-    #[error("service `{service}`: the component {path} cannot be read: {reason}. {}", suggestion(.path))]
+    #[error("service `{service}`: the component {path} cannot be read: {reason}. {}", suggestion(.path, .reason.kind()))]
     Unreadable {
         /// The service.
         service: String,
