@@ -47,9 +47,13 @@ pub(super) fn env(section: &Section<'_>) -> Result<BTreeMap<String, String>> {
     let mut env = BTreeMap::new();
     for key in keys {
         if let Ok(Some((value, span))) = section.text(&key) {
-            if key.is_empty() || key.contains(['=', '\0']) || value.contains('\0') {
-                let problem = format!("`{}` cannot be an environment variable", key.escape_debug());
-                section.reader.error(span, problem, "use a name without `=`");
+            let name = key.escape_debug();
+            if key.is_empty() || key.contains(['=', '\0']) {
+                let problem = format!("`{name}` is not a valid name of an environment variable");
+                section.reader.error(span, problem, "use a name that is not empty and has neither `=` nor NUL in it");
+            } else if value.contains('\0') {
+                let problem = format!("the value of the environment variable `{name}` contains NUL (U+0000)");
+                section.reader.error(span, problem, "remove it: such a value ends at the first NUL");
             }
             env.insert(key, value);
         }
@@ -188,6 +192,19 @@ mod tests {
         for name in ["s", "u", "T", ""] {
             let error = config(&format!("next = \"{name}\"\n{other}")).unwrap_err().to_string();
             assert!(error.contains("service"), "{name}: {error}");
+        }
+    }
+
+    #[test]
+    fn an_invalid_environment_variable_is_rejected_for_its_name_or_its_value() {
+        for (variable, problem) in [
+            ("\"\" = \"x\"", "`` is not a valid name"),
+            ("\"A=B\" = \"x\"", "`A=B` is not a valid name"),
+            ("\"A\\u0000\" = \"x\"", "`A\\0` is not a valid name"),
+            ("A = \"x\\u0000y\"", "the value of the environment variable `A` contains NUL"),
+        ] {
+            let error = config(&format!("[service.env]\n{variable}\n")).unwrap_err().to_string();
+            assert!(error.contains(problem), "{variable}: {error}");
         }
     }
 
