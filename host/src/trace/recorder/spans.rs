@@ -128,7 +128,7 @@ impl Recorder {
     pub fn set_guest_attributes<'a>(&mut self, span: SpanRef, attributes: impl IntoIterator<Item = Attribute<'a>>) {
         let mut limits = self.limits.span_attributes();
         if span == self.server() {
-            limits.count += self.host_attributes;
+            limits.count = limits.count.saturating_add(self.host_attributes);
         }
         let Some(span) = self.segment.spans.get_mut(span.index() as usize) else { return };
         for attribute in attributes {
