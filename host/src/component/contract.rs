@@ -36,23 +36,22 @@ const LEAN_INTERFACES: [&str; 4] = [
     "spandrel:service/client@0.1.",
     "spandrel:service/metrics@0.1.",
 ];
+/// The interfaces of `wasi:cli` in all releases of WASI 0.2 and 0.3.
+const CLI: [&str; 10] = [
+    "environment",
+    "exit",
+    "stderr",
+    "stdin",
+    "stdout",
+    "terminal-input",
+    "terminal-output",
+    "terminal-stderr",
+    "terminal-stdin",
+    "terminal-stdout",
+];
 /// The interfaces of all releases of WASI 0.2: package, then interfaces.
 const WASI_P2: [(&str, &[&str]); 6] = [
-    (
-        "cli",
-        &[
-            "environment",
-            "exit",
-            "stderr",
-            "stdin",
-            "stdout",
-            "terminal-input",
-            "terminal-output",
-            "terminal-stderr",
-            "terminal-stdin",
-            "terminal-stdout",
-        ],
-    ),
+    ("cli", &CLI),
     ("clocks", &["monotonic-clock", "wall-clock"]),
     ("filesystem", &["preopens", "types"]),
     ("io", &["error", "poll", "streams"]),
@@ -63,23 +62,9 @@ const WASI_P2: [(&str, &[&str]); 6] = [
     ),
 ];
 /// The same for WASI 0.3.
-const WASI_P3: [(&str, &[&str]); 5] = [
-    (
-        "cli",
-        &[
-            "environment",
-            "exit",
-            "stderr",
-            "stdin",
-            "stdout",
-            "terminal-input",
-            "terminal-output",
-            "terminal-stderr",
-            "terminal-stdin",
-            "terminal-stdout",
-            "types",
-        ],
-    ),
+const WASI_P3: [(&str, &[&str]); 6] = [
+    ("cli", &CLI),
+    ("cli", &["types"]),
     ("clocks", &["monotonic-clock", "system-clock", "types"]),
     ("filesystem", &["preopens", "types"]),
     ("random", &["insecure", "insecure-seed", "random"]),

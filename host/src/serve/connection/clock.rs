@@ -2,8 +2,8 @@
 //!
 //! A connection without a request in flight has a deadline: for the head of its first request, for the rest of a
 //! partial head, or for the next request (keep-alive). A connection whose writes are blocked has only the deadline for
-//! them: its last response is not sent yet. While requests are in flight, their own limits apply. The timer is not reset for each request: when it fires, the
-//! deadline is computed again.
+//! them: its last response is not sent yet. While requests are in flight, their own limits apply. The timer is not reset
+//! for each request: when it fires, the deadline is computed again.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;

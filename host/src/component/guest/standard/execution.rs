@@ -105,10 +105,12 @@ impl GuestExecution {
     /// guest passes on the response of another service, or its own request. It is sent to its end, so that a trap is not
     /// a failure of the response.
     pub fn store_dropped(&self, recorder: &SharedRecorder) {
-        if self.lock_failure().is_none() || !self.body().is_running() {
-            return;
-        }
-        if let Some(Failure::Trapped(exception)) = self.lock_failure().take() {
+        // No lock is held while another is taken: readers of the body, and the exchange, take them in other orders.
+        let failure = self.failure();
+        let Some(Failure::Trapped(exception)) = failure else { return };
+        let is_running = self.body().is_running();
+        if is_running {
+            *self.lock_failure() = None;
             recorder.with(|recorder| exception.record(recorder));
         }
     }
@@ -165,7 +167,7 @@ mod tests {
 
     /// An execution whose guest has trapped. The body, which is the response of another service, ends its client span
     /// when it `ends`.
-    fn trapped(ends: bool) -> Arc<GuestExecution> {
+    fn trapped(ends: bool) -> (Arc<GuestExecution>, Response<GuestResponseBody>, SharedRecorder) {
         let execution = Arc::<GuestExecution>::default();
         let recorder = SharedRecorder::new(Recorder::detached());
         let client_span = recorder.clone();
@@ -176,13 +178,24 @@ mod tests {
         let response = GuestResponseBody::of(Response::new(StreamBody::new(frames).boxed_unsync()), &execution);
         let (kind, message, stacktrace) = ("trap", String::from("a trap"), String::new());
         execution.end(Some(Failure::Trapped(Exception { kind, message, stacktrace })), &recorder);
-        drop(response);
-        execution
+        (execution, response, recorder)
     }
 
     #[test]
     fn a_trap_is_no_failure_of_a_response_that_was_finished_before() {
-        assert!(trapped(true).failure().is_none());
-        assert!(trapped(false).failure().is_some());
+        assert!(trapped(true).0.failure().is_none());
+        assert!(trapped(false).0.failure().is_some());
+    }
+
+    #[test]
+    fn a_trap_is_no_failure_of_a_body_that_continues_without_the_guest() {
+        let (execution, response, recorder) = trapped(false);
+        execution.store_dropped(&recorder);
+        assert!(execution.failure().is_none());
+        drop(response);
+        let (execution, response, recorder) = trapped(false);
+        drop(response);
+        execution.store_dropped(&recorder);
+        assert!(execution.failure().is_some(), "the reader is gone");
     }
 }
