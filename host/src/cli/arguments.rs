@@ -66,7 +66,7 @@ pub struct RunArguments {
     /// The format of standard output; with json, traces for the terminal go to standard error
     #[arg(long, value_enum, default_value = "text", value_name = "FORMAT")]
     pub log_format: LogFormat,
-    /// With OTEL_TRACES_EXPORTER=console, print all attributes of each span
+    /// With OTEL_TRACES_EXPORTER=console, print all attributes and events of each span
     #[arg(long)]
     pub attributes: bool,
     /// Do not print the log records and the output of services

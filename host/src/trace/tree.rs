@@ -20,8 +20,11 @@ const MAX_SPANS: usize = 500;
 const MAX_DEPTH: usize = 40;
 /// The most characters of a name that are shown.
 const MAX_TEXT: usize = 120;
-/// The most characters of an attribute's value that are shown.
+/// The most characters of an attribute's value, or of one of its lines, that are shown.
 const MAX_VALUE: usize = 400;
+/// The most events of a span, and the most lines of an attribute of an event, that are shown.
+const MAX_EVENTS: usize = 100;
+const MAX_LINES: usize = 100;
 
 /// How much of each span is shown.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -29,7 +32,7 @@ pub enum TreeDetail {
     /// One line per span, with its status code and error.
     #[default]
     Line,
-    /// In addition, one line per attribute.
+    /// In addition, the attributes and events of the span.
     Attributes,
 }
 
@@ -50,7 +53,9 @@ pub fn render(segments: &[Arc<Segment>], detail: TreeDetail) -> String {
     for (node, depth) in in_order(&nodes).into_iter().take(MAX_SPANS) {
         show(&mut text, node, depth, width);
         if detail == TreeDetail::Attributes {
-            show_attributes(&mut text, node, depth, width);
+            let indent = width + 6 + depth.min(MAX_DEPTH) * 2;
+            show_attributes(&mut text, node, indent);
+            show_events(&mut text, node.1, indent);
         }
     }
     if nodes.len() > MAX_SPANS {
@@ -96,12 +101,31 @@ fn show(text: &mut String, (segment, span): Node<'_>, depth: usize, width: usize
 }
 
 /// Shows the span's own attributes, then those shared by the whole request.
-fn show_attributes(text: &mut String, (segment, span): Node<'_>, depth: usize, width: usize) {
-    let indent = width + 6 + depth.min(MAX_DEPTH) * 2;
+fn show_attributes(text: &mut String, (segment, span): Node<'_>, indent: usize) {
     let shared = segment.shared.iter().filter(|shared| !span.attributes.contains(shared.key));
     for Attribute { key, value } in span.attributes.iter().chain(shared) {
         let (key, value) = (sanitize_line(key, MAX_TEXT), sanitize_line(&value.to_string(), MAX_VALUE));
         line(text, format_args!("{:indent$}{key}={value}", ""));
+    }
+}
+
+/// Shows the events of a span, each with its time since the start of the span, and below it its attributes. A value of
+/// several lines, such as a stack trace, follows its key.
+fn show_events(text: &mut String, span: &Span, indent: usize) {
+    for event in span.events.iter().take(MAX_EVENTS) {
+        let offset = duration(event.time.duration_since(span.start).unwrap_or_default());
+        line(text, format_args!("{:indent$}{} (+{offset})", "", sanitize_line(&event.name, MAX_TEXT)));
+        for Attribute { key, value } in event.attributes.iter() {
+            let (key, value) = (sanitize_line(key, MAX_TEXT), value.to_string());
+            if value.lines().count() <= 1 {
+                line(text, format_args!("{:indent$}  {key}={}", "", sanitize_line(&value, MAX_VALUE)));
+                continue;
+            }
+            line(text, format_args!("{:indent$}  {key}=", ""));
+            for part in value.lines().take(MAX_LINES) {
+                line(text, format_args!("{:indent$}    {}", "", sanitize_line(part, MAX_VALUE)));
+            }
+        }
     }
 }
 
@@ -135,7 +159,7 @@ fn duration(duration: Duration) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::trace::otlp::Attribute;
+    use crate::trace::segment::Event;
     use crate::trace::tests::{segment, span};
 
     fn tree(spans: Vec<Span>) -> String {
@@ -177,6 +201,30 @@ mod tests {
         let attributes = ["http.response.status_code=200", "b=x", "user.id=1"].map(|line| format!("{:10}{line}", ""));
         assert_eq!(lines[1..4], attributes);
         assert_eq!(lines[5..], ["b=hidden", "user.id=1"].map(|line| format!("{:12}{line}", "")));
+    }
+
+    #[test]
+    fn events_are_shown_below_the_attributes_with_their_stack_trace() {
+        let mut root = span(1, 0, "GET /", SpanKind::Server);
+        root.attributes = [Attribute::new("a", 1)].into_iter().collect();
+        let attributes = [
+            Attribute::new("exception.type", "wasm trap"),
+            Attribute::new("exception.stacktrace", "at f\n\u{1b}at g\n"),
+        ];
+        let time = root.start + Duration::from_micros(20);
+        let attributes = attributes.into_iter().collect();
+        root.events = vec![Event { name: "exception".into(), time, attributes, dropped_attributes: 0 }];
+        let text = render(&[Arc::new(segment("shop", 1, vec![root]))], TreeDetail::Attributes);
+        let lines: Vec<_> = text.lines().skip(2).collect();
+        let expected = [
+            "a=1",
+            "exception (+20 us)",
+            "  exception.type=wasm trap",
+            "  exception.stacktrace=",
+            "    at f",
+            "    \u{fffd}at g",
+        ];
+        assert_eq!(lines, expected.map(|line| format!("{:10}{line}", "")));
     }
 
     #[test]
