@@ -4,6 +4,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::json;
 use testkit::collector::LogRecord;
+use testkit::raw::Connection;
 use testkit::{Client, Collector, PATIENCE, ShopBuilder, Site, Span, artifacts, variant};
 
 /// A host with short export intervals, and one service whose component is a separate file.
@@ -205,4 +206,26 @@ async fn the_first_metric_of_a_guest_that_is_rejected_is_logged_as_a_warning() {
 #[tokio::test(flavor = "multi_thread")]
 async fn the_first_unusable_span_id_of_a_guest_is_logged_as_a_warning() {
     assert_warned_once("/otel/absurd", 200, "a span of the guest has an unusable id").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_guest_gets_no_backtrace_of_the_host_with_an_error() {
+    let collector = Collector::start();
+    let (site, _) = site(&collector, "grpc");
+    let site = site.env("RUST_BACKTRACE", "1");
+    let builder = ShopBuilder::empty().console_port(site.console().port());
+    let builder = builder.service("one", &artifacts::component("standard-p2"), site.address("one").port());
+    site.write(&builder.limits("one", "request_body = \"1KiB\""));
+    let host = site.serve();
+    let mut connection = Connection::open(site.address("one")).await;
+    let head = "POST /count HTTP/1.1\r\nhost: one\r\ntransfer-encoding: chunked\r\n\r\n";
+    // The guest panics with the debug text of the error that it gets when the body exceeds the limit.
+    connection.send(format!("{head}800\r\n{}\r\n", "a".repeat(0x800))).await;
+    let server = collector.wait_for_span("the request", |span| span.service == "one" && span.is_error()).await;
+    let exception = server.event("exception").expect("the guest has trapped");
+    let message = exception.attributes["exception.message"].as_str().unwrap_or_default();
+    assert!(message.starts_with("the body broke off: ") && message.contains("limit"), "{message}");
+    assert!(!message.to_lowercase().contains("backtrace"), "{message}");
+    host.signal("TERM");
+    host.wait(PATIENCE);
 }
