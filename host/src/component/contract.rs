@@ -5,7 +5,10 @@
 
 use std::fmt;
 
-use wasmparser::{ComponentTypeRef, Parser, Payload};
+use wasmparser::{
+    ComponentAlias, ComponentExternalKind, ComponentOuterAliasKind, ComponentType, ComponentTypeRef,
+    InstanceTypeDeclaration, Parser, Payload, TypeBounds,
+};
 
 use super::error::ComponentError;
 use crate::config::Isolation;
@@ -123,7 +126,8 @@ pub(super) struct Contract {
 }
 
 impl Contract {
-    /// Reads the names of the outermost imports and exports, without compiling.
+    /// Reads the names of the outermost imports and exports, without compiling. An import that has only types needs no
+    /// implementation and is left out.
     pub fn read(bytes: &[u8]) -> Result<Contract, ComponentError> {
         check_header(bytes)?;
         let mut contract = Contract::default();
@@ -138,21 +142,37 @@ impl Contract {
 
     fn read_names(&mut self, bytes: &[u8]) -> Result<(), wasmparser::BinaryReaderError> {
         let mut depth = 0_usize;
+        // For each type of the component, whether it is an instance without functions and resources.
+        let mut types = Vec::new();
         for payload in Parser::new(0).parse_all(bytes) {
             match payload? {
                 Payload::ModuleSection { .. } | Payload::ComponentSection { .. } => depth += 1,
                 Payload::End(_) => depth = depth.saturating_sub(1),
+                Payload::ComponentTypeSection(section) if depth == 0 => {
+                    // The compiler reports a type that cannot be read.
+                    types.extend(section.into_iter().map_while(Result::ok).map(|ty| has_only_types(&ty)));
+                }
+                Payload::ComponentAliasSection(section) if depth == 0 => {
+                    let aliases = section.into_iter().map_while(Result::ok);
+                    types.extend(aliases.filter(is_type_alias).map(|_| false));
+                }
                 Payload::ComponentImportSection(section) if depth == 0 => {
                     for import in section {
                         let import = import?;
-                        if !matches!(import.ty, ComponentTypeRef::Type(_)) {
-                            self.imports.push(import.name.name.to_owned());
+                        match import.ty {
+                            ComponentTypeRef::Type(_) => types.push(false),
+                            ComponentTypeRef::Instance(ty) if types.get(ty as usize) == Some(&true) => {}
+                            _ => self.imports.push(import.name.name.to_owned()),
                         }
                     }
                 }
                 Payload::ComponentExportSection(section) if depth == 0 => {
                     for export in section {
-                        self.exports.push(export?.name.name.to_owned());
+                        let export = export?;
+                        self.exports.push(export.name.name.to_owned());
+                        if export.kind == ComponentExternalKind::Type {
+                            types.push(false);
+                        }
                     }
                 }
                 _ => {}
@@ -204,6 +224,26 @@ impl Contract {
 /// Checks, before compiling, that the component can run here.
 pub fn check(bytes: &[u8]) -> Result<(), ComponentError> {
     Contract::read(bytes)?.check().map(drop)
+}
+
+/// Whether a type is an instance without functions and resources, which needs no implementation.
+fn has_only_types(ty: &ComponentType<'_>) -> bool {
+    let ComponentType::Instance(declarations) = ty else { return false };
+    declarations.iter().all(|declaration| match declaration {
+        InstanceTypeDeclaration::Export { ty, .. } => matches!(ty, ComponentTypeRef::Type(TypeBounds::Eq(_))),
+        InstanceTypeDeclaration::CoreType(_) | InstanceTypeDeclaration::Type(_) | InstanceTypeDeclaration::Alias(_) => {
+            true
+        }
+    })
+}
+
+/// Whether an alias defines a type.
+fn is_type_alias(alias: &ComponentAlias<'_>) -> bool {
+    match alias {
+        ComponentAlias::InstanceExport { kind, .. } => *kind == ComponentExternalKind::Type,
+        ComponentAlias::Outer { kind, .. } => *kind == ComponentOuterAliasKind::Type,
+        ComponentAlias::CoreInstanceExport { .. } => false,
+    }
 }
 
 /// Whether `name` is `prefix` followed by the rest of a released version.
@@ -339,14 +379,31 @@ mod tests {
         assert!(refused.contains(name) && refused.contains("release candidate"), "{refused}");
     }
 
-    /// A component that imports an instance of this name, followed by a section that cannot be parsed.
-    fn broken_after(name: &str) -> Vec<u8> {
+    /// An instance with a resource, as it is encoded.
+    const WITH_RESOURCE: &[u8] = &[0x42, 1, 4, 0, 1, b'r', 3, 1];
+    /// An instance with an enumeration, as it is encoded.
+    const WITH_ENUM: &[u8] = &[0x42, 2, 1, 0x6d, 1, 1, b'a', 4, 0, 1, b't', 3, 0, 0];
+
+    /// A component that imports an instance of this type and name.
+    fn importing(instance: &[u8], name: &str) -> Vec<u8> {
         let header = [0, b'a', b's', b'm', 0x0d, 0, 1, 0];
-        let types = [0x07, 0x03, 0x01, 0x42, 0x00];
+        let types = [0x07, instance.len() as u8 + 1, 0x01];
         let length = name.len() as u8;
         let imports = [0x0a, length + 5, 0x01, 0x00, length];
-        let broken = [0x05, 0x00, 0x07, 0x20];
-        [&header[..], &types, &imports, name.as_bytes(), &broken].concat()
+        [&header[..], &types, instance, &imports, name.as_bytes(), &[0x05, 0x00]].concat()
+    }
+
+    /// A component that imports an instance of this name, followed by a section that cannot be parsed.
+    fn broken_after(name: &str) -> Vec<u8> {
+        [importing(WITH_RESOURCE, name), vec![0x07, 0x20]].concat()
+    }
+
+    #[test]
+    fn an_import_of_types_alone_needs_no_implementation() {
+        let imports = |instance| Contract::read(&importing(instance, "acme:shop/types")).unwrap().imports;
+        assert_eq!(imports(WITH_ENUM), [""; 0]);
+        assert_eq!(imports(&[0x42, 0]), [""; 0]);
+        assert_eq!(imports(WITH_RESOURCE), ["acme:shop/types"]);
     }
 
     #[test]
