@@ -164,7 +164,7 @@ impl Engine {
             Ok(component) => return Ok((&engines.pooled, component)),
             Err(pooled_error) => pooled_error,
         };
-        let invalid = |error: wasmtime::Error| ComponentError::Invalid(error.root_cause().to_string());
+        let invalid = |error: wasmtime::Error| ComponentError::rejected(error.root_cause().to_string());
         let runtime = engines.on_demand().map_err(invalid)?;
         // An invalid component fails with both engines.
         let component = compile(runtime.engine()).map_err(invalid)?;
@@ -203,7 +203,7 @@ fn check_next(compiled: &Compiled, context: &ServiceContext) -> Result<(), Compo
 }
 
 fn does_not_start(failure: StartFailure, context: &ServiceContext) -> ComponentError {
-    ComponentError::DoesNotStart(failure.into_logged_error(&context.name).root_cause().to_string())
+    ComponentError::does_not_start(failure.into_logged_error(&context.name).root_cause().to_string())
 }
 
 async fn lean_routes(

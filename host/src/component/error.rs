@@ -24,6 +24,11 @@ pub enum ComponentError {
     /// A component that is invalid, for example truncated.
     #[error("the component is not valid: {0}. Was the file written to the end? Build it again")]
     Invalid(String),
+    /// A component that uses a WebAssembly proposal which the host does not support.
+    #[error(
+        "the component uses a feature of WebAssembly that this host does not support: {0}. Build it without that feature"
+    )]
+    UnsupportedFeature(String),
     /// A component that was built for a release candidate of WASI 0.3.
     #[error(
         "the component uses `{interface}`, a release candidate of WASI 0.3, which this host does not implement. Build it again with tools that support the released 0.3.0"
@@ -74,10 +79,59 @@ pub enum ComponentError {
     RoutesFailed(String),
 }
 
+impl ComponentError {
+    /// Why the compiler rejects a component.
+    pub(super) fn rejected(message: String) -> ComponentError {
+        // As Wasmtime's validation words it.
+        let names_feature = ["not enabled", "must be enabled", "not supported without", "disabled", "disallowed"];
+        if names_feature.iter().any(|text| message.contains(text)) {
+            ComponentError::UnsupportedFeature(message)
+        } else {
+            ComponentError::Invalid(message)
+        }
+    }
+
+    /// Why a component could not be instantiated.
+    pub(super) fn does_not_start(message: String) -> ComponentError {
+        // As Wasmtime words it if the limiter denies the memory that the component needs at its start.
+        let is_too_large = message.contains("exceeds memory limits");
+        let remedy = if is_too_large { ". Raise `memory` in `[service.limits]`; a page has 64 KiB" } else { "" };
+        ComponentError::DoesNotStart(message + remedy)
+    }
+}
+
 fn number_of_bytes(size: usize) -> String {
     if size == 0 { "it is empty".to_owned() } else { format!("{size} bytes") }
 }
 
 fn listing(before: &str, names: &[String]) -> String {
     if names.is_empty() { String::new() } else { format!("{before}`{}`", names.join("`, `")) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_missing_feature_is_told_from_a_damaged_file() {
+        for message in [
+            "exceptions proposal not enabled (at offset 0x23)",
+            "cannot define struct types when gc types are disabled",
+            "gc types are disallowed but found type which requires gc",
+            "threads must be enabled for shared memories",
+        ] {
+            let error = ComponentError::rejected(message.to_owned()).to_string();
+            assert!(error.contains(message) && error.ends_with("Build it without that feature"), "{error}");
+        }
+        let error = ComponentError::rejected("unexpected end-of-file (at offset 0x23)".to_owned()).to_string();
+        assert!(error.contains("Was the file written to the end?"), "{error}");
+    }
+
+    #[test]
+    fn too_little_memory_for_the_start_is_explained() {
+        let message = "memory minimum size of 17 pages exceeds memory limits";
+        let error = ComponentError::does_not_start(message.to_owned()).to_string();
+        assert!(error.contains(message) && error.contains("Raise `memory` in `[service.limits]`"), "{error}");
+        assert!(!ComponentError::does_not_start("a trap".to_owned()).to_string().contains("memory"));
+    }
 }
