@@ -5,6 +5,7 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::Path;
 use std::time::Duration;
 
+use http::uri::PathAndQuery;
 use ipnet::IpNet;
 use toml::Spanned;
 use toml::de::{DeString, DeTable, DeValue};
@@ -383,8 +384,9 @@ fn isolation(section: &Section<'_>) -> Result<Option<Isolation>> {
 
 fn probe(section: &Section<'_>) -> Result<Option<String>> {
     match section.text("probe")? {
-        Some((path, span)) if !path.starts_with('/') => {
-            Err(section.reader.error(span, format!("`{path}` is not a path"), "write a path such as \"/health\""))
+        Some((path, span)) if !path.starts_with('/') || path.contains('#') || path.parse::<PathAndQuery>().is_err() => {
+            let problem = format!("`{}` is not the path of a request", path.escape_debug());
+            Err(section.reader.error(span, problem, "write a path such as \"/health\", with `%20` for a space"))
         }
         probe => Ok(probe.map(|(path, _)| path)),
     }

@@ -83,6 +83,9 @@ fn an_invalid_value_is_reported_with_a_remedy() {
         "6:10: `a` listens on 0.0.0.0:4327, and `[console] otlp` on 127.0.0.1:4327",
     );
     check(&otlp.replace("4327", "8010"), "2:8: `[console] otlp` listens on 127.0.0.1:8010, and so does the console");
+    for probe in ["health", "/a b", "/a\\nb", "/a#b"] {
+        check(&format!("{SERVICE}probe = \"{probe}\"\n"), &format!("5:9: `{probe}` is not the path of a request"));
+    }
     check(&format!("{SERVICE}isolation = \"none\"\n"), "write \"instance\" or \"request\"");
     check(
         &format!("{SERVICE}[service.limits]\nmemory = \"1 elephant\"\n"),
