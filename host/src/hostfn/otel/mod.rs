@@ -54,10 +54,14 @@ impl wit::HostWithStore<StoreData> for HasSelf<StoreData> {
 impl StoreData {
     fn add_ended_span(&self, span: wit::SpanData) {
         let Some(request) = self.http.request() else { return };
-        if let Some(reason) = unusable(&span.span_context.span_id) {
+        let replaced = request.recorder.with(|recorder| {
+            let replaced = own_id(&span.span_context.span_id, recorder.server_span_id()).err();
+            record(recorder, span);
+            replaced
+        });
+        if let Some(reason) = replaced {
             self.log_first_new_id(reason);
         }
-        request.recorder.with(|recorder| record(recorder, span));
     }
 
     /// The guest refers to the span by its own id, so that children and log records of the span are not found below it.
@@ -107,8 +111,10 @@ fn record(recorder: &mut Recorder, span: wit::SpanData) {
         return;
     }
     let is_same_trace = trace_id(&context.trace_id) == Some(recorder.trace_id());
-    // In another trace, the parent may be a span of the guest that was recorded here.
-    let parent = self::span_id(&span.parent_span_id).filter(|parent| is_same_trace || recorder.contains_span(*parent));
+    let own = own_id(&context.span_id, recorder.server_span_id()).ok();
+    // A span is not its own parent. In another trace, the parent may be a span of the guest that was recorded here.
+    let parent = span_id(&span.parent_span_id).filter(|parent| own != Some(*parent));
+    let parent = parent.filter(|parent| is_same_trace || recorder.contains_span(*parent));
     let limits = recorder.guest_limits();
     let mut bytes = limits.bytes;
     let attributes = GuestAttributes::parse(span.attributes, limits.span, &mut bytes);
@@ -129,7 +135,7 @@ fn record(recorder: &mut Recorder, span: wit::SpanData) {
     }
     let invalid_links = u32::try_from(given_links - links.len()).unwrap_or(u32::MAX);
     recorder.add_ended(EndedSpan {
-        span_id: span_id(&context.span_id),
+        span_id: own,
         parent: parent.unwrap_or(recorder.server_span_id()),
         name: span.name,
         kind: span_kind(span.span_kind),
@@ -203,14 +209,15 @@ fn trace_id(text: &str) -> Option<TraceId> {
     (id != TraceId::INVALID).then_some(id)
 }
 
-/// Why a text is not a span id; `None` if it is one.
-fn unusable(text: &str) -> Option<&'static str> {
+/// The id of a span of the guest, or why it cannot be used.
+fn own_id(text: &str, server: SpanId) -> Result<SpanId, &'static str> {
     match span_id(text) {
-        Some(_) => None,
-        None if text.is_empty() => Some("the id is empty"),
-        None if is_hex(text, 16) => Some("the id is zero"),
-        None if is_hex(text, text.len()) => Some("the id has more than 16 digits"),
-        None => Some("the id is not hexadecimal"),
+        Some(id) if id == server => Err("the id is that of the server span"),
+        Some(id) => Ok(id),
+        None if text.is_empty() => Err("the id is empty"),
+        None if is_hex(text, 16) => Err("the id is zero"),
+        None if is_hex(text, text.len()) => Err("the id has more than 16 digits"),
+        None => Err("the id is not hexadecimal"),
     }
 }
 
@@ -280,12 +287,14 @@ mod tests {
 
     #[test]
     fn an_unusable_id_is_explained() {
-        let check = |id: &str, expected: Option<&str>| assert_eq!(unusable(id), expected, "{id}");
+        let server = SpanId::from(0x1234);
+        let check = |id: &str, expected: Option<&str>| assert_eq!(own_id(id, server).err(), expected, "{id}");
         check("f067aa0ba902b7", None);
         check("", Some("the id is empty"));
         check("0000000000000000", Some("the id is zero"));
         check("0123456789abcdef0123456789abcd", Some("the id has more than 16 digits"));
         check("not hexadecimal!", Some("the id is not hexadecimal"));
+        check("0000000000001234", Some("the id is that of the server span"));
     }
 
     #[test]
