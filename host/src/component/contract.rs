@@ -159,10 +159,12 @@ impl Contract {
                 Payload::ComponentImportSection(section) if depth == 0 => {
                     for import in section {
                         let import = import?;
+                        let name = import.name.name;
                         match import.ty {
                             ComponentTypeRef::Type(_) => types.push(false),
-                            ComponentTypeRef::Instance(ty) if types.get(ty as usize) == Some(&true) => {}
-                            _ => self.imports.push(import.name.name.to_owned()),
+                            ComponentTypeRef::Instance(ty)
+                                if types.get(ty as usize) == Some(&true) && !is_release_candidate(name) => {}
+                            _ => self.imports.push(name.to_owned()),
                         }
                     }
                 }
@@ -404,6 +406,8 @@ mod tests {
         assert_eq!(imports(WITH_ENUM), [""; 0]);
         assert_eq!(imports(&[0x42, 0]), [""; 0]);
         assert_eq!(imports(WITH_RESOURCE), ["acme:shop/types"]);
+        let candidate = "wasi:http/types@0.3.0-rc-2025-09-16";
+        assert!(matches!(check(&importing(WITH_ENUM, candidate)), Err(ComponentError::ReleaseCandidate { .. })));
     }
 
     #[test]
