@@ -86,6 +86,20 @@ async fn network_requests_carry_the_context_of_the_client_span() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn path_and_query_of_a_call_are_sent_as_the_guest_wrote_them() {
+    let origin = Origin::start(Manner::default()).await;
+    let shop = allowing(&origin.url()).start().await;
+    let path = r"/a/../b/./%7e\c?x='{y}'|%27";
+    let encoded = "/a/../b/./%257e%5cc%3fx='%7by%7d'%7c%2527";
+    for (index, service) in BOTH.into_iter().enumerate() {
+        let answer = shop.get(service, &format!("/fetch?url={}{encoded}", origin.url())).await;
+        assert_eq!(answer.status, 200, "{service}: {}", answer.text());
+        assert_eq!(origin.asked()[index].path, path, "{service}");
+        assert!(!origin.asked()[index].headers.contains_key("accept"), "{service}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_failed_connection_is_an_error_code_that_says_what_failed_and_an_error_on_the_span() {
     let silent = respond_to_connections(b"").await;
     let other = respond_to_connections(b"220 this is no HTTP\r\n").await;

@@ -41,6 +41,9 @@ pub enum CommandError {
         /// The error of the operating system.
         reason: std::io::Error,
     },
+    /// The client for the console cannot be created.
+    #[error("the HTTP client cannot be set up: {0}")]
+    Client(#[source] reqwest::Error),
     /// No host answers.
     #[error("no host answers at {url}: {reason}. Is `spandrel run` running, and is this the address of its console?")]
     NoHost {

@@ -1,5 +1,8 @@
 //! The commands that use the admin API of a running host.
 
+use std::time::Duration;
+
+use reqwest::redirect::Policy;
 use reqwest::{Client, Method, RequestBuilder};
 use serde_json::Value;
 
@@ -11,6 +14,9 @@ use super::table::{row, table};
 use crate::config::{Config, Environment};
 use crate::control::swap::parse_share;
 use crate::printable::printable;
+
+/// How long the connection to a console may take.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// A client of a host's console.
 pub(super) struct Remote {
@@ -29,7 +35,7 @@ impl Remote {
                 format!("http://{listen}")
             }
         };
-        let client = crate::outbound::client().map_err(crate::host::StartError::from)?;
+        let client = client().map_err(CommandError::Client)?;
         let token = environment.admin_token().map(|token| token.reveal().to_owned());
         Ok(Remote { client, url, token })
     }
@@ -70,6 +76,13 @@ impl Remote {
         let detail = detail.unwrap_or("the response has no reason");
         Err(CommandError::Rejected(format!("{status}: {}", printable(detail))))
     }
+}
+
+/// A client that sends requests to the console only: without redirects and proxies.
+fn client() -> Result<Client, reqwest::Error> {
+    // The provider is process-wide. The call fails if one is already installed, which is sufficient.
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    Client::builder().redirect(Policy::none()).no_proxy().connect_timeout(CONNECT_TIMEOUT).build()
 }
 
 /// `spandrel status`.

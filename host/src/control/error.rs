@@ -45,8 +45,8 @@ pub enum StartError {
     #[error("the host is stopping")]
     Stopping,
     /// The client for outbound network calls cannot be created.
-    #[error("the HTTP client cannot be set up: {0}")]
-    Network(#[from] reqwest::Error),
+    #[error("TLS for outgoing requests cannot be set up: {0}")]
+    Network(#[from] rustls::Error),
 }
 
 impl StartError {

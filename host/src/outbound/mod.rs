@@ -5,10 +5,12 @@
 //! public address and must not be a service of this host.
 
 mod call_error;
+mod connector;
 pub mod hops;
 mod lookup;
 mod network;
 mod public;
+mod user_info;
 
 use std::pin::pin;
 use std::sync::Arc;
@@ -22,7 +24,7 @@ use http_body_util::BodyExt;
 
 pub use self::call_error::{CallError, ConnectionFailure};
 use self::hops::Hops;
-pub use self::network::{Network, client};
+pub use self::network::Network;
 use self::network::{OutgoingRequest, Permission};
 use crate::config::{Origin, OriginPattern, OutboundConfig, ServiceName};
 use crate::http::{Body, BodyError};
@@ -124,6 +126,7 @@ impl Outbound {
             return Err(CallError::Denied(call.origin));
         }
         self.strip_context(&mut call, local.is_some());
+        user_info::move_to_headers(&mut call.uri, &mut call.headers);
         let response = match (local, &call.service) {
             (Some(local), _) => local(call).await,
             (None, Some(name)) => {
