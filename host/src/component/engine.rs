@@ -82,7 +82,7 @@ pub(super) struct Concurrent {
 pub(super) enum Allocation {
     /// From preallocated slots: fast, for components within the limits of a slot.
     Pooled,
-    /// From the operating system: for components that fit no slot.
+    /// From the operating system: for components that fit no slot, or use exceptions or garbage collection.
     OnDemand,
 }
 
@@ -111,7 +111,7 @@ impl<R: Runtime> Engines<R> {
         Ok(Engines { pooled, on_demand: OnceLock::new(), cache, ticker })
     }
 
-    /// The engine for components that fit no slot.
+    /// The engine for components that the pooled one rejects.
     pub fn on_demand(&self) -> wasmtime::Result<&R> {
         if let Some(engine) = self.on_demand.get() {
             return Ok(engine);
@@ -207,10 +207,16 @@ fn wasmtime_config(cache: Option<Cache>, allocation: Allocation, instances: u32)
     config.wasm_backtrace_max_frames(MAX_FRAMES);
     // The `symbolizer` module resolves source locations.
     config.wasm_backtrace_details(WasmBacktraceDetails::Disable);
-    config.allocation_strategy(match allocation {
-        Allocation::Pooled => InstanceAllocationStrategy::Pooling(pooling(instances)),
-        Allocation::OnDemand => InstanceAllocationStrategy::OnDemand,
-    });
+    match allocation {
+        Allocation::Pooled => {
+            config.allocation_strategy(InstanceAllocationStrategy::Pooling(pooling(instances)));
+            // The heap for garbage collection would take the slot of a second instance.
+            config.wasm_gc(false).wasm_function_references(false).wasm_exceptions(false).gc_support(false);
+        }
+        Allocation::OnDemand => {
+            config.allocation_strategy(InstanceAllocationStrategy::OnDemand);
+        }
+    }
     config.cache(cache);
     config
 }

@@ -1,6 +1,6 @@
 //! Why a guest failed: the failure, and the exception to record.
 
-use wasmtime::{FrameInfo, Trap, WasmBacktrace};
+use wasmtime::{FrameInfo, GcHeapOutOfMemory, ThrownException, Trap, WasmBacktrace};
 
 use super::exhaustion::{MemoryUse, stack_overflow};
 use super::function_name::demangled;
@@ -106,6 +106,11 @@ impl Exception {
             (Some(TrapOutput::AllocationFailed(requested)), _) => (OUT_OF_MEMORY, memory.message(Some(requested))),
             (None, Some(message)) => (STACK_OVERFLOW, message),
             (None, None) if may_be_out_of_memory && memory.growth_denied => (OUT_OF_MEMORY, memory.message(None)),
+            // The heap of languages with garbage collection.
+            (None, None) if error.is::<GcHeapOutOfMemory<()>>() => (OUT_OF_MEMORY, memory.message(None)),
+            (None, None) if error.is::<ThrownException>() => {
+                ("uncaught_exception", "the guest threw a WebAssembly exception and did not catch it".to_owned())
+            }
             (None, None) => (trap.map_or("host_error", trap_kind), message(error, trap)),
         };
         Exception { kind, message, stacktrace }
@@ -179,6 +184,9 @@ fn trap_kind(trap: &Trap) -> &'static str {
         Trap::UnreachableCodeReached => "unreachable",
         Trap::Interrupt | Trap::OutOfFuel => "interrupted",
         Trap::AllocationTooLarge => "allocation_too_large",
+        Trap::NullReference => "null_reference",
+        Trap::ArrayOutOfBounds => "array_out_of_bounds",
+        Trap::CastFailure => "bad_cast",
         _ => "trap",
     }
 }
