@@ -1,7 +1,6 @@
 //! Path templates: their syntax, and hints for the syntax of other routers.
 
 use std::collections::BTreeSet;
-use std::fmt;
 
 use percent_encoding::percent_decode_str;
 use thiserror::Error;
@@ -48,9 +47,14 @@ pub enum RouteError {
         /// The duplicate name.
         name: String,
     },
-    /// A template with a query, a fragment or an optional part.
-    #[error("route `{0}` contains a `?`: declare one route for each form of the path, and read the query with `query`")]
-    Query(String),
+    /// A template with a query or an optional part.
+    #[error("route `{template}` contains a `?`: declare one route for each form of the path, and {query}")]
+    Query {
+        /// The whole template.
+        template: String,
+        /// What to do about a query.
+        query: &'static str,
+    },
     /// Two endpoints that match the same requests.
     #[error("routes `{0}` and `{1}` match the same requests")]
     Ambiguous(String, String),
@@ -60,6 +64,15 @@ pub enum RouteError {
     /// No endpoint.
     #[error("the component offers no routes")]
     Empty,
+}
+
+/// Where a route is declared. Errors name what can be written there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Place {
+    /// In the code of a component, with the guest library.
+    Component,
+    /// In a manifest.
+    Manifest,
 }
 
 /// One segment of a template.
@@ -83,18 +96,22 @@ impl Segment {
     }
 }
 
-/// Parses a template.
-pub(crate) fn parse(template: &str) -> Result<Vec<Segment>, RouteError> {
+/// Parses a template that is declared in `place`.
+pub(crate) fn parse(template: &str, place: Place) -> Result<Vec<Segment>, RouteError> {
     let Some(rest) = template.strip_prefix('/') else {
         return Err(RouteError::NotAbsolute(template.to_owned()));
     };
     if template.contains('?') {
-        return Err(RouteError::Query(template.to_owned()));
+        let query = match place {
+            Place::Component => "read the query with `query`",
+            Place::Manifest => "leave the query out",
+        };
+        return Err(RouteError::Query { template: template.to_owned(), query });
     }
     let texts: Vec<_> = rest.split('/').collect();
     let mut segments = Vec::new();
     for (position, text) in texts.iter().enumerate() {
-        segments.push(parse_segment(template, text, position + 1 == texts.len())?);
+        segments.push(parse_segment(template, text, place, position + 1 == texts.len())?);
     }
     let mut names = BTreeSet::new();
     match segments.iter().filter_map(Segment::name).find(|name| !names.insert(*name)) {
@@ -103,13 +120,13 @@ pub(crate) fn parse(template: &str) -> Result<Vec<Segment>, RouteError> {
     }
 }
 
-fn parse_segment(template: &str, segment: &str, is_last: bool) -> Result<Segment, RouteError> {
+fn parse_segment(template: &str, segment: &str, place: Place, is_last: bool) -> Result<Segment, RouteError> {
     let misplaced = || RouteError::WildcardNotLast { template: template.to_owned(), segment: segment.to_owned() };
     match equivalent_syntax(segment) {
         Some(Equivalent::Wildcard(_)) if !is_last => return Err(misplaced()),
         Some(equivalent) => {
-            let (template, segment, instead) = (template.to_owned(), segment.to_owned(), equivalent.to_string());
-            return Err(RouteError::ForeignSyntax { template, segment, instead });
+            let (template, segment) = (template.to_owned(), segment.to_owned());
+            return Err(RouteError::ForeignSyntax { template, segment, instead: equivalent.written_in(place) });
         }
         None => {}
     }
@@ -134,12 +151,17 @@ enum Equivalent<'a> {
     Wildcard(&'a str),
 }
 
-impl fmt::Display for Equivalent<'_> {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Equivalent::Parameter(name) => write!(formatter, "`{{{name}}}`"),
-            Equivalent::TypedParameter(name) => write!(formatter, "`{{{name}}}` and let `param` check its type"),
-            Equivalent::Wildcard(name) => write!(formatter, "`{{*{name}}}`"),
+impl Equivalent<'_> {
+    /// How to write it in `place`.
+    fn written_in(&self, place: Place) -> String {
+        match (self, place) {
+            (Equivalent::Parameter(name), _) => format!("`{{{name}}}`"),
+            (Equivalent::TypedParameter(name), Place::Component) => {
+                format!("`{{{name}}}` and let `param` check its type")
+            }
+            (Equivalent::TypedParameter(name), Place::Manifest) => format!("`{{{name}}}`, which matches any segment"),
+            (Equivalent::Wildcard(name), Place::Component) => format!("`{{*{name}}}`"),
+            (Equivalent::Wildcard(_), Place::Manifest) => "`**`".to_owned(),
         }
     }
 }
@@ -197,7 +219,7 @@ mod tests {
     use super::*;
 
     fn error(template: &str) -> String {
-        parse(template).unwrap_err().to_string()
+        parse(template, Place::Component).unwrap_err().to_string()
     }
 
     #[test]
@@ -242,8 +264,23 @@ mod tests {
     }
 
     #[test]
+    fn the_equivalent_fits_a_manifest_if_the_route_is_declared_there() {
+        for (template, instead) in [
+            ("/users/:id", "write `{id}`"),
+            ("/files/*", "write `**`"),
+            ("/files/<path:rest>", "write `**`"),
+            ("/files/{rest...}", "write `**`"),
+            ("/users/{id:int}", "write `{id}`, which matches any segment"),
+            ("/users?id={id}", "and leave the query out"),
+        ] {
+            let error = parse(template, Place::Manifest).unwrap_err().to_string();
+            assert!(error.ends_with(instead), "{template}: {error}");
+        }
+    }
+
+    #[test]
     fn colons_and_stars_within_a_literal_are_literal() {
         let literal = |text: &str| Segment::Literal(text.to_owned());
-        assert_eq!(parse("/jobs:cancel/a*b").unwrap(), [literal("jobs:cancel"), literal("a*b")]);
+        assert_eq!(parse("/jobs:cancel/a*b", Place::Component).unwrap(), [literal("jobs:cancel"), literal("a*b")]);
     }
 }

@@ -167,7 +167,9 @@ mod tests {
     fn a_mistake_in_a_route_is_one_error_with_a_remedy() {
         for (routes, remedy) in [
             ("\"/a/**/b\"", "End the template there"),
-            ("\"/a/*\"", "write `{*path}`"),
+            ("\"/a/*\"", "write `**`"),
+            ("\"/a/{id:int}\"", "write `{id}`, which matches any segment"),
+            ("\"/a?b={c}\"", "leave the query out"),
             ("\"/**\", \"/{*rest}\"", "help: leave one of the two out"),
             ("\"/a/{x}\", \"/a/{y}\"", "help: leave one of the two out"),
             ("\"/a/{x}\", \"GET /a/**\"", "make one of the two a literal"),

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use http::Method;
 
-use crate::template::{RouteError, Segment, decode, parse};
+use crate::template::{Place, RouteError, Segment, decode, parse};
 
 /// An endpoint of a component.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -79,7 +79,7 @@ impl RouteTable {
         if routes.is_empty() {
             return Err(RouteError::Empty);
         }
-        RouteTable::declared(routes)
+        RouteTable::of(routes, Place::Component)
     }
 
     /// The same for routes from a manifest, which only name spans: the list may be empty, a route may be for all methods,
@@ -90,9 +90,13 @@ impl RouteTable {
     /// # Errors
     /// If a template is malformed, or two of them match the same requests.
     pub fn declared(routes: Vec<Route>) -> Result<RouteTable, RouteError> {
+        RouteTable::of(routes, Place::Manifest)
+    }
+
+    fn of(routes: Vec<Route>, place: Place) -> Result<RouteTable, RouteError> {
         let parse_route = |route: &Route| match prefix_of_rest(&route.template) {
-            Some(before) => parse(&format!("{before}{{*rest}}")),
-            None => parse(&route.template),
+            Some(before) => parse(&format!("{before}{{*rest}}"), place),
+            None => parse(&route.template, place),
         };
         let templates = routes.iter().map(parse_route).collect::<Result<Vec<_>, _>>()?;
         let mut table = RouteTable { routes, templates, matchers: Vec::new(), any_method: Matcher::new() };
@@ -136,6 +140,7 @@ impl RouteTable {
     fn insert_empty_rests(&self, matcher: &mut Matcher, indices: &[RouteIndex]) {
         for index in indices {
             let Some(before) = self.get(*index).and_then(|route| prefix_of_rest(&route.template)) else { continue };
+            let parse = |template| parse(template, Place::Manifest);
             let Ok(segments) = parse(before.trim_end_matches('/')).or_else(|_| parse("/")) else { continue };
             let shortest = pattern(&segments);
             let with_slash = format!("{}/", shortest.trim_end_matches('/'));
