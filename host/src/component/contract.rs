@@ -73,6 +73,8 @@ const WASI_P3: [(&str, &[&str]); 6] = [
     ("random", &["insecure", "insecure-seed", "random"]),
     ("sockets", &["ip-name-lookup", "types"]),
 ];
+/// The releases of WASI.
+const RELEASES: [&str; 2] = ["0.2", "0.3"];
 /// The interfaces of `wasi:http`, for standard components only. A middleware imports the handler.
 const HTTP_P2_INTERFACES: [(&str, &[&str]); 1] = [("http", &["incoming-handler", "outgoing-handler", "types"])];
 const HTTP_P3_INTERFACES: [(&str, &[&str]); 1] = [("http", &["client", "handler", "types"])];
@@ -132,7 +134,7 @@ impl Contract {
         check_header(bytes)?;
         let mut contract = Contract::default();
         match contract.read_names(bytes) {
-            // A component for a release candidate of WASI 0.3 may fail to parse; its names were read before that.
+            // A component for a release candidate of WASI may fail to parse; its names were read before that.
             Err(error) if contract.release_candidate().is_none() => {
                 Err(ComponentError::Invalid(error.message().to_owned()))
             }
@@ -163,7 +165,7 @@ impl Contract {
                         match import.ty {
                             ComponentTypeRef::Type(_) => types.push(false),
                             ComponentTypeRef::Instance(ty)
-                                if types.get(ty as usize) == Some(&true) && !is_release_candidate(name) => {}
+                                if types.get(ty as usize) == Some(&true) && candidate_for(name).is_none() => {}
                             _ => self.imports.push(name.to_owned()),
                         }
                     }
@@ -183,9 +185,9 @@ impl Contract {
         Ok(())
     }
 
-    /// The first interface of a release candidate of WASI 0.3.
-    fn release_candidate(&self) -> Option<&String> {
-        self.exports.iter().chain(&self.imports).find(|name| is_release_candidate(name))
+    /// The first interface of a release candidate of WASI, and the release.
+    fn release_candidate(&self) -> Option<(&str, &'static str)> {
+        self.exports.iter().chain(&self.imports).find_map(|name| Some((name.as_str(), candidate_for(name)?)))
     }
 
     /// The component's kind. Exports other than the handler are ignored.
@@ -211,8 +213,8 @@ impl Contract {
     /// Returns the kind of a component that can run here, or the reason why it cannot.
     pub fn check(&self) -> Result<Kind, ComponentError> {
         let kind = self.kind();
-        if let Some(release_candidate) = self.release_candidate() {
-            return Err(ComponentError::ReleaseCandidate { interface: release_candidate.clone() });
+        if let Some((interface, release)) = self.release_candidate() {
+            return Err(ComponentError::ReleaseCandidate { interface: interface.to_owned(), release });
         }
         if kind == Kind::Unknown {
             return Err(ComponentError::MissingExport { exports: self.exports.clone() });
@@ -253,9 +255,14 @@ fn is_release(name: &str, prefix: &str) -> bool {
     name.strip_prefix(prefix).is_some_and(|rest| !rest.contains('-'))
 }
 
-/// Whether `name` is an interface of a release candidate of WASI 0.3.
-fn is_release_candidate(name: &str) -> bool {
-    name.starts_with("wasi:") && name.split_once("@0.3.").is_some_and(|(_, rest)| rest.contains('-'))
+/// The release of WASI, if `name` is an interface of a release candidate of it. Drafts of other packages, such as
+/// `wasi:keyvalue`, have similar versions.
+fn candidate_for(name: &str) -> Option<&'static str> {
+    let (interface, version) = name.strip_prefix("wasi:")?.split_once('@')?;
+    let (package, _) = interface.split_once('/')?;
+    let is_released = package == "http" || WASI_P2.iter().any(|(released, _)| *released == package);
+    let is_of = |release: &&str| version.strip_prefix(*release).is_some_and(|patch| patch.starts_with('.'));
+    RELEASES.into_iter().find(|release| is_released && is_of(release) && version.contains('-'))
 }
 
 /// Whether `name` is `wasi:logging/logging` of any draft: its only function is the same in all of them.
@@ -376,9 +383,25 @@ mod tests {
 
     #[test]
     fn a_release_candidate_is_refused_by_its_name() {
-        let name = "wasi:http/handler@0.3.0-rc-2026-01-06";
-        let refused = contract(&[], &[name]).check().unwrap_err().to_string();
-        assert!(refused.contains(name) && refused.contains("release candidate"), "{refused}");
+        for (name, release) in [
+            ("wasi:http/handler@0.3.0-rc-2026-01-06", "0.3"),
+            ("wasi:http/handler@0.3.1-rc-2026-09-01", "0.3"),
+            ("wasi:http/incoming-handler@0.2.0-rc-2023-12-05", "0.2"),
+            ("wasi:io/streams@0.2.0-rc-2023-11-10", "0.2"),
+        ] {
+            let refused = contract(&[], &[name]).check().unwrap_err().to_string();
+            assert!(refused.contains(&format!("`{name}`, a release candidate of WASI {release},")), "{refused}");
+            assert!(refused.ends_with(&format!("the released {release}.0")), "{refused}");
+        }
+    }
+
+    #[test]
+    fn a_draft_of_a_proposal_is_no_release_candidate_of_wasi() {
+        let handler = "wasi:http/incoming-handler@0.2.0";
+        for draft in ["wasi:keyvalue/store@0.2.0-draft3", "wasi:tls/client@0.3.0-draft", "wasi:otel/logs@0.2.0-rc.1"] {
+            let refused = contract(&[draft], &[handler]).check().unwrap_err();
+            assert!(matches!(refused, ComponentError::UnknownImports { .. }), "{refused}");
+        }
     }
 
     /// An instance with a resource, as it is encoded.
@@ -406,8 +429,9 @@ mod tests {
         assert_eq!(imports(WITH_ENUM), [""; 0]);
         assert_eq!(imports(&[0x42, 0]), [""; 0]);
         assert_eq!(imports(WITH_RESOURCE), ["acme:shop/types"]);
-        let candidate = "wasi:http/types@0.3.0-rc-2025-09-16";
-        assert!(matches!(check(&importing(WITH_ENUM, candidate)), Err(ComponentError::ReleaseCandidate { .. })));
+        for candidate in ["wasi:http/types@0.3.0-rc-2025-09-16", "wasi:http/types@0.2.0-rc-2023-12-05"] {
+            assert!(matches!(check(&importing(WITH_ENUM, candidate)), Err(ComponentError::ReleaseCandidate { .. })));
+        }
     }
 
     #[test]

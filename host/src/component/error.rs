@@ -29,13 +29,15 @@ pub enum ComponentError {
         "the component uses a feature of WebAssembly that this host does not support: {0}. Build it without that feature"
     )]
     UnsupportedFeature(String),
-    /// A component that was built for a release candidate of WASI 0.3.
+    /// A component that was built for a release candidate of WASI.
     #[error(
-        "the component uses `{interface}`, a release candidate of WASI 0.3, which this host does not implement. Build it again with tools that support the released 0.3.0"
+        "the component uses `{interface}`, a release candidate of WASI {release}, which this host does not implement. Build it again with tools that support the released {release}.0"
     )]
     ReleaseCandidate {
         /// The first interface of the release candidate.
         interface: String,
+        /// The release, as in `0.3`.
+        release: &'static str,
     },
     /// The component exports no handler.
     #[error("the component does not export `spandrel:service/handler@0.1.0`, `wasi:http/incoming-handler@0.2` or `wasi:http/handler@0.3`, so it cannot run as a service{}. In Rust, export the routes with `guest::serve!`; in other languages, build the component for a world that exports a handler, such as `wasi:http/proxy`", listing("; it exports ", .exports))]
