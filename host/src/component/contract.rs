@@ -221,7 +221,11 @@ impl Contract {
         }
         let missing: Vec<_> =
             self.imports_with_support().filter(|(_, offered)| !offered).map(|(name, _)| name.to_owned()).collect();
-        if missing.is_empty() { Ok(kind) } else { Err(ComponentError::UnknownImports { imports: missing }) }
+        if missing.is_empty() {
+            return Ok(kind);
+        }
+        let offered = missing.iter().flat_map(|import| offered_versions(kind, import)).collect();
+        Err(ComponentError::UnknownImports { imports: missing, offered })
     }
 }
 
@@ -300,6 +304,22 @@ fn is_offered(kind: Kind, import: &str) -> bool {
     }
 }
 
+/// The versions of an interface that components of this kind are offered instead of `import`: a draft in full, a release
+/// by its first two numbers.
+fn offered_versions(kind: Kind, import: &str) -> Vec<String> {
+    let interface = match import.split('@').next().unwrap_or_default() {
+        // An earlier draft had this name.
+        "wasi:config/runtime" => "wasi:config/store",
+        interface => interface,
+    };
+    let is_of_interface = |name: &&str| name.split('@').next() == Some(interface);
+    let drafts = COMMON_DRAFTS.iter().chain(&STANDARD_DRAFTS).chain(&LEAN_INTERFACES).copied();
+    let drafts = drafts.filter(|name| is_of_interface(name) && is_offered(kind, name));
+    let releases = RELEASES.iter().filter(|release| is_offered(kind, &format!("{interface}@{release}.0")));
+    let releases = releases.map(|release| format!("{interface}@{release}"));
+    drafts.map(|name| name.trim_end_matches('.').to_owned()).chain(releases).collect()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -372,6 +392,30 @@ mod tests {
             let missing = contract.imports_with_support().filter(|(_, offered)| !offered).map(|(name, _)| name);
             assert_eq!(missing.collect::<Vec<_>>(), [candidate], "{exports:?}");
         }
+    }
+
+    #[test]
+    fn an_interface_of_another_version_is_refused_with_the_versions_that_are_offered() {
+        for (handler, import, offered) in [
+            ("wasi:http/incoming-handler@0.2.0", "wasi:config/store@0.2.0-draft", "`wasi:config/store@0.2.0-rc.1`"),
+            ("wasi:http/incoming-handler@0.2.0", "wasi:config/runtime@0.2.0-draft", "`wasi:config/store@0.2.0-rc.1`"),
+            (
+                "wasi:http/incoming-handler@0.2.0",
+                "wasi:keyvalue/store@0.2.0-rc1",
+                "`wasi:keyvalue/store@0.2.0-draft2`, `wasi:keyvalue/store@0.2.0-draft`",
+            ),
+            ("wasi:http/handler@0.3.0", "wasi:otel/tracing@0.2.0-rc.1", "`wasi:otel/tracing@0.2.0-rc.2`"),
+            ("wasi:http/handler@0.3.0", "wasi:cli/exit@0.4.0", "`wasi:cli/exit@0.2`, `wasi:cli/exit@0.3`"),
+            ("wasi:http/incoming-handler@0.2.0", "wasi:cli/exit@0.3.0", "`wasi:cli/exit@0.2`"),
+            ("spandrel:service/handler@0.1.0", "spandrel:service/http@0.2.0", "`spandrel:service/http@0.1`"),
+            ("spandrel:service/handler@0.1.0", "wasi:keyvalue/store@0.2.0-draft", "`wasi:keyvalue/store@0.2.0-draft2`"),
+        ] {
+            let refused = contract(&[import], &[handler]).check().unwrap_err().to_string();
+            let hint = format!("`{import}`, which this host does not implement; it implements {offered}. ");
+            assert!(refused.contains(&hint), "{refused}");
+        }
+        let refused = contract(&["wasi:io/polls@0.2.0"], &["wasi:http/handler@0.3.0"]).check().unwrap_err().to_string();
+        assert!(refused.contains("which this host does not implement. `spandrel inspect`"), "{refused}");
     }
 
     #[test]

@@ -46,10 +46,12 @@ pub enum ComponentError {
         exports: Vec<String>,
     },
     /// The component imports interfaces that the host does not implement.
-    #[error("the component imports {}, which this host does not implement. `spandrel inspect` shows which imports it implements", listing("", .imports))]
+    #[error("the component imports {}, which this host does not implement{}. `spandrel inspect` shows which imports it implements", listing("", .imports), listing("; it implements ", .offered))]
     UnknownImports {
         /// Their names.
         imports: Vec<String>,
+        /// Other versions of them that the host implements.
+        offered: Vec<String>,
     },
     /// The manifest allows several concurrent requests per instance, which the component or the manifest rules out.
     #[error("`concurrency_per_instance` is above 1, but {0}. Leave it out")]
