@@ -86,6 +86,15 @@ async fn an_out_of_memory_error_is_one_log_record_with_the_limit() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_component_that_needs_more_memory_at_its_start_is_refused_with_the_value_to_set() {
+    let refused = Shop::oddities().limits("oddities", "memory = \"64KiB\"").try_start().await.err().expect("refused");
+    let (_, value) = refused.split_once("Raise `memory` in `[service.limits]` to \"").expect("a remedy");
+    let (value, _) = value.split_once('"').expect("a value in quotes");
+    let memory = format!("memory = \"{value}\"");
+    assert!(Shop::oddities().limits("oddities", &memory).try_start().await.is_ok(), "{refused}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn spans_that_are_open_at_a_trap_end_with_the_status_error() {
     let shop = Shop::oddities().start().await;
     let answer = shop.get("oddities", "/leak-and-panic").await;

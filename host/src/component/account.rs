@@ -6,7 +6,7 @@
 //! its owner is dropped.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 
 /// The bytes that are added to each reservation for the host's own data structures.
 pub(crate) const RESERVATION_OVERHEAD: usize = 256;
@@ -16,8 +16,8 @@ pub(crate) struct MemoryAccount {
     limit: u64,
     memory: AtomicU64,
     reserved: AtomicU64,
-    /// Whether growth of linear memory was denied.
-    growth_denied: AtomicBool,
+    /// The linear memory in bytes that the instance asked for when it was last denied; 0 if it was not.
+    denied: AtomicU64,
 }
 
 /// Reserved bytes, released on drop.
@@ -29,8 +29,8 @@ pub(crate) struct MemoryReservation {
 impl MemoryAccount {
     /// The account of a new instance.
     pub fn new(limit: u64) -> Arc<MemoryAccount> {
-        let growth_denied = AtomicBool::new(false);
-        Arc::new(MemoryAccount { limit, memory: AtomicU64::new(0), reserved: AtomicU64::new(0), growth_denied })
+        let (memory, reserved, denied) = Default::default();
+        Arc::new(MemoryAccount { limit, memory, reserved, denied })
     }
 
     /// The linear memory in bytes, over all memories of the instance.
@@ -50,7 +50,7 @@ impl MemoryAccount {
         if fits {
             self.memory.store(total, Ordering::Relaxed);
         } else {
-            self.growth_denied.store(true, Ordering::Relaxed);
+            self.denied.store(total, Ordering::Relaxed);
         }
         fits
     }
@@ -60,9 +60,9 @@ impl MemoryAccount {
         self.limit
     }
 
-    /// Whether growth of linear memory was denied since the last call.
-    pub fn take_growth_denied(&self) -> bool {
-        self.growth_denied.swap(false, Ordering::Relaxed)
+    /// The linear memory in bytes that was last denied since the last call, over all memories of the instance.
+    pub fn take_denied(&self) -> Option<u64> {
+        Some(self.denied.swap(0, Ordering::Relaxed)).filter(|bytes| *bytes > 0)
     }
 
     /// A reservation of zero bytes, which can grow.
@@ -112,9 +112,10 @@ mod tests {
         let account = MemoryAccount::new(1_000);
         assert!(account.try_grow(600));
         assert!(account.try_grow(400));
-        assert!(!account.take_growth_denied());
+        assert_eq!(account.take_denied(), None);
         assert!(!account.try_grow(1));
-        assert!(account.take_growth_denied() && !account.take_growth_denied());
+        assert_eq!(account.take_denied(), Some(1_001), "all memories count");
+        assert_eq!(account.take_denied(), None);
         assert_eq!(account.memory(), 1_000);
         assert!(account.reserve(800).is_none(), "with its overhead it is too much");
         let reserved = account.reserve(700).unwrap();

@@ -203,7 +203,9 @@ fn check_next(compiled: &Compiled, context: &ServiceContext) -> Result<(), Compo
 }
 
 fn does_not_start(failure: StartFailure, context: &ServiceContext) -> ComponentError {
-    ComponentError::does_not_start(failure.into_logged_error(&context.name).root_cause().to_string())
+    let memory_denied = failure.memory_denied;
+    let reason = failure.into_logged_error(&context.name).root_cause().to_string();
+    ComponentError::does_not_start(reason, memory_denied)
 }
 
 async fn lean_routes(

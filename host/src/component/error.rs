@@ -2,6 +2,7 @@
 
 use thiserror::Error;
 
+use super::exhaustion::format_size;
 use crate::http::routes::RouteError;
 
 /// Why bytes cannot run as a service. Each message says what is wrong and how to fix it.
@@ -95,12 +96,15 @@ impl ComponentError {
         }
     }
 
-    /// Why a component could not be instantiated.
-    pub(super) fn does_not_start(message: String) -> ComponentError {
+    /// Why a component could not be instantiated. `memory_denied` is the linear memory in bytes that it was denied.
+    pub(super) fn does_not_start(message: String, memory_denied: Option<u64>) -> ComponentError {
         // As Wasmtime words it if the limiter denies the memory that the component needs at its start.
-        let is_too_large = message.contains("exceeds memory limits");
-        let remedy = if is_too_large { ". Raise `memory` in `[service.limits]`; a page has 64 KiB" } else { "" };
-        ComponentError::DoesNotStart(message + remedy)
+        let needed = memory_denied.filter(|_| message.contains("exceeds memory limits"));
+        let remedy = needed.map(|bytes| {
+            let size = format_size(bytes).replace(' ', "");
+            format!(". Raise `memory` in `[service.limits]` to \"{size}\" or more")
+        });
+        ComponentError::DoesNotStart(message + &remedy.unwrap_or_default())
     }
 }
 
@@ -134,8 +138,12 @@ mod tests {
     #[test]
     fn too_little_memory_for_the_start_is_explained() {
         let message = "memory minimum size of 17 pages exceeds memory limits";
-        let error = ComponentError::does_not_start(message.to_owned()).to_string();
-        assert!(error.contains(message) && error.contains("Raise `memory` in `[service.limits]`"), "{error}");
-        assert!(!ComponentError::does_not_start("a trap".to_owned()).to_string().contains("memory"));
+        for (pages, size) in [(17, "1088KiB"), (32, "2MiB"), (16_384, "1GiB")] {
+            let error = ComponentError::does_not_start(message.to_owned(), Some(pages << 16)).to_string();
+            let remedy = format!("{message}. Raise `memory` in `[service.limits]` to \"{size}\" or more");
+            assert!(error.ends_with(&remedy), "{error}");
+        }
+        let trap = ComponentError::does_not_start("a trap".to_owned(), Some(1 << 16)).to_string();
+        assert!(trap.ends_with("a trap"), "{trap}");
     }
 }

@@ -201,7 +201,7 @@ impl<G: Guest> Instances<G> {
                 self.context.metrics.count_instantiation();
                 Ok(instance)
             }
-            Err(StartFailure { error, output }) => {
+            Err(StartFailure { error, output, .. }) => {
                 let failure = Failure::Saturated(error.root_cause().to_string());
                 Err(MissingInstance { failure, output })
             }

@@ -67,7 +67,7 @@ impl StoreData {
 
     /// The memory use to report for a trap. Resets whether growth was denied.
     pub(super) fn memory_use(&self) -> MemoryUse {
-        MemoryUse { limit: self.account.limit(), growth_denied: self.account.take_growth_denied() }
+        MemoryUse { limit: self.account.limit(), growth_denied: self.account.take_denied().is_some() }
     }
 
     /// Whether more host memory is still reserved than an idle instance may keep.
@@ -78,7 +78,7 @@ impl StoreData {
     /// Sets the current request.
     pub(super) fn begin(&mut self, request: GuestRequest) {
         self.sequence = self.sequence.wrapping_add(1);
-        self.account.take_growth_denied();
+        self.account.take_denied();
         self.request = Some(request);
     }
 

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::component::account::MemoryAccount;
 use crate::component::capacity::OnDemandPermit;
 use crate::component::context::ServiceContext;
 use crate::component::guest_output::{GuestOutput, OutputLines};
@@ -15,15 +16,22 @@ pub struct StartFailure {
     pub error: wasmtime::Error,
     /// The guest's output.
     pub output: OutputLines,
+    /// The linear memory in bytes that the instance was denied.
+    pub memory_denied: Option<u64>,
 }
 
 impl From<wasmtime::Error> for StartFailure {
     fn from(error: wasmtime::Error) -> StartFailure {
-        StartFailure { error, output: OutputLines::default() }
+        StartFailure { error, output: OutputLines::default(), memory_denied: None }
     }
 }
 
 impl StartFailure {
+    /// The same failure with what is in the account of the instance.
+    pub(super) fn with_account(self, account: &MemoryAccount) -> StartFailure {
+        StartFailure { memory_denied: account.take_denied(), ..self }
+    }
+
     /// The reason, after the guest's output is in the host's log.
     pub fn into_logged_error(self, service: &str) -> wasmtime::Error {
         self.output.log_to_host(service);
@@ -40,7 +48,7 @@ pub(super) async fn start<T>(
     let started = tokio::time::timeout(limit, instantiation).await;
     let started =
         started.unwrap_or_else(|_| Err(wasmtime::format_err!("the component did not start within {limit:?}")));
-    started.map_err(|error| StartFailure { error, output: OutputLines::take(output.0, output.1) })
+    started.map_err(|error| StartFailure { error, output: OutputLines::take(output.0, output.1), memory_denied: None })
 }
 
 /// An instance: a store, the guest in it, and the request that it serves.

@@ -74,7 +74,8 @@ impl Guest for LeanInstance {
         let (stdout, stderr) = (GuestOutput::default(), GuestOutput::default());
         let mut store = new_store(pre.engine(), (&stdout, &stderr), context, counted)?;
         let limit = context.limits.request_timeout;
-        let guest = start(pre.instantiate_async(&mut store), limit, (&stdout, &stderr)).await?;
+        let guest = start(pre.instantiate_async(&mut store), limit, (&stdout, &stderr)).await;
+        let guest = guest.map_err(|failure| failure.with_account(&store.data().account))?;
         let symbolizer = symbolizer.clone();
         Ok(LeanInstance { store, guest, symbolizer, stdout, stderr, busy: Duration::ZERO, served: 0, healthy: true })
     }

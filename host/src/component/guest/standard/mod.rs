@@ -97,7 +97,8 @@ impl Guest for StandardInstance {
         let (stdout, stderr) = (GuestOutput::default(), GuestOutput::default());
         let mut store = new_store(pre.engine(), (&stdout, &stderr), context, counted)?;
         let limit = context.limits.request_timeout;
-        let handler = start(Handler::instantiate(pre, &mut store), limit, (&stdout, &stderr)).await?;
+        let handler = start(Handler::instantiate(pre, &mut store), limit, (&stdout, &stderr)).await;
+        let handler = handler.map_err(|failure| failure.with_account(&store.data().account))?;
         Ok(StandardInstance {
             store,
             handler,
@@ -182,7 +183,7 @@ impl StandardInstance {
     ) -> Option<StandardInstance> {
         let (recorder, execution) = (active.recorder.clone(), active.execution.clone());
         self.store.set_epoch_deadline(1);
-        self.store.data().account.take_growth_denied();
+        self.store.data().account.take_denied();
         self.store.data_mut().http.set_request(active);
         let request = self.incoming(request);
         let ended = {
