@@ -220,13 +220,7 @@ impl draft::atomics::Host for StoreData {
         delta: u64,
     ) -> wasmtime::Result<Result<u64, draft::store::Error>> {
         let bucket = self.bucket(&bucket)?;
-        let Ok(delta) = i64::try_from(delta) else {
-            return Ok(Err(StateError::NotANumber(key).into()));
-        };
-        let sum = self.store().increment(&bucket, &key, delta).await;
-        // A negative number was written through an interface with signed numbers.
-        let sum = sum.and_then(|sum| u64::try_from(sum).map_err(|_| StateError::NotANumber(key)));
-        Ok(sum.map_err(Into::into))
+        Ok(self.store().increment_unsigned(&bucket, &key, delta).await.map_err(Into::into))
     }
 }
 

@@ -97,13 +97,28 @@ impl StateStore {
 
     /// Adds `delta` to the decimal number at `key`, or to 0 if there is none, and returns the sum.
     pub async fn increment(&self, bucket: &BucketId, key: &str, delta: i64) -> Result<i64, StateError> {
+        self.add(bucket, key, delta).await
+    }
+
+    /// The same for callers with unsigned numbers. A negative sum is an error.
+    pub async fn increment_unsigned(&self, bucket: &BucketId, key: &str, delta: u64) -> Result<u64, StateError> {
+        self.add(bucket, key, delta).await
+    }
+
+    /// Adds in 128 bits, because a caller with numbers of the other signedness may have stored the number. If the sum
+    /// does not fit `N`, the number remains.
+    async fn add<N>(&self, bucket: &BucketId, key: &str, delta: N) -> Result<N, StateError>
+    where
+        N: Into<i128> + TryFrom<i128> + Send + 'static,
+    {
         check_key(key)?;
         let name = key.to_owned();
         self.update(bucket, key, move |current| {
-            let number = current.map_or(Some(0), |bytes| std::str::from_utf8(bytes).ok()?.parse::<i64>().ok());
-            let sum = number.and_then(|number| number.checked_add(delta));
-            let sum = sum.ok_or(StateError::NotANumber(name))?;
-            Ok((Some(sum.to_string().into_bytes()), sum))
+            let number = current.map_or(Some(0), |bytes| std::str::from_utf8(bytes).ok()?.parse::<i128>().ok());
+            let sum = number.and_then(|number| number.checked_add(delta.into()));
+            let fitting = sum.and_then(|sum| Some((sum, N::try_from(sum).ok()?)));
+            let (sum, answer) = fitting.ok_or(StateError::NotANumber(name))?;
+            Ok((Some(sum.to_string().into_bytes()), answer))
         })
         .await
     }
@@ -208,6 +223,22 @@ mod tests {
         let reopened = StateStore::redb(path, DEFAULT_QUOTA).unwrap();
         assert_eq!(reopened.get(&bucket("a"), "n").await.unwrap().as_deref(), Some(&b"9"[..]));
         std::fs::remove_dir_all(folder).unwrap();
+    }
+
+    #[tokio::test]
+    async fn increments_have_the_whole_range_of_their_type_and_never_wrap() {
+        let (store, a) = (StateStore::memory(DEFAULT_QUOTA), bucket("a"));
+        assert_eq!(store.increment_unsigned(&a, "n", u64::MAX - 1).await.unwrap(), u64::MAX - 1);
+        assert_eq!(store.increment_unsigned(&a, "n", 1).await.unwrap(), u64::MAX);
+        assert!(matches!(store.increment_unsigned(&a, "n", 1).await, Err(StateError::NotANumber(_))));
+        assert!(matches!(store.increment(&a, "n", -1).await, Err(StateError::NotANumber(_))), "it exceeds an i64");
+        assert_eq!(store.get(&a, "n").await.unwrap(), Some(u64::MAX.to_string().into_bytes()));
+        assert_eq!(store.increment(&a, "n", i64::MIN).await.unwrap(), i64::MAX);
+        assert!(matches!(store.increment(&a, "n", 1).await, Err(StateError::NotANumber(_))));
+        store.increment(&a, "negative", -2).await.unwrap();
+        assert!(matches!(store.increment_unsigned(&a, "negative", 1).await, Err(StateError::NotANumber(_))));
+        assert_eq!(store.get(&a, "negative").await.unwrap().as_deref(), Some(&b"-2"[..]), "it was not changed");
+        assert_eq!(store.increment_unsigned(&a, "negative", 3).await.unwrap(), 1);
     }
 
     #[tokio::test]
