@@ -98,6 +98,10 @@ impl ComponentError {
 
     /// Why a component could not be instantiated. `memory_denied` is the linear memory in bytes that it was denied.
     pub(super) fn does_not_start(message: String, memory_denied: Option<u64>) -> ComponentError {
+        // As Wasmtime words it, for programmers of a host.
+        if message.contains("shared memory support is disabled") {
+            return ComponentError::UnsupportedFeature("shared memory".to_owned());
+        }
         // As Wasmtime words it if the limiter denies the memory that the component needs at its start.
         let needed = memory_denied.filter(|_| message.contains("exceeds memory limits"));
         let remedy = needed.map(|bytes| {
@@ -133,6 +137,13 @@ mod tests {
         }
         let error = ComponentError::rejected("unexpected end-of-file (at offset 0x23)".to_owned()).to_string();
         assert!(error.contains("Was the file written to the end?"), "{error}");
+    }
+
+    #[test]
+    fn shared_memory_is_named_as_an_unsupported_feature() {
+        let message = "shared memory support is disabled for this engine -- see `Config::shared_memory`";
+        let error = ComponentError::does_not_start(message.to_owned(), None).to_string();
+        assert!(error.ends_with("does not support: shared memory. Build it without that feature"), "{error}");
     }
 
     #[test]
