@@ -126,6 +126,20 @@ async fn a_failed_connection_is_an_error_code_that_says_what_failed_and_an_error
     }
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn the_error_code_of_a_response_body_says_whether_it_was_malformed_or_ended_early() {
+    for (response, expected) in [
+        (&b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\nno size\r\n"[..], "HttpProtocolError"),
+        (b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n5\r\nab", "ConnectionTerminated"),
+        (b"HTTP/1.1 200 OK\r\ncontent-length: 5\r\n\r\nab", "ConnectionTerminated"),
+    ] {
+        let origin = format!("http://{}", respond_to_connections(response).await);
+        let shop = allowing(&origin).start().await;
+        let answer = shop.get("standard-p3", &format!("/fetch-all?times=1&url={origin}/")).await;
+        assert_eq!(answer.text(), format!("[\"{expected}\"]"), "{}", response.escape_ascii());
+    }
+}
+
 /// A server that reads something, sends these bytes and closes the connection, for each connection.
 async fn respond_to_connections(bytes: &'static [u8]) -> SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");

@@ -390,6 +390,7 @@ fn response_body_error(error: &BodyError) -> Error {
     match error {
         BodyError::TooLarge(limit) => Error::HttpResponseBodySize(Some(*limit)),
         BodyError::Paused(_) => Error::ConnectionReadTimeout,
+        BodyError::Malformed(_) => Error::HttpProtocolError,
         _ => Error::ConnectionTerminated,
     }
 }

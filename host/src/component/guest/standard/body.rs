@@ -74,6 +74,7 @@ pub(crate) fn request_body_error(error: &BodyError) -> Error {
     match error {
         BodyError::TooLarge(limit) => Error::HttpRequestBodySize(Some(*limit)),
         BodyError::Paused(_) => Error::ConnectionReadTimeout,
+        BodyError::Malformed(_) => Error::HttpProtocolError,
         _ => Error::ConnectionTerminated,
     }
 }
