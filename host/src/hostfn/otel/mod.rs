@@ -275,6 +275,64 @@ fn severity(number: Option<u8>, text: Option<&str>) -> Severity {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::trace::{Incoming, Pipeline, Resource, Settings, StoredSpan, TraceQuery};
+
+    /// A span of a guest in the trace of the recorder, with this id and this parent.
+    fn guest_span(recorder: &Recorder, id: SpanId, parent: SpanId) -> wit::SpanData {
+        let time = Datetime { seconds: 1_700_000_000, nanoseconds: 0 };
+        wit::SpanData {
+            span_context: wit::SpanContext {
+                trace_id: recorder.trace_id().to_string(),
+                span_id: id.to_string(),
+                trace_flags: flags(true),
+                is_remote: false,
+                trace_state: Vec::new(),
+            },
+            parent_span_id: parent.to_string(),
+            span_kind: wit::SpanKind::Internal,
+            name: "step".to_owned(),
+            start_time: time,
+            end_time: time,
+            attributes: Vec::new(),
+            events: Vec::new(),
+            links: Vec::new(),
+            status: wit::Status::Unset,
+            instrumentation_scope: types::InstrumentationScope {
+                name: "sdk".to_owned(),
+                version: None,
+                schema_url: None,
+                attributes: Vec::new(),
+            },
+            dropped_attributes: 0,
+            dropped_events: 0,
+            dropped_links: 0,
+        }
+    }
+
+    /// The server span of a request, and what is stored of a guest's span.
+    fn stored(span: impl FnOnce(&Recorder) -> wit::SpanData) -> (StoredSpan, StoredSpan) {
+        let mut settings = Settings { store_bytes: 1 << 20, ..Settings::default() };
+        for signal in [&mut settings.traces, &mut settings.metrics, &mut settings.logs] {
+            signal.exporters.clear();
+        }
+        let pipeline = Pipeline::start(settings).unwrap();
+        let shop = Resource::new("shop", "1.0.0", &[]);
+        let mut recorder = pipeline.record(&shop, &Incoming::default(), "GET /", SpanKind::Server);
+        let span = span(&recorder);
+        record(&mut recorder, span);
+        recorder.finish(None);
+        let traces = pipeline.store().find(&TraceQuery::default());
+        let spans: Vec<_> = traces[0].spans().map(|(_, span)| span.clone()).collect();
+        let [server, guest] = spans.try_into().unwrap();
+        (server, guest)
+    }
+
+    #[tokio::test]
+    async fn a_span_that_is_its_own_parent_becomes_a_child_of_the_server_span() {
+        let own = SpanId::from(7);
+        let (server, guest) = stored(|recorder| guest_span(recorder, own, own));
+        assert_eq!((guest.span_id, guest.parent), (own, server.span_id));
+    }
 
     #[test]
     fn ids_are_parsed_without_their_leading_zeros() {
