@@ -11,6 +11,7 @@
 mod baggage;
 mod context;
 mod counters;
+mod cycle;
 mod detail;
 mod ended_span;
 pub mod guest_limits;
@@ -44,6 +45,7 @@ pub use opentelemetry::trace::{SpanId, SpanKind, TraceId};
 pub use self::baggage::Baggage;
 pub use self::context::{Incoming, TraceContext};
 pub use self::counters::{Counters, DropReason, ExportOutcome, SignalKind};
+pub(crate) use self::cycle::first_of_cycles;
 pub use self::detail::span_detail;
 pub use self::ended_span::{EndedSpan, EndedSpanEvent, EndedSpanLink};
 pub use self::guest_metrics::{

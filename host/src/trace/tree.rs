@@ -1,12 +1,13 @@
 //! Renders a trace as an indented tree for the terminal.
 
-use std::collections::{BTreeSet, HashMap, HashSet};
+use std::collections::{BTreeSet, HashMap};
 use std::fmt::Write;
 use std::sync::Arc;
 use std::time::Duration;
 
 use opentelemetry::trace::{SpanId, SpanKind};
 
+use super::cycle::first_of_cycles;
 use super::detail::span_detail;
 use super::otlp::Attribute;
 use super::sanitize::sanitize_line;
@@ -39,7 +40,8 @@ pub enum TreeDetail {
 /// A span with its segment.
 type Node<'a> = (&'a Segment, &'a Span);
 
-/// Renders the segments of one trace. Spans whose parents are missing are not indented.
+/// Renders the segments of one trace. Spans whose parents are missing are not indented. If parents form a cycle, its
+/// earliest span is not indented.
 pub fn render(segments: &[Arc<Segment>], detail: TreeDetail) -> String {
     let mut nodes: Vec<Node<'_>> =
         segments.iter().flat_map(|segment| segment.spans.iter().map(move |span| (&**segment, span))).collect();
@@ -66,24 +68,34 @@ pub fn render(segments: &[Arc<Segment>], detail: TreeDetail) -> String {
 
 /// All spans with their depth, parents before children. Guests control the depth, so the function does not recurse.
 fn in_order<'a>(nodes: &[Node<'a>]) -> Vec<(Node<'a>, usize)> {
-    let ids: HashSet<SpanId> = nodes.iter().map(|(_, span)| span.span_id).collect();
-    let mut children: HashMap<SpanId, Vec<Node<'a>>> = HashMap::new();
-    let mut open: Vec<(Node<'a>, usize)> = Vec::new();
-    // The stack returns the last node first, so nodes are pushed in reverse order.
-    for node in nodes.iter().rev() {
-        if ids.contains(&node.1.parent) {
-            children.entry(node.1.parent).or_default().push(*node);
-        } else {
-            open.push((*node, 0));
+    let mut parents = parents(nodes);
+    let first = first_of_cycles(&parents);
+    first.iter().for_each(|at| parents[*at] = None);
+    let mut children: Vec<Vec<usize>> = vec![Vec::new(); nodes.len()];
+    // The stack returns the last span first, so spans are pushed in reverse order. Cycles come after the other roots.
+    let mut open: Vec<_> = first.iter().rev().map(|at| (*at, 0)).collect();
+    for (at, parent) in parents.iter().enumerate().rev() {
+        match parent {
+            Some(parent) => children[*parent].push(at),
+            None if first.binary_search(&at).is_err() => open.push((at, 0)),
+            None => {}
         }
     }
     let mut ordered = Vec::with_capacity(nodes.len());
-    while let Some((node, depth)) = open.pop() {
-        ordered.push((node, depth));
-        let below = children.remove(&node.1.span_id).unwrap_or_default();
-        open.extend(below.into_iter().map(|child| (child, depth + 1)));
+    while let Some((at, depth)) = open.pop() {
+        ordered.push((nodes[at], depth));
+        open.extend(children[at].iter().map(|child| (*child, depth + 1)));
     }
     ordered
+}
+
+/// The position of each span's parent. Of spans with the same id, the first one has the children.
+fn parents(nodes: &[Node<'_>]) -> Vec<Option<usize>> {
+    let mut positions: HashMap<SpanId, usize> = HashMap::new();
+    for (at, (_, span)) in nodes.iter().enumerate() {
+        positions.entry(span.span_id).or_insert(at);
+    }
+    nodes.iter().map(|(_, span)| positions.get(&span.parent).copied()).collect()
 }
 
 fn show(text: &mut String, (segment, span): Node<'_>, depth: usize, width: usize) {
@@ -241,10 +253,28 @@ mod tests {
     }
 
     #[test]
-    fn spans_with_circular_parents_do_not_loop() {
-        assert_eq!(
-            tree(vec![span(1, 2, "a", SpanKind::Internal), span(2, 1, "b", SpanKind::Internal)]).lines().count(),
-            1
-        );
+    fn cycles_of_parents_follow_the_other_spans_from_their_earliest_span() {
+        let at = |milliseconds: u64, mut span: Span| {
+            span.start += Duration::from_millis(milliseconds);
+            span
+        };
+        let text = tree(vec![
+            at(2, span(2, 3, "a", SpanKind::Internal)),
+            at(1, span(3, 2, "b", SpanKind::Internal)),
+            at(0, span(4, 3, "below b", SpanKind::Internal)),
+            at(3, span(1, 9, "GET /", SpanKind::Server)),
+            at(4, span(5, 7, "c", SpanKind::Internal)),
+            at(5, span(6, 5, "d", SpanKind::Internal)),
+            at(6, span(7, 6, "e", SpanKind::Internal)),
+            at(7, span(8, 8, "own parent", SpanKind::Internal)),
+        ]);
+        let names: Vec<_> = text.lines().skip(1).map(|line| line[8..KIND_COLUMN].trim_end()).collect();
+        assert_eq!(names, ["GET /", "b", "  below b", "  a", "c", "  d", "    e", "own parent"]);
+    }
+
+    #[test]
+    fn a_long_cycle_of_parents_is_shown() {
+        let spans = (1..=100).map(|id| span(id, if id == 1 { 100 } else { id - 1 }, "deeper", SpanKind::Internal));
+        assert_eq!(tree(spans.collect()).lines().count(), 101);
     }
 }

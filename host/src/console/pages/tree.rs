@@ -1,12 +1,13 @@
 //! A trace as a tree: order, depth, self time and critical path.
 //!
-//! Guests and clients control the parents of spans, so nothing here recurses, parents may be missing, and cyclic
-//! parents are tolerated.
+//! Guests and clients control the parents of spans, so nothing here recurses, and parents may be missing. If parents form
+//! a cycle, its earliest span counts as a root.
 
 use std::collections::{HashMap, HashSet};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use super::model::{AttributeModel, LogModel, SpanKindModel, SpanModel, find};
+use crate::trace::first_of_cycles;
 
 /// A trace with its spans in tree order: each before its children, siblings by start time.
 #[derive(Clone, Debug)]
@@ -59,7 +60,7 @@ impl TraceModel {
         TraceModel { id, start, duration, nodes, logs }
     }
 
-    /// The earliest span without a parent in the trace.
+    /// The earliest span whose parent is not in the trace. If there is none, the earliest span of a cycle of parents.
     pub fn root(&self) -> Option<&SpanModel> {
         self.nodes.first().map(|node| &node.span)
     }
@@ -97,37 +98,37 @@ impl TraceModel {
 
 fn in_order(mut spans: Vec<SpanModel>, start: SystemTime) -> Vec<TreeNode> {
     spans.sort_by_key(|span| (span.start, std::cmp::Reverse(span.duration)));
-    let ids: HashMap<String, usize> = spans.iter().enumerate().map(|(at, span)| (span.id.clone(), at)).collect();
+    let mut parents = parents(&spans);
+    let first = first_of_cycles(&parents);
+    first.iter().for_each(|at| parents[*at] = None);
     let mut below: Vec<Vec<usize>> = vec![Vec::new(); spans.len()];
-    let mut open = Vec::new();
-    // The stack is last in, first out, so spans are pushed in reverse order.
-    for (at, span) in spans.iter().enumerate().rev() {
-        match span.parent.as_ref().and_then(|parent| ids.get(parent)).filter(|parent| **parent != at) {
+    // The stack returns the last span first, so spans are pushed in reverse order. Cycles come after the other roots.
+    let mut open: Vec<_> = first.iter().rev().map(|at| (*at, 0, None)).collect();
+    for (at, parent) in parents.iter().enumerate().rev() {
+        match parent {
             Some(parent) => below[*parent].push(at),
-            None => open.push((at, 0, None)),
+            None if first.binary_search(&at).is_err() => open.push((at, 0, None)),
+            None => {}
         }
     }
     let mut spans: Vec<_> = spans.into_iter().map(Some).collect();
     let mut nodes = Vec::with_capacity(spans.len());
-    // Spans in a cycle are reached from no root: each cycle starts at its earliest span.
-    let mut rest = 0;
-    loop {
-        while let Some((at, depth, parent)) = open.pop() {
-            let Some(span) = spans[at].take() else { continue };
-            let position = nodes.len();
-            open.extend(below[at].iter().map(|child| (*child, depth + 1, Some(position))));
-            let offset = span.start.duration_since(start).unwrap_or_default();
-            let (self_time, critical) = (span.duration, Vec::new());
-            nodes.push(TreeNode { span, depth, parent, descendants: 0, offset, self_time, critical });
-        }
-        while spans.get(rest).is_some_and(Option::is_none) {
-            rest += 1;
-        }
-        if rest == spans.len() {
-            return nodes;
-        }
-        open.push((rest, 0, None));
+    while let Some((at, depth, parent)) = open.pop() {
+        let Some(span) = spans[at].take() else { continue };
+        let position = nodes.len();
+        open.extend(below[at].iter().map(|child| (*child, depth + 1, Some(position))));
+        let offset = span.start.duration_since(start).unwrap_or_default();
+        let (self_time, critical) = (span.duration, Vec::new());
+        nodes.push(TreeNode { span, depth, parent, descendants: 0, offset, self_time, critical });
     }
+    nodes
+}
+
+/// The position of each span's parent.
+fn parents(spans: &[SpanModel]) -> Vec<Option<usize>> {
+    let positions: HashMap<&str, usize> = spans.iter().enumerate().map(|(at, span)| (span.id.as_str(), at)).collect();
+    let parent = |span: &SpanModel| span.parent.as_deref().and_then(|parent| positions.get(parent)).copied();
+    spans.iter().map(parent).collect()
 }
 
 fn count_descendants(nodes: &mut [TreeNode]) {
@@ -297,6 +298,19 @@ pub(crate) mod tests {
         let trace = trace(vec![span(1, 2, "s", "a", 0, 1), span(2, 1, "s", "b", 0, 1), own.clone(), own]);
         assert_eq!(trace.nodes.len(), 3);
         assert_eq!(trace.errors(), 1);
+    }
+
+    #[test]
+    fn cycles_of_parents_follow_the_other_spans_from_their_earliest_span() {
+        let trace = trace(vec![
+            span(2, 3, "s", "a", 2, 9),
+            span(3, 2, "s", "b", 1, 9),
+            span(4, 3, "s", "below b", 0, 9),
+            span(1, 9, "s", "root", 3, 9),
+            span(5, 5, "s", "own parent", 4, 9),
+        ]);
+        assert_eq!(names(&trace), ["root", "b", ".below b", ".a", "own parent"]);
+        assert_eq!(trace.root().map(|root| root.name.as_str()), Some("root"));
     }
 
     #[test]

@@ -66,15 +66,16 @@ impl StoredPart {
         local.chain(received.into_iter().flat_map(|part| part.spans.iter().map(|span| SpanView::Received(part, span))))
     }
 
-    /// The root of the part: a segment's first span; of a group the earliest span whose parent is not in the group.
+    /// The root of the part: a segment's first span; of a group the earliest span whose parent is not in the group. If
+    /// none is found, the earliest span, so that the trace has a name in lists.
     pub(super) fn root(&self) -> Option<SpanView<'_>> {
         match self {
             StoredPart::Local(segment) => segment.root().map(|span| SpanView::Local(segment, span)),
             StoredPart::Received(group) => {
-                let outside = |span: &&StoredSpan| !group.spans.iter().any(|other| other.span_id == span.parent);
-                let root = group.spans.iter().take(ROOT_SEARCH).filter(outside);
-                root.min_by_key(|span| (span.parent != SpanId::INVALID, span.start))
-                    .map(|span| SpanView::Received(group, span))
+                let is_inside = |span: &StoredSpan| group.spans.iter().any(|other| other.span_id == span.parent);
+                let candidates = group.spans.iter().take(ROOT_SEARCH);
+                let root = candidates.min_by_key(|span| (is_inside(span), span.parent != SpanId::INVALID, span.start));
+                root.map(|span| SpanView::Received(group, span))
             }
         }
     }

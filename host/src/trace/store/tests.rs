@@ -79,6 +79,17 @@ fn parts_of_a_trace_are_merged_and_the_span_without_a_parent_is_the_root() {
 }
 
 #[test]
+fn the_root_of_received_spans_whose_parents_form_a_cycle_is_the_earliest_span() {
+    let store = large_store();
+    let mut late = span(1, 2, "late", SpanKind::Internal);
+    late.start += Duration::from_millis(1);
+    let cycle = segment("user", 1, vec![late, span(2, 1, "early", SpanKind::Internal)]);
+    store.add(StoredPart::Received(Arc::new(SpanGroup::of(&cycle))));
+    let root = store.summary(TraceId::from(1_u128)).unwrap().root.unwrap();
+    assert_eq!((&*root.service, &*root.name, root.is_whole), ("user", "early", false));
+}
+
+#[test]
 fn the_oldest_trace_is_evicted_first_and_completely() {
     let store = TraceStore::new(segment_bytes() * 40);
     for trace in 1..=1000 {
