@@ -19,18 +19,18 @@ pub(super) fn trace(answer: &Json) -> Option<TraceModel> {
     let services = data["processes"].as_object().into_iter().flatten();
     let services: HashMap<&str, &str> =
         services.map(|(id, process)| (id.as_str(), process["serviceName"].as_str().unwrap_or("-"))).collect();
-    let spans: Vec<_> = data["spans"].as_array()?.iter().filter_map(|one| span(one, &services)).collect();
     let id = data["traceID"].as_str()?.to_owned();
+    let spans: Vec<_> = data["spans"].as_array()?.iter().filter_map(|one| span(one, &id, &services)).collect();
     (!spans.is_empty()).then(|| TraceModel::new(id, spans, Vec::new()))
 }
 
-fn span(span: &Json, services: &HashMap<&str, &str>) -> Option<SpanModel> {
+fn span(span: &Json, trace: &str, services: &HashMap<&str, &str>) -> Option<SpanModel> {
     let attributes = attributes(&span["tags"]);
     let tag = |key| find(&attributes, key).map(ValueModel::to_string);
     let failed = tag("error").as_deref() == Some("true");
     Some(SpanModel {
         id: span["spanID"].as_str()?.to_owned(),
-        parent: parent(span),
+        parent: parent(span, trace),
         service: services.get(span["processID"].as_str()?).copied().unwrap_or("-").to_owned(),
         name: span["operationName"].as_str().unwrap_or_default().to_owned(),
         kind: kind(tag("span.kind").as_deref()),
@@ -54,9 +54,11 @@ fn event(log: &Json) -> Event {
     Event { name, time, attributes }
 }
 
-fn parent(span: &Json) -> Option<String> {
-    let references = span["references"].as_array()?;
-    let parent = references.iter().find(|reference| reference["refType"] == "CHILD_OF")?;
+/// The first child-of reference to the trace, else the first reference to it: Jaeger writes the parent as follows-from
+/// if the span also has a link to it.
+fn parent(span: &Json, trace: &str) -> Option<String> {
+    let here = || span["references"].as_array().into_iter().flatten().filter(|one| one["traceID"] == trace);
+    let parent = here().find(|one| one["refType"] == "CHILD_OF").or_else(|| here().next())?;
     Some(parent["spanID"].as_str()?.to_owned())
 }
 
@@ -116,6 +118,26 @@ mod tests {
         assert_eq!(event.time.duration_since(root.span.start).unwrap(), Duration::from_micros(3));
         assert_eq!((call.span.service.as_str(), call.depth, call.span.kind), ("product", 1, SpanKindModel::Client));
         assert_eq!(call.span.error.as_deref(), Some("timeout"));
+    }
+
+    #[test]
+    fn a_span_that_links_to_its_parent_is_below_it() {
+        let span = |id: &str, references: Json| json!({"spanID": id, "processID": "p1", "references": references});
+        let reference =
+            |kind: &str, trace: &str, span: &str| json!({"refType": kind, "traceID": trace, "spanID": span});
+        let answer = json!({"data": [{
+            "traceID": "ab",
+            "processes": {"p1": {"serviceName": "user"}},
+            "spans": [
+                span("1", json!([])),
+                span("2", json!([reference("FOLLOWS_FROM", "ab", "1")])),
+                span("3", json!([reference("FOLLOWS_FROM", "ab", "1"), reference("CHILD_OF", "ab", "2")])),
+                span("4", json!([reference("FOLLOWS_FROM", "cd", "1"), reference("CHILD_OF", "cd", "2")])),
+            ],
+        }]});
+        let depths: Vec<_> =
+            trace(&answer).unwrap().nodes.iter().map(|node| (node.span.id.clone(), node.depth)).collect();
+        assert_eq!(depths, [("1", 0), ("2", 1), ("3", 2), ("4", 0)].map(|(id, depth)| (id.to_owned(), depth)));
     }
 
     #[test]
