@@ -6,15 +6,16 @@
 //! afterwards.
 
 mod metrics;
+mod time;
 mod value;
 
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::SystemTime;
 
 use wasmtime::component::{Access, HasSelf};
 
+use self::time::{interval, log_time, system_time};
 use self::value::{GuestAttributes, GuestValue};
 use super::caller::with_caller;
-use crate::component::standard_bindings::wasi::clocks::wall_clock::Datetime;
 use crate::component::standard_bindings::wasi::otel::{logs, tracing as wit, types};
 use crate::component::{ServiceContext, StoreData};
 use crate::trace::{
@@ -115,6 +116,8 @@ fn record(recorder: &mut Recorder, span: wit::SpanData) {
     // A span is not its own parent. In another trace, the parent may be a span of the guest that was recorded here.
     let parent = span_id(&span.parent_span_id).filter(|parent| own != Some(*parent));
     let parent = parent.filter(|parent| is_same_trace || recorder.contains_span(*parent));
+    let received = SystemTime::now();
+    let (start, end) = interval(span.start_time, span.end_time, received);
     let limits = recorder.guest_limits();
     let mut bytes = limits.bytes;
     let attributes = GuestAttributes::parse(span.attributes, limits.span, &mut bytes);
@@ -123,7 +126,7 @@ fn record(recorder: &mut Recorder, span: wit::SpanData) {
         let limits = if events.len() < limits.events { limits.event } else { NO_ATTRIBUTES };
         events.push((
             event.name,
-            system_time(event.time),
+            system_time(event.time).unwrap_or(received),
             GuestAttributes::parse(event.attributes, limits, &mut bytes),
         ));
     }
@@ -139,8 +142,8 @@ fn record(recorder: &mut Recorder, span: wit::SpanData) {
         parent: parent.unwrap_or(recorder.server_span_id()),
         name: span.name,
         kind: span_kind(span.span_kind),
-        start: system_time(span.start_time),
-        end: system_time(span.end_time),
+        start,
+        end,
         attributes: attributes.borrowed(),
         host_attributes: scope_attributes(Some(&span.instrumentation_scope)).collect(),
         dropped_attributes: span.dropped_attributes,
@@ -225,11 +228,6 @@ fn is_hex(text: &str, max_digits: usize) -> bool {
     text.len() <= max_digits && text.bytes().all(|digit| digit.is_ascii_hexdigit())
 }
 
-/// A time that `SystemTime` cannot represent becomes the Unix epoch.
-fn system_time(time: Datetime) -> SystemTime {
-    UNIX_EPOCH.checked_add(Duration::new(time.seconds, time.nanoseconds.min(999_999_999))).unwrap_or(UNIX_EPOCH)
-}
-
 impl logs::Host for StoreData {}
 
 impl logs::HostWithStore<StoreData> for HasSelf<StoreData> {
@@ -242,7 +240,7 @@ impl logs::HostWithStore<StoreData> for HasSelf<StoreData> {
 impl StoreData {
     fn emit(&self, record: logs::LogRecord) {
         let Some(request) = self.http.request() else { return };
-        let time = record.timestamp.or(record.observed_timestamp).map_or_else(SystemTime::now, system_time);
+        let time = log_time(record.timestamp, record.observed_timestamp);
         let severity = severity(record.severity_number, record.severity_text.as_deref());
         let body = record.body.map(|body| GuestValue::parse(body).into_text()).unwrap_or_default();
         let mut limits = request.recorder.with(|recorder| recorder.guest_limits());
@@ -275,6 +273,7 @@ fn severity(number: Option<u8>, text: Option<&str>) -> Severity {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::component::standard_bindings::wasi::clocks::wall_clock::Datetime;
     use crate::trace::{Incoming, Pipeline, Resource, Settings, StoredSpan, TraceQuery};
 
     /// A span of a guest in the trace of the recorder, with this id and this parent.
@@ -334,6 +333,21 @@ mod tests {
         assert_eq!((guest.span_id, guest.parent), (own, server.span_id));
     }
 
+    #[tokio::test]
+    async fn times_that_cannot_be_represented_become_the_time_of_receipt() {
+        let time = Datetime { seconds: u64::MAX, nanoseconds: u32::MAX };
+        let before = SystemTime::now();
+        let (_, guest) = stored(|recorder| {
+            let events = vec![wit::Event { name: "event".to_owned(), time, attributes: Vec::new() }];
+            let span = guest_span(recorder, SpanId::from(7), recorder.server_span_id());
+            wit::SpanData { start_time: time, end_time: time, events, ..span }
+        });
+        let receipt = before..=SystemTime::now();
+        for time in [guest.start, guest.start + guest.duration, guest.events[0].time] {
+            assert!(receipt.contains(&time), "{time:?} is not within {receipt:?}");
+        }
+    }
+
     #[test]
     fn ids_are_parsed_without_their_leading_zeros() {
         assert_eq!(span_id("00f067aa0ba902b7"), span_id("f067aa0ba902b7"));
@@ -360,10 +374,5 @@ mod tests {
         assert_eq!(severity(Some(18), None), Severity::Error);
         assert_eq!(severity(None, Some("warn")), Severity::Warn);
         assert_eq!(severity(None, None), Severity::Info);
-    }
-
-    #[test]
-    fn a_time_out_of_range_becomes_the_unix_epoch() {
-        assert_eq!(system_time(Datetime { seconds: u64::MAX, nanoseconds: u32::MAX }), UNIX_EPOCH);
     }
 }
