@@ -166,11 +166,7 @@ fn references(stored: &StoredSpan, trace: u128) -> Vec<SpanRef> {
 
 fn tags(group: &SpanGroup, stored: &StoredSpan) -> Vec<Tag> {
     let mut tags = Vec::with_capacity(stored.attributes.len() + 8);
-    for (key, value) in [("otel.scope.name", &group.scope.name), ("otel.scope.version", &group.scope.version)] {
-        if !value.is_empty() {
-            tags.push(Tag::text(key, value));
-        }
-    }
+    tags.extend(group.scope_tags(stored).map(|(key, value)| Tag::text(key, value)));
     tags.extend(stored.attributes.iter().filter(|(key, _)| key != WARNINGS).map(tag));
     if let Some(kind) = &stored.kind {
         tags.push(Tag::text("span.kind", kind_name(Some(kind))));
@@ -255,4 +251,50 @@ fn number(id: SpanId) -> u64 {
 
 pub(super) fn nanos(time: SystemTime) -> u64 {
     time.duration_since(UNIX_EPOCH).ok().and_then(|since| u64::try_from(since.as_nanos()).ok()).unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::trace::{StoredResource, StoredScope, TraceId};
+
+    #[test]
+    fn a_span_has_the_tags_of_one_scope() {
+        let check = |attributes: &[(&str, &str)], expected: &[(&str, &str)]| {
+            let of = |(key, value): &(&str, &str)| ((*key).to_owned(), AnyValue::Text((*value).to_owned()));
+            let stored = stored(attributes.iter().map(of).collect());
+            let scope = StoredScope { name: "spandrel".to_owned(), version: "1".to_owned(), ..StoredScope::default() };
+            let trace_id = TraceId::from(1_u128);
+            let (resource, spans) = (Arc::new(StoredResource::default()), Vec::new());
+            let group = SpanGroup { trace_id, resource, scope: Arc::new(scope), spans, logs: Vec::new() };
+            let expected: Vec<_> = expected.iter().map(|(key, value)| Tag::text(key, *value)).collect();
+            assert_eq!(tags(&group, &stored), expected);
+        };
+        check(&[("a", "b")], &[("otel.scope.name", "spandrel"), ("otel.scope.version", "1"), ("a", "b")]);
+        let own = [("otel.scope.name", "sdk"), ("otel.scope.version", "2")];
+        check(&own, &own);
+        check(&own[..1], &own[..1]);
+        check(&own[1..], &[("otel.scope.name", "spandrel"), ("otel.scope.version", "2")]);
+    }
+
+    fn stored(attributes: Vec<(String, AnyValue)>) -> StoredSpan {
+        StoredSpan {
+            span_id: SpanId::from(1),
+            parent: SpanId::INVALID,
+            flags: 0,
+            state: None,
+            name: "step".to_owned(),
+            kind: None,
+            start: UNIX_EPOCH,
+            duration: Duration::ZERO,
+            attributes,
+            dropped_attributes: 0,
+            events: Vec::new(),
+            dropped_events: 0,
+            links: Vec::new(),
+            status: StoredStatus::Unset,
+        }
+    }
 }

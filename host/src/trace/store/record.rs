@@ -16,7 +16,11 @@ use crate::trace::resource::Resource;
 use crate::trace::segment::{Event, Link, LogRecord, Segment, Span, Status};
 
 /// The name of the scope that the host's own spans belong to.
-const SCOPE: &str = "spandrel";
+pub(super) const SCOPE: &str = "spandrel";
+
+/// The tags in which Jaeger shows the scope of a span.
+const SCOPE_NAME: &str = "otel.scope.name";
+const SCOPE_VERSION: &str = "otel.scope.version";
 
 /// The value of an attribute: `AnyValue` in OTLP.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -184,6 +188,25 @@ impl StoredTrace {
     /// Every log record with its group.
     pub fn logs(&self) -> impl Iterator<Item = (&Arc<SpanGroup>, &StoredLog)> {
         self.groups.iter().flat_map(|group| group.logs.iter().map(move |log| (group, log)))
+    }
+}
+
+/// The tags in which Jaeger shows the scope of a span, given its name and version. The attributes of a span from a guest's
+/// own SDK name the SDK's scope, which takes the place of the scope in which the host exports the span.
+pub(super) fn scope_tags<'a>(
+    name: &'a str,
+    version: &'a str,
+    has_attribute: impl Fn(&str) -> bool,
+) -> impl Iterator<Item = (&'static str, &'a str)> {
+    let has_own = has_attribute(SCOPE_NAME);
+    let tags = [(SCOPE_NAME, name), (SCOPE_VERSION, version)].into_iter();
+    tags.filter(move |(key, value)| !has_own && !value.is_empty() && !has_attribute(key))
+}
+
+impl SpanGroup {
+    /// The tags in which Jaeger shows the scope of a span of the group.
+    pub fn scope_tags<'a>(&'a self, span: &StoredSpan) -> impl Iterator<Item = (&'static str, &'a str)> {
+        scope_tags(&self.scope.name, &self.scope.version, |key| span.attribute(key).is_some())
     }
 }
 

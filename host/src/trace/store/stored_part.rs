@@ -9,7 +9,7 @@ use std::time::{Duration, SystemTime};
 
 use opentelemetry::trace::{SpanId, SpanKind, TraceId};
 
-use super::record::{AnyValue, Pairs, SpanGroup, StoredEvent, StoredSpan, StoredStatus};
+use super::record::{AnyValue, Pairs, SCOPE, SpanGroup, StoredEvent, StoredSpan, StoredStatus, scope_tags};
 use crate::trace::otlp::{Attribute, Attributes, Value};
 use crate::trace::segment::{Segment, Span, Status};
 
@@ -214,8 +214,8 @@ impl<'a> SpanView<'a> {
         }
         match self {
             SpanView::Local(segment, span) => {
-                visit("otel.scope.name", "spandrel");
-                visit("otel.scope.version", env!("CARGO_PKG_VERSION"));
+                let scope = scope_tags(SCOPE, env!("CARGO_PKG_VERSION"), |key| span.attributes.contains(key));
+                scope.for_each(|(key, value)| visit(key, value));
                 if let Some(state) = &segment.state {
                     visit("w3c.tracestate", state);
                 }
@@ -238,11 +238,7 @@ impl<'a> SpanView<'a> {
 }
 
 fn received_tags(group: &SpanGroup, span: &StoredSpan, visit: &mut TagVisitor<'_>) {
-    for (key, value) in [("otel.scope.name", &group.scope.name), ("otel.scope.version", &group.scope.version)] {
-        if !value.is_empty() {
-            visit(key, value);
-        }
-    }
+    group.scope_tags(span).for_each(|(key, value)| visit(key, value));
     pairs(&group.scope.attributes, visit);
     if let Some(state) = &span.state {
         visit("w3c.tracestate", state);

@@ -188,6 +188,19 @@ fn tags_match_span_event_resource_and_shared_attributes() {
 }
 
 #[test]
+fn the_scope_of_a_guests_own_sdk_takes_the_place_of_the_hosts() {
+    let store = large_store();
+    add(&store, "user", 1, 0, |segment| {
+        segment.spans[0].attributes = [Attribute::new("otel.scope.name", "sdk")].into_iter().collect();
+    });
+    add(&store, "user", 2, 0, |_| ());
+    let with =
+        |key: &str, value: &str| matching_ids(&store, |query| query.tags = vec![(key.to_owned(), value.to_owned())]);
+    assert_eq!((with("otel.scope.name", "sdk"), with("otel.scope.name", "spandrel")), (vec![1], vec![2]));
+    assert_eq!(with("otel.scope.version", env!("CARGO_PKG_VERSION")), [2]);
+}
+
+#[test]
 fn all_conditions_must_hold_for_a_single_span() {
     let store = large_store();
     add(&store, "user", 1, 0, |segment| {
