@@ -10,6 +10,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 
 use opentelemetry::KeyValue;
+use thiserror::Error;
 
 use super::guest_limits::{MAX_BUCKETS, MAX_INSTRUMENTS, MAX_SERIES, OVERFLOW_ATTRIBUTE};
 use super::resource::Resource;
@@ -46,6 +47,17 @@ pub enum PointValue {
     Histogram(Histogram),
     /// An exponential histogram.
     ExponentialHistogram(ExponentialHistogram),
+}
+
+/// Why a data point is rejected.
+#[derive(Clone, Copy, Debug, Error, PartialEq, Eq)]
+pub enum PointError {
+    /// Added to a series, it would make the sum of the series NaN or infinite.
+    #[error("the sum is not a finite number")]
+    NotFinite,
+    /// A monotonic sum starts at zero and does not decrease.
+    #[error("a monotonic sum is negative")]
+    NegativeMonotonicSum,
 }
 
 /// The fields that all histograms have.
@@ -247,10 +259,27 @@ impl ServiceTotals {
 }
 
 impl PointValue {
-    /// The delta since `before`. If the instrument was reset, the delta is the whole value.
+    /// Checks whether the value can be added to a series. A gauge may have any value, since the next one replaces it.
+    pub fn check(&self) -> Result<(), PointError> {
+        match self {
+            PointValue::Sum { value, .. } if !value.as_f64().is_finite() => Err(PointError::NotFinite),
+            PointValue::Sum { value, is_monotonic: true } if value.as_f64() < 0.0 => {
+                Err(PointError::NegativeMonotonicSum)
+            }
+            PointValue::Gauge(_)
+            | PointValue::Sum { .. }
+            | PointValue::Histogram(_)
+            | PointValue::ExponentialHistogram(_) => Ok(()),
+        }
+    }
+
+    /// The delta since `before`. If the instrument was reset or has changed, the delta is the whole value.
     fn delta_since(&self, before: &PointValue) -> PointValue {
         match (self, before) {
-            (PointValue::Sum { value, is_monotonic }, PointValue::Sum { value: before, .. }) => {
+            (
+                PointValue::Sum { value, is_monotonic },
+                PointValue::Sum { value: before, is_monotonic: was_monotonic },
+            ) if is_monotonic == was_monotonic => {
                 let value = if *is_monotonic && value.is_below(*before) { *value } else { value.minus(*before) };
                 PointValue::Sum { value, is_monotonic: *is_monotonic }
             }
@@ -277,7 +306,11 @@ impl PointValue {
     /// Adds a delta. If the type of the metric or its buckets have changed, the delta replaces the value.
     fn add(&mut self, delta: PointValue) {
         match (&mut *self, delta) {
-            (PointValue::Sum { value, .. }, PointValue::Sum { value: delta, .. }) => *value = value.plus(delta),
+            (PointValue::Sum { value, is_monotonic }, PointValue::Sum { value: delta, is_monotonic: of_delta })
+                if *is_monotonic == of_delta =>
+            {
+                *value = value.plus(delta);
+            }
             (PointValue::Histogram(known), PointValue::Histogram(delta)) if known.bounds == delta.bounds => {
                 known.totals.add(delta.totals);
                 known
@@ -310,14 +343,14 @@ impl Number {
     fn minus(self, other: Number) -> Number {
         match (self, other) {
             (Number::Int(one), Number::Int(other)) => Number::Int(one.saturating_sub(other)),
-            (one, other) => Number::Double(one.as_f64() - other.as_f64()),
+            (one, other) => Number::Double(saturated(one.as_f64() - other.as_f64())),
         }
     }
 
     fn plus(self, other: Number) -> Number {
         match (self, other) {
             (Number::Int(one), Number::Int(other)) => Number::Int(one.saturating_add(other)),
-            (one, other) => Number::Double(one.as_f64() + other.as_f64()),
+            (one, other) => Number::Double(saturated(one.as_f64() + other.as_f64())),
         }
     }
 
@@ -330,14 +363,24 @@ impl Number {
     }
 }
 
+/// The largest or smallest finite number instead of an infinite one. Sums of finite numbers overflow to infinity, and the
+/// difference of infinities is NaN, which a sum would keep forever.
+fn saturated(sum: f64) -> f64 {
+    sum.clamp(f64::MIN, f64::MAX)
+}
+
 impl HistogramTotals {
     fn delta_since(self, before: HistogramTotals) -> HistogramTotals {
-        HistogramTotals { count: self.count.saturating_sub(before.count), sum: self.sum - before.sum, ..self }
+        HistogramTotals {
+            count: self.count.saturating_sub(before.count),
+            sum: saturated(self.sum - before.sum),
+            ..self
+        }
     }
 
     fn add(&mut self, delta: HistogramTotals) {
         self.count = self.count.saturating_add(delta.count);
-        self.sum += delta.sum;
+        self.sum = saturated(self.sum + delta.sum);
         self.min = [self.min, delta.min].into_iter().flatten().reduce(f64::min);
         self.max = [self.max, delta.max].into_iter().flatten().reduce(f64::max);
     }
@@ -407,6 +450,12 @@ mod tests {
         PointValue::Histogram(Histogram { totals, bounds: vec![1.5], buckets: buckets.to_vec() })
     }
 
+    fn exponential(offset: i32, counts: &[u64]) -> PointValue {
+        let totals = HistogramTotals { count: counts.iter().sum(), ..HistogramTotals::default() };
+        let positive = (offset, counts.to_vec());
+        PointValue::ExponentialHistogram(ExponentialHistogram { totals, positive, ..ExponentialHistogram::default() })
+    }
+
     fn exported(instances: &[&[PointValue]]) -> PointValue {
         let (all, resource) = (GuestMetrics::default(), Resource::new("s", "1", &[]));
         for reported in instances {
@@ -430,6 +479,21 @@ mod tests {
     }
 
     #[test]
+    fn a_counter_that_becomes_an_up_down_counter_replaces_the_series() {
+        let up_down = |value| PointValue::Sum { value: Number::Int(value), is_monotonic: false };
+        assert_eq!(exported(&[&[sum(5)], &[up_down(-7)]]), up_down(-7));
+        assert_eq!(exported(&[&[up_down(-7), sum(5)]]), sum(5));
+    }
+
+    #[test]
+    fn sums_stay_finite() {
+        let sum = |value| PointValue::Sum { value: Number::Double(value), is_monotonic: false };
+        let largest = [sum(f64::MAX), sum(f64::MIN), sum(f64::MAX)];
+        let PointValue::Sum { value, .. } = exported(&[&largest, &largest]) else { panic!("a sum") };
+        assert!(value.as_f64().is_finite(), "{value:?}");
+    }
+
+    #[test]
     fn a_gauge_has_its_last_value() {
         let gauge = |value| PointValue::Gauge(Number::Double(value));
         assert_eq!(exported(&[&[gauge(1.0)], &[gauge(0.5)]]), gauge(0.5));
@@ -437,14 +501,6 @@ mod tests {
 
     #[test]
     fn exponential_buckets_are_merged_by_index() {
-        let exponential = |offset, counts: &[u64]| {
-            let totals = HistogramTotals { count: counts.iter().sum(), ..HistogramTotals::default() };
-            PointValue::ExponentialHistogram(ExponentialHistogram {
-                totals,
-                positive: (offset, counts.to_vec()),
-                ..ExponentialHistogram::default()
-            })
-        };
         let expected = exponential(-1, &[1, 1, 3]);
         assert_eq!(exported(&[&[exponential(0, &[1, 2])], &[exponential(-1, &[1, 0, 1])]]), expected);
     }

@@ -49,8 +49,8 @@ pub(crate) use self::cycle::first_of_cycles;
 pub use self::detail::span_detail;
 pub use self::ended_span::{EndedSpan, EndedSpanEvent, EndedSpanLink};
 pub use self::guest_metrics::{
-    ExponentialHistogram, GuestPoint, GuestSeries, Histogram, HistogramTotals, InstanceMetrics, Number, PointValue,
-    SeriesKey, ServiceSeries,
+    ExponentialHistogram, GuestPoint, GuestSeries, Histogram, HistogramTotals, InstanceMetrics, Number, PointError,
+    PointValue, SeriesKey, ServiceSeries,
 };
 pub(crate) use self::ids::trace_hash;
 pub use self::limits::GuestRecordLimits;

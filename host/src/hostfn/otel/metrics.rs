@@ -10,7 +10,8 @@ use crate::component::{ServiceContext, StoreData};
 use crate::metrics::{InstrumentError, check_guest_metric, is_label};
 use crate::trace::guest_limits::{MAX_LABELS, MAX_TEXT_BYTES};
 use crate::trace::{
-    AttributeLimits, ExponentialHistogram, GuestPoint, Histogram, HistogramTotals, Number, PointValue, SeriesKey,
+    AttributeLimits, ExponentialHistogram, GuestPoint, Histogram, HistogramTotals, Number, PointError, PointValue,
+    SeriesKey,
 };
 
 /// The most points in one export.
@@ -73,13 +74,17 @@ fn read(scope: &str, metric: wit::Metric, points: &mut Vec<GuestPoint>) -> Resul
     let wit::Metric { name, description, unit, data } = metric;
     // These are copied into each point.
     let (scope, description) = (truncated(scope), truncated(&description));
-    let mut validity = Ok(());
-    let mut add = |attributes, value, is_delta| {
+    let (mut validity, mut first_invalid) = (Ok(()), Ok(()));
+    let mut add = |attributes, value: PointValue, is_delta| {
         if validity.is_ok() {
             validity = check_guest_metric(&name, &unit, &value);
         }
         // The export is refused once there are more than [`MAX_POINTS`].
         if points.len() > MAX_POINTS || validity.is_err() {
+            return;
+        }
+        if let Err(error) = value.check() {
+            first_invalid = first_invalid.and(Err(error));
             return;
         }
         let Some(attributes) = GuestAttributes::for_metric(attributes) else { return };
@@ -133,7 +138,11 @@ fn read(scope: &str, metric: wit::Metric, points: &mut Vec<GuestPoint>) -> Resul
             }
         }
     }
-    validity
+    validity.and(first_invalid.map_err(|error| invalid_point(&name, error)))
+}
+
+fn invalid_point(name: &str, error: PointError) -> InstrumentError {
+    InstrumentError::Invalid(format!("a data point of `{name}` is invalid: {error}"))
 }
 
 /// The start of a text, as much of it as is kept.
@@ -149,6 +158,7 @@ fn is_delta(temporality: wit::Temporality) -> bool {
     }
 }
 
+/// The integers of data points are signed in OTLP, so a greater one becomes the greatest of them.
 fn number(number: wit::MetricNumber) -> Number {
     match number {
         wit::MetricNumber::F64(number) => Number::Double(number),
@@ -189,17 +199,34 @@ mod tests {
     use super::*;
     use crate::component::standard_bindings::wasi::clocks::wall_clock::Datetime;
 
-    fn gauge(name: &str) -> wit::Metric {
-        let point =
-            wit::GaugeDataPoint { attributes: Vec::new(), value: wit::MetricNumber::F64(1.0), exemplars: Vec::new() };
-        let time = Datetime { seconds: 1, nanoseconds: 0 };
-        let data = wit::MetricData::F64Gauge(wit::Gauge { data_points: vec![point], start_time: None, time });
+    const TIME: Datetime = Datetime { seconds: 1, nanoseconds: 0 };
+
+    fn metric(name: &str, data: wit::MetricData) -> wit::Metric {
         wit::Metric { name: name.to_owned(), description: String::new(), unit: String::new(), data }
+    }
+
+    fn gauge(value: wit::MetricNumber) -> wit::MetricData {
+        let point = wit::GaugeDataPoint { attributes: Vec::new(), value, exemplars: Vec::new() };
+        wit::MetricData::F64Gauge(wit::Gauge { data_points: vec![point], start_time: None, time: TIME })
+    }
+
+    fn sum(values: &[wit::MetricNumber], is_monotonic: bool) -> wit::MetricData {
+        let point = |value| wit::SumDataPoint { attributes: Vec::new(), value, exemplars: Vec::new() };
+        let (data_points, temporality) = (values.iter().copied().map(point).collect(), wit::Temporality::Cumulative);
+        wit::MetricData::F64Sum(wit::Sum { data_points, start_time: TIME, time: TIME, temporality, is_monotonic })
+    }
+
+    /// The values of the points that are accepted, and the error.
+    fn accepted(data: wit::MetricData) -> (Vec<PointValue>, Option<String>) {
+        let mut points = Vec::new();
+        let error = read("sdk", metric("shop.orders", data), &mut points).err();
+        (points.into_iter().map(|point| point.value).collect(), error.map(|error| error.to_string()))
     }
 
     #[test]
     fn metric_names_of_the_host_are_refused() {
         let mut points = Vec::new();
+        let gauge = |name| metric(name, gauge(wit::MetricNumber::F64(1.0)));
         for name in ["http.server.request.duration", "spandrel.instances", "process.memory", "otel.x", "up", "1st", ""]
         {
             assert!(read("sdk", gauge(name), &mut points).is_err(), "{name}");
@@ -207,5 +234,20 @@ mod tests {
         assert!(points.is_empty());
         read("sdk", gauge("shop.shelf"), &mut points).unwrap();
         assert_eq!(points.len(), 1);
+    }
+
+    #[test]
+    fn points_of_sums_that_would_make_the_total_decrease_or_no_number_are_rejected_alone() {
+        use wit::MetricNumber::{F64, S64, U64};
+        for invalid in [F64(f64::NAN), F64(f64::INFINITY), F64(f64::NEG_INFINITY), F64(-0.5), S64(-1)] {
+            let (values, error) = accepted(sum(&[U64(1), invalid, F64(2.0)], true));
+            assert_eq!(values.len(), 2, "{invalid:?}");
+            assert!(error.is_some_and(|error| error.contains("`shop.orders`")), "{invalid:?}");
+        }
+        for valid in [F64(-0.5), S64(-1)] {
+            assert_eq!(accepted(sum(&[valid], false)).1, None, "{valid:?}");
+        }
+        assert!(accepted(sum(&[F64(f64::NAN)], false)).1.is_some());
+        assert_eq!(accepted(gauge(F64(f64::NAN))).1, None, "the next value replaces that of a gauge");
     }
 }
