@@ -58,6 +58,21 @@ pub enum PointError {
     /// A monotonic sum starts at zero and does not decrease.
     #[error("a monotonic sum is negative")]
     NegativeMonotonicSum,
+    /// The bounds of a histogram do not divide the numbers into buckets.
+    #[error("the bounds are not finite numbers, each greater than the one before")]
+    Bounds,
+    /// The width of the zero bucket of an exponential histogram is not one.
+    #[error("the zero threshold is not a finite number of at least 0")]
+    ZeroThreshold,
+    /// A histogram has one bucket more than bounds.
+    #[error("the number of buckets is not that of the bounds plus one")]
+    BucketCount,
+    /// A histogram has too many buckets.
+    #[error("there are more than {MAX_BUCKETS} buckets")]
+    TooManyBuckets,
+    /// Each measurement is in one bucket.
+    #[error("the counts of the buckets do not add up to the count")]
+    Count,
 }
 
 /// The fields that all histograms have.
@@ -266,10 +281,9 @@ impl PointValue {
             PointValue::Sum { value, is_monotonic: true } if value.as_f64() < 0.0 => {
                 Err(PointError::NegativeMonotonicSum)
             }
-            PointValue::Gauge(_)
-            | PointValue::Sum { .. }
-            | PointValue::Histogram(_)
-            | PointValue::ExponentialHistogram(_) => Ok(()),
+            PointValue::Gauge(_) | PointValue::Sum { .. } => Ok(()),
+            PointValue::Histogram(histogram) => histogram.check(),
+            PointValue::ExponentialHistogram(exponential) => exponential.check(),
         }
     }
 
@@ -370,6 +384,15 @@ fn saturated(sum: f64) -> f64 {
 }
 
 impl HistogramTotals {
+    /// Checks the totals against the counts of all buckets.
+    fn check<'a>(&self, counts: impl IntoIterator<Item = &'a u64>) -> Result<(), PointError> {
+        if !self.sum.is_finite() {
+            return Err(PointError::NotFinite);
+        }
+        let total = counts.into_iter().try_fold(0_u64, |total, count| total.checked_add(*count));
+        if total == Some(self.count) { Ok(()) } else { Err(PointError::Count) }
+    }
+
     fn delta_since(self, before: HistogramTotals) -> HistogramTotals {
         HistogramTotals {
             count: self.count.saturating_sub(before.count),
@@ -387,25 +410,56 @@ impl HistogramTotals {
 }
 
 impl Histogram {
-    fn continues(&self, before: &Histogram) -> bool {
-        self.bounds == before.bounds && self.totals.count >= before.totals.count
+    fn check(&self) -> Result<(), PointError> {
+        let is_ascending = self.bounds.is_sorted_by(|lower, upper| lower < upper);
+        if !is_ascending || !self.bounds.iter().all(|bound| bound.is_finite()) {
+            return Err(PointError::Bounds);
+        }
+        if self.buckets.len() != self.bounds.len() + 1 {
+            return Err(PointError::BucketCount);
+        }
+        if self.buckets.len() > MAX_BUCKETS {
+            return Err(PointError::TooManyBuckets);
+        }
+        self.totals.check(&self.buckets)
     }
 
-    /// Whether the numbers of buckets and bounds match and are within the limit.
-    pub fn is_valid(&self) -> bool {
-        self.buckets.len() <= MAX_BUCKETS && self.buckets.len() == self.bounds.len() + 1
+    /// Whether no bucket has decreased, as it does when the instrument is reset.
+    fn continues(&self, before: &Histogram) -> bool {
+        self.bounds == before.bounds && self.buckets.iter().zip(&before.buckets).all(|(now, before)| now >= before)
     }
 }
 
 impl ExponentialHistogram {
-    fn continues(&self, before: &ExponentialHistogram) -> bool {
-        self.scale == before.scale && self.totals.count >= before.totals.count
+    fn check(&self) -> Result<(), PointError> {
+        if !self.zero_threshold.is_finite() || self.zero_threshold < 0.0 {
+            return Err(PointError::ZeroThreshold);
+        }
+        if [&self.positive, &self.negative].iter().any(|(_, counts)| counts.len() > MAX_BUCKETS) {
+            return Err(PointError::TooManyBuckets);
+        }
+        self.totals.check(self.positive.1.iter().chain(&self.negative.1).chain([&self.zero_count]))
     }
 
-    /// Whether the number of buckets is within the limit.
-    pub fn is_valid(&self) -> bool {
-        [&self.positive, &self.negative].into_iter().all(|(_, counts)| counts.len() <= MAX_BUCKETS)
+    /// Whether no bucket has decreased, as it does when the instrument is reset.
+    fn continues(&self, before: &ExponentialHistogram) -> bool {
+        self.scale == before.scale
+            && self.zero_count >= before.zero_count
+            && includes(&self.positive, &before.positive)
+            && includes(&self.negative, &before.negative)
     }
+}
+
+/// Whether each bucket has at least the count that it has in `before`.
+fn includes(now: &(i32, Vec<u64>), before: &(i32, Vec<u64>)) -> bool {
+    let indexes = (i64::from(before.0)..).zip(&before.1);
+    indexes.into_iter().all(|(index, count)| count_at(now, index) >= *count)
+}
+
+/// The count of the bucket at an index.
+fn count_at((first, counts): &(i32, Vec<u64>), index: i64) -> u64 {
+    let position = usize::try_from(index - i64::from(*first)).ok();
+    position.and_then(|position| counts.get(position)).copied().unwrap_or(0)
 }
 
 /// Combines two ranges of buckets, index by index. If the result would be too long, the first one stays unchanged.
@@ -421,13 +475,8 @@ fn combine(one: &(i32, Vec<u64>), other: &(i32, Vec<u64>), with: fn(u64, u64) ->
     let Some(length) = usize::try_from(end - i64::from(start)).ok().filter(|length| *length <= MAX_BUCKETS) else {
         return one.clone();
     };
-    let at = |buckets: &(i32, Vec<u64>), index: i64| {
-        let position = usize::try_from(index - i64::from(buckets.0)).ok();
-        position.and_then(|position| buckets.1.get(position)).copied().unwrap_or(0)
-    };
-    let counts =
-        (0..length as i64).map(|step| i64::from(start) + step).map(|index| with(at(one, index), at(other, index)));
-    (start, counts.collect())
+    let indexes = (i64::from(start)..).take(length);
+    (start, indexes.map(|index| with(count_at(one, index), count_at(other, index))).collect())
 }
 
 #[cfg(test)]
@@ -476,6 +525,13 @@ mod tests {
     #[test]
     fn a_reset_of_a_guest_does_not_reduce_the_sum() {
         assert_eq!(exported(&[&[sum(5), sum(2)]]), sum(7));
+    }
+
+    #[test]
+    fn a_histogram_whose_bucket_decreases_was_reset() {
+        assert_eq!(exported(&[&[histogram([5, 0]), histogram([0, 6])]]), histogram([5, 6]));
+        let both = [exponential(0, &[5]), exponential(1, &[6])];
+        assert_eq!(exported(&[&both]), exponential(0, &[5, 6]));
     }
 
     #[test]

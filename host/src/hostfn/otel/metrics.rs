@@ -113,10 +113,9 @@ fn read(scope: &str, metric: wit::Metric, points: &mut Vec<GuestPoint>) -> Resul
             let is_delta = is_delta(data.temporality);
             for point in data.data_points {
                 let totals = totals(point.count, point.sum, (point.min, point.max));
-                let histogram = Histogram { totals, bounds: point.bounds, buckets: point.bucket_counts };
-                if histogram.is_valid() {
-                    add(point.attributes, PointValue::Histogram(histogram), is_delta);
-                }
+                let buckets = buckets(&point.bounds, point.bucket_counts, point.count);
+                let histogram = Histogram { totals, bounds: point.bounds, buckets };
+                add(point.attributes, PointValue::Histogram(histogram), is_delta);
             }
         }
         MetricData::F64ExponentialHistogram(data)
@@ -132,9 +131,7 @@ fn read(scope: &str, metric: wit::Metric, points: &mut Vec<GuestPoint>) -> Resul
                     positive: (point.positive_bucket.offset, point.positive_bucket.counts),
                     negative: (point.negative_bucket.offset, point.negative_bucket.counts),
                 };
-                if exponential.is_valid() {
-                    add(point.attributes, PointValue::ExponentialHistogram(exponential), is_delta);
-                }
+                add(point.attributes, PointValue::ExponentialHistogram(exponential), is_delta);
             }
         }
     }
@@ -167,13 +164,20 @@ fn number(number: wit::MetricNumber) -> Number {
     }
 }
 
+/// The counts of the buckets. A histogram without bounds may have no buckets in OTLP: it has one for all measurements.
+fn buckets(bounds: &[f64], counts: Vec<u64>, count: u64) -> Vec<u64> {
+    if bounds.is_empty() && counts.is_empty() { vec![count] } else { counts }
+}
+
+/// Minimum and maximum are optional. Those that are not finite are of no use, and some SDKs give them for no measurements.
 fn totals(
     count: u64,
     sum: wit::MetricNumber,
     (min, max): (Option<wit::MetricNumber>, Option<wit::MetricNumber>),
 ) -> HistogramTotals {
     let double = |value: wit::MetricNumber| number(value).as_f64();
-    HistogramTotals { count, sum: double(sum), min: min.map(double), max: max.map(double) }
+    let finite = |value: Option<wit::MetricNumber>| value.map(double).filter(|value| value.is_finite());
+    HistogramTotals { count, sum: double(sum), min: finite(min), max: finite(max) }
 }
 
 impl GuestAttributes {
@@ -249,5 +253,103 @@ mod tests {
         }
         assert!(accepted(sum(&[F64(f64::NAN)], false)).1.is_some());
         assert_eq!(accepted(gauge(F64(f64::NAN))).1, None, "the next value replaces that of a gauge");
+    }
+
+    #[test]
+    fn histograms_with_contradictory_buckets_are_rejected() {
+        let check = |bounds: &[f64], bucket_counts: &[u64], count, is_valid| {
+            let sum = wit::MetricNumber::F64(1.0);
+            let (bounds, bucket_counts) = (bounds.to_vec(), bucket_counts.to_vec());
+            let (attributes, exemplars) = (Vec::new(), Vec::new());
+            let (min, max) = (None, None);
+            let point = wit::HistogramDataPoint { attributes, count, bounds, bucket_counts, min, max, sum, exemplars };
+            let shown = format!("{point:?}");
+            let (values, error) = accepted(histogram(point));
+            assert_eq!((values.len(), error.is_none()), (usize::from(is_valid), is_valid), "{shown}");
+        };
+        check(&[1.0, 2.0], &[1, 0, 2], 3, true);
+        check(&[], &[3], 3, true);
+        check(&[], &[], 3, true);
+        for bounds in [[2.0, 1.0], [1.0, 1.0], [f64::NAN, 1.0], [1.0, f64::NAN], [1.0, f64::INFINITY]] {
+            check(&bounds, &[1, 0, 2], 3, false);
+        }
+        check(&[1.0, 2.0], &[1, 2], 3, false);
+        check(&[1.0, 2.0], &[1, 0, 0, 2], 3, false);
+        check(&[1.0, 2.0], &[], 0, false);
+        check(&[1.0], &[1, 1], 3, false);
+        check(&[1.0], &[u64::MAX, 2], 1, false);
+    }
+
+    #[test]
+    fn histograms_without_buckets_have_one_for_all_measurements() {
+        let point = histogram_point(wit::MetricNumber::F64(1.0));
+        let (values, _) = accepted(histogram(wit::HistogramDataPoint { bucket_counts: Vec::new(), ..point }));
+        let [PointValue::Histogram(histogram)] = values.as_slice() else { panic!("{values:?}") };
+        assert_eq!(histogram.buckets, [3]);
+    }
+
+    #[test]
+    fn histograms_of_measurements_that_are_no_numbers_are_rejected() {
+        for sum in [f64::NAN, f64::INFINITY] {
+            assert!(accepted(histogram(histogram_point(wit::MetricNumber::F64(sum)))).1.is_some(), "{sum}");
+            assert!(accepted(exponential(exponential_point(wit::MetricNumber::F64(sum)))).1.is_some(), "{sum}");
+        }
+        let none = Some(wit::MetricNumber::F64(f64::NAN));
+        let point = histogram_point(wit::MetricNumber::F64(1.0));
+        let (values, error) = accepted(histogram(wit::HistogramDataPoint { min: none, max: none, ..point }));
+        let [PointValue::Histogram(histogram)] = values.as_slice() else { panic!("{error:?}") };
+        assert_eq!((histogram.totals.min, histogram.totals.max), (None, None));
+    }
+
+    #[test]
+    fn exponential_histograms_with_contradictory_buckets_are_rejected() {
+        let valid = || exponential_point(wit::MetricNumber::U64(11));
+        let check = |point: wit::ExponentialHistogramDataPoint, is_valid| {
+            let shown = format!("{point:?}");
+            let (values, error) = accepted(exponential(point));
+            assert_eq!((values.len(), error.is_none()), (usize::from(is_valid), is_valid), "{shown}");
+        };
+        check(valid(), true);
+        check(wit::ExponentialHistogramDataPoint { count: 6, ..valid() }, false);
+        check(wit::ExponentialHistogramDataPoint { zero_count: u64::MAX, ..valid() }, false);
+        check(wit::ExponentialHistogramDataPoint { zero_threshold: f64::NAN, ..valid() }, false);
+        check(wit::ExponentialHistogramDataPoint { zero_threshold: -1.0, ..valid() }, false);
+        let positive_bucket = wit::ExponentialBucket { offset: 0, counts: vec![0; 1000] };
+        check(wit::ExponentialHistogramDataPoint { positive_bucket, ..valid() }, false);
+    }
+
+    fn histogram(point: wit::HistogramDataPoint) -> wit::MetricData {
+        let (data_points, temporality) = (vec![point], wit::Temporality::Cumulative);
+        wit::MetricData::F64Histogram(wit::Histogram { data_points, start_time: TIME, time: TIME, temporality })
+    }
+
+    /// Three measurements in one bucket.
+    fn histogram_point(sum: wit::MetricNumber) -> wit::HistogramDataPoint {
+        let (attributes, exemplars, bounds) = (Vec::new(), Vec::new(), Vec::new());
+        let (bucket_counts, min, max) = (vec![3], None, None);
+        wit::HistogramDataPoint { attributes, count: 3, bounds, bucket_counts, min, max, sum, exemplars }
+    }
+
+    fn exponential(point: wit::ExponentialHistogramDataPoint) -> wit::MetricData {
+        let (data_points, temporality) = (vec![point], wit::Temporality::Cumulative);
+        let data = wit::ExponentialHistogram { data_points, start_time: TIME, time: TIME, temporality };
+        wit::MetricData::F64ExponentialHistogram(data)
+    }
+
+    /// Three positive measurements, a negative one, and a zero.
+    fn exponential_point(sum: wit::MetricNumber) -> wit::ExponentialHistogramDataPoint {
+        wit::ExponentialHistogramDataPoint {
+            attributes: Vec::new(),
+            count: 5,
+            min: None,
+            max: None,
+            sum,
+            scale: 0,
+            zero_count: 1,
+            positive_bucket: wit::ExponentialBucket { offset: 0, counts: vec![1, 2] },
+            negative_bucket: wit::ExponentialBucket { offset: 3, counts: vec![1] },
+            zero_threshold: 0.0,
+            exemplars: Vec::new(),
+        }
     }
 }
