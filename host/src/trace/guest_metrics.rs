@@ -10,9 +10,11 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 
 use opentelemetry::KeyValue;
-use thiserror::Error;
 
+use super::exponential_histogram::ExponentialHistogram;
 use super::guest_limits::{MAX_BUCKETS, MAX_INSTRUMENTS, MAX_SERIES, OVERFLOW_ATTRIBUTE};
+use super::histogram::{Histogram, saturated};
+use super::point_error::PointError;
 use super::resource::Resource;
 
 /// The most series of one instance.
@@ -47,73 +49,6 @@ pub enum PointValue {
     Histogram(Histogram),
     /// An exponential histogram.
     ExponentialHistogram(ExponentialHistogram),
-}
-
-/// Why a data point is rejected.
-#[derive(Clone, Copy, Debug, Error, PartialEq, Eq)]
-pub enum PointError {
-    /// Added to a series, it would make the sum of the series NaN or infinite.
-    #[error("the sum is not a finite number")]
-    NotFinite,
-    /// A monotonic sum starts at zero and does not decrease.
-    #[error("a monotonic sum is negative")]
-    NegativeMonotonicSum,
-    /// The bounds of a histogram do not divide the numbers into buckets.
-    #[error("the bounds are not finite numbers, each greater than the one before")]
-    Bounds,
-    /// The width of the zero bucket of an exponential histogram is not one.
-    #[error("the zero threshold is not a finite number of at least 0")]
-    ZeroThreshold,
-    /// A histogram has one bucket more than bounds.
-    #[error("the number of buckets is not that of the bounds plus one")]
-    BucketCount,
-    /// A histogram has too many buckets.
-    #[error("there are more than {MAX_BUCKETS} buckets")]
-    TooManyBuckets,
-    /// Each measurement is in one bucket.
-    #[error("the counts of the buckets do not add up to the count")]
-    Count,
-}
-
-/// The fields that all histograms have.
-#[derive(Clone, Copy, Debug, Default, PartialEq)]
-pub struct HistogramTotals {
-    /// The number of measurements.
-    pub count: u64,
-    /// Their sum.
-    pub sum: f64,
-    /// The smallest measurement.
-    pub min: Option<f64>,
-    /// The largest measurement.
-    pub max: Option<f64>,
-}
-
-/// A histogram with explicit bounds.
-#[derive(Clone, Debug, Default, PartialEq)]
-pub struct Histogram {
-    /// Count, sum, minimum and maximum.
-    pub totals: HistogramTotals,
-    /// The upper bounds of all buckets but the last.
-    pub bounds: Vec<f64>,
-    /// The counts of the buckets.
-    pub buckets: Vec<u64>,
-}
-
-/// An exponential histogram.
-#[derive(Clone, Debug, Default, PartialEq)]
-pub struct ExponentialHistogram {
-    /// Count, sum, minimum and maximum.
-    pub totals: HistogramTotals,
-    /// The scale, which determines the width of the buckets.
-    pub scale: i32,
-    /// The number of measurements that count as zero.
-    pub zero_count: u64,
-    /// The largest absolute value that counts as zero.
-    pub zero_threshold: f64,
-    /// Positive measurements: the index of the first bucket, and the counts of the buckets.
-    pub positive: (i32, Vec<u64>),
-    /// Negative measurements, in the same form.
-    pub negative: (i32, Vec<u64>),
 }
 
 /// The identity of a series.
@@ -297,21 +232,11 @@ impl PointValue {
                 let value = if *is_monotonic && value.is_below(*before) { *value } else { value.minus(*before) };
                 PointValue::Sum { value, is_monotonic: *is_monotonic }
             }
-            (PointValue::Histogram(now), PointValue::Histogram(before)) if now.continues(before) => {
-                let buckets = now.buckets.iter().zip(&before.buckets).map(|(now, before)| now.saturating_sub(*before));
-                let totals = now.totals.delta_since(before.totals);
-                PointValue::Histogram(Histogram { totals, bounds: now.bounds.clone(), buckets: buckets.collect() })
+            (PointValue::Histogram(now), PointValue::Histogram(before)) => {
+                PointValue::Histogram(now.delta_since(before))
             }
-            (PointValue::ExponentialHistogram(now), PointValue::ExponentialHistogram(before))
-                if now.continues(before) =>
-            {
-                PointValue::ExponentialHistogram(ExponentialHistogram {
-                    totals: now.totals.delta_since(before.totals),
-                    zero_count: now.zero_count.saturating_sub(before.zero_count),
-                    positive: combine(&now.positive, &before.positive, u64::saturating_sub),
-                    negative: combine(&now.negative, &before.negative, u64::saturating_sub),
-                    ..now.clone()
-                })
+            (PointValue::ExponentialHistogram(now), PointValue::ExponentialHistogram(before)) => {
+                PointValue::ExponentialHistogram(now.delta_since(before))
             }
             (now, _) => now.clone(),
         }
@@ -326,21 +251,9 @@ impl PointValue {
                 *value = value.plus(delta);
             }
             (PointValue::Histogram(known), PointValue::Histogram(delta)) if known.bounds == delta.bounds => {
-                known.totals.add(delta.totals);
-                known
-                    .buckets
-                    .iter_mut()
-                    .zip(delta.buckets)
-                    .for_each(|(known, delta)| *known = known.saturating_add(delta));
+                known.add(&delta);
             }
-            (PointValue::ExponentialHistogram(known), PointValue::ExponentialHistogram(delta))
-                if known.scale == delta.scale =>
-            {
-                known.totals.add(delta.totals);
-                known.zero_count = known.zero_count.saturating_add(delta.zero_count);
-                known.positive = combine(&known.positive, &delta.positive, u64::saturating_add);
-                known.negative = combine(&known.negative, &delta.negative, u64::saturating_add);
-            }
+            (PointValue::ExponentialHistogram(known), PointValue::ExponentialHistogram(delta)) => known.add(&delta),
             (known, delta) => *known = delta,
         }
     }
@@ -377,111 +290,10 @@ impl Number {
     }
 }
 
-/// The largest or smallest finite number instead of an infinite one. Sums of finite numbers overflow to infinity, and the
-/// difference of infinities is NaN, which a sum would keep forever.
-fn saturated(sum: f64) -> f64 {
-    sum.clamp(f64::MIN, f64::MAX)
-}
-
-impl HistogramTotals {
-    /// Checks the totals against the counts of all buckets.
-    fn check<'a>(&self, counts: impl IntoIterator<Item = &'a u64>) -> Result<(), PointError> {
-        if !self.sum.is_finite() {
-            return Err(PointError::NotFinite);
-        }
-        let total = counts.into_iter().try_fold(0_u64, |total, count| total.checked_add(*count));
-        if total == Some(self.count) { Ok(()) } else { Err(PointError::Count) }
-    }
-
-    fn delta_since(self, before: HistogramTotals) -> HistogramTotals {
-        HistogramTotals {
-            count: self.count.saturating_sub(before.count),
-            sum: saturated(self.sum - before.sum),
-            ..self
-        }
-    }
-
-    fn add(&mut self, delta: HistogramTotals) {
-        self.count = self.count.saturating_add(delta.count);
-        self.sum = saturated(self.sum + delta.sum);
-        self.min = [self.min, delta.min].into_iter().flatten().reduce(f64::min);
-        self.max = [self.max, delta.max].into_iter().flatten().reduce(f64::max);
-    }
-}
-
-impl Histogram {
-    fn check(&self) -> Result<(), PointError> {
-        let is_ascending = self.bounds.is_sorted_by(|lower, upper| lower < upper);
-        if !is_ascending || !self.bounds.iter().all(|bound| bound.is_finite()) {
-            return Err(PointError::Bounds);
-        }
-        if self.buckets.len() != self.bounds.len() + 1 {
-            return Err(PointError::BucketCount);
-        }
-        if self.buckets.len() > MAX_BUCKETS {
-            return Err(PointError::TooManyBuckets);
-        }
-        self.totals.check(&self.buckets)
-    }
-
-    /// Whether no bucket has decreased, as it does when the instrument is reset.
-    fn continues(&self, before: &Histogram) -> bool {
-        self.bounds == before.bounds && self.buckets.iter().zip(&before.buckets).all(|(now, before)| now >= before)
-    }
-}
-
-impl ExponentialHistogram {
-    fn check(&self) -> Result<(), PointError> {
-        if !self.zero_threshold.is_finite() || self.zero_threshold < 0.0 {
-            return Err(PointError::ZeroThreshold);
-        }
-        if [&self.positive, &self.negative].iter().any(|(_, counts)| counts.len() > MAX_BUCKETS) {
-            return Err(PointError::TooManyBuckets);
-        }
-        self.totals.check(self.positive.1.iter().chain(&self.negative.1).chain([&self.zero_count]))
-    }
-
-    /// Whether no bucket has decreased, as it does when the instrument is reset.
-    fn continues(&self, before: &ExponentialHistogram) -> bool {
-        self.scale == before.scale
-            && self.zero_count >= before.zero_count
-            && includes(&self.positive, &before.positive)
-            && includes(&self.negative, &before.negative)
-    }
-}
-
-/// Whether each bucket has at least the count that it has in `before`.
-fn includes(now: &(i32, Vec<u64>), before: &(i32, Vec<u64>)) -> bool {
-    let indexes = (i64::from(before.0)..).zip(&before.1);
-    indexes.into_iter().all(|(index, count)| count_at(now, index) >= *count)
-}
-
-/// The count of the bucket at an index.
-fn count_at((first, counts): &(i32, Vec<u64>), index: i64) -> u64 {
-    let position = usize::try_from(index - i64::from(*first)).ok();
-    position.and_then(|position| counts.get(position)).copied().unwrap_or(0)
-}
-
-/// Combines two ranges of buckets, index by index. If the result would be too long, the first one stays unchanged.
-fn combine(one: &(i32, Vec<u64>), other: &(i32, Vec<u64>), with: fn(u64, u64) -> u64) -> (i32, Vec<u64>) {
-    if one.1.is_empty() || other.1.is_empty() {
-        let kept = if one.1.is_empty() { other } else { one };
-        // Subtracting from an empty bucket yields zero.
-        let counts = kept.1.iter().map(|count| if one.1.is_empty() { with(0, *count) } else { *count });
-        return (kept.0, counts.collect());
-    }
-    let end = |buckets: &(i32, Vec<u64>)| i64::from(buckets.0) + buckets.1.len() as i64;
-    let (start, end) = (one.0.min(other.0), end(one).max(end(other)));
-    let Some(length) = usize::try_from(end - i64::from(start)).ok().filter(|length| *length <= MAX_BUCKETS) else {
-        return one.clone();
-    };
-    let indexes = (i64::from(start)..).take(length);
-    (start, indexes.map(|index| with(count_at(one, index), count_at(other, index))).collect())
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::trace::histogram::HistogramTotals;
 
     fn point(value: PointValue, is_delta: bool) -> GuestPoint {
         let text = String::new;
@@ -503,6 +315,11 @@ mod tests {
         let totals = HistogramTotals { count: counts.iter().sum(), ..HistogramTotals::default() };
         let positive = (offset, counts.to_vec());
         PointValue::ExponentialHistogram(ExponentialHistogram { totals, positive, ..ExponentialHistogram::default() })
+    }
+
+    fn at_scale(scale: i32, value: PointValue) -> PointValue {
+        let PointValue::ExponentialHistogram(histogram) = value else { panic!("{value:?}") };
+        PointValue::ExponentialHistogram(ExponentialHistogram { scale, ..histogram })
     }
 
     fn exported(instances: &[&[PointValue]]) -> PointValue {
@@ -559,6 +376,25 @@ mod tests {
     fn exponential_buckets_are_merged_by_index() {
         let expected = exponential(-1, &[1, 1, 3]);
         assert_eq!(exported(&[&[exponential(0, &[1, 2])], &[exponential(-1, &[1, 0, 1])]]), expected);
+    }
+
+    #[test]
+    fn exponential_histograms_of_different_scales_are_merged_at_the_lower_one() {
+        let (fine, coarse) = ([at_scale(1, exponential(0, &[1, 2]))], [exponential(-1, &[3, 1])]);
+        assert_eq!(exported(&[&fine, &coarse]), exponential(-1, &[3, 4]));
+        assert_eq!(exported(&[&coarse, &fine]), exponential(-1, &[3, 4]));
+        let [fine] = fine;
+        assert_eq!(exported(&[&[fine, exponential(0, &[3, 1])]]), exponential(0, &[3, 1]), "one SDK counts each once");
+    }
+
+    #[test]
+    fn exponential_buckets_that_are_far_apart_are_merged_at_a_scale_at_which_they_fit() {
+        for far in [1000, i32::MAX, i32::MIN] {
+            let sum = exported(&[&[exponential(0, &[1, 2])], &[exponential(far, &[4])]]);
+            let PointValue::ExponentialHistogram(sum) = sum else { panic!("{sum:?}") };
+            assert_eq!((sum.totals.count, sum.positive.1.iter().sum::<u64>()), (7, 7), "{far}");
+            assert!(sum.positive.1.len() <= MAX_BUCKETS, "{far}");
+        }
     }
 
     #[test]

@@ -14,12 +14,15 @@ mod counters;
 mod cycle;
 mod detail;
 mod ended_span;
+mod exponential_histogram;
 pub mod guest_limits;
 mod guest_metrics;
+mod histogram;
 mod ids;
 mod limits;
 mod otlp;
 mod pipeline;
+mod point_error;
 mod printers;
 mod propagation;
 mod queue;
@@ -48,10 +51,9 @@ pub use self::counters::{Counters, DropReason, ExportOutcome, SignalKind};
 pub(crate) use self::cycle::first_of_cycles;
 pub use self::detail::span_detail;
 pub use self::ended_span::{EndedSpan, EndedSpanEvent, EndedSpanLink};
-pub use self::guest_metrics::{
-    ExponentialHistogram, GuestPoint, GuestSeries, Histogram, HistogramTotals, InstanceMetrics, Number, PointError,
-    PointValue, SeriesKey, ServiceSeries,
-};
+pub use self::exponential_histogram::ExponentialHistogram;
+pub use self::guest_metrics::{GuestPoint, GuestSeries, InstanceMetrics, Number, PointValue, SeriesKey, ServiceSeries};
+pub use self::histogram::{Histogram, HistogramTotals};
 pub(crate) use self::ids::trace_hash;
 pub use self::limits::GuestRecordLimits;
 pub(crate) use self::limits::cut_position;
@@ -60,6 +62,7 @@ pub use self::otlp::{
     Attribute, Attributes, MetricExemplar, SeriesExemplars, TransportError, Value, decode_attributes,
 };
 pub use self::pipeline::{Pipeline, PipelineError};
+pub use self::point_error::PointError;
 pub use self::printers::{LogPrinter, Printers};
 pub use self::propagation::{Propagators, remove_baggage, remove_context};
 pub use self::receive::receiver as otlp_receiver;

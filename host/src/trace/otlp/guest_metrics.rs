@@ -11,7 +11,8 @@ use opentelemetry_proto::tonic::metrics::v1::{
 use opentelemetry_proto::tonic::resource::v1;
 
 use super::encode::nanos;
-use crate::trace::guest_metrics::{self, GuestSeries, Number, PointValue};
+use crate::trace::exponential_histogram;
+use crate::trace::guest_metrics::{GuestSeries, Number, PointValue};
 use crate::trace::resource::Resource;
 
 const CUMULATIVE: i32 = AggregationTemporality::Cumulative as i32;
@@ -107,7 +108,7 @@ fn data(series: GuestSeries) -> metric::Data {
 }
 
 fn exponential(
-    exponential: guest_metrics::ExponentialHistogram,
+    exponential: exponential_histogram::ExponentialHistogram,
     attributes: Vec<KeyValue>,
     (start, time): (u64, u64),
 ) -> ExponentialHistogram {
