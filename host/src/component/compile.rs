@@ -13,7 +13,7 @@ use super::compiled::Compiled;
 use super::context::ServiceContext;
 use super::contract::{self, Contract, HttpWorld, Kind};
 use super::digest::Digest;
-use super::engine::{Engine, Engines, Runtime};
+use super::engine::{Allocation, Engine, Engines, Runtime};
 use super::error::ComponentError;
 use super::guest::lean::LeanInstance;
 use super::guest::standard::StandardInstance;
@@ -152,24 +152,29 @@ impl Engine {
         }
     }
 
-    /// Compiles a component for the pooled engine, or for the engine that allocates on demand if it fits no slot. The
-    /// compilation cache serves both engines.
+    /// Compiles a component for the pooled engine, or for an engine that allocates on demand if it fits no slot or needs
+    /// garbage collection. The first two engines share the compilation cache: a component that fits no slot is compiled
+    /// once.
     fn component<'a, R: Runtime>(
         &self,
         engines: &'a Engines<R>,
         bytes: &[u8],
     ) -> Result<(&'a R, Component), ComponentError> {
-        let compile = |engine: &wasmtime::Engine| self.compiler_threads.install(|| Component::new(engine, bytes));
-        let pooled_error = match compile(engines.pooled.engine()) {
-            Ok(component) => return Ok((&engines.pooled, component)),
+        let compile = |allocation| {
+            let runtime = engines.with(allocation)?;
+            let engine = runtime.engine();
+            let component = self.compiler_threads.install(|| Component::new(engine, bytes))?;
+            wasmtime::error::Ok((runtime, component))
+        };
+        let pooled_error = match compile(Allocation::Pooled) {
+            Ok(compiled) => return Ok(compiled),
             Err(pooled_error) => pooled_error,
         };
-        let invalid = |error: wasmtime::Error| ComponentError::rejected(error.root_cause().to_string());
-        let runtime = engines.on_demand().map_err(invalid)?;
-        // An invalid component fails with both engines.
-        let component = compile(runtime.engine()).map_err(invalid)?;
+        // An invalid component fails with all engines.
+        let compiled = compile(Allocation::OnDemand).or_else(|_| compile(Allocation::GarbageCollected));
+        let compiled = compiled.map_err(|error| ComponentError::rejected(error.root_cause().to_string()))?;
         tracing::info!(reason = %pooled_error.root_cause(), "the component fits no slot: its instances are allocated on demand");
-        Ok((runtime, component))
+        Ok(compiled)
     }
 }
 

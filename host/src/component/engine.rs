@@ -82,8 +82,10 @@ pub(super) struct Concurrent {
 pub(super) enum Allocation {
     /// From preallocated slots: fast, for components within the limits of a slot.
     Pooled,
-    /// From the operating system: for components that fit no slot, or use exceptions or garbage collection.
+    /// From the operating system: for components that fit no slot.
     OnDemand,
+    /// The same, with a heap for garbage collection: for components that use it, or exceptions.
+    GarbageCollected,
 }
 
 /// An engine with its linkers.
@@ -100,6 +102,8 @@ pub(super) struct Engines<R> {
     pub pooled: R,
     /// Created for the first component that needs it.
     on_demand: OnceLock<R>,
+    /// Created for the first component that needs it.
+    garbage_collected: OnceLock<R>,
     cache: Option<Cache>,
     ticker: EpochTicker,
 }
@@ -108,17 +112,22 @@ impl<R: Runtime> Engines<R> {
     fn new(cache: Option<Cache>, ticker: EpochTicker) -> wasmtime::Result<Engines<R>> {
         let pooled = R::new(cache.clone(), Allocation::Pooled)?;
         ticker.add(pooled.engine());
-        Ok(Engines { pooled, on_demand: OnceLock::new(), cache, ticker })
+        Ok(Engines { pooled, on_demand: OnceLock::new(), garbage_collected: OnceLock::new(), cache, ticker })
     }
 
-    /// The engine for components that the pooled one rejects.
-    pub fn on_demand(&self) -> wasmtime::Result<&R> {
-        if let Some(engine) = self.on_demand.get() {
+    /// The engine with this allocation.
+    pub fn with(&self, allocation: Allocation) -> wasmtime::Result<&R> {
+        let created = match allocation {
+            Allocation::Pooled => return Ok(&self.pooled),
+            Allocation::OnDemand => &self.on_demand,
+            Allocation::GarbageCollected => &self.garbage_collected,
+        };
+        if let Some(engine) = created.get() {
             return Ok(engine);
         }
-        let engine = R::new(self.cache.clone(), Allocation::OnDemand)?;
+        let engine = R::new(self.cache.clone(), allocation)?;
         self.ticker.add(engine.engine());
-        Ok(self.on_demand.get_or_init(|| engine))
+        Ok(created.get_or_init(|| engine))
     }
 }
 
@@ -207,16 +216,15 @@ fn wasmtime_config(cache: Option<Cache>, allocation: Allocation, instances: u32)
     config.wasm_backtrace_max_frames(MAX_FRAMES);
     // The `symbolizer` module resolves source locations.
     config.wasm_backtrace_details(WasmBacktraceDetails::Disable);
-    match allocation {
-        Allocation::Pooled => {
-            config.allocation_strategy(InstanceAllocationStrategy::Pooling(pooling(instances)));
-            // The heap for garbage collection would take the slot of a second instance.
-            config.wasm_gc(false).wasm_function_references(false).wasm_exceptions(false).gc_support(false);
-        }
-        Allocation::OnDemand => {
-            config.allocation_strategy(InstanceAllocationStrategy::OnDemand);
-        }
-    }
+    config.allocation_strategy(match allocation {
+        Allocation::Pooled => InstanceAllocationStrategy::Pooling(pooling(instances)),
+        Allocation::OnDemand | Allocation::GarbageCollected => InstanceAllocationStrategy::OnDemand,
+    });
+    // The heap for garbage collection would take the slot of a second instance. Engines with the same proposals share
+    // compiled code in the cache.
+    let is_collected = allocation == Allocation::GarbageCollected;
+    config.gc_support(is_collected).wasm_gc(is_collected);
+    config.wasm_function_references(is_collected).wasm_exceptions(is_collected);
     config.cache(cache);
     config
 }
