@@ -104,6 +104,27 @@ async fn expect_100_continue_is_answered_before_the_head_of_a_response_to_a_body
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_body_that_is_uploaded_after_its_response_is_not_read_as_the_next_request() {
+    const BODY: usize = 300_000;
+    let shop = Shop::standard().start().await;
+    for service in BOTH {
+        for expect in ["", "expect: 100-continue\r\n"] {
+            let mut connection = Connection::open(shop.address(service)).await;
+            let head = format!("POST /early HTTP/1.1\r\nhost: x\r\n{expect}content-length: {BODY}\r\n\r\n");
+            connection.send(head).await;
+            let response = connection.read_until("\r\n0\r\n\r\n").await;
+            assert!(response.contains("early\n"), "{service}: {response}");
+            assert!(!response.contains("connection: close"), "{service}: {response}");
+            connection.send("x".repeat(BODY)).await;
+            connection.send("GET /hello HTTP/1.1\r\nhost: x\r\n\r\n").await;
+            let (head, body) = connection.response().await;
+            assert!(head.starts_with("http/1.1 200"), "{service}: {head}");
+            assert_eq!(body, "hello\n", "{service}");
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_response_without_the_whole_request_body_announces_that_the_connection_closes() {
     let shop = Shop::standard().start().await;
     for service in BOTH {

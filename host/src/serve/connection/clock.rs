@@ -43,6 +43,7 @@ pub(super) struct Clock {
 
 struct ClockState {
     phase: Phase,
+    /// The number of parts of requests in flight.
     in_flight: usize,
     /// The number of requests so far.
     requests: u64,
@@ -66,8 +67,16 @@ enum Phase {
     Serving,
 }
 
-/// A request in flight. It ends when this value is dropped.
+/// A part of a request in flight. The request ends when all its parts are dropped.
 pub(super) struct InFlight(Arc<Clock>);
+
+impl InFlight {
+    /// Another part of the same request.
+    pub fn part(&self) -> InFlight {
+        self.0.lock().in_flight += 1;
+        InFlight(self.0.clone())
+    }
+}
 
 impl Drop for InFlight {
     fn drop(&mut self) {
@@ -252,6 +261,17 @@ mod tests {
         assert_eq!(expires(&clock), Some((Expired::Unresponsive, 30)));
         clock.set_write_blocked(false);
         assert_eq!(expires(&clock), None);
+    }
+
+    #[test]
+    fn a_request_is_in_flight_until_all_its_parts_are_dropped() {
+        let clock = Clock::start(TIMEOUTS);
+        let response = clock.start_request();
+        let body = response.part();
+        drop(response);
+        assert_eq!((clock.bytes_received(), expires(&clock)), (None, None), "the body is still being received");
+        drop(body);
+        assert_eq!(clock.bytes_received(), Some(1));
     }
 
     #[test]

@@ -3,6 +3,9 @@
 //! hyper reads on only between two polls of the response. If the response is ready when the service has just dropped
 //! the request's body, or has not asked for it yet, hyper has to learn that before it writes the head: it sends
 //! `100 Continue` only before the head, and announces there that it will close the connection (RFC 9112, 9.6).
+//!
+//! A body of HTTP/1.1 may arrive after its response was sent. Until it has ended, its request is in flight: the bytes
+//! that arrive are not those of the next head.
 
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -16,15 +19,16 @@ use http_body::{Body as HttpBody, Frame, SizeHint};
 use http_body_util::BodyExt;
 use hyper::body::Incoming;
 
+use super::clock::InFlight;
 use crate::http::Body;
 
 /// How long the rest of an HTTP/2 request's body is discarded. Some clients, such as curl before version 8, lose the
 /// response if their stream is reset while they send.
 const DISCARD_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// Splits a request into the request for its service, and the connection's part of its body. A body that has ended has
+/// Splits a request, which is in flight, into the request for its service, and the connection's part of its body. A body that has ended has
 /// no such part, and neither has one of HTTP/2, where responses do not depend on it.
-pub(super) fn split(request: Request<Incoming>) -> (Request<Body>, Option<UnfinishedBody>) {
+pub(super) fn split(request: Request<Incoming>, in_flight: &InFlight) -> (Request<Body>, Option<UnfinishedBody>) {
     let (head, incoming) = request.into_parts();
     if incoming.is_end_stream() {
         return (Request::from_parts(head, Body::empty()), None);
@@ -33,7 +37,8 @@ pub(super) fn split(request: Request<Incoming>) -> (Request<Body>, Option<Unfini
     let expects = |value: &http::HeaderValue| value.as_bytes().eq_ignore_ascii_case(b"100-continue");
     let awaits_continue = !is_http2 && head.headers.get(EXPECT).is_some_and(expects);
     let (incoming, read_ahead) = (Some(incoming), None);
-    let received = Received { incoming, read_ahead, awaits_continue, is_wanted: false, has_ended: false };
+    let in_flight = (!is_http2).then(|| in_flight.part());
+    let received = Received { incoming, read_ahead, awaits_continue, is_wanted: false, has_ended: false, in_flight };
     let received = Arc::new(Mutex::new(received));
     let unfinished = (!is_http2).then(|| UnfinishedBody(received.clone()));
     (Request::from_parts(head, Body::from_transport(RequestBody { received, is_http2 })), unfinished)
@@ -51,6 +56,17 @@ struct Received {
     is_wanted: bool,
     /// The service has received the whole body.
     has_ended: bool,
+    /// The body's part of its request, until it has ended. `None` over HTTP/2.
+    in_flight: Option<InFlight>,
+}
+
+impl Received {
+    fn end_if(&mut self, has_ended: bool) {
+        self.has_ended = has_ended;
+        if has_ended {
+            self.in_flight = None;
+        }
+    }
 }
 
 /// The service's part of a body.
@@ -67,13 +83,13 @@ impl UnfinishedBody {
     /// still read the body, and closes the connection after the response if the service has dropped it.
     pub fn precedes_head(&self, context: &mut Context<'_>) -> bool {
         let mut received = lock(&self.0);
-        let Received { incoming, read_ahead, awaits_continue, is_wanted, has_ended } = &mut *received;
+        let Received { incoming, awaits_continue, is_wanted, has_ended, .. } = &mut *received;
         match incoming {
             Some(incoming) if *awaits_continue => {
                 // A second waker would replace that of the service.
                 if !*is_wanted && let Poll::Ready(frame) = Pin::new(incoming).poll_frame(context) {
-                    *has_ended = frame.is_none();
-                    *read_ahead = frame;
+                    received.end_if(frame.is_none());
+                    received.read_ahead = frame;
                 }
                 true
             }
@@ -89,7 +105,7 @@ impl HttpBody for RequestBody {
 
     fn poll_frame(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<hyper::Result<Frame<Bytes>>>> {
         let mut received = lock(&self.received);
-        let Received { incoming, read_ahead, awaits_continue, is_wanted, has_ended } = &mut *received;
+        let Received { incoming, read_ahead, awaits_continue, is_wanted, .. } = &mut *received;
         *is_wanted = true;
         if let Some(frame) = read_ahead.take() {
             return Poll::Ready(Some(frame));
@@ -97,7 +113,8 @@ impl HttpBody for RequestBody {
         let Some(incoming) = incoming else { return Poll::Ready(None) };
         let frame = ready!(Pin::new(&mut *incoming).poll_frame(context));
         *awaits_continue = false;
-        *has_ended = frame.is_none() || incoming.is_end_stream();
+        let has_ended = frame.is_none() || incoming.is_end_stream();
+        received.end_if(has_ended);
         Poll::Ready(frame)
     }
 
@@ -121,6 +138,7 @@ impl HttpBody for RequestBody {
 impl Drop for RequestBody {
     fn drop(&mut self) {
         let mut received = lock(&self.received);
+        received.in_flight = None;
         let Some(incoming) = received.incoming.take() else { return };
         if !self.is_http2 || received.has_ended {
             return;

@@ -42,11 +42,11 @@ where
     type Future = ResponseFuture;
 
     fn call(&self, request: Request<Incoming>) -> ResponseFuture {
-        let in_flight = Some(self.clock.start_request());
+        let in_flight = self.clock.start_request();
         let trailers = accepts_trailers(&request).then(|| self.trailers.clone());
-        let (request, unfinished) = request_body::split(request);
+        let (request, unfinished) = request_body::split(request, &in_flight);
         let response = (self.handler)(request, &self.client);
-        ResponseFuture { response, ready: None, unfinished, trailers, in_flight }
+        ResponseFuture { response, ready: None, unfinished, trailers, in_flight: Some(in_flight) }
     }
 }
 
