@@ -280,3 +280,25 @@ async fn a_body_over_the_limit_is_rejected_while_it_is_received() {
         assert_eq!(shop.request("POST", service, "/count").body("abc").send().await.status, 200, "{service}");
     }
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_guest_that_fails_because_the_request_body_did_is_not_at_fault() {
+    let shop = BOTH.iter().fold(Shop::standard(), |shop, name| shop.limits(name, "request_body = \"1KiB\""));
+    let shop = shop.with_console().start().await;
+    for service in BOTH {
+        let too_large = format!("1000\r\n{}\r\n", "a".repeat(4096));
+        for (chunk, status) in [(too_large.as_str(), 413), ("no size\r\n", 400)] {
+            let mut connection = Connection::open(shop.address(service)).await;
+            connection
+                .send(format!("POST /count HTTP/1.1\r\nhost: x\r\ntransfer-encoding: chunked\r\n\r\n{chunk}"))
+                .await;
+            let (head, body) = connection.response().await;
+            assert!(head.starts_with(&format!("http/1.1 {status}")), "{service}: {head}{body}");
+        }
+        let mut connection = Connection::open(shop.address(service)).await;
+        connection.send("POST /count HTTP/1.1\r\nhost: x\r\ncontent-length: 1000\r\n\r\nabc").await;
+        drop(connection);
+        let status = shop.admin().wait_until(service, |status| status["serving"]["abandoned"] == 1).await;
+        assert_eq!(status["serving"]["error_rate"], 0.0, "{service}: {status}");
+    }
+}

@@ -35,11 +35,12 @@ const TABLES_PER_COMPONENT: u32 = 64;
 const TABLES_PER_MODULE: u32 = 16;
 /// The most frames in the backtrace of a trap.
 const MAX_FRAMES: Option<NonZeroUsize> = NonZeroUsize::new(40);
-/// Bytes of a freed instance's memory that are zeroed and kept resident, which is cheaper than unmapping the pages.
+/// Bytes of a freed instance's memory that are zeroed and kept resident, which is cheaper than unmapping the pages. All
+/// slots that were ever in use keep them.
 const KEEP_RESIDENT: usize = 256 * 1024;
 
-/// Freed slots that stay warm for the next instance of the same component. Each keeps up to [`KEEP_RESIDENT`] bytes,
-/// also for components that no longer serve.
+/// Freed slots that keep the memory image of their component for its next instance, also of components that no longer
+/// serve.
 const WARM_SLOTS: u32 = 32;
 
 /// Why the engine could not be created.

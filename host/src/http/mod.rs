@@ -13,11 +13,13 @@ pub mod header_rules;
 pub mod host;
 pub mod http1;
 pub mod method;
+mod observed_body;
 pub mod problem;
 pub mod redaction;
 pub mod vary;
 
 pub use self::body::{Body, BodyError, FRAME_LIMIT};
+pub use self::observed_body::BodyFailure;
 pub use self::problem::problem;
 pub use spandrel_routes as routes;
 

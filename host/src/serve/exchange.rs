@@ -18,7 +18,7 @@ use super::response_rules::ResponseRules;
 use super::{server_span, trace_response};
 use crate::component::{Cost, Failure, GuestExecution, Reply};
 use crate::http::routes::{Match, RouteIndex};
-use crate::http::{Body, BodyError, FRAME_LIMIT};
+use crate::http::{Body, BodyError, BodyFailure, FRAME_LIMIT};
 use crate::metrics::{ActiveRequestGuard, ServerRequest};
 use crate::services::{Generation, Lease, Outcome, Permit, Service};
 use crate::trace::{Abort, Recorder, SharedRecorder, SpanId, TraceId};
@@ -42,6 +42,8 @@ pub(super) struct Exchange {
     pub recorder: Option<Recorder>,
     /// The recorder shared with a standard guest, and the guest's cost.
     pub standard: Option<(SharedRecorder, Arc<GuestExecution>)>,
+    /// How the request body fails that a standard guest reads.
+    pub request_body: Option<BodyFailure>,
     route: Option<RouteIndex>,
     /// The cost of a lean guest.
     pub cost: Option<Cost>,
@@ -119,6 +121,7 @@ impl Exchange {
             started,
             recorder: Some(recorder),
             standard: None,
+            request_body: None,
             route: None,
             cost: None,
             guest_time: GuestTime::NotStarted,
@@ -197,7 +200,7 @@ impl Exchange {
         let error_type = rejection.and_then(Rejection::error_type);
         let outcome = match rejection {
             Some(rejection) => rejection.outcome(),
-            None if status.is_server_error() => Outcome::GuestFault,
+            None if status.is_server_error() => self.fault(),
             None => Outcome::Success,
         };
         self.head = Some(ResponseHead { status, error_type, abort: rejection.and_then(abort), outcome });
@@ -222,6 +225,15 @@ impl Exchange {
         let is_head = self.method == Method::HEAD && has_content(status);
         let body = if is_head { without_content(&mut parts.headers, body) } else { body };
         Response::from_parts(parts, body)
+    }
+
+    /// Who is responsible for a failure of the guest: it may have failed because the request body did.
+    fn fault(&self) -> Outcome {
+        match self.request_body.as_ref().and_then(BodyFailure::get) {
+            Some(BodyError::EndedEarly(_)) => Outcome::ClientDisconnected,
+            Some(_) => Outcome::HostRejection,
+            None => Outcome::GuestFault,
+        }
     }
 
     /// Whether a body of this size is sent at once: it fits into one write, or a service of this host receives it
@@ -275,7 +287,7 @@ impl Exchange {
         });
         let trace = trace.flatten();
         let outcome = match end {
-            BodyEnd::Failed(_) => Outcome::GuestFault,
+            BodyEnd::Failed(_) => self.fault(),
             BodyEnd::NotRead(_) => Outcome::ClientDisconnected,
             BodyEnd::Complete | BodyEnd::Cancelled => outcome,
         };

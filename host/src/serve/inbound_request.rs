@@ -123,7 +123,8 @@ pub(super) async fn read_whole(body: Body, limits: &Limits, service: &Arc<Servic
     read.unwrap_or(Err(Rejection::RequestTimeout(limits.request_timeout)))
 }
 
-fn body_rejection(error: BodyError, limits: &Limits) -> Rejection {
+/// Why the host rejects a request whose body failed.
+pub(super) fn body_rejection(error: BodyError, limits: &Limits) -> Rejection {
     match error {
         BodyError::TooLarge(_) => Rejection::BodyTooLarge(limits.request_body),
         BodyError::Paused(limit) => Rejection::RequestTimeout(limit),

@@ -6,11 +6,11 @@ use std::time::Instant;
 use http::{HeaderMap, Method, StatusCode, Version};
 
 use super::exchange::Exchange;
-use super::inbound_request::InboundRequest;
+use super::inbound_request::{InboundRequest, body_rejection};
 use super::probe_span;
 use super::rejection::Rejection;
 use crate::component::{Failure, HttpInvocation, HttpOutcome, Reply, StandardPool};
-use crate::http::Body;
+use crate::http::{Body, BodyFailure};
 use crate::outbound::LocalCalls;
 use crate::services::Generation;
 use crate::trace::{Abort, Incoming, Recorder, SharedRecorder};
@@ -25,6 +25,9 @@ pub(super) async fn call(
     let limits = &generation.config.limits;
     let permit = exchange.take_permit(limits.concurrency)?;
     let mut request = inbound.into_request(generation.config.listen, limits)?;
+    let (body, body_failure) = BodyFailure::observe(std::mem::replace(request.body_mut(), Body::empty()));
+    *request.body_mut() = body;
+    exchange.request_body = body_failure.clone();
     let recorder = exchange.take_recorder();
     // An OpenTelemetry SDK in the guest reads the parent context from the header fields.
     let (server, baggage) = (recorder.context_of(recorder.server()), recorder.baggage());
@@ -37,7 +40,11 @@ pub(super) async fn call(
     let HttpOutcome { result, execution } = instances.handle(invocation).await;
     exchange.guest_stopped();
     exchange.standard = Some((recorder, execution));
-    result.map_err(Rejection::Failed)
+    result.map_err(|failure| match body_failure.as_ref().and_then(BodyFailure::get) {
+        // Few guests expect that the body of a request fails.
+        Some(error) if !matches!(failure, Failure::Saturated(_)) => body_rejection(error.clone(), limits),
+        _ => Rejection::Failed(failure),
+    })
 }
 
 /// Sends `GET path` to a component that is not published yet, and returns the status of the response.
