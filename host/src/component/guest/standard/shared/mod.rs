@@ -93,6 +93,14 @@ enum InstanceState {
     Retired,
 }
 
+/// Why an instance without active requests is dropped though it has work left.
+enum Drained {
+    /// One of its requests was cancelled or timed out. Whose work is left is unknown.
+    Retired,
+    /// A guest runs for too long after its response.
+    StillRunning,
+}
+
 /// A request's place in an instance. If it is dropped before the request has ended, the request was cancelled.
 struct RequestGuard {
     shared: SharedInstance,
@@ -329,7 +337,7 @@ impl SharedInstance {
     }
 
     /// Resolves when no request is active, and the instance was retired or no request has come for `limit`.
-    async fn drained(&self, limit: Duration) {
+    async fn drained(&self, limit: Duration) -> Drained {
         loop {
             let changed = self.0.changed.notified();
             let (active, state) = {
@@ -337,10 +345,10 @@ impl SharedInstance {
                 (load.active, load.state)
             };
             match (active, state) {
-                (0, InstanceState::Retired) => return,
+                (0, InstanceState::Retired) => return Drained::Retired,
                 (0, InstanceState::Serving) => {
                     if tokio::time::timeout(limit, changed).await.is_err() && self.retire_if_free() {
-                        return;
+                        return Drained::StillRunning;
                     }
                 }
                 _ => changed.await,

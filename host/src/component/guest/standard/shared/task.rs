@@ -14,7 +14,7 @@ use wasmtime_wasi_http::p3::bindings::Service;
 use wasmtime_wasi_http::{Error, WasiHttpView as _};
 
 use super::request_end::record_end;
-use super::{Job, SharedInstance};
+use super::{Drained, Job, SharedInstance};
 use crate::component::background::BackgroundWork;
 use crate::component::failure::{Exception, Failure};
 use crate::component::guest::standard::after_response::{log_stopped, stop_reason};
@@ -66,7 +66,10 @@ impl StandardInstance {
                     ended = serving => Ended::ByItself(ended.flatten()),
                     never = shared.release_answered() => match never {},
                     never = log_unassigned((stdout, stderr), &context.name) => match never {},
-                    () = shared.drained(limit) => Ended::Stopped(stop_reason(limit)),
+                    drained = shared.drained(limit) => match drained {
+                        Drained::Retired => Ended::Retired,
+                        Drained::StillRunning => Ended::Stopped(stop_reason(limit)),
+                    },
                     // Registered once the guest waits, which is before a response is sent.
                     () = async { registration.insert(background.begin()).stopped().await } => {
                         Ended::Stopped("the host is shutting down".to_owned())
@@ -83,7 +86,7 @@ impl StandardInstance {
             Ended::ByItself(Err(trap)) if trap.downcast_ref::<I32Exit>().is_none_or(|exit| exit.0 != 0) => {
                 Some(self.shared_trap(trap, &requests, &mut unassigned))
             }
-            Ended::ByItself(_) => None,
+            Ended::ByItself(_) | Ended::Retired => None,
             Ended::Stopped(reason) => {
                 requests.all().iter().for_each(|request| log_stopped(&request.recorder, reason));
                 None
@@ -147,6 +150,8 @@ impl Drop for EndOnDrop {
 /// How an instance ended.
 enum Ended {
     ByItself(wasmtime::Result<()>),
+    /// After a request that was cancelled or timed out.
+    Retired,
     Stopped(String),
 }
 
