@@ -12,6 +12,7 @@ mod keyvalue_draft;
 pub(crate) mod logging;
 mod metrics;
 pub(crate) mod next;
+mod operation;
 mod otel;
 pub(crate) mod outgoing;
 pub(crate) mod output;

@@ -5,14 +5,12 @@
 
 use wasmtime::component::Resource;
 
+use super::operation;
 use crate::component::bindings::spandrel::service::tracing as wit;
 use crate::component::bindings::spandrel::service::tracing::{Host, HostSpan, Severity};
 use crate::component::resources::GuestSpan;
 use crate::component::{ServiceContext, StoreData};
 use crate::trace::{self, Attribute, SpanKind, SpanRef, Value};
-
-/// The attribute that marks a guest span as an operation, for which the host records duration, count and cost.
-const OPERATION_TYPE: &str = "custom.operation_type";
 
 /// Borrows the attributes of a guest.
 fn borrowed(attributes: &[wit::Attribute]) -> impl Iterator<Item = Attribute<'_>> {
@@ -225,12 +223,8 @@ impl HostSpan for StoreData {
     }
 }
 
-/// Ends a span. An operation also gets its cost as attributes and is counted.
+/// Ends a span.
 fn end(recorder: &mut trace::Recorder, span: SpanRef, context: &ServiceContext) {
     recorder.end(span);
-    let Some(operation) = recorder.text_attribute(span, OPERATION_TYPE).map(str::to_owned) else { return };
-    let Some(duration) = recorder.duration(span) else { return };
-    recorder.set(span, "performance.execution_time_ms", duration.as_secs_f64() * 1e3);
-    recorder.set(span, "system.memory_usage_mb", context.process.memory_mb());
-    context.metrics.record_operation(&operation, recorder.name(span), duration, recorder.has_failed(span));
+    operation::record(recorder, span, context);
 }

@@ -16,11 +16,12 @@ use wasmtime::component::{Access, HasSelf};
 use self::time::{interval, log_time, system_time};
 use self::value::{GuestAttributes, GuestValue};
 use super::caller::with_caller;
+use super::operation;
 use crate::component::standard_bindings::wasi::otel::{logs, tracing as wit, types};
 use crate::component::{ServiceContext, StoreData};
 use crate::trace::{
-    Attribute, AttributeLimits, EndedSpan, EndedSpanEvent, EndedSpanLink, Recorder, Severity, SpanId, SpanKind, Status,
-    TraceId,
+    Attribute, AttributeLimits, EndedSpan, EndedSpanEvent, EndedSpanLink, Recorder, Severity, SpanId, SpanKind,
+    SpanRef, Status, TraceId,
 };
 
 /// The limits for the attributes of events and links that exceed their own limit: none are read.
@@ -57,7 +58,9 @@ impl StoreData {
         let Some(request) = self.http.request() else { return };
         let replaced = request.recorder.with(|recorder| {
             let replaced = own_id(&span.span_context.span_id, recorder.server_span_id()).err();
-            record(recorder, span);
+            if let Some(span) = record(recorder, span) {
+                operation::record(recorder, span, self.context());
+            }
             replaced
         });
         if let Some(reason) = replaced {
@@ -106,10 +109,11 @@ fn flags(sampled: bool) -> wit::TraceFlags {
     if sampled { wit::TraceFlags::SAMPLED } else { wit::TraceFlags::empty() }
 }
 
-fn record(recorder: &mut Recorder, span: wit::SpanData) {
+/// Records a span. `None` if the trace is not sampled or a limit is reached.
+fn record(recorder: &mut Recorder, span: wit::SpanData) -> Option<SpanRef> {
     let context = &span.span_context;
     if !recorder.is_recording() {
-        return;
+        return None;
     }
     let is_same_trace = trace_id(&context.trace_id) == Some(recorder.trace_id());
     let own = own_id(&context.span_id, recorder.server_span_id()).ok();
@@ -165,7 +169,7 @@ fn record(recorder: &mut Recorder, span: wit::SpanData) {
             wit::Status::Ok => Status::Ok,
             wit::Status::Error(message) => Status::Error(message),
         },
-    });
+    })
 }
 
 /// A link to another span; `None` if its context is invalid.
@@ -249,17 +253,21 @@ impl StoreData {
         let event_name = event_name.map(|name| Attribute::new("event.name", name));
         let of_host: Vec<_> =
             event_name.into_iter().chain(scope_attributes(record.instrumentation_scope.as_ref())).collect();
-        let span = record.span_id.as_deref().and_then(span_id);
+        let (trace, span) = (record.trace_id.as_deref().map(trace_id), record.span_id.as_deref().and_then(span_id));
         request.recorder.with(|recorder| {
+            // In another trace, it may be a span of the guest that was recorded here.
+            let is_same_trace = trace.is_none_or(|trace| trace == Some(recorder.trace_id()));
+            let span = span.filter(|span| is_same_trace || recorder.contains_span(*span));
             let span = span.unwrap_or(recorder.server_span_id());
             recorder.log_under_id(span, severity, body, attributes.borrowed(), &of_host, time);
         });
     }
 }
 
-/// The severity by `SeverityNumber`, in steps of four, otherwise by the text.
+/// The severity by `SeverityNumber`, in steps of four, otherwise by the text, such as `FATAL` or `FATAL2`.
 fn severity(number: Option<u8>, text: Option<&str>) -> Severity {
-    match (number, text.map(str::to_ascii_uppercase).as_deref()) {
+    let text = text.map(|text| text.trim_end_matches(['2', '3', '4']).to_ascii_uppercase());
+    match (number, text.as_deref()) {
         (Some(1..=4), _) | (_, Some("TRACE")) => Severity::Trace,
         (Some(5..=8), _) | (_, Some("DEBUG")) => Severity::Debug,
         (Some(9..=12), _) => Severity::Info,
@@ -373,6 +381,7 @@ mod tests {
     fn a_severity_is_derived_from_its_number_or_its_text() {
         assert_eq!(severity(Some(18), None), Severity::Error);
         assert_eq!(severity(None, Some("warn")), Severity::Warn);
+        assert_eq!(severity(None, Some("Fatal2")), Severity::Fatal);
         assert_eq!(severity(None, None), Severity::Info);
     }
 }

@@ -49,7 +49,7 @@ impl Recorder {
         self.limits.for_guest(MAX_LINKS)
     }
 
-    /// Adds a span that a guest's own SDK has recorded, within the span limits.
+    /// Adds a span that a guest's own SDK has recorded. `None` if the trace is not sampled or a limit is reached.
     pub fn add_ended<'a, A, B, C>(
         &mut self,
         ended: EndedSpan<
@@ -58,18 +58,19 @@ impl Recorder {
             impl IntoIterator<Item = EndedSpanEvent<B>>,
             impl IntoIterator<Item = EndedSpanLink<C>>,
         >,
-    ) where
+    ) -> Option<SpanRef>
+    where
         A: IntoIterator<Item = Attribute<'a>>,
         B: IntoIterator<Item = Attribute<'a>>,
         C: IntoIterator<Item = Attribute<'a>>,
     {
         let EndedSpan { span_id, parent, name, kind, start, end, attributes, events, links, status, .. } = ended;
         if !self.segment.sampled {
-            return;
+            return None;
         }
         if self.segment.spans.len() >= MAX_SPANS || !self.limits.reserve(size_of::<Span>()) {
             self.dropped_spans += 1;
-            return;
+            return None;
         }
         let span = self.push(span_id.unwrap_or_else(ids::span_id), parent, start, name.into(), kind);
         self.set_guest_attributes(span, attributes);
@@ -89,6 +90,7 @@ impl Recorder {
             span.dropped_links = span.dropped_links.saturating_add(ended.dropped_links);
             span.status = status;
         }
+        Some(span)
     }
 
     /// Updates the name of a span.
