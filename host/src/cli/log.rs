@@ -30,6 +30,8 @@ const QUEUE_LINES: usize = 4096;
 const MIN_LINE_BYTES: usize = 512;
 /// The capacity for lines of services, in bytes of counted size: half of all lines, or fewer if they are long.
 const SERVICE_QUEUE_BYTES: usize = QUEUE_LINES / 2 * MIN_LINE_BYTES;
+/// What is logged if `RUST_LOG` is invalid.
+const DEFAULT_FILTER: &str = "info";
 /// The longest time to write the last lines at exit.
 const FLUSH_TIMEOUT: Duration = Duration::from_secs(1);
 
@@ -49,8 +51,14 @@ pub(super) fn terminal(format: LogFormat) -> Box<dyn Write + Send> {
 pub fn start_log(format: LogFormat, environment: &Environment) -> std::io::Result<Log> {
     let color = format == LogFormat::Text && std::io::stdout().is_terminal() && !environment.no_color();
     let log = Log::start(Box::new(std::io::stdout()), color)?;
-    let filter = EnvFilter::new(environment.log_filter());
+    let (filter, invalid) = match EnvFilter::try_new(environment.log_filter()) {
+        Ok(filter) => (filter, None),
+        Err(error) => (EnvFilter::new(DEFAULT_FILTER), Some(error)),
+    };
     tracing_subscriber::registry().with(filter).with(log.layer(format)).with(log.export.clone()).init();
+    if let Some(error) = invalid {
+        tracing::warn!(%error, "RUST_LOG is not a valid filter and counts as not set");
+    }
     Ok(log)
 }
 

@@ -37,6 +37,8 @@ struct Buffer {
     /// The offsets at which lines start that have a time of their own, and that time.
     times: Vec<(usize, SystemTime)>,
     dropped: usize,
+    /// The number of line ends in the dropped bytes.
+    dropped_lines: usize,
     /// Whether its request has ended.
     is_closed: bool,
 }
@@ -46,6 +48,8 @@ struct Buffer {
 pub struct OutputLines {
     stdout: Vec<Line>,
     stderr: Vec<Line>,
+    /// The number of lines that exceeded the buffers.
+    dropped: usize,
 }
 
 struct Line {
@@ -56,7 +60,8 @@ struct Line {
 impl OutputLines {
     /// Takes the lines of both streams, which are empty afterwards.
     pub fn take(stdout: &GuestOutput, stderr: &GuestOutput) -> OutputLines {
-        OutputLines { stdout: stdout.take_lines(), stderr: stderr.take_lines() }
+        let ((stdout, dropped_stdout), (stderr, dropped_stderr)) = (stdout.take_lines(), stderr.take_lines());
+        OutputLines { stdout, stderr, dropped: dropped_stdout + dropped_stderr }
     }
 
     /// Takes the last lines of a request. What is written through its streams later belongs to the instance.
@@ -77,6 +82,7 @@ impl OutputLines {
 
     /// Adds a log record to the request for each line, in the order of their times.
     pub fn log(self, recorder: &mut Recorder) {
+        recorder.leave_out_logs(self.dropped);
         for (Line { time, text }, stream, severity) in self.sorted() {
             recorder.log_of_host(severity, text, &[Attribute::new("log.iostream", stream)], Some(time));
         }
@@ -114,14 +120,15 @@ impl OutputLines {
 }
 
 impl GuestOutput {
-    /// Takes the lines that were written since the last call; the buffer is empty afterwards.
-    fn take_lines(&self) -> Vec<Line> {
+    /// Takes the lines that were written since the last call, and the number of those that were dropped; the buffer is
+    /// empty afterwards.
+    fn take_lines(&self) -> (Vec<Line>, usize) {
         let mut buffer = self.lock();
         if buffer.bytes.is_empty() {
-            return Vec::new();
+            return (Vec::new(), 0);
         }
         let is_closed = buffer.is_closed;
-        let Buffer { bytes, times, dropped, .. } =
+        let Buffer { bytes, times, dropped, dropped_lines, .. } =
             std::mem::replace(&mut *buffer, Buffer { is_closed, ..Buffer::default() });
         let (mut lines, mut start) = (Vec::new(), 0);
         let mut times = times.into_iter().peekable();
@@ -139,7 +146,7 @@ impl GuestOutput {
         if dropped > 0 {
             lines.push(Line { time, text: format!("({dropped} more bytes were dropped)") });
         }
-        lines
+        (lines, dropped_lines)
     }
 
     /// Redirects later output to `other`; `None` ends the redirection.
@@ -178,6 +185,7 @@ impl GuestOutput {
         }
         buffer.bytes.extend_from_slice(kept);
         buffer.dropped += rest.len();
+        buffer.dropped_lines += rest.iter().filter(|byte| **byte == b'\n').count();
         true
     }
 
@@ -258,9 +266,11 @@ mod tests {
         let output = GuestOutput::default();
         output.append(b"one\ntwo\n\n");
         assert_eq!(texts(&output), ["one", "two"]);
-        assert!(output.take_lines().is_empty());
-        output.append(&vec![b'x'; MAX_BUFFERED + 5]);
-        assert_eq!(texts(&output)[1], "(5 more bytes were dropped)");
+        assert!(texts(&output).is_empty());
+        output.append(&vec![b'x'; MAX_BUFFERED]);
+        output.append(b"y\nz\n");
+        let printed = OutputLines::take(&output, &GuestOutput::default());
+        assert_eq!((printed.stdout[1].text.as_str(), printed.dropped), ("(4 more bytes were dropped)", 2));
     }
 
     #[tokio::test]
@@ -277,7 +287,7 @@ mod tests {
     }
 
     fn texts(output: &GuestOutput) -> Vec<String> {
-        output.take_lines().into_iter().map(|line| line.text).collect()
+        output.take_lines().0.into_iter().map(|line| line.text).collect()
     }
 
     #[test]
@@ -299,7 +309,7 @@ mod tests {
         let between = SystemTime::now();
         while SystemTime::now() <= between {}
         output.append(b"o\nthree\nfour\n");
-        let lines = output.take_lines();
+        let (lines, _) = output.take_lines();
         let late: Vec<_> = lines.iter().map(|line| (line.text.as_str(), line.time > between)).collect();
         assert_eq!(late, [("one", false), ("two", false), ("three", true), ("four", true)]);
     }

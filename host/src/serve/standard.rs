@@ -25,7 +25,7 @@ pub(super) async fn call(
     let limits = &generation.config.limits;
     let permit = exchange.take_permit(limits.concurrency)?;
     let mut request = inbound.into_request(generation.config.listen, limits)?;
-    let (body, body_failure) = BodyFailure::observe(std::mem::replace(request.body_mut(), Body::empty()));
+    let (body, body_failure) = BodyFailure::observe(std::mem::take(request.body_mut()));
     *request.body_mut() = body;
     exchange.request_body = body_failure.clone();
     let recorder = exchange.take_recorder();

@@ -26,9 +26,14 @@ pub(super) async fn probe(
 ) -> Result<(), SwapError> {
     let path = candidate.config.probe.as_deref().unwrap_or(HEALTH);
     let failed = |reason: String| Err(SwapError::Probe { path: path.to_owned(), reason });
-    let is_found = matches!(candidate.routes().find(&Method::GET, path), Match::Found { .. });
+    let route = match candidate.routes().find(&Method::GET, path) {
+        Match::Found { index, .. } => candidate.routes().get(index),
+        Match::WrongMethod(_) | Match::NotFound => None,
+    };
     match (&candidate.config.probe, candidate.kind()) {
-        _ if is_found => {}
+        (Some(_), _) if route.is_some() => {}
+        // Of a route such as `/**`, it is not known whether the component responds to this path.
+        (None, _) if route.is_some_and(|route| *route.template == *HEALTH) => {}
         // A standard component declares no routes, so only a request shows whether it has this one.
         (Some(_), Kind::Standard(_)) => {}
         (Some(_), _) => return failed("has no route".to_owned()),

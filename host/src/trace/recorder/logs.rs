@@ -61,6 +61,11 @@ impl Recorder {
         self.segment.logs.push(LogRecord { time, severity, body, attributes, dropped_attributes, span_id });
     }
 
+    /// Counts log records that the guest has written but that could not be kept.
+    pub fn leave_out_logs(&mut self, count: usize) {
+        self.dropped_logs = self.dropped_logs.saturating_add(u32::try_from(count).unwrap_or(u32::MAX));
+    }
+
     /// Adds an exception as an event and a log record. No limits apply: an exception comes after everything else that
     /// the guest has recorded, and matters most.
     pub fn record_exception(&mut self, span: SpanRef, message: String, attributes: &[Attribute<'_>]) {
