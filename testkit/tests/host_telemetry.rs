@@ -148,6 +148,17 @@ async fn signals_that_are_turned_off_are_not_exported() {
     }
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn an_invalid_filter_of_the_log_is_named_and_counts_as_not_set() {
+    let (site, _) = site(&Collector::start(), "grpc");
+    let host = site.env("RUST_LOG", "spandrel=infoo").serve();
+    host.wait_for_line(&["WARN", "RUST_LOG is not a valid filter"]).await;
+    host.wait_for_line(&["console:"]).await;
+    host.signal("TERM");
+    let ended = host.wait(PATIENCE);
+    assert!(ended.stdout.contains(" INFO "), "{ended:#?}");
+}
+
 /// The warnings in a log.
 fn warnings(log: &str) -> Vec<&str> {
     log.lines().filter(|line| line.contains("WARN") || line.contains("ERROR")).collect()
@@ -221,7 +232,8 @@ async fn a_guest_gets_no_backtrace_of_the_host_with_an_error() {
     let head = "POST /count HTTP/1.1\r\nhost: one\r\ntransfer-encoding: chunked\r\n\r\n";
     // The guest panics with the debug text of the error that it gets when the body exceeds the limit.
     connection.send(format!("{head}800\r\n{}\r\n", "a".repeat(0x800))).await;
-    let server = collector.wait_for_span("the request", |span| span.service == "one" && span.is_error()).await;
+    let server = collector.wait_for_span("the request", |span| span.service == "one").await;
+    server.assert_attribute("http.response.status_code", 413);
     let exception = server.event("exception").expect("the guest has trapped");
     let message = exception.attributes["exception.message"].as_str().unwrap_or_default();
     assert!(message.starts_with("the body broke off: ") && message.contains("limit"), "{message}");

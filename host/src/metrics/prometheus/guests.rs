@@ -6,12 +6,11 @@ use std::collections::BTreeMap;
 
 use super::format::Exposition;
 use super::name;
-use super::page::{Family, Labels};
+use super::page::{Family, Labels, family};
 use crate::metrics::guest::kind_of;
 use crate::trace::{GuestSeries, PointValue, Resource};
 
-/// Adds the series of one service to the families. A metric whose name already belongs to a family of another type is
-/// left out.
+/// Adds the series of one service to the families.
 pub(super) fn add(
     resource: &Resource,
     series: &[GuestSeries],
@@ -21,15 +20,12 @@ pub(super) fn add(
     let mut owners: BTreeMap<String, &str> = BTreeMap::new();
     for series in series {
         let kind = kind_of(&series.value);
-        let name = name::family(&series.key.name, &series.key.unit, kind);
+        let (name, unit) = (series.key.name.as_str(), series.key.unit.as_str());
         // Two names that map to the same family would yield duplicate series.
-        if *owners.entry(name.clone()).or_insert(&series.key.name) != series.key.name {
+        if *owners.entry(name::family(name, unit, kind)).or_insert(name) != name {
             continue;
         }
-        let family = families
-            .entry(name.clone())
-            .or_insert_with(|| Family::new(name, &series.description, &series.key.unit, kind, format));
-        if family.is(kind) {
+        if let Some(family) = family(families, (name, &series.description, unit), kind, format) {
             put(family, &labels(resource, series), &series.value);
         }
     }
@@ -72,6 +68,24 @@ mod tests {
         let key = SeriesKey { scope, name: name.to_owned(), unit: unit.to_owned(), attributes: String::new() };
         let now = SystemTime::now();
         GuestSeries { key, description: "What is sold.".to_owned(), attributes, value, started: now, time: now }
+    }
+
+    #[test]
+    fn metrics_of_two_services_with_one_name_and_different_types_are_both_shown() {
+        let of = |value| vec![series("shop.clicks_total", "", value)];
+        let counter = PointValue::Sum { value: Number::Int(2), is_monotonic: true };
+        let services = [
+            (Resource::new("a", "1", &[]), of(PointValue::Gauge(Number::Int(1)))),
+            (Resource::new("b", "1", &[]), of(counter)),
+        ];
+        for format in [Exposition::Prometheus, Exposition::OpenMetrics] {
+            let page = render(&[], (&[], &services), format);
+            let lines: Vec<_> = page.lines().filter(|line| line.starts_with("shop_")).collect();
+            let labels = |service| format!(r#"{{kind="book",otel_scope_name="sdk",service_name="{service}"}}"#);
+            let expected =
+                [format!("shop_clicks_counter_total{} 2", labels("b")), format!("shop_clicks_total{} 1", labels("a"))];
+            assert_eq!(lines, expected);
+        }
     }
 
     #[test]

@@ -21,7 +21,7 @@ use opentelemetry_sdk::{
 
 pub use self::format::Exposition;
 use self::format::{Kind, Number};
-use self::page::{Family, Labels, Page};
+use self::page::{Family, Labels, Page, family};
 use crate::trace::{MetricExemplar, SeriesExemplars, ServiceSeries};
 
 /// Writes the page. Families of the same name in several Resources are merged.
@@ -102,10 +102,9 @@ impl<'a> ServicePoints<'a> {
             // No instrument of the host creates one.
             MetricData::ExponentialHistogram(_) => return,
         };
-        let name = name::family(metric.name(), metric.unit(), kind);
-        let family = families
-            .entry(name.clone())
-            .or_insert_with(|| Family::new(name, metric.description(), metric.unit(), kind, format));
+        let Some(family) = family(families, (metric.name(), metric.description(), metric.unit()), kind, format) else {
+            return;
+        };
         match data {
             MetricData::Sum(sum) => sum.data_points().for_each(|point| {
                 family.value(&self.labels(point.attributes()), point.value().as_f64());

@@ -53,6 +53,23 @@ pub(super) struct Family {
     samples: String,
 }
 
+/// The family of a metric with this name, description and unit. A family has one type: if metrics of two services have the
+/// same name and different types, the type becomes part of the name of the second one. `None` if that name is taken, too.
+pub(super) fn family<'f>(
+    families: &'f mut BTreeMap<String, Family>,
+    (name, description, unit): (&str, &str, &str),
+    kind: Kind,
+    format: Exposition,
+) -> Option<&'f mut Family> {
+    let mut of_family = name::family(name, unit, kind);
+    if families.get(&of_family).is_some_and(|family| !family.is(kind)) {
+        of_family = name::family(&format!("{name}_{}", kind.name()), unit, kind);
+    }
+    let family =
+        families.entry(of_family.clone()).or_insert_with(|| Family::new(of_family, description, unit, kind, format));
+    family.is(kind).then_some(family)
+}
+
 impl Family {
     /// `unit` is the instrument's, in UCUM.
     pub(super) fn new(name: String, help: &str, unit: &str, kind: Kind, format: Exposition) -> Family {
