@@ -5,12 +5,10 @@
 
 use std::fmt;
 
-use wasmparser::{
-    ComponentAlias, ComponentExternalKind, ComponentOuterAliasKind, ComponentType, ComponentTypeRef,
-    InstanceTypeDeclaration, Parser, Payload, TypeBounds,
-};
+use wasmparser::{ComponentExternalKind, ComponentTypeRef, Parser, Payload};
 
 use super::error::ComponentError;
+use super::type_definition::{has_only_types, is_type_alias};
 use crate::config::Isolation;
 
 /// The export of a lean component.
@@ -232,26 +230,6 @@ impl Contract {
 /// Checks, before compiling, that the component can run here.
 pub fn check(bytes: &[u8]) -> Result<(), ComponentError> {
     Contract::read(bytes)?.check().map(drop)
-}
-
-/// Whether a type is an instance without functions and resources, which needs no implementation.
-fn has_only_types(ty: &ComponentType<'_>) -> bool {
-    let ComponentType::Instance(declarations) = ty else { return false };
-    declarations.iter().all(|declaration| match declaration {
-        InstanceTypeDeclaration::Export { ty, .. } => matches!(ty, ComponentTypeRef::Type(TypeBounds::Eq(_))),
-        InstanceTypeDeclaration::CoreType(_) | InstanceTypeDeclaration::Type(_) | InstanceTypeDeclaration::Alias(_) => {
-            true
-        }
-    })
-}
-
-/// Whether an alias defines a type.
-fn is_type_alias(alias: &ComponentAlias<'_>) -> bool {
-    match alias {
-        ComponentAlias::InstanceExport { kind, .. } => *kind == ComponentExternalKind::Type,
-        ComponentAlias::Outer { kind, .. } => *kind == ComponentOuterAliasKind::Type,
-        ComponentAlias::CoreInstanceExport { .. } => false,
-    }
 }
 
 /// Whether `name` is `prefix` followed by the rest of a released version.

@@ -40,6 +40,7 @@ pub(crate) mod resources;
 pub(crate) mod standard_bindings;
 mod store_data;
 mod symbolizer;
+mod type_definition;
 mod within;
 
 pub use self::background::BackgroundWork;
