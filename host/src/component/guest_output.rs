@@ -21,17 +21,17 @@ use crate::trace::{Attribute, Recorder, Severity};
 const MAX_BUFFERED: usize = 64 * 1024;
 
 /// One of a guest's two output streams.
-#[derive(Clone, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct GuestOutput(Arc<OutputState>);
 
-#[derive(Default)]
+#[derive(Debug, Default)]
 struct OutputState {
     buffer: Mutex<Buffer>,
     /// Where output is redirected to.
     redirect: Mutex<Option<GuestOutput>>,
 }
 
-#[derive(Default)]
+#[derive(Debug, Default)]
 struct Buffer {
     bytes: Vec<u8>,
     /// The offsets at which lines start that have a time of their own, and that time.

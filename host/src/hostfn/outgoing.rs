@@ -82,7 +82,7 @@ impl HttpState {
     /// Makes one of several concurrent requests the current one, and redirects the output streams to it.
     pub fn set_current(&mut self, request: Option<HttpGuestRequest>) {
         let (stdout, stderr) = &self.output;
-        let printed = request.as_ref().and_then(|request| request.printed.as_ref());
+        let printed = request.as_ref().and_then(|request| request.execution.open_output());
         stdout.redirect_to(printed.map(|(stdout, _)| stdout));
         stderr.redirect_to(printed.map(|(_, stderr)| stderr));
         self.outgoing.request = request;

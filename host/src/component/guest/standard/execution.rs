@@ -6,7 +6,7 @@
 
 use std::pin::pin;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
 use tokio::sync::Notify;
@@ -14,6 +14,7 @@ use tokio::sync::Notify;
 use super::body_buffer::BodyBuffer;
 use crate::component::cost::Cost;
 use crate::component::failure::Failure;
+use crate::component::guest_output::GuestOutput;
 use crate::trace::SharedRecorder;
 
 /// Cost, failure and progress of one request in a standard guest.
@@ -32,6 +33,9 @@ pub struct GuestExecution {
     body_ended: Notify,
     /// The response was sent, body included.
     answered: AtomicBool,
+    /// The request's own output streams, if its instance serves several requests: created when the guest may write, as
+    /// most guests never do. `None` if the request has ended without them.
+    output: OnceLock<Option<(GuestOutput, GuestOutput)>>,
 }
 
 impl GuestExecution {
@@ -58,6 +62,21 @@ impl GuestExecution {
             memory: self.memory.load(Ordering::Relaxed),
             reused: self.reused.load(Ordering::Relaxed),
         }
+    }
+
+    /// The request's own output streams, which are created if there are none. `None` after the request has ended.
+    pub fn open_output(&self) -> Option<&(GuestOutput, GuestOutput)> {
+        self.output.get_or_init(|| Some(Default::default())).as_ref()
+    }
+
+    /// The request's own output streams, if there are any.
+    pub fn output(&self) -> Option<&(GuestOutput, GuestOutput)> {
+        self.output.get()?.as_ref()
+    }
+
+    /// The same. None are created from now on.
+    pub fn close_output(&self) -> Option<&(GuestOutput, GuestOutput)> {
+        self.output.get_or_init(|| None).as_ref()
     }
 
     /// Why the guest failed, if it did.

@@ -168,7 +168,7 @@ impl StandardInstance {
         return_to_pool: ReturnToPool,
     ) -> EndedGuest<StandardInstance> {
         let HttpInvocation { request, recorder, locals, permit, lease } = invocation;
-        let active = HttpGuestRequest { recorder, locals, execution, printed: None };
+        let active = HttpGuestRequest { recorder, locals, execution };
         let is_reused = self.is_reused();
         let instance = self.serve(request, active, answer).await.map(|instance| (instance, is_reused));
         EndedGuest { instance, return_to_pool, _held: (permit, lease) }

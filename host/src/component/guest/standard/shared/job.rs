@@ -7,7 +7,6 @@ use tokio::sync::oneshot;
 
 use crate::component::guest::standard::GuestExecution;
 use crate::component::guest::standard::call::{HandlerResponse, Held, HttpInvocation};
-use crate::component::guest_output::GuestOutput;
 use crate::hostfn::guest_request::HttpGuestRequest;
 use crate::http::Body;
 use crate::trace::SharedRecorder;
@@ -32,8 +31,7 @@ impl Job {
     pub fn new(invocation: HttpInvocation) -> (Job, PendingResponse) {
         let HttpInvocation { request, recorder, locals, permit, lease } = invocation;
         let execution = Arc::new(GuestExecution::default());
-        let printed = Some((GuestOutput::default(), GuestOutput::default()));
-        let active = HttpGuestRequest { recorder, locals, execution: execution.clone(), printed };
+        let active = HttpGuestRequest { recorder, locals, execution: execution.clone() };
         let (answer, answered) = oneshot::channel();
         let job = Job { request, active, answer };
         (job, PendingResponse { answered, execution, permit, lease })

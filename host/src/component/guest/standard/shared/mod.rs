@@ -12,6 +12,7 @@
 //! releases its concurrency permit with the response: otherwise a busy instance would occupy permits for up to a second
 //! after each request.
 
+mod calls;
 mod job;
 mod request_end;
 mod task;
@@ -28,6 +29,7 @@ use std::time::{Duration, Instant};
 
 use futures_util::task::AtomicWaker;
 use http::response::Parts;
+use smallvec::{SmallVec, smallvec};
 use tokio::sync::{Notify, oneshot};
 
 pub(in crate::component) use self::job::{Job, PendingResponse};
@@ -61,7 +63,7 @@ struct SharedState {
     changed: Notify,
     requests: ConcurrentRequests,
     /// Responses that the guest has returned since the instance's task was polled.
-    responses: Mutex<Vec<ReturnedResponse>>,
+    responses: Mutex<SmallVec<[ReturnedResponse; 1]>>,
     /// Requests whose response was sent, oldest first.
     answered: Mutex<VecDeque<(Instant, RequestGuard)>>,
     /// The instance was dropped, or has no work left.
@@ -74,7 +76,8 @@ struct SharedState {
 type ReturnedResponse = (oneshot::Sender<HandlerResponse>, HandlerResponse);
 
 struct InstanceLoad {
-    waiting: VecDeque<Job>,
+    /// Requests that it has not started, oldest first. Rarely more than one.
+    waiting: SmallVec<[Job; 1]>,
     /// Requests whose response was not sent completely yet.
     active: u32,
     /// Requests that it may still accept.
@@ -122,7 +125,7 @@ impl SharedInstance {
         background: &BackgroundWork,
     ) -> SharedInstance {
         let remaining = requests.saturating_sub(instance.served).saturating_sub(1);
-        let waiting = VecDeque::from([job]);
+        let waiting = smallvec![job];
         let thread = Some(thread::current().id());
         let load =
             InstanceLoad { waiting, active: 1, remaining, state: InstanceState::Serving, thread, finished: None };
@@ -158,7 +161,7 @@ impl SharedInstance {
         }
         load.active += 1;
         load.remaining -= 1;
-        load.waiting.push_back(job);
+        load.waiting.push(job);
         drop(load);
         self.0.waker.wake();
         Ok(())
@@ -230,11 +233,11 @@ impl SharedInstance {
         }
     }
 
-    fn take_responses(&self) -> Vec<ReturnedResponse> {
+    fn take_responses(&self) -> SmallVec<[ReturnedResponse; 1]> {
         std::mem::take(&mut *self.responses())
     }
 
-    fn responses(&self) -> MutexGuard<'_, Vec<ReturnedResponse>> {
+    fn responses(&self) -> MutexGuard<'_, SmallVec<[ReturnedResponse; 1]>> {
         self.0.responses.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -257,7 +260,7 @@ impl SharedInstance {
     }
 
     /// Retires the instance, and returns the requests that it has not started.
-    fn retire(&self) -> VecDeque<Job> {
+    fn retire(&self) -> SmallVec<[Job; 1]> {
         let mut load = self.lock();
         load.state = InstanceState::Retired;
         std::mem::take(&mut load.waiting)
@@ -267,7 +270,7 @@ impl SharedInstance {
     fn next(&self) -> Option<Job> {
         let mut load = self.lock();
         load.thread = Some(thread::current().id());
-        load.waiting.pop_front()
+        (!load.waiting.is_empty()).then(|| load.waiting.remove(0))
     }
 
     /// Retires the instance unless a request is waiting. Returns whether it was retired.
@@ -296,7 +299,7 @@ impl SharedInstance {
         let job = {
             let mut load = self.lock();
             let place = load.waiting.iter().position(|job| Arc::ptr_eq(&job.active.execution, execution));
-            let job = place.and_then(|place| load.waiting.remove(place));
+            let job = place.map(|place| load.waiting.remove(place));
             load.remaining += u32::from(job.is_some());
             job
         };
@@ -432,7 +435,7 @@ mod tests {
 
     /// An instance that takes no request by itself.
     fn shared() -> SharedInstance {
-        let (waiting, state) = (VecDeque::new(), InstanceState::Serving);
+        let (waiting, state) = (SmallVec::new(), InstanceState::Serving);
         let load = InstanceLoad { waiting, active: 0, remaining: 2, state, thread: None, finished: None };
         SharedInstance::new(2, load)
     }

@@ -6,13 +6,13 @@ use std::pin::{Pin, pin};
 use std::task::Poll;
 use std::time::Duration;
 
-use futures_util::stream::{FuturesUnordered, StreamExt as _};
 use wasmtime::AsContextMut as _;
 use wasmtime::component::Accessor;
 use wasmtime_wasi::I32Exit;
 use wasmtime_wasi_http::p3::bindings::Service;
 use wasmtime_wasi_http::{Error, WasiHttpView as _};
 
+use super::calls::Calls;
 use super::request_end::record_end;
 use super::{Drained, Job, SharedInstance};
 use crate::component::background::BackgroundWork;
@@ -118,8 +118,8 @@ impl StandardInstance {
     ) -> Failure {
         let mut output = unassigned.take_trap_output();
         for request in requests.all() {
-            let printed = request.printed.as_ref().map(|(stdout, stderr)| OutputLines::take(stdout, stderr));
-            if let Some(mut printed) = printed {
+            if let Some((stdout, stderr)) = request.execution.output() {
+                let mut printed = OutputLines::take(stdout, stderr);
                 output = printed.take_trap_output().or(output);
                 request.recorder.with(|recorder| printed.log(recorder));
             }
@@ -163,7 +163,8 @@ async fn serve(
     (served, reused, output): (&mut u32, bool, OutputLines),
 ) -> wasmtime::Result<()> {
     let mut output = Some(output);
-    let mut calls = FuturesUnordered::new();
+    let first = pin!(None);
+    let mut calls = Calls::new(first);
     poll_fn(|context| {
         loop {
             shared.0.waker.register(context.waker());
@@ -175,7 +176,7 @@ async fn serve(
                 *served += 1;
                 calls.push(answer(accessor, guest, job, shared));
             }
-            match calls.poll_next_unpin(context) {
+            match calls.poll_next(context) {
                 Poll::Ready(Some(Ok(()))) => {}
                 Poll::Ready(Some(Err(trap))) => return Poll::Ready(Err(trap)),
                 Poll::Ready(None) => {
