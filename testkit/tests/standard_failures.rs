@@ -68,13 +68,32 @@ async fn a_trap_after_the_response_head_is_an_error_on_the_span() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_guest_that_returns_no_response_is_a_500() {
     let shop = Shop::standard().start().await;
-    // A 0.2 guest returns without a response. A 0.3 guest waits for nothing, which the host detects without a timeout.
-    let answer = shop.get("standard-p2", "/no-response").await;
-    assert_eq!(answer.status, 500, "{}", answer.text());
-    let answer = shop.get("standard-p3", "/no-response").await;
-    assert!(answer.status.is_server_error(), "{}", answer.text());
-    for service in BOTH {
+    // The 0.2 guest returns without a response. The 0.3 guest waits for nothing, so that its runtime panics.
+    for (service, error_type) in BOTH.into_iter().zip(["no_response", "wasm_trap"]) {
+        let answer = shop.get(service, "/no-response").await;
+        assert_eq!(answer.status, 500, "{service}: {}", answer.text());
+        let tree = shop.trace(&answer.trace, 1).await;
+        tree.line(&format!("{service} GET SERVER")).assert_attribute("error.type", error_type);
         assert_eq!(shop.get(service, "/hello").await.status, 200, "{service} serves on");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_guest_of_0_3_whose_task_ends_without_a_response_is_a_500() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let file = folder.path().join("no_response.wasm");
+    std::fs::write(&file, wat::parse_str(include_str!("no_response.wat")).expect("good WebAssembly text"))
+        .expect("written");
+    let services = [("alone", 1), ("shared", 4)];
+    let shop = services.iter().zip(8_100..).fold(ShopBuilder::empty(), |shop, ((name, most), port)| {
+        shop.service(name, &file, port).keys(name, &format!("concurrency_per_instance = {most}"))
+    });
+    let shop = shop.start().await;
+    for (service, _) in services {
+        let answer = shop.get(service, "/").await;
+        assert_eq!(answer.status, 500, "{service}: {}", answer.text());
+        let tree = shop.trace(&answer.trace, 1).await;
+        tree.line(&format!("{service} GET SERVER")).assert_attribute("error.type", "no_response");
     }
 }
 

@@ -9,9 +9,10 @@ use super::symbolizer::Symbolizer;
 use crate::http::BodyError;
 use crate::trace::{Attribute, Recorder};
 
-/// The values of `error.type` for traps other than `wasm_trap`.
+/// The values of `error.type` for traps other than `wasm_trap`, and the `exception.type` of these traps.
 const OUT_OF_MEMORY: &str = "out_of_memory";
 const STACK_OVERFLOW: &str = "stack_overflow";
+const NO_RESPONSE: &str = "no_response";
 
 /// Why a guest did not respond to a request.
 #[derive(Clone, Debug, thiserror::Error)]
@@ -51,7 +52,7 @@ impl Failure {
             Failure::Saturated(_) => "no_instance",
             Failure::InvalidResponse(_) => "invalid_response",
             Failure::ResponseTooLarge { .. } => "response_too_large",
-            Failure::NoResponse => "no_response",
+            Failure::NoResponse => NO_RESPONSE,
             Failure::ErrorCode(_) => "error_code",
         }
     }
@@ -119,8 +120,7 @@ impl Exception {
     /// The value of `error.type`.
     pub fn error_type(&self) -> &'static str {
         match self.kind {
-            OUT_OF_MEMORY => "out_of_memory",
-            STACK_OVERFLOW => "stack_overflow",
+            kind @ (OUT_OF_MEMORY | STACK_OVERFLOW | NO_RESPONSE) => kind,
             _ => "wasm_trap",
         }
     }
@@ -187,6 +187,7 @@ fn trap_kind(trap: &Trap) -> &'static str {
         Trap::NullReference => "null_reference",
         Trap::ArrayOutOfBounds => "array_out_of_bounds",
         Trap::CastFailure => "bad_cast",
+        Trap::NoAsyncResult => NO_RESPONSE,
         _ => "trap",
     }
 }
