@@ -11,6 +11,7 @@ mod keyvalue;
 mod keyvalue_draft;
 pub(crate) mod logging;
 mod metrics;
+pub(crate) mod name_lookup;
 pub(crate) mod next;
 mod operation;
 mod otel;

@@ -10,7 +10,7 @@ use crate::component::bindings::wasi as lean;
 use crate::component::contract::{HttpWorld, is_logging};
 use crate::component::standard_bindings::wasi as proposals;
 use crate::component::store_data::StoreData;
-use crate::hostfn::{caller, logging, next, output};
+use crate::hostfn::{caller, logging, name_lookup, next, output};
 
 /// The draft of `wasi:logging` in the shared linker.
 const LOGGING: &str = "wasi:logging/logging@0.1.0-draft";
@@ -50,8 +50,10 @@ pub(in crate::component) fn linker(engine: &wasmtime::Engine, world: HttpWorld) 
     options.network_error_code(true);
     wasmtime_wasi::p2::add_to_linker_with_options_async(&mut linker, &options)?;
     p2::add_only_http_to_linker_async(&mut linker)?;
+    name_lookup::shadow_p2(&mut linker)?;
     if world == HttpWorld::P3 {
         wasmtime_wasi::p3::add_to_linker(&mut linker)?;
+        name_lookup::shadow_p3(&mut linker)?;
         p3::bindings::http::types::add_to_linker::<_, WasiHttp>(&mut linker, StoreData::http)?;
         p3::bindings::http::client::add_to_linker::<_, caller::Client>(&mut linker, StoreData::http)?;
         output::shadow_output_functions(&mut linker)?;
