@@ -193,6 +193,18 @@ async fn a_client_that_disconnects_does_not_affect_the_others() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn work_after_a_response_goes_on_when_the_client_of_another_request_disconnects() {
+    let shop = builder(2).start().await;
+    let lingering = shop.get(SERVICE, "/linger?ms=500").await;
+    let gone = shop.request("GET", SERVICE, "/hold?ms=60000").try_send();
+    assert!(tokio::time::timeout(Duration::from_millis(200), gone).await.is_err(), "the request is held");
+    let of_request = |log: &testkit::collector::LogRecord| {
+        log.trace_id == lingering.trace.to_string() && log.body == "streamed late"
+    };
+    shop.collector().wait_for_log("the line after the response", of_request).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn an_instance_that_served_concurrent_requests_is_reused() {
     let shop = builder(4).start().await;
     all(&shop, &vec!["/work?company=2".to_owned(); 2]).await;

@@ -48,6 +48,8 @@ use crate::http::Body;
 
 /// How long a request keeps its spans and its generation after its response was sent, if its instance is still running.
 const AFTER_RESPONSE: Duration = Duration::from_secs(1);
+/// How often it is looked whether that has passed.
+const RELEASE_INTERVAL: Duration = Duration::from_millis(250);
 
 /// A running instance that further requests may join. Clones are handles to the same instance.
 #[derive(Clone)]
@@ -244,7 +246,7 @@ impl SharedInstance {
     /// Releases requests when [`AFTER_RESPONSE`] has passed since their response was sent. Runs until it is dropped.
     async fn release_answered(&self) -> Infallible {
         loop {
-            tokio::time::sleep(AFTER_RESPONSE / 4).await;
+            tokio::time::sleep(RELEASE_INTERVAL).await;
             let now = Instant::now();
             let mut answered = self.answered();
             let is_due = |(since, _): &(Instant, RequestGuard)| now.duration_since(*since) >= AFTER_RESPONSE;
@@ -339,7 +341,8 @@ impl SharedInstance {
         drop(finished);
     }
 
-    /// Resolves when no request is active, and the instance was retired or no request has come for `limit`.
+    /// Resolves when no request is active, and the instance was retired or no request has come for `limit`. A retired
+    /// instance also waits for [`AFTER_RESPONSE`] after the last response, because its guest may still work on it.
     async fn drained(&self, limit: Duration) -> Drained {
         loop {
             let changed = self.0.changed.notified();
@@ -348,7 +351,8 @@ impl SharedInstance {
                 (load.active, load.state)
             };
             match (active, state) {
-                (0, InstanceState::Retired) => return Drained::Retired,
+                (0, InstanceState::Retired) if self.answered().is_empty() => return Drained::Retired,
+                (0, InstanceState::Retired) => tokio::time::sleep(RELEASE_INTERVAL).await,
                 (0, InstanceState::Serving) => {
                     if tokio::time::timeout(limit, changed).await.is_err() && self.retire_if_free() {
                         return Drained::StillRunning;
@@ -388,14 +392,16 @@ impl RequestGuard {
     fn finish_with_instance(mut self) {
         self.execution.set_answered();
         self.has_ended = true;
-        self.shared.release(None);
-        drop(self.permit.take());
-        let shared = self.shared.clone();
-        let mut answered = shared.answered();
-        // The instance takes the lock after it is marked as ended.
-        if !shared.has_ended() {
-            answered.push_back((Instant::now(), self));
+        let (shared, permit) = (self.shared.clone(), self.permit.take());
+        {
+            let mut answered = shared.answered();
+            // The instance takes the lock after it is marked as ended.
+            if !shared.has_ended() {
+                answered.push_back((Instant::now(), self));
+            }
         }
+        shared.release(None);
+        drop(permit);
     }
 }
 
