@@ -183,6 +183,30 @@ async fn a_guest_in_an_endless_loop_blocks_its_instance_only_until_the_timeout()
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_guest_in_an_endless_loop_after_its_response_takes_no_requests_for_long() {
+    let service = "standard-p3";
+    let shop = Shop::standard().keys(service, "concurrency_per_instance = 8");
+    let shop = shop.limits(service, "request_timeout = \"2s\"").start().await;
+    let spinning = shop.get(service, "/spin-after-response").await;
+    assert_eq!(spinning.status, 200);
+    // Those that arrive at first wait in the instance. All others have instances that serve.
+    let began = Instant::now();
+    let mut late = Vec::new();
+    while began.elapsed() < Duration::from_secs(6) {
+        let joined_late = began.elapsed() > Duration::from_millis(300);
+        let quick = tokio::time::timeout(Duration::from_millis(200), shop.request("GET", service, "/hello").try_send());
+        late.extend(quick.await.is_ok().then_some(()).filter(|()| joined_late));
+    }
+    assert!(late.len() > 10, "{} responses", late.len());
+    assert_eq!(shop.get(service, "/hello").await.status, 200);
+    let is_stopped = |log: &testkit::collector::LogRecord| {
+        log.trace_id == spinning.trace.to_string()
+            && log.body.as_str().is_some_and(|body| body.contains("after its response"))
+    };
+    shop.collector().wait_for_log("the end of the guest", is_stopped).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_client_that_disconnects_does_not_affect_the_others() {
     let shop = builder(3).start().await;
     let gone = shop.request("GET", SERVICE, "/hold?company=3&ms=60000");
@@ -264,11 +288,17 @@ async fn output_through_a_stream_that_outlives_its_request_is_in_the_hosts_log()
         let builder = builder.service(SERVICE, &component, site.address(SERVICE).port());
         site.write(&builder.keys(SERVICE, &format!("concurrency_per_instance = {concurrency}")));
         let host = site.serve();
-        let linger = Client::default().request("GET", site.address(SERVICE), "/linger?ms=2000").untraced();
-        assert_eq!(linger.send().await.status, 200);
-        let line = host.wait_for_line(&["streamed late", SERVICE]).await;
-        // A line of a request has its trace id instead.
-        assert_eq!(line.contains("service="), concurrency > 1, "{line}");
+        let get = |path: &str| Client::default().request("GET", site.address(SERVICE), path).untraced();
+        for other in [None, Some("/work")] {
+            let seen = host.log().len();
+            assert_eq!(get("/linger?ms=2000").send().await.status, 200);
+            if let Some(other) = other {
+                assert_eq!(get(other).send().await.status, 200);
+            }
+            let line = host.wait_for_line_after(seen, &["streamed late", SERVICE]).await;
+            // A line of a request has its trace id instead. It is its own as long as no other request is in the instance.
+            assert_eq!(line.contains("service="), concurrency > 1 && other.is_some(), "{line}");
+        }
     }
 }
 

@@ -8,9 +8,12 @@
 //! have ended.
 //!
 //! Wasmtime does not report when the work of one request has ended, only when no work is left. A request therefore
-//! keeps its spans and its generation until then, or for [`AFTER_RESPONSE`] after its response body was sent. It
-//! releases its concurrency permit with the response: otherwise a busy instance would occupy permits for up to a second
-//! after each request.
+//! keeps its spans and its generation until then, or for [`AFTER_RESPONSE`] after its response body was sent if other
+//! requests keep the instance busy. It releases its concurrency permit with the response: otherwise a busy instance
+//! would occupy permits for up to a second after each request.
+//!
+//! A guest that computes keeps its instance from starting the requests that have joined it. After [`MAX_WAIT`] no others
+//! join it, so that one in an endless loop is stopped once `request_timeout` has passed.
 
 mod calls;
 mod job;
@@ -46,10 +49,13 @@ use crate::component::within::within;
 use crate::hostfn::guest_request::ConcurrentRequests;
 use crate::http::Body;
 
-/// How long a request keeps its spans and its generation after its response was sent, if its instance is still running.
+/// How long a request keeps its spans and its generation after its response was sent, if other requests keep its
+/// instance busy.
 const AFTER_RESPONSE: Duration = Duration::from_secs(1);
 /// How often it is looked whether that has passed.
 const RELEASE_INTERVAL: Duration = Duration::from_millis(250);
+/// How long a request may wait in an instance before it starts, for others to join. Longer than most guests compute.
+const MAX_WAIT: Duration = Duration::from_millis(100);
 
 /// A running instance that further requests may join. Clones are handles to the same instance.
 #[derive(Clone)]
@@ -80,8 +86,12 @@ type ReturnedResponse = (oneshot::Sender<HandlerResponse>, HandlerResponse);
 struct InstanceLoad {
     /// Requests that it has not started, oldest first. Rarely more than one.
     waiting: SmallVec<[Job; 1]>,
+    /// When a request joined the queue that the instance has not looked at since, even if the request has left it.
+    unnoticed_since: Option<Instant>,
     /// Requests whose response was not sent completely yet.
     active: u32,
+    /// When a request that the instance had started ended last.
+    ended_at: Option<Instant>,
     /// Requests that it may still accept.
     remaining: u32,
     state: InstanceState,
@@ -129,8 +139,17 @@ impl SharedInstance {
         let remaining = requests.saturating_sub(instance.served).saturating_sub(1);
         let waiting = smallvec![job];
         let thread = Some(thread::current().id());
-        let load =
-            InstanceLoad { waiting, active: 1, remaining, state: InstanceState::Serving, thread, finished: None };
+        let state = InstanceState::Serving;
+        let load = InstanceLoad {
+            waiting,
+            unnoticed_since: None,
+            active: 1,
+            ended_at: None,
+            remaining,
+            state,
+            thread,
+            finished: None,
+        };
         let shared = SharedInstance::new(max_concurrent, load);
         let mut serving = boxed(|| instance.serve_shared(shared.clone(), return_to_pool, background.clone()));
         if poll_fn(|context| Poll::Ready(serving.as_mut().poll(context))).await.is_pending() {
@@ -158,12 +177,15 @@ impl SharedInstance {
     pub fn join(&self, job: Job, thread: Option<ThreadId>) -> Result<(), Job> {
         let mut load = self.lock();
         let has_place = load.active < self.0.max_concurrent && load.remaining > 0;
-        if load.state == InstanceState::Retired || !has_place || (thread.is_some() && load.thread != thread) {
+        let is_here = thread.is_none() || load.thread == thread;
+        let is_stuck = load.unnoticed_since.is_some_and(|since| since.elapsed() > MAX_WAIT);
+        if load.state == InstanceState::Retired || !has_place || !is_here || is_stuck {
             return Err(job);
         }
         load.active += 1;
         load.remaining -= 1;
         load.waiting.push(job);
+        load.unnoticed_since.get_or_insert_with(Instant::now);
         drop(load);
         self.0.waker.wake();
         Ok(())
@@ -243,14 +265,21 @@ impl SharedInstance {
         self.0.responses.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Releases requests when [`AFTER_RESPONSE`] has passed since their response was sent. Runs until it is dropped.
+    /// Releases requests when [`AFTER_RESPONSE`] has passed since their response was sent, and other requests keep the
+    /// instance busy or it is retired. Runs until it is dropped.
     async fn release_answered(&self) -> Infallible {
         loop {
             tokio::time::sleep(RELEASE_INTERVAL).await;
             let now = Instant::now();
+            let is_last_due = {
+                let load = self.lock();
+                load.active as usize > load.waiting.len() || load.state == InstanceState::Retired
+            };
             let mut answered = self.answered();
             let is_due = |(since, _): &(Instant, RequestGuard)| now.duration_since(*since) >= AFTER_RESPONSE;
-            let due = answered.iter().take_while(|entry| is_due(entry)).count();
+            // What the guest does after the last response is assigned to that.
+            let others = if is_last_due { answered.len() } else { answered.len().saturating_sub(1) };
+            let due = answered.iter().take(others).take_while(|entry| is_due(entry)).count();
             let due: Vec<_> = answered.drain(..due).collect();
             drop(answered);
             drop(due);
@@ -272,6 +301,7 @@ impl SharedInstance {
     fn next(&self) -> Option<Job> {
         let mut load = self.lock();
         load.thread = Some(thread::current().id());
+        load.unnoticed_since = None;
         (!load.waiting.is_empty()).then(|| load.waiting.remove(0))
     }
 
@@ -305,12 +335,17 @@ impl SharedInstance {
             load.remaining += u32::from(job.is_some());
             job
         };
-        self.release(job.is_none().then_some(InstanceState::Retired));
+        match job {
+            Some(_) => self.release(None, None),
+            None => self.release(Some(InstanceState::Retired), Some(Instant::now())),
+        }
         job
     }
 
-    fn release(&self, state: Option<InstanceState>) {
+    /// Releases the place of a request, which has ended now unless the instance had not started it.
+    fn release(&self, state: Option<InstanceState>, now: Option<Instant>) {
         let mut load = self.lock();
+        load.ended_at = now.or(load.ended_at);
         load.active = load.active.saturating_sub(1);
         load.state = state.unwrap_or(load.state);
         let finished = if load.active == 0 { load.finished.take() } else { None };
@@ -341,20 +376,21 @@ impl SharedInstance {
         drop(finished);
     }
 
-    /// Resolves when no request is active, and the instance was retired or no request has come for `limit`. A retired
+    /// Resolves when no request is active, and the instance was retired or no request has ended for `limit`. A retired
     /// instance also waits for [`AFTER_RESPONSE`] after the last response, because its guest may still work on it.
     async fn drained(&self, limit: Duration) -> Drained {
         loop {
             let changed = self.0.changed.notified();
-            let (active, state) = {
+            let (active, state, idle) = {
                 let load = self.lock();
-                (load.active, load.state)
+                (load.active, load.state, load.ended_at.map(|ended| ended.elapsed()))
             };
             match (active, state) {
                 (0, InstanceState::Retired) if self.answered().is_empty() => return Drained::Retired,
                 (0, InstanceState::Retired) => tokio::time::sleep(RELEASE_INTERVAL).await,
                 (0, InstanceState::Serving) => {
-                    if tokio::time::timeout(limit, changed).await.is_err() && self.retire_if_free() {
+                    let left = limit.saturating_sub(idle.unwrap_or_default());
+                    if tokio::time::timeout(left, changed).await.is_err() && self.retire_if_free() {
                         return Drained::StillRunning;
                     }
                 }
@@ -392,15 +428,15 @@ impl RequestGuard {
     fn finish_with_instance(mut self) {
         self.execution.set_answered();
         self.has_ended = true;
-        let (shared, permit) = (self.shared.clone(), self.permit.take());
+        let (shared, permit, now) = (self.shared.clone(), self.permit.take(), Instant::now());
         {
             let mut answered = shared.answered();
             // The instance takes the lock after it is marked as ended.
             if !shared.has_ended() {
-                answered.push_back((Instant::now(), self));
+                answered.push_back((now, self));
             }
         }
-        shared.release(None);
+        shared.release(None, Some(now));
         drop(permit);
     }
 }
@@ -442,7 +478,9 @@ mod tests {
     /// An instance that takes no request by itself.
     fn shared() -> SharedInstance {
         let (waiting, state) = (SmallVec::new(), InstanceState::Serving);
-        let load = InstanceLoad { waiting, active: 0, remaining: 2, state, thread: None, finished: None };
+        let (unnoticed_since, ended_at, thread, finished) = (None, None, None, None);
+        let load =
+            InstanceLoad { waiting, unnoticed_since, active: 0, ended_at, remaining: 2, state, thread, finished };
         SharedInstance::new(2, load)
     }
 
@@ -492,6 +530,19 @@ mod tests {
         let elsewhere = thread::scope(|scope| scope.spawn(|| thread::current().id()).join().unwrap());
         let (job, _pending) = Job::new(invocation());
         assert!(shared.join(job, Some(elsewhere)).is_err());
+    }
+
+    #[tokio::test]
+    async fn no_request_joins_an_instance_that_has_not_looked_at_its_queue_for_long() {
+        let shared = shared();
+        let gone = join(&shared);
+        assert!(matches!(shared.answer(gone, (Duration::ZERO, 0)).await.result, Err(Failure::TimedOut)));
+        let back = |since: Duration| Instant::now().checked_sub(since).expect("the machine has run for a while");
+        shared.lock().unnoticed_since = Some(back(2 * MAX_WAIT));
+        let (job, _pending) = Job::new(invocation());
+        let Err(job) = shared.join(job, None) else { panic!("the guest computes") };
+        assert!(shared.next().is_none());
+        assert!(shared.join(job, None).is_ok(), "the guest waits again");
     }
 
     #[tokio::test]
