@@ -7,6 +7,7 @@ pub mod authority;
 mod body;
 pub mod coding;
 pub mod cors;
+mod declared_body;
 pub mod forwarded;
 pub mod head;
 pub mod header_rules;
@@ -19,6 +20,7 @@ pub mod redaction;
 pub mod vary;
 
 pub use self::body::{Body, BodyError, FRAME_LIMIT};
+pub use self::declared_body::declared;
 pub use self::observed_body::BodyFailure;
 pub use self::problem::problem;
 pub use spandrel_routes as routes;

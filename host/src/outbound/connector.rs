@@ -18,8 +18,9 @@ use thiserror::Error;
 use tokio::net::TcpStream;
 use tower::timeout::Timeout;
 use tower::util::BoxCloneSyncService;
-use tower::{BoxError, Service};
+use tower::{BoxError, Service, ServiceExt as _};
 
+use super::connection::Tracked;
 use super::lookup::Lookups;
 use super::public::is_public;
 
@@ -35,7 +36,7 @@ const KEEPALIVE_PROBES: u32 = 3;
 const ACKNOWLEDGEMENT_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// Establishes the connections of a client.
-pub(super) type Connector = BoxCloneSyncService<Uri, MaybeHttpsStream<TokioIo<TcpStream>>, BoxError>;
+pub(super) type Connector = BoxCloneSyncService<Uri, Tracked<MaybeHttpsStream<TokioIo<TcpStream>>>, BoxError>;
 
 /// The addresses that a client may connect to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -59,7 +60,7 @@ pub(super) fn connector(addresses: Addresses, tls: &ClientConfig, timeout: Durat
     tcp.set_tcp_user_timeout(Some(ACKNOWLEDGEMENT_TIMEOUT));
     let https = HttpsConnectorBuilder::new().with_tls_config(tls.clone());
     let https = https.https_or_http().enable_all_versions().wrap_connector(tcp);
-    BoxCloneSyncService::new(Timeout::new(https, timeout))
+    BoxCloneSyncService::new(Timeout::new(https, timeout).map_response(Tracked::from))
 }
 
 /// TLS that trusts the certificates that this machine trusts.

@@ -5,6 +5,7 @@
 //! public address and must not be a service of this host.
 
 mod call_error;
+mod connection;
 mod connector;
 pub mod hops;
 mod lookup;
@@ -27,7 +28,7 @@ use self::hops::Hops;
 pub use self::network::Network;
 use self::network::{OutgoingRequest, Permission};
 use crate::config::{Origin, OriginPattern, OutboundConfig, ServiceName};
-use crate::http::{Body, BodyError};
+use crate::http::{Body, BodyError, declared};
 use crate::trace::{self, Baggage, Propagators, TraceContext};
 
 /// An outbound request.
@@ -128,7 +129,10 @@ impl Outbound {
         self.strip_context(&mut call, local.is_some());
         user_info::move_to_headers(&mut call.uri, &mut call.headers);
         let response = match (local, &call.service) {
-            (Some(local), _) => local(call).await,
+            (Some(local), _) => {
+                call.body = declared(call.body, &call.headers);
+                local(call).await
+            }
             (None, Some(name)) => {
                 let reason = format!("this host has no service `{name}`");
                 return Err(CallError::Unreachable { failure: ConnectionFailure::NotConnected, reason });

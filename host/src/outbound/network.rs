@@ -10,12 +10,16 @@
 use std::error::Error as StdError;
 use std::io;
 
+use http::header::{CONTENT_LENGTH, TRANSFER_ENCODING};
 use http::{HeaderMap, Method, Request, Response, Uri};
-use hyper_util::client::legacy;
+use http_body::Body as _;
+use hyper::body::Incoming;
+use hyper_util::client::legacy::{self, connect::capture_connection};
 use hyper_util::rt::{TokioExecutor, TokioTimer};
 use tower::timeout::error::Elapsed;
 
 use super::call_error::{CallError, ConnectionFailure};
+use super::connection::Reuse;
 use super::connector::{Addresses, CONNECT_TIMEOUT, Connector, NoPublicAddress, UnknownName, connector, tls};
 use super::public::is_public;
 use crate::config::Origin;
@@ -80,8 +84,8 @@ impl Network {
                 &self.public
             }
         };
-        let sent = client.request(request.into_http()).await.map_err(|error| network_error(&error, origin))?;
-        let mut response = sent.map(Body::from_transport);
+        let sent = send_again_if_closed(client, request.into_http()).await;
+        let mut response = sent.map_err(|error| network_error(&error, origin))?.map(Body::from_transport);
         response.extensions_mut().clear();
         header_rules::remove_nominated(response.headers_mut());
         Ok(response)
@@ -96,6 +100,53 @@ impl OutgoingRequest {
         *request.headers_mut() = self.headers;
         request
     }
+}
+
+/// Sends a request. If it fails because the server has closed the connection that it was sent on after an earlier
+/// request, it is sent again, provided that it is idempotent and has no body.
+async fn send_again_if_closed(
+    client: &Client,
+    mut request: Request<Body>,
+) -> Result<Response<Incoming>, legacy::Error> {
+    let may_repeat = request.method().is_idempotent() && has_no_body(&request);
+    let copy = |request: &Request<Body>| {
+        let mut copy = Request::new(Body::empty());
+        request.method().clone_into(copy.method_mut());
+        request.uri().clone_into(copy.uri_mut());
+        request.headers().clone_into(copy.headers_mut());
+        copy
+    };
+    // Each repetition takes a connection out of the pool, or establishes one.
+    for _ in 0..IDLE_CONNECTIONS {
+        let next = may_repeat.then(|| copy(&request));
+        let connection = capture_connection(&mut request);
+        match (client.request(request).await, next) {
+            (Err(error), Some(next)) if is_closed(&error) && Reuse::is_reused(&connection) => request = next,
+            (Err(error), _) => return Err(error),
+            (Ok(response), _) => {
+                Reuse::mark(response.extensions());
+                return Ok(response);
+            }
+        }
+    }
+    client.request(request).await
+}
+
+/// Whether the client sends no body over HTTP/1.1. It leaves out one of unknown size if the method gives it no meaning:
+/// guests of 0.3 cannot say that they write none.
+fn has_no_body(request: &Request<Body>) -> bool {
+    let is_declared = [CONTENT_LENGTH, TRANSFER_ENCODING].iter().any(|name| request.headers().contains_key(name));
+    let is_left_out = matches!(*request.method(), Method::GET | Method::HEAD) && !is_declared;
+    request.body().is_end_stream() || (is_left_out && request.body().size_hint().exact().is_none())
+}
+
+/// Whether the server closed the connection before it responded.
+fn is_closed(error: &legacy::Error) -> bool {
+    const KINDS: [io::ErrorKind; 3] =
+        [io::ErrorKind::ConnectionReset, io::ErrorKind::ConnectionAborted, io::ErrorKind::BrokenPipe];
+    let is_incomplete = find::<hyper::Error>(error).is_some_and(hyper::Error::is_incomplete_message);
+    !error.is_connect()
+        && (is_incomplete || find::<io::Error>(error).is_some_and(|error| KINDS.contains(&error.kind())))
 }
 
 /// Checks a host that is an address: it is not resolved, so the connector does not check it. Other notations of
@@ -159,8 +210,8 @@ mod tests {
     use std::sync::Arc;
     use std::time::Duration;
 
-    use tokio::io::{AsyncBufReadExt, BufReader};
-    use tokio::net::TcpListener;
+    use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
+    use tokio::net::{TcpListener, TcpStream};
 
     use super::*;
 
@@ -202,6 +253,50 @@ mod tests {
             let receive = async { BufReader::new(listener.accept().await.unwrap().0).read_line(&mut line).await };
             assert!(tokio::join!(sending, receive).0.is_err(), "the server closes the connection");
             assert_eq!(line, format!("GET {sent} HTTP/1.1\r\n"), "{written}");
+        }
+    }
+
+    /// Responds to a request with 204 and keeps the connection.
+    async fn respond(stream: &mut BufReader<TcpStream>) {
+        let mut line = String::new();
+        while line != "\r\n" {
+            line.clear();
+            stream.read_line(&mut line).await.unwrap();
+        }
+        stream.write_all(b"HTTP/1.1 204 No Content\r\n\r\n").await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn an_idempotent_request_is_sent_again_if_its_connection_was_closed_after_an_earlier_one() {
+        for (method, is_repeated) in [(Method::GET, true), (Method::DELETE, true), (Method::POST, false)] {
+            let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+            let uri: Uri = format!("http://{}/", listener.local_addr().unwrap()).parse().unwrap();
+            let origin = Origin::of(&uri).unwrap();
+            let network = Network::new().unwrap();
+            let send = |method: Method| {
+                let (headers, body) = (HeaderMap::new(), Body::empty());
+                let request = OutgoingRequest { method, uri: uri.clone(), headers, body };
+                network.send(request, &origin, Permission::Exact)
+            };
+            let server = async {
+                let mut first = BufReader::new(listener.accept().await.unwrap().0);
+                respond(&mut first).await;
+                // It closes the connection when it receives the second request.
+                first.fill_buf().await.unwrap();
+                drop(first);
+                respond(&mut BufReader::new(listener.accept().await.unwrap().0)).await;
+                drop(listener.accept().await.unwrap());
+            };
+            let client = async {
+                assert_eq!(send(Method::GET).await.unwrap().status(), 204);
+                assert_eq!(send(method.clone()).await.is_ok(), is_repeated, "{method}");
+                if !is_repeated {
+                    assert_eq!(send(Method::GET).await.unwrap().status(), 204);
+                }
+                assert!(send(Method::GET).await.is_err(), "a request on a new connection is not repeated");
+            };
+            let ended = tokio::time::timeout(Duration::from_secs(60), async { tokio::join!(server, client) }).await;
+            assert!(ended.is_ok(), "{method}: nobody accepts another connection");
         }
     }
 
