@@ -16,7 +16,7 @@ use hyper::service::Service;
 
 use super::clock::{Clock, InFlight};
 use super::request_body::{self, UnfinishedBody};
-use super::trailers::{TrailerSlot, accepts_trailers};
+use super::trailers::{TrailerSlot, accepts_trailers, only_allowed};
 use crate::http::{Body, BodyError};
 
 /// The hyper service that answers the requests of one connection.
@@ -102,7 +102,9 @@ impl http_body::Body for InFlightBody {
 
     fn poll_frame(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         let this = self.get_mut();
-        let Some(slot) = &this.trailers else { return Pin::new(&mut this.body).poll_frame(context) };
+        let Some(slot) = &this.trailers else {
+            return Pin::new(&mut this.body).poll_frame(context).map(|frame| Some(frame?.map(only_allowed)));
+        };
         if this.ends {
             return slot.poll_due(context).map(|()| None);
         }

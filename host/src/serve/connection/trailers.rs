@@ -13,6 +13,7 @@ use http::header::{
     MAX_FORWARDS, SET_COOKIE, TE, TRAILER, TRANSFER_ENCODING, UPGRADE,
 };
 use http::{HeaderMap, HeaderName, Request, Version};
+use http_body::Frame;
 
 /// The last chunk of a body without trailers, as hyper writes it.
 pub(super) const LAST_CHUNK: &[u8] = b"0\r\n\r\n";
@@ -42,23 +43,34 @@ pub(super) fn accepts_trailers<B>(request: &Request<B>) -> bool {
 /// Whether a field may be a trailer: it concerns neither the framing and the routing of a message, nor authentication,
 /// nor how the content is to be processed (RFC 9110, 6.5.1).
 fn is_allowed(name: &HeaderName) -> bool {
-    const FORBIDDEN: [HeaderName; 14] = [
-        AUTHORIZATION,
-        CACHE_CONTROL,
-        CONNECTION,
-        CONTENT_ENCODING,
-        CONTENT_LENGTH,
-        CONTENT_RANGE,
-        CONTENT_TYPE,
-        HOST,
-        MAX_FORWARDS,
-        SET_COOKIE,
-        TE,
-        TRAILER,
-        TRANSFER_ENCODING,
-        UPGRADE,
-    ];
     !FORBIDDEN.contains(name)
+}
+
+const FORBIDDEN: [HeaderName; 14] = [
+    AUTHORIZATION,
+    CACHE_CONTROL,
+    CONNECTION,
+    CONTENT_ENCODING,
+    CONTENT_LENGTH,
+    CONTENT_RANGE,
+    CONTENT_TYPE,
+    HOST,
+    MAX_FORWARDS,
+    SET_COOKIE,
+    TE,
+    TRAILER,
+    TRANSFER_ENCODING,
+    UPGRADE,
+];
+
+/// The frame without fields that may not be trailers. HTTP/2 clients abort a response with some of them.
+pub(super) fn only_allowed(mut frame: Frame<Bytes>) -> Frame<Bytes> {
+    if let Some(trailers) = frame.trailers_mut() {
+        for name in &FORBIDDEN {
+            trailers.remove(name);
+        }
+    }
+    frame
 }
 
 impl TrailerSlot {
@@ -127,6 +139,14 @@ mod tests {
         let slot = TrailerSlot::default();
         slot.hold(&trailers, &Context::from_waker(Waker::noop()));
         slot
+    }
+
+    #[test]
+    fn trailers_of_every_protocol_leave_out_fields_that_concern_the_framing() {
+        let fields = [(CONTENT_LENGTH, "9"), (TE, "x"), (HeaderName::from_static("x-rows"), "2")];
+        let trailers = fields.into_iter().map(|(name, value)| (name, value.parse().unwrap())).collect();
+        let kept = only_allowed(Frame::trailers(trailers)).into_trailers().ok().expect("trailers");
+        assert_eq!(kept.keys().map(HeaderName::as_str).collect::<Vec<_>>(), ["x-rows"]);
     }
 
     #[test]
