@@ -200,7 +200,7 @@ async fn a_lean_callee_reads_the_client_span_whatever_context_a_guest_sets() {
         {
             let trace = TraceId::fresh();
             let own = own.replace("TRACE", trace.as_str());
-            let fields = format!("traceparent={own}&tracestate=forged%3D1&baggage=forged%3D1");
+            let fields = format!("traceparent={own}&tracestate=guest%3D1&baggage=guest%3D1");
             let send = async |url: String| {
                 let request = shop.request("GET", service, &format!("/fetch?{fields}&url={url}")).in_trace(&trace);
                 let answer = request.header("baggage", "tenant=blue").send().await;
@@ -209,6 +209,9 @@ async fn a_lean_callee_reads_the_client_span_whatever_context_a_guest_sets() {
             };
             send(format!("{}/", origin.url())).await;
             let over_network = origin.asked().pop().expect("a request").headers;
+            assert_eq!(over_network["baggage"], "guest=1", "{service} {own}");
+            let state = over_network.get("tracestate").map(|state| state.to_str().unwrap());
+            assert_eq!(state, (own != "garbage").then_some("guest=1"), "{service} {own}");
             let local = send(format!("{lean}/echo/a/b")).await.json()["headers"].clone();
             for name in ["tracestate", "baggage"] {
                 let expected = over_network.get(name).map(|value| value.to_str().unwrap());

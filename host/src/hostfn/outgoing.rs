@@ -27,7 +27,7 @@ use crate::http::method;
 use crate::http::{Body, BodyError};
 use crate::metrics::ClientRequest;
 use crate::outbound::{Call, CallError, ConnectionFailure, LocalCalls};
-use crate::trace::{GuestPoint, InstanceMetrics, SharedRecorder, SpanKind, SpanRef};
+use crate::trace::{GuestPoint, Incoming, InstanceMetrics, SharedRecorder, SpanKind, SpanRef};
 
 /// The largest chunk of a body that a 0.2 guest writes at once. It is that of `wasmtime serve`: a guest that writes more
 /// than `check-write` permits is stopped, and some do not ask.
@@ -212,7 +212,7 @@ fn start(
         Some(name) => Some(Origin { scheme: Scheme::Http, host: name.to_string(), port: 80 }),
         None => Origin::of(&uri),
     };
-    let guest = service.outbound.propagators().extract(&headers).parent;
+    let Incoming { parent: guest, baggage: of_guest, .. } = service.outbound.propagators().extract(&headers);
     let (span, context, baggage) = active.recorder.with(|recorder| {
         let guest_context = guest.filter(|guest| recorder.is_enabled() && guest.is_valid());
         let is_same_trace =
@@ -234,8 +234,17 @@ fn start(
                 recorder.set(span, "server.port", i64::from(origin.port));
             }
         }
-        let context = guest_context.filter(|_| !is_same_trace).unwrap_or_else(|| recorder.context_of(span));
-        (span, context, recorder.baggage().clone())
+        // The guest has received the request's trace state and baggage, and may have changed them.
+        let context = match guest_context {
+            Some(guest_context) if !is_same_trace => guest_context,
+            guest_context => {
+                let mut context = recorder.context_of(span);
+                context.state = guest_context.and_then(|guest_context| guest_context.state).or(context.state);
+                context
+            }
+        };
+        let baggage = if of_guest.is_empty() { recorder.baggage().clone() } else { of_guest };
+        (span, context, baggage)
     });
     headers.remove(http::header::HOST);
     let call =
