@@ -211,7 +211,7 @@ async fn requests_beyond_the_limit_on_instances_on_demand_are_rejected() {
         }
         assert!(refused.len() <= 50 + 1, "{} requests were refused", refused.len());
         for answer in &refused {
-            answer.assert_problem(503, "The host has reached its limit of component instances");
+            answer.assert_problem(503, "No instance of the service could be created");
             assert_ne!(answer.header("retry-after"), "");
         }
         let tree = shop.trace(&refused[0].trace, 1).await;

@@ -23,7 +23,7 @@ pub enum Failure {
     /// The guest did not respond within `request_timeout`; its instance is dropped.
     #[error("did not respond within request_timeout")]
     TimedOut,
-    /// No instance could be created: the host has no free slot.
+    /// No instance could be created: the host has no free slot, or the guest failed while it was instantiated.
     #[error("no instance could be created: {0}")]
     Saturated(String),
     /// The guest's response is not valid HTTP.

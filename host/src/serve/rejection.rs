@@ -107,9 +107,7 @@ impl Rejection {
             Rejection::LoopDetected => format!("The request passed through more than {HOP_BUDGET} services"),
             Rejection::Failed(Failure::Trapped(_)) => "The service failed while it handled the request".to_owned(),
             Rejection::Failed(Failure::TimedOut) => "The service did not answer in time".to_owned(),
-            Rejection::Failed(Failure::Saturated(_)) => {
-                "The host has reached its limit of component instances".to_owned()
-            }
+            Rejection::Failed(Failure::Saturated(_)) => "No instance of the service could be created".to_owned(),
             Rejection::Failed(Failure::InvalidResponse(reason)) => {
                 format!("The service returned an invalid HTTP response: {reason}")
             }

@@ -117,6 +117,7 @@ fn description(rejection: &Rejection) -> String {
     match rejection {
         Rejection::Failed(Failure::Trapped(exception)) => exception.message.clone(),
         Rejection::Failed(Failure::ErrorCode(reason)) => reason.clone(),
+        Rejection::Failed(failure @ Failure::Saturated(_)) => failure.to_string(),
         other => other.detail(),
     }
 }
