@@ -40,12 +40,8 @@ pub(super) fn accepts_trailers<B>(request: &Request<B>) -> bool {
     request.version() == Version::HTTP_11 && codings.any(|coding| coding.trim().eq_ignore_ascii_case("trailers"))
 }
 
-/// Whether a field may be a trailer: it concerns neither the framing and the routing of a message, nor authentication,
-/// nor how the content is to be processed (RFC 9110, 6.5.1).
-fn is_allowed(name: &HeaderName) -> bool {
-    !FORBIDDEN.contains(name)
-}
-
+/// The fields that may not be trailers: they concern the framing or the routing of a message, authentication, or how the
+/// content is to be processed (RFC 9110, 6.5.1).
 const FORBIDDEN: [HeaderName; 14] = [
     AUTHORIZATION,
     CACHE_CONTROL,
@@ -62,6 +58,11 @@ const FORBIDDEN: [HeaderName; 14] = [
     TRANSFER_ENCODING,
     UPGRADE,
 ];
+
+/// Whether a field may be a trailer.
+fn is_allowed(name: &HeaderName) -> bool {
+    !FORBIDDEN.contains(name)
+}
 
 /// The frame without fields that may not be trailers. HTTP/2 clients abort a response with some of them.
 pub(super) fn only_allowed(mut frame: Frame<Bytes>) -> Frame<Bytes> {
